@@ -1,0 +1,45 @@
+# Every target sets up what it needs. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench campaign lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## create .venv with the locked dependencies and the camatlas command
+
+# uv makes the environment fast; it is never put around Ray (Ray would rebuild it in every worker).
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
+	@touch $@
+
+demo: setup ## explain, verify and report on the bundled data, offline
+	@$(BIN)/camatlas demo $(DEMO)
+
+test: setup ## run the tests (about ten minutes on 2 cores)
+	@$(BIN)/python -m pytest -q -m "not campaign"
+
+check: setup ## lint, formatting and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: setup ## speed as ratios: the methods against the plain model
+	@$(BIN)/camatlas bench
+
+campaign: setup ## long proofs: kills at random moments, full counts
+	@$(BIN)/python -m pytest -q -m campaign
+
+lock: ## resolve requirements.lock anew (no index address is written)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --extra timm \
+		--no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+
+clean: ## remove .venv, caches and the demo
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,49 @@
+"""camatlas demo: the whole way on bundled data, offline: shards, explain, verify, report."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.console import EXIT_NOT_VERIFIED, command, err, out
+from jobs.progress import duration
+from pipeline.errors import ConfigError
+
+
+@command
+def demo(
+    folder: Annotated[str, typer.Argument(metavar="[DIR]", help="where to put the data and the run")] = "demo",
+) -> int:
+    """Explain, verify and report on bundled data, offline; prints the path of the report."""
+    from jobs.audit import write_report
+    from jobs.explain import run
+    from jobs.verify import told
+    from pipeline.config import load_config
+    from pipeline.demo.data import write_demo
+    from pipeline.store import open_store
+    from pipeline.verify import verify
+
+    began = time.monotonic()
+    base = Path(folder)
+    if base.exists() and not base.is_dir():
+        raise ConfigError.one("DIR", f"'{folder}' is not a folder", "choose another")
+    err.print(f"1/4 making scenes in {folder}/shards")
+    config = load_config(str(write_demo(base)))
+    err.print("2/4 explaining them by every method (camatlas explain)")
+    run(config)
+    err.print("3/4 checking every row (camatlas verify)")
+    findings = verify(open_store(config.output.path))
+    err.print(told(findings))
+    err.print("4/4 writing the report (camatlas audit)")
+    report = write_report(config.output.path, base)
+    err.print(f"done in {duration(time.monotonic() - began)}. Open the report: the mean maps of the class 'star' show")
+    err.print("the watermark that was planted in its lower left corner. Look further with:")
+    err.print(f"  camatlas query {config.output.path}")
+    err.print(f"  camatlas show {config.output.path} scene_00003")
+    out.print(str(Path(report).resolve()))
+    return EXIT_NOT_VERIFIED if findings.problems else 0
+
+
+if __name__ == "__main__":
+    typer.run(demo)

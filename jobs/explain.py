@@ -1,0 +1,154 @@
+"""camatlas explain: explain a whole dataset; run the same command again to resume."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.console import EXIT_TOO_MANY_FAILURES, TerminatedError, command, err, native_stderr_aside, out
+from jobs.progress import Reporter, Tally
+from pipeline.config import RunConfig, load_config
+from pipeline.errors import Mistakes
+from pipeline.news import Beat, Committed
+
+if TYPE_CHECKING:
+    from pipeline.parts import Progress
+    from pipeline.preflight import PreparedRun
+
+_TOTALS = """
+SELECT (SELECT count(*) FROM images) AS images, (SELECT count(*) FROM images WHERE maps > 0) AS explained,
+  (SELECT count(*) FROM explanations) AS rows,
+  (SELECT count(DISTINCT (shard, image_key)) FROM failures) AS with_failures
+"""
+_CODES = """
+SELECT error_stage || '/' || error_code AS code, count(*) AS failed FROM failures
+GROUP BY ALL ORDER BY failed DESC, code
+"""
+
+
+@command
+def explain(
+    config: Annotated[str, typer.Argument(help="the run file (YAML)")],
+    output: Annotated[str | None, typer.Option("--out", help="run folder; instead of output.path")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="only the first N images")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="actors that hold the model")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key")] = None,
+    max_failure_rate: Annotated[float, typer.Option(min=0, max=1, help="above it the exit code is 3")] = 0.01,
+    json_events: Annotated[bool, typer.Option("--json", help="events and result as JSON")] = False,
+) -> int:
+    """Explain a whole dataset; run the same command again to resume."""
+    extra = list(settings or [])
+    for key, value in (("output.path", output), ("data.limit", limit), ("compute.workers", workers)):
+        if value is not None:
+            extra.append(f"{key}={json.dumps(value)}")
+    mistakes = Mistakes()
+    ended = run(load_config(config, extra, mistakes), mistakes, json_events=json_events)
+    too_many = ended.failure_rate > max_failure_rate
+    if json_events:
+        out.print(json.dumps(ended.to_json()))
+    else:
+        out.print(ended.path)
+    if too_many:
+        shares = f"{100 * ended.failure_rate:.2f} % of the images", f"{100 * max_failure_rate:g} %"
+        err.print(f"{shares[0]} have a failure, more than the {shares[1]} allowed by --max-failure-rate")
+    return EXIT_TOO_MANY_FAILURES if too_many else 0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run stands at the end of a session, earlier sessions included.
+
+    Attributes:
+        path: the run folder.
+        images, explained, rows: images in total, those with a map, and maps.
+        with_failures: images and shards with at least one failure row.
+        failures: number of failure rows by stage and code.
+    """
+
+    path: str
+    images: int
+    explained: int
+    rows: int
+    with_failures: int
+    failures: dict[str, int]
+
+    @property
+    def failure_rate(self) -> float:
+        """Images and shards with a failure, as a share of the images."""
+        return self.with_failures / max(1, self.images)
+
+    def to_json(self) -> dict[str, object]:
+        """The result for programs."""
+        return {"event": "end", **vars(self), "failure_rate": round(self.failure_rate, 6)}
+
+
+def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: bool = False) -> Ended:
+    """Prepare a run, explain what is not done yet, and tell on stderr how it went."""
+    from pipeline import parts, store  # engine and torch cost seconds; asking for help should not
+    from pipeline.preflight import absolute, prepare
+
+    prepared = prepare(absolute(config), mistakes)
+    new = store.claim(prepared.store, prepared.manifest)
+    progress = parts.progress(prepared.store)
+    tally = Tally(prepared.images_left(progress), prepared.bytes_left(progress))
+    if not json_events:
+        begun = "new run" if new else f"resuming, {sum(map(len, progress.done.values()))} chunks are done"
+        err.print(f"run {prepared.manifest.run_id} in {prepared.store.url} ({begun})")
+    if prepared.pending(progress):
+        _work(prepared, progress, tally, json_events=json_events)
+        store.sweep(prepared.store)
+    ended = _ended(prepared.store.url)
+    if not json_events:
+        _tell(ended, tally)
+    return ended
+
+
+def _work(prepared: "PreparedRun", progress: "Progress", tally: Tally, *, json_events: bool) -> None:
+    """Run the engine until every chunk is committed."""
+    from pipeline import dataflow
+
+    compute = prepared.config.compute
+    try:
+        with native_stderr_aside(), Reporter(tally, json_events=json_events) as reporter:
+            dataflow.connect(compute.address)
+            workers = dataflow.worker_count(compute.workers, compute.device)
+            for news in dataflow.run_chunks(prepared, progress, workers):
+                _note(tally, news)
+                reporter.update()
+    except (KeyboardInterrupt, TerminatedError):
+        err.print(f"stopped after {tally.line()}; finished chunks are kept. Run the same command again to resume.")
+        raise
+    finally:
+        dataflow.disconnect()
+
+
+def _note(tally: Tally, news: Beat | Committed) -> None:
+    if isinstance(news, Beat):
+        tally.images += news.images
+        return
+    tally.chunks += 1
+    tally.committed_images += news.images
+    tally.committed_bytes += news.encoded_bytes
+    tally.failures.update(news.failures)
+
+
+def _ended(path: str) -> Ended:
+    from pipeline.query import open_run
+
+    with open_run(path) as finished:
+        (totals,) = finished.arrow(_TOTALS).to_pylist()
+        codes = finished.arrow(_CODES).to_pylist()
+    return Ended(path, **totals, failures={code["code"]: code["failed"] for code in codes})
+
+
+def _tell(ended: Ended, tally: Tally) -> None:
+    if tally.chunks:
+        err.print(f"this session: {tally.images} images, {tally.images_per_second:.1f} images/s, {tally.chunks} chunks")
+    err.print(f"the run: {ended.images} images, {ended.explained} explained, {ended.rows} explanations")
+    for code, count in ended.failures.items():
+        err.print(f"  {count:6d} failed: {code}")
+
+
+if __name__ == "__main__":
+    typer.run(explain)

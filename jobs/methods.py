@@ -1,0 +1,42 @@
+"""camatlas methods: the CAM methods, or the page of one."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from jobs.console import command, out
+from pipeline.errors import ConfigError, nearest
+
+
+@command
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="print the page of this method")] = None,
+) -> int:
+    """List the CAM methods with their paper and cost; with a name, print its page."""
+    from pipeline.cams import METHODS
+    from pipeline.catalogue import EXAMPLE_LAYER, method_rows, page
+
+    if name is None:
+        print_rows(method_rows())
+        shape = f"{EXAMPLE_LAYER.channels}x{EXAMPLE_LAYER.height}x{EXAMPLE_LAYER.width}"
+        out.print(f"\nCost per image for a {shape} layer, beside one forward (and head backward) shared by all.")
+    elif name in METHODS:
+        out.print(page(METHODS[name]))
+    else:
+        raise ConfigError.one("NAME", f"unknown method '{name}'", nearest(name, METHODS))
+    return 0
+
+
+def print_rows(rows: list[dict[str, str]]) -> None:
+    """Print rows of texts as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    out.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(methods)

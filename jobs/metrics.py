@@ -1,0 +1,31 @@
+"""camatlas metrics: the metrics, or the page of one."""
+
+from typing import Annotated
+
+import typer
+
+from jobs.console import command, out
+from jobs.methods import print_rows
+from pipeline.errors import ConfigError, nearest
+
+
+@command
+def metrics(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="print the page of this metric")] = None,
+) -> int:
+    """List the metrics with their paper, unit and direction; with a name, print its page."""
+    from pipeline.catalogue import metric_rows, page
+    from pipeline.metrics import METRICS
+
+    if name is None:
+        print_rows(metric_rows())
+        out.print("\nForwards are masked passes per map; average_drop and increase share theirs.")
+    elif name in METRICS:
+        out.print(page(METRICS[name]))
+    else:
+        raise ConfigError.one("NAME", f"unknown metric '{name}'", nearest(name, METRICS))
+    return 0
+
+
+if __name__ == "__main__":
+    typer.run(metrics)

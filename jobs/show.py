@@ -1,0 +1,96 @@
+"""camatlas show: one image under every method of a run, as a PNG contact sheet."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs.console import command, err, out
+from pipeline.errors import ConfigError
+
+
+@command
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="the image key; SHARD/KEY where it is not unique")],
+    output: Annotated[str | None, typer.Option("--out", help="PNG to write; by default KEY.png here")] = None,
+) -> int:
+    """Draw one image and every method's map of it; prints the path of the PNG."""
+    from pipeline.query import open_run
+
+    with open_run(run) as opened:
+        rows = opened.arrow(_ROWS, [key, key]).to_pylist()
+        if not rows:
+            raise ConfigError.one("KEY", f"the run has no image '{key}'", _hint(opened, key))
+        shards = sorted({row["shard"] for row in rows})
+        if len(shards) > 1:
+            raise ConfigError.one("KEY", f"'{key}' stands in {len(shards)} shards", f"say {shards[0]}/{key}")
+        explained = [row for row in rows if row["map"] is not None]
+        for row in rows:
+            if row["error_code"] is not None:
+                err.print(f"{row['method'] or 'the image'} failed: {row['error_stage']}/{row['error_code']}")
+        if not explained:
+            raise ConfigError.one("KEY", f"'{key}' was not explained", "see the view failures")
+        path = Path(output or re.sub(r"[^\w.-]+", "_", key) + ".png")
+        _draw(opened.manifest, explained, path)
+    out.print(str(path))
+    return 0
+
+
+_ROWS = "SELECT * FROM parts WHERE image_key = ? OR shard || '/' || image_key = ? ORDER BY shard, target, method"
+_KEYS = "SELECT image_key FROM images ORDER BY jaro_winkler_similarity(image_key, ?) DESC LIMIT 1"
+
+
+def _hint(opened: Any, key: str) -> str:  # noqa: ANN401 - pipeline.query is imported late
+    nearest = opened.arrow(_KEYS, [key]).to_pylist()
+    return f"did you mean '{nearest[0]['image_key']}'?" if nearest else ""
+
+
+def _draw(manifest: Any, rows: list[dict[str, Any]], path: Path) -> None:  # noqa: ANN401 - imported late
+    from pipeline.originals import originals
+    from pipeline.pictures import Panel, boxed, contact_sheet, overlay
+    from pipeline.query import decode_row
+
+    first = rows[0]
+    found = dict(originals(manifest, [(first["shard"], first["image_key"])]))
+    original = found.get((first["shard"], first["image_key"]))
+    side = manifest.identity.data["preprocess"]["crop"]
+    if original is None:
+        err.print("the original is not where the run found it; drawing the maps alone")
+        panels, canvas = [], _grey(side)
+    else:
+        canvas = original.image
+        panels = [Panel("image", _truth(manifest, first), boxed(canvas, original.boxes_xyxy))]
+    for row in rows:
+        panels.append(Panel(row["method"], _measures(manifest, row), overlay(canvas, decode_row(row))))
+    heading = f"{first['image_key']}: explained class {_name(manifest, first['target'])}"
+    try:
+        contact_sheet(heading, panels).save(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError.one("--out", f"cannot write '{path}': {error}") from None
+
+
+def _grey(side: int) -> Any:  # noqa: ANN401 - Pillow is imported late
+    from PIL import Image
+
+    return Image.new("RGB", (side, side), "#808080")
+
+
+def _truth(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - imported late
+    label = "no label" if row["label"] is None else f"label {_name(manifest, row['label'])}"
+    return f"{label}\npredicted {_name(manifest, row['predicted'])}, {row['confidence']:.2f}"
+
+
+def _measures(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - imported late
+    values = [f"{name} {row[name]:.2f}" for name in manifest.identity.metrics if row[name] is not None]
+    lines = ["constant map"] if row["degenerate"] else []
+    return "\n".join(lines + [", ".join(values[i : i + 2]) for i in range(0, len(values), 2)])
+
+
+def _name(manifest: Any, index: int) -> str:  # noqa: ANN401 - imported late
+    return str(manifest.classes[index]) if index < len(manifest.classes) else str(index)
+
+
+if __name__ == "__main__":
+    typer.run(show)

@@ -1,0 +1,29 @@
+"""camatlas: explain a whole image dataset.
+
+The three doors for notebooks are opened on first use, so that small workers do not pay for torch or DuckDB.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.explainer import evaluate, explain
+    from pipeline.explanations import Explanations
+    from pipeline.query import Run, open_run
+
+__all__ = ["Explanations", "Run", "evaluate", "explain", "open_run"]
+
+_DOORS = {
+    "explain": "pipeline.explainer",
+    "evaluate": "pipeline.explainer",
+    "Explanations": "pipeline.explanations",
+    "open_run": "pipeline.query",
+    "Run": "pipeline.query",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - what a module holds
+    if name not in _DOORS:
+        raise AttributeError(f"module 'pipeline' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_DOORS[name]), name)

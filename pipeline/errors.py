@@ -1,0 +1,109 @@
+"""The exceptions of camatlas. Data problems are failure rows; only operator problems raise.
+
+::
+
+    CamatlasError             exit code 1
+    ├── ConfigError           2    mistakes in the run file, options, model, data or output, all at once
+    ├── LayerError            2    the target layer cannot serve as one (also a ValueError)
+    ├── DamagedRunError       4    a run folder does not hold what its manifest promises
+    ├── StoreError            5    the output cannot be reached or cannot publish safely
+    └── StalledError          1    the engine stopped: a worker kept dying or nothing moved
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+class CamatlasError(Exception):
+    """An operator problem, told as: what happened, where, what it means, what to do."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing to mend before a run can start."""
+
+    where: str
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" + (f" ({self.hint})" if self.hint else "")
+
+
+class ConfigError(CamatlasError, ValueError):
+    """Everything that is wrong with what the user asked for, found before any work started."""
+
+    exit_code = 2
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[tuple[Mistake, ...]]]:
+        return type(self), (self.mistakes,)
+
+    @classmethod
+    def one(cls, where: str, what: str, hint: str = "") -> "ConfigError":
+        """Build the error of a single mistake."""
+        return cls([Mistake(where, what, hint)])
+
+
+class LayerError(CamatlasError, ValueError):
+    """The chosen target layer does not give one spatial activation map per forward pass."""
+
+    exit_code = 2
+
+
+class DamagedRunError(CamatlasError):
+    """A run folder does not hold what its manifest and receipts promise."""
+
+    exit_code = 4
+
+
+class StoreError(CamatlasError):
+    """A store cannot be reached, is not writable, or cannot publish if absent."""
+
+    exit_code = 5
+
+
+class StalledError(CamatlasError):
+    """The engine ended the run: a worker kept failing, or nothing moved for too long."""
+
+
+class Mistakes:
+    """Collects the mistakes of several checks, so that the user sees all of them at once."""
+
+    def __init__(self) -> None:
+        self.found: list[Mistake] = []
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Run one check; keep its mistakes and go on."""
+        try:
+            yield
+        except ConfigError as error:
+            self.found.extend(error.mistakes)
+
+    def raise_if_any(self) -> None:
+        """Raise one `ConfigError` with everything found so far."""
+        if self.found:
+            raise ConfigError(dict.fromkeys(self.found))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say which known name the user may have meant, or list the known names when there are few."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known: {', '.join(names)}" if len(names) <= 40 else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Give an exception as one short line for a failure row."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text[:300]

@@ -1,0 +1,104 @@
+"""Does the map lie on the object? No forward pass is run; boxes belong to the explained class.
+
+Legend: B images, M maps, (H, W) pixels. E heat map in [0, 1], G the pixels inside a box.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.cams.base import STRICT, Paper
+from pipeline.metrics.base import Trial
+
+
+@dataclass(frozen=True, config=STRICT)
+class PointingGame:
+    """Whether the largest value of the map lies on the object, or near it.
+
+    hit = 1 if some pixel of G is nearer than `tolerance` pixels to argmax E, else 0
+
+    With tolerance 0 the maximum must lie in G itself. Of tied maxima the first in raster order counts; a degenerate
+    map has no maximum and misses. NaN without a box. 0 or 1, higher is better.
+
+    Parameters:
+        tolerance: in pixels of the model's input; 15 is the paper's and TorchRay's value (distance < 15).
+    """
+
+    tolerance: Annotated[int, Field(ge=0)] = 15
+
+    name: ClassVar[str] = "pointing_game"
+    unit: ClassVar[str] = "0 or 1"
+    better: ClassVar[Literal["higher", "lower"]] = "higher"
+    reads: ClassVar[Literal["probability", "logit", "map"]] = "map"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    paper: ClassVar[Paper] = Paper(
+        "Zhang, Bargal, Lin, Brandt, Shen, Sclaroff", "Top-down Neural Attention by Excitation Backprop",
+        "IJCV", 2018, "arXiv 1608.00507",
+    )  # fmt: skip
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Tell for each image and map, (B, M), whether it hits."""
+        inside_BHW = trial.inside_BHW()
+        near_BHW = _widened(inside_BHW, self.tolerance)
+        flat_BMP = trial.heatmaps_BMHW.flatten(2)
+        hit_BM = near_BHW.flatten(1).gather(1, flat_BMP.argmax(2))
+        hit_BM = hit_BM & (flat_BMP.amax(2) > 0)
+        return _where_boxed(hit_BM.float(), inside_BHW)
+
+    def passes(self) -> frozenset[str]:
+        """None: reads the map alone."""
+        return frozenset()
+
+
+@dataclass(frozen=True, config=STRICT)
+class EnergyInBox:
+    """Share of the map's energy that lies on the object (energy-based pointing game).
+
+    energy = sum_{G} E / sum E
+
+    In [0, 1], higher is better; the value for an even map is the share of the image that G covers. 0 for a
+    degenerate map, NaN without a box.
+    """
+
+    name: ClassVar[str] = "energy_in_box"
+    unit: ClassVar[str] = "share of the energy, [0, 1]"
+    better: ClassVar[Literal["higher", "lower"]] = "higher"
+    reads: ClassVar[Literal["probability", "logit", "map"]] = "map"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    paper: ClassVar[Paper] = Paper(
+        "Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu",
+        "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks",
+        "CVPR Workshops", 2020, "arXiv 1910.01279",
+    )  # fmt: skip
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the share of each image and map, (B, M)."""
+        inside_BHW = trial.inside_BHW()
+        heatmaps_BMHW = trial.heatmaps_BMHW.double()  # sums of many pixels, kept to the last digit of float32
+        total_BM = heatmaps_BMHW.sum((2, 3))
+        inside_BM = (heatmaps_BMHW * inside_BHW[:, None]).sum((2, 3))
+        share_BM = torch.where(total_BM > 0, inside_BM / total_BM.clamp_min(1e-300), 0.0)
+        return _where_boxed(share_BM.float(), inside_BHW)
+
+    def passes(self) -> frozenset[str]:
+        """None: reads the map alone."""
+        return frozenset()
+
+
+def _where_boxed(values_BM: Tensor, inside_BHW: Tensor) -> Tensor:
+    boxed_B = inside_BHW.flatten(1).any(1)
+    return values_BM.masked_fill(~boxed_B[:, None], torch.nan)
+
+
+def _widened(inside_BHW: Tensor, tolerance: int) -> Tensor:
+    """Mark the pixels nearer than `tolerance` to a marked one (Euclidean)."""
+    if tolerance <= 1:
+        return inside_BHW
+    reach = torch.arange(-tolerance + 1, tolerance, device=inside_BHW.device)
+    disc = (reach[:, None] ** 2 + reach[None, :] ** 2 < tolerance**2).float()
+    touched = functional.conv2d(inside_BHW[:, None].float(), disc[None, None], padding=tolerance - 1)
+    return touched[:, 0] > 0.5

@@ -1,0 +1,51 @@
+"""Reference images: what stands where nothing is shown.
+
+`black` is a black image, (0 - mean) / std in the model's normalised space; `mean` is a zero tensor in that
+space, the mean colour of the training set; `blur` is the image under a Gaussian (51 px, sigma 50).
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Baseline = Literal["black", "mean", "blur"]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_BLUR_KERNEL, _BLUR_SIGMA = 51, 50.0
+
+
+class Normalisation:
+    """Per-channel mean and standard deviation (of pixels in [0, 1]) that made the model's inputs."""
+
+    def __init__(self, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> None:
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    def apply(self, pixels_BCHW: Tensor) -> Tensor:
+        """Normalise pixels in [0, 1]."""
+        return (pixels_BCHW - self._column(self.mean, pixels_BCHW)) / self._column(self.std, pixels_BCHW)
+
+    def black(self, pixels_BCHW: Tensor) -> Tensor:
+        """Black as the model sees it, (1, C, 1, 1)."""
+        return -self._column(self.mean, pixels_BCHW) / self._column(self.std, pixels_BCHW)
+
+    def _column(self, values: tuple[float, ...], like: Tensor) -> Tensor:
+        return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
+
+
+def baseline_pixels(kind: Baseline, pixels_BCHW: Tensor, normalisation: Normalisation) -> Tensor:
+    """Make the baseline of each image, in the shape of the images."""
+    if kind == "black":
+        return normalisation.black(pixels_BCHW).expand_as(pixels_BCHW)
+    if kind == "mean":
+        return torch.zeros_like(pixels_BCHW)
+    return _blurred(pixels_BCHW)
+
+
+def _blurred(pixels_BCHW: Tensor) -> Tensor:
+    from torchvision.transforms.v2 import functional  # costs seconds, and most workers never blur
+
+    shorter = min(pixels_BCHW.shape[-2:])
+    kernel = min(_BLUR_KERNEL, 2 * ((shorter - 1) // 2) + 1)  # reflection needs a kernel that fits the image
+    blurred: Tensor = functional.gaussian_blur(pixels_BCHW, [kernel, kernel], [_BLUR_SIGMA, _BLUR_SIGMA])
+    return blurred

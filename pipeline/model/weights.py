@@ -1,0 +1,75 @@
+"""Weights from files, without running code: safetensors, and `.pt` only when asked for."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError, first_line
+
+_WHERE = "model.weights"
+_CONVERT = (
+    "convert it once, where you trust the file: "
+    "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors')"
+)
+
+
+def load_weights(model: nn.Module, path: str, *, allow_pt: bool) -> None:
+    """Load a file of weights into a model, strictly: every tensor must have its place and shape.
+
+    Half-precision files are widened to the model's own precision.
+
+    Raises:
+        ConfigError: the file is missing, not safetensors (or `.pt` without `allow_pt`), or does not fit.
+    """
+    state = _read(path, allow_pt=allow_pt)
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ConfigError.one(_WHERE, f"'{path}' does not fit the model: {_summary(error)}") from None
+
+
+def digest(model: nn.Module) -> str:
+    """Hash a model's parameters and buffers (names, types, shapes, bytes): sha256, hexadecimal."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _read(path: str, *, allow_pt: bool) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise ConfigError.one(_WHERE, f"no file '{path}'", "a torchvision weights name or a .safetensors file")
+    if path.endswith(".safetensors"):
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ConfigError.one(_WHERE, f"'{path}' is not a safetensors file: {first_line(error)}") from None
+    if path.endswith((".pt", ".pth")):
+        return _read_pt(path, allow_pt=allow_pt)
+    raise ConfigError.one(_WHERE, f"'{path}' is not a .safetensors file", _CONVERT)
+
+
+def _read_pt(path: str, *, allow_pt: bool) -> dict[str, Tensor]:
+    if not allow_pt:
+        raise ConfigError.one(
+            _WHERE, f"'{path}' is a pickle, which can run code", f"{_CONVERT}; or set model.allow_pt: true"
+        )
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises nearly every type there is
+        raise ConfigError.one(_WHERE, f"'{path}' holds more than tensors: {first_line(error)}", _CONVERT) from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise ConfigError.one(_WHERE, f"'{path}' is not a state dict of tensors", _CONVERT)
+    return state
+
+
+def _summary(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[1:4])[:400] + ("; ..." if len(lines) > 4 else "")

@@ -1,0 +1,186 @@
+"""From the words of a run file to a model that is ready: architecture, weights, preprocessing, target layer."""
+
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from pipeline.config import ModelConfig, PreprocessConfig
+from pipeline.decode import Preprocess
+from pipeline.errors import ConfigError, LayerError, Mistakes, first_line, nearest
+from pipeline.model.baselines import Normalisation
+from pipeline.model.layers import resolve_layer
+from pipeline.model.probe import Probe
+from pipeline.model.weights import digest, load_weights
+
+_WHERE = "model.name"
+_RANDOM = "random"
+"""`weights: random` initialises from seed 0; for tests and benchmarks."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model as the run file describes it.
+
+    Attributes:
+        model: in evaluation mode, on the CPU.
+        layer: name of the target layer.
+        preprocess: how images become its input.
+        weights_digest: sha256 over its parameters and buffers.
+        classes: number of its logits.
+        layer_shape: (K, u, v) of the target layer for one image.
+    """
+
+    model: nn.Module
+    layer: str
+    preprocess: Preprocess
+    weights_digest: str
+    classes: int
+    layer_shape: tuple[int, int, int]
+
+
+def load_model(config: ModelConfig) -> LoadedModel:
+    """Build a model, load its weights and try it once.
+
+    Raises:
+        ConfigError: every mistake in name, weights, preprocessing and layer, at once.
+    """
+    mistakes = Mistakes()
+    model, preprocess = _architecture(config)
+    preprocess = _chosen(config, preprocess)
+    if config.weights is not None and "." in config.weights:
+        with mistakes.collecting():
+            load_weights(model, config.weights, allow_pt=config.allow_pt)
+    model.eval()
+    with mistakes.collecting():
+        layer, classes, shape = _tried(model, config.layer, preprocess)
+    mistakes.raise_if_any()
+    return LoadedModel(model, layer, preprocess, digest(model), classes, shape)
+
+
+def _architecture(config: ModelConfig) -> tuple[nn.Module, Preprocess]:
+    """Build the bare model, with named weights when those are asked for, and its own preprocessing."""
+    source, slash, name = config.name.partition("/")
+    if slash and source == "torchvision":
+        return _torchvision(name, config)
+    if slash and source == "timm":
+        return _timm(name, config)
+    if ":" in config.name:
+        return _from_function(config.name), Preprocess(224, 256)
+    raise ConfigError.one(
+        _WHERE, f"'{config.name}' names no model", "torchvision/NAME, timm/NAME or package.module:function"
+    )
+
+
+def _torchvision(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
+    known = models.list_models(module=models)
+    if name not in known:
+        raise ConfigError.one(_WHERE, f"torchvision has no classifier '{name}'", nearest(name, known))
+    options = models.get_model_weights(name)
+    named = _named_weights(options, config.weights)
+    extra: dict[str, Any] = {} if config.num_classes is None else {"num_classes": config.num_classes}
+    if name in ("googlenet", "inception_v3") and named is None:
+        extra["init_weights"] = True  # their default warns
+    model = _built(lambda: models.get_model(name, weights=named, **extra))
+    return model, _torchvision_preprocess((named or options.DEFAULT).transforms())
+
+
+def _named_weights(options: Any, weights: str | None) -> Any:  # noqa: ANN401 - torchvision's enums are untyped
+    if weights is None or weights == _RANDOM or "." in weights:
+        return None
+    known = ["DEFAULT", *(entry.name for entry in options)]
+    if weights not in known:
+        raise ConfigError.one("model.weights", f"no weights '{weights}'", nearest(weights, known))
+    return options.DEFAULT if weights == "DEFAULT" else options[weights]
+
+
+def _torchvision_preprocess(transforms: Any) -> Preprocess:  # noqa: ANN401 - torchvision is untyped
+    return Preprocess(
+        transforms.crop_size[0],
+        transforms.resize_size[0],
+        transforms.interpolation.value,
+        tuple(transforms.mean),
+        tuple(transforms.std),
+    )
+
+
+def _timm(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
+    try:
+        import timm
+        from timm.data.config import resolve_model_data_config
+    except ImportError:
+        raise ConfigError.one(_WHERE, "timm is not installed", "pip install 'camatlas[timm]'") from None
+    if name.partition(".")[0] not in timm.list_models():
+        raise ConfigError.one(_WHERE, f"timm has no model '{name}'", nearest(name, timm.list_models()))
+    weights = config.weights
+    if weights not in (None, "DEFAULT", _RANDOM) and "." not in str(weights):
+        raise ConfigError.one("model.weights", f"no weights '{weights}'", "for timm: DEFAULT, random or a file")
+    extra: dict[str, Any] = {} if config.num_classes is None else {"num_classes": config.num_classes}
+    model = _built(lambda: timm.create_model(name, pretrained=weights == "DEFAULT", **extra))
+    data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    crop = data["input_size"][-1]
+    resize = math.floor(crop / data["crop_pct"])
+    return model, Preprocess(crop, resize, data["interpolation"], tuple(data["mean"]), tuple(data["std"]))
+
+
+def _from_function(name: str) -> nn.Module:
+    module_name, _, function_name = name.partition(":")
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError.one(_WHERE, f"cannot import '{name}': {error}") from None
+    model = _seeded(function)
+    if not isinstance(model, nn.Module):
+        raise ConfigError.one(_WHERE, f"'{name}' returned {type(model).__name__}, not a torch module")
+    return model
+
+
+def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a model; what it initialises at random comes from seed 0, and the caller's generator is untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build()
+
+
+def _built(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a model of a library, whose named weights may have to be downloaded."""
+    try:
+        return _seeded(build)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError.one(
+            "model.weights",
+            f"cannot build the model with them: {first_line(error)}",
+            "give a .safetensors file",
+        ) from None
+
+
+def _chosen(config: ModelConfig, own: Preprocess) -> Preprocess:
+    chosen = config.preprocess
+    if isinstance(chosen, PreprocessConfig):
+        if chosen.resize is not None and chosen.resize < chosen.crop:
+            raise ConfigError.one("model.preprocess", f"crop {chosen.crop} is larger than resize {chosen.resize}")
+        return Preprocess(chosen.crop, chosen.resize, chosen.interpolation, chosen.mean, chosen.std)
+    if chosen == "squash":
+        return Preprocess(own.crop, None, own.interpolation, own.mean, own.std)
+    return own
+
+
+def _tried(model: nn.Module, layer: str, preprocess: Preprocess) -> tuple[str, int, tuple[int, int, int]]:
+    """Resolve the layer and run one image through it, so that a layer that cannot serve is refused now."""
+    try:
+        name, _ = resolve_layer(model, layer)
+        evidence = Probe(model, name).capture(_grey(preprocess), gradients=True)
+    except LayerError as error:
+        raise ConfigError.one("model.layer", str(error)) from None
+    _, channels, height, width = evidence.acts_BKuv.shape
+    return name, evidence.logits_BN.shape[1], (channels, height, width)
+
+
+def _grey(preprocess: Preprocess) -> Tensor:
+    pixels_BCHW = torch.full((1, 3, preprocess.crop, preprocess.crop), 0.5)
+    return Normalisation(preprocess.mean, preprocess.std).apply(pixels_BCHW)

@@ -1,0 +1,76 @@
+"""The original images of a run, for pictures: read again from the shards that the manifest names."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from pipeline.config import RunConfig
+from pipeline.decode import (
+    DecodeLimits,
+    Preprocess,
+    UnreadableImageError,
+    decode_image,
+    moved_boxes,
+    resized,
+    upright,
+    upright_boxes,
+)
+from pipeline.errors import CamatlasError
+from pipeline.preflight import read_annotations
+from pipeline.sources import Reading, Sample, read_shard
+from pipeline.sources.listing import list_shards
+from pipeline.sources.shards import Boxes
+from schemas.manifest import RunManifest
+
+
+@dataclass(frozen=True)
+class Original:
+    """What the model saw of one image: the picture at the model's size, with the boxes moved along."""
+
+    image: Image.Image
+    boxes_xyxy: Boxes | None
+
+
+def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Original]]:
+    """Find images by (shard, image key); those whose shard is gone or changed are left out.
+
+    Reads each shard until all wanted images of it are found.
+    """
+    by_shard: dict[str, set[str]] = defaultdict(set)
+    for shard_name, key in wanted:
+        by_shard[shard_name].add(key)
+    config = RunConfig.model_validate(manifest.config)
+    try:
+        shards = list_shards(config.data.shards)
+        reading = Reading(read_annotations(config, shards), config.data.columns.model_dump())
+    except CamatlasError:
+        return
+    known = {(entry.name, entry.fingerprint) for entry in manifest.identity.shards}
+    for shard in shards:
+        missing = by_shard.get(shard.name, set())
+        if not missing or (shard.name, shard.fingerprint) not in known:
+            continue
+        for item in read_shard(shard, reading):
+            if isinstance(item, Sample) and item.key in missing:
+                missing.discard(item.key)
+                yield from _shown(item, manifest)
+                if not missing:
+                    break
+
+
+def _shown(sample: Sample, manifest: RunManifest) -> Iterator[tuple[tuple[str, str], Original]]:
+    data: dict[str, Any] = manifest.identity.data
+    preprocess = Preprocess(**data["preprocess"])
+    try:
+        image, orientation = decode_image(sample.image, DecodeLimits(tuple(data["formats"]), data["max_pixels"]))
+    except UnreadableImageError:
+        return
+    width, height = image.size
+    small, seen = resized(upright(image, orientation), preprocess)
+    boxes = sample.boxes_xyxy
+    if boxes is not None:
+        boxes = moved_boxes(upright_boxes(boxes, orientation, width, height), seen, preprocess.crop)
+    yield (sample.shard, sample.key), Original(small, boxes)

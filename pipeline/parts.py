@@ -1,0 +1,144 @@
+"""One part file: the rows of a chunk as Parquet bytes, checked before they are published and after."""
+
+import io
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import DamagedRunError
+from pipeline.sources.shards import Chunk
+from pipeline.store import PartName, Receipt, Store, part_names
+from schemas.explanation import SCHEMA_VERSION, explanation_schema, metric_names
+
+_PREFIX = "camatlas."
+KEY_COLUMNS = ["shard", "image_key", "target", "method"]
+"""What identifies a row; a failure row of an image has neither target nor method."""
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a part says of itself in its Parquet metadata."""
+
+    run_id: str
+    shard: int
+    chunk: int
+    last_chunk: bool
+    images: int
+    """Images of the chunk, failed ones included; damage rows are no images."""
+    schema_version: int = SCHEMA_VERSION
+
+    def to_metadata(self) -> dict[str, str]:
+        """Write the footer as Parquet key-value metadata."""
+        return {f"{_PREFIX}{name}": str(int(v) if isinstance(v, bool) else v) for name, v in self.__dict__.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[bytes, bytes] | None) -> "Footer":
+        """Read the footer; raises ValueError when it is missing or incomplete."""
+        found = {key.decode(): value.decode() for key, value in (metadata or {}).items()}
+        try:
+            return cls(
+                found[f"{_PREFIX}run_id"],
+                int(found[f"{_PREFIX}shard"]),
+                int(found[f"{_PREFIX}chunk"]),
+                bool(int(found[f"{_PREFIX}last_chunk"])),
+                int(found[f"{_PREFIX}images"]),
+                int(found[f"{_PREFIX}schema_version"]),
+            )
+        except KeyError as error:
+            raise ValueError(f"the footer has no {error}") from None
+
+
+def encode_part(table: pa.Table, footer: Footer) -> bytes:
+    """Write rows as the bytes of a part, and read them back once to be sure.
+
+    Raises:
+        ValueError: the rows do not have the schema of a part, repeat a key, or do not read back the same.
+    """
+    _check_rows(table)
+    metadata = {**(table.schema.metadata or {}), **footer.to_metadata()}
+    sink = io.BytesIO()
+    dictionary = [name for name in table.schema.names if name not in ("map", "image_key")]
+    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd", use_dictionary=dictionary)
+    data = sink.getvalue()
+    if not read_part(data)[0].equals(table):
+        raise ValueError("the part does not read back as it was written")
+    return data
+
+
+def read_part(data: bytes) -> tuple[pa.Table, Footer]:
+    """Read the rows and the footer of a part.
+
+    Raises:
+        ValueError: the bytes are not a part (pyarrow's errors are among them).
+    """
+    table = pq.ParquetFile(io.BytesIO(data)).read()
+    footer = Footer.from_metadata(table.schema.metadata)
+    return table.replace_schema_metadata(None), footer
+
+
+def read_footer(data: bytes) -> Footer:
+    """Read only the footer of a part; raises ValueError when it is none."""
+    return Footer.from_metadata(pq.read_metadata(io.BytesIO(data)).metadata)
+
+
+def publish_part(store: Store, table: pa.Table, footer: Footer) -> Receipt | None:
+    """Commit a chunk: publish its part if absent, then its receipt. None when somebody else was first."""
+    name = PartName(footer.shard, footer.chunk)
+    data = encode_part(table, footer)
+    if not store.publish(name.file, data):
+        return None
+    receipt = Receipt.of(name, data, table.num_rows)
+    store.publish(name.receipt, receipt.to_json())
+    return receipt
+
+
+def images_in(chunk: Chunk) -> int:
+    """Count the images of a chunk, failed ones included."""
+    return len(chunk.samples) + sum(failure.is_image for failure in chunk.failures)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run folder holds already."""
+
+    done: dict[int, frozenset[int]]
+    """Finished chunks by shard ordinal."""
+    finished: frozenset[int]
+    """Shards of which nothing is missing."""
+
+
+def progress(store: Store) -> Progress:
+    """List what is done; opens one footer per shard.
+
+    Raises:
+        DamagedRunError: a part's footer cannot be read.
+    """
+    done: dict[int, set[int]] = {}
+    for part in part_names(store):
+        done.setdefault(part.shard, set()).add(part.chunk)
+    finished = {
+        shard
+        for shard, chunks in done.items()
+        if len(chunks) == max(chunks) + 1 and _is_last(store, PartName(shard, max(chunks)))
+    }
+    return Progress({shard: frozenset(chunks) for shard, chunks in done.items()}, frozenset(finished))
+
+
+def _is_last(store: Store, part: PartName) -> bool:
+    try:
+        return read_footer(store.read(part.file)).last_chunk
+    except ValueError as error:
+        raise DamagedRunError(
+            f"{store.url}/{part.file} is damaged ({error}). Its rows cannot be trusted; run `camatlas verify` for the "
+            "whole extent, delete the files it names and run the same command again to explain those chunks anew."
+        ) from None
+
+
+def _check_rows(table: pa.Table) -> None:
+    expected = explanation_schema([table.schema.field(name) for name in metric_names(table.schema)])
+    if not table.schema.equals(expected):
+        raise ValueError("the rows do not have the schema of a part")
+    keys = table.select(KEY_COLUMNS).group_by(KEY_COLUMNS).aggregate([([], "count_all")])
+    if keys.num_rows != table.num_rows:
+        raise ValueError("two rows of one chunk have the same key")

@@ -1,0 +1,228 @@
+"""Everything that can be known to be wrong before any work starts, found at once; and the run made ready."""
+
+import datetime
+import itertools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.cams import CamMethod, LayerShape, build_methods
+from pipeline.config import RunConfig
+from pipeline.decode import DecodeLimits
+from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
+from pipeline.explainer import ExplainerSpec
+from pipeline.metrics import Metric, build_metrics
+from pipeline.model.baselines import Normalisation
+from pipeline.model.zoo import LoadedModel, load_model
+from pipeline.parts import Progress
+from pipeline.provenance import code_facts, code_version, package_versions
+from pipeline.registry import parameters
+from pipeline.sources import Reading, Shard, images_of, read_shard
+from pipeline.sources.annotations import Annotations, load_annotations
+from pipeline.sources.classes import load_classes
+from pipeline.sources.folder import folder_annotations
+from pipeline.sources.listing import list_shards
+from pipeline.store import Store, check_claim, open_store
+from schemas.explanation import SCHEMA_VERSION
+from schemas.manifest import RunIdentity, RunManifest, ShardEntry
+
+DEFAULT_BATCHES = {"cpu": 32, "cuda": 128}
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that has nothing wrong with it as far as one can know beforehand."""
+
+    config: RunConfig
+    shards: tuple[Shard, ...]
+    reading: Reading
+    limits: DecodeLimits
+    loaded: LoadedModel
+    methods: Mapping[str, CamMethod]
+    metrics: Mapping[str, Metric]
+    store: Store
+    manifest: RunManifest
+
+    def explainer_spec(self, device: str) -> ExplainerSpec:
+        """Say what a worker of this run must know beside the model."""
+        preprocess = self.loaded.preprocess
+        batch = self.config.compute.batch
+        return ExplainerSpec(
+            layer=self.loaded.layer,
+            methods=self.methods,
+            metrics=self.metrics,
+            normalisation=Normalisation(preprocess.mean, preprocess.std),
+            classes=self.loaded.classes,
+            target_rule=self.config.explain.targets,
+            precision=self.config.compute.precision,
+            maps=self.config.output.maps,
+            device=device,
+            batch=DEFAULT_BATCHES[device] if batch == "auto" else batch,
+        )
+
+    def images_left(self, progress: Progress) -> int | None:
+        """Number of images that are not done yet; None when a shard does not tell how many it holds."""
+        counts = [shard.images for shard in self.pending(progress)]
+        if None in counts:
+            return None
+        done = sum(len(progress.done.get(shard.ordinal, ())) for shard in self.pending(progress))
+        return max(0, sum(count or 0 for count in counts) - done * self.config.data.chunk_images)
+
+    def bytes_left(self, progress: Progress) -> int:
+        """Bytes of the shards that are not done yet."""
+        return sum(shard.size for shard in self.pending(progress))
+
+    def pending(self, progress: Progress) -> list[Shard]:
+        """Shards that are not finished yet."""
+        return [shard for shard in self.shards if shard.ordinal not in progress.finished]
+
+    def stall_seconds(self) -> int:
+        """How long nothing may move: ten minutes, or half a second for each forward of one batch of images."""
+        asked = self.config.compute.stall_seconds
+        if asked != "auto":
+            return asked
+        shape = LayerShape(*self.loaded.layer_shape)
+        forwards = sum(method.cost(shape).forwards for method in self.methods.values())
+        return max(600, forwards * max(DEFAULT_BATCHES.values()) // 2)
+
+
+def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
+    """Check a whole run and make it ready; nothing is written.
+
+    Args:
+        config: the run file; with mistakes already found it may hold empty stand-ins, which are not looked at.
+        mistakes: what was found wrong before.
+
+    Raises:
+        ConfigError: every mistake in shards, annotations, model, layer, methods, metrics and output, at once.
+    """
+    found = mistakes or Mistakes()
+    shards: list[Shard] = []
+    if config.data.shards:
+        with found.collecting():
+            shards = list_shards(config.data.shards)
+    with found.collecting():
+        annotations = read_annotations(config, shards)
+    with found.collecting():
+        limits = _limits(config)
+    with found.collecting():
+        methods = build_methods(config.explain.methods)
+    with found.collecting():
+        metrics = build_metrics(config.explain.metrics)
+    if config.model.name:
+        with found.collecting():
+            loaded = load_model(config.model)
+    if config.output.path:
+        with found.collecting():
+            store = open_store(config.output.path)
+            store.check_writable()
+    found.raise_if_any()
+    reading = Reading(annotations, config.data.columns.model_dump())
+    shards = _limited(shards, reading, config.data.limit)
+    manifest = _manifest(config, shards, annotations, loaded, methods, metrics)
+    check_claim(store, manifest)
+    return PreparedRun(config, tuple(shards), reading, limits, loaded, methods, metrics, store, manifest)
+
+
+def absolute(config: RunConfig) -> RunConfig:
+    """Make local paths absolute, so that workers with another working directory find them."""
+    data = config.data
+    shards = [data.shards] if isinstance(data.shards, str) else data.shards
+    return config.model_copy(
+        update={
+            "data": data.model_copy(
+                update={
+                    "shards": [_absolute(shard) for shard in shards],
+                    "labels": data.labels and _absolute(data.labels),
+                    "boxes": data.boxes and _absolute(data.boxes),
+                }
+            ),
+            "output": config.output.model_copy(update={"path": _absolute(config.output.path)}),
+        }
+    )
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path or not path else os.path.abspath(Path(path).expanduser())  # noqa: PTH100
+
+
+def read_annotations(config: RunConfig, shards: list[Shard]) -> Annotations:
+    """Collect labels, boxes and classes: from the files the run file names, then from those beside the images."""
+    classes = load_classes(config.data.classes)
+    given = load_annotations(config.data.labels, config.data.boxes, classes)
+    return given.or_else(folder_annotations([shard for shard in shards if shard.kind == "folder"], classes))
+
+
+def _limits(config: RunConfig) -> DecodeLimits:
+    names = [name.upper() for name in config.data.formats]
+    unknown = [
+        Mistake("data.formats", f"unknown format '{name}'", nearest(name, FORMATS))
+        for name in names
+        if name not in FORMATS
+    ]
+    if unknown:
+        raise ConfigError(unknown)
+    return DecodeLimits(tuple(names), config.data.max_pixels)
+
+
+def _limited(shards: list[Shard], reading: Reading, limit: int | None) -> list[Shard]:
+    """Take the first `limit` images in shard order: whole shards, then a part of the next one."""
+    if limit is None:
+        return shards
+    taken: list[Shard] = []
+    left = limit
+    for shard in shards:
+        count = sum(1 for _ in itertools.islice(images_of(read_shard(shard, reading)), left))
+        taken.append(replace(shard, images=count, take=count if count == left else None))
+        left -= count
+        if not left:
+            break
+    return taken
+
+
+def _manifest(
+    config: RunConfig,
+    shards: list[Shard],
+    annotations: Annotations,
+    loaded: LoadedModel,
+    methods: Mapping[str, CamMethod],
+    metrics: Mapping[str, Metric],
+) -> RunManifest:
+    identity = RunIdentity(
+        code_version=code_version(),
+        schema_version=SCHEMA_VERSION,
+        shards=tuple(
+            ShardEntry(name=s.name, kind=s.kind, size=s.size, fingerprint=s.fingerprint, take=s.take) for s in shards
+        ),
+        chunk_images=config.data.chunk_images,
+        data=_data_identity(config, annotations, loaded),
+        model={"name": config.model.name, "weights_sha256": loaded.weights_digest, "layer": loaded.layer},
+        targets=config.explain.targets,
+        methods={label: parameters(method) for label, method in methods.items()},
+        metrics={label: parameters(metric) for label, metric in metrics.items()},
+        seed=config.explain.seed,
+        precision=config.compute.precision,
+        maps=config.output.maps,
+    )
+    return RunManifest(
+        identity=identity,
+        locations=tuple(shard.location for shard in shards),
+        classes=annotations.classes.names,
+        config=config.model_dump(mode="json"),
+        packages=package_versions(),
+        code=code_facts(),
+        started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _data_identity(config: RunConfig, annotations: Annotations, loaded: LoadedModel) -> dict[str, Any]:
+    return {
+        "annotations": annotations.digest(),
+        "columns": config.data.columns.model_dump(),
+        "formats": sorted(name.upper() for name in config.data.formats),
+        "max_pixels": config.data.max_pixels,
+        "preprocess": dict(vars(loaded.preprocess).items()),
+    }

@@ -1,0 +1,171 @@
+"""Questions to a run: DuckDB over its parts, read-only, and maps back as arrays.
+
+Views: `explanations` (one row per image, target and method), `images` (one row per image), `failures` (one row
+per image, method or shard that failed), `leaderboard` (per method: images, share of degenerate maps, mean of
+each metric). DuckDB never opens a file itself: its access to files and the network is off and its configuration
+locked, the parts are handed to it by pyarrow.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset
+
+from pipeline.codec import EncodedMap, FloatArray, decode, decode_stack
+from pipeline.errors import ConfigError, DamagedRunError, first_line
+from pipeline.store import LocalStore, Store, open_store, part_names, read_manifest
+from schemas.explanation import ERROR_FIELDS, IDENTITY_FIELDS, MAP_FIELDS, SHARD_STAGE
+from schemas.manifest import RunManifest
+
+VIEWS = ("explanations", "images", "failures", "leaderboard")
+MAP_COLUMNS = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
+_FIXED = ", ".join(field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *ERROR_FIELDS))
+
+# The SQL of the views is constant but for the names of our own columns; no word of the data goes into it.
+_EXPLANATIONS = "CREATE VIEW explanations AS SELECT * FROM parts WHERE method IS NOT NULL AND error_code IS NULL"
+_FAILURES = "CREATE VIEW failures AS SELECT * FROM parts WHERE error_code IS NOT NULL"
+_IMAGES = f"""
+CREATE VIEW images AS
+SELECT shard, image_key, any_value(chunk) AS chunk, any_value(image_height) AS image_height,
+  any_value(image_width) AS image_width, any_value(label) AS label, any_value(predicted) AS predicted,
+  any_value(confidence) AS confidence, any_value(predicted = label) AS correct, count(map) AS maps,
+  any_value(error_stage) AS error_stage, any_value(error_code) AS error_code
+FROM parts WHERE error_stage IS DISTINCT FROM '{SHARD_STAGE}' GROUP BY shard, image_key
+"""  # noqa: S608 - constants only
+_LEADERBOARD = f"""
+CREATE VIEW leaderboard AS
+SELECT method, target_rule, count(*) AS images, avg(degenerate::INT) AS degenerate,
+  avg(COLUMNS(* EXCLUDE ({_FIXED}))) AS '\\0'
+FROM explanations GROUP BY method, target_rule ORDER BY method, target_rule
+"""  # noqa: S608 - constants only
+_BARE_LEADERBOARD = """
+CREATE VIEW leaderboard AS
+SELECT method, target_rule, count(*) AS images, avg(degenerate::INT) AS degenerate
+FROM explanations GROUP BY method, target_rule ORDER BY method, target_rule
+"""
+
+
+class Run:
+    """An open run folder; close it, or use it as a context manager."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.manifest: RunManifest = read_manifest(store)
+        self._connection = duckdb.connect(
+            ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}
+        )
+        self._connection.register("parts", _parts(store))
+        leaderboard = _LEADERBOARD if self.manifest.identity.metrics else _BARE_LEADERBOARD
+        for statement in (_EXPLANATIONS, _FAILURES, _IMAGES, leaderboard, "SET lock_configuration = true"):
+            self._connection.execute(statement)
+
+    def sql(self, query: str, parameters: Sequence[object] | None = None) -> pd.DataFrame:
+        """Answer a SQL question as a data frame; `?` in the query stands for the parameters.
+
+        Raises:
+            ConfigError: DuckDB refuses the query.
+            DamagedRunError: a part cannot be read.
+        """
+        frame: pd.DataFrame = self.arrow(query, parameters).to_pandas()
+        return frame
+
+    def arrow(self, query: str, parameters: Sequence[object] | None = None) -> pa.Table:
+        """Answer a SQL question as an Arrow table; raises as `sql` does."""
+        with self._refusals():
+            answer = self._connection.sql(query, params=parameters or None)
+            if answer is None:
+                raise ConfigError.one("SQL", "the query has no result", f"views: {', '.join(VIEWS)}")
+            return answer.to_arrow_table()
+
+    def table(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
+        """Give columns of `explanations` as an Arrow table.
+
+        Args:
+            columns: names; None gives all.
+            where: a SQL condition, for example "method = 'gradcam' AND pointing_game = 0".
+        """
+        with self._refusals():
+            relation = self._connection.view("explanations")
+            relation = relation.filter(where) if where else relation
+            return (relation.select(*columns) if columns else relation).to_arrow_table()
+
+    def maps(self, where: str | None = None) -> FloatArray:
+        """Give the maps that meet a SQL condition, decoded, as (N, u, v) float32 in the order of `table`.
+
+        Raises:
+            ValueError: the maps do not all have the same grid; narrow the condition to one layer.
+        """
+        return decode_table(self.table(MAP_COLUMNS, where))
+
+    def close(self) -> None:
+        """Let go of the parts."""
+        self._connection.close()
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Turn what DuckDB and pyarrow raise into our sentences."""
+        try:
+            yield
+        except (duckdb.IOException, pa.ArrowException, OSError) as error:
+            raise DamagedRunError(f"a part of {self.store.url} cannot be read: {error}; run verify") from None
+        except duckdb.Error as error:
+            raise ConfigError.one("SQL", first_line(error), f"views: {', '.join(VIEWS)}") from None
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run folder for questions.
+
+    Raises:
+        ConfigError: there is no run.
+        DamagedRunError: its manifest or a part is damaged.
+    """
+    return Run(open_store(str(path)))
+
+
+def decode_row(row: Mapping[str, Any]) -> FloatArray:
+    """Decode the map of a row that has the map columns, (u, v)."""
+    return decode(EncodedMap(*(row[name] for name in MAP_COLUMNS)))
+
+
+def decode_table(table: pa.Table) -> FloatArray:
+    """Decode the maps of a table that has the map columns, (N, u, v), in its order.
+
+    Raises:
+        ValueError: the maps do not all have the same grid and dtype.
+    """
+    if not table.num_rows:
+        return np.empty((0, 0, 0), np.float32)
+    kinds = {tuple(row.values()) for row in table.select(["map_height", "map_width", "map_dtype"]).to_pylist()}
+    if len(kinds) > 1:
+        raise ValueError("the maps have several grids or encodings; narrow the condition to one layer")
+    ((height, width, dtype),) = kinds
+    ranges_N2 = np.stack([table["map_min"].to_numpy(), table["map_max"].to_numpy()], axis=1)
+    return decode_stack(table["map"].to_pylist(), height, width, dtype, ranges_N2)
+
+
+def _parts(store: Store) -> pa.dataset.Dataset:
+    """All parts as one dataset with the schema of the first; empty when nothing is published yet."""
+    names = [part.file for part in part_names(store)]
+    if not names:
+        raise ConfigError.one("RUN", f"'{store.url}' holds no finished chunk yet", "run `camatlas explain` first")
+    if not isinstance(store, LocalStore):
+        raise ConfigError.one("RUN", f"'{store.url}': only local runs can be queried so far")
+    try:
+        return pyarrow.dataset.dataset([str(store.folder / name) for name in names], format="parquet")
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedRunError(f"{store.url}/{names[0]} cannot be read: {error}; run verify") from None

@@ -1,0 +1,89 @@
+"""From the words of a run file to objects: methods and metrics by name, preset and parameters."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
+
+Thing = TypeVar("Thing")
+Spec = str | Mapping[str, Any] | object
+"""A name, {name: {parameter: value}}, or an object made by the caller."""
+
+
+def build_all(specs: Iterable[Spec], registry: Mapping[str, type[Thing]], where: str) -> dict[str, Thing]:
+    """Build methods or metrics, keyed by the name they have in the run.
+
+    `{iscam: {schedule: linear, as: iscam_linear}}` gives a second variant its own name; `preset: NAME` starts from
+    a named setting.
+
+    Raises:
+        ConfigError: every unknown name, preset, parameter and value, and every name used twice.
+    """
+    mistakes, built = Mistakes(), dict[str, Thing]()
+    for spec in specs:
+        with mistakes.collecting():
+            label, thing = _build(spec, registry, where)
+            if label in built:
+                raise ConfigError.one(where, f"'{label}' is listed twice", "give the second one a name: {as: ...}")
+            built[label] = thing
+    mistakes.raise_if_any()
+    return built
+
+
+def parameters(thing: object) -> dict[str, Any]:
+    """List the parameters of a method or metric as the run's identity records them."""
+    if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
+        raise TypeError(f"{thing!r} is not a method or metric")
+    return {"name": getattr(type(thing), "name"), **dataclasses.asdict(thing)}  # noqa: B009 - a ClassVar
+
+
+def _build(spec: Spec, registry: Mapping[str, type[Thing]], where: str) -> tuple[str, Thing]:
+    for name, kind in registry.items():
+        if isinstance(spec, kind):
+            return name, spec
+    name, options = _split(spec, where)
+    if name not in registry:
+        raise ConfigError.one(where, f"unknown name '{name}'", nearest(name, registry))
+    kind = registry[name]
+    label = str(options.pop("as", name))
+    if not label.isidentifier():
+        raise ConfigError.one(f"{where}.{name}", f"'{label}' is not a name", "letters, digits and _")
+    options = _preset(kind, options.pop("preset", None), f"{where}.{name}") | options
+    try:
+        return label, kind(**options)
+    except ValidationError as error:
+        raise ConfigError(_explained(error, kind, f"{where}.{name}")) from None
+
+
+def _split(spec: Spec, where: str) -> tuple[str, dict[str, Any]]:
+    if isinstance(spec, str):
+        return spec, {}
+    if isinstance(spec, Mapping) and len(spec) == 1:
+        ((name, options),) = spec.items()
+        if options is None or isinstance(options, Mapping):
+            return str(name), dict(options or {})
+    raise ConfigError.one(where, f"{spec!r} is neither a name nor {{name: {{parameter: value}}}}")
+
+
+def _preset(kind: type[Any], preset: str | None, where: str) -> dict[str, Any]:
+    if preset is None:
+        return {}
+    presets: dict[str, dict[str, Any]] = kind.presets
+    if preset not in presets:
+        raise ConfigError.one(where, f"unknown preset '{preset}'", nearest(str(preset), presets))
+    return dict(presets[preset])
+
+
+def _explained(error: ValidationError, kind: type[Any], where: str) -> list[Mistake]:
+    known = [field.name for field in dataclasses.fields(kind)]
+    mistakes = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            mistakes.append(Mistake(where, f"unknown parameter '{name}'", nearest(name, known)))
+        else:
+            mistakes.append(Mistake(f"{where}.{name}", f"{problem['msg']}, got {problem['input']!r}"))
+    return mistakes

@@ -1,0 +1,53 @@
+"""Where images come from: webdataset tars, Parquet files and folders, as one stream of samples and failures."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from pipeline.sources.annotations import Annotations
+from pipeline.sources.folder import read_folder
+from pipeline.sources.parquet import read_parquet
+from pipeline.sources.shards import Chunk, Failure, Item, Sample, Shard, chunked, damage, taking
+from pipeline.sources.tar import read_tar
+
+__all__ = ["Chunk", "Failure", "Item", "Reading", "Sample", "Shard", "chunked", "images_of", "read_shard"]
+
+PARQUET_COLUMNS = {"image": "image", "key": "key", "label": "label", "boxes": "boxes"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How samples are read, the same for every shard of a run."""
+
+    annotations: Annotations = field(default_factory=Annotations)
+    columns: dict[str, str] = field(default_factory=lambda: dict(PARQUET_COLUMNS))
+
+
+def read_shard(shard: Shard, reading: Reading) -> Iterator[Item]:
+    """Stream the samples and failures of one shard, in their order, as many as the run takes.
+
+    A shard that cannot be opened, or breaks on the way, is one failure row; what was read before is kept.
+    """
+    return taking(_guarded(shard, reading), shard.take)
+
+
+def images_of(items: Iterable[Item]) -> Iterator[Item]:
+    """Leave out the rows that stand for damage to a shard."""
+    return (item for item in items if isinstance(item, Sample) or item.is_image)
+
+
+def _guarded(shard: Shard, reading: Reading) -> Iterator[Item]:
+    read = 0
+    try:
+        for item in _read(shard, reading):
+            yield item
+            read += 1
+    except OSError as error:
+        yield damage(shard, read, "unreadable", f"after {read} items: {error.strerror or error}")
+
+
+def _read(shard: Shard, reading: Reading) -> Iterator[Item]:
+    if shard.kind == "tar":
+        return read_tar(shard, reading.annotations)
+    if shard.kind == "parquet":
+        return read_parquet(shard, reading.annotations, reading.columns)
+    return read_folder(shard, reading.annotations)

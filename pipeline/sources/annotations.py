@@ -1,0 +1,179 @@
+"""Labels and boxes: from CSV files beside the data, or from members of the sample itself."""
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.errors import ConfigError
+from pipeline.sources.classes import ClassTable
+from pipeline.sources.members import (
+    BadAnnotationError,
+    checked,
+    json_boxes,
+    label_text,
+    parse_box,
+    xml_boxes,
+)
+from pipeline.sources.shards import Box, Boxes, Failure, Item, Sample, Shard
+
+Value = TypeVar("Value")
+
+BOX_COLUMNS = ("filename", "x0", "y0", "x1", "y1")
+KAGGLE_COLUMNS = ("ImageId", "PredictionString")
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What CSV files say about images, by key; they win over members of the sample."""
+
+    classes: ClassTable = field(default_factory=ClassTable)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    boxes: Mapping[str, Boxes] = field(default_factory=dict)
+
+    def label_of(self, key: str, members: Mapping[str, bytes]) -> int | None:
+        """Find the class of an image: CSV, then `.cls`, `.json` (field label), `.txt`.
+
+        Raises:
+            BadAnnotationError: a label is there and is neither a class index nor a known class.
+        """
+        text = _find(self.labels, key)
+        if text is None:
+            text = label_text(members)
+        if text is None:
+            return None
+        index = self.classes.index(text)
+        if index is None:
+            raise BadAnnotationError("label", f"'{text[:80]}' is neither a class index nor a known class")
+        return index
+
+    def boxes_of(self, key: str, members: Mapping[str, bytes]) -> Boxes | None:
+        """Find the boxes of an image: CSV, then `.json` (field boxes), then `.xml` (PASCAL VOC).
+
+        Raises:
+            BadAnnotationError: a box is there and is not four finite numbers with x0 <= x1 and y0 <= y1.
+        """
+        boxes = _find(self.boxes, key)
+        if boxes is None and "json" in members:
+            boxes = json_boxes(members["json"])
+        if boxes is None and "xml" in members:
+            boxes = xml_boxes(members["xml"])
+        return None if boxes is None else checked(boxes)
+
+    def or_else(self, other: "Annotations") -> "Annotations":
+        """Add what another table says of images of which this one is silent."""
+        return Annotations(self.classes, {**other.labels, **self.labels}, {**other.boxes, **self.boxes})
+
+    def digest(self) -> str:
+        """Hash what the files say, so that a run notices when they change."""
+        content = repr((self.classes.names, sorted(self.labels.items()), sorted(self.boxes.items())))
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def split_name(path: str) -> tuple[str, str]:
+    """Split a member name into key and suffix at the first dot of its base name (suffix in lower case)."""
+    folder, slash, base = path.removeprefix("./").rpartition("/")
+    stem, _, suffix = base.partition(".")
+    return folder + slash + stem, suffix.lower()
+
+
+def load_annotations(labels_csv: str | None, boxes_csv: str | None, classes: ClassTable) -> Annotations:
+    """Read the CSV files of a run file.
+
+    Labels: `filename,class_index`. Boxes: `filename,x0,y0,x1,y1`, one row a box, or Kaggle's
+    `LOC_val_solution.csv` (`ImageId,PredictionString`), which gives labels too.
+
+    Raises:
+        ConfigError: a file is missing or lacks its columns.
+    """
+    labels: dict[str, str] = {}
+    boxes: dict[str, Boxes] = {}
+    if boxes_csv is not None:
+        labels, boxes = _read_boxes(boxes_csv, classes)
+    if labels_csv is not None:
+        rows = read_csv("data.labels", labels_csv, ("filename", "class_index"))
+        labels = _add_stems({row["filename"]: row["class_index"] for row in rows})
+    return Annotations(classes, labels, boxes)
+
+
+def annotated(key: str, shard: Shard, image: bytes, members: Mapping[str, bytes], annotations: Annotations) -> Item:
+    """Make a sample with its label and boxes, or the failure of a label or box that cannot be right."""
+    try:
+        label, boxes = annotations.label_of(key, members), annotations.boxes_of(key, members)
+    except BadAnnotationError as error:
+        return Failure(key, shard.name, "read", error.code, str(error))
+    return Sample(key, shard.name, image, label, boxes)
+
+
+def _find(table: Mapping[str, Value], key: str) -> Value | None:
+    """Look an image up by full name, base name, and both without suffix."""
+    stem = split_name(key)[0]
+    for name in (key, key.rpartition("/")[2], stem, stem.rpartition("/")[2]):
+        if name in table:
+            return table[name]
+    return None
+
+
+def read_csv(where: str, path: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Read the rows of a CSV file that must have some columns.
+
+    Raises:
+        ConfigError: the file is missing, holds no row, or lacks a column.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError.one(where, f"cannot read '{path}': {error}") from None
+    missing = [name for name in columns if not rows or name not in rows[0]]
+    if missing:
+        raise ConfigError.one(where, f"'{path}' has no column {', '.join(missing)}", f"expected {','.join(columns)}")
+    return [{name: value or "" for name, value in row.items() if name is not None} for row in rows]
+
+
+def _add_stems(table: dict[str, Value]) -> dict[str, Value]:
+    """Let members of a tar, whose keys carry no suffix, find the rows of their files."""
+    stems = {split_name(name)[0]: value for name, value in reversed(table.items())}
+    return stems | table
+
+
+def _read_boxes(path: str, classes: ClassTable) -> tuple[dict[str, str], dict[str, Boxes]]:
+    """Read a box file of either kind; Kaggle's gives labels too."""
+    first = read_csv("data.boxes", path, ())[:1]
+    if first and "PredictionString" in first[0]:
+        return _from_kaggle(read_csv("data.boxes", path, KAGGLE_COLUMNS), classes)
+    return {}, _from_rows(read_csv("data.boxes", path, BOX_COLUMNS))
+
+
+def _from_rows(rows: list[dict[str, str]]) -> dict[str, Boxes]:
+    boxes: dict[str, list[Box]] = defaultdict(list)
+    for row in rows:
+        boxes[row["filename"]].append(parse_box([row["x0"], row["y0"], row["x1"], row["y1"]]))
+    return _add_stems({name: tuple(found) for name, found in boxes.items()})
+
+
+def _from_kaggle(rows: list[dict[str, str]], classes: ClassTable) -> tuple[dict[str, str], dict[str, Boxes]]:
+    """Read rows like `ILSVRC2012_val_00048981,n03995372 85 1 499 272 n03995372 ...`."""
+    words = {row["ImageId"]: row["PredictionString"].split() for row in rows}
+    boxes = {
+        key: tuple(parse_box(found[i + 1 : i + 5]) for i in range(0, len(found), 5)) for key, found in words.items()
+    }
+    index = _wnid_index({found[0] for found in words.values() if found}, classes)
+    return {key: index[found[0]] for key, found in words.items() if found}, boxes
+
+
+def _wnid_index(wnids: set[str], classes: ClassTable) -> dict[str, str]:
+    """Class indices of WordNet ids: from the class table, or by their order when all 1,000 are there."""
+    known = {wnid: classes.index(wnid) for wnid in wnids}
+    if None not in known.values():
+        return {wnid: str(index) for wnid, index in known.items()}
+    if len(wnids) == 1000:  # ImageNet numbers its classes by sorted WordNet id
+        return {wnid: str(index) for index, wnid in enumerate(sorted(wnids))}
+    raise ConfigError.one(
+        "data.classes",
+        "the box file names classes by WordNet id, which the class table does not hold",
+        "give a CSV with columns class_index, class_name, wnid",
+    )

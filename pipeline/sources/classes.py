@@ -1,0 +1,69 @@
+"""The classes of a dataset: names by index, and what labels may call them."""
+
+import csv
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Class names by index, and the WordNet ids where known. Empty when nothing is known."""
+
+    names: tuple[str, ...] = ()
+    wnids: tuple[str, ...] = ()
+    _index: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # A name that two classes share says nothing; an id always wins over a name.
+        ambiguous = {name for name, count in Counter(self.names).items() if count > 1}
+        self._index.update({name: i for i, name in enumerate(self.names) if name not in ambiguous})
+        self._index.update({wnid: i for i, wnid in enumerate(self.wnids)})
+
+    def index(self, text: str) -> int | None:
+        """Read a label: a class index, a WordNet id or a class name; None when it is none of them."""
+        text = text.strip()
+        if text.isascii() and text.isdigit():
+            return int(text)
+        return self._index.get(text)
+
+
+def load_classes(spec: str | None) -> ClassTable:
+    """Load `data.classes`: 'imagenet-1k', a CSV (class_index, class_name, wnid?) or a text file of names.
+
+    Raises:
+        ConfigError: the file is missing or is not such a table.
+    """
+    if spec is None:
+        return ClassTable()
+    if spec == "imagenet-1k":
+        from torchvision.models import ResNet50_Weights  # costs seconds; only who asks for it pays
+
+        return ClassTable(tuple(ResNet50_Weights.DEFAULT.meta["categories"]))
+    path = Path(spec)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError.one(
+            "data.classes", f"cannot read '{spec}': {error}", "a CSV, a text file or imagenet-1k"
+        ) from None
+    return _from_csv(spec, text) if path.suffix.lower() == ".csv" else ClassTable(tuple(text.splitlines()))
+
+
+def _from_csv(spec: str, text: str) -> ClassTable:
+    rows = list(csv.DictReader(text.splitlines()))
+    try:
+        rows.sort(key=lambda row: int(row["class_index"]))
+        if [int(row["class_index"]) for row in rows] != list(range(len(rows))):
+            raise ValueError("class_index must run from 0 without gaps or repeats")
+        names = tuple(row["class_name"] for row in rows)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ConfigError.one(
+            "data.classes",
+            f"'{spec}' is not a class table: {error}",
+            "columns class_index, class_name, wnid (optional)",
+        ) from None
+    wnids = tuple(row["wnid"] for row in rows) if rows and rows[0].get("wnid") else ()
+    return ClassTable(names, wnids)

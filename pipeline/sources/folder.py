@@ -1,0 +1,75 @@
+"""Folders of image files: flat with `labels.csv` and `boxes.csv`, or one sub-folder per class."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pipeline.sources.annotations import Annotations, annotated, load_annotations
+from pipeline.sources.classes import ClassTable
+from pipeline.sources.shards import Failure, Item, Shard, clean_text
+from pipeline.sources.tar import MAX_MEMBER_BYTES
+
+SIDE_FILES = (".csv", ".json", ".xml", ".txt", ".md", ".yaml", ".yml")
+"""Suffixes of files that stand beside images; everything else in the folder is taken for an image."""
+
+FILES_PER_SHARD = 1024
+
+
+def read_folder(shard: Shard, annotations: Annotations) -> Iterator[Item]:
+    """Read the files of one folder shard; the key is the path within the folder, suffix included."""
+    for member in shard.members:
+        path, name = Path(shard.location, member), clean_text(member)
+        try:
+            size = path.stat().st_size
+            if size > MAX_MEMBER_BYTES:
+                yield Failure(name, shard.name, "read", "too_large", f"{size} bytes")
+                continue
+            data = path.read_bytes()
+        except OSError as error:
+            yield Failure(name, shard.name, "read", "unreadable", str(error.strerror))
+            continue
+        yield annotated(name, shard, data, {}, annotations)
+
+
+def list_images(folder: Path) -> list[str]:
+    """List the image files of a folder and its sub-folders, sorted, as paths within it (hidden ones left out)."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.as_posix()
+        for path in paths
+        if path.suffix.lower() not in SIDE_FILES and not any(part.startswith(".") for part in path.parts)
+    )
+
+
+def class_folders(members: list[str], classes: ClassTable) -> dict[str, str]:
+    """Label images by their class sub-folder: a class id or name where known, else the sorted order.
+
+    Empty unless every image lies in one of at least two sub-folders.
+    """
+    tops = [name.partition("/")[0] if "/" in name else "" for name in members]
+    names = sorted(set(tops))
+    if len(names) < 2 or not all(tops):
+        return {}
+    known = {name: classes.index(name) for name in names}
+    in_order = {name: str(i) for i, name in enumerate(names)}
+    index = in_order if None in known.values() else {name: str(i) for name, i in known.items()}
+    return {clean_text(name): index[top] for name, top in zip(members, tops, strict=True)}
+
+
+def folder_annotations(shards: Iterable[Shard], classes: ClassTable) -> Annotations:
+    """Collect what stands beside the images: `labels.csv`, `boxes.csv`, else the class sub-folders.
+
+    Raises:
+        ConfigError: such a file is unreadable or lacks its columns.
+    """
+    members: dict[str, list[str]] = defaultdict(list)
+    for shard in shards:
+        members[shard.location].extend(shard.members)
+    found = Annotations(classes)
+    for folder, names in members.items():
+        labels, boxes = Path(folder, "labels.csv"), Path(folder, "boxes.csv")
+        beside = load_annotations(
+            str(labels) if labels.is_file() else None, str(boxes) if boxes.is_file() else None, classes
+        )
+        found = found.or_else(beside).or_else(Annotations(classes, class_folders(names, classes)))
+    return found

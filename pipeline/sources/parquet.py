@@ -1,0 +1,74 @@
+"""Parquet files with a column of encoded images (bytes, or a struct with a field `bytes`)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.sources.annotations import Annotations, annotated
+from pipeline.sources.members import BadAnnotationError, checked, parse_box
+from pipeline.sources.shards import Failure, Item, Sample, Shard, damage
+
+_ROWS_AT_A_TIME = 64
+
+
+def read_parquet(shard: Shard, annotations: Annotations, columns: dict[str, str]) -> Iterator[Item]:
+    """Stream the samples of one Parquet file.
+
+    Args:
+        shard: the file.
+        annotations: labels and boxes from CSV files; they win over columns.
+        columns: names of the columns `image`, `key`, `label`, `boxes` (only `image` must exist in the file).
+            Without a key column the key is the file's stem and the row number.
+    """
+    row = 0
+    try:
+        with pq.ParquetFile(shard.location) as file:
+            present = [name for name in columns.values() if name in file.schema_arrow.names]
+            if columns["image"] not in present:
+                yield damage(shard, 0, "unreadable", f"no column '{columns['image']}'")
+                return
+            seen: set[str] = set()
+            for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=present):
+                for record in batch.to_pylist():
+                    yield _item(record, row, shard, annotations, columns, seen)
+                    row += 1
+    except (pa.ArrowException, OSError) as error:
+        yield damage(shard, row, "damaged" if row else "unreadable", f"row {row}: {error}; the rest was not read")
+
+
+def _item(
+    record: dict[str, Any],
+    row: int,
+    shard: Shard,
+    annotations: Annotations,
+    columns: dict[str, str],
+    seen: set[str],
+) -> Item:
+    given = record.get(columns["key"])
+    key = str(given) if given is not None else f"{shard.name.rpartition('.')[0] or shard.name}-{row:08d}"
+    if key in seen:
+        return Failure(f"{key}@{row}", shard.name, "read", "duplicate_key", "the key stood earlier in this shard")
+    seen.add(key)
+    image = record[columns["image"]]
+    data = image.get("bytes") if isinstance(image, dict) else image
+    if not isinstance(data, bytes):
+        return Failure(key, shard.name, "read", "no_image", f"column '{columns['image']}' holds no bytes")
+    item = annotated(key, shard, data, _members(record.get(columns["label"])), annotations)
+    boxes = record.get(columns["boxes"])
+    if isinstance(item, Failure) or item.boxes_xyxy is not None or boxes is None:
+        return item
+    return _with_boxes(item, boxes)
+
+
+def _members(label: object) -> dict[str, bytes]:
+    return {} if label is None else {"cls": str(label).encode()}
+
+
+def _with_boxes(sample: Sample, boxes: object) -> Item:
+    try:
+        rows = [list(box) for box in boxes]  # type: ignore[attr-defined]
+        return Sample(sample.key, sample.shard, sample.image, sample.label, checked(tuple(map(parse_box, rows))))
+    except (TypeError, BadAnnotationError) as error:
+        return Failure(sample.key, sample.shard, "read", "boxes", str(error))

@@ -1,0 +1,179 @@
+"""Webdataset tars, streamed with the standard library and nothing lost in silence.
+
+Members of one key stand side by side; the key is the path up to the first dot of the base name, the suffix
+(in lower case) says what a member is. Members are never extracted to disk. The reader walks the archive
+itself, because `tarfile` takes a damaged header, or two zero blocks, for the end of the archive.
+"""
+
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from pipeline.sources.annotations import Annotations, annotated, split_name
+from pipeline.sources.shards import Failure, Item, Shard, clean_text, damage
+
+IMAGE_SUFFIXES = (
+    "jpg",
+    "jpeg",
+    "png",
+    "webp",
+    "gif",
+    "bmp",
+    "tif",
+    "tiff",
+    "jp2",
+    "ppm",
+    "pgm",
+    "pbm",
+    "img",
+)
+MAX_MEMBER_BYTES = 256 << 20
+"""Largest member that is read into memory."""
+
+_BLOCK = tarfile.BLOCKSIZE
+
+
+@dataclass(frozen=True)
+class Member:
+    """One regular file of the archive; `data` is None when it could not be read."""
+
+    name: str
+    offset: int
+    data: bytes | None
+    trouble: str = ""
+
+
+def read_tar(shard: Shard, annotations: Annotations) -> Iterator[Item]:
+    """Stream the samples of one tar; everything lost on the way is a failure."""
+    with open(shard.location, "rb") as file:  # noqa: PTH123 - the builtin gives the buffered reader tarfile wants
+        seen: set[str] = set()
+        for group in _groups(_members(file, shard)):
+            if isinstance(group, Failure):
+                yield group
+            else:
+                yield from _assemble(group, shard, annotations, seen)
+
+
+def _members(file: BinaryIO, shard: Shard) -> Iterator[Member | Failure]:
+    """Walk the members in order; every gap between them, and a missing end, is damage."""
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    end = 0
+    try:
+        with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as tar:
+            while (info := tar.next()) is not None:
+                if info.size < 0 or info.offset < end:
+                    yield damage(shard, end, "damaged", "a header points backwards; the rest was not read")
+                    return
+                yield from _gap(file, shard, end, info.offset)
+                end = info.offset_data + -(-info.size // _BLOCK) * _BLOCK
+                if info.isdir():
+                    continue
+                yield _member(file, info)
+                if end > length:
+                    yield damage(shard, info.offset, "truncated", f"the file ends inside {clean_text(info.name)}")
+                    return
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile would remember every member until the end
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as error:
+        # ReadError is what an empty file gives; chunked() then says so.
+        if length:
+            yield damage(shard, end, "damaged", f"{error}; the rest was not read")
+        return
+    yield from _ending(file, shard, end, length)
+
+
+def _member(file: BinaryIO, info: tarfile.TarInfo) -> Member:
+    name = clean_text(info.name)
+    if not info.isreg() or info.issparse():
+        return Member(name, info.offset, None, "member_type")
+    if info.size > MAX_MEMBER_BYTES:
+        return Member(name, info.offset, None, "too_large")
+    file.seek(info.offset_data)
+    data = file.read(info.size)
+    return Member(name, info.offset, data) if len(data) == info.size else Member(name, info.offset, None, "truncated")
+
+
+def _gap(file: BinaryIO, shard: Shard, start: int, stop: int) -> Iterator[Failure]:
+    if start == stop:
+        return
+    if _all_zero(file, start, stop):
+        yield damage(shard, start, "zero_blocks", f"{stop - start} zero bytes between members; read on behind them")
+    else:
+        yield damage(shard, start, "damaged", f"{stop - start} bytes are no tar member; read on behind them")
+
+
+def _ending(file: BinaryIO, shard: Shard, end: int, length: int) -> Iterator[Failure]:
+    if end == length and length:
+        yield damage(shard, end, "truncated", "the archive ends without its end marker")
+    elif not _all_zero(file, end, length):
+        yield damage(shard, end, "damaged", f"the last {length - end} bytes are no tar members")
+
+
+def _all_zero(file: BinaryIO, start: int, stop: int) -> bool:
+    file.seek(start)
+    left = stop - start
+    while left > 0:
+        piece = file.read(min(left, 1 << 20))
+        if not piece or piece.count(0) != len(piece):
+            return not piece
+        left -= len(piece)
+    return True
+
+
+def _groups(members: Iterable[Member | Failure]) -> Iterator[list[Member] | Failure]:
+    """Put adjacent members of one key together."""
+    group: list[Member] = []
+    for member in members:
+        new_key = isinstance(member, Failure) or (group and split_name(member.name)[0] != split_name(group[0].name)[0])
+        if group and new_key:
+            yield group
+            group = []
+        if isinstance(member, Failure):
+            yield member
+        else:
+            group.append(member)
+    if group:
+        yield group
+
+
+def _assemble(group: list[Member], shard: Shard, annotations: Annotations, seen: set[str]) -> Iterator[Item]:
+    """Turn the members of one key into one sample or its failure, and repeats into failures of their own."""
+    key = split_name(group[0].name)[0]
+    offset = group[0].offset
+    if not key or key.endswith("/"):
+        yield Failure(f"{key}@{offset}", shard.name, "read", "bad_name", f"'{group[0].name}' has no key")
+        return
+    if key in seen:
+        detail = "the key stood earlier in this shard; members of one key must be adjacent"
+        yield Failure(f"{key}@{offset}", shard.name, "read", "duplicate_key", detail)
+        return
+    seen.add(key)
+    members: dict[str, Member] = {}
+    for member in group:
+        suffix = split_name(member.name)[1]
+        if suffix in members:
+            detail = f"'{member.name}' stands twice; the first was used"
+            yield Failure(f"{key}@{member.offset}", shard.name, "read", "duplicate_key", detail)
+        else:
+            members[suffix] = member
+    yield _sample(key, members, shard, annotations)
+
+
+def _sample(key: str, members: dict[str, Member], shard: Shard, annotations: Annotations) -> Item:
+    for member in members.values():
+        if member.data is None:
+            return Failure(key, shard.name, "read", member.trouble, f"'{member.name}' cannot be read")
+    data = {suffix: member.data for suffix, member in members.items() if member.data is not None}
+    images = _image_suffixes(list(data))
+    if len(images) != 1:
+        code, detail = ("ambiguous_image", ", ".join(images)) if images else ("no_image", ", ".join(data))
+        return Failure(key, shard.name, "read", code, f"members: {detail}")
+    return annotated(key, shard, data[images[0]], data, annotations)
+
+
+def _image_suffixes(suffixes: list[str]) -> list[str]:
+    """Choose the image of a sample: plain `jpg` before compound `v1.jpg`."""
+    plain = [suffix for suffix in suffixes if suffix in IMAGE_SUFFIXES]
+    return plain or [suffix for suffix in suffixes if suffix.rpartition(".")[2] in IMAGE_SUFFIXES]

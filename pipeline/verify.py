@@ -1,0 +1,187 @@
+"""Does a run folder hold exactly what it promises? Hashes, schema, keys, counts and coverage of every part.
+
+The promise: each (shard, image key, target, method) is exactly one row, or the image is exactly one failure row;
+images in = explained + failed, per chunk, per shard and in total.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.codec import STORED
+from pipeline.metrics import build_metrics, metric_fields
+from pipeline.parts import KEY_COLUMNS, Footer, read_part
+from pipeline.store import PartName, Receipt, Store, part_names, read_manifest, receipts
+from schemas.explanation import SHARD_STAGE, explanation_schema
+from schemas.manifest import RunManifest
+
+
+@dataclass
+class Findings:
+    """What verify found.
+
+    Attributes:
+        problems: one sentence each, beginning with the file it is about; empty for a sound run.
+        notes: what was put right on the way.
+        images, explained, failed: images in total, with at least one map, and without any.
+        rows, parts, bytes: what is there.
+        failures: rows with an error, by stage and code.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    images: int = 0
+    explained: int = 0
+    failed: int = 0
+    rows: int = 0
+    parts: int = 0
+    bytes: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+def verify(store: Store) -> Findings:
+    """Check a whole run; receipts that were lost are written again, and said so.
+
+    Raises:
+        ConfigError: the folder is no run.
+        DamagedRunError: the manifest is damaged, so that nothing can be checked against it.
+    """
+    manifest = read_manifest(store)
+    findings = Findings()
+    known = _receipts(store, findings)
+    expected = explanation_schema(metric_fields(build_metrics(_specs(manifest))))
+    seen: dict[int, set[str]] = defaultdict(set)
+    footers: dict[PartName, Footer] = {}
+    for part in part_names(store):
+        table, footer = _opened(store, part, known.pop(part.file, None), findings)
+        if table is None or footer is None:
+            continue
+        footers[part] = footer
+        problems = [
+            *_belongs(part, footer, manifest),
+            *_fits(table, expected),
+            *_adds_up(table, footer, manifest, seen[part.shard]),
+        ]
+        findings.problems.extend(f"{part.file}: {problem}" for problem in problems)
+        _count(table, findings)
+    findings.problems.extend(f"{name}: its receipt is there, the part is not" for name in sorted(known))
+    findings.problems.extend(_coverage(footers, manifest))
+    return findings
+
+
+def _specs(manifest: RunManifest) -> list[dict[str, dict[str, object]]]:
+    """Write the metrics of a manifest as `build_metrics` reads them."""
+    return [
+        {str(fields["name"]): {"as": label} | {name: value for name, value in fields.items() if name != "name"}}
+        for label, fields in manifest.identity.metrics.items()
+    ]
+
+
+def _receipts(store: Store, findings: Findings) -> dict[str, Receipt]:
+    found = {}
+    for name, text in receipts(store):
+        try:
+            receipt = Receipt.from_json(text)
+            found[receipt.part] = receipt
+        except (ValueError, TypeError) as error:
+            findings.problems.append(f"_receipts/{name}: not a receipt ({error}); delete it and verify again")
+    return found
+
+
+def _opened(
+    store: Store, part: PartName, receipt: Receipt | None, findings: Findings
+) -> tuple[pa.Table | None, Footer | None]:
+    """Read one part and compare it with its receipt."""
+    data = store.read(part.file)
+    findings.parts += 1
+    findings.bytes += len(data)
+    try:
+        table, footer = read_part(data)
+    except Exception as error:  # damaged bytes: pyarrow raises several types
+        findings.problems.append(f"{part.file}: not a part ({' '.join(str(error).split())[:200]})")
+        return None, None
+    actual = Receipt.of(part, data, table.num_rows)
+    if receipt is None:
+        store.publish(part.receipt, actual.to_json())
+        findings.notes.append(f"{part.file}: had no receipt; wrote one from what is there now")
+    elif receipt != actual:
+        findings.problems.append(f"{part.file}: not the bytes that were published (sha256 or size differs)")
+    return table, footer
+
+
+def _belongs(part: PartName, footer: Footer, manifest: RunManifest) -> Iterator[str]:
+    if footer.run_id != manifest.run_id:
+        yield f"belongs to run {footer.run_id}, not {manifest.run_id}"
+    if (footer.shard, footer.chunk) != (part.shard, part.chunk):
+        yield f"holds shard {footer.shard} chunk {footer.chunk}, not what its name says"
+    if part.shard >= len(manifest.identity.shards):
+        yield f"the run has {len(manifest.identity.shards)} shards only"
+
+
+def _fits(table: pa.Table, expected: pa.Schema) -> Iterator[str]:
+    if not table.schema.equals(expected, check_metadata=False):
+        yield "its columns are not those of this run"
+        return
+    sized = table.filter(pc.is_valid(table["map"])).select(["map", "map_height", "map_width", "map_dtype"])
+    for row in sized.to_pylist():
+        dtype = STORED.get(row["map_dtype"])
+        if dtype is None or len(row["map"]) != row["map_height"] * row["map_width"] * dtype.itemsize:
+            yield "a map does not have the size that its row states"
+            return
+
+
+def _adds_up(table: pa.Table, footer: Footer, manifest: RunManifest, seen: set[str]) -> Iterator[str]:
+    """Check the promise on the rows of one chunk; `seen` holds the images of the shard's earlier chunks."""
+    rows = table.select([*KEY_COLUMNS, "error_stage", "error_code"]).to_pylist()
+    keys = Counter(tuple(row[name] for name in KEY_COLUMNS) for row in rows)
+    doubled = [key for key, count in keys.items() if count > 1]
+    if doubled:
+        yield f"{len(doubled)} keys stand in more than one row, the first is {doubled[0]}"
+    methods: dict[str, list[str | None]] = defaultdict(list)
+    for row in rows:
+        if row["error_stage"] != SHARD_STAGE or row["method"] is not None:
+            methods[row["image_key"]].append(row["method"])
+    expected = Counter(list(manifest.identity.methods))
+    for image, found in methods.items():
+        if found != [None] and Counter(found) != expected:
+            yield f"image '{image}' has rows for {found}, not one for each method nor one failure"
+            break
+    if len(methods) != footer.images:
+        yield f"holds {len(methods)} images, {footer.images} went in"
+    again = seen & methods.keys()
+    if again:
+        yield f"{len(again)} images stand in an earlier chunk too, one is '{min(again)}'"
+    seen.update(methods)
+
+
+def _count(table: pa.Table, findings: Findings) -> None:
+    images = table.filter(pc.not_equal(pc.fill_null(table["error_stage"], ""), SHARD_STAGE))
+    mapped = images.filter(pc.is_valid(images["map"]))
+    findings.rows += table.num_rows
+    findings.images += len(images["image_key"].unique())
+    findings.explained += len(mapped["image_key"].unique())
+    findings.failed = findings.images - findings.explained
+    errors = table.filter(pc.is_valid(table["error_code"])).select(["error_stage", "error_code"]).to_pylist()
+    findings.failures.update(f"{row['error_stage']}/{row['error_code']}" for row in errors)
+
+
+def _coverage(footers: dict[PartName, Footer], manifest: RunManifest) -> Iterator[str]:
+    """Every shard must be there from chunk 0 to the one that says it is the last."""
+    chunks: dict[int, dict[int, Footer]] = defaultdict(dict)
+    for part, footer in footers.items():
+        chunks[part.shard][part.chunk] = footer
+    for ordinal, shard in enumerate(manifest.identity.shards):
+        found = chunks.get(ordinal, {})
+        last = [chunk for chunk, footer in found.items() if footer.last_chunk]
+        wanted = max(found, default=-1) + 1
+        if len(last) != 1 or last[0] != wanted - 1 or len(found) != wanted:
+            yield (
+                f"shard {ordinal} ({shard.name}): {len(found)} chunks are there, not all of them; "
+                "run the same `camatlas explain` again to complete it"
+            )
+        taken = sum(footer.images for footer in found.values())
+        if shard.take is not None and taken > shard.take:
+            yield f"shard {ordinal} ({shard.name}): {taken} images, the run takes {shard.take}"

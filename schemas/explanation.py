@@ -1,0 +1,78 @@
+"""THE Arrow schema of a part: one row is one (image, target, method), or one failure.
+
+Documents, SQL views and tests derive from this file. Every field carries its unit and meaning as metadata.
+Rows without `error_code` are explanations. A failed image or damaged shard is one row without `method`;
+a method that failed on an image is a row with `method` and without `map`.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+SHARD_STAGE = "shard"
+"""`error_stage` of rows that stand for damage to a shard, not for an image."""
+
+
+def described(
+    name: str, dtype: pa.DataType, unit: str, meaning: str, *, nullable: bool = True
+) -> "pa.Field[pa.DataType]":
+    """Make a field that says its unit and meaning."""
+    return pa.field(name, dtype, nullable=nullable, metadata={"unit": unit, "meaning": meaning})
+
+
+IDENTITY_FIELDS = (
+    described(
+        "image_key",
+        pa.string(),
+        "",
+        "key of the image within its shard; SHARD@OFFSET for damage to a shard",
+        nullable=False,
+    ),
+    described("shard", pa.string(), "", "name of the shard the image came from", nullable=False),
+    described("chunk", pa.int32(), "", "ordinal of the chunk within its shard", nullable=False),
+    described("image_height", pa.int32(), "px", "height of the upright image before resizing"),
+    described("image_width", pa.int32(), "px", "width of the upright image before resizing"),
+    described("label", pa.int32(), "class index", "ground-truth class, where known"),
+    described("predicted", pa.int32(), "class index", "class of the largest logit of the clean image"),
+    described("confidence", pa.float32(), "[0, 1]", "softmax probability of the predicted class"),
+    described("target", pa.int32(), "class index", "class that is explained"),
+    described("target_rule", pa.string(), "", "how the target was chosen: predicted or label"),
+    described("target_confidence", pa.float32(), "[0, 1]", "softmax probability of the target"),
+    described("target_logit", pa.float32(), "logit", "pre-softmax output of the target"),
+)
+
+MAP_FIELDS = (
+    described("method", pa.string(), "", "name of the CAM method within the run"),
+    described("method_params", pa.string(), "JSON", "every hyper-parameter of the method"),
+    described("layer", pa.string(), "", "target layer of the model"),
+    described("map", pa.binary(), "", "saliency map at grid resolution, row by row, encoded as map_dtype"),
+    described("map_height", pa.int32(), "cells", "rows of the map"),
+    described("map_width", pa.int32(), "cells", "columns of the map"),
+    described("map_dtype", pa.string(), "", "encoding of the map: u8, f16 or f32"),
+    described("map_min", pa.float32(), "saliency", "smallest value of the unnormalised map"),
+    described("map_max", pa.float32(), "saliency", "largest value of the unnormalised map"),
+    described("degenerate", pa.bool_(), "", "the map is constant, so its heat map is all zero"),
+)
+
+ERROR_FIELDS = (
+    described("error_stage", pa.string(), "", "where it failed: shard, read, decode or explain"),
+    described("error_code", pa.string(), "", "what failed, from a fixed vocabulary"),
+    described("error_detail", pa.string(), "", "one line for people"),
+)
+
+
+def explanation_schema(metric_fields: Sequence["pa.Field[pa.DataType]"] = ()) -> pa.Schema:
+    """Build the schema of a run's parts: identity, map, one nullable float32 per metric, error.
+
+    Args:
+        metric_fields: the fields of the run's metrics, in the run's order.
+    """
+    return pa.schema([*IDENTITY_FIELDS, *MAP_FIELDS, *metric_fields, *ERROR_FIELDS])
+
+
+def metric_names(schema: pa.Schema) -> list[str]:
+    """Name the metric columns of a part: those between the map and the error fields."""
+    names: list[str] = list(schema.names)
+    return names[len(IDENTITY_FIELDS) + len(MAP_FIELDS) : len(names) - len(ERROR_FIELDS)]

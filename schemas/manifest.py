@@ -1,0 +1,93 @@
+"""The manifest of a run: what determines its rows, and where everything came from."""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ShardEntry(_Frozen):
+    """One shard as the run was started with it."""
+
+    name: str
+    kind: str
+    size: int
+    """Bytes."""
+    fingerprint: str
+    """Digest of the size and of the content's edges (tar, Parquet) or of the listing (folder)."""
+    take: int | None = None
+    """How many leading samples belong to the run; None means all."""
+
+
+class RunIdentity(_Frozen):
+    """Exactly what determines the rows; nothing about time, place, machine or number of workers."""
+
+    code_version: str
+    schema_version: int
+    shards: tuple[ShardEntry, ...]
+    chunk_images: int
+    data: dict[str, Any]
+    """How samples are read: columns, annotation digests, formats, limits, preprocessing."""
+    model: dict[str, Any]
+    """Architecture name, digest of the weights, target layer."""
+    targets: str
+    methods: dict[str, dict[str, Any]]
+    metrics: dict[str, dict[str, Any]]
+    seed: int
+    precision: str
+    maps: str
+
+
+class RunManifest(_Frozen):
+    """`run.json`: the identity and the provenance of a run."""
+
+    identity: RunIdentity
+    locations: tuple[str, ...]
+    """Where each shard lay when the run was started, in the order of `identity.shards`."""
+    classes: tuple[str, ...] = ()
+    """Class names by index; empty when unknown."""
+    config: dict[str, Any]
+    """The run file as resolved."""
+    packages: dict[str, str]
+    code: dict[str, str]
+    started_at: str
+
+    @property
+    def run_id(self) -> str:
+        """The hash of exactly what determines the rows (sha256, first 16 hex digits)."""
+        return hashlib.sha256(canonical_json(self.identity.model_dump()).encode()).hexdigest()[:16]
+
+    def to_json(self) -> bytes:
+        """Write the manifest as canonical JSON with its run id beside it."""
+        return canonical_json({"run_id": self.run_id, **self.model_dump()}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "RunManifest":
+        """Read a manifest and check that its run id belongs to its identity.
+
+        Raises:
+            ValueError: the text is not a manifest, or was changed after it was written.
+        """
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError("a manifest is a JSON object")
+        stated = fields.pop("run_id", None)
+        manifest = cls.model_validate(fields)
+        if stated != manifest.run_id:
+            raise ValueError(f"run_id {stated} does not belong to this identity ({manifest.run_id})")
+        return manifest
+
+
+def canonical_json(value: object) -> str:
+    """Write JSON in one canonical form: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def differences(mine: RunIdentity, theirs: RunIdentity) -> list[str]:
+    """Name the identity fields in which two runs differ."""
+    return [name for name in RunIdentity.model_fields if getattr(mine, name) != getattr(theirs, name)]
