@@ -16,7 +16,7 @@ def audit(
     output: Annotated[str | None, typer.Option("--out", help="folder for report.html; by default RUN/_audit")] = None,
 ) -> int:
     """Write report.html and audit.json; prints the path of the report."""
-    out.print(write_report(run, Path(output or f"{run}/_audit")))
+    out.say(write_report(run, Path(output or f"{run}/_audit")))
     return 0
 
 
@@ -32,7 +32,7 @@ def write_report(run: str, folder: Path) -> str:
         wanted = [(image["shard"], image["image_key"]) for group in facts["gallery"] for image in group["images"]]
         pictures = dict(originals(opened.manifest, wanted))
     if len(pictures) < len(set(wanted)):
-        err.print("some originals are not where the run found them; the gallery shows their maps alone")
+        err.say("some originals are not where the run found them; the gallery shows their maps alone")
     page = folder / "report.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import typer
 
-from jobs import audit, demo, doctor, explain, methods, metrics, pack, query, show, verify
+from jobs import audit, bench, demo, doctor, explain, methods, metrics, pack, query, show, verify
 
 app = typer.Typer(
     name="camatlas",
@@ -21,6 +21,7 @@ for verb in (
     pack.pack,
     methods.methods,
     metrics.metrics,
+    bench.bench,
     doctor.doctor,
 ):
     app.command()(verb)

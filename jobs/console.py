@@ -7,13 +7,14 @@ config, 3 finished with too many failures, 4 verification failed, 5 store unreac
 import contextlib
 import functools
 import os
+import select
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, ParamSpec
+from typing import IO, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
@@ -30,8 +31,24 @@ EXIT_TERMINATED = 143
 _WIDE = 10_000
 """Columns of output that no terminal shows: tables are not folded for programs."""
 
-out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+class _PatientConsole(Console):
+    """A console whose reader may go away: the work goes on, and its exit code tells how it went."""
+
+    def say(self, text: str) -> None:
+        """Print a text that may hold words of the data; control characters are shown, not obeyed."""
+        self.print(printable(text))
+
+    def on_broken_pipe(self) -> None:
+        """Write nothing any more."""
+        self.quiet = True
+        _redirect_to_nowhere(self.file)
+
+
+out = _PatientConsole(
+    highlight=False, soft_wrap=True, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE
+)
+err = _PatientConsole(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 class TerminatedError(BaseException):
@@ -51,7 +68,7 @@ def command(verb: Callable[P, int]) -> Callable[P, NoReturn]:
 def _guarded(verb: Callable[[], int]) -> int:
     try:
         with _terminated_by_signal():
-            return verb()
+            return _flushed(verb())
     except CamatlasError as error:
         tell_error(error)
         return error.exit_code
@@ -59,22 +76,51 @@ def _guarded(verb: Callable[[], int]) -> int:
         return EXIT_INTERRUPTED
     except TerminatedError:
         return EXIT_TERMINATED
-    except BrokenPipeError:  # the reader of stdout has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        if not _is_unread(sys.stdout):
+            raise
+        _redirect_to_nowhere(sys.stdout)  # its reader has seen enough
         return 0
+
+
+def _flushed(code: int) -> int:
+    """Bring out what stdout still holds; an exit code stays what it is when nobody reads it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _redirect_to_nowhere(sys.stdout)
+    return code
+
+
+def _is_unread(stream: IO[str]) -> bool:
+    """Whether a stream is a pipe whose reader has gone."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _redirect_to_nowhere(stream: IO[str]) -> None:
+    handle = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(handle, stream.fileno())
+    os.close(handle)
+
+
+def printable(text: str) -> str:
+    """Write control characters as escapes, so that no name in the data can steer a terminal."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
 
 
 def tell_error(error: CamatlasError) -> None:
     """Print an error as people read it; several mistakes stand one per line."""
     if not isinstance(error, ConfigError):
-        err.print(f"error: {error}")
+        err.say(f"error: {error}")
         return
     if len(error.mistakes) == 1:
-        err.print(f"error: {error.mistakes[0]}")
+        err.say(f"error: {error.mistakes[0]}")
         return
-    err.print(f"error: {len(error.mistakes)} mistakes, nothing was started")
+    err.say(f"error: {len(error.mistakes)} mistakes, nothing was started")
     for mistake in error.mistakes:
-        err.print(f"  {mistake}")
+        err.say(f"  {mistake}")
 
 
 @contextlib.contextmanager
@@ -94,24 +140,26 @@ def native_stderr_aside() -> Iterator[None]:
     """Keep what Ray's native code writes straight to file descriptor 2 out of the user's sight.
 
     Ray logs a line about restartable actors at error level in every run. Our own messages still reach the terminal.
-    The file is kept, and named, only when the work inside fails.
+    The file is kept, and named, only when the work inside fails and something is in it.
     """
     handle, name = tempfile.mkstemp(prefix="camatlas-ray-", suffix=".log")
     terminal = os.dup(2)
     stream = os.fdopen(terminal, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
-    before, err.file = err.file, stream
+    before, err._file = err._file, stream
     os.dup2(handle, 2)
+    failed = False
     try:
         yield
     except Exception:
-        if Path(name).stat().st_size:
-            err.print(f"Ray's own messages: {name}")
+        failed = True
         raise
-    else:
-        Path(name).unlink()
     finally:
+        if failed and Path(name).stat().st_size:
+            err.say(f"Ray's own messages: {name}")
+        else:
+            Path(name).unlink()
         stream.flush()
         os.dup2(terminal, 2)
-        err.file = before
+        err._file = before
         os.close(terminal)
         os.close(handle)

@@ -88,14 +88,10 @@ def _engine() -> str:
     from pipeline import dataflow
     from pipeline.provenance import package_versions
 
-    with native_stderr_aside():
-        dataflow.connect(None)
-        try:
-            resources = dataflow.cluster_resources()
-            cpus, gpus = (f"{resources.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU"))
-            return f"Ray {package_versions()['ray']} with {cpus} and {gpus}"
-        finally:
-            dataflow.disconnect()
+    with native_stderr_aside(), dataflow.connected(None):
+        resources = dataflow.cluster_resources()
+    cpus, gpus = (f"{resources.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU"))
+    return f"Ray {package_versions()['ray']} with {cpus} and {gpus}"
 
 
 def _output(path: str) -> str:

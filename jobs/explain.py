@@ -46,12 +46,12 @@ def explain(
     ended = run(load_config(config, extra, mistakes), mistakes, json_events=json_events)
     too_many = ended.failure_rate > max_failure_rate
     if json_events:
-        out.print(json.dumps(ended.to_json()))
+        out.say(json.dumps(ended.to_json()))
     else:
-        out.print(ended.path)
+        out.say(ended.path)
     if too_many:
         shares = f"{100 * ended.failure_rate:.2f} % of the images", f"{100 * max_failure_rate:g} %"
-        err.print(f"{shares[0]} have a failure, more than the {shares[1]} allowed by --max-failure-rate")
+        err.say(f"{shares[0]} have a failure, more than the {shares[1]} allowed by --max-failure-rate")
     return EXIT_TOO_MANY_FAILURES if too_many else 0
 
 
@@ -85,19 +85,19 @@ class Ended:
 
 def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: bool = False) -> Ended:
     """Prepare a run, explain what is not done yet, and tell on stderr how it went."""
-    from pipeline import parts, store  # engine and torch cost seconds; asking for help should not
+    from pipeline import parts, run_folder  # engine and torch cost seconds; asking for help should not
     from pipeline.preflight import absolute, prepare
 
     prepared = prepare(absolute(config), mistakes)
-    new = store.claim(prepared.store, prepared.manifest)
+    new = run_folder.claim(prepared.store, prepared.manifest)
     progress = parts.progress(prepared.store)
     tally = Tally(prepared.images_left(progress), prepared.bytes_left(progress))
     if not json_events:
         begun = "new run" if new else f"resuming, {sum(map(len, progress.done.values()))} chunks are done"
-        err.print(f"run {prepared.manifest.run_id} in {prepared.store.url} ({begun})")
+        err.say(f"run {prepared.manifest.run_id} in {prepared.store.url} ({begun})")
     if prepared.pending(progress):
         _work(prepared, progress, tally, json_events=json_events)
-        store.sweep(prepared.store)
+        run_folder.sweep(prepared.store)
     ended = _ended(prepared.store.url)
     if not json_events:
         _tell(ended, tally)
@@ -110,17 +110,18 @@ def _work(prepared: "PreparedRun", progress: "Progress", tally: Tally, *, json_e
 
     compute = prepared.config.compute
     try:
-        with native_stderr_aside(), Reporter(tally, json_events=json_events) as reporter:
-            dataflow.connect(compute.address)
+        with (
+            native_stderr_aside(),
+            dataflow.connected(compute.address),
+            Reporter(tally, json_events=json_events) as reporter,
+        ):
             workers = dataflow.worker_count(compute.workers, compute.device)
             for news in dataflow.run_chunks(prepared, progress, workers):
                 _note(tally, news)
                 reporter.update()
     except (KeyboardInterrupt, TerminatedError):
-        err.print(f"stopped after {tally.line()}; finished chunks are kept. Run the same command again to resume.")
+        err.say(f"stopped after {tally.line()}; finished chunks are kept. Run the same command again to resume.")
         raise
-    finally:
-        dataflow.disconnect()
 
 
 def _note(tally: Tally, news: Beat | Committed) -> None:
@@ -144,10 +145,10 @@ def _ended(path: str) -> Ended:
 
 def _tell(ended: Ended, tally: Tally) -> None:
     if tally.chunks:
-        err.print(f"this session: {tally.images} images, {tally.images_per_second:.1f} images/s, {tally.chunks} chunks")
-    err.print(f"the run: {ended.images} images, {ended.explained} explained, {ended.rows} explanations")
+        err.say(f"this session: {tally.images} images, {tally.images_per_second:.1f} images/s, {tally.chunks} chunks")
+    err.say(f"the run: {ended.images} images, {ended.explained} explained, {ended.rows} explanations")
     for code, count in ended.failures.items():
-        err.print(f"  {count:6d} failed: {code}")
+        err.say(f"  {count:6d} failed: {code}")
 
 
 if __name__ == "__main__":

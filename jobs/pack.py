@@ -20,9 +20,9 @@ def pack(
 
     packed = pack_images(Path(source), Path(dest), images_per_shard, classes)
     for failure in packed.failures:
-        err.print(f"left out {failure.key}: {failure.code}, {failure.detail}")
-    err.print(f"{packed.images} images in {packed.shards} shards; {len(packed.failures)} left out")
-    out.print(packed.pattern)
+        err.say(f"left out {failure.key}: {failure.code}, {failure.detail}")
+    err.say(f"{packed.images} images in {packed.shards} shards; {len(packed.failures)} left out")
+    out.say(packed.pattern)
     return EXIT_TOO_MANY_FAILURES if packed.failures else 0
 
 

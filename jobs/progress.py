@@ -18,6 +18,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Tally:
     """What a session of a run has done so far.
 
+    The rate counts from the first news on: the start of the workers, and the images of that news, are left out.
+
     Attributes:
         total_images: images to explain in this session, where known.
         total_bytes: bytes of the shards to read; tells the rest where the number of images is not known.
@@ -32,14 +34,23 @@ class Tally:
     failures: Counter[str] = field(default_factory=Counter)
     clock: Callable[[], float] = time.monotonic
 
-    def __post_init__(self) -> None:
-        self._first = self.clock()
+    _first: tuple[float, int] | None = field(default=None, init=False)
+    _latest: float = field(default=0.0, init=False)
+
+    def mark(self) -> None:
+        """Say that news has arrived and is counted."""
+        self._latest = self.clock()
+        if self._first is None:
+            self._first = self._latest, self.images
 
     @property
     def images_per_second(self) -> float:
-        """Mean rate since the first news, 0 before it."""
-        seconds = self.clock() - self._first
-        return self.images / seconds if seconds > 0 else 0.0
+        """Mean rate between the first and the latest news, 0 before there are two."""
+        if self._first is None:
+            return 0.0
+        began, images = self._first
+        seconds = self._latest - began
+        return (self.images - images) / seconds if seconds > 0 else 0.0
 
     @property
     def share(self) -> float | None:
@@ -54,8 +65,8 @@ class Tally:
     @property
     def seconds_left(self) -> float | None:
         """Estimate of the time that is left, in seconds."""
-        share = self.share
-        return None if not share else (self.clock() - self._first) * (1 - share) / share
+        share, rate = self.share, self.images_per_second
+        return self.images * (1 - share) / share / rate if share and rate else None
 
     def line(self) -> str:
         """One line for people."""
@@ -105,7 +116,8 @@ class Reporter:
             self._bar.stop()
 
     def update(self) -> None:
-        """Show the tally as it is now."""
+        """Show the tally as it is now, with the news that has just arrived."""
+        self._tally.mark()
         if self._json:
             err.print(json.dumps(self._tally.event()))
         elif self._bar is not None:

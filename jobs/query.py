@@ -2,21 +2,26 @@
 
 import csv
 import datetime
+import decimal
+import io
+import itertools
 import json
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from jobs.console import command, out
+from jobs.console import command, out, printable
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @command
@@ -33,7 +38,7 @@ def query(
     from pipeline.query import open_run
 
     with open_run(run) as opened:
-        answer = opened.arrow(sql)
+        answer = _distinct(opened.arrow(sql))
     if output is not None:
         _write(answer, Path(output))
     elif as_csv:
@@ -43,6 +48,15 @@ def query(
     else:
         _to_terminal(answer)
     return 0
+
+
+def _distinct(answer: "pa.Table") -> "pa.Table":
+    """Give columns of the same name different ones, so that none is lost on the way out."""
+    names: list[str] = []
+    for name in answer.column_names:
+        tries = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
+        names.append(next(other for other in tries if other not in names))
+    return answer.rename_columns(names)
 
 
 def _write(answer: "pa.Table", path: Path) -> None:
@@ -64,15 +78,21 @@ def _write(answer: "pa.Table", path: Path) -> None:
 
 def _to_csv(answer: "pa.Table", file: IO[str]) -> None:
     """Write CSV; texts that a spreadsheet would take for a formula get an apostrophe in front."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(answer.column_names)
+    file.write(_csv_line(answer.column_names))
     for row in answer.to_pylist():
-        writer.writerow([_inert(_plain(value)) for value in row.values()])
+        file.write(_csv_line([_plain(value) for value in row.values()]))
+
+
+def _csv_line(cells: Sequence[object]) -> str:
+    """Write one line; csv quotes carriage returns and line feeds in a cell only when it ends lines with both."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow([_inert(cell) for cell in cells])
+    return line.getvalue()[:-2] + "\n"
 
 
 def _to_json(answer: "pa.Table", file: IO[str]) -> None:
     for row in answer.to_pylist():
-        file.write(json.dumps({name: _plain(value) for name, value in row.items()}, ensure_ascii=False) + "\n")
+        file.write(json.dumps(_for_json(row), ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _to_terminal(answer: "pa.Table") -> None:
@@ -94,6 +114,20 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - what JSON knows
     return value
 
 
+def _for_json(value: object) -> Any:  # noqa: ANN401 - what JSON knows
+    """Write nested values for JSON too: exact whole numbers stay so, NaN and infinity become null."""
+    if isinstance(value, dict):
+        return {str(name): _for_json(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_for_json(inner) for inner in value]
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    plain = _plain(value)
+    return plain if plain is None or isinstance(plain, (str, bool, int)) else str(plain)
+
+
 def _inert(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
 
@@ -102,6 +136,7 @@ def _short(value: object) -> str:
     if value is None:
         return ""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = printable(text[:81].replace("\n", "\\n"))
     return text if len(text) <= 80 else text[:77] + "..."
 
 

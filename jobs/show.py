@@ -9,6 +9,9 @@ import typer
 from jobs.console import command, err, out
 from pipeline.errors import ConfigError
 
+PANEL_WIDTH = 224
+"""Least width of a panel in pixels, so that captions fit."""
+
 
 @command
 def show(
@@ -29,12 +32,12 @@ def show(
         explained = [row for row in rows if row["map"] is not None]
         for row in rows:
             if row["error_code"] is not None:
-                err.print(f"{row['method'] or 'the image'} failed: {row['error_stage']}/{row['error_code']}")
+                err.say(f"{row['method'] or 'the image'} failed: {row['error_stage']}/{row['error_code']}")
         if not explained:
             raise ConfigError.one("KEY", f"'{key}' was not explained", "see the view failures")
         path = Path(output or re.sub(r"[^\w.-]+", "_", key) + ".png")
         _draw(opened.manifest, explained, path)
-    out.print(str(path))
+    out.say(str(path))
     return 0
 
 
@@ -49,7 +52,7 @@ def _hint(opened: Any, key: str) -> str:  # noqa: ANN401 - pipeline.query is imp
 
 def _draw(manifest: Any, rows: list[dict[str, Any]], path: Path) -> None:  # noqa: ANN401 - imported late
     from pipeline.originals import originals
-    from pipeline.pictures import Panel, boxed, contact_sheet, overlay
+    from pipeline.pictures import Panel, at_least, boxed, contact_sheet, overlay
     from pipeline.query import decode_row
 
     first = rows[0]
@@ -57,11 +60,11 @@ def _draw(manifest: Any, rows: list[dict[str, Any]], path: Path) -> None:  # noq
     original = found.get((first["shard"], first["image_key"]))
     side = manifest.identity.data["preprocess"]["crop"]
     if original is None:
-        err.print("the original is not where the run found it; drawing the maps alone")
-        panels, canvas = [], _grey(side)
+        err.say("the original is not where the run found it; drawing the maps alone")
+        panels, canvas = [], _grey(max(side, PANEL_WIDTH))
     else:
-        canvas = original.image
-        panels = [Panel("image", _truth(manifest, first), boxed(canvas, original.boxes_xyxy))]
+        canvas, boxes = at_least(original.image, PANEL_WIDTH, original.boxes_xyxy)
+        panels = [Panel("image", _truth(manifest, first), boxed(canvas, boxes))]
     for row in rows:
         panels.append(Panel(row["method"], _measures(manifest, row), overlay(canvas, decode_row(row))))
     heading = f"{first['image_key']}: explained class {_name(manifest, first['target'])}"
@@ -84,8 +87,7 @@ def _truth(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - importe
 
 def _measures(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - imported late
     values = [f"{name} {row[name]:.2f}" for name in manifest.identity.metrics if row[name] is not None]
-    lines = ["constant map"] if row["degenerate"] else []
-    return "\n".join(lines + [", ".join(values[i : i + 2]) for i in range(0, len(values), 2)])
+    return "\n".join((["constant map"] if row["degenerate"] else []) + values)
 
 
 def _name(manifest: Any, index: int) -> str:  # noqa: ANN401 - imported late

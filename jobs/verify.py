@@ -21,16 +21,16 @@ def verify(
     from pipeline.verify import verify as check
 
     findings = check(open_store(run))
-    out.print(json.dumps(vars(findings)) if as_json else told(findings))
+    out.say(json.dumps(vars(findings)) if as_json else told(findings))
     return EXIT_NOT_VERIFIED if findings.problems else 0
 
 
 def told(findings: "Findings") -> str:
     """Print notes and problems on stderr; gives the sentence that sums them up."""
     for note in findings.notes:
-        err.print(f"note: {note}")
+        err.say(f"note: {note}")
     for problem in findings.problems:
-        err.print(f"problem: {problem}")
+        err.say(f"problem: {problem}")
     counted = f"{findings.images} images = {findings.explained} explained + {findings.failed} failed"
     size = f"{findings.rows} rows in {findings.parts} parts, {findings.bytes} bytes"
     return f"{'NOT VERIFIED' if findings.problems else 'verified'}: {counted}; {size}"

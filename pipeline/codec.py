@@ -70,6 +70,9 @@ def decode_stack(data: Sequence[bytes], height: int, width: int, dtype: str, ran
     """
     if dtype not in STORED:
         raise ValueError(f"unknown map dtype '{dtype}', known: {', '.join(STORED)}")
+    needed = height * width * STORED[dtype].itemsize
+    if any(len(item) != needed for item in data):
+        raise ValueError(f"a {dtype} map of {height} x {width} cells has {needed} bytes")
     stored = np.frombuffer(b"".join(data), STORED[dtype])
     values_NP = stored.reshape(len(data), height * width).astype(np.float64)
     if dtype != "f32":

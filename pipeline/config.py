@@ -1,5 +1,6 @@
 """The run file: YAML, validated, unknown keys refused, every mistake found in one go."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -12,7 +13,11 @@ from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
 
 TargetRule = Literal["predicted", "label"]
 Spec = str | dict[str, Any]
-Positive = Annotated[int, Field(ge=1)]
+Location = tuple[Any, ...]
+MOST_PIXELS = 89_478_485
+"""Pillow's own limit: beyond it an image is taken for a decompression bomb."""
+
+Positive = Annotated[int, Field(ge=1, strict=True)]
 
 
 class _Section(BaseModel):
@@ -38,7 +43,7 @@ class DataConfig(_Section):
     columns: ColumnsConfig = ColumnsConfig()
     chunk_images: Positive = 128
     formats: Annotated[list[str], Field(min_length=1)] = ["JPEG", "PNG", "WEBP"]
-    max_pixels: Positive = 64_000_000
+    max_pixels: Annotated[int, Field(ge=1, le=MOST_PIXELS, strict=True)] = 64_000_000
     limit: Positive | None = None
 
 
@@ -69,7 +74,7 @@ class ExplainConfig(_Section):
     targets: TargetRule = "predicted"
     methods: Annotated[list[Spec], Field(min_length=1)] = ["gradcam"]
     metrics: list[Spec] = []
-    seed: int = 0
+    seed: Annotated[int, Field(strict=True)] = 0
 
 
 class ComputeConfig(_Section):
@@ -130,15 +135,12 @@ def parse_config(raw: dict[str, Any]) -> tuple[RunConfig, list[Mistake]]:
         The config and the mistakes. With mistakes the config is a stand-in in which wrong values are replaced by
         defaults and missing ones by empty strings, so that later checks can find their mistakes too.
     """
-    mistakes: list[Mistake] = []
-    raw = _copy(raw)
-    while True:
-        try:
-            return RunConfig.model_validate(raw), list(dict.fromkeys(mistakes))
-        except ValidationError as error:
-            for problem in error.errors():
-                mistakes.append(_mistake(problem))
-                _mend(raw, tuple(problem["loc"]), missing=problem["type"] == "missing")
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        return _stand_in(raw), _mistakes(raw, error.errors())
+    required = {"data.shards": config.data.shards, "model.name": config.model.name, "output.path": config.output.path}
+    return config, [Mistake(where, "is empty") for where, value in required.items() if not value]
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def _read(path: str) -> dict[str, Any]:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError.one("CONFIG", f"cannot read '{path}': {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: a date like 2024-13-45, [[[[[...
         raise ConfigError.one("CONFIG", f"'{path}' is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigError.one("CONFIG", f"'{path}' holds no sections", f"expected {', '.join(RunConfig.model_fields)}")
@@ -165,52 +167,82 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
         raise ConfigError.one("--set", f"'{key}' does not name a setting")
     try:
         section[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError.one("--set", f"'{text}' is not a YAML value") from None
 
 
-def _mistake(problem: Any) -> Mistake:  # noqa: ANN401 - pydantic's ErrorDetails
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return Mistake(where, "unknown key", nearest(str(problem["loc"][-1]), _siblings(problem["loc"])))
-    if problem["type"] == "missing":
-        return Mistake(where, "is required")
-    return Mistake(where, f"{problem['msg']}, got {problem['input']!r}")
+def _mistakes(raw: dict[str, Any], problems: Sequence[Any]) -> list[Mistake]:
+    """Tell what is wrong, one mistake a place; of a value that is wrong as a whole and inside, what is inside."""
+    places: dict[Location, list[Any]] = {}
+    for problem in problems:
+        places.setdefault(_place(raw, problem), []).append(problem)
+    return [
+        _mistake(place, found)
+        for place, found in places.items()
+        if not any(other != place and other[: len(place)] == place for other in places)
+    ]
 
 
-def _siblings(location: tuple[Any, ...]) -> list[str]:
+def _place(raw: dict[str, Any], problem: Any) -> Location:  # noqa: ANN401 - pydantic's ErrorDetails
+    """Where in the run file a problem is; pydantic also puts the names of union members into its locations."""
+    place: list[Any] = []
+    value: Any = raw
+    for name in problem["loc"]:
+        if (isinstance(value, dict) and name in value) or (isinstance(value, list) and name in range(len(value))):
+            place.append(name)
+            value = value[name]
+    if problem["type"] in ("missing", "invalid_key") and place[-1:] != [problem["loc"][-1]]:
+        place.append(problem["loc"][-1])
+    return tuple(place)
+
+
+def _mistake(place: Location, problems: Sequence[Any]) -> Mistake:
+    where = ".".join(map(str, place))
+    kind = problems[0]["type"]
+    if kind == "extra_forbidden":
+        return Mistake(where, "unknown key", nearest(str(place[-1]), _siblings(place)))
+    if kind == "missing":
+        return Mistake(where, "is required", _least(str(place[0])) if len(place) == 1 else "")
+    wanted = " or ".join(dict.fromkeys(problem["msg"] for problem in problems))
+    return Mistake(where, f"{wanted}, got {problems[0]['input']!r}")
+
+
+def _least(section: str) -> str:
+    """Say what a section must hold."""
+    kind: type[BaseModel] = RunConfig.model_fields[section].annotation  # type: ignore[assignment]
+    return f"at least {', '.join(f'{section}.{n}' for n, field in kind.model_fields.items() if field.is_required())}"
+
+
+def _siblings(place: Location) -> list[str]:
     """Known keys at the level of an unknown one."""
     section: type[BaseModel] = RunConfig
-    for name in location[:-1]:
-        if name in section.model_fields:  # pydantic also puts the names of union members into the location
+    for name in place[:-1]:
+        if name in section.model_fields:
             annotation = section.model_fields[name].annotation
             kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
             section = next((kind for kind in kinds if issubclass(kind, BaseModel)), section)
     return list(section.model_fields)
 
 
-def _mend(raw: Any, location: tuple[Any, ...], *, missing: bool) -> None:  # noqa: ANN401 - any YAML
-    """Take a wrong value out of the raw config, or put an empty one where it is missing."""
-    section = raw
-    for depth, name in enumerate(location[:-1]):
-        inner = section.get(name) if isinstance(section, dict) else None
-        if not isinstance(inner, dict):
-            if isinstance(section, dict) and missing and depth == len(location) - 2:
-                inner = section[name] = {}
-            else:
-                _drop(section, name)
-                return
-        section = inner
+def _stand_in(raw: dict[str, Any]) -> RunConfig:
+    """Make a valid config of a wrong one: each round takes wrong values out or puts empty ones in."""
+    mended = {name: copy.deepcopy(section) for name, section in raw.items() if name in RunConfig.model_fields}
+    while True:
+        try:
+            return RunConfig.model_validate(mended)
+        except ValidationError as error:
+            for problem in error.errors():
+                _mend(mended, problem["loc"], missing=problem["type"] == "missing" and len(problem["loc"]) <= 2)
+
+
+def _mend(mended: dict[str, Any], location: Location, *, missing: bool) -> None:
+    """Take a wrong value out, as deep inside as dicts go, or put an empty one where it is missing."""
+    section, last = mended, location[0]
+    for name in location[1:]:
+        inner = section.get(last)
+        if isinstance(inner, dict) and (missing or name in inner):
+            section, last = inner, name
     if missing:
-        section[location[-1]] = {} if len(location) == 1 else ""
+        section[last] = {} if section is mended else ""
     else:
-        _drop(section, location[-1])
-
-
-def _drop(section: Any, name: Any) -> None:  # noqa: ANN401 - any YAML
-    if isinstance(section, dict):
-        section.pop(name, None)
-
-
-def _copy(value: Any) -> Any:  # noqa: ANN401 - any YAML
-    return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+        section.pop(last, None)

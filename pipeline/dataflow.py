@@ -10,6 +10,7 @@ import os
 import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,11 +20,10 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
-from ray.data.exceptions import ExecutionTimeoutError
-from ray.exceptions import RayError, UserCodeException
 
-from pipeline.decode import DecodedChunk, DecodeLimits, Preprocess, decode_chunk
+from pipeline.decode import DecodedChunk, DecodeLimits, decode_chunk
 from pipeline.errors import CamatlasError, StalledError, first_line
+from pipeline.framing import Preprocess
 from pipeline.news import Beat, Committed
 from pipeline.parts import KEY_COLUMNS, Footer, Progress, publish_part
 from pipeline.sources import Reading, Shard, chunked, read_shard
@@ -63,7 +63,7 @@ def run_chunks(run: "PreparedRun", progress: Progress, workers: int) -> Iterator
     try:
         for block in _graph(run, progress, pending, workers).iter_batches(batch_size=None, batch_format="pyarrow"):
             yield from _unpack(block)
-    except (RayError, UserCodeException, ExecutionTimeoutError) as error:
+    except Exception as error:  # Ray's own, wrapped in as many types as it has ways to fail
         raise _told(error) from error
 
 
@@ -205,9 +205,14 @@ def _unpack(block: Block) -> Iterable[Any]:
     return (pickle.loads(cell.as_buffer()) for cell in block["item"])  # noqa: S301 - written by _pack above
 
 
-def connect(address: str | None) -> None:
-    """Join the cluster at `address` (or in RAY_ADDRESS), or start a local one that dies with this process."""
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Join the cluster at `address` (or in RAY_ADDRESS), or start a local one that ends with this block.
+
+    A connection that is there already is used and left open.
+    """
     if ray.is_initialized():
+        yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -216,11 +221,10 @@ def connect(address: str | None) -> None:
     else:
         # Fewer than four logical CPUs could leave none for reading beside the actors.
         ray.init(num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, **quiet)
-
-
-def disconnect() -> None:
-    """Leave the cluster; a local one ends."""
-    ray.shutdown()
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def worker_count(asked: str | int, device: str) -> int:

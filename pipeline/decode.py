@@ -13,27 +13,20 @@ The rule, in order:
 """
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from pipeline.framing import Preprocess, moved_boxes, resized, upright, upright_boxes
 from pipeline.sources.shards import Boxes, Chunk, Failure, Sample
 
 PixelArray = npt.NDArray[np.uint8]
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
-_RESAMPLE = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
-_MAGIC = {"JPEG": (b"\xff\xd8\xff",), "PNG": (b"\x89PNG\r\n\x1a\n",), "WEBP": (b"RIFF",), "GIF": (b"GIF8",)}
-_LONGEST_RATIO = 8
-"""Images longer than this ratio are cropped while they are resized, so that no giant strip is made."""
+_MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "WEBP": b"RIFF....WEBP", "GIF": b"GIF8"}
 
 
 class UnreadableImageError(ValueError):
@@ -42,23 +35,6 @@ class UnreadableImageError(ValueError):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """How an upright image becomes the model's input, as its weights prescribe.
-
-    Attributes:
-        crop: side of the square input in pixels.
-        resize: length of the shorter side before cropping; None squashes the image to the crop size.
-        mean, std: per channel, of pixels in [0, 1].
-    """
-
-    crop: int
-    resize: int | None
-    interpolation: Interpolation = "bilinear"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -128,23 +104,8 @@ def decode_image(data: bytes, limits: DecodeLimits) -> tuple[Image.Image, int]:
         raise
     except Exception as error:  # hostile bytes: Pillow's parsers raise nearly every type there is
         code = "corrupt" if _is_allowed(data, limits) else "format"
-        raise UnreadableImageError(code, f"{type(error).__name__}: {error}") from None
-
-
-def resized(image: Image.Image, preprocess: Preprocess) -> tuple[Image.Image, tuple[float, float, float, float]]:
-    """Bring an upright image to the model's size; also give the part of it that is seen, as (x0, y0, x1, y1)."""
-    width, height = image.size
-    crop, resample = preprocess.crop, _RESAMPLE[preprocess.interpolation]
-    if preprocess.resize is None:
-        return image.resize((crop, crop), resample), (0.0, 0.0, float(width), float(height))
-    new_width, new_height = _shorter_side_to(preprocess.resize, width, height)
-    left, top = _centred(new_width, crop), _centred(new_height, crop)
-    scale_x, scale_y = width / new_width, height / new_height
-    seen = (left * scale_x, top * scale_y, (left + crop) * scale_x, (top + crop) * scale_y)
-    if max(new_width, new_height) > _LONGEST_RATIO * preprocess.resize:
-        return image.resize((crop, crop), resample, box=seen), seen
-    enlarged = image.resize((new_width, new_height), resample)
-    return enlarged.crop((left, top, left + crop, top + crop)), seen
+        words = "" if isinstance(error, UnidentifiedImageError) else f": {error}"  # its words hold a memory address
+        raise UnreadableImageError(code, f"{type(error).__name__}{words}") from None
 
 
 def _decode(data: bytes, limits: DecodeLimits) -> tuple[Image.Image, int]:
@@ -152,12 +113,12 @@ def _decode(data: bytes, limits: DecodeLimits) -> tuple[Image.Image, int]:
         width, height = image.size
         if width * height > limits.max_pixels:
             raise UnreadableImageError("too_large", f"{width}x{height} is more than {limits.max_pixels} pixels")
-        orientation = _orientation(image)
         if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
             fast = _decode_jpeg(data)
             if fast is not None and fast.size == image.size:
-                return fast, orientation
-        return to_rgb(image), orientation
+                return fast, _orientation(image)
+        image.load()  # before the EXIF is looked for, which loads too and would take a damaged image for damaged EXIF
+        return to_rgb(image), _orientation(image)
 
 
 def _decode_jpeg(data: bytes) -> Image.Image | None:
@@ -174,7 +135,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
         UnreadableImageError: code `mode`, for pixels that have no defined range (32-bit float).
     """
     if image.mode == "RGB" and "transparency" not in image.info:
-        image.load()
         return image
     if image.mode == "F":
         raise UnreadableImageError("mode", "32-bit float pixels have no defined range")
@@ -197,37 +157,6 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn a stored image the way its EXIF orientation says."""
-    method = _TRANSPOSE.get(orientation)
-    return image if method is None else image.transpose(method)
-
-
-def upright_boxes(boxes: Boxes, orientation: int, width: int, height: int) -> Boxes:
-    """Move boxes from the stored image (width x height) to the upright one."""
-
-    def corner(x: float, y: float) -> tuple[float, float]:
-        if orientation in (2, 3, 7, 8):
-            x = width - x
-        if orientation in (3, 4, 6, 7):
-            y = height - y
-        return (y, x) if orientation >= 5 else (x, y)
-
-    moved = [(corner(x0, y0), corner(x1, y1)) for x0, y0, x1, y1 in boxes]
-    return tuple((min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])) for a, b in moved)
-
-
 def _prepare(
     image: Image.Image, orientation: int, boxes: Boxes | None, preprocess: Preprocess
 ) -> tuple[PixelArray, Boxes | None]:
@@ -239,37 +168,13 @@ def _prepare(
     return array, moved_boxes(upright_boxes(boxes, orientation, width, height), seen, preprocess.crop)
 
 
-def moved_boxes(boxes: Boxes, seen: tuple[float, float, float, float], crop: int) -> Boxes:
-    """Move boxes of the upright image into the model's input; what the crop does not see is cut off."""
-    left, top, right, bottom = seen
-
-    def fit(value: float, low: float, high: float) -> float:
-        return min(max((value - low) / (high - low) * crop, 0.0), float(crop))
-
-    moved = [
-        (fit(x0, left, right), fit(y0, top, bottom), fit(x1, left, right), fit(y1, top, bottom))
-        for x0, y0, x1, y1 in boxes
-    ]
-    return tuple(box for box in moved if box[0] < box[2] and box[1] < box[3])
-
-
-def _shorter_side_to(length: int, width: int, height: int) -> tuple[int, int]:
-    if width <= height:
-        return length, int(length * height / width)
-    return int(length * width / height), length
-
-
-def _centred(length: int, crop: int) -> int:
-    return round((length - crop) / 2.0)
-
-
 def _upright_size(image: Image.Image, orientation: int) -> tuple[int, int]:
     width, height = image.size
     return (width, height) if orientation >= 5 else (height, width)
 
 
 def _is_allowed(data: bytes, limits: DecodeLimits) -> bool:
-    return any(data.startswith(magic) for name in limits.formats for magic in _MAGIC.get(name, ()))
+    return any(re.match(_MAGIC[name], data, re.DOTALL) for name in limits.formats if name in _MAGIC)
 
 
 def _failure(sample: Sample, error: UnreadableImageError) -> Failure:

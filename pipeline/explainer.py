@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from pipeline.batches import ImageBatch
 from pipeline.cams import CamMethod, build_methods
 from pipeline.codec import MapDtype
 from pipeline.config import TargetRule
-from pipeline.decode import DecodedChunk, DecodedSample, PixelArray
+from pipeline.decode import DecodedChunk, DecodedSample
 from pipeline.errors import CamatlasError, first_line
 from pipeline.explanations import Explanations, explain_evidence, measure
 from pipeline.metrics import Metric, Truth, build_metrics, metric_fields
@@ -24,7 +24,6 @@ from pipeline.model.batching import is_out_of_memory
 from pipeline.model.probe import DEFAULT_BATCH, Evidence, Precision, Probe
 from pipeline.registry import Spec, parameters
 from pipeline.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
-from pipeline.sources.shards import Failure
 from schemas.explanation import explanation_schema
 from schemas.manifest import canonical_json
 
@@ -102,7 +101,7 @@ def evaluate(
 
 
 def _check_inputs(pixels_BCHW: Tensor, targets_B: Tensor | None) -> None:
-    if pixels_BCHW.ndim != 4 or not pixels_BCHW.is_floating_point():
+    if pixels_BCHW.ndim != 4 or not len(pixels_BCHW) or not pixels_BCHW.is_floating_point():
         raise ValueError(f"pixels are a float tensor (B, C, H, W), not {pixels_BCHW.dtype} {tuple(pixels_BCHW.shape)}")
     if targets_B is not None and targets_B.shape != pixels_BCHW.shape[:1]:
         raise ValueError(f"{len(pixels_BCHW)} images need as many targets, not {tuple(targets_B.shape)}")
@@ -139,31 +138,6 @@ class ExplainerSpec:
         return explanation_schema(metric_fields(dict(self.metrics)))
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Some images of one chunk on their way through the model; `samples` and `pixels_NHWC` run in parallel."""
-
-    shard: str
-    chunk: int
-    samples: tuple[DecodedSample, ...]
-    pixels_NHWC: PixelArray
-
-    def where(self, mask_N: npt.NDArray[np.bool_]) -> "_Batch":
-        """Keep some images."""
-        samples = tuple(sample for sample, keep in zip(self.samples, mask_N, strict=True) if keep)
-        return _Batch(self.shard, self.chunk, samples, self.pixels_NHWC[mask_N])
-
-    def pieces(self, size: int) -> "Iterator[_Batch]":
-        """Cut into batches of at most `size` images."""
-        for start in range(0, len(self.samples), size):
-            rows = slice(start, start + size)
-            yield _Batch(self.shard, self.chunk, self.samples[rows], self.pixels_NHWC[rows])
-
-    def failed(self, sample: DecodedSample, code: str, detail: str) -> Row:
-        """Make the failure row of one image."""
-        return failure_row(Failure(sample.key, self.shard, "explain", code, detail), self.chunk, sample)
-
-
 class Explainer:
     """Turns decoded chunks into rows; lives as long as its worker and holds the model on its device."""
 
@@ -186,12 +160,12 @@ class Explainer:
     def tables(self, chunk: DecodedChunk) -> Iterator[pa.Table]:
         """Explain a chunk; each table holds the rows of some images, the rows of its failures come last."""
         ordinal = chunk.chunk.ordinal
-        batch = _Batch(chunk.chunk.shard.name, ordinal, chunk.samples, chunk.pixels_NHWC)
+        batch = ImageBatch(chunk.chunk.shard.name, ordinal, chunk.samples, chunk.pixels_NHWC)
         for piece in batch.pieces(self.spec.batch):
             yield to_table(self._labelled(piece), self.spec.schema)
         yield to_table([failure_row(failure, ordinal) for failure in chunk.failures], self.spec.schema)
 
-    def _labelled(self, batch: _Batch) -> list[Row]:
+    def _labelled(self, batch: ImageBatch) -> list[Row]:
         """Explain the images whose label fits the model; the others fail."""
         troubles = [self._label_trouble(sample) for sample in batch.samples]
         rows = [
@@ -201,7 +175,7 @@ class Explainer:
         ]
         return self._spared(batch.where(np.array([not trouble for trouble in troubles]))) + rows
 
-    def _spared(self, batch: _Batch) -> list[Row]:
+    def _spared(self, batch: ImageBatch) -> list[Row]:
         """Explain a batch; when that raises, find the image to blame by halving and spare the others."""
         if not batch.samples:
             return []
@@ -216,7 +190,7 @@ class Explainer:
         halves = batch.pieces(-(-len(batch.samples) // 2))
         return [row for half in halves for row in self._spared(half)]
 
-    def _explained(self, batch: _Batch) -> list[Row]:
+    def _explained(self, batch: ImageBatch) -> list[Row]:
         """Explain the images on which the model gives finite logits; the others fail."""
         evidence = self.probe.capture(self._pixels(batch), self._targets(batch), gradients=self._gradients)
         finite_B = evidence.logits_BN.isfinite().all(1)
@@ -227,12 +201,12 @@ class Explainer:
         ]
         return self._rows(batch.where(finite), evidence.select(finite_B)) + rows
 
-    def _rows(self, batch: _Batch, evidence: Evidence) -> list[Row]:
+    def _rows(self, batch: ImageBatch, evidence: Evidence) -> list[Row]:
         """Run methods and metrics; one row per image and method, in this order."""
         if not batch.samples:
             return []
         explanations = explain_evidence(evidence, self.spec.methods, self.probe)
-        values = measure(explanations, self.spec.metrics, _truth(batch, evidence))
+        values = measure(explanations, self.spec.metrics, batch.truth(evidence.targets_B))
         values_BM = {name: {label: found.tolist() for label, found in by.items()} for name, by in values.items()}
         maps = {label: map_Buv.float().cpu().numpy() for label, map_Buv in explanations.maps.items()}
         return [
@@ -247,7 +221,7 @@ class Explainer:
             for label, facts in self._facts.items()
         ]
 
-    def _images(self, batch: _Batch, evidence: Evidence) -> list[ImageFacts]:
+    def _images(self, batch: ImageBatch, evidence: Evidence) -> list[ImageFacts]:
         confidence_B, predicted_B = evidence.logits_BN.softmax(1).max(1)
         columns = (
             predicted_B, confidence_B, evidence.targets_B, evidence.target_confidences_B, evidence.target_logits_B
@@ -272,11 +246,11 @@ class Explainer:
             )
         ]
 
-    def _pixels(self, batch: _Batch) -> Tensor:
+    def _pixels(self, batch: ImageBatch) -> Tensor:
         pixels_BHWC = torch.tensor(batch.pixels_NHWC).to(self.probe.device)
         return self.spec.normalisation.apply(pixels_BHWC.permute(0, 3, 1, 2).float().div(255).contiguous())
 
-    def _targets(self, batch: _Batch) -> Tensor | None:
+    def _targets(self, batch: ImageBatch) -> Tensor | None:
         if self.spec.target_rule == "predicted":
             return None
         return torch.tensor([sample.label for sample in batch.samples])
@@ -287,16 +261,3 @@ class Explainer:
         if sample.label >= self.spec.classes:
             return f"label {sample.label}, the model knows {self.spec.classes} classes"
         return ""
-
-
-def _truth(batch: _Batch, evidence: Evidence) -> Truth:
-    """Boxes of the explained class: those of the image, unless its label is known to be another class."""
-    targets = evidence.targets_B.tolist()
-    return Truth(
-        [
-            torch.tensor(sample.boxes_xyxy).reshape(-1, 4)
-            if sample.boxes_xyxy is not None and sample.label in (None, target)
-            else None
-            for sample, target in zip(batch.samples, targets, strict=True)
-        ]
-    )

@@ -29,6 +29,10 @@ def is_degenerate(maps: Tensor) -> Tensor:
     return maps.amax((-2, -1)) == maps.amin((-2, -1))
 
 
-def heatmaps(maps_BMuv: Tensor, size: tuple[int, int]) -> Tensor:
-    """Turn raw maps into heat maps (B, M, H, W) in [0, 1]: bilinear upsampling, then min-max."""
-    return min_max(upsample(maps_BMuv, size))
+def heatmaps(maps_BMuv: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+    """Turn raw maps into heat maps (B, M, H, W) in [0, 1]: bilinear upsampling, then min-max.
+
+    A constant map is set to zero by itself: enlarging it leaves rounding noise, which min-max would blow up.
+    """
+    large_BMHW = upsample(maps_BMuv, size, align_corners=align_corners)
+    return min_max(large_BMHW).masked_fill(is_degenerate(maps_BMuv)[..., None, None], 0.0)

@@ -8,17 +8,9 @@ from typing import Any
 from PIL import Image
 
 from pipeline.config import RunConfig
-from pipeline.decode import (
-    DecodeLimits,
-    Preprocess,
-    UnreadableImageError,
-    decode_image,
-    moved_boxes,
-    resized,
-    upright,
-    upright_boxes,
-)
+from pipeline.decode import DecodeLimits, UnreadableImageError, decode_image
 from pipeline.errors import CamatlasError
+from pipeline.framing import Preprocess, moved_boxes, resized, upright, upright_boxes
 from pipeline.preflight import read_annotations
 from pipeline.sources import Reading, Sample, read_shard
 from pipeline.sources.listing import list_shards

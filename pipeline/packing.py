@@ -50,8 +50,9 @@ def pack_images(source: Path, dest: Path, images_per_shard: int, classes: str | 
     dest.mkdir(parents=True, exist_ok=True)
     keys: set[str] = set()
     failures: list[Failure] = []
+    names = f"{dest.absolute()}".replace("%", "%%") + "/shard-%06d.tar"  # absolute: it must never read as a URL
     # mtime=0: the same images give the same shards
-    with ShardWriter(f"{dest}/shard-%06d.tar", maxcount=images_per_shard, maxsize=1e12, verbose=0, mtime=0) as writer:
+    with ShardWriter(names, maxcount=images_per_shard, maxsize=1e12, verbose=0, mtime=0) as writer:
         for item in (item for shard in shards for item in read_shard(shard, Reading(annotations))):
             if isinstance(item, Sample):
                 writer.write(_members(item, keys))

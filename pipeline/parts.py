@@ -1,14 +1,17 @@
 """One part file: the rows of a chunk as Parquet bytes, checked before they are published and after."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DamagedRunError
+from pipeline.errors import DamagedRunError, first_line
+from pipeline.run_folder import PartName, Receipt, part_names
 from pipeline.sources.shards import Chunk
-from pipeline.store import PartName, Receipt, Store, part_names
+from pipeline.store import Store
 from schemas.explanation import SCHEMA_VERSION, explanation_schema, metric_names
 
 _PREFIX = "camatlas."
@@ -70,16 +73,19 @@ def read_part(data: bytes) -> tuple[pa.Table, Footer]:
     """Read the rows and the footer of a part.
 
     Raises:
-        ValueError: the bytes are not a part (pyarrow's errors are among them).
+        ValueError: the bytes are not a part.
     """
-    table = pq.ParquetFile(io.BytesIO(data)).read()
+    with _as_value_error():
+        table = pq.ParquetFile(io.BytesIO(data)).read()
     footer = Footer.from_metadata(table.schema.metadata)
     return table.replace_schema_metadata(None), footer
 
 
 def read_footer(data: bytes) -> Footer:
     """Read only the footer of a part; raises ValueError when it is none."""
-    return Footer.from_metadata(pq.read_metadata(io.BytesIO(data)).metadata)
+    with _as_value_error():
+        metadata = pq.read_metadata(io.BytesIO(data)).metadata
+    return Footer.from_metadata(metadata)
 
 
 def publish_part(store: Store, table: pa.Table, footer: Footer) -> Receipt | None:
@@ -89,7 +95,9 @@ def publish_part(store: Store, table: pa.Table, footer: Footer) -> Receipt | Non
     if not store.publish(name.file, data):
         return None
     receipt = Receipt.of(name, data, table.num_rows)
-    store.publish(name.receipt, receipt.to_json())
+    if not store.publish(name.receipt, receipt.to_json()):  # of a part that was deleted since
+        store.delete(name.receipt)
+        store.publish(name.receipt, receipt.to_json())
     return receipt
 
 
@@ -133,6 +141,15 @@ def _is_last(store: Store, part: PartName) -> bool:
             f"{store.url}/{part.file} is damaged ({error}). Its rows cannot be trusted; run `camatlas verify` for the "
             "whole extent, delete the files it names and run the same command again to explain those chunks anew."
         ) from None
+
+
+@contextmanager
+def _as_value_error() -> Iterator[None]:
+    """Damaged bytes make pyarrow raise exceptions of many kinds, OSError among them."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(first_line(error)) from None
 
 
 def _check_rows(table: pa.Table) -> None:

@@ -65,14 +65,22 @@ def boxed(image: Image.Image, boxes: Boxes | None) -> Image.Image:
     return drawn
 
 
-def contact_sheet(heading: str, panels: Sequence[Panel], columns: int = 4) -> Image.Image:
+def at_least(image: Image.Image, side: int, boxes: Boxes | None) -> tuple[Image.Image, Boxes]:
+    """Enlarge a small image, and its boxes, until its width is at least `side` pixels."""
+    factor = max(1.0, side / image.width)
+    large = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
+    return large, tuple((x0 * factor, y0 * factor, x1 * factor, y1 * factor) for x0, y0, x1, y1 in boxes or ())
+
+
+def contact_sheet(heading: str, panels: Sequence[Panel]) -> Image.Image:
     """Put panels under a heading, row by row."""
     font, small = ImageFont.load_default(15), ImageFont.load_default(12)
     width = max(panel.image.width for panel in panels)
     height = max(panel.image.height for panel in panels)
-    columns = min(columns, len(panels))
+    columns = min(len(panels), 3 if len(panels) in (5, 6, 9) else 4)
     rows = -(-len(panels) // columns)
-    gap, top, foot = 12, 40, 58
+    gap, top = 12, 40
+    foot = 30 + 15 * max(1 + panel.caption.count("\n") for panel in panels)
     sheet = Image.new("RGB", (gap + columns * (width + gap), top + rows * (height + foot + gap)), _PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((gap, gap), heading, _INK, font=font)

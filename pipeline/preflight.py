@@ -19,12 +19,13 @@ from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.parts import Progress
 from pipeline.provenance import code_facts, code_version, package_versions
 from pipeline.registry import parameters
+from pipeline.run_folder import check_claim
 from pipeline.sources import Reading, Shard, images_of, read_shard
 from pipeline.sources.annotations import Annotations, load_annotations
 from pipeline.sources.classes import load_classes
 from pipeline.sources.folder import folder_annotations
 from pipeline.sources.listing import list_shards
-from pipeline.store import Store, check_claim, open_store
+from pipeline.store import Store, open_store
 from schemas.explanation import SCHEMA_VERSION
 from schemas.manifest import RunIdentity, RunManifest, ShardEntry
 

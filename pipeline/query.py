@@ -19,13 +19,25 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from pipeline.codec import EncodedMap, FloatArray, decode, decode_stack
-from pipeline.errors import ConfigError, DamagedRunError, first_line
-from pipeline.store import LocalStore, Store, open_store, part_names, read_manifest
+from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line, nearest
+from pipeline.parts import read_part
+from pipeline.run_folder import part_names, read_manifest
+from pipeline.store import LocalStore, Store, open_store
 from schemas.explanation import ERROR_FIELDS, IDENTITY_FIELDS, MAP_FIELDS, SHARD_STAGE
 from schemas.manifest import RunManifest
 
 VIEWS = ("explanations", "images", "failures", "leaderboard")
 MAP_COLUMNS = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
+_MISTAKES = (
+    duckdb.ParserException,
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.PermissionException,
+    duckdb.ConversionException,
+    duckdb.NotImplementedException,
+)
+"""What DuckDB raises for a wrong question; anything else may come from a part that it could not read."""
+
 _FIXED = ", ".join(field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *ERROR_FIELDS))
 
 # The SQL of the views is constant but for the names of our own columns; no word of the data goes into it.
@@ -93,8 +105,11 @@ class Run:
         """
         with self._refusals():
             relation = self._connection.view("explanations")
+            unknown = [name for name in columns or () if name not in relation.columns]
+            if unknown:
+                raise ConfigError.one("SQL", f"no column '{unknown[0]}'", nearest(unknown[0], relation.columns))
             relation = relation.filter(where) if where else relation
-            return (relation.select(*columns) if columns else relation).to_arrow_table()
+            return (relation.select(*map(duckdb.ColumnExpression, columns)) if columns else relation).to_arrow_table()
 
     def maps(self, where: str | None = None) -> FloatArray:
         """Give the maps that meet a SQL condition, decoded, as (N, u, v) float32 in the order of `table`.
@@ -121,10 +136,18 @@ class Run:
         """Turn what DuckDB and pyarrow raise into our sentences."""
         try:
             yield
-        except (duckdb.IOException, pa.ArrowException, OSError) as error:
-            raise DamagedRunError(f"a part of {self.store.url} cannot be read: {error}; run verify") from None
-        except duckdb.Error as error:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            if not isinstance(error, _MISTAKES):
+                self._refuse_damage()
             raise ConfigError.one("SQL", first_line(error), f"views: {', '.join(VIEWS)}") from None
+
+    def _refuse_damage(self) -> None:
+        """Read every part once more, to see whether one of them was the reason."""
+        for part in part_names(self.store):
+            try:
+                read_part(self.store.read(part.file))
+            except (ValueError, StoreError, FileNotFoundError) as error:
+                raise DamagedRunError(_unreadable(self.store, part.file, error)) from None
 
 
 def open_run(path: str | Path) -> Run:
@@ -168,4 +191,8 @@ def _parts(store: Store) -> pa.dataset.Dataset:
     try:
         return pyarrow.dataset.dataset([str(store.folder / name) for name in names], format="parquet")
     except (pa.ArrowException, OSError) as error:
-        raise DamagedRunError(f"{store.url}/{names[0]} cannot be read: {error}; run verify") from None
+        raise DamagedRunError(_unreadable(store, names[0], error)) from None
+
+
+def _unreadable(store: Store, name: str, error: BaseException) -> str:
+    return f"{store.url}/{name} cannot be read ({first_line(error)}); run `camatlas verify`"

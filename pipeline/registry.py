@@ -48,8 +48,8 @@ def _build(spec: Spec, registry: Mapping[str, type[Thing]], where: str) -> tuple
     if name not in registry:
         raise ConfigError.one(where, f"unknown name '{name}'", nearest(name, registry))
     kind = registry[name]
-    label = str(options.pop("as", name))
-    if not label.isidentifier():
+    label = options.pop("as", name)
+    if not isinstance(label, str) or not label.isidentifier():
         raise ConfigError.one(f"{where}.{name}", f"'{label}' is not a name", "letters, digits and _")
     options = _preset(kind, options.pop("preset", None), f"{where}.{name}") | options
     try:
@@ -64,17 +64,18 @@ def _split(spec: Spec, where: str) -> tuple[str, dict[str, Any]]:
     if isinstance(spec, Mapping) and len(spec) == 1:
         ((name, options),) = spec.items()
         if options is None or isinstance(options, Mapping):
-            return str(name), dict(options or {})
+            return str(name), {str(parameter): value for parameter, value in (options or {}).items()}
     raise ConfigError.one(where, f"{spec!r} is neither a name nor {{name: {{parameter: value}}}}")
 
 
-def _preset(kind: type[Any], preset: str | None, where: str) -> dict[str, Any]:
+def _preset(kind: type[Any], preset: object, where: str) -> dict[str, Any]:
     if preset is None:
         return {}
     presets: dict[str, dict[str, Any]] = kind.presets
-    if preset not in presets:
-        raise ConfigError.one(where, f"unknown preset '{preset}'", nearest(str(preset), presets))
-    return dict(presets[preset])
+    name = str(preset)
+    if name not in presets:
+        raise ConfigError.one(where, f"unknown preset '{name}'", nearest(name, presets) if presets else "it has none")
+    return dict(presets[name])
 
 
 def _explained(error: ValidationError, kind: type[Any], where: str) -> list[Mistake]:

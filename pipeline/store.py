@@ -1,31 +1,16 @@
-"""The run folder: names, publish-if-absent, listing, receipts.
+"""Places a run is written to: read, list, delete, and publish whole and only if absent.
 
-    RUN/run.json                        the manifest
-    RUN/part-SSSSS-CCC.parquet          all rows of one chunk; publishing it IS the commit
-    RUN/_receipts/part-SSSSS-CCC.json   sha256, bytes and rows of a part; serves verify only
-    RUN/.part-*.tmp                     a part being written; invisible to every Parquet reader
-
-A part is published whole and only if absent, so a retry, a zombie or a second driver can only lose the race.
+A name is published all at once or not at all, so a retry, a zombie or a second driver can only lose the race.
 """
 
 import contextlib
-import hashlib
-import json
 import os
-import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.errors import ConfigError, DamagedRunError, StoreError
-from schemas.manifest import RunManifest, canonical_json, differences
-
-MANIFEST = "run.json"
-RECEIPTS = "_receipts"
-_PART = re.compile(r"part-(\d{5,})-(\d{3,})\.parquet")
-_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
+from pipeline.errors import ConfigError, StoreError
 
 
 class Store(Protocol):
@@ -38,7 +23,7 @@ class Store(Protocol):
         ...
 
     def read(self, name: str) -> bytes:
-        """Read one object; raises FileNotFoundError when it is absent."""
+        """Read one object; raises FileNotFoundError when it is absent, StoreError when it cannot be read."""
         ...
 
     def names(self, folder: str = "") -> list[str]:
@@ -66,11 +51,9 @@ class LocalStore:
         target = self.folder / name
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             _write_synced(temporary, data)
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
+            if not _link_if_absent(temporary, target):
                 return False
             _sync_folder(target.parent)
             return True
@@ -81,76 +64,31 @@ class LocalStore:
                 temporary.unlink()
 
     def read(self, name: str) -> bytes:
-        """Read one file."""
-        return (self.folder / name).read_bytes()
+        """Read one file; a symbolic link is not followed."""
+        path = self.folder / name
+        with _refusals("read", path), open(path, "rb", opener=_no_link) as file:
+            return file.read()
 
     def names(self, folder: str = "") -> list[str]:
         """List a folder; an absent one is empty."""
         try:
-            return sorted(os.listdir(self.folder / folder))  # noqa: PTH208 - names, not paths
+            with _refusals("list", self.folder / folder):
+                return sorted(os.listdir(self.folder / folder))  # noqa: PTH208 - names, not paths
         except FileNotFoundError:
             return []
 
     def delete(self, name: str) -> None:
         """Remove one file."""
-        (self.folder / name).unlink(missing_ok=True)
+        with _refusals("delete", self.folder / name):
+            (self.folder / name).unlink(missing_ok=True)
 
     def check_writable(self) -> None:
         """Refuse a path whose nearest existing ancestor is no folder or may not be written to."""
         there = next(path for path in (self.folder, *self.folder.parents) if os.path.lexists(path))
         if not there.is_dir():
             raise ConfigError.one("output.path", f"'{there}' is not a folder", "choose another path")
-        if not os.access(there, os.W_OK | os.X_OK):
+        if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
             raise ConfigError.one("output.path", f"'{there}' may not be written to", "choose another path")
-
-
-@dataclass(frozen=True, order=True)
-class PartName:
-    """The place of a chunk in a run: shard ordinal and chunk ordinal."""
-
-    shard: int
-    chunk: int
-
-    @property
-    def file(self) -> str:
-        """File name of the part."""
-        return f"part-{self.shard:05d}-{self.chunk:03d}.parquet"
-
-    @property
-    def receipt(self) -> str:
-        """Name of the receipt within the run folder."""
-        return f"{RECEIPTS}/part-{self.shard:05d}-{self.chunk:03d}.json"
-
-    @classmethod
-    def parse(cls, file: str) -> "PartName | None":
-        """Read a file name; None when it is not a part."""
-        match = _PART.fullmatch(file)
-        return cls(int(match[1]), int(match[2])) if match else None
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What was published: enough to notice later that a part changed."""
-
-    part: str
-    sha256: str
-    size: int
-    """Bytes."""
-    rows: int
-
-    @classmethod
-    def of(cls, part: PartName, data: bytes, rows: int) -> "Receipt":
-        """Make the receipt of a part's bytes."""
-        return cls(part.file, hashlib.sha256(data).hexdigest(), len(data), rows)
-
-    def to_json(self) -> bytes:
-        """Write the receipt as canonical JSON."""
-        return canonical_json(self.__dict__).encode()
-
-    @classmethod
-    def from_json(cls, text: bytes) -> "Receipt":
-        """Read a receipt; raises ValueError or TypeError when it is none."""
-        return cls(**json.loads(text))
 
 
 def open_store(url: str) -> Store:
@@ -165,76 +103,12 @@ def open_store(url: str) -> Store:
     return LocalStore(Path(rest if found else url).expanduser())
 
 
-def part_names(store: Store) -> list[PartName]:
-    """List the published parts in order."""
-    return sorted(part for name in store.names() if (part := PartName.parse(name)))
-
-
-def read_manifest(store: Store) -> RunManifest:
-    """Read the manifest of a run folder.
-
-    Raises:
-        ConfigError: there is none.
-        DamagedRunError: it is not what was written.
-    """
-    try:
-        return RunManifest.from_json(store.read(MANIFEST))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError.one("RUN", f"'{store.url}' is not a run folder: it has no {MANIFEST}") from None
-    except OSError as error:
-        raise StoreError(f"cannot read {store.url}/{MANIFEST}: {error.strerror}") from None
-    except ValueError as error:
-        raise DamagedRunError(
-            f"{store.url}/{MANIFEST} is damaged: {error}. No number of this run can be traced any more; "
-            "restore the file from a backup or start the run anew in another folder."
-        ) from None
-
-
-def claim(store: Store, manifest: RunManifest) -> bool:
-    """Make the folder belong to this run; True when it is new, False when the run is resumed.
-
-    Raises:
-        ConfigError: the folder holds another run, or files that are no run.
-    """
-    check_claim(store, manifest)
-    return store.publish(MANIFEST, manifest.to_json())
-
-
-def check_claim(store: Store, manifest: RunManifest) -> None:
-    """Refuse a folder that holds another run, or files that are no run, without writing anything."""
-    names = store.names()
-    if MANIFEST in names:
-        there = read_manifest(store)
-        if there.run_id != manifest.run_id:
-            fields = ", ".join(differences(manifest.identity, there.identity))
-            raise ConfigError.one(
-                "output.path",
-                f"'{store.url}' holds another run ({there.run_id}); it differs in: {fields}",
-                "choose another folder, or the run file that made this one",
-            )
-    elif foreign := [name for name in names if not _TEMPORARY.fullmatch(name)]:
-        raise ConfigError.one(
-            "output.path",
-            f"'{store.url}' is not empty and holds no run (found '{foreign[0]}')",
-            "choose an empty folder",
-        )
-
-
-def sweep(store: Store) -> None:
-    """Remove temporaries whose part is published: their writers died, or lost the race."""
-    for folder in ("", RECEIPTS):
-        there = set(store.names(folder))
-        for name in there:
-            match = _TEMPORARY.fullmatch(name)
-            if match and match[1] in there:
-                store.delete(f"{folder}/{name}" if folder else name)
-
-
-def receipts(store: Store) -> Iterator[tuple[str, bytes]]:
-    """Give the name and text of every receipt."""
-    for name in store.names(RECEIPTS):
-        if not name.startswith("."):
-            yield name, store.read(f"{RECEIPTS}/{name}")
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents, so that they are still there after a power cut."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _write_synced(path: Path, data: bytes) -> None:
@@ -242,6 +116,18 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _link_if_absent(temporary: Path, target: Path) -> bool:
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        if os.path.lexists(target):  # another driver published the target and swept our temporary
+            return False
+        raise
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
@@ -252,8 +138,25 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
+
+
+@contextlib.contextmanager
+def _refusals(verb: str, path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into our sentences; what is absent stays FileNotFoundError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(*error.args) from error
+    except OSError as error:
+        raise StoreError(f"cannot {verb} {path}: {error.strerror or error}") from error
+
+
 def _cannot_publish(target: Path, size: int, error: OSError) -> str:
     return (
-        f"cannot publish {target} ({size} bytes): {error.strerror or error}. Nothing of this chunk is visible and "
-        "finished chunks are kept; make room or mend the folder, then run the same command again to resume."
+        f"cannot publish {target} ({size} bytes): {error.strerror or error}. A file under that name is there whole or "
+        "not at all, and finished chunks are kept; make room or mend the folder, then run the same command again."
     )

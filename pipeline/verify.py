@@ -12,11 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.codec import STORED
+from pipeline.errors import StoreError
 from pipeline.metrics import build_metrics, metric_fields
 from pipeline.parts import KEY_COLUMNS, Footer, read_part
-from pipeline.store import PartName, Receipt, Store, part_names, read_manifest, receipts
+from pipeline.run_folder import RECEIPTS, PartName, Receipt, part_names, read_manifest, receipts
+from pipeline.store import Store
 from schemas.explanation import SHARD_STAGE, explanation_schema
 from schemas.manifest import RunManifest
+
+_REDO = "delete it and run the same `camatlas explain` again"
 
 
 @dataclass
@@ -60,14 +64,16 @@ def verify(store: Store) -> Findings:
         if table is None or footer is None:
             continue
         footers[part] = footer
-        problems = [
-            *_belongs(part, footer, manifest),
-            *_fits(table, expected),
-            *_adds_up(table, footer, manifest, seen[part.shard]),
-        ]
+        problems = list(_belongs(part, footer, manifest))
+        if table.schema.equals(expected, check_metadata=False):
+            problems += [*_placed(table, part, manifest), *_sized(table)]
+            problems += _adds_up(table, footer, manifest, seen[part.shard])
+            _count(table, findings)
+        else:
+            problems.append("its columns are not those of this run")
         findings.problems.extend(f"{part.file}: {problem}" for problem in problems)
-        _count(table, findings)
     findings.problems.extend(f"{name}: its receipt is there, the part is not" for name in sorted(known))
+    findings.problems.extend(_strangers(store))
     findings.problems.extend(_coverage(footers, manifest))
     return findings
 
@@ -85,31 +91,43 @@ def _receipts(store: Store, findings: Findings) -> dict[str, Receipt]:
     for name, text in receipts(store):
         try:
             receipt = Receipt.from_json(text)
+            part = PartName.parse(receipt.part)
+            if part is None or part.receipt != f"{RECEIPTS}/{name}":
+                raise ValueError(f"it is about '{receipt.part}'")
             found[receipt.part] = receipt
         except (ValueError, TypeError) as error:
-            findings.problems.append(f"_receipts/{name}: not a receipt ({error}); delete it and verify again")
+            findings.problems.append(f"{RECEIPTS}/{name}: not a receipt ({error}); delete it and verify again")
     return found
 
 
 def _opened(
     store: Store, part: PartName, receipt: Receipt | None, findings: Findings
 ) -> tuple[pa.Table | None, Footer | None]:
-    """Read one part and compare it with its receipt."""
-    data = store.read(part.file)
-    findings.parts += 1
-    findings.bytes += len(data)
+    """Read one part and compare it with its receipt; bytes that are not those of the receipt are not parsed."""
     try:
+        data = store.read(part.file)
+        findings.parts += 1
+        findings.bytes += len(data)
+        if receipt is not None and receipt != Receipt.of(part, data, receipt.rows):
+            raise ValueError("not the bytes that were published, sha256 or size differs")
         table, footer = read_part(data)
-    except Exception as error:  # damaged bytes: pyarrow raises several types
-        findings.problems.append(f"{part.file}: not a part ({' '.join(str(error).split())[:200]})")
+        if receipt is not None and receipt.rows != table.num_rows:
+            raise ValueError(f"holds {table.num_rows} rows, {receipt.rows} were published")
+    except (ValueError, StoreError, FileNotFoundError) as error:
+        findings.problems.append(f"{part.file}: {' '.join(str(error).split())[:200]}; {_REDO}")
         return None, None
-    actual = Receipt.of(part, data, table.num_rows)
     if receipt is None:
-        store.publish(part.receipt, actual.to_json())
-        findings.notes.append(f"{part.file}: had no receipt; wrote one from what is there now")
-    elif receipt != actual:
-        findings.problems.append(f"{part.file}: not the bytes that were published (sha256 or size differs)")
+        findings.notes.extend(_rebuilt(store, part, Receipt.of(part, data, table.num_rows)))
     return table, footer
+
+
+def _rebuilt(store: Store, part: PartName, receipt: Receipt) -> Iterator[str]:
+    """Write a lost receipt again, and say so."""
+    try:
+        if store.publish(part.receipt, receipt.to_json()):
+            yield f"{part.file}: had no receipt; wrote one from what is there now"
+    except StoreError:
+        yield f"{part.file}: has no receipt, and none can be written here"
 
 
 def _belongs(part: PartName, footer: Footer, manifest: RunManifest) -> Iterator[str]:
@@ -121,14 +139,20 @@ def _belongs(part: PartName, footer: Footer, manifest: RunManifest) -> Iterator[
         yield f"the run has {len(manifest.identity.shards)} shards only"
 
 
-def _fits(table: pa.Table, expected: pa.Schema) -> Iterator[str]:
-    if not table.schema.equals(expected, check_metadata=False):
-        yield "its columns are not those of this run"
-        return
+def _placed(table: pa.Table, part: PartName, manifest: RunManifest) -> Iterator[str]:
+    shards = [shard.name for shard in manifest.identity.shards]
+    places = {(row["shard"], row["chunk"]) for row in table.select(["shard", "chunk"]).to_pylist()}
+    if part.shard < len(shards) and not places <= {(shards[part.shard], part.chunk)}:
+        yield "rows in it name another shard or chunk"
+
+
+def _sized(table: pa.Table) -> Iterator[str]:
+    if pc.any(pc.equal(pc.is_valid(table["map"]), pc.is_valid(table["error_code"]))).as_py():
+        yield "a row has neither a map nor an error, or both"
     sized = table.filter(pc.is_valid(table["map"])).select(["map", "map_height", "map_width", "map_dtype"])
     for row in sized.to_pylist():
-        dtype = STORED.get(row["map_dtype"])
-        if dtype is None or len(row["map"]) != row["map_height"] * row["map_width"] * dtype.itemsize:
+        dtype, cells = STORED.get(row["map_dtype"]), (row["map_height"] or 0) * (row["map_width"] or 0)
+        if dtype is None or not cells or len(row["map"]) != cells * dtype.itemsize:
             yield "a map does not have the size that its row states"
             return
 
@@ -155,6 +179,13 @@ def _adds_up(table: pa.Table, footer: Footer, manifest: RunManifest, seen: set[s
     if again:
         yield f"{len(again)} images stand in an earlier chunk too, one is '{min(again)}'"
     seen.update(methods)
+
+
+def _strangers(store: Store) -> Iterator[str]:
+    """Files that are no parts, yet a reader of RUN/*.parquet takes them for some."""
+    for name in store.names():
+        if name.endswith(".parquet") and PartName.parse(name) is None:
+            yield f"{name}: no part of this run, yet readers of *.parquet read it; move it elsewhere"
 
 
 def _count(table: pa.Table, findings: Findings) -> None:

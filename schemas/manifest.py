@@ -60,11 +60,14 @@ class RunManifest(_Frozen):
     @property
     def run_id(self) -> str:
         """The hash of exactly what determines the rows (sha256, first 16 hex digits)."""
-        return hashlib.sha256(canonical_json(self.identity.model_dump()).encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            canonical_json(self.identity.model_dump()).encode("utf-8", "backslashreplace")
+        ).hexdigest()[:16]
 
     def to_json(self) -> bytes:
         """Write the manifest as canonical JSON with its run id beside it."""
-        return canonical_json({"run_id": self.run_id, **self.model_dump()}).encode()
+        # a lone surrogate, from a file name that is not UTF-8, becomes its JSON escape
+        return canonical_json({"run_id": self.run_id, **self.model_dump()}).encode("utf-8", "backslashreplace")
 
     @classmethod
     def from_json(cls, text: bytes) -> "RunManifest":
@@ -90,4 +93,5 @@ def canonical_json(value: object) -> str:
 
 def differences(mine: RunIdentity, theirs: RunIdentity) -> list[str]:
     """Name the identity fields in which two runs differ."""
-    return [name for name in RunIdentity.model_fields if getattr(mine, name) != getattr(theirs, name)]
+    ours, others = (json.loads(canonical_json(identity.model_dump())) for identity in (mine, theirs))
+    return [name for name in RunIdentity.model_fields if ours[name] != others[name]]

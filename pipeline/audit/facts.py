@@ -53,14 +53,13 @@ GROUP BY ALL ORDER BY avg(energy_in_box), image_key LIMIT ?
 def collect(run: Run) -> dict[str, Any]:
     """Collect the facts of a run: provenance, coverage, accuracy, leaderboard, classes, gallery, failures."""
     (counts,) = run.arrow(_COUNTS).to_pylist()
-    leaderboard = "SELECT * FROM leaderboard"
     return {
         "facts_version": FACTS_VERSION,
         "run": {"id": run.manifest.run_id, "path": run.store.url, "started_at": run.manifest.started_at},
         "provenance": _provenance(run),
         "coverage": _coverage(run),
         "counts": counts,
-        "leaderboard": {"rows": run.arrow(leaderboard).to_pylist(), "sql": leaderboard},
+        "leaderboard": _leaderboard(run),
         "metrics": _metrics(run),
         "classes": {"rows": _classes(run), "sql": _tidy(_CLASSES)},
         "gallery": _gallery(run),
@@ -108,6 +107,16 @@ def _coverage(run: Run) -> dict[str, Any]:
         "parts": findings.parts,
         "bytes": findings.bytes,
     }
+
+
+def _leaderboard(run: Run) -> dict[str, Any]:
+    sql = "SELECT * FROM leaderboard"
+    rows = run.arrow(sql).to_pylist()
+    best: dict[str, float | None] = {}
+    for name, metric in _metrics(run).items():
+        known = [row[name] for row in rows if row[name] is not None]
+        best[name] = (max(known) if metric["better"] == "higher" else min(known)) if known else None
+    return {"rows": rows, "best": best, "sql": sql}
 
 
 def _metrics(run: Run) -> dict[str, dict[str, Any]]:

@@ -14,11 +14,11 @@ from pipeline.demo.scenes import CLASSES, make_scene
 SCENES, SCENES_PER_SHARD = 240, 60
 
 
-def write_demo(folder: Path, scenes: int = SCENES) -> Path:
+def write_demo(folder: Path, scenes: int = SCENES, scenes_per_shard: int = SCENES_PER_SHARD) -> Path:
     """Write shards, classes and run file into a folder; gives the path of the run file."""
     shards = folder / "shards"
     shards.mkdir(parents=True, exist_ok=True)
-    with ShardWriter(f"{shards}/scenes-%03d.tar", maxcount=SCENES_PER_SHARD, verbose=0, mtime=0) as writer:
+    with ShardWriter(f"{shards}/scenes-%03d.tar", maxcount=scenes_per_shard, verbose=0, mtime=0) as writer:
         for index in range(scenes):
             writer.write(_sample(index))
     lines = ["class_index,class_name", *(f"{index},{name}" for index, name in enumerate(CLASSES))]

@@ -105,6 +105,8 @@ class Probe:
         batch_multiple: int = 1,
         normalisation: Normalisation | None = None,
     ) -> None:
+        if any(parameter.is_inference() for parameter in model.parameters()):
+            raise LayerError("the model was built inside torch.inference_mode(); build it outside, then explain it")
         self.model = model
         self.layer, self._module = resolve_layer(model, layer)
         self.precision: Precision = precision
@@ -164,6 +166,8 @@ class Probe:
         acts_BKuv = self._spatial(saved)
         if targets_B is None:
             targets_B = logits_BN.argmax(1)
+        elif bool(((targets_B < 0) | (targets_B >= logits_BN.shape[1])).any()):
+            raise ValueError(f"a target is no class index below {logits_BN.shape[1]}")
         grads = {}
         if gradients:
             target_logits_B = logits_BN.gather(1, targets_B.long()[:, None])

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipeline.heatmaps import min_max, upsample
+from pipeline.heatmaps import heatmaps, min_max, upsample
 from pipeline.model.baselines import Baseline, Normalisation, baseline_pixels
 from pipeline.model.batching import Batcher
 from pipeline.model.counts import Counts
@@ -132,10 +132,10 @@ def _masked(
 
 def enlarged(masks: MaskStream, grids_PMuv: Tensor, size: tuple[int, int]) -> Tensor:
     """Enlarge masks by the rule of their stream."""
-    if masks.rule == "normalise_first":
-        return upsample(min_max(grids_PMuv), size, align_corners=masks.align_corners)
-    large = upsample(grids_PMuv, size, align_corners=masks.align_corners)
-    return min_max(large) if masks.rule == "upsample_first" else large
+    if masks.rule == "upsample_first":
+        return heatmaps(grids_PMuv, size, align_corners=masks.align_corners)
+    small = min_max(grids_PMuv) if masks.rule == "normalise_first" else grids_PMuv
+    return upsample(small, size, align_corners=masks.align_corners)
 
 
 def _flatten(masks: MaskStream) -> tuple[Tensor, Tensor, Tensor]:

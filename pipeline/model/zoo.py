@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from pipeline.config import ModelConfig, PreprocessConfig
-from pipeline.decode import Preprocess
 from pipeline.errors import ConfigError, LayerError, Mistakes, first_line, nearest
+from pipeline.framing import Preprocess
 from pipeline.model.baselines import Normalisation
 from pipeline.model.layers import resolve_layer
 from pipeline.model.probe import Probe

@@ -1,7 +1,7 @@
 """Where images come from: webdataset tars, Parquet files and folders, as one stream of samples and failures."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.sources.annotations import Annotations
 from pipeline.sources.folder import read_folder
@@ -30,6 +30,20 @@ def read_shard(shard: Shard, reading: Reading) -> Iterator[Item]:
     return taking(_guarded(shard, reading), shard.take)
 
 
+def _distinct(items: Iterable[Item]) -> Iterator[Item]:
+    """Mark keys that were there before, so that no two rows of a shard can have one key.
+
+    The readers tell repeated keys apart already; this is for hostile names that look like the key of a failure.
+    """
+    seen: set[str] = set()
+    for item in items:
+        key = item.key
+        while key in seen:
+            key += "'"
+        seen.add(key)
+        yield item if key == item.key else replace(item, key=key)
+
+
 def images_of(items: Iterable[Item]) -> Iterator[Item]:
     """Leave out the rows that stand for damage to a shard."""
     return (item for item in items if isinstance(item, Sample) or item.is_image)
@@ -47,7 +61,7 @@ def _guarded(shard: Shard, reading: Reading) -> Iterator[Item]:
 
 def _read(shard: Shard, reading: Reading) -> Iterator[Item]:
     if shard.kind == "tar":
-        return read_tar(shard, reading.annotations)
+        return _distinct(read_tar(shard, reading.annotations))
     if shard.kind == "parquet":
-        return read_parquet(shard, reading.annotations, reading.columns)
+        return _distinct(read_parquet(shard, reading.annotations, reading.columns))
     return read_folder(shard, reading.annotations)

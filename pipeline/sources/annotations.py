@@ -33,6 +33,8 @@ class Annotations:
     classes: ClassTable = field(default_factory=ClassTable)
     labels: Mapping[str, str] = field(default_factory=dict)
     boxes: Mapping[str, Boxes] = field(default_factory=dict)
+    folders: Mapping[str, "Annotations"] = field(default_factory=dict)
+    """What stands beside the images of a folder, by its path; it says nothing of images elsewhere."""
 
     def label_of(self, key: str, members: Mapping[str, bytes]) -> int | None:
         """Find the class of an image: CSV, then `.cls`, `.json` (field label), `.txt`.
@@ -65,11 +67,23 @@ class Annotations:
 
     def or_else(self, other: "Annotations") -> "Annotations":
         """Add what another table says of images of which this one is silent."""
-        return Annotations(self.classes, {**other.labels, **self.labels}, {**other.boxes, **self.boxes})
+        return Annotations(
+            self.classes,
+            {**other.labels, **self.labels},
+            {**other.boxes, **self.boxes},
+            {**other.folders, **self.folders},
+        )
+
+    def within(self, folder: str) -> "Annotations":
+        """Add what stands beside the images of one folder."""
+        beside = self.folders.get(folder, self)
+        return self.or_else(beside) if self.labels or self.boxes else beside
 
     def digest(self) -> str:
         """Hash what the files say, so that a run notices when they change."""
-        content = repr((self.classes.names, sorted(self.labels.items()), sorted(self.boxes.items())))
+        tables = (sorted(self.labels.items()), sorted(self.boxes.items()))
+        beside = [found.digest() for found in self.folders.values()]
+        content = repr((self.classes.names, self.classes.wnids, *tables, beside))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -124,7 +138,7 @@ def read_csv(where: str, path: str, columns: tuple[str, ...]) -> list[dict[str, 
         ConfigError: the file is missing, holds no row, or lacks a column.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError.one(where, f"cannot read '{path}': {error}") from None

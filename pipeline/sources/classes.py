@@ -7,6 +7,9 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 
+_MOST_DIGITS = 9
+"""Longest class index: it must fit the int32 column of the labels."""
+
 
 @dataclass(frozen=True)
 class ClassTable:
@@ -26,7 +29,8 @@ class ClassTable:
         """Read a label: a class index, a WordNet id or a class name; None when it is none of them."""
         text = text.strip()
         if text.isascii() and text.isdigit():
-            return int(text)
+            digits = text.lstrip("0") or "0"
+            return int(digits) if len(digits) <= _MOST_DIGITS else None
         return self._index.get(text)
 
 
@@ -44,7 +48,7 @@ def load_classes(spec: str | None) -> ClassTable:
         return ClassTable(tuple(ResNet50_Weights.DEFAULT.meta["categories"]))
     path = Path(spec)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError.one(
             "data.classes", f"cannot read '{spec}': {error}", "a CSV, a text file or imagenet-1k"

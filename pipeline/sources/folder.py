@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pipeline.errors import ConfigError
 from pipeline.sources.annotations import Annotations, annotated, load_annotations
 from pipeline.sources.classes import ClassTable
 from pipeline.sources.shards import Failure, Item, Shard, clean_text
 from pipeline.sources.tar import MAX_MEMBER_BYTES
 
-SIDE_FILES = (".csv", ".json", ".xml", ".txt", ".md", ".yaml", ".yml")
+SIDE_FILES = (".csv", ".json", ".xml", ".txt")
 """Suffixes of files that stand beside images; everything else in the folder is taken for an image."""
 
 FILES_PER_SHARD = 1024
@@ -17,6 +18,7 @@ FILES_PER_SHARD = 1024
 
 def read_folder(shard: Shard, annotations: Annotations) -> Iterator[Item]:
     """Read the files of one folder shard; the key is the path within the folder, suffix included."""
+    annotations = annotations.within(shard.location)
     for member in shard.members:
         path, name = Path(shard.location, member), clean_text(member)
         try:
@@ -25,8 +27,9 @@ def read_folder(shard: Shard, annotations: Annotations) -> Iterator[Item]:
                 yield Failure(name, shard.name, "read", "too_large", f"{size} bytes")
                 continue
             data = path.read_bytes()
-        except OSError as error:
-            yield Failure(name, shard.name, "read", "unreadable", str(error.strerror))
+        except (OSError, ValueError) as error:  # ValueError: a NUL in a name that a CSV file gives
+            detail = error.strerror if isinstance(error, OSError) else error
+            yield Failure(name, shard.name, "read", "unreadable", str(detail))
             continue
         yield annotated(name, shard, data, {}, annotations)
 
@@ -42,18 +45,22 @@ def list_images(folder: Path) -> list[str]:
 
 
 def class_folders(members: list[str], classes: ClassTable) -> dict[str, str]:
-    """Label images by their class sub-folder: a class id or name where known, else the sorted order.
+    """Label images by their class sub-folder: by class id or name when the class table knows them, else by order.
 
     Empty unless every image lies in one of at least two sub-folders.
+
+    Raises:
+        ConfigError: the class table knows some of the sub-folders but not all of them.
     """
     tops = [name.partition("/")[0] if "/" in name else "" for name in members]
     names = sorted(set(tops))
     if len(names) < 2 or not all(tops):
         return {}
-    known = {name: classes.index(name) for name in names}
-    in_order = {name: str(i) for i, name in enumerate(names)}
-    index = in_order if None in known.values() else {name: str(i) for name, i in known.items()}
-    return {clean_text(name): index[top] for name, top in zip(members, tops, strict=True)}
+    known = {name: str(index) for name in names if (index := classes.index(name)) is not None}
+    if known and (unknown := [name for name in names if name not in known]):
+        raise ConfigError.one("data.classes", f"the sub-folder '{unknown[0]}' is no known class, others are")
+    index_of = known or {name: str(i) for i, name in enumerate(names)}
+    return {clean_text(name): index_of[top] for name, top in zip(members, tops, strict=True)}
 
 
 def folder_annotations(shards: Iterable[Shard], classes: ClassTable) -> Annotations:
@@ -65,11 +72,11 @@ def folder_annotations(shards: Iterable[Shard], classes: ClassTable) -> Annotati
     members: dict[str, list[str]] = defaultdict(list)
     for shard in shards:
         members[shard.location].extend(shard.members)
-    found = Annotations(classes)
+    found: dict[str, Annotations] = {}
     for folder, names in members.items():
         labels, boxes = Path(folder, "labels.csv"), Path(folder, "boxes.csv")
         beside = load_annotations(
             str(labels) if labels.is_file() else None, str(boxes) if boxes.is_file() else None, classes
         )
-        found = found.or_else(beside).or_else(Annotations(classes, class_folders(names, classes)))
-    return found
+        found[folder] = beside.or_else(Annotations(classes, class_folders(names, classes)))
+    return Annotations(classes, folders=found)

@@ -13,7 +13,8 @@ from braceexpand import braceexpand
 
 from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.sources.folder import FILES_PER_SHARD, list_images
-from pipeline.sources.shards import Shard, ShardKind
+from pipeline.sources.shards import Shard, ShardKind, clean_text
+from pipeline.sources.tar import IMAGE_SUFFIXES
 
 _WHERE = "data.shards"
 _KINDS: dict[str, ShardKind] = {".tar": "tar", ".parquet": "parquet"}
@@ -53,6 +54,13 @@ def _expand(spec: str) -> list[str]:
         words = list(braceexpand(spec))
     except ValueError:
         raise ConfigError.one(_WHERE, f"'{spec}' has unbalanced braces") from None
+    try:
+        return _found(spec, words)
+    except OSError as error:
+        raise ConfigError.one(_WHERE, f"cannot read '{spec}': {error.strerror}") from None
+
+
+def _found(spec: str, words: list[str]) -> list[str]:
     found = [path for word in words for path in _matches(word)]
     missing = [path for path in found if not Path(path).exists()]
     if missing or not found:
@@ -62,7 +70,7 @@ def _expand(spec: str) -> list[str]:
 
 
 def _matches(word: str) -> list[str]:
-    pattern = str(Path(word).expanduser())
+    pattern = os.path.expanduser(word)  # noqa: PTH111 - Path's own raises for an unknown user
     if Path(pattern).exists() or not glob.has_magic(pattern):
         return [os.path.abspath(pattern)]  # noqa: PTH100 - resolve() would follow links and change names
     return [os.path.abspath(path) for path in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH100, PTH207
@@ -72,10 +80,23 @@ def _inside(path: Path) -> list[str]:
     """A folder of shards stands for its shards; any other path for itself."""
     if path.is_dir():
         for suffix in _KINDS:
-            shards = sorted(str(entry) for entry in path.iterdir() if entry.suffix == suffix and entry.is_file())
+            shards = sorted(str(entry) for entry in path.iterdir() if _is_shard(entry, suffix))
             if shards:
+                _refuse_loose(path)
                 return shards
     return [str(path)]
+
+
+def _refuse_loose(folder: Path) -> None:
+    loose = [entry.name for entry in folder.iterdir() if entry.suffix.lower().lstrip(".") in IMAGE_SUFFIXES]
+    if loose:
+        raise ConfigError.one(
+            _WHERE, f"'{folder}' holds shards and loose images ('{min(loose)}')", f"name what you mean: {folder}/*.tar"
+        )
+
+
+def _is_shard(path: Path, suffix: str) -> bool:
+    return path.suffix.lower() == suffix and not path.name.startswith(".") and path.is_file()
 
 
 def _open(path: Path, name: str, first: int) -> list[Shard]:
@@ -130,8 +151,8 @@ def _digest(data: bytes) -> str:
 
 def _short_names(paths: list[str]) -> list[str]:
     """Base names where they tell the shards apart, else paths below the common folder."""
-    bases = [Path(path).name for path in paths]
+    bases = [clean_text(Path(path).name) for path in paths]
     if len(set(bases)) == len(bases):
         return bases
     top = os.path.commonpath([str(Path(path).parent) for path in paths])
-    return [Path(path).relative_to(top).as_posix() for path in paths]
+    return [clean_text(Path(path).relative_to(top).as_posix()) for path in paths]

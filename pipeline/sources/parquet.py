@@ -1,5 +1,6 @@
 """Parquet files with a column of encoded images (bytes, or a struct with a field `bytes`)."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,8 @@ from pipeline.sources.members import BadAnnotationError, checked, parse_box
 from pipeline.sources.shards import Failure, Item, Sample, Shard, damage
 
 _ROWS_AT_A_TIME = 64
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
+"""What Arrow raises; the last two for text that is not UTF-8 and dates beyond the calendar."""
 
 
 def read_parquet(shard: Shard, annotations: Annotations, columns: dict[str, str]) -> Iterator[Item]:
@@ -34,7 +37,7 @@ def read_parquet(shard: Shard, annotations: Annotations, columns: dict[str, str]
                 for record in batch.to_pylist():
                     yield _item(record, row, shard, annotations, columns, seen)
                     row += 1
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         yield damage(shard, row, "damaged" if row else "unreadable", f"row {row}: {error}; the rest was not read")
 
 
@@ -63,6 +66,9 @@ def _item(
 
 
 def _members(label: object) -> dict[str, bytes]:
+    """Write a label as a tar would hold it; whole floats are what pandas makes of integers beside missing ones."""
+    if isinstance(label, float):
+        label = None if math.isnan(label) else int(label) if label.is_integer() else label
     return {} if label is None else {"cls": str(label).encode()}
 
 

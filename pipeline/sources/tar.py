@@ -32,6 +32,9 @@ IMAGE_SUFFIXES = (
 MAX_MEMBER_BYTES = 256 << 20
 """Largest member that is read into memory."""
 
+MAX_HEADER_BYTES = 64 << 10
+"""Longest header (PAX, GNU long name or sparse map included) that is believed."""
+
 _BLOCK = tarfile.BLOCKSIZE
 
 
@@ -56,37 +59,80 @@ def read_tar(shard: Shard, annotations: Annotations) -> Iterator[Item]:
                 yield from _assemble(group, shard, annotations, seen)
 
 
+class _Archive(tarfile.TarFile):
+    """What `TarInfo.fromtarfile` reads from; it looks for no member of its own accord."""
+
+    def next(self) -> None:
+        """Leave the walk to `_headers`."""
+
+
+class _HeaderFile:
+    """The file while one header is read: a header that asks for too much is none."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.tell = file.tell
+        self._read = file.read
+        self._left = MAX_HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        """Read on, as long as the header stays within its bounds."""
+        self._left -= size
+        if size < 0 or self._left < 0:
+            raise tarfile.HeaderError("the header is too long")
+        return self._read(size)
+
+
 def _members(file: BinaryIO, shard: Shard) -> Iterator[Member | Failure]:
     """Walk the members in order; every gap between them, and a missing end, is damage."""
     length = file.seek(0, os.SEEK_END)
-    file.seek(0)
     end = 0
     try:
-        with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as tar:
-            while (info := tar.next()) is not None:
-                if info.size < 0 or info.offset < end:
-                    yield damage(shard, end, "damaged", "a header points backwards; the rest was not read")
-                    return
-                yield from _gap(file, shard, end, info.offset)
-                end = info.offset_data + -(-info.size // _BLOCK) * _BLOCK
-                if info.isdir():
-                    continue
+        for info, following in _headers(file, length):
+            yield from _gap(file, shard, end, info.offset)
+            end = following
+            if not info.isdir():
                 yield _member(file, info)
-                if end > length:
-                    yield damage(shard, info.offset, "truncated", f"the file ends inside {clean_text(info.name)}")
-                    return
-                tar.members.clear()  # type: ignore[attr-defined]  # tarfile would remember every member until the end
-    except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as error:
-        # ReadError is what an empty file gives; chunked() then says so.
-        if length:
-            yield damage(shard, end, "damaged", f"{error}; the rest was not read")
-        return
-    yield from _ending(file, shard, end, length)
+            if end > length:
+                yield damage(shard, info.offset, "truncated", f"the file ends inside {clean_text(info.name)}")
+                return
+        yield from _ending(file, shard, end, length)
+    except OSError as error:
+        yield damage(shard, end, "unreadable", f"{error.strerror or error}; the rest was not read")
+
+
+def _headers(file: BinaryIO, length: int) -> Iterator[tuple[tarfile.TarInfo, int]]:
+    """Give each header and the offset behind its member; blocks that are no header are stepped over."""
+    start = 0
+    while start + _BLOCK <= length:
+        header = _header(file, start)
+        if header is not None:
+            yield header
+        start = start + _BLOCK if header is None else header[1]
+
+
+def _header(file: BinaryIO, start: int) -> tuple[tarfile.TarInfo, int] | None:
+    """Read the header (with the PAX or GNU headers before it) that starts at an offset; None where there is none."""
+    file.seek(start)
+    archive = _Archive(fileobj=_HeaderFile(file), encoding="utf-8")  # type: ignore[arg-type]  # it only reads
+    try:
+        info = tarfile.TarInfo.fromtarfile(archive)
+    except OSError:
+        raise
+    except Exception:  # hostile bytes: tarfile's parsers raise many types
+        return None
+    info.offset = start  # tarfile leaves a global PAX header out
+    room = archive.offset - info.offset_data
+    fits = 0 <= info.size <= room or (room >= 0 and not _is_plain(info))
+    return (info, archive.offset) if fits else None
+
+
+def _is_plain(info: tarfile.TarInfo) -> bool:
+    return info.isreg() and not info.issparse()
 
 
 def _member(file: BinaryIO, info: tarfile.TarInfo) -> Member:
     name = clean_text(info.name)
-    if not info.isreg() or info.issparse():
+    if not _is_plain(info):
         return Member(name, info.offset, None, "member_type")
     if info.size > MAX_MEMBER_BYTES:
         return Member(name, info.offset, None, "too_large")
@@ -123,17 +169,16 @@ def _all_zero(file: BinaryIO, start: int, stop: int) -> bool:
 
 
 def _groups(members: Iterable[Member | Failure]) -> Iterator[list[Member] | Failure]:
-    """Put adjacent members of one key together."""
+    """Put adjacent members of one key together; damage between them does not part them."""
     group: list[Member] = []
     for member in members:
-        new_key = isinstance(member, Failure) or (group and split_name(member.name)[0] != split_name(group[0].name)[0])
-        if group and new_key:
-            yield group
-            group = []
         if isinstance(member, Failure):
             yield member
-        else:
-            group.append(member)
+            continue
+        if group and split_name(member.name)[0] != split_name(group[0].name)[0]:
+            yield group
+            group = []
+        group.append(member)
     if group:
         yield group
 

@@ -1,0 +1,148 @@
+"""The run folder: what lies in it under which name, to whom it belongs, and its receipts.
+
+RUN/run.json                        the manifest
+RUN/part-SSSSS-CCC.parquet          all rows of one chunk; publishing it IS the commit
+RUN/_receipts/part-SSSSS-CCC.json   sha256, bytes and rows of a part; serves verify only
+RUN/.part-*.tmp                     a part being written; invisible to every Parquet reader
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.errors import ConfigError, DamagedRunError
+from pipeline.store import Store
+from schemas.manifest import RunManifest, canonical_json, differences
+
+MANIFEST = "run.json"
+RECEIPTS = "_receipts"
+_PART = re.compile(r"part-([0-9]{5,})-([0-9]{3,})\.parquet")
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
+
+
+@dataclass(frozen=True, order=True)
+class PartName:
+    """The place of a chunk in a run: shard ordinal and chunk ordinal."""
+
+    shard: int
+    chunk: int
+
+    @property
+    def file(self) -> str:
+        """File name of the part."""
+        return f"part-{self.shard:05d}-{self.chunk:03d}.parquet"
+
+    @property
+    def receipt(self) -> str:
+        """Name of the receipt within the run folder."""
+        return f"{RECEIPTS}/part-{self.shard:05d}-{self.chunk:03d}.json"
+
+    @classmethod
+    def parse(cls, file: str) -> "PartName | None":
+        """Read a file name; None when it is not a part."""
+        match = _PART.fullmatch(file)
+        part = cls(int(match[1]), int(match[2])) if match else None
+        return part if part and part.file == file else None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was published: enough to notice later that a part changed."""
+
+    part: str
+    sha256: str
+    size: int
+    """Bytes."""
+    rows: int
+
+    @classmethod
+    def of(cls, part: PartName, data: bytes, rows: int) -> "Receipt":
+        """Make the receipt of a part's bytes."""
+        return cls(part.file, hashlib.sha256(data).hexdigest(), len(data), rows)
+
+    def to_json(self) -> bytes:
+        """Write the receipt as canonical JSON."""
+        return canonical_json(self.__dict__).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Receipt":
+        """Read a receipt; raises ValueError or TypeError when it is none."""
+        receipt = cls(**json.loads(text))
+        if [type(value) for value in receipt.__dict__.values()] != [str, str, int, int]:
+            raise TypeError("a field is of the wrong type")
+        return receipt
+
+
+def part_names(store: Store) -> list[PartName]:
+    """List the published parts in order."""
+    return sorted(part for name in store.names() if (part := PartName.parse(name)))
+
+
+def read_manifest(store: Store) -> RunManifest:
+    """Read the manifest of a run folder.
+
+    Raises:
+        ConfigError: there is none.
+        DamagedRunError: it is not what was written.
+    """
+    try:
+        return RunManifest.from_json(store.read(MANIFEST))
+    except FileNotFoundError:
+        raise ConfigError.one("RUN", f"'{store.url}' is not a run folder: it has no {MANIFEST}") from None
+    except ValueError as error:
+        raise DamagedRunError(
+            f"{store.url}/{MANIFEST} is damaged: {error}. No number of this run can be traced any more; "
+            "restore the file from a backup or start the run anew in another folder."
+        ) from None
+
+
+def claim(store: Store, manifest: RunManifest) -> bool:
+    """Make the folder belong to this run; True when it is new, False when the run is resumed.
+
+    Raises:
+        ConfigError: the folder holds another run, or files that are no run.
+    """
+    check_claim(store, manifest)
+    new = store.publish(MANIFEST, manifest.to_json())
+    if not new:
+        check_claim(store, manifest)  # another driver may have been first, with another run
+    return new
+
+
+def check_claim(store: Store, manifest: RunManifest) -> None:
+    """Refuse a folder that holds another run, or files that are no run, without writing anything."""
+    names = store.names()
+    if MANIFEST in names:
+        there = read_manifest(store)
+        if there.run_id != manifest.run_id:
+            fields = ", ".join(differences(manifest.identity, there.identity))
+            raise ConfigError.one(
+                "output.path",
+                f"'{store.url}' holds another run ({there.run_id}); it differs in: {fields}",
+                "choose another folder, or the run file that made this one",
+            )
+    elif foreign := [name for name in names if not _TEMPORARY.fullmatch(name)]:
+        raise ConfigError.one(
+            "output.path",
+            f"'{store.url}' is not empty and holds no run (found '{foreign[0]}')",
+            "choose an empty folder",
+        )
+
+
+def sweep(store: Store) -> None:
+    """Remove temporaries whose part is published: their writers died, or lost the race."""
+    for folder in ("", RECEIPTS):
+        there = set(store.names(folder))
+        for name in there:
+            match = _TEMPORARY.fullmatch(name)
+            if match and match[1] in there:
+                store.delete(f"{folder}/{name}" if folder else name)
+
+
+def receipts(store: Store) -> Iterator[tuple[str, bytes]]:
+    """Give the name and text of every receipt."""
+    for name in store.names(RECEIPTS):
+        if not name.startswith("."):
+            yield name, store.read(f"{RECEIPTS}/{name}")
