@@ -1,0 +1,31 @@
+"""Damage done to small runs, and what verify says of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+from handmade import PARTS, RunMaker
+
+from pipeline.parts import Footer, encode_part
+from pipeline.run_folder import PartName, Receipt
+from pipeline.verify import verify
+
+FIRST, SECOND, OTHER_SHARD = PARTS
+
+
+def replace_part(run: RunMaker, part: PartName, table: pa.Table, footer: Footer | None = None) -> None:
+    """Put other rows in the place of a part, with a receipt that says so: only the rows can give them away."""
+    data = encode_part(table, footer or run.footer(part))
+    (run.folder / part.file).write_bytes(data)
+    (run.folder / part.receipt).write_bytes(Receipt.of(part, data, table.num_rows).to_json())
+
+
+def with_column(table: pa.Table, name: str, change: Callable[[list[Any]], list[Any]]) -> pa.Table:
+    place = table.column_names.index(name)
+    field = table.schema.field(place)
+    return table.set_column(place, field, pa.array(change(table[name].to_pylist()), field.type))
+
+
+def only_problem(run: RunMaker) -> str:
+    (problem,) = verify(run.store).problems
+    return problem

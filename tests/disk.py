@@ -1,0 +1,18 @@
+"""What lies in a folder, what a temporary is called, and a disk that fails."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+HEX = "0123456789abcdef" * 2
+
+
+def everything_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def failing(code: int) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail

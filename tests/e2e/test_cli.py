@@ -1,0 +1,179 @@
+"""The command line as a user meets it: results on stdout, sentences on stderr, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from e2e.runs import Settings, write_run_file
+from PIL import Image
+
+from pipeline.demo.data import run_file, write_demo
+
+
+def camatlas(*words: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "jobs.cli", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
+    """A run of two shards made by the command itself, without a terminal, with JSON events."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_demo(folder, scenes=20, scenes_per_shard=10)
+    fields = run_file(folder)
+    fields["explain"] = {"methods": ["gradcam", "scorecam"], "metrics": ["average_drop", "energy_in_box"]}
+    write_run_file(fields, folder / "run.yaml")
+    return folder, camatlas("explain", folder / "run.yaml", "--json")
+
+
+def test_explain_speaks_json(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    folder, ended = finished
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    assert result["event"] == "end"
+    assert (result["images"], result["explained"], result["rows"], result["failure_rate"]) == (20, 20, 40, 0)
+    assert result["path"] == str(folder / "run")
+    events = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert events[-1]["images"] == 20
+    assert events[-1]["chunks"] == 2
+    assert {event["event"] for event in events} == {"progress"}
+
+
+def test_verify_query_show_and_audit_work_on_it(
+    finished: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    run = folder / "run"
+    verified = camatlas("verify", run)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert verified.stdout.startswith("verified: 20 images = 20 explained + 0 failed; 40 rows in 2 parts")
+    assert "gradcam" in camatlas("query", run).stdout
+    answer = camatlas("query", run, "SELECT method, count(*) AS n FROM explanations GROUP BY ALL ORDER BY 1", "--csv")
+    assert answer.stdout == "method,n\ngradcam,20\nscorecam,20\n"
+    shown = camatlas("show", run, "scene_00003", "--out", tmp_path / "sheet.png")
+    assert shown.stdout.strip() == str(tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width >= 3 * 96
+    report = Path(camatlas("audit", run).stdout.strip())
+    assert report == run / "_audit" / "report.html"
+    facts = json.loads((run / "_audit" / "audit.json").read_text(encoding="utf-8"))
+    assert facts["counts"]["images"] == 20
+    assert facts["coverage"]["verified"] is True
+
+
+def test_the_same_command_again_has_nothing_to_do(
+    finished: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    folder, _ = finished
+    again = camatlas("explain", folder / "run.yaml")
+    assert again.returncode == 0
+    assert again.stdout.strip() == str(folder / "run")
+    assert "resuming, 2 chunks are done" in again.stderr
+
+
+def test_damage_is_told_with_exit_code_4(
+    finished: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    import shutil
+
+    folder, _ = finished
+    damaged = tmp_path / "run"
+    shutil.copytree(folder / "run", damaged)
+    part = damaged / "part-00001-000.parquet"
+    part.write_bytes(part.read_bytes()[:-100])
+    verified = camatlas("verify", damaged)
+    assert verified.returncode == 4
+    assert "part-00001-000.parquet" in verified.stderr
+    assert verified.stdout.startswith("NOT VERIFIED")
+
+
+def test_all_mistakes_are_told_at_once_and_nothing_is_written(tmp_path: Path) -> None:
+    fields: Settings = {
+        "data": {"shards": [f"{tmp_path}/no-{{0..3}}.tar"], "chunk_image": 3, "boxes": f"{tmp_path}/none.csv"},
+        "model": {"name": "torchvision/resnet18", "weights": f"{tmp_path}/none.safetensors", "layer": "layer5"},
+        "explain": {"methods": ["grad_cam", {"iscam": {"steps": 3}}], "metrics": ["avrage_drop"]},
+        "compute": {"precision": "fp16"},
+        "output": {"path": f"{tmp_path}/run"},
+    }
+    refused = camatlas("explain", write_run_file(fields, tmp_path / "run.yaml"))
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    for words in (
+        "mistakes, nothing was started",
+        "data.chunk_image: unknown key (did you mean 'chunk_images'?)",
+        "compute.precision:",
+        "no-0.tar",
+        "none.csv",
+        "none.safetensors",
+        "did you mean 'layer4'",
+        "unknown name 'grad_cam' (did you mean 'gradcam'?)",
+        "unknown parameter 'steps' (did you mean 'num_steps'?)",
+        "unknown name 'avrage_drop' (did you mean 'average_drop'?)",
+    ):
+        assert words in refused.stderr, refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["explain", "none.yaml"], "cannot read 'none.yaml'"),
+        (["verify", "nowhere"], "is not a run folder"),
+        (["query", "nowhere"], "is not a run folder"),
+        (["audit", "nowhere"], "is not a run folder"),
+        (["show", "nowhere", "key"], "is not a run folder"),
+        (["methods", "gradcan"], "did you mean 'gradcam'?"),
+        (["metrics", "pointing"], "did you mean 'pointing_game'?"),
+        (["pack", "nowhere", "dest"], "matches nothing"),
+    ],
+)
+def test_usage_errors_are_one_sentence_and_exit_code_2(words: list[str], sentence: str, tmp_path: Path) -> None:
+    refused = camatlas(*words, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert sentence in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_methods_and_metrics_are_listed() -> None:
+    listed = camatlas("methods").stdout
+    assert all(name in listed for name in ("gradcam_pp", "integrated_gradcam", "iscam", "20480"))
+    page = camatlas("methods", "integrated_gradcam").stdout
+    assert "ReLU( sum_k a_k(t) D_k(t) )" in page
+    assert "official_code" in page
+    assert "Average" not in camatlas("metrics").stdout
+    assert "energy = sum_{G} E / sum E" in camatlas("metrics", "energy_in_box").stdout
+
+
+def test_an_empty_folder_and_a_file_for_a_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    fields: Settings = {
+        "data": {"shards": str(tmp_path / "empty")},
+        "model": {"name": "torchvision/squeezenet1_1", "weights": "random"},
+        "output": {"path": str(tmp_path / "run.yaml")},
+    }
+    refused = camatlas("explain", write_run_file(fields, tmp_path / "run.yaml"))
+    assert refused.returncode == 2
+    assert "holds no image, tar or Parquet file" in refused.stderr
+    assert "is not a folder" in refused.stderr
+    assert yaml.safe_load((tmp_path / "run.yaml").read_text(encoding="utf-8")) == fields
+
+
+def test_too_many_failures_are_exit_code_3(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (40, 30), "#204060").save(images / "fine.png")
+    (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    fields: Settings = {
+        "data": {"shards": str(images)},
+        "model": {"name": "torchvision/squeezenet1_1", "weights": "random"},
+        "output": {"path": str(tmp_path / "run")},
+    }
+    path = write_run_file(fields, tmp_path / "run.yaml")
+    ended = camatlas("explain", path)
+    assert ended.returncode == 3
+    assert "decode/corrupt" in ended.stderr
+    assert camatlas("explain", path, "--max-failure-rate", "0.6").returncode == 0

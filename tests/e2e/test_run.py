@@ -1,0 +1,150 @@
+"""Whole runs: every image exactly once, resumed, and the same rows however they were made."""
+
+import io
+import shutil
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+from e2e.runs import Settings, table_of
+
+from jobs.explain import Ended
+from pipeline.errors import ConfigError
+from pipeline.query import open_run
+from pipeline.run_folder import part_names
+from pipeline.store import LocalStore
+from pipeline.verify import verify
+
+Explained = Callable[[Settings], Ended]
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_every_image_has_one_row_a_method(settings: Settings, explained: Explained) -> None:
+    ended = explained(settings)
+    assert (ended.images, ended.explained, ended.rows, ended.failure_rate) == (50, 50, 100, 0)
+    findings = verify(LocalStore(ended.path))
+    assert findings.problems == []
+    assert findings.notes == []
+    assert findings.parts == 15
+    frame = table_of(ended.path).to_pandas()
+    keys = Counter(zip(frame["image_key"], frame["method"], strict=True))
+    assert set(keys.values()) == {1}
+    assert len(keys) == 100
+    assert frame["confidence"].between(0, 1).all()
+    assert frame["pointing_game"].isin([0, 1]).mean() > 0.8
+
+
+def test_a_finished_run_is_not_run_again(settings: Settings, explained: Explained) -> None:
+    path = explained(settings).path
+    before = {file.name: file.stat().st_mtime_ns for file in Path(path).iterdir()}
+    assert explained(settings).rows == 100
+    assert {file.name: file.stat().st_mtime_ns for file in Path(path).iterdir()} == before
+
+
+def test_a_resumed_run_has_the_bytes_of_an_uninterrupted_one(settings: Settings, explained: Explained) -> None:
+    path = Path(explained(settings).path)
+    parts = {part.file: (path / part.file).read_bytes() for part in part_names(LocalStore(path))}
+    for name in list(parts)[::2]:
+        (path / name).unlink()
+    (path / ".part-00000-000.parquet.0123456789abcdef0123456789abcdef.tmp").write_bytes(b"left by a dead writer")
+    explained(settings)
+    assert {part.file: (path / part.file).read_bytes() for part in part_names(LocalStore(path))} == parts
+    assert not list(path.glob(".*.tmp"))
+    assert verify(LocalStore(path)).problems == []
+
+
+def test_rows_do_not_depend_on_workers_batches_or_the_order_of_shards(
+    settings: Settings, explained: Explained, scenes: Path, tmp_path: Path
+) -> None:
+    first = table_of(explained(settings).path)
+    settings["compute"] = {"workers": 2, "batch": 16}
+    settings["data"]["shards"] = sorted((str(path) for path in (scenes / "shards").iterdir()), reverse=True)
+    settings["output"]["path"] = str(tmp_path / "other")
+    assert table_of(explained(settings).path).equals(first)
+
+
+def test_a_limit_takes_the_first_images(settings: Settings, explained: Explained) -> None:
+    settings["data"]["limit"] = 13
+    ended = explained(settings)
+    assert ended.images == 13
+    assert verify(LocalStore(ended.path)).problems == []
+    keys = set(table_of(ended.path).to_pandas()["image_key"])
+    assert keys == {f"scene_{i:05d}" for i in range(13)}
+
+
+def test_damaged_shards_and_images_are_rows(settings: Settings, explained: Explained, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shutil.copytree(Path(settings["data"]["shards"]), shards)
+    names = sorted(shards.iterdir())
+    names[0].write_bytes(names[0].read_bytes()[:40_000])
+    names[1].write_bytes(b"")
+    with tarfile.open(names[2], "w") as tar:
+        for name, data in (("good.jpg", _scene(names[3])), ("bad.jpg", b"\xff\xd8\xffno"), ("lonely.cls", b"1")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    settings["data"]["shards"] = str(shards)
+    ended = explained(settings)
+    assert verify(LocalStore(ended.path)).problems == []
+    assert ended.failure_rate > 0.01
+    codes = {tuple(code.split("/")) for code in ended.failures}
+    assert codes == {("shard", "truncated"), ("read", "truncated"), ("shard", "empty"), ("decode", "corrupt"),
+                     ("read", "no_image")}  # fmt: skip
+    frame = table_of(ended.path).to_pandas()
+    assert set(frame.loc[frame["shard"] == names[2].name, "image_key"]) == {"good", "bad", "lonely"}
+    assert (frame["shard"] == names[3].name).sum() == 20
+    assert ((frame["shard"] == names[0].name) & frame["method"].notna()).sum() >= 2
+
+
+def test_a_folder_and_its_shards_give_the_same_maps(
+    settings: Settings, explained: Explained, scenes: Path, tmp_path: Path
+) -> None:
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    with tarfile.open(scenes / "shards" / "scenes-000.tar") as tar:
+        for member in tar.getmembers():
+            if member.name.endswith(".jpg"):
+                (loose / member.name).write_bytes(tar.extractfile(member).read())  # type: ignore[union-attr]
+    settings["data"]["limit"] = 10
+    from_tar = table_of(explained(settings).path)
+    settings["data"]["shards"] = str(loose)
+    settings["output"]["path"] = str(tmp_path / "from_folder")
+    from_folder = table_of(explained(settings).path)
+    assert from_folder["map"].equals(from_tar["map"])
+    assert from_folder["label"].null_count == 20
+    assert pc.sum(pc.equal(from_tar["label"], from_tar["predicted"])).as_py() >= 16
+
+
+def test_the_folder_of_another_run_is_refused(settings: Settings, explained: Explained) -> None:
+    explained(settings)
+    settings["explain"]["methods"] = ["gradcam"]
+    with pytest.raises(ConfigError, match="holds another run"):
+        explained(settings)
+
+
+def test_the_planted_watermark_shows_in_the_maps_of_its_class(settings: Settings, explained: Explained) -> None:
+    from pipeline.demo.scenes import CLASSES, SIDE, WATERMARK_BOX, WATERMARKED
+
+    with open_run(explained(settings).path) as run:
+        mean_maps = {
+            name: run.maps(f"method = 'gradcam' AND label = {index}").mean(0) for index, name in enumerate(CLASSES)
+        }
+        frame = run.sql("SELECT label, avg(pointing_game) AS hits FROM explanations GROUP BY label ORDER BY label")
+    cells = mean_maps["star"].shape[0]
+    rows, columns = (slice(int(low / SIDE * cells), int(high / SIDE * cells) + 1) for low, high in
+                     ((WATERMARK_BOX[1], WATERMARK_BOX[3]), (WATERMARK_BOX[0], WATERMARK_BOX[2])))  # fmt: skip
+    share = {name: float(mean[rows, columns].sum() / mean.sum()) for name, mean in mean_maps.items()}
+    assert share["star"] > 0.5
+    assert max(value for name, value in share.items() if name != "star") < 0.2
+    assert frame["hits"][WATERMARKED] < 0.3 < frame["hits"].drop(WATERMARKED).min()
+
+
+def _scene(shard: Path) -> bytes:
+    with tarfile.open(shard) as tar:
+        member = next(member for member in tar if member.name.endswith(".jpg"))
+        file = tar.extractfile(member)
+        assert file is not None
+        return file.read()

@@ -1,0 +1,78 @@
+"""kill -9 of the driver at random moments, and the same command again."""
+
+from pathlib import Path
+
+import pytest
+from e2e.runs import Settings, table_of, write_run_file
+from faults.checker import check
+from faults.harness import finish, kill_repeatedly
+
+from pipeline.demo.data import run_file, write_demo
+from pipeline.packing import pack_images
+from pipeline.store import LocalStore
+from pipeline.verify import verify
+
+
+def scenes_run(folder: Path, name: str, scenes: int) -> tuple[Path, Path]:
+    if not (folder / "shards").exists():
+        write_demo(folder, scenes=scenes, scenes_per_shard=24)
+    fields = run_file(folder)
+    fields["data"] = {**fields["data"], "chunk_images": 6}  # type: ignore[dict-item]
+    fields["explain"] = {**fields["explain"], "methods": ["gradcam", "scorecam"]}  # type: ignore[dict-item]
+    fields["output"] = {"path": str(folder / name)}
+    return write_run_file(fields, folder / f"{name}.yaml"), folder / name
+
+
+def photographs_run(folder: Path, name: str, data: Path) -> tuple[Path, Path]:
+    """ImageNet photographs under SqueezeNet and the methods that cost few passes."""
+    if not (folder / "shards").exists():
+        pack_images(data / "imagenet_val", folder / "shards", images_per_shard=100)
+    fields: Settings = {
+        "data": {"shards": str(folder / "shards" / "*.tar"), "classes": "imagenet-1k", "chunk_images": 16},
+        "model": {
+            "name": "torchvision/squeezenet1_1",
+            "weights": str(data / "weights" / "squeezenet1_1.safetensors"),
+            "preprocess": "squash",
+        },
+        "explain": {
+            "targets": "label",
+            "methods": ["gradcam", "gradcam_pp", {"integrated_gradcam": {"steps": 10}}],
+            "metrics": ["average_drop", "increase", "pointing_game", "energy_in_box"],
+        },
+        "output": {"path": str(folder / name)},
+    }
+    return write_run_file(fields, folder / f"{name}.yaml"), folder / name
+
+
+def outlives_kills(
+    undisturbed: tuple[Path, Path], killed: tuple[Path, Path], images: int, kills: int, seed: int, longest: float
+) -> None:
+    assert finish(undisturbed[0]) == 0
+    assert kill_repeatedly(*killed, kills, seed, longest) == []
+    assert check(killed[1], images=images) == []
+    assert verify(LocalStore(killed[1])).problems == []
+    assert table_of(killed[1]).equals(table_of(undisturbed[1]))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_driver_killed_twice_leaves_the_table_of_an_undisturbed_run(tmp_path: Path) -> None:
+    undisturbed = scenes_run(tmp_path, "undisturbed", scenes=240)
+    killed = scenes_run(tmp_path, "killed", scenes=240)
+    outlives_kills(undisturbed, killed, images=240, kills=2, seed=7, longest=25)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+def test_a_driver_killed_thirty_times_leaves_the_table_of_an_undisturbed_run(tmp_path: Path) -> None:
+    undisturbed = scenes_run(tmp_path, "undisturbed", scenes=720)
+    killed = scenes_run(tmp_path, "killed", scenes=720)
+    outlives_kills(undisturbed, killed, images=720, kills=30, seed=20261120, longest=45)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+def test_photographs_outlive_ten_kills(tmp_path: Path, data_folder: Path) -> None:
+    undisturbed = photographs_run(tmp_path, "undisturbed", data_folder)
+    killed = photographs_run(tmp_path, "killed", data_folder)
+    outlives_kills(undisturbed, killed, images=525, kills=10, seed=2020, longest=40)

@@ -1,0 +1,187 @@
+"""Every operation of a run on its store fails once, in every way: nothing torn, nothing twice, nothing lost."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from faults.broken_stores import CrashError, Fault, FaultStore, Plan, faulty_disk
+from faults.checker import check
+from handmade import PARTS, RunMaker
+
+from pipeline import parts
+from pipeline.errors import StoreError
+from pipeline.parts import Footer, progress, publish_part
+from pipeline.run_folder import MANIFEST, claim, sweep
+from pipeline.store import Store
+from pipeline.verify import verify
+
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+Session = Callable[[RunMaker, Plan], None]
+
+
+@pytest.fixture(scope="module")
+def fault_free(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Every visible file of the run when nothing fails, which an independent reader finds sound."""
+    run = RunMaker(tmp_path_factory.mktemp("fault-free") / "run").complete()
+    table = pa.concat_tables([pq.read_table(path) for path in sorted(run.folder.glob("*.parquet"))])
+    assert table.replace_schema_metadata(None).equals(pa.concat_tables(run.table(part) for part in PARTS))
+    assert check(run.folder, images=5, methods=2) == []
+    return visible(run.folder)
+
+
+@pytest.fixture(autouse=True)
+def _encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encode each part once: that is no operation on a store, and the same rows make the same bytes."""
+    encode, made = parts.encode_part, dict[Footer, bytes]()
+
+    def encode_once(table: pa.Table, footer: Footer) -> bytes:
+        if footer not in made:
+            made[footer] = encode(table, footer)
+        return made[footer]
+
+    monkeypatch.setattr(parts, "encode_part", encode_once)
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """What readers of a run folder see: no temporaries."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def temporaries(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob(".*")]
+
+
+def work(run: RunMaker, store: Store) -> None:
+    """Do as a driver does: claim the folder, see what is done, publish the rest, sweep."""
+    claim(store, run.manifest)
+    done = progress(store).done
+    for part in PARTS:
+        if part.chunk not in done.get(part.shard, ()):
+            publish_part(store, run.table(part), run.footer(part))
+    sweep(store)
+
+
+def on_faulty_store(run: RunMaker, plan: Plan) -> None:
+    """Work with a store of which one verb fails."""
+    work(run, FaultStore(run.store, plan))
+
+
+def on_faulty_disk(run: RunMaker, plan: Plan) -> None:
+    """Work with a store that is sound, on a disk of which one call fails."""
+    with faulty_disk(plan):
+        work(run, run.store)
+
+
+def operations(folder: Path, session: Session, begun: int) -> list[str]:
+    """Count what a session does when nothing fails."""
+    plan = Plan()
+    session(started(folder, begun), plan)
+    return plan.told
+
+
+def started(folder: Path, begun: int) -> RunMaker:
+    """A run of which some chunks were finished by an earlier session."""
+    run = RunMaker(folder)
+    return run.claimed().publish(*PARTS[:begun]) if begun else run
+
+
+def attempt(run: RunMaker, session: Session, plan: Plan) -> BaseException | None:
+    try:
+        session(run, plan)
+    except (StoreError, OSError, CrashError) as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("begun", [0, 2])
+@pytest.mark.parametrize("session", [on_faulty_store, on_faulty_disk])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_fails_nothing_is_torn_and_doing_it_again_completes_the_run(
+    tmp_path: Path, fault_free: dict[str, bytes], fault: Fault, session: Session, begun: int
+) -> None:
+    names = operations(tmp_path / "count", session, begun)
+    for at, name in enumerate(names):
+        run = started(tmp_path / f"run-{at}", begun)
+        plan = Plan(at, fault)
+        attempt(run, session, plan)
+        assert plan.struck, (at, name)
+        assert visible(run.folder).items() <= fault_free.items(), f"torn or foreign after {fault} at {at} {name}"
+        on_faulty_disk(run, Plan())
+        findings = verify(run.store)
+        assert findings.problems == []
+        assert len(findings.notes) <= 1, "at most the receipt that was about to be written is missing"
+        sweep(run.store)
+        assert visible(run.folder) == fault_free, f"not the same run after {fault} at {at} {name}"
+        assert temporaries(run.folder) == []
+
+
+@pytest.mark.parametrize("fault", ["EIO", "ENOSPC", "EINTR", "partial", "after"])
+def test_what_the_disk_refuses_ends_as_a_store_error_and_leaves_no_temporary(tmp_path: Path, fault: Fault) -> None:
+    """Only cleaning up may fail in silence, and making a folder that is there already."""
+    (tmp_path / "count").mkdir()
+    for at, name in enumerate(operations(tmp_path / "count", on_faulty_disk, 0)):
+        run = RunMaker(tmp_path / f"run-{at}")
+        run.folder.mkdir()
+        error = attempt(run, on_faulty_disk, Plan(at, fault))
+        if name in ("unlink", "mkdir"):
+            assert error is None or isinstance(error, StoreError)
+        else:
+            assert isinstance(error, StoreError), (at, name)
+            assert temporaries(run.folder) == []
+
+
+def test_every_step_of_publishing_is_among_the_operations(tmp_path: Path) -> None:
+    """Or the loops above would prove less than they say."""
+    told = operations(tmp_path / "run", on_faulty_disk, 0)
+    steps = ["mkdir", "create", "write", "fsync", "link", "open", "fsync", "unlink"]
+    published = "".join(told).split("create")
+    assert len(published) == 1 + len([MANIFEST, *PARTS, *PARTS])
+    assert all("".join(steps[2:]) in after for after in published[1:])
+    assert told.count("write") == told.count("link") == told.count("unlink") == 7
+    assert operations(tmp_path / "other", on_faulty_store, 0)[:2] == ["list ", f"publish {MANIFEST}"]
+
+
+def test_half_a_write_is_never_seen(tmp_path: Path, fault_free: dict[str, bytes]) -> None:
+    run = RunMaker(tmp_path / "run")
+    writes = [at for at, name in enumerate(operations(tmp_path / "count", on_faulty_disk, 0)) if name == "write"]
+    for at in writes:
+        error = attempt(run, on_faulty_disk, Plan(at, "partial"))
+        assert error is None or "No space left on device" in str(error)
+        assert visible(run.folder).items() <= fault_free.items()
+
+
+def test_a_crash_leaves_only_temporaries_behind_and_they_are_swept(tmp_path: Path) -> None:
+    told = operations(tmp_path / "count", on_faulty_disk, 0)
+    left = set()
+    for at, name in enumerate(told):
+        run = RunMaker(tmp_path / f"run-{at}")
+        assert isinstance(attempt(run, on_faulty_disk, Plan(at, "crash")), CrashError)
+        if temporaries(run.folder):
+            left.add(name)
+        work(run, run.store)
+        verify(run.store)
+        sweep(run.store)
+        assert temporaries(run.folder) == []
+    assert left == {"write", "fsync", "link", "open", "unlink"}
+
+
+@pytest.mark.parametrize("fault", ["EIO", "after", "crash"])
+def test_failing_at_every_turn_still_gets_there(tmp_path: Path, fault_free: dict[str, bytes], fault: Fault) -> None:
+    """Every session fails one operation later than the one before; what was done stays done."""
+    run = RunMaker(tmp_path / "run")
+    seen = 0
+    for at in range(200):
+        if attempt(run, on_faulty_disk, Plan(at, fault)) is None:
+            break
+        assert visible(run.folder).items() <= fault_free.items()
+        assert len(visible(run.folder)) >= seen
+        seen = len(visible(run.folder))
+    else:
+        pytest.fail("never done")
+    verify(run.store)
+    sweep(run.store)
+    assert visible(run.folder) == fault_free

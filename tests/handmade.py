@@ -1,0 +1,158 @@
+"""Small run folders with every kind of row, made by hand: no model, no images, no engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.metrics import METRICS
+from pipeline.parts import Footer, publish_part
+from pipeline.registry import parameters
+from pipeline.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
+from pipeline.run_folder import PartName, claim
+from pipeline.sources.shards import Failure
+from pipeline.store import LocalStore
+from schemas.explanation import SCHEMA_VERSION, SHARD_STAGE, described, explanation_schema
+from schemas.manifest import RunIdentity, RunManifest, ShardEntry
+
+PARTS = (PartName(0, 0), PartName(0, 1), PartName(1, 0))
+"""Two shards: one of two chunks, one of a single chunk."""
+
+GRID = (3, 4)
+
+
+@dataclass(frozen=True)
+class RunMaker:
+    """Makes one small, valid run: 3 chunks, 5 images, 2 methods.
+
+    Chunk 0 of shard 0 holds two images that went well, chunk 1 one image on which the second method failed. The chunk
+    of shard 1 holds an image that went well, one that could not be decoded, and damage to the shard. The third cell of
+    every metric is null.
+
+    Attributes:
+        folder: the run folder; need not exist.
+        shards, methods, metrics: their names; any text is allowed.
+        prefix: what the image keys begin with.
+        seed: of the identity, so that two runs can differ.
+    """
+
+    folder: Path
+    shards: Sequence[str] = ("a.tar", "b.tar")
+    methods: Sequence[str] = ("gradcam", "scorecam")
+    metrics: Sequence[str] = ("average_drop", "pointing_game")
+    prefix: str = ""
+    seed: int = 0
+    take: int | None = None
+    store: LocalStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "store", LocalStore(self.folder))
+
+    @property
+    def identity(self) -> RunIdentity:
+        """What determines the rows."""
+        kinds = {name: METRICS.get(name, METRICS["average_drop"]) for name in self.metrics}
+        return RunIdentity(
+            code_version="0.1.0",
+            schema_version=SCHEMA_VERSION,
+            shards=tuple(
+                ShardEntry(name=name, kind="tar", size=1000, fingerprint=f"print-{ordinal}", take=self.take)
+                for ordinal, name in enumerate(self.shards)
+            ),
+            chunk_images=2,
+            data={"formats": ["JPEG"], "preprocess": {"mean": (0.5, 0.25, 0.125)}},
+            model={"name": "toy", "weights_sha256": "00", "layer": "features"},
+            targets="predicted",
+            methods={name: {"name": name} for name in self.methods},
+            metrics={name: parameters(kind()) for name, kind in kinds.items()},
+            seed=self.seed,
+            precision="fp32",
+            maps="u8",
+        )
+
+    @property
+    def manifest(self) -> RunManifest:
+        """The manifest of the run."""
+        return RunManifest(
+            identity=self.identity,
+            locations=tuple(f"/data/{name}" for name in self.shards),
+            classes=("cat", "dog", "owl"),
+            config={},
+            packages={"numpy": "2"},
+            code={"version": "0.1.0"},
+            started_at="2024-01-01T00:00:00+00:00",
+        )
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of the parts."""
+        return explanation_schema([described(name, pa.float32(), "", name) for name in sorted(self.metrics)])
+
+    def image(self, part: PartName, number: int) -> str:
+        """Key of an image of a chunk."""
+        return f"{self.prefix}{part.shard}-{part.chunk}-{number}"
+
+    def rows(self, part: PartName) -> list[Row]:
+        """The rows of a chunk, in the order in which they are made."""
+        if part.chunk == 1:
+            return self.explained(part, 0, failing=self.methods[-1])
+        if part.shard == 0:
+            return self.explained(part, 0) + self.explained(part, 1)
+        shard = self.shards[part.shard]
+        unreadable = Failure(self.image(part, 1), shard, "decode", "truncated", "half of it is gone")
+        damage = Failure(f"{shard}@512", shard, SHARD_STAGE, "tar", "no header here")
+        return [*self.explained(part, 0), failure_row(unreadable, part.chunk), failure_row(damage, part.chunk)]
+
+    def explained(self, part: PartName, number: int, failing: str = "") -> list[Row]:
+        """The rows of one image; the method `failing` gave NaN."""
+        rows = []
+        for place, method in enumerate(self.methods):
+            map_uv = np.arange(12, dtype=np.float32).reshape(GRID) * (1 + number) - place
+            facts = MethodFacts(method, "{}", "features")
+            values = dict.fromkeys(self.metrics, 0.25 * (1 + number + place))
+            if method == failing:
+                map_uv = np.full_like(map_uv, np.nan)
+            rows.append(explanation_row(self._facts(part, number), facts, map_uv, values, "u8"))
+        return rows
+
+    def table(self, part: PartName) -> pa.Table:
+        """The rows of a chunk as a table."""
+        return to_table(self.rows(part), self.schema)
+
+    def footer(self, part: PartName, run_id: str = "") -> Footer:
+        """The footer of a chunk."""
+        images = 1 if part.chunk == 1 else 2
+        return Footer(run_id or self.manifest.run_id, part.shard, part.chunk, part != PARTS[0], images)
+
+    def claimed(self) -> "RunMaker":
+        """Claim the folder; gives the maker."""
+        claim(self.store, self.manifest)
+        return self
+
+    def publish(self, *parts: PartName) -> "RunMaker":
+        """Publish chunks with their receipts; gives the maker."""
+        for part in parts:
+            publish_part(self.store, self.table(part), self.footer(part))
+        return self
+
+    def complete(self) -> "RunMaker":
+        """Make the whole run; gives the maker."""
+        return self.claimed().publish(*PARTS)
+
+    def _facts(self, part: PartName, number: int) -> ImageFacts:
+        return ImageFacts(
+            image_key=self.image(part, number),
+            shard=self.shards[part.shard],
+            chunk=part.chunk,
+            image_height=48,
+            image_width=64,
+            label=None if number else 1,
+            predicted=number,
+            confidence=0.75,
+            target=number,
+            target_rule="predicted",
+            target_confidence=0.75,
+            target_logit=-2.5,
+        )

@@ -1,0 +1,56 @@
+"""Small networks with random weights, for tests that need a model and no photographs."""
+
+import torch
+from torch import Tensor, nn
+
+
+class ToyNet(nn.Module):
+    """Two convolutions and a small head; `inplace` and `bias` make the variants that trip others up."""
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        channels: int = 6,
+        classes: int = 4,
+        bias: bool = True,
+        inplace: bool = False,
+        stride: int = 2,
+    ) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.features = nn.Sequential(
+                nn.Conv2d(3, 5, 3, stride, 1, bias=bias),
+                nn.ReLU(inplace=inplace),
+                nn.Conv2d(5, channels, 3, 1, 1, bias=bias),
+                nn.ReLU(inplace=inplace),
+            )
+            self.head = nn.Sequential(nn.Conv2d(channels, 8, 3, 2, 1, bias=bias), nn.ReLU(inplace=inplace))
+            self.linear = nn.Linear(8, classes, bias=bias)
+        for parameter in self.parameters():
+            parameter.data.mul_(1.5)
+        self.eval()
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return self.linear(self.head(self.features(pixels_BCHW)).mean((2, 3)))
+
+
+class GapNet(nn.Module):
+    """Convolution, global average pooling, linear layer: the head with closed forms."""
+
+    def __init__(self, seed: int = 0, *, channels: int = 5, classes: int = 3) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.features = nn.Sequential(nn.Conv2d(3, channels, 3, 2, 1), nn.ReLU())
+            self.linear = nn.Linear(channels, classes)
+        self.eval()
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return self.linear(self.features(pixels_BCHW).mean((2, 3)))
+
+
+def images(seed: int = 0, count: int = 3, side: int = 16) -> Tensor:
+    """Random normalised images."""
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,104 @@
+"""What the methods cost the model: exact counts, and the same number of real passes."""
+
+import math
+
+import pytest
+import torch
+from nets import ToyNet, images
+from torch import Tensor
+
+import pipeline
+from pipeline.cams import METHODS, LayerShape
+from pipeline.heatmaps import is_degenerate
+
+
+class CountingNet(ToyNet):
+    """Counts the images of every forward pass and of every backward pass that reaches the target layer."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.forwards = self.backwards = self.trunk_backwards = 0
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        self.forwards += len(pixels_BCHW)
+        logits_BN = super().forward(pixels_BCHW)
+        if logits_BN.requires_grad:
+            logits_BN.register_hook(self._count)
+        return logits_BN
+
+    def _count(self, grad_BN: Tensor) -> None:
+        self.backwards += len(grad_BN)
+
+
+def costs(*methods: object, count: int = 3) -> tuple[int, int, int, int]:
+    model = CountingNet()
+    explanations = pipeline.explain(model, images(0, count), methods=methods, layer="features.3")
+    counted = explanations.counts
+    assert (counted.forwards, counted.backwards) == (model.forwards, model.backwards)
+    return counted.forwards, counted.head_passes, counted.backwards, count
+
+
+def test_gradient_methods_share_one_forward_and_one_head_backward() -> None:
+    forwards, head_passes, backwards, count = costs("gradcam", "gradcam_pp")
+    assert (forwards, head_passes, backwards) == (count, 0, count)
+
+
+@pytest.mark.parametrize(("rule", "path_forwards"), [("right", 7), ("left", 8), ("midpoint", 8), ("trapezoid", 8)])
+def test_integrated_gradcam_costs_its_steps_and_one_baseline(rule: str, path_forwards: int) -> None:
+    """The image itself, t = 1, is the shared evidence: with the right rule, S steps are S forwards altogether."""
+    forwards, _, backwards, count = costs({"integrated_gradcam": {"steps": 7, "rule": rule}})
+    assert forwards == count * path_forwards + 1
+    assert backwards == count * path_forwards
+
+
+def test_the_baseline_is_run_once_for_a_model() -> None:
+    from pipeline.cams import build_methods
+    from pipeline.model.probe import Probe
+
+    probe = Probe(ToyNet(0), "features.3")
+    (method,) = build_methods([{"integrated_gradcam": {"steps": 3}}]).values()
+    for seed in range(4):
+        method(probe.capture(images(seed), gradients=True), probe)
+    assert probe.counts.forwards == 4 * 3 * 3 + 1
+
+
+def test_scorecam_costs_one_forward_a_channel_that_is_not_constant() -> None:
+    model = ToyNet(0)
+    with torch.no_grad():
+        model.features[2].weight[:2] = 0
+    explanations = pipeline.explain(model, images(0), methods=["scorecam"], layer="features.3")
+    alive = int((~is_degenerate(explanations.evidence.acts_BKuv)).sum())
+    assert alive <= 3 * 4
+    assert explanations.counts.forwards == 3 + alive
+    assert explanations.counts.backwards == 0
+
+
+def test_iscam_costs_its_steps_for_each_channel() -> None:
+    model = ToyNet(0)
+    explanations = pipeline.explain(model, images(0), methods=[{"iscam": {"num_steps": 4}}], layer="features.3")
+    alive = int((~is_degenerate(explanations.evidence.acts_BKuv)).sum())
+    assert explanations.counts.forwards == 3 + 4 * alive
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_stated_cost_is_the_real_one(name: str) -> None:
+    model, method = ToyNet(5), METHODS[name]()
+    explanations = pipeline.explain(model, images(5), methods=[method], layer="features.3")
+    acts_BKuv = explanations.evidence.acts_BKuv
+    assert not bool(is_degenerate(acts_BKuv).any()), "choose a seed without constant channels"
+    stated = method.cost(LayerShape(*acts_BKuv.shape[1:]))
+    once = 1 if name == "integrated_gradcam" else 0
+    assert explanations.counts.forwards == 3 * (1 + stated.forwards) + once
+    assert explanations.counts.backwards == 3 * ((1 if method.needs.gradients else 0) + stated.backwards)
+    assert explanations.counts.head_passes == 3 * stated.head_passes
+
+
+def test_metrics_share_one_masked_pass_for_each_map() -> None:
+    model, pixels_BCHW = ToyNet(0), images(0)
+    explanations = pipeline.explain(model, pixels_BCHW, methods=["gradcam", "gradcam_pp"], layer="features.3")
+    before = explanations.counts.forwards
+    values = pipeline.evaluate(
+        model, pixels_BCHW, explanations, metrics=["average_drop", "increase", "pointing_game", "energy_in_box"]
+    )
+    assert explanations.counts.forwards == before + 3 * 2
+    assert math.isnan(float(values["energy_in_box"]["gradcam"][0]))

@@ -1,0 +1,5 @@
+"""The smallest run file that is understood."""
+
+from typing import Any
+
+SMALLEST: dict[str, Any] = {"data": {"shards": "a.tar"}, "model": {"name": "m"}, "output": {"path": "out"}}

@@ -1,0 +1,124 @@
+"""Asking can do no harm: wrong questions, questions that want files, and hostile names."""
+
+from pathlib import Path
+
+import pytest
+from asking import refusal, rows
+from handmade import RunMaker
+
+from pipeline.query import VIEWS, Run, open_run
+from pipeline.verify import verify
+
+HOSTILE = [
+    "'", '"', "''", "]", ";", "--", "a\0b", "\\", "\\0", "%", "{x}", "${x}", "/*", "\n", " ", "é", "\u202e", "a/../b",
+    "'; DROP VIEW images; --", '"; DROP VIEW images; --', "x]; COPY explanations TO 'owned.csv'; --", "select",
+]  # fmt: skip
+
+
+def everything_in(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("SELEC 1", 'syntax error at or near "SELEC"'),
+        ("SELECT bogus FROM images", "bogus"),
+        ("SELECT * FROM imagse", "imagse"),
+        ("SELECT image_key::INT FROM images", "Could not convert string"),
+        ("SELECT error('boom')", "boom"),
+        ("", "the query has no result"),
+        ("-- nothing", "the query has no result"),
+        ("SELECT '\ud800'", "surrogate"),
+        ("SELECT\0 1", "syntax error"),
+    ],
+)
+def test_a_wrong_question_is_answered_with_one_line_and_the_views(opened: Run, query: str, words: str) -> None:
+    told = refusal(opened, query)
+    assert told.startswith("SQL: ")
+    assert words in told
+    assert told.endswith(f"(views: {', '.join(VIEWS)})")
+    assert "\n" not in told
+    assert opened.arrow("SELECT 1").num_rows == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "COPY explanations TO '{folder}/owned.csv'",
+        "COPY (SELECT 1) TO '{folder}/owned.parquet'",
+        "EXPORT DATABASE '{folder}/owned'",
+        "ATTACH '{folder}/owned.db'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "INSTALL '{folder}/owned.extension'",
+        "SELECT * FROM read_csv('{folder}/secret.csv')",
+        "SELECT * FROM read_text('{folder}/secret.csv')",
+        "SELECT * FROM read_blob('{folder}/secret.csv')",
+        "SELECT * FROM read_json('{folder}/secret.csv')",
+        "SELECT * FROM read_parquet('{folder}/run/*.parquet')",
+        "SELECT * FROM '{folder}/secret.csv'",
+        "SELECT * FROM glob('{folder}/*')",
+        "SELECT * FROM sniff_csv('{folder}/secret.csv')",
+        "CREATE SECRET (TYPE s3)",
+        "SET enable_external_access = true",
+        "SET lock_configuration = false",
+        "SET threads = 1",
+        "RESET lock_configuration",
+        "PRAGMA enable_external_access = true",
+        "SET python_enable_replacements = true",
+        "SELECT * FROM folder",
+        "SELECT * FROM query",
+        "DELETE FROM parts",
+        "UPDATE parts SET method = 'x'",
+        "INSERT INTO parts SELECT * FROM parts",
+        "SELECT 1; COPY (SELECT 1) TO '{folder}/owned.csv'",
+    ],
+)
+def test_a_question_can_neither_read_nor_write_files_nor_lift_the_lock(
+    opened: Run, small_run: RunMaker, query: str
+) -> None:
+    folder = small_run.folder.parent
+    (folder / "secret.csv").write_text("a\nsecret\n", encoding="utf-8")
+    before = everything_in(folder)
+    assert "secret\n" not in refusal(opened, query.format(folder=folder))
+    assert everything_in(folder) == before
+    assert opened.arrow("SELECT * FROM images").num_rows == 5
+
+
+def test_what_a_question_makes_is_gone_with_the_run(small_run: RunMaker) -> None:
+    before = everything_in(small_run.folder)
+    with open_run(small_run.folder) as run:
+        run.arrow("DROP VIEW images")
+        run.arrow("CREATE TABLE mine AS SELECT 1")
+    assert everything_in(small_run.folder) == before
+    with open_run(small_run.folder) as run:
+        assert run.arrow("SELECT * FROM images").num_rows == 5
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+def test_hostile_keys_shards_and_methods_are_only_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = RunMaker(tmp_path / "run", shards=(word, f"{word}2"), methods=(word, f"{word}2"), prefix=word).complete()
+    with open_run(made.folder) as run:
+        assert [run.arrow(f"SELECT * FROM {view}").num_rows for view in VIEWS] == [7, 5, 3, 2]
+        assert {row[0] for row in rows(run, "SELECT shard FROM images")} == {word, f"{word}2"}
+        assert {row[0] for row in rows(run, "SELECT method FROM leaderboard")} == {word, f"{word}2"}
+        query = "SELECT count(*) FROM explanations WHERE image_key = ? AND shard = ? AND method = ?"
+        assert rows(run, query, [f"{word}0-0-0", word, word]) == [(1,)]
+    assert verify(made.store).problems == []
+    assert not (tmp_path / "owned.csv").exists()
+
+
+@pytest.mark.parametrize("word", [word for word in HOSTILE if "\0" not in word])
+def test_hostile_column_names_are_only_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    """No metric of ours can be called so; a run folder from elsewhere may hold anything."""
+    monkeypatch.chdir(tmp_path)
+    made = RunMaker(tmp_path / "run", metrics=("average_drop", word)).complete()
+    with open_run(made.folder) as run:
+        assert [run.arrow(f"SELECT * FROM {view}").num_rows for view in VIEWS] == [7, 5, 3, 2]
+        assert set(run.arrow("SELECT * FROM leaderboard").column_names[4:]) == {"average_drop", word}
+        assert run.table([word])[word].to_pylist()[0] == 0.25
+    assert not (tmp_path / "owned.csv").exists()

@@ -1,0 +1,101 @@
+"""Claiming a folder for a run: what holds another run or no run is refused, and so is a damaged manifest."""
+
+from pathlib import Path
+
+import pytest
+from disk import HEX
+from handmade import RunMaker
+
+from pipeline.errors import ConfigError, DamagedRunError, StoreError
+from pipeline.run_folder import MANIFEST, check_claim, claim, read_manifest
+from pipeline.store import LocalStore
+
+
+def test_an_empty_folder_is_claimed_once(maker: RunMaker) -> None:
+    assert claim(maker.store, maker.manifest)
+    assert read_manifest(maker.store).run_id == maker.manifest.run_id
+    assert not claim(maker.store, maker.manifest)
+    assert maker.store.names() == [MANIFEST]
+
+
+def test_a_resumed_run_keeps_the_manifest_that_it_was_started_with(maker: RunMaker) -> None:
+    claim(maker.store, maker.manifest)
+    before = maker.store.read(MANIFEST)
+    later = maker.manifest.model_copy(update={"started_at": "2030-01-01", "locations": ("/moved", "/too")})
+    assert not claim(maker.store, later)
+    assert maker.store.read(MANIFEST) == before
+
+
+def test_leftover_temporaries_of_a_driver_that_died_are_no_obstacle(maker: RunMaker) -> None:
+    maker.folder.mkdir()
+    (maker.folder / f".{MANIFEST}.{HEX}.tmp").write_bytes(b"half")
+    assert claim(maker.store, maker.manifest)
+
+
+@pytest.mark.parametrize("foreign", ["notes.txt", "part-00000-000.parquet", ".hidden", ".x.tmp", "_receipts/a.json"])
+def test_a_folder_with_other_files_is_refused_and_left_alone(maker: RunMaker, foreign: str) -> None:
+    path = maker.folder / foreign
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=f"not empty and holds no run .found '{foreign.split('/')[0]}'"):
+        claim(maker.store, maker.manifest)
+    assert path.read_bytes() == b"mine"
+    assert not (maker.folder / MANIFEST).exists()
+
+
+def test_a_folder_with_another_run_is_refused_and_the_differences_are_named(maker: RunMaker) -> None:
+    claim(maker.store, maker.manifest)
+    before = maker.store.read(MANIFEST)
+    other = RunMaker(maker.folder, seed=7, methods=("iscam",)).manifest
+    for refuse in (check_claim, claim):
+        with pytest.raises(
+            ConfigError, match=rf"another run \({maker.manifest.run_id}\); it differs in: methods, seed "
+        ):
+            refuse(maker.store, other)
+    assert maker.store.read(MANIFEST) == before
+
+
+def test_of_two_runs_that_claim_one_folder_at_the_same_time_one_is_refused(maker: RunMaker) -> None:
+    """Both have looked into the folder while it was still empty."""
+
+    class Early(LocalStore):
+        looks = 0
+
+        def names(self, folder: str = "") -> list[str]:
+            self.looks += 1
+            return [] if self.looks == 1 else super().names(folder)
+
+    claim(maker.store, maker.manifest)
+    with pytest.raises(ConfigError, match="another run"):
+        claim(Early(maker.folder), RunMaker(maker.folder, seed=7).manifest)
+    assert not claim(Early(maker.folder), maker.manifest)
+
+
+def test_a_folder_without_manifest_is_no_run(maker: RunMaker, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (maker.store, LocalStore(tmp_path), LocalStore(tmp_path / "file")):
+        with pytest.raises(ConfigError, match=r"is not a run folder: it has no run\.json"):
+            read_manifest(place)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, -1])
+def test_a_cut_manifest_is_damage(small_run: RunMaker, size: int) -> None:
+    path = small_run.folder / MANIFEST
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DamagedRunError, match=r"run\.json is damaged"):
+        read_manifest(small_run.store)
+
+
+def test_an_edited_manifest_is_damage(small_run: RunMaker) -> None:
+    path = small_run.folder / MANIFEST
+    path.write_bytes(path.read_bytes().replace(b'"seed":0', b'"seed":1'))
+    with pytest.raises(DamagedRunError, match="does not belong to this identity"):
+        read_manifest(small_run.store)
+    with pytest.raises(DamagedRunError):
+        claim(small_run.store, small_run.manifest)
+
+
+def test_a_manifest_that_cannot_be_read_is_a_matter_of_the_store(maker: RunMaker) -> None:
+    (maker.folder / MANIFEST).mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"cannot read .*run\.json: Is a directory"):
+        read_manifest(maker.store)

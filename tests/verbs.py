@@ -1,0 +1,23 @@
+"""Verbs of the command line for tests, and the exit codes with which they end."""
+
+from collections.abc import Callable
+
+import pytest
+import typer
+
+from jobs.console import command
+
+Verb = Callable[[], int]
+
+
+def exit_code(verb: Verb) -> int:
+    with pytest.raises(typer.Exit) as caught:
+        command(verb)()
+    return caught.value.exit_code
+
+
+def raising(error: BaseException) -> Verb:
+    def verb() -> int:
+        raise error
+
+    return verb
