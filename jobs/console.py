@@ -5,6 +5,7 @@ config, 3 finished with too many failures, 4 verification failed, 5 store unreac
 """
 
 import contextlib
+import errno
 import functools
 import os
 import select
@@ -25,6 +26,7 @@ P = ParamSpec("P")
 
 EXIT_TOO_MANY_FAILURES = 3
 EXIT_NOT_VERIFIED = 4
+EXIT_STORE = 5
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
@@ -51,6 +53,10 @@ out = _PatientConsole(
 err = _PatientConsole(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
+_UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
+"""What the system says when stdout leads to a place that is full or broken."""
+
+
 class TerminatedError(BaseException):
     """SIGTERM arrived; like KeyboardInterrupt, so that nothing on the way takes it for a failure."""
 
@@ -67,7 +73,7 @@ def command(verb: Callable[P, int]) -> Callable[P, NoReturn]:
 
 def _guarded(verb: Callable[[], int]) -> int:
     try:
-        with _terminated_by_signal():
+        with terminated_by_signal():
             return _flushed(verb())
     except CamatlasError as error:
         tell_error(error)
@@ -81,6 +87,12 @@ def _guarded(verb: Callable[[], int]) -> int:
             raise
         _redirect_to_nowhere(sys.stdout)  # its reader has seen enough
         return 0
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        _redirect_to_nowhere(sys.stdout)
+        err.say(f"error: the result cannot be written: {error.strerror}")
+        return EXIT_STORE
 
 
 def _flushed(code: int) -> int:
@@ -124,7 +136,9 @@ def tell_error(error: CamatlasError) -> None:
 
 
 @contextlib.contextmanager
-def _terminated_by_signal() -> Iterator[None]:
+def terminated_by_signal() -> Iterator[None]:
+    """Let SIGTERM end the work inside in good order; Ray puts a handler of its own in the way when it starts."""
+
     def raise_it(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the shape signal wants
         raise TerminatedError
 

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import EXIT_TOO_MANY_FAILURES, TerminatedError, command, err, native_stderr_aside, out
+from jobs.console import (
+    EXIT_TOO_MANY_FAILURES,
+    TerminatedError,
+    command,
+    err,
+    native_stderr_aside,
+    out,
+    terminated_by_signal,
+)
 from jobs.progress import Reporter, Tally
 from pipeline.config import RunConfig, load_config
 from pipeline.errors import Mistakes
@@ -113,6 +121,7 @@ def _work(prepared: "PreparedRun", progress: "Progress", tally: Tally, *, json_e
         with (
             native_stderr_aside(),
             dataflow.connected(compute.address),
+            terminated_by_signal(),
             Reporter(tally, json_events=json_events) as reporter,
         ):
             workers = dataflow.worker_count(compute.workers, compute.device)
@@ -128,7 +137,7 @@ def _note(tally: Tally, news: Beat | Committed) -> None:
     if isinstance(news, Beat):
         tally.images += news.images
         return
-    tally.chunks += 1
+    tally.chunks += news.ours
     tally.committed_images += news.images
     tally.committed_bytes += news.encoded_bytes
     tally.failures.update(news.failures)
@@ -145,7 +154,8 @@ def _ended(path: str) -> Ended:
 
 def _tell(ended: Ended, tally: Tally) -> None:
     if tally.chunks:
-        err.say(f"this session: {tally.images} images, {tally.images_per_second:.1f} images/s, {tally.chunks} chunks")
+        rate = f", {tally.images_per_second:.1f} images/s" if tally.images_per_second else ""
+        err.say(f"this session: {tally.images} images{rate}, {tally.chunks} chunks")
     err.say(f"the run: {ended.images} images, {ended.explained} explained, {ended.rows} explanations")
     for code, count in ended.failures.items():
         err.say(f"  {count:6d} failed: {code}")

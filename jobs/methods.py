@@ -15,12 +15,14 @@ def methods(
 ) -> int:
     """List the CAM methods with their paper and cost; with a name, print its page."""
     from pipeline.cams import METHODS
-    from pipeline.catalogue import EXAMPLE_LAYER, method_rows, page
+    from pipeline.catalogue import method_rows, page
 
     if name is None:
         print_rows(method_rows())
-        shape = f"{EXAMPLE_LAYER.channels}x{EXAMPLE_LAYER.height}x{EXAMPLE_LAYER.width}"
-        out.print(f"\nCost per image for a {shape} layer, beside one forward (and head backward) shared by all.")
+        out.print(
+            "\nCost per image for ResNet-50 (K = 2048, 7 x 7; stages of 256, 512, 1024 and 2048 channels), beside one "
+            "forward (and head backward) shared by all. A head pass runs what follows the target layer."
+        )
     elif name in METHODS:
         out.print(page(METHODS[name]))
     else:

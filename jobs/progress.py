@@ -71,12 +71,10 @@ class Tally:
     def line(self) -> str:
         """One line for people."""
         left = self.seconds_left
-        parts = [
-            f"{self.images} images",
-            f"{self.images_per_second:.1f} images/s",
-            f"{self.chunks} chunks committed",
-            f"{sum(self.failures.values())} failures",
-        ]
+        parts = [f"{self.images} images"]
+        if self.images_per_second:
+            parts.append(f"{self.images_per_second:.1f} images/s")
+        parts += [f"{self.chunks} chunks committed", f"{sum(self.failures.values())} failures"]
         return ", ".join([*parts, f"about {duration(left)} left"] if left is not None else parts)
 
     def event(self) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import command, err, out
+from jobs.console import command, err, out, printable
 from pipeline.errors import ConfigError
 
 PANEL_WIDTH = 224
@@ -65,9 +65,12 @@ def _draw(manifest: Any, rows: list[dict[str, Any]], path: Path) -> None:  # noq
     else:
         canvas, boxes = at_least(original.image, PANEL_WIDTH, original.boxes_xyxy)
         panels = [Panel("image", _truth(manifest, first), boxed(canvas, boxes))]
+    targets = list(dict.fromkeys(row["target"] for row in rows))
     for row in rows:
-        panels.append(Panel(row["method"], _measures(manifest, row), overlay(canvas, decode_row(row))))
-    heading = f"{first['image_key']}: explained class {_name(manifest, first['target'])}"
+        title = row["method"] if len(targets) == 1 else f"{row['method']}: {_name(manifest, row['target'])}"
+        panels.append(Panel(title, _measures(manifest, row), overlay(canvas, decode_row(row))))
+    heading = printable(f"{first['image_key']}: explained {', '.join(_name(manifest, target) for target in targets)}")
+    heading = heading.replace("\n", "\\n")
     try:
         contact_sheet(heading, panels).save(path)
     except (OSError, ValueError) as error:

@@ -53,13 +53,13 @@ FROM parts WHERE error_stage IS DISTINCT FROM '{SHARD_STAGE}' GROUP BY shard, im
 """  # noqa: S608 - constants only
 _LEADERBOARD = f"""
 CREATE VIEW leaderboard AS
-SELECT method, target_rule, count(*) AS images, avg(degenerate::INT) AS degenerate,
+SELECT method, target_rule, count(DISTINCT (shard, image_key)) AS images, avg(degenerate::INT) AS degenerate,
   avg(COLUMNS(* EXCLUDE ({_FIXED}))) AS '\\0'
 FROM explanations GROUP BY method, target_rule ORDER BY method, target_rule
 """  # noqa: S608 - constants only
 _BARE_LEADERBOARD = """
 CREATE VIEW leaderboard AS
-SELECT method, target_rule, count(*) AS images, avg(degenerate::INT) AS degenerate
+SELECT method, target_rule, count(DISTINCT (shard, image_key)) AS images, avg(degenerate::INT) AS degenerate
 FROM explanations GROUP BY method, target_rule ORDER BY method, target_rule
 """
 
@@ -91,10 +91,11 @@ class Run:
     def arrow(self, query: str, parameters: Sequence[object] | None = None) -> pa.Table:
         """Answer a SQL question as an Arrow table; raises as `sql` does."""
         with self._refusals():
-            answer = self._connection.sql(query, params=parameters or None)
-            if answer is None:
-                raise ConfigError.one("SQL", "the query has no result", f"views: {', '.join(VIEWS)}")
-            return answer.to_arrow_table()
+            query.encode()  # what is no text cannot be a question
+            statements = self._connection.extract_statements(query)
+            if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+                raise ConfigError.one("SQL", "it takes exactly one SELECT", f"views: {', '.join(VIEWS)}")
+            return self._connection.sql(query, params=parameters or None).to_arrow_table()
 
     def table(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Give columns of `explanations` as an Arrow table.
@@ -136,7 +137,7 @@ class Run:
         """Turn what DuckDB and pyarrow raise into our sentences."""
         try:
             yield
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
+        except (duckdb.Error, pa.ArrowException, OSError, UnicodeEncodeError) as error:
             if not isinstance(error, _MISTAKES):
                 self._refuse_damage()
             raise ConfigError.one("SQL", first_line(error), f"views: {', '.join(VIEWS)}") from None

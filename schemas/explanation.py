@@ -38,7 +38,7 @@ IDENTITY_FIELDS = (
     described("predicted", pa.int32(), "class index", "class of the largest logit of the clean image"),
     described("confidence", pa.float32(), "[0, 1]", "softmax probability of the predicted class"),
     described("target", pa.int32(), "class index", "class that is explained"),
-    described("target_rule", pa.string(), "", "how the target was chosen: predicted or label"),
+    described("target_rule", pa.string(), "", "how the target was chosen: predicted, label, top or listed"),
     described("target_confidence", pa.float32(), "[0, 1]", "softmax probability of the target"),
     described("target_logit", pa.float32(), "logit", "pre-softmax output of the target"),
 )

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class _Frozen(BaseModel):
@@ -80,7 +80,11 @@ class RunManifest(_Frozen):
         if not isinstance(fields, dict):
             raise ValueError("a manifest is a JSON object")
         stated = fields.pop("run_id", None)
-        manifest = cls.model_validate(fields)
+        try:
+            manifest = cls.model_validate(fields)
+        except ValidationError as error:
+            places = [".".join(map(str, problem["loc"])) for problem in error.errors()]
+            raise ValueError(f"fields are missing or wrong: {', '.join(places)}") from None
         if stated != manifest.run_id:
             raise ValueError(f"run_id {stated} does not belong to this identity ({manifest.run_id})")
         return manifest

@@ -28,13 +28,18 @@ KAGGLE_COLUMNS = ("ImageId", "PredictionString")
 
 @dataclass(frozen=True)
 class Annotations:
-    """What CSV files say about images, by key; they win over members of the sample."""
+    """What CSV files say about images, by the names they give; they win over members of the sample.
+
+    The stems are the same tables by name up to the first dot: keys of tars have no suffix.
+    """
 
     classes: ClassTable = field(default_factory=ClassTable)
     labels: Mapping[str, str] = field(default_factory=dict)
     boxes: Mapping[str, Boxes] = field(default_factory=dict)
     folders: Mapping[str, "Annotations"] = field(default_factory=dict)
     """What stands beside the images of a folder, by its path; it says nothing of images elsewhere."""
+    label_stems: Mapping[str, str] = field(default_factory=dict)
+    box_stems: Mapping[str, Boxes] = field(default_factory=dict)
 
     def label_of(self, key: str, members: Mapping[str, bytes]) -> int | None:
         """Find the class of an image: CSV, then `.cls`, `.json` (field label), `.txt`.
@@ -42,10 +47,10 @@ class Annotations:
         Raises:
             BadAnnotationError: a label is there and is neither a class index nor a known class.
         """
-        text = _find(self.labels, key)
+        text = _find(self.labels, self.label_stems, key)
         if text is None:
             text = label_text(members)
-        if text is None:
+        if text is None or not text.strip():
             return None
         index = self.classes.index(text)
         if index is None:
@@ -58,7 +63,7 @@ class Annotations:
         Raises:
             BadAnnotationError: a box is there and is not four finite numbers with x0 <= x1 and y0 <= y1.
         """
-        boxes = _find(self.boxes, key)
+        boxes = _find(self.boxes, self.box_stems, key)
         if boxes is None and "json" in members:
             boxes = json_boxes(members["json"])
         if boxes is None and "xml" in members:
@@ -72,6 +77,8 @@ class Annotations:
             {**other.labels, **self.labels},
             {**other.boxes, **self.boxes},
             {**other.folders, **self.folders},
+            {**other.label_stems, **self.label_stems},
+            {**other.box_stems, **self.box_stems},
         )
 
     def within(self, folder: str) -> "Annotations":
@@ -109,8 +116,8 @@ def load_annotations(labels_csv: str | None, boxes_csv: str | None, classes: Cla
         labels, boxes = _read_boxes(boxes_csv, classes)
     if labels_csv is not None:
         rows = read_csv("data.labels", labels_csv, ("filename", "class_index"))
-        labels = _add_stems({row["filename"]: row["class_index"] for row in rows})
-    return Annotations(classes, labels, boxes)
+        labels = {row["filename"]: row["class_index"] for row in rows}
+    return Annotations(classes, labels, boxes, label_stems=_stems(labels), box_stems=_stems(boxes))
 
 
 def annotated(key: str, shard: Shard, image: bytes, members: Mapping[str, bytes], annotations: Annotations) -> Item:
@@ -122,13 +129,18 @@ def annotated(key: str, shard: Shard, image: bytes, members: Mapping[str, bytes]
     return Sample(key, shard.name, image, label, boxes)
 
 
-def _find(table: Mapping[str, Value], key: str) -> Value | None:
-    """Look an image up by full name, base name, and both without suffix."""
-    stem = split_name(key)[0]
-    for name in (key, key.rpartition("/")[2], stem, stem.rpartition("/")[2]):
-        if name in table:
-            return table[name]
-    return None
+def _find(table: Mapping[str, Value], stems: Mapping[str, Value], key: str) -> Value | None:
+    """Look an image up; a row speaks of the file it names and of no other.
+
+    A key with a suffix is a file: its row names it whole, or is an id, the name (or base name) without that suffix.
+    A key without one is a tar's: its row names it, or the file it came from, with its folder or without.
+    """
+    stem, dot, _ = key.rpartition(".") if "." in key.rpartition("/")[2] else (key, "", "")
+    names = (stem, stem.rpartition("/")[2])
+    tables = (table,) if dot else (table, stems)
+    if key in table:
+        return table[key]
+    return next((found[name] for name in names for found in tables if name in found), None)
 
 
 def read_csv(where: str, path: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -148,10 +160,9 @@ def read_csv(where: str, path: str, columns: tuple[str, ...]) -> list[dict[str, 
     return [{name: value or "" for name, value in row.items() if name is not None} for row in rows]
 
 
-def _add_stems(table: dict[str, Value]) -> dict[str, Value]:
-    """Let members of a tar, whose keys carry no suffix, find the rows of their files."""
-    stems = {split_name(name)[0]: value for name, value in reversed(table.items())}
-    return stems | table
+def _stems(table: Mapping[str, Value]) -> dict[str, Value]:
+    """The table by name up to the first dot; the first of several rows counts."""
+    return {split_name(name)[0]: value for name, value in reversed(list(table.items()))}
 
 
 def _read_boxes(path: str, classes: ClassTable) -> tuple[dict[str, str], dict[str, Boxes]]:
@@ -166,7 +177,7 @@ def _from_rows(rows: list[dict[str, str]]) -> dict[str, Boxes]:
     boxes: dict[str, list[Box]] = defaultdict(list)
     for row in rows:
         boxes[row["filename"]].append(parse_box([row["x0"], row["y0"], row["x1"], row["y1"]]))
-    return _add_stems({name: tuple(found) for name, found in boxes.items()})
+    return {name: tuple(found) for name, found in boxes.items()}
 
 
 def _from_kaggle(rows: list[dict[str, str]], classes: ClassTable) -> tuple[dict[str, str], dict[str, Boxes]]:

@@ -36,12 +36,17 @@ def read_folder(shard: Shard, annotations: Annotations) -> Iterator[Item]:
 
 def list_images(folder: Path) -> list[str]:
     """List the image files of a folder and its sub-folders, sorted, as paths within it (hidden ones left out)."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() or _leads_nowhere(path))
     return sorted(
         path.as_posix()
         for path in paths
         if path.suffix.lower() not in SIDE_FILES and not any(part.startswith(".") for part in path.parts)
     )
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """A symbolic link without a target: an image that is lost, and must be told."""
+    return path.is_symlink() and not path.exists()
 
 
 def class_folders(members: list[str], classes: ClassTable) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pipeline.explainer import Explainer, ExplainerSpec
 from pipeline.metrics import build_metrics
 from pipeline.model.baselines import Normalisation
 from pipeline.sources import Chunk, Failure, Shard
+from pipeline.targets import TargetRules
 
 SHARD = Shard(0, "s.tar", "tar", "/nowhere/s.tar", 1, "x")
 METHODS = ["gradcam", "scorecam"]
@@ -27,11 +28,12 @@ METRICS = ["average_drop", "energy_in_box"]
 def spec(**changes: object) -> ExplainerSpec:
     fields: dict[str, object] = {
         "layer": "features.3",
+        "stages": ("features.3",),
         "methods": build_methods(METHODS),
         "metrics": build_metrics(METRICS),
         "normalisation": Normalisation(),
         "classes": 4,
-        "target_rule": "predicted",
+        "targets": TargetRules(("predicted",)),
         "precision": "fp32",
         "maps": "f32",
         "device": "cpu",
@@ -99,7 +101,7 @@ def test_a_chunk_of_failures_alone() -> None:
 
 
 def test_labels_that_do_not_fit_are_failures() -> None:
-    found = rows(Explainer(ToyNet(0), spec(target_rule="label")), chunk(4, labels=[0, None, 4, 3]))
+    found = rows(Explainer(ToyNet(0), spec(targets=TargetRules(("label",)))), chunk(4, labels=[0, None, 4, 3]))
     codes = {row["image_key"]: row["error_code"] for row in found}
     assert codes == {"k0": None, "k1": "label", "k2": "label", "k3": None}
     assert {row["target"] for row in found if row["image_key"] == "k3"} == {3}
@@ -159,7 +161,7 @@ def test_one_image_that_fails_takes_no_other_with_it(trouble: Callable[[Tensor, 
 
 def test_a_layer_that_cannot_serve_stops_the_run_instead_of_failing_every_image() -> None:
     with pytest.raises(LayerError):
-        rows(Explainer(ToyNet(0), spec(layer="linear")), chunk())
+        rows(Explainer(ToyNet(0), spec(layer="linear", stages=("linear",))), chunk())
 
 
 def test_a_method_that_gives_nan_has_its_own_row_and_no_map() -> None:

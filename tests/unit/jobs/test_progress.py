@@ -41,7 +41,7 @@ def test_nothing_can_be_said_before_there_is_news(clock: Clock) -> None:
     made = tally(clock)
     clock.now += 60
     assert (made.images_per_second, made.seconds_left) == (0.0, None)
-    assert made.line() == "0 images, 0.0 images/s, 0 chunks committed, 0 failures"
+    assert made.line() == "0 images, 0 chunks committed, 0 failures"
 
 
 def test_one_piece_of_news_gives_no_rate_yet(clock: Clock) -> None:

@@ -92,7 +92,7 @@ def test_an_answer_can_be_written_to_a_file(small_run: RunMaker, tmp_path: Path,
     ("arguments", "code", "words"),
     [
         (["SELEC 1"], 2, "SQL: "),
-        (["COPY images TO 'owned.csv'"], 2, "file system operations are disabled"),
+        (["COPY images TO 'owned.csv'"], 2, "it takes exactly one SELECT"),
         (["SELECT 1", "--out", "answer.xls"], 2, "--out: 'answer.xls' has no known suffix"),
         (["SELECT 1", "--out", "/nowhere/answer.csv"], 2, "--out: cannot write '/nowhere/answer.csv'"),
         (["SELECT 1", "--out", "/nowhere/answer.parquet"], 2, "--out: cannot write '/nowhere/answer.parquet'"),

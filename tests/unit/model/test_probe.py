@@ -198,7 +198,7 @@ class OddOutputs(ToyNet):
         (OddOutputs(), "tuple", "not one tensor"),
         (OddOutputs(), "unused", "does not run"),
         (OddOutputs(), "side", "no influence"),
-        (ToyNet(0), "linear", "not activation maps"),
+        (ToyNet(0), "linear", "neither activation maps"),
     ],
 )
 def test_a_layer_that_cannot_serve_is_refused_with_a_sentence(model: nn.Module, layer: str, words: str) -> None:

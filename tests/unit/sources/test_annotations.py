@@ -34,18 +34,16 @@ def test_a_name_is_split_at_the_first_dot_of_its_base_name(path: str, parts: tup
     assert split_name(path) == parts
 
 
-@pytest.mark.parametrize("key", ["d/1.jpg", "d/1", "1.jpg", "other/1.jpg", "1"])
-def test_our_csv_labels_files_members_and_base_names(write: Write, key: str) -> None:
-    path = write(
-        "labels.csv", "filename,class_index\n1.jpg,7\n" if key != "d/1" else "filename,class_index\nd/1.jpg,7\n"
-    )
+@pytest.mark.parametrize("key", ["d/1", "1.jpg", "other/1", "1"])
+def test_our_csv_labels_files_and_members_of_tars(write: Write, key: str) -> None:
+    path = write("labels.csv", "filename,class_index\n1.jpg,7\n")
     assert label_for(load_annotations(path, None, ClassTable()), key) == 7
 
 
 def test_the_full_name_wins_over_the_base_name(write: Write) -> None:
     path = write("labels.csv", "filename,class_index\n1.jpg,1\nd/1.jpg,2\n")
     annotations = load_annotations(path, None, ClassTable())
-    assert [label_for(annotations, key) for key in ("d/1.jpg", "d/1", "e/1.jpg")] == [2, 2, 1]
+    assert [label_for(annotations, key) for key in ("d/1.jpg", "d/1", "e/1", "e/1.jpg")] == [2, 2, 1, None]
 
 
 def test_of_two_files_with_one_stem_each_keeps_its_own_label(write: Write) -> None:
@@ -57,6 +55,20 @@ def test_a_member_without_suffix_finds_the_row_of_its_name_else_the_first_of_its
     text = "filename,class_index\nx.jpg,2\nx,1\ny.jpg,3\ny.png,4\n"
     annotations = load_annotations(write("l.csv", text), None, ClassTable())
     assert [label_for(annotations, key) for key in ("x", "y")] == [1, 3]
+
+
+def test_a_row_speaks_of_the_file_it_names_and_of_no_other(write: Write) -> None:
+    rows = "filename,class_index\ncat.1.jpg,1\ndog.jpg,2\nid_7,3\n"
+    annotations = load_annotations(write("l.csv", rows), None, ClassTable())
+    others = ("cat.2.jpg", "cat.jpg", "sub/dog.jpg", "dog.png", "id_8.jpg")
+    assert [label_for(annotations, key) for key in others] == [None] * 5
+    assert [label_for(annotations, key) for key in ("cat.1.jpg", "dog.jpg", "id_7.jpg")] == [1, 2, 3]
+    assert [label_for(annotations, key) for key in ("val/dog", "dog", "val/id_7")] == [2, 2, 3]  # keys of tars
+
+
+def test_an_empty_cell_is_no_label(write: Write) -> None:
+    annotations = load_annotations(write("l.csv", "filename,class_index\n1.jpg,\n"), None, ClassTable())
+    assert label_for(annotations, "1.jpg") is None
 
 
 def test_an_image_without_row_has_no_label(write: Write) -> None:
@@ -133,7 +145,7 @@ def test_a_box_that_cannot_be_right_fails_its_image(write: Write, shard: Shard, 
     assert isinstance(annotated("good", shard, b"i", {}, annotations), Sample)
 
 
-@pytest.mark.parametrize("label", ["bird", "-1", "1.5", "", "9" * 5000])
+@pytest.mark.parametrize("label", ["bird", "-1", "1.5", "9" * 5000])
 def test_a_label_that_cannot_be_right_fails_its_image(write: Write, shard: Shard, label: str) -> None:
     annotations = load_annotations(write("l.csv", f"filename,class_index\nbad.jpg,{label}\n"), None, CLASSES)
     bad = annotated("bad", shard, b"i", {}, annotations)
