@@ -28,6 +28,10 @@ class ImageBatch:
         samples = tuple(sample for sample, keep in zip(self.samples, mask_N, strict=True) if keep)
         return ImageBatch(self.shard, self.chunk, samples, self.pixels_NHWC[mask_N])
 
+    def rows(self, images: list[int]) -> "ImageBatch":
+        """Take images by their place, one entry a row (image, target)."""
+        return ImageBatch(self.shard, self.chunk, tuple(self.samples[i] for i in images), self.pixels_NHWC[images])
+
     def pieces(self, size: int) -> "Iterator[ImageBatch]":
         """Cut into batches of at most `size` images."""
         for start in range(0, len(self.samples), size):

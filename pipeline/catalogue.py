@@ -4,24 +4,27 @@ import dataclasses
 import inspect
 from typing import Any
 
-from pipeline.cams import METHODS, LayerShape
-from pipeline.cams.base import Paper
+from pipeline.cams import METHODS, LayerShape, NetShape
+from pipeline.cams.base import Needs, Paper
 from pipeline.metrics import METRICS
 
-EXAMPLE_LAYER = LayerShape(2048, 7, 7)
-"""Costs are printed for ResNet-50's layer4."""
+RESNET50 = NetShape(
+    stages=(LayerShape(256, 56, 56), LayerShape(512, 28, 28), LayerShape(1024, 14, 14), LayerShape(2048, 7, 7)),
+    linear_head=True,
+)
+"""Costs are printed for ResNet-50 at 224 pixels."""
 
 
 def method_rows() -> list[dict[str, str]]:
     """Give one row a method: name, paper, what it needs, cost per image beside the shared pass."""
     rows = []
     for name, kind in METHODS.items():
-        cost = kind().cost(EXAMPLE_LAYER)
+        cost = kind().cost(RESNET50)
         rows.append(
             {
                 "method": name + (" (interpretation)" if kind.interpretation else ""),
                 "paper": _cited(kind.paper),
-                "needs": "gradients" if kind.needs.gradients else "activations",
+                "needs": _needs(kind.needs),
                 "forwards": str(cost.forwards),
                 "head passes": str(cost.head_passes),
                 "backwards": str(cost.backwards),
@@ -54,6 +57,11 @@ def page(kind: type[Any]) -> str:
     paper: Paper = kind.paper
     lines += ["", f"Reference: {paper.authors}. {paper.title}. {paper.venue} {paper.year}, {paper.link}."]
     return "\n".join(lines)
+
+
+def _needs(needs: Needs) -> str:
+    words = ["gradients"] * needs.gradients + ["stages"] * needs.stages + ["linear head"] * needs.linear_head
+    return ", ".join(words) or "activations"
 
 
 def _cited(paper: Paper) -> str:

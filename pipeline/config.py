@@ -64,14 +64,30 @@ class ModelConfig(_Section):
     weights: str | None = "DEFAULT"
     num_classes: Positive | None = None
     layer: str = "auto"
+    stages: Literal["auto"] | Annotated[list[str], Field(min_length=1)] = "auto"
     preprocess: Literal["default", "squash"] | PreprocessConfig = "default"
     allow_pt: bool = False
+
+
+class Top(_Section):
+    """The likeliest classes of each image."""
+
+    top: Positive
+
+
+class Classes(_Section):
+    """The same classes of every image."""
+
+    classes: Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
+
+
+Targets = TargetRule | Annotated[list[TargetRule], Field(min_length=1)] | Top | Classes
 
 
 class ExplainConfig(_Section):
     """What to explain, how, and how to measure it."""
 
-    targets: TargetRule = "predicted"
+    targets: Targets = "predicted"
     methods: Annotated[list[Spec], Field(min_length=1)] = ["gradcam"]
     metrics: list[Spec] = []
     seed: Annotated[int, Field(strict=True)] = 0
@@ -238,6 +254,8 @@ def _stand_in(raw: dict[str, Any]) -> RunConfig:
 def _mend(mended: dict[str, Any], location: Location, *, missing: bool) -> None:
     """Take a wrong value out, as deep inside as dicts go, or put an empty one where it is missing."""
     section, last = mended, location[0]
+    if not missing and len(location) > 1 and location[1] not in mended.get(last, {}):
+        return  # another mistake of the same value has taken it out
     for name in location[1:]:
         inner = section.get(last)
         if isinstance(inner, dict) and (missing or name in inner):

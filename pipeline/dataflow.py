@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.data.block import BlockMetadata
@@ -28,6 +29,7 @@ from pipeline.news import Beat, Committed
 from pipeline.parts import KEY_COLUMNS, Footer, Progress, publish_part
 from pipeline.sources import Reading, Shard, chunked, read_shard
 from pipeline.store import open_store
+from schemas.explanation import SHARD_STAGE
 
 if TYPE_CHECKING:  # torch stays out of the workers that only read, decode and commit
     from pipeline.explainer import ExplainerSpec
@@ -164,8 +166,9 @@ class _Worker:
         tables = []
         for table in self._explainer.tables(chunk):
             tables.append(table)
-            if table.num_rows:
-                yield _pack(Beat(len(table["image_key"].unique())))
+            images = table.filter(pc.not_equal(pc.fill_null(table["error_stage"], ""), SHARD_STAGE))
+            if images.num_rows:
+                yield _pack(Beat(len(images["image_key"].unique())))
         rows = pa.concat_tables(tables).sort_by([(name, "ascending") for name in KEY_COLUMNS])
         yield _pack(_Explained(rows, _footer(chunk, self._run_id), chunk.encoded_bytes))
 

@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from pipeline.batches import ImageBatch
 from pipeline.cams import CamMethod, build_methods
 from pipeline.codec import MapDtype
-from pipeline.config import TargetRule
 from pipeline.decode import DecodedChunk, DecodedSample
 from pipeline.errors import CamatlasError, first_line
-from pipeline.explanations import Explanations, explain_evidence, measure
+from pipeline.explanations import Explanations, explain_evidence, measure, observe
 from pipeline.metrics import Metric, Truth, build_metrics, metric_fields
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from pipeline.model.batching import is_out_of_memory
-from pipeline.model.probe import DEFAULT_BATCH, Evidence, Precision, Probe
+from pipeline.model.evidence import Evidence, Observation
+from pipeline.model.probe import DEFAULT_BATCH, Precision, Probe
 from pipeline.registry import Spec, parameters
 from pipeline.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
+from pipeline.targets import TargetRules
 from schemas.explanation import explanation_schema
 from schemas.manifest import canonical_json
 
@@ -37,11 +38,14 @@ def explain(
     *,
     methods: Iterable[Spec] = ("gradcam",),
     layer: str | nn.Module = "auto",
-    targets: Sequence[int] | Tensor | None = None,
+    targets: Sequence[int] | Sequence[Sequence[int]] | Tensor | None = None,
     precision: Precision = "fp32",
     batch: int = DEFAULT_BATCH,
     mean: tuple[float, ...] = IMAGENET_MEAN,
     std: tuple[float, ...] = IMAGENET_STD,
+    stages: Sequence[str] | None = None,
+    seed: int = 0,
+    keys: Sequence[str] | None = None,
 ) -> Explanations:
     """Explain a batch of images by several CAM methods that share one forward pass.
 
@@ -50,21 +54,29 @@ def explain(
         pixels_BCHW: images, already normalised for the model.
         methods: names, `{name: {parameter: value}}`, or method objects.
         layer: target layer by name, as a module, or "auto" for the last convolutional stage of a known family.
-        targets: class to explain of each image; None explains the predicted class.
+        targets: class to explain of each image (B,), or classes of each image (B, T), which gives B T rows, image by
+            image; None explains the predicted class.
         precision: "fp32" or "bf16".
         batch: most images in one pass; halved when memory runs out.
         mean, std: what normalised the pixels; only the baselines black and blur read it.
+        stages: layers for methods that fuse several, shallow to deep, the target layer last; None finds the last
+            layer of each resolution.
+        seed, keys: of methods that draw random numbers: the seed, and a name of each image; the same name gives the
+            same numbers.
 
     Raises:
         ConfigError: unknown or wrong methods, targets that do not fit (also a ValueError).
         LayerError: the layer is unknown or gives no activation maps (also a ValueError).
     """
     chosen = build_methods(methods)
-    probe = Probe(model, layer, precision=precision, batch=batch, normalisation=Normalisation(mean, std))
+    normalisation = Normalisation(mean, std)
+    probe = Probe(model, layer, stages=stages, precision=precision, batch=batch, normalisation=normalisation, seed=seed)
     targets_B = None if targets is None else torch.as_tensor(targets)
     _check_inputs(pixels_BCHW, targets_B)
-    gradients = any(method.needs.gradients for method in chosen.values())
-    return explain_evidence(probe.capture(pixels_BCHW, targets_B, gradients=gradients), chosen, probe)
+    with torch.inference_mode(False):
+        targets_B = None if targets_B is None else targets_B.clone()
+        observation = observe(pixels_BCHW, chosen, probe, keys)
+        return explain_evidence(_asked(observation, targets_B), chosen, probe)
 
 
 def evaluate(
@@ -82,7 +94,8 @@ def evaluate(
         pixels_BCHW: the images that were explained.
         explanations: what `explain` gave for them.
         metrics: names, `{name: {parameter: value}}`, or metric objects.
-        boxes: per image the boxes (x0, y0, x1, y1) of the target in pixels of the input; None without boxes.
+        boxes: per image the boxes (x0, y0, x1, y1) of the target in pixels of the input; None without boxes. Boxes
+            outside the image do not count.
 
     Raises:
         ConfigError: unknown or wrong metrics (also a ValueError).
@@ -91,20 +104,55 @@ def evaluate(
     if model is not explanations.probe.model:
         raise ValueError("the explanations were made with another model")
     evidence = explanations.evidence
-    if not torch.equal(pixels_BCHW.to(evidence.pixels_BCHW), evidence.pixels_BCHW):
+    if len(pixels_BCHW) != int(evidence.images_B[-1]) + 1 or not torch.equal(
+        pixels_BCHW.to(evidence.pixels_BCHW)[evidence.images_B], evidence.pixels_BCHW
+    ):
         raise ValueError("the explanations were made of other images")
     per_image = [None] * len(pixels_BCHW) if boxes is None else list(boxes)
     if len(per_image) != len(pixels_BCHW):
         raise ValueError(f"{len(per_image)} lists of boxes for {len(pixels_BCHW)} images")
-    truth = Truth([None if box is None else torch.as_tensor(box).reshape(-1, 4) for box in per_image])
+    size = (pixels_BCHW.shape[2], pixels_BCHW.shape[3])
+    given = [_truth(found, size) for found in per_image]
+    truth = Truth([given[image] for image in evidence.images_B.tolist()])
     return measure(explanations, build_metrics(metrics), truth)
 
 
-def _check_inputs(pixels_BCHW: Tensor, targets_B: Tensor | None) -> None:
+def _check_inputs(pixels_BCHW: Tensor, targets: Tensor | None) -> None:
+    if not isinstance(pixels_BCHW, Tensor):
+        raise ValueError(f"pixels are a float tensor (B, C, H, W), not {type(pixels_BCHW).__name__}")
     if pixels_BCHW.ndim != 4 or not len(pixels_BCHW) or not pixels_BCHW.is_floating_point():
         raise ValueError(f"pixels are a float tensor (B, C, H, W), not {pixels_BCHW.dtype} {tuple(pixels_BCHW.shape)}")
-    if targets_B is not None and targets_B.shape != pixels_BCHW.shape[:1]:
-        raise ValueError(f"{len(pixels_BCHW)} images need as many targets, not {tuple(targets_B.shape)}")
+    if targets is None:
+        return
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        raise ValueError(f"targets are class indices, not {targets.dtype}")
+    if targets.shape[:1] != pixels_BCHW.shape[:1] or targets.ndim > 2 or not targets.numel():
+        raise ValueError(f"{len(pixels_BCHW)} images need as many targets, not {tuple(targets.shape)}")
+
+
+def _truth(boxes: Sequence[Sequence[float]] | None, size: tuple[int, int]) -> Tensor | None:
+    """Boxes of one image that touch it; raises ValueError for what is no box."""
+    if boxes is None:
+        return None
+    boxes_n4 = torch.as_tensor(boxes, dtype=torch.float64)
+    if boxes_n4.numel() == 0:
+        return boxes_n4.reshape(0, 4)
+    if boxes_n4.ndim != 2 or boxes_n4.shape[1] != 4 or not bool(boxes_n4.isfinite().all()):
+        raise ValueError(f"boxes of an image are rows of four finite numbers (x0, y0, x1, y1), not {boxes!r}")
+    low_n2, high_n2 = boxes_n4[:, :2], boxes_n4[:, 2:]
+    if bool((low_n2 > high_n2).any()):
+        raise ValueError(f"a box has x0 <= x1 and y0 <= y1, not {boxes!r}")
+    height, width = size
+    touches_n = (low_n2 < torch.tensor([width, height])).all(1) & (high_n2 > 0).all(1)
+    return boxes_n4[touches_n]
+
+
+def _asked(observation: Observation, targets: Tensor | None) -> Evidence:
+    if targets is None or targets.ndim == 1:
+        return observation.evidence(targets)
+    targets_BT = targets.to(observation.logits_IN.device).long()
+    images_B = torch.arange(len(targets_BT), device=targets_BT.device).repeat_interleave(targets_BT.shape[1])
+    return observation.evidence_of(images_B, targets_BT.flatten())
 
 
 @dataclass(frozen=True)
@@ -112,25 +160,28 @@ class ExplainerSpec:
     """Everything that an Explainer needs beside the model; travels to the workers.
 
     Attributes:
-        layer: name of the target layer.
+        layer, stages: names of the target layer, and of the layers for methods that fuse several.
         methods, metrics: by their name in the run.
         normalisation: of the model's inputs.
         classes: number of the model's logits; labels beyond it are failures.
-        target_rule: which class is explained.
+        targets: which classes are explained.
+        seed: of the methods that draw random numbers.
         maps: how maps are stored.
         device, batch: where, and most images in one pass.
     """
 
     layer: str
+    stages: tuple[str, ...]
     methods: Mapping[str, CamMethod]
     metrics: Mapping[str, Metric]
     normalisation: Normalisation
     classes: int
-    target_rule: TargetRule
+    targets: TargetRules
     precision: Precision
     maps: MapDtype
     device: str
     batch: int
+    seed: int = 0
 
     @property
     def schema(self) -> pa.Schema:
@@ -146,12 +197,13 @@ class Explainer:
         self.probe = Probe(
             model.to(spec.device),
             spec.layer,
+            stages=spec.stages,
             precision=spec.precision,
             batch=spec.batch,
             batch_multiple=BATCH_MULTIPLE,
             normalisation=spec.normalisation,
+            seed=spec.seed,
         )
-        self._gradients = any(method.needs.gradients for method in spec.methods.values())
         self._facts = {
             label: MethodFacts(label, canonical_json(parameters(method)), self.probe.layer)
             for label, method in spec.methods.items()
@@ -192,21 +244,27 @@ class Explainer:
 
     def _explained(self, batch: ImageBatch) -> list[Row]:
         """Explain the images on which the model gives finite logits; the others fail."""
-        evidence = self.probe.capture(self._pixels(batch), self._targets(batch), gradients=self._gradients)
-        finite_B = evidence.logits_BN.isfinite().all(1)
-        finite = finite_B.cpu().numpy()
+        keys = [sample.key for sample in batch.samples]
+        observation = observe(self._pixels(batch), self.spec.methods, self.probe, keys)
+        finite_I = observation.logits_IN.isfinite().all(1)
+        labels = [sample.label for sample in batch.samples]
+        images_B, targets_B, rules = self.spec.targets.chosen(observation.logits_IN.nan_to_num(), labels)
+        kept_B = finite_I[images_B]
+        images_B, targets_B = images_B[kept_B], targets_B[kept_B]
+        rules = [rule for rule, kept in zip(rules, kept_B.tolist(), strict=True) if kept]
         rows = [
             batch.failed(sample, "nonfinite", "the model gave NaN or infinite logits")
-            for sample in batch.where(~finite).samples
+            for sample in batch.where(~finite_I.cpu().numpy()).samples
         ]
-        return self._rows(batch.where(finite), evidence.select(finite_B)) + rows
+        if not rules:
+            return rows
+        pairs = batch.rows(images_B.tolist())
+        return self._rows(pairs, observation.evidence_of(images_B, targets_B), rules) + rows
 
-    def _rows(self, batch: ImageBatch, evidence: Evidence) -> list[Row]:
-        """Run methods and metrics; one row per image and method, in this order."""
-        if not batch.samples:
-            return []
+    def _rows(self, pairs: ImageBatch, evidence: Evidence, rules: list[str]) -> list[Row]:
+        """Run methods and metrics; one row per image, target and method, in this order."""
         explanations = explain_evidence(evidence, self.spec.methods, self.probe)
-        values = measure(explanations, self.spec.metrics, batch.truth(evidence.targets_B))
+        values = measure(explanations, self.spec.metrics, pairs.truth(evidence.targets_B))
         values_BM = {name: {label: found.tolist() for label, found in by.items()} for name, by in values.items()}
         maps = {label: map_Buv.float().cpu().numpy() for label, map_Buv in explanations.maps.items()}
         return [
@@ -217,11 +275,11 @@ class Explainer:
                 {name: by_method[label][i] for name, by_method in values_BM.items()},
                 self.spec.maps,
             )
-            for i, image in enumerate(self._images(batch, evidence))
+            for i, image in enumerate(self._images(pairs, evidence, rules))
             for label, facts in self._facts.items()
         ]
 
-    def _images(self, batch: ImageBatch, evidence: Evidence) -> list[ImageFacts]:
+    def _images(self, pairs: ImageBatch, evidence: Evidence, rules: list[str]) -> list[ImageFacts]:
         confidence_B, predicted_B = evidence.logits_BN.softmax(1).max(1)
         columns = (
             predicted_B, confidence_B, evidence.targets_B, evidence.target_confidences_B, evidence.target_logits_B
@@ -229,20 +287,20 @@ class Explainer:
         return [
             ImageFacts(
                 image_key=sample.key,
-                shard=batch.shard,
-                chunk=batch.chunk,
+                shard=pairs.shard,
+                chunk=pairs.chunk,
                 image_height=sample.size[0],
                 image_width=sample.size[1],
                 label=sample.label,
                 predicted=predicted,
                 confidence=confidence,
                 target=target,
-                target_rule=self.spec.target_rule,
+                target_rule=rule,
                 target_confidence=target_confidence,
                 target_logit=target_logit,
             )
-            for sample, predicted, confidence, target, target_confidence, target_logit in zip(
-                batch.samples, *(column.tolist() for column in columns), strict=True
+            for sample, rule, predicted, confidence, target, target_confidence, target_logit in zip(
+                pairs.samples, rules, *(column.tolist() for column in columns), strict=True
             )
         ]
 
@@ -250,14 +308,9 @@ class Explainer:
         pixels_BHWC = torch.tensor(batch.pixels_NHWC).to(self.probe.device)
         return self.spec.normalisation.apply(pixels_BHWC.permute(0, 3, 1, 2).float().div(255).contiguous())
 
-    def _targets(self, batch: ImageBatch) -> Tensor | None:
-        if self.spec.target_rule == "predicted":
-            return None
-        return torch.tensor([sample.label for sample in batch.samples])
-
     def _label_trouble(self, sample: DecodedSample) -> str:
         if sample.label is None:
-            return "no label, and targets: label needs one" if self.spec.target_rule == "label" else ""
+            return "no label, and targets: label needs one" if self.spec.targets.needs_label else ""
         if sample.label >= self.spec.classes:
             return f"label {sample.label}, the model knows {self.spec.classes} classes"
         return ""

@@ -3,7 +3,7 @@
 Legend: B images, M methods, (H, W) pixels, (u, v) grid, N classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,8 @@ from pipeline.cams import CamMethod
 from pipeline.heatmaps import heatmaps, is_degenerate
 from pipeline.metrics import Metric, Trial, Truth
 from pipeline.model.counts import Counts
-from pipeline.model.probe import Evidence, Probe
+from pipeline.model.evidence import Evidence, Observation
+from pipeline.model.probe import Probe
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,15 @@ class Explanations:
         """Give one method's heat maps (B, H, W) in [0, 1], by default at the size of the images."""
         height, width = self.evidence.pixels_BCHW.shape[-2:]
         return heatmaps(self.maps[name][:, None], size or (height, width))[:, 0]
+
+
+def observe(
+    pixels_ICHW: Tensor, methods: Mapping[str, CamMethod], probe: Probe, keys: Sequence[str] | None = None
+) -> Observation:
+    """Run the one forward pass that the methods share, and keep what any of them needs."""
+    needs = [method.needs for method in methods.values()]
+    gradients, stages = any(need.gradients for need in needs), any(need.stages for need in needs)
+    return probe.observe(pixels_ICHW, gradients=gradients, stages=stages, keys=keys)
 
 
 def explain_evidence(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Probe) -> Explanations:

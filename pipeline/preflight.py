@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.cams import CamMethod, LayerShape, build_methods
+from pipeline.cams import CamMethod, LayerShape, NetShape, build_methods
 from pipeline.config import RunConfig
 from pipeline.decode import DecodeLimits
 from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
@@ -26,6 +26,7 @@ from pipeline.sources.classes import load_classes
 from pipeline.sources.folder import folder_annotations
 from pipeline.sources.listing import list_shards
 from pipeline.store import Store, open_store
+from pipeline.targets import TargetRules
 from schemas.explanation import SCHEMA_VERSION
 from schemas.manifest import RunIdentity, RunManifest, ShardEntry
 
@@ -53,11 +54,13 @@ class PreparedRun:
         batch = self.config.compute.batch
         return ExplainerSpec(
             layer=self.loaded.layer,
+            stages=self.loaded.stages,
             methods=self.methods,
             metrics=self.metrics,
             normalisation=Normalisation(preprocess.mean, preprocess.std),
             classes=self.loaded.classes,
-            target_rule=self.config.explain.targets,
+            targets=TargetRules.of(self.config.explain.targets),
+            seed=self.config.explain.seed,
             precision=self.config.compute.precision,
             maps=self.config.output.maps,
             device=device,
@@ -81,13 +84,19 @@ class PreparedRun:
         return [shard for shard in self.shards if shard.ordinal not in progress.finished]
 
     def stall_seconds(self) -> int:
-        """How long nothing may move: ten minutes, or half a second for each forward of one batch of images."""
+        """How long nothing may move: ten minutes, or half a second for each pass of one batch of images."""
         asked = self.config.compute.stall_seconds
         if asked != "auto":
             return asked
-        shape = LayerShape(*self.loaded.layer_shape)
-        forwards = sum(method.cost(shape).forwards for method in self.methods.values())
-        return max(600, forwards * max(DEFAULT_BATCHES.values()) // 2)
+        costs = [method.cost(net_shape(self.loaded)) for method in self.methods.values()]
+        passes = sum(cost.forwards + cost.head_passes + cost.backwards for cost in costs)
+        targets = TargetRules.of(self.config.explain.targets).most
+        return max(600, passes * targets * max(DEFAULT_BATCHES.values()) // 2)
+
+
+def net_shape(loaded: LoadedModel) -> NetShape:
+    """What the cost of a method depends on."""
+    return NetShape(tuple(LayerShape(*shape) for shape in loaded.stage_shapes), loaded.linear_head)
 
 
 def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
@@ -120,6 +129,13 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
         with found.collecting():
             store = open_store(config.output.path)
             store.check_writable()
+    found.raise_if_any()
+    with found.collecting():
+        TargetRules.of(config.explain.targets).check(loaded.classes)
+    with found.collecting():
+        _check_heads(methods, loaded)
+    with found.collecting():
+        _check_classes(annotations, loaded)
     found.raise_if_any()
     reading = Reading(annotations, config.data.columns.model_dump())
     shards = _limited(shards, reading, config.data.limit)
@@ -169,6 +185,26 @@ def _limits(config: RunConfig) -> DecodeLimits:
     return DecodeLimits(tuple(names), config.data.max_pixels)
 
 
+def _check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
+    named = len(annotations.classes.names)
+    if named and named != loaded.classes:
+        raise ConfigError.one(
+            "data.classes",
+            f"the table names {named} classes, the model knows {loaded.classes}",
+            "give the table of the classes that the model was trained on",
+        )
+
+
+def _check_heads(methods: Mapping[str, CamMethod], loaded: LoadedModel) -> None:
+    wrong = [label for label, method in methods.items() if method.needs.linear_head and not loaded.linear_head]
+    if wrong:
+        raise ConfigError.one(
+            "explain.methods",
+            f"'{wrong[0]}' needs a head of global average pooling and one linear layer behind '{loaded.layer}'",
+            "use gradcam, which is the same where cam applies",
+        )
+
+
 def _limited(shards: list[Shard], reading: Reading, limit: int | None) -> list[Shard]:
     """Take the first `limit` images in shard order: whole shards, then a part of the next one."""
     if limit is None:
@@ -200,8 +236,13 @@ def _manifest(
         ),
         chunk_images=config.data.chunk_images,
         data=_data_identity(config, annotations, loaded),
-        model={"name": config.model.name, "weights_sha256": loaded.weights_digest, "layer": loaded.layer},
-        targets=config.explain.targets,
+        model={
+            "name": config.model.name,
+            "weights_sha256": loaded.weights_digest,
+            "layer": loaded.layer,
+            "stages": loaded.stages,
+        },
+        targets=str(TargetRules.of(config.explain.targets)),
         methods={label: parameters(method) for label, method in methods.items()},
         metrics={label: parameters(metric) for label, metric in metrics.items()},
         seed=config.explain.seed,

@@ -22,6 +22,8 @@ def build_all(specs: Iterable[Spec], registry: Mapping[str, type[Thing]], where:
     Raises:
         ConfigError: every unknown name, preset, parameter and value, and every name used twice.
     """
+    if isinstance(specs, (str, Mapping)):
+        raise ConfigError.one(where, f"{specs!r} is not a list", "put it into one: [...]")
     mistakes, built = Mistakes(), dict[str, Thing]()
     for spec in specs:
         with mistakes.collecting():

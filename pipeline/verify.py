@@ -4,8 +4,9 @@ The promise: each (shard, image key, target, method) is exactly one row, or the 
 images in = explained + failed, per chunk, per shard and in total.
 """
 
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from pipeline.metrics import build_metrics, metric_fields
 from pipeline.parts import KEY_COLUMNS, Footer, read_part
 from pipeline.run_folder import RECEIPTS, PartName, Receipt, part_names, read_manifest, receipts
 from pipeline.store import Store
+from pipeline.targets import TargetRules
 from schemas.explanation import SHARD_STAGE, explanation_schema
 from schemas.manifest import RunManifest
 
@@ -164,21 +166,30 @@ def _adds_up(table: pa.Table, footer: Footer, manifest: RunManifest, seen: set[s
     doubled = [key for key, count in keys.items() if count > 1]
     if doubled:
         yield f"{len(doubled)} keys stand in more than one row, the first is {doubled[0]}"
-    methods: dict[str, list[str | None]] = defaultdict(list)
+    methods: dict[str, dict[int | None, list[str | None]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row["error_stage"] != SHARD_STAGE or row["method"] is not None:
-            methods[row["image_key"]].append(row["method"])
-    expected = Counter(list(manifest.identity.methods))
-    for image, found in methods.items():
-        if found != [None] and Counter(found) != expected:
-            yield f"image '{image}' has rows for {found}, not one for each method nor one failure"
-            break
+            methods[row["image_key"]][row["target"]].append(row["method"])
+    yield from itertools.islice(_incomplete(methods, manifest), 1)
     if len(methods) != footer.images:
         yield f"holds {len(methods)} images, {footer.images} went in"
     again = seen & methods.keys()
     if again:
         yield f"{len(again)} images stand in an earlier chunk too, one is '{min(again)}'"
     seen.update(methods)
+
+
+def _incomplete(methods: Mapping[str, Mapping[int | None, list[str | None]]], manifest: RunManifest) -> Iterator[str]:
+    """Images that have neither one failure nor a row for each method and target."""
+    expected, targets = Counter(list(manifest.identity.methods)), TargetRules.parse(manifest.identity.targets)
+    for image, by_target in methods.items():
+        found = [name for names in by_target.values() for name in names]
+        if found == [None]:
+            continue
+        if any(Counter(names) != expected for names in by_target.values()):
+            yield f"image '{image}' has rows for {found}, not one for each method nor one failure"
+        elif not targets.least <= len(by_target) <= targets.most:
+            yield f"image '{image}' has rows for {len(by_target)} targets, the run explains {manifest.identity.targets}"
 
 
 def _strangers(store: Store) -> Iterator[str]:

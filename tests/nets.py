@@ -51,6 +51,33 @@ class GapNet(nn.Module):
         return self.linear(self.features(pixels_BCHW).mean((2, 3)))
 
 
+class StagedNet(nn.Module):
+    """Two resolutions, batch norms and a head that is not linear: `stage1` (6, 8, 8) and `stage2` (7, 4, 4)."""
+
+    STAGES = ("stage1", "stage2")
+
+    def __init__(self, seed: int = 0, *, classes: int = 4, smooth: bool = False) -> None:
+        super().__init__()
+        activation = nn.SiLU if smooth else nn.ReLU
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.stage1 = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), activation())
+            self.stage2 = nn.Sequential(nn.Conv2d(6, 7, 3, 2, 1, bias=False), nn.BatchNorm2d(7), activation())
+            self.head = nn.Sequential(nn.Conv2d(7, 9, 3, 1, 1), activation())
+            self.linear = nn.Linear(9, classes)
+            for norm in (self.stage1[1], self.stage2[1]):
+                norm.running_mean.uniform_(-0.3, 0.3)
+                norm.running_var.uniform_(0.5, 2.0)
+                nn.init.uniform_(norm.weight, 0.5, 1.5)
+                nn.init.uniform_(norm.bias, -0.3, 0.3)
+        for parameter in self.parameters():
+            parameter.data.mul_(1.4)
+        self.eval()
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return self.linear(self.head(self.stage2(self.stage1(pixels_BCHW))).mean((2, 3)))
+
+
 def images(seed: int = 0, count: int = 3, side: int = 16) -> Tensor:
     """Random normalised images."""
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))

@@ -2,20 +2,36 @@
 
 from collections.abc import Iterable
 
-from pipeline.cams.base import CamMethod, Cost, LayerShape, Needs
-from pipeline.cams.gradient import GradCam, GradCamPlusPlus
-from pipeline.cams.path import IntegratedGradCam
-from pipeline.cams.score import IsCam, ScoreCam
+from pipeline.cams.activation import Cam, EigenCam, EigenGradCam, Fem, KpcaCam
+from pipeline.cams.base import CamMethod, Cost, LayerShape, Needs, NetShape
+from pipeline.cams.contrast import FinerCam, ShapleyCam
+from pipeline.cams.features import AblationCam, ReciproCam
+from pipeline.cams.fusion import LayerCamFusion, RefineCam
+from pipeline.cams.gradient import GradCam, GradCamPlusPlus, SmoothGradCamPlusPlus, XGradCam
+from pipeline.cams.integrative import IntegrativeCam
+from pipeline.cams.multiscale import PolyCam, Sise
+from pipeline.cams.path import IntegratedGradCam, RsiGradCam
+from pipeline.cams.pixels import FullGrad, IntegratedGradients, SmoothGrad
+from pipeline.cams.pointwise import ElementwiseGradCam, HiResCam, LayerCam
+from pipeline.cams.region import GroupCam, IncrementCam, OptiCam, Rise
+from pipeline.cams.score import IsCam, ScoreCam, SsCam
 from pipeline.registry import Spec, build_all
 
-__all__ = ["METHODS", "CamMethod", "Cost", "LayerShape", "Needs", "build_methods"]
+__all__ = ["METHODS", "CamMethod", "Cost", "LayerShape", "Needs", "NetShape", "build_methods"]
+
+_PAPERS: tuple[type[CamMethod], ...] = (IntegratedGradCam, IsCam, IncrementCam, IntegrativeCam)
+_GRADIENTS: tuple[type[CamMethod], ...] = (
+    GradCam, GradCamPlusPlus, SmoothGradCamPlusPlus, XGradCam, HiResCam, LayerCam, LayerCamFusion, ElementwiseGradCam,
+    EigenGradCam, ShapleyCam, FinerCam, RefineCam, RsiGradCam, FullGrad,
+)  # fmt: skip
+_ACTIVATIONS: tuple[type[CamMethod], ...] = (Cam, EigenCam, KpcaCam, Fem)
+_PERTURBATIONS: tuple[type[CamMethod], ...] = (
+    ScoreCam, SsCam, AblationCam, GroupCam, ReciproCam, Rise, OptiCam, PolyCam, Sise,
+)  # fmt: skip
+_PIXELS: tuple[type[CamMethod], ...] = (IntegratedGradients, SmoothGrad)
 
 METHODS: dict[str, type[CamMethod]] = {
-    GradCam.name: GradCam,
-    GradCamPlusPlus.name: GradCamPlusPlus,
-    IntegratedGradCam.name: IntegratedGradCam,
-    ScoreCam.name: ScoreCam,
-    IsCam.name: IsCam,
+    kind.name: kind for kind in (*_PAPERS, *_GRADIENTS, *_ACTIVATIONS, *_PERTURBATIONS, *_PIXELS)
 }
 
 

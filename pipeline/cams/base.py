@@ -6,7 +6,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from pydantic import ConfigDict
 from torch import Tensor
 
-from pipeline.model.probe import Evidence, Probe
+from pipeline.model.evidence import Evidence
+from pipeline.model.probe import Probe
 
 STRICT = ConfigDict(extra="forbid")
 """Hyper-parameters are validated wherever a method is made; unknown ones are refused."""
@@ -14,9 +15,17 @@ STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True)
 class Needs:
-    """What the shared evidence must hold for a method."""
+    """What a method needs of the shared evidence and of the model.
 
-    gradients: bool
+    Attributes:
+        gradients: of the target logit with respect to the captured layers.
+        stages: the last layer of each resolution, not the target layer alone.
+        linear_head: a head of global average pooling and one linear layer.
+    """
+
+    gradients: bool = False
+    stages: bool = False
+    linear_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,11 +38,28 @@ class Cost:
 
 
 class LayerShape(NamedTuple):
-    """Size of a target layer's output for one image."""
+    """Size of a layer's output for one image."""
 
     channels: int
     height: int
     width: int
+
+
+class NetShape(NamedTuple):
+    """What the cost of a method depends on.
+
+    Attributes:
+        stages: shapes of the stages, shallow to deep; the last one is the target layer.
+        linear_head: whether the head is global average pooling and one linear layer.
+    """
+
+    stages: tuple[LayerShape, ...]
+    linear_head: bool
+
+    @property
+    def target(self) -> LayerShape:
+        """Shape of the target layer."""
+        return self.stages[-1]
 
 
 @dataclass(frozen=True)
@@ -66,9 +92,20 @@ class CamMethod(Protocol):
         """Compute the maps (B, u, v) at grid resolution: raw, signed where the paper is, not normalised."""
         ...
 
-    def cost(self, shape: LayerShape) -> Cost:
-        """Count the passes per image for a target layer of this shape."""
+    def cost(self, net: NetShape) -> Cost:
+        """Count the passes per image on a network of this shape."""
         ...
+
+
+class NoExtraPass:
+    """Defaults of a method: formula given by the paper, no presets, nothing to run beside the shared passes."""
+
+    interpretation: ClassVar[bool] = False
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
+        """Nothing beside the shared passes."""
+        return Cost()
 
 
 def weighted_sum(weights_BK: Tensor, acts_BKuv: Tensor) -> Tensor:

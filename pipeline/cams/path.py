@@ -4,6 +4,7 @@ Legend: B images, T path points in one pass, C colours, (H, W) pixels, K channel
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -11,9 +12,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from pipeline.cams.base import STRICT, Cost, LayerShape, Needs, Paper, weighted_sum
+from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
+from pipeline.cams.versions import images_of, versions
 from pipeline.model.baselines import Baseline
-from pipeline.model.probe import Evidence, Probe
+from pipeline.model.evidence import Evidence, Readout, target_confidence, target_logit
+from pipeline.model.probe import Probe
 
 Rule = Literal["right", "left", "midpoint", "trapezoid"]
 
@@ -59,31 +62,71 @@ class IntegratedGradCam:
 
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
         """Compute the maps (B, u, v), >= 0; unscaled, so they grow with the number of steps."""
+        start_BKuv = torch.zeros_like(evidence.acts_BKuv[:1])
         if self.subtract_baseline_features:
             start_BKuv = probe.baseline_acts(self.baseline, evidence.pixels_BCHW)
-        else:
-            start_BKuv = torch.zeros_like(evidence.acts_BKuv)
         total_Buv = torch.zeros_like(evidence.acts_BKuv[:, 0])
-        for weight, point in self._points(evidence, probe):
+        points = path_points(self.steps, self.rule)
+        for (_, weight), point in zip(points, along_path(evidence, probe, self.baseline, points), strict=True):
             total_Buv = total_Buv + weight * weighted_sum(point.grads_BKuv.mean((2, 3)), point.acts_BKuv - start_BKuv)
         return total_Buv
 
-    def cost(self, shape: LayerShape) -> Cost:  # noqa: ARG002 - the same for every shape
+    def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
         """One forward and head backward per path point; the image itself (t = 1) is the shared evidence."""
         extra = len([t for t, _ in path_points(self.steps, self.rule) if t != 1])
         return Cost(forwards=extra, backwards=extra)
 
-    def _points(self, evidence: Evidence, probe: Probe) -> Iterator[tuple[float, Evidence]]:
-        """Evidence at every path point, in order of t; several points share a pass when the batch is small."""
-        points = path_points(self.steps, self.rule)
-        inner = [point for point in points if point[0] != 1]
-        start_BCHW = probe.baseline_pixels(self.baseline, evidence.pixels_BCHW)
-        together = max(1, probe.batcher.size // len(evidence.pixels_BCHW))
-        for first in range(0, len(inner), together):
-            group = inner[first : first + together]
-            captured = _capture_group(evidence, probe, start_BCHW, [t for t, _ in group])
-            yield from zip((weight for _, weight in group), captured, strict=True)
-        yield from ((weight, evidence) for t, weight in points if t == 1)
+
+@dataclass(frozen=True, config=STRICT)
+class RsiGradCam:
+    """RSI-Grad-CAM: the gradient integrated over the activations themselves, which makes it complete at heart.
+
+    M = ReLU( mean_k W_k A_k(1) ),   W_k = mean_ij sum_n 1/2 (r(g_n-1) + r(g_n)) (A_k(t_n) - A_k(t_n-1))
+
+    t_n = n / m, n = 1 .. m; g_n = dP/dA at x' + t_n (x - x'); r = ReLU. P is the softmax probability. Without r and
+    without the mean, the sum over k, i and j is P(x) - P(x') up to the error of the trapezoid.
+
+    Parameters:
+        steps: m.
+        baseline: x': black, mean (the mean colour) or blur. The authors leave it to the user.
+        score: probability (authors) or logit.
+    """
+
+    steps: Annotated[int, Field(ge=1)] = 50
+    baseline: Baseline = "black"
+    score: Literal["probability", "logit"] = "probability"
+
+    name: ClassVar[str] = "rsi_gradcam"
+    needs: ClassVar[Needs] = Needs(gradients=True)
+    interpretation: ClassVar[bool] = False
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    paper: ClassVar[Paper] = Paper(
+        "Lucas, Lerma, Furst, Raicu", "RSI-Grad-CAM: Visual Explanations from Deep Networks via Riemann-Stieltjes "
+        "Integrated Gradient-based Localization",
+        "arXiv", 2022, "arXiv 2205.10900",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
+        """Compute the maps (B, u, v), >= 0."""
+        weights_BK = self.riemann_stieltjes(evidence, probe, rectify=True).mean((2, 3))
+        return weighted_sum(weights_BK, evidence.acts_BKuv) / weights_BK.shape[1]
+
+    def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
+        """One forward and head backward per path point but the last, and a head backward there for a probability."""
+        return Cost(forwards=self.steps, backwards=self.steps + (self.score == "probability"))
+
+    def riemann_stieltjes(self, evidence: Evidence, probe: Probe, *, rectify: bool) -> Tensor:
+        """Integral of the gradient over the activations along the path, (B, K, u, v)."""
+        readout = target_confidence if self.score == "probability" else target_logit
+        points = path_points(self.steps, "trapezoid")
+        total_BKuv = torch.zeros_like(evidence.acts_BKuv)
+        before: tuple[Tensor, Tensor] | None = None
+        for point in along_path(evidence, probe, self.baseline, points, readout):
+            grads_BKuv = point.grads_BKuv.relu() if rectify else point.grads_BKuv
+            if before is not None:
+                total_BKuv = total_BKuv + 0.5 * (before[0] + grads_BKuv) * (point.acts_BKuv - before[1])
+            before = grads_BKuv, point.acts_BKuv
+        return total_BKuv
 
 
 def path_points(steps: int, rule: Rule) -> list[tuple[float, float]]:
@@ -94,9 +137,17 @@ def path_points(steps: int, rule: Rule) -> list[tuple[float, float]]:
     return [((i + shift) / steps, 1.0) for i in range(steps)]
 
 
-def _capture_group(evidence: Evidence, probe: Probe, start_BCHW: Tensor, positions: list[float]) -> Iterator[Evidence]:
-    """Capture the images at several positions in one go, position by position."""
-    count = len(evidence.pixels_BCHW)
-    at_TBCHW = [start_BCHW + t * (evidence.pixels_BCHW - start_BCHW) for t in positions]
-    captured = probe.capture(torch.cat(at_TBCHW), evidence.targets_B.repeat(len(positions)), gradients=True)
-    return (captured.select(slice(i * count, (i + 1) * count)) for i in range(len(positions)))
+def along_path(
+    evidence: Evidence,
+    probe: Probe,
+    baseline: Baseline,
+    points: list[tuple[float, float]],
+    readout: Readout = target_logit,
+) -> Iterator[Evidence]:
+    """Evidence at every point of the straight line from the baseline, in order; t = 1 is the evidence itself."""
+    pixels_ICHW = images_of(evidence)
+    start_ICHW = probe.baseline_pixels(baseline, pixels_ICHW)
+    inner = (start_ICHW + t * (pixels_ICHW - start_ICHW) for t, _ in points if t != 1)
+    yield from versions(evidence, probe, inner, readout)
+    if points[-1][0] == 1:
+        yield evidence if readout is target_logit else replace(evidence, grads=evidence.gradients(readout))

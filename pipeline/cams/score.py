@@ -11,10 +11,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from pipeline.cams.base import STRICT, Cost, LayerShape, Needs, Paper, weighted_sum
+from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
 from pipeline.heatmaps import is_degenerate
-from pipeline.model.probe import Evidence, Probe
-from pipeline.model.scorer import MaskRule, MaskStream
+from pipeline.model import noise
+from pipeline.model.evidence import Evidence
+from pipeline.model.probe import Probe
+from pipeline.model.scorer import MaskRule, MaskStream, Scores
 
 Read = Literal["probability", "logit"]
 Schedule = Literal["cumulative", "recurrence", "linear"]
@@ -68,9 +70,9 @@ class ScoreCam:
         """Compute the maps (B, u, v), >= 0."""
         return weighted_sum(_channel_weights(self, evidence, probe, (1.0,)), evidence.acts_BKuv)
 
-    def cost(self, shape: LayerShape) -> Cost:
+    def cost(self, net: NetShape) -> Cost:
         """One masked forward per channel that is not constant."""
-        return Cost(forwards=shape.channels)
+        return Cost(forwards=net.target.channels)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -122,9 +124,69 @@ class IsCam:
         scales = strengths(self.num_steps, self.schedule)
         return weighted_sum(_channel_weights(self, evidence, probe, scales), evidence.acts_BKuv)
 
-    def cost(self, shape: LayerShape) -> Cost:
+    def cost(self, net: NetShape) -> Cost:
         """N masked forwards per channel that is not constant."""
-        return Cost(forwards=shape.channels * self.num_steps)
+        return Cost(forwards=net.target.channels * self.num_steps)
+
+
+@dataclass(frozen=True, config=STRICT)
+class SsCam:
+    """SS-CAM: Score-CAM with each channel's score averaged over noise.
+
+    M = ReLU( sum_k w_k A_k ),   w_k = (1/N) sum_n C(x * (H_k + s e_n))   (noise on the mask)
+                                 w_k = (1/N) sum_n C(x * H_k + s e_n)     (noise on the input)
+
+    H_k = mm(Up(A_k)); C the target's probability; e_n standard normal, of the image's size: one field for all colours
+    on the mask, one for each colour on the input. All channels of an image see the same N fields, which come from
+    (run seed, image key, method). A constant channel has weight 0. With s = 0 this is Score-CAM.
+
+    Parameters:
+        samples: N.
+        std: s.
+        noise_on: mask or input.
+        score, channel_softmax: as in Score-CAM.
+    """
+
+    samples: Annotated[int, Field(ge=1)] = 35
+    std: Annotated[float, Field(ge=0)] = 2.0
+    noise_on: Literal["mask", "input"] = "mask"
+    score: Read = "probability"
+    channel_softmax: bool = False
+
+    name: ClassVar[str] = "sscam"
+    needs: ClassVar[Needs] = Needs()
+    interpretation: ClassVar[bool] = False
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    paper: ClassVar[Paper] = Paper(
+        "Wang, Naidu, Michael, Kundu", "SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization",
+        "arXiv", 2020, "arXiv 2006.14255",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
+        """Compute the maps (B, u, v), >= 0."""
+        images = evidence.images_B[evidence.first_rows()].tolist()
+        per_image = [evidence.select(evidence.images_B == image) for image in images]
+        return torch.cat([self._of_one_image(rows, probe) for rows in per_image])
+
+    def cost(self, net: NetShape) -> Cost:
+        """N masked forwards per channel that is not constant."""
+        return Cost(forwards=net.target.channels * self.samples)
+
+    def _of_one_image(self, evidence: Evidence, probe: Probe) -> Tensor:
+        acts_1Kuv, pixels_BCHW = evidence.acts_BKuv[:1], evidence.pixels_BCHW
+        shape = tuple(pixels_BCHW.shape[2:] if self.noise_on == "mask" else pixels_BCHW.shape[1:])
+        fields = noise.normal(probe.seed, evidence.keys[:1], self.name, shape, self.samples)
+        noise_S = self.std * torch.cat(list(fields)).to(pixels_BCHW)
+        on_mask = self.noise_on == "mask"
+        masks = MaskStream(
+            acts_1Kuv,
+            "upsample_first",
+            (1.0,) * self.samples,
+            keep_BM=~is_degenerate(acts_1Kuv),
+            mask_noise_SHW=noise_S if on_mask else None,
+            pixel_noise_SCHW=None if on_mask else noise_S,
+        )
+        return weighted_sum(_weights(self, probe.scorer.scores_of_rows(evidence, masks)), evidence.acts_BKuv)
 
 
 def strengths(num_steps: int, schedule: Schedule) -> tuple[float, ...]:
@@ -137,11 +199,16 @@ def strengths(num_steps: int, schedule: Schedule) -> tuple[float, ...]:
 
 def _channel_weights(method: ScoreCam | IsCam, evidence: Evidence, probe: Probe, scales: tuple[float, ...]) -> Tensor:
     """Weight of each channel, (B, K): its mean score over the scales; 0 for channels that are skipped."""
-    acts_BKuv = evidence.acts_BKuv
-    skip_BK = is_degenerate(acts_BKuv) & method.skip_constant
-    masks = MaskStream(acts_BKuv, method.masks, scales, method.align_corners, keep_BM=~skip_BK)
-    scores = probe.scorer.scores(evidence.pixels_BCHW, masks, evidence.targets_B)
+    acts_IKuv = evidence.acts_BKuv[evidence.first_rows()]
+    skip_IK = is_degenerate(acts_IKuv) & method.skip_constant
+    masks = MaskStream(acts_IKuv, method.masks, scales, method.align_corners, keep_BM=~skip_IK)
+    return _weights(method, probe.scorer.scores_of_rows(evidence, masks))
+
+
+def _weights(method: ScoreCam | IsCam | SsCam, scores: Scores) -> Tensor:
+    """Mean score of each channel, (B, K), as the method reads it; 0 for channels that were not asked about."""
     scores_BK = (scores.confidences_BMS if method.score == "probability" else scores.logits_BMS).mean(2)
+    skip_BK = scores_BK.isnan()
     if method.channel_softmax:
         scores_BK = scores_BK.masked_fill(skip_BK, -torch.inf).softmax(1)
     return scores_BK.masked_fill(skip_BK, 0.0)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pipeline.cams.base import Paper
 from pipeline.model.baselines import Baseline
-from pipeline.model.probe import Evidence, Probe
+from pipeline.model.evidence import Evidence
+from pipeline.model.probe import Probe
 from pipeline.model.scorer import MaskStream, Scores
 
 

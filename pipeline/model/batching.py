@@ -20,6 +20,8 @@ class Batcher:
     """
 
     def __init__(self, size: int, multiple: int = 1) -> None:
+        if size < 1 or multiple < 1:
+            raise ValueError(f"a pass holds at least one row, not {size}")
         self.multiple = multiple
         self.size = -(-size // multiple) * multiple
 

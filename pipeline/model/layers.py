@@ -1,6 +1,10 @@
-"""The target layer: by name, by module, or the last convolutional stage of a known family."""
+"""The target layer: by name, by module, or the last stage of a known family; and the stages that lead to it."""
 
-from torch import nn
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+from torch import Tensor, nn
 
 from pipeline.errors import LayerError, nearest
 
@@ -18,8 +22,13 @@ AUTO_LAYERS = {
     "ResNet": ("layer4",),
     "ShuffleNetV2": ("conv5",),
     "SqueezeNet": ("features",),
+    "SwinTransformer": ("permute", "norm"),
+    "SwinTransformerV2": ("norm",),
 }
-"""Last convolutional stage by class name, in torchvision's naming and then in timm's."""
+"""Last stage by class name, in torchvision's naming and then in timm's."""
+
+CHANNELS_LAST = ("SwinTransformer", "SwinTransformerV2")
+"""Families whose blocks give (B, u, v, K)."""
 
 _POOLED_LAST = ("AlexNet", "VGG")
 
@@ -43,7 +52,8 @@ def resolve_layer(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Mod
     if layer == "auto":
         layer = auto_layer(model)
     if not layer or layer not in modules:
-        raise LayerError(f"the model has no layer '{layer}' ({nearest(layer, (name for name in modules if name))})")
+        hint = nearest(layer, (name for name in modules if name)) or f"the first ones are {', '.join([*modules][1:6])}"
+        raise LayerError(f"the model has no layer '{layer}' ({hint})")
     return layer, modules[layer]
 
 
@@ -57,6 +67,8 @@ def auto_layer(model: nn.Module) -> str:
     modules = dict(model.named_modules())
     if family in _POOLED_LAST:
         return _before_last_pool(model)
+    if family == "VisionTransformer":
+        return _last_norm_of_tokens(modules)
     for name in AUTO_LAYERS.get(family, ()):
         if name in modules:
             return name
@@ -72,3 +84,68 @@ def _before_last_pool(model: nn.Module) -> str:
     """The activation before the last pooling, where the grid is still fine."""
     features = model.get_submodule("features")
     return f"features.{len(list(features.children())) - 2}"
+
+
+def _last_norm_of_tokens(modules: dict[str, nn.Module]) -> str:
+    """The norm before the last block's attention: behind it, patch tokens no longer reach the class token's logit."""
+    norms = [name for name in modules if name.endswith((".ln_1", ".norm1"))]
+    return norms[-1]
+
+
+def find_stages(model: nn.Module, layer: str, pixels_BCHW: Tensor, run: Callable[[Tensor], object]) -> tuple[str, ...]:
+    """Name the last layer of each resolution on the way to the target layer, shallow to deep, the target included.
+
+    Only modules that the target layer stands in line with are looked at (its siblings, and those of the modules it
+    lies in), so that no layer inside a block is taken. Resolutions finer than a quarter of the image's sides are left
+    out: their maps are mostly edges, and they cost the most memory.
+
+    Args:
+        model: the classifier.
+        layer: name of the target layer.
+        pixels_BCHW: images to run.
+        run: does a forward pass.
+    """
+    cells = dict[str, int]()
+
+    def keep(name: str, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            cells.pop(name, None)  # the last run decides the order
+            cells[name] = _cells(output, type(model).__name__)
+
+    with ExitStack() as stack:
+        for name in _in_line(model, layer):
+            hook = lambda _module, _inputs, output, name=name: keep(name, output)  # noqa: E731
+            stack.callback(model.get_submodule(name).register_forward_hook(hook).remove)
+        run(pixels_BCHW)
+    return (*_last_of_each(cells, layer, pixels_BCHW.shape[-2] * pixels_BCHW.shape[-1] // 16), layer)
+
+
+def _in_line(model: nn.Module, layer: str) -> Iterator[str]:
+    """Modules that run one after the other up to the target layer; sequences count by their parts too."""
+    parts = layer.split(".")
+    for depth in range(len(parts)):
+        parent = ".".join(parts[:depth])
+        for child, module in model.get_submodule(parent).named_children():
+            name = f"{parent}.{child}" if parent else child
+            if name == layer or not f"{layer}.".startswith(f"{name}."):
+                yield name
+                if isinstance(module, nn.Sequential):
+                    yield from (f"{name}.{grandchild}" for grandchild, _ in module.named_children())
+            if name == layer:
+                return
+
+
+def _last_of_each(cells: dict[str, int], layer: str, finest: int) -> list[str]:
+    """The last layer of each size between the finest wanted and the target's; sizes within a half are one stage."""
+    kept, coarser = list[str](), cells.get(layer, finest)
+    for name in reversed(list(itertools.takewhile(lambda name: name != layer, cells))):
+        if 1.5 * coarser < cells[name] <= finest:
+            kept.append(name)
+            coarser = cells[name]
+    return kept[::-1]
+
+
+def _cells(output: Tensor, family: str) -> int:
+    last = family in CHANNELS_LAST and output.shape[3] > output.shape[1]
+    height, width = output.shape[1:3] if last else output.shape[2:4]
+    return height * width

@@ -1,82 +1,32 @@
-"""Evidence and Probe: everything the gradient methods need, from one forward pass and one short backward pass.
+"""Probe: one model with its target layer; every pass that a method asks for is run, bounded and counted here.
 
-The trunk (input to target layer) runs without autograd; the hook on the target layer detaches its output,
-makes it a leaf and switches autograd on, so that only the head (target layer to logits) is differentiated.
-That works for any module tree, with frozen parameters, in-place operations behind the layer, models left in
-training mode, and `torch.inference_mode()` around the call. The model is left exactly as it was found.
+The trunk (input to the first captured layer) runs without autograd; the hook on that layer detaches its output,
+makes it a leaf and switches autograd on, so that only the head (from there to the logits) is differentiated. That
+works for any module tree, with frozen parameters, in-place operations behind the layer, models left in training
+mode, and `torch.inference_mode()` around the call. The model is left exactly as it was found.
 
-Legend: B images, C colours, (H, W) pixels, K channels, (u, v) grid, N classes.
+Legend: I images, B rows (image, target), P changed activations of one image, C colours, (H, W) pixels, K channels,
+(u, v) grid, N classes.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import LayerError
 from pipeline.model.baselines import Baseline, Normalisation, baseline_pixels
-from pipeline.model.batching import Batcher
+from pipeline.model.batching import Batcher, is_out_of_memory
 from pipeline.model.counts import Counts
-from pipeline.model.layers import resolve_layer
+from pipeline.model.evidence import Evidence, Head, Observation, Readout, Segment, target_logit
+from pipeline.model.layers import CHANNELS_LAST, find_stages, resolve_layer
+from pipeline.model.layout import GridView, view_of
+from pipeline.model.recording import evaluating, plain_attention, recording, replacing, watching
 from pipeline.model.scorer import Scorer
 
 Precision = Literal["fp32", "bf16"]
 DEFAULT_BATCH = 32
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What one forward pass (and at most one backward pass through the head) gave, for a batch.
-
-    Attributes:
-        pixels_BCHW: the normalised input.
-        layer: name of the target layer.
-        acts: output of each captured layer, (B, K, u, v), float32.
-        grads: derivative of the target logit with respect to `acts`; empty when none were asked for.
-        logits_BN: pre-softmax outputs, float32.
-        targets_B: the explained class of each image.
-    """
-
-    pixels_BCHW: Tensor
-    layer: str
-    acts: Mapping[str, Tensor]
-    grads: Mapping[str, Tensor]
-    logits_BN: Tensor
-    targets_B: Tensor
-
-    @property
-    def acts_BKuv(self) -> Tensor:
-        """Activations of the target layer."""
-        return self.acts[self.layer]
-
-    @property
-    def grads_BKuv(self) -> Tensor:
-        """Gradients of the target logit with respect to the target layer's activations."""
-        return self.grads[self.layer]
-
-    @property
-    def target_logits_B(self) -> Tensor:
-        """The explained logit of each image."""
-        return self.logits_BN.gather(1, self.targets_B[:, None])[:, 0]
-
-    @property
-    def target_confidences_B(self) -> Tensor:
-        """Softmax probability of the explained class of each image."""
-        return self.logits_BN.softmax(1).gather(1, self.targets_B[:, None])[:, 0]
-
-    def select(self, rows: Tensor | slice) -> "Evidence":
-        """Keep some images of the batch."""
-        return replace(
-            self,
-            pixels_BCHW=self.pixels_BCHW[rows],
-            acts={name: acts[rows] for name, acts in self.acts.items()},
-            grads={name: grads[rows] for name, grads in self.grads.items()},
-            logits_BN=self.logits_BN[rows],
-            targets_B=self.targets_B[rows],
-        )
 
 
 class Probe:
@@ -84,12 +34,15 @@ class Probe:
 
     Args:
         model: any classifier that maps (B, C, H, W) to logits (B, N); never changed.
-        layer: name of a module, the module itself, or "auto" for the last convolutional stage.
+        layer: name of a module, the module itself, or "auto" for the last stage of a known family.
+        stages: layers for the methods that fuse several, shallow to deep, the target layer last; None finds the last
+            layer of each resolution.
         precision: "fp32", or "bf16" for autocast; results are float32 either way.
         batch: most images in one pass; halved when memory runs out.
         batch_multiple: passes are filled up to a multiple of this many images, which keeps results bit-equal
             whatever the batch on backends whose kernels depend on its size (CPU: 16).
         normalisation: what made the inputs; the baselines `black` and `blur` need it.
+        seed: of the methods that draw random numbers.
 
     Raises:
         LayerError: the layer is unknown, not unique in a forward pass, or not spatial.
@@ -100,48 +53,150 @@ class Probe:
         model: nn.Module,
         layer: str | nn.Module = "auto",
         *,
+        stages: Sequence[str] | None = None,
         precision: Precision = "fp32",
         batch: int = DEFAULT_BATCH,
         batch_multiple: int = 1,
         normalisation: Normalisation | None = None,
+        seed: int = 0,
     ) -> None:
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, not {precision!r}")
         if any(parameter.is_inference() for parameter in model.parameters()):
             raise LayerError("the model was built inside torch.inference_mode(); build it outside, then explain it")
         self.model = model
         self.layer, self._module = resolve_layer(model, layer)
+        self._stages = None if stages is None else _checked_stages(model, stages, self.layer)
         self.precision: Precision = precision
         self.batcher = Batcher(batch, batch_multiple)
         self.normalisation = normalisation or Normalisation()
+        self.seed = seed
         self.counts = Counts()
         self.scorer = Scorer(self._logits, self.counts, self.normalisation, Batcher(batch, batch_multiple))
         self._baseline_acts: dict[tuple[Any, ...], Tensor] = {}
+        self._cut = True
 
     @property
     def device(self) -> torch.device:
         """Where the model lives."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
-    def capture(self, pixels_BCHW: Tensor, targets_B: Tensor | None = None, *, gradients: bool) -> Evidence:
-        """Run the model once and keep what the target layer did.
+    def stages(self, pixels_BCHW: Tensor) -> tuple[str, ...]:
+        """Layers for the methods that fuse several, shallow to deep, the target layer last."""
+        if self._stages is None:
+            with torch.no_grad():
+                one_BCHW = pixels_BCHW[:1].to(self.device, torch.float32)
+                self._stages = find_stages(self.model, self.layer, one_BCHW, self._logits)
+        return self._stages
+
+    def observe(
+        self, pixels_ICHW: Tensor, *, gradients: bool, stages: bool = False, keys: Sequence[str] | None = None
+    ) -> Observation:
+        """Run the model once and keep what the captured layers did.
 
         Args:
-            pixels_BCHW: normalised images.
-            targets_B: class to explain of each image; None takes the predicted class.
-            gradients: also differentiate the target logits with respect to the layer, by one head backward.
+            pixels_ICHW: normalised images.
+            gradients: also keep the head's graph, for backward passes.
+            stages: capture every stage, not the target layer alone.
+            keys: names of the images; seeds come from them.
         """
-        captured = self.batcher.run(
-            len(pixels_BCHW),
-            lambda rows: self._capture(pixels_BCHW[rows], None if targets_B is None else targets_B[rows], gradients),
+        layers = self.stages(pixels_ICHW) if stages else (self.layer,)
+        passes = self.batcher.run(
+            len(pixels_ICHW), lambda rows: self._observe(pixels_ICHW[rows], rows.start, layers, gradients)
         )
-        return captured[0] if len(captured) == 1 else _concatenated(captured)
+        segments, pixels = [segment for segment, _ in passes], [pixels_PCHW for _, pixels_PCHW in passes]
+        views = self._views(segments[0], layers, pixels_ICHW)
+        raw = {name: torch.cat([_real(segment.recorded[name], segment) for segment in segments]) for name in layers}
+        return Observation(
+            pixels_ICHW=torch.cat(pixels),
+            layers=layers,
+            acts={name: views[name].grid(raw[name]).float() for name in layers},
+            logits_IN=torch.cat([_real(segment.logits_PN, segment) for segment in segments]),
+            keys=("",) * len(pixels_ICHW) if keys is None else tuple(keys),
+            raw=raw[self.layer],
+            view=views[self.layer],
+            head=Head(segments, views, self.counts) if gradients else None,
+        )
+
+    def capture(
+        self,
+        pixels_BCHW: Tensor,
+        targets_B: Tensor | None = None,
+        *,
+        gradients: bool,
+        stages: bool = False,
+        keys: Sequence[str] | None = None,
+    ) -> Evidence:
+        """Run the model once and ask about one class of each image; None asks about the predicted class."""
+        with torch.inference_mode(False):
+            targets_B = None if targets_B is None else _normal(targets_B)
+            return self.observe(pixels_BCHW, gradients=gradients, stages=stages, keys=keys).evidence(targets_B)
+
+    def head(self, evidence: Evidence, row: int, changes: int, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Logits (changes, N) of one image with changed activations of the target layer.
+
+        The trunk runs on that one image and only the head on each change, so that a skip connection around the layer
+        carries what it really carries. A model that cannot do so runs whole for each change.
+
+        Args:
+            evidence: holds the image.
+            row: which of its rows.
+            changes: how many.
+            change: gives the changed activations (P, K, u, v) for indices (P,).
+        """
+        pixels_1CHW = evidence.pixels_BCHW[row : row + 1]
+        index = torch.arange(changes, device=pixels_1CHW.device)
+
+        def one_pass(rows: slice) -> Tensor:
+            changed = evidence.view.raw(change(self.batcher.fill(index[rows])), evidence.raw[row : row + 1])
+            logits_PN = self._through(changed, pixels_1CHW)[: len(index[rows])]
+            self.counts.head_passes += len(logits_PN)
+            return logits_PN
+
+        with torch.no_grad():
+            return torch.cat(self.batcher.run(changes, one_pass))
+
+    def linear_head(self, evidence: Evidence) -> Tensor | None:
+        """Class weights (N, K), where the head is global average pooling and one linear layer; None elsewhere."""
+        pooled_BK = evidence.acts_BKuv.mean((2, 3))
+        tolerance = 1e-3 if self.precision == "fp32" else 5e-2
+        scale = float(evidence.logits_BN.abs().max())
+        for module in self.model.modules():
+            if isinstance(module, nn.Linear) and module.weight.shape == (
+                evidence.logits_BN.shape[1],
+                pooled_BK.shape[1],
+            ):
+                weights_NK = module.weight.detach().float()
+                logits_BN = pooled_BK @ weights_NK.T + (0 if module.bias is None else module.bias.detach().float())
+                if float((logits_BN - evidence.logits_BN).abs().max()) <= tolerance * max(scale, 1e-6):
+                    return weights_NK
+        return None
+
+    def backward(
+        self,
+        pixels_BCHW: Tensor,
+        targets_B: Tensor,
+        readout: Readout = target_logit,
+        taps: Mapping[str, nn.Module] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Differentiate a score through the whole model: with respect to the pixels (B, C, H, W), and to the outputs
+        of the given modules.
+        """
+        found = self.batcher.run(
+            len(pixels_BCHW), lambda rows: self._backward(pixels_BCHW[rows], targets_B[rows], readout, taps or {})
+        )
+        names = found[0][1]
+        return torch.cat([grads for grads, _ in found]), {
+            name: torch.cat([outputs[name] for _, outputs in found]) for name in names
+        }
 
     def baseline_acts(self, kind: Baseline, pixels_BCHW: Tensor) -> Tensor:
         """Activations (1 or B, K, u, v) of the baseline images; those that all images share are kept."""
         if kind == "blur":
-            return self.capture(baseline_pixels(kind, pixels_BCHW, self.normalisation), gradients=False).acts_BKuv
+            return self.capture(self.baseline_pixels(kind, pixels_BCHW), gradients=False).acts_BKuv
         key = (kind, tuple(pixels_BCHW.shape[1:]))
         if key not in self._baseline_acts:
-            one = baseline_pixels(kind, pixels_BCHW[:1], self.normalisation)
+            one = self.baseline_pixels(kind, pixels_BCHW[:1])
             self._baseline_acts[key] = self.capture(one, gradients=False).acts_BKuv
         return self._baseline_acts[key]
 
@@ -149,48 +204,57 @@ class Probe:
         """Baseline images in the shape of the given ones."""
         return baseline_pixels(kind, pixels_BCHW, self.normalisation)
 
-    def _capture(self, pixels_BCHW: Tensor, targets_B: Tensor | None, gradients: bool) -> Evidence:
-        count = len(pixels_BCHW)
-        filled_BCHW = self.batcher.fill(pixels_BCHW.to(self.device, torch.float32))
-        filled_B = None if targets_B is None else self.batcher.fill(targets_B.to(self.device))
+    def _observe(
+        self, pixels_PCHW: Tensor, first: int, layers: tuple[str, ...], gradients: bool
+    ) -> tuple[Segment, Tensor]:
+        count = len(pixels_PCHW)
+        recorded: dict[str, Tensor] = {}
+        modules = {name: self.model.get_submodule(name) for name in layers}
         with torch.inference_mode(False):
-            evidence = self._differentiate(_normal(filled_BCHW), filled_B, gradients)
+            filled_PCHW = _normal(self.batcher.fill(pixels_PCHW.to(self.device, torch.float32)))
+            with recording(modules, recorded, gradients=gradients):
+                logits_PN = self._logits(filled_PCHW, differentiable=gradients)
+        for name in layers:
+            if name not in recorded:
+                raise LayerError(f"layer '{name}' does not run in a forward pass; choose another")
         self.counts.forwards += count
-        self.counts.backwards += count if gradients else 0
-        return evidence if len(filled_BCHW) == count else evidence.select(slice(count))
+        return Segment(first, count, logits_PN, recorded), filled_PCHW[:count]
 
-    def _differentiate(self, pixels_BCHW: Tensor, targets_B: Tensor | None, gradients: bool) -> Evidence:
-        saved: dict[str, Tensor] = {}
-        with self._recording(saved, gradients):
-            logits_BN = self._logits(pixels_BCHW)
-        acts_BKuv = self._spatial(saved)
-        if targets_B is None:
-            targets_B = logits_BN.argmax(1)
-        elif bool(((targets_B < 0) | (targets_B >= logits_BN.shape[1])).any()):
-            raise ValueError(f"a target is no class index below {logits_BN.shape[1]}")
-        grads = {}
-        if gradients:
-            target_logits_B = logits_BN.gather(1, targets_B.long()[:, None])
-            grads = {self.layer: self._gradient(target_logits_B.sum(), acts_BKuv)}
-        return Evidence(
-            pixels_BCHW,
-            self.layer,
-            {self.layer: acts_BKuv.detach().float()},
-            grads,
-            logits_BN.detach(),
-            targets_B,
-        )
+    def _backward(
+        self, pixels_PCHW: Tensor, targets_P: Tensor, readout: Readout, taps: Mapping[str, nn.Module]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        count = len(pixels_PCHW)
+        outputs: dict[str, Tensor] = {}
+        with torch.inference_mode(False), torch.enable_grad():
+            inputs_PCHW = self.batcher.fill(_normal(pixels_PCHW)).detach().requires_grad_()
+            with watching(taps, outputs):
+                logits_PN = self._logits(inputs_PCHW, differentiable=True)
+            score = readout(logits_PN[:count], _normal(targets_P)).sum()
+            grads_PCHW, *by_output = torch.autograd.grad(score, [inputs_PCHW, *outputs.values()], allow_unused=True)
+        self.counts.forwards += count
+        self.counts.backwards += count
+        found = zip(outputs, by_output, strict=True)
+        return grads_PCHW[:count].float(), {name: grad[:count].float() for name, grad in found if grad is not None}
 
-    def _gradient(self, logit: Tensor, acts_BKuv: Tensor) -> Tensor:
-        if logit.requires_grad:
-            (grads_BKuv,) = torch.autograd.grad(logit, acts_BKuv, allow_unused=True)
-            if grads_BKuv is not None:
-                return grads_BKuv.float()
-        raise LayerError(f"layer '{self.layer}' has no influence on the logits; choose a layer on the way to them")
+    def _through(self, changed: Tensor, pixels_1CHW: Tensor) -> Tensor:
+        """Run the head on changed outputs of the target layer."""
+        if self._cut:
+            try:
+                with replacing(self._module, lambda _: changed):
+                    logits_PN = self._logits(pixels_1CHW)
+                if len(logits_PN) == len(changed):
+                    return logits_PN
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+            self._cut = False  # something behind the layer holds on to the number of images
+        with replacing(self._module, lambda _: changed):
+            return self._logits(pixels_1CHW.expand(len(changed), -1, -1, -1))
 
-    def _logits(self, pixels_BCHW: Tensor) -> Tensor:
+    def _logits(self, pixels_BCHW: Tensor, *, differentiable: bool = False) -> Tensor:
         with (
-            _evaluating(self.model),
+            evaluating(self.model),
+            plain_attention(wanted=differentiable),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
         ):
             logits_BN = self.model(pixels_BCHW)
@@ -200,60 +264,24 @@ class Probe:
             )
         return logits_BN.float()
 
-    @contextmanager
-    def _recording(self, saved: dict[str, Tensor], gradients: bool) -> Iterator[None]:
-        """Run the trunk without autograd and the head with it; the hook is gone afterwards."""
-
-        def keep(_module: nn.Module, _inputs: object, output: object) -> Tensor:
-            if self.layer in saved:
-                raise LayerError(f"layer '{self.layer}' runs more than once in a forward pass; choose another")
-            if not isinstance(output, Tensor):
-                raise LayerError(f"layer '{self.layer}' gives {type(output).__name__}, not one tensor")
-            acts = output.detach().requires_grad_(gradients)
-            saved[self.layer] = acts
-            torch.set_grad_enabled(gradients)  # until the no_grad below ends
-            return acts.clone()  # in-place operations behind the layer change the clone
-
-        with ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
-            handle = self._module.register_forward_hook(keep)
-            stack.callback(handle.remove)
-            yield
-
-    def _spatial(self, saved: Mapping[str, Tensor]) -> Tensor:
-        acts = saved.get(self.layer)
-        if acts is None:
-            raise LayerError(f"layer '{self.layer}' does not run in a forward pass; choose another")
-        if acts.ndim != 4:
-            raise LayerError(f"layer '{self.layer}' gives shape {tuple(acts.shape)}, not activation maps (B, K, u, v)")
-        return acts
+    def _views(self, segment: Segment, layers: tuple[str, ...], pixels_BCHW: Tensor) -> dict[str, GridView]:
+        size = (pixels_BCHW.shape[2], pixels_BCHW.shape[3])
+        channels_last = type(self.model).__name__ in CHANNELS_LAST
+        return {name: view_of(segment.recorded[name], name, size, channels_last=channels_last) for name in layers}
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode and put every module back as it was."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+def _checked_stages(model: nn.Module, stages: Sequence[str], layer: str) -> tuple[str, ...]:
+    names = tuple(resolve_layer(model, stage)[0] for stage in stages)
+    if len(set(names)) != len(names) or not names or names[-1] != layer:
+        raise LayerError(f"stages are different layers, shallow to deep, and end with the target layer '{layer}'")
+    return names
+
+
+def _real(tensor: Tensor, segment: Segment) -> Tensor:
+    """Drop the filling, and the graph."""
+    return tensor.detach()[: segment.count]
 
 
 def _normal(tensor: Tensor) -> Tensor:
     """Copy a tensor made in inference mode, which autograd would refuse."""
     return tensor.clone() if tensor.is_inference() else tensor
-
-
-def _concatenated(captured: list[Evidence]) -> Evidence:
-    first = captured[0]
-    return Evidence(
-        torch.cat([evidence.pixels_BCHW for evidence in captured]),
-        first.layer,
-        {name: torch.cat([evidence.acts[name] for evidence in captured]) for name in first.acts},
-        {name: torch.cat([evidence.grads[name] for evidence in captured]) for name in first.grads},
-        torch.cat([evidence.logits_BN for evidence in captured]),
-        torch.cat([evidence.targets_B for evidence in captured]),
-    )

@@ -3,7 +3,8 @@
 Masks are described at grid resolution; only the Scorer enlarges them, lays them over the images and batches
 them, over the flattened (image, mask, scale) axis. So batches are full whatever the number of channels.
 
-Legend: B images, M masks, S scales, P passes (flattened), C colours, (u, v) grid, (H, W) pixels, N classes.
+Legend: I images, B rows (image, target), M masks, S scales, T targets of one image, P passes (flattened), C colours,
+(u, v) grid, (H, W) pixels, N classes.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from pipeline.heatmaps import heatmaps, min_max, upsample
 from pipeline.model.baselines import Baseline, Normalisation, baseline_pixels
 from pipeline.model.batching import Batcher
 from pipeline.model.counts import Counts
+from pipeline.model.evidence import Evidence
 
 MaskRule = Literal["upsample_first", "normalise_first", "as_is"]
 
@@ -33,6 +35,10 @@ class MaskStream:
         align_corners: how grid corners meet image corners when enlarging.
         fill: what shows through where the mask is 0; "mean" is zero in normalised space.
         keep_BM: masks that are worth a pass; None keeps all. The others score NaN.
+        mask_noise_SHW: added to the enlarged mask at each scale.
+        pixel_noise_SCHW: added to the masked image at each scale.
+        complement: show 1 - mask instead of the mask.
+        resize: size (H, W) to which masked images are brought before the model sees them.
     """
 
     grids_BMuv: Tensor
@@ -41,6 +47,10 @@ class MaskStream:
     align_corners: bool = False
     fill: Baseline = "mean"
     keep_BM: Tensor | None = None
+    mask_noise_SHW: Tensor | None = None
+    pixel_noise_SCHW: Tensor | None = None
+    resize: tuple[int, int] | None = None
+    complement: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,29 +93,49 @@ class Scorer:
             masks: the masks of each image.
             targets_B: class whose logit and softmax probability are read.
         """
+        found_2BMST = self._sweep(pixels_BCHW, masks, targets_B[:, None])
+        return Scores(found_2BMST[0, ..., 0], found_2BMST[1, ..., 0])
+
+    def scores_of_rows(self, evidence: Evidence, masks: MaskStream) -> Scores:
+        """Score every row (image, target) under masks that belong to the images: one sweep serves all targets.
+
+        Args:
+            evidence: rows; those of one image stand together.
+            masks: the masks of each image, in the order of the images.
+        """
+        first_I = evidence.first_rows()
+        image_B = torch.searchsorted(first_I, torch.arange(len(evidence.keys), device=first_I.device), right=True) - 1
+        rank_B = torch.arange(len(evidence.keys), device=first_I.device) - first_I[image_B]
+        targets_IT = evidence.targets_B[first_I][:, None].repeat(1, int(rank_B.max()) + 1)
+        targets_IT[image_B, rank_B] = evidence.targets_B
+        found_2IMST = self._sweep(evidence.pixels_BCHW[first_I], masks, targets_IT)
+        return Scores(*found_2IMST[:, image_B, ..., rank_B].unbind(1))
+
+    def _sweep(self, pixels_ICHW: Tensor, masks: MaskStream, targets_IT: Tensor) -> Tensor:
+        """Logits and confidences of every target under every mask and scale, (2, I, M, S, T)."""
         images_P, masks_P, scales_P = _flatten(masks)
-        fill_BCHW = self._fill(masks, pixels_BCHW)
+        fill_ICHW = self._fill(masks, pixels_ICHW)
 
         def one_pass(rows: slice) -> Tensor:
             index_P, mask_P, scale_P = map(self.batcher.fill, (images_P[rows], masks_P[rows], scales_P[rows]))
-            masked_PCHW = _masked(pixels_BCHW, fill_BCHW, masks, index_P, mask_P, scale_P)
-            found_2P = self._read(masked_PCHW, targets_B[index_P])
+            masked_PCHW = _masked(pixels_ICHW, fill_ICHW, masks, index_P, mask_P, scale_P)
             count = len(images_P[rows])
+            found_2PT = self._read(masked_PCHW, targets_IT[index_P])[:, :count]
             self._counts.forwards += count
-            return found_2P[:, :count]
+            return found_2PT
 
         outputs = self.batcher.run(len(images_P), one_pass)
-        found_2P = torch.cat(outputs, 1) if outputs else pixels_BCHW.new_empty(2, 0)
-        scores = pixels_BCHW.new_full((2, *masks.grids_BMuv.shape[:2], len(masks.scales)), torch.nan)
-        scores[:, images_P, masks_P, scales_P] = found_2P
-        return Scores(scores[0], scores[1])
+        shape = (2, *masks.grids_BMuv.shape[:2], len(masks.scales), targets_IT.shape[1])
+        found_2IMST = pixels_ICHW.new_full(shape, torch.nan)
+        if outputs:
+            found_2IMST[:, images_P, masks_P, scales_P] = torch.cat(outputs, 1)
+        return found_2IMST
 
     @torch.no_grad()
-    def _read(self, masked_PCHW: Tensor, targets_P: Tensor) -> Tensor:
-        """Logits and confidences of the targets, (2, P)."""
+    def _read(self, masked_PCHW: Tensor, targets_PT: Tensor) -> Tensor:
+        """Logits and confidences of the targets, (2, P, T)."""
         logits_PN = self._forward(masked_PCHW)
-        index_P1 = targets_P[:, None].long()
-        return torch.stack([outputs_PN.gather(1, index_P1)[:, 0] for outputs_PN in (logits_PN, logits_PN.softmax(1))])
+        return torch.stack([outputs_PN.gather(1, targets_PT) for outputs_PN in (logits_PN, logits_PN.softmax(1))])
 
     def _fill(self, masks: MaskStream, pixels_BCHW: Tensor) -> Tensor | None:
         if masks.fill == "mean":  # the mean colour is zero in normalised space: nothing to add
@@ -125,9 +155,15 @@ def _masked(
     height, width = pixels_BCHW.shape[-2:]
     factors_P = torch.tensor(masks.scales, device=pixels_BCHW.device, dtype=pixels_BCHW.dtype)[scales_P]
     mask_P1HW = enlarged(masks, masks.grids_BMuv[images_P, masks_P, None], (height, width))
-    mask_P1HW = mask_P1HW * factors_P.view(-1, 1, 1, 1)
+    mask_P1HW = (1 - mask_P1HW if masks.complement else mask_P1HW) * factors_P.view(-1, 1, 1, 1)
+    if masks.mask_noise_SHW is not None:
+        mask_P1HW = mask_P1HW + masks.mask_noise_SHW[scales_P, None]
     masked_PCHW = pixels_BCHW[images_P] * mask_P1HW
-    return masked_PCHW if fill_BCHW is None else masked_PCHW + fill_BCHW[images_P] * (1 - mask_P1HW)
+    if fill_BCHW is not None:
+        masked_PCHW = masked_PCHW + fill_BCHW[images_P] * (1 - mask_P1HW)
+    if masks.pixel_noise_SCHW is not None:
+        masked_PCHW = masked_PCHW + masks.pixel_noise_SCHW[scales_P]
+    return masked_PCHW if masks.resize is None else upsample(masked_PCHW, masks.resize)
 
 
 def enlarged(masks: MaskStream, grids_PMuv: Tensor, size: tuple[int, int]) -> Tensor:

@@ -33,7 +33,9 @@ class LoadedModel:
         preprocess: how images become its input.
         weights_digest: sha256 over its parameters and buffers.
         classes: number of its logits.
-        layer_shape: (K, u, v) of the target layer for one image.
+        stages: layers for the methods that fuse several, shallow to deep; the last one is the target layer.
+        stage_shapes: (K, u, v) of each for one image.
+        linear_head: whether global average pooling and one linear layer follow the target layer.
     """
 
     model: nn.Module
@@ -41,7 +43,9 @@ class LoadedModel:
     preprocess: Preprocess
     weights_digest: str
     classes: int
-    layer_shape: tuple[int, int, int]
+    stages: tuple[str, ...]
+    stage_shapes: tuple[tuple[int, int, int], ...]
+    linear_head: bool
 
 
 def load_model(config: ModelConfig) -> LoadedModel:
@@ -58,9 +62,9 @@ def load_model(config: ModelConfig) -> LoadedModel:
             load_weights(model, config.weights, allow_pt=config.allow_pt)
     model.eval()
     with mistakes.collecting():
-        layer, classes, shape = _tried(model, config.layer, preprocess)
+        tried = _tried(model, config, preprocess)
     mistakes.raise_if_any()
-    return LoadedModel(model, layer, preprocess, digest(model), classes, shape)
+    return tried
 
 
 def _architecture(config: ModelConfig) -> tuple[nn.Module, Preprocess]:
@@ -170,15 +174,28 @@ def _chosen(config: ModelConfig, own: Preprocess) -> Preprocess:
     return own
 
 
-def _tried(model: nn.Module, layer: str, preprocess: Preprocess) -> tuple[str, int, tuple[int, int, int]]:
-    """Resolve the layer and run one image through it, so that a layer that cannot serve is refused now."""
+def _tried(model: nn.Module, config: ModelConfig, preprocess: Preprocess) -> LoadedModel:
+    """Resolve the layers and run one image through them, so that layers that cannot serve are refused now."""
     try:
-        name, _ = resolve_layer(model, layer)
-        evidence = Probe(model, name).capture(_grey(preprocess), gradients=True)
+        name, _ = resolve_layer(model, config.layer)
+        Probe(model, name).capture(_grey(preprocess), gradients=True)
     except LayerError as error:
         raise ConfigError.one("model.layer", str(error)) from None
-    _, channels, height, width = evidence.acts_BKuv.shape
-    return name, evidence.logits_BN.shape[1], (channels, height, width)
+    try:
+        probe = Probe(model, name, stages=None if config.stages == "auto" else config.stages)
+        evidence = probe.capture(_grey(preprocess), gradients=True, stages=True)
+    except LayerError as error:
+        raise ConfigError.one("model.stages", str(error)) from None
+    return LoadedModel(
+        model=model,
+        layer=name,
+        preprocess=preprocess,
+        weights_digest=digest(model),
+        classes=evidence.logits_BN.shape[1],
+        stages=evidence.layers,
+        stage_shapes=tuple((acts.shape[1], acts.shape[2], acts.shape[3]) for acts in evidence.acts.values()),
+        linear_head=probe.linear_head(evidence) is not None,
+    )
 
 
 def _grey(preprocess: Preprocess) -> Tensor:

@@ -1,0 +1,192 @@
+"""Methods that read the activations alone, or their principal component.
+
+Legend: B images, K channels, (u, v) grid, Z = u v cells; A activations, g gradient of the target logit.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from pipeline.cams.base import STRICT, Needs, NoExtraPass, Paper, weighted_sum
+from pipeline.errors import LayerError
+from pipeline.model.evidence import Evidence
+from pipeline.model.probe import Probe
+
+Kernel = Literal["sigmoid", "rbf"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Cam(NoExtraPass):
+    """CAM: the class weights of the last linear layer, moved in front of the pooling.
+
+    M = sum_k w^c_k A_k
+
+    w^c is the target's row of the linear layer that follows global average pooling; other heads are refused. Signed,
+    as in the paper. Its rectified form is Z times Grad-CAM.
+    """
+
+    name: ClassVar[str] = "cam"
+    needs: ClassVar[Needs] = Needs(linear_head=True)
+    paper: ClassVar[Paper] = Paper(
+        "Zhou, Khosla, Lapedriza, Oliva, Torralba", "Learning Deep Features for Discriminative Localization",
+        "CVPR", 2016, "arXiv 1512.04150",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
+        """Compute the maps (B, u, v), signed.
+
+        Raises:
+            LayerError: the head is another one.
+        """
+        weights_NK = probe.linear_head(evidence)
+        if weights_NK is None:
+            raise LayerError(
+                f"'cam' needs a head of global average pooling and one linear layer behind '{evidence.layer}'; "
+                "use gradcam, which is the same where cam applies"
+            )
+        return (weights_NK[evidence.targets_B][:, :, None, None] * evidence.acts_BKuv).sum(1)
+
+
+@dataclass(frozen=True, config=STRICT)
+class EigenCam(NoExtraPass):
+    """Eigen-CAM: the activations along their first principal direction; no class is asked about.
+
+    M = F v_1,   F (Z, K) the activations with each channel's mean subtracted, v_1 its first right singular vector
+
+    Computed from the Gram matrix of the smaller side. The sign of v_1 is arbitrary: the map is turned so that its
+    largest value by magnitude is positive. Signed; zero for constant activations.
+    """
+
+    name: ClassVar[str] = "eigen_cam"
+    needs: ClassVar[Needs] = Needs()
+    paper: ClassVar[Paper] = Paper(
+        "Muhammad, Yeasin", "Eigen-CAM: Class Activation Map using Principal Components",
+        "IJCNN", 2020, "arXiv 2008.00299",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:  # noqa: ARG002 - the evidence suffices
+        """Compute the maps (B, u, v), signed."""
+        return principal_component(evidence.acts_BKuv)
+
+
+@dataclass(frozen=True, config=STRICT)
+class EigenGradCam(NoExtraPass):
+    """EigenGrad-CAM: Eigen-CAM of gradient times activation, which makes it depend on the class.
+
+    M = F v_1,   F (Z, K) the products g A with each channel's mean subtracted, v_1 its first right singular vector
+
+    Sign and edges as in Eigen-CAM.
+    """
+
+    name: ClassVar[str] = "eigen_gradcam"
+    needs: ClassVar[Needs] = Needs(gradients=True)
+    paper: ClassVar[Paper] = Paper(
+        "Gildenblat and contributors", "PyTorch library for CAM methods (EigenGradCAM)", "GitHub", 2021,
+        "jacobgil/pytorch-grad-cam",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:  # noqa: ARG002 - the evidence suffices
+        """Compute the maps (B, u, v), signed."""
+        return principal_component(evidence.grads_BKuv * evidence.acts_BKuv)
+
+
+@dataclass(frozen=True, config=STRICT)
+class KpcaCam(NoExtraPass):
+    """KPCA-CAM: Eigen-CAM with a kernel in place of the inner product; no class is asked about.
+
+    M = sqrt(l_1) u_1,   (l_1, u_1) the first eigenpair of the centred kernel matrix of the cells
+    kernel(a, b) = tanh(a b / K + 1) (sigmoid) or exp(-|a - b|^2 / K) (rbf), a and b rows of F as in Eigen-CAM
+
+    Sign and edges as in Eigen-CAM.
+
+    Parameters:
+        kernel: sigmoid (the authors' best) or rbf.
+    """
+
+    kernel: Kernel = "sigmoid"
+
+    name: ClassVar[str] = "kpca_cam"
+    needs: ClassVar[Needs] = Needs()
+    paper: ClassVar[Paper] = Paper(
+        "Karmani, Sivakaran, Prasad, Ali, Yang, Tang",
+        "KPCA-CAM: Visual Explainability of Deep Computer Vision Models using Kernel PCA",
+        "IEEE MMSP", 2024, "arXiv 2410.00267",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:  # noqa: ARG002 - the evidence suffices
+        """Compute the maps (B, u, v), signed."""
+        cells_BZK = _cells(evidence.acts_BKuv)
+        kernel_BZZ = _kernel(cells_BZK, self.kernel)
+        rows_BZ1 = kernel_BZZ.mean(2, keepdim=True)
+        centred_BZZ = kernel_BZZ - rows_BZ1 - rows_BZ1.mT + kernel_BZZ.mean((1, 2), keepdim=True)
+        return _turned(_first_scores(centred_BZZ), evidence.acts_BKuv)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Fem(NoExtraPass):
+    """FEM: channels count by how much of the grid stands out in them; no class is asked about.
+
+    M = ReLU( sum_k w_k A_k ),   w_k = share of cells with A^k_ij > mean + n std of A_k
+
+    std is the population's. A constant channel has weight 0.
+
+    Parameters:
+        k_sigma: n.
+    """
+
+    k_sigma: Annotated[float, Field(ge=0)] = 2.0
+
+    name: ClassVar[str] = "fem"
+    needs: ClassVar[Needs] = Needs()
+    paper: ClassVar[Paper] = Paper(
+        "Fuad, Martin, Giot, Bourqui, Benois-Pineau, Zemmari",
+        "Features Understanding in 3D CNNs for Actions Recognition in Video",
+        "IPTA", 2020, "HAL hal-02963298",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:  # noqa: ARG002 - the evidence suffices
+        """Compute the maps (B, u, v), >= 0."""
+        acts_BKuv = evidence.acts_BKuv
+        deviation_BK11 = acts_BKuv.std((2, 3), correction=0, keepdim=True)
+        standing_out = acts_BKuv > acts_BKuv.mean((2, 3), keepdim=True) + self.k_sigma * deviation_BK11
+        return weighted_sum(standing_out.float().mean((2, 3)), acts_BKuv)
+
+
+def principal_component(maps_BKuv: Tensor) -> Tensor:
+    """Scores of the cells along the first principal direction of the channels, (B, u, v)."""
+    cells_BZK = _cells(maps_BKuv)
+    if cells_BZK.shape[1] <= cells_BZK.shape[2]:
+        return _turned(_first_scores(cells_BZK @ cells_BZK.mT), maps_BKuv)
+    _, directions_BKK = torch.linalg.eigh(cells_BZK.mT @ cells_BZK)
+    return _turned((cells_BZK @ directions_BKK[..., -1:])[..., 0], maps_BKuv)
+
+
+def _cells(maps_BKuv: Tensor) -> Tensor:
+    """Cells by channels, (B, Z, K) double, each channel centred."""
+    cells_BZK = maps_BKuv.flatten(2).transpose(1, 2).double()
+    return cells_BZK - cells_BZK.mean(1, keepdim=True)
+
+
+def _first_scores(gram_BZZ: Tensor) -> Tensor:
+    values_BZ, vectors_BZZ = torch.linalg.eigh(gram_BZZ)
+    scores_BZ: Tensor = vectors_BZZ[..., -1] * values_BZ[:, -1:].clamp_min(0).sqrt()
+    return scores_BZ
+
+
+def _kernel(cells_BZK: Tensor, kernel: Kernel) -> Tensor:
+    inner_BZZ = cells_BZK @ cells_BZK.mT
+    channels = cells_BZK.shape[2]
+    if kernel == "sigmoid":
+        return torch.tanh(inner_BZZ / channels + 1)
+    squares_BZ = inner_BZZ.diagonal(dim1=1, dim2=2)
+    return torch.exp(-(squares_BZ[:, :, None] + squares_BZ[:, None] - 2 * inner_BZZ).clamp_min(0) / channels)
+
+
+def _turned(scores_BZ: Tensor, like_BKuv: Tensor) -> Tensor:
+    """Turn each map so that its largest value by magnitude is positive."""
+    upside_down_B1 = scores_BZ.amin(1, keepdim=True).abs() > scores_BZ.amax(1, keepdim=True).abs()
+    turned_BZ = torch.where(upside_down_B1, -scores_BZ, scores_BZ).float()
+    return turned_BZ.view(len(like_BKuv), like_BKuv.shape[2], like_BKuv.shape[3])

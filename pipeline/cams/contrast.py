@@ -1,0 +1,94 @@
+"""Methods that differentiate another score than the target's logit.
+
+Legend: B images, R rows, K channels, (u, v) grid, N classes; A activations, S logits, c the target.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from pipeline.cams.base import STRICT, Cost, Needs, NetShape, NoExtraPass, Paper, weighted_sum
+from pipeline.model.evidence import Evidence, target_logit
+from pipeline.model.probe import Probe
+
+
+@dataclass(frozen=True, config=STRICT)
+class FinerCam(NoExtraPass):
+    """Finer-CAM: Grad-CAM of what tells the target from the classes that score nearest to it.
+
+    M = ReLU( sum_k w_k A_k ),   w_k = mean_ij d(U)/dA^k_ij,   U = S_c - gamma mean_t S_{d_t}
+
+    d_1 .. d_T are the classes, the target aside, whose logits are nearest to the target's; of equally near ones the
+    lower index comes first. With one class only this is Grad-CAM.
+
+    Parameters:
+        gamma: strength of the comparison; 0 is Grad-CAM.
+        comparisons: number T of classes to compare with, or all others where there are fewer.
+    """
+
+    gamma: Annotated[float, Field(ge=0)] = 1.0
+    comparisons: Annotated[int, Field(ge=1)] = 3
+
+    name: ClassVar[str] = "finer_cam"
+    needs: ClassVar[Needs] = Needs(gradients=True)
+    paper: ClassVar[Paper] = Paper(
+        "Zhang, Gu, Chowdhury, Mai, Carlyn, Berger-Wolf, Su, Chao",
+        "Finer-CAM: Spotting the Difference Reveals Finer Details for Visual Explanation",
+        "CVPR", 2025, "arXiv 2501.11309",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:  # noqa: ARG002 - the evidence suffices
+        """Compute the maps (B, u, v), >= 0."""
+        grads_BKuv = evidence.gradients(self._difference)[evidence.layer]
+        return weighted_sum(grads_BKuv.mean((2, 3)), evidence.acts_BKuv)
+
+    def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
+        """One more head backward; the forward is the shared one."""
+        return Cost(backwards=1)
+
+    def _difference(self, logits_RN: Tensor, targets_R: Tensor) -> Tensor:
+        target_R = target_logit(logits_RN, targets_R)
+        distance_RN = (logits_RN.detach() - target_R.detach()[:, None]).abs()
+        distance_RN = distance_RN.scatter(1, targets_R[:, None], torch.inf)
+        others = min(self.comparisons, logits_RN.shape[1] - 1)
+        nearest_RT = distance_RN.argsort(dim=1, stable=True)[:, :others]
+        return target_R - self.gamma * logits_RN.gather(1, nearest_RT).mean(1) if others else target_R
+
+
+@dataclass(frozen=True, config=STRICT)
+class ShapleyCam(NoExtraPass):
+    """ShapleyCAM: Grad-CAM with a second-order term, an approximation of the channels' Shapley values.
+
+    M = ReLU( sum_k w_k A_k ),   w_k = mean_ij ( g^k_ij - 1/2 (H A)^k_ij ),   g = dU/dA,   H = d2U/dA2
+
+    H is never built: H A is one more backward pass. For U = S_c in networks that are piecewise linear behind the
+    layer H is zero and this is Grad-CAM.
+
+    Parameters:
+        utility: rest (the authors' choice) reads U = S_c + log p_c, the logit less its cross-entropy; logit reads S_c.
+    """
+
+    utility: Literal["rest", "logit"] = "rest"
+
+    name: ClassVar[str] = "shapley_cam"
+    needs: ClassVar[Needs] = Needs(gradients=True)
+    paper: ClassVar[Paper] = Paper(
+        "Cai", "CAMs as Shapley Value-based Explainers", "arXiv", 2025, "arXiv 2501.06261",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:  # noqa: ARG002 - the evidence suffices
+        """Compute the maps (B, u, v), >= 0."""
+        grads_BKuv, product_BKuv = evidence.curvature(rest if self.utility == "rest" else target_logit)
+        return weighted_sum((grads_BKuv - 0.5 * product_BKuv).mean((2, 3)), evidence.acts_BKuv)
+
+    def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
+        """Two more head backwards; the forward is the shared one."""
+        return Cost(backwards=2)
+
+
+def rest(logits_RN: Tensor, targets_R: Tensor) -> Tensor:
+    """Read the residual softmax target: the logit plus the log-probability."""
+    return target_logit(logits_RN, targets_R) + target_logit(logits_RN.log_softmax(1), targets_R)

@@ -1,0 +1,199 @@
+"""Integrative CAM: Grad-CAM++'s reasoning for any smooth function of the logit, with biases, over all stages.
+
+Legend: B rows, L stages, K channels, (u, v) grid, Z = u v cells, J classes, N all classes; A activations, S target
+logit, g = dS/dA, p softmax probabilities, mm min-max to [0, 1], Up bilinear enlargement to the finest grid.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from pipeline.cams.base import Cost, Needs, NetShape, Paper
+from pipeline.cams.fusion import at_finest
+from pipeline.cams.pixels import effective_bias
+from pipeline.heatmaps import min_max
+from pipeline.model.evidence import Evidence, Readout
+from pipeline.model.probe import Probe
+
+Smooth = Callable[[Tensor], Tensor]
+Named = Literal["exp", "square", "softplus", "sigmoid", "identity", "softmax", "log_softmax"]
+_FUNCTIONS: dict[str, Smooth] = {
+    "exp": torch.exp,
+    "square": torch.square,
+    "softplus": lambda score: torch.logaddexp(score, torch.zeros_like(score)),
+    "sigmoid": torch.sigmoid,
+    "identity": lambda score: score,
+}
+_SMALLEST = 1e-8
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
+class IntegrativeCam:
+    """Integrative CAM (interpretation): Grad-CAM++ for any smooth f, with the bias term, joined over all stages.
+
+    M = sum_l a_l Up(mm(ReLU(P_l))),   P_l = sum_k w_k A_k + bias,   w_k = sum_ij alpha^k_ij ReLU(Y1^k_ij)
+    alpha = Y2 / (2 Y2 + Y3 sum_ab A^k_ab),   Yn the n-th derivative of Y = f(S) by A^k_ij
+          = 1 / (2 + (f3 / f2) g sum_ab A^k_ab)   for S piecewise linear in A;   fn the n-th derivative of f at S
+    bias  = R_l / Z,   R_l = S - sum g A, the part of all biases behind the layer
+    a_l   = s_l / sum s,   s_l = rms(g) rms(A), which no rescaling of neighbouring layers changes
+
+    The abstract gives the generalised alpha, the bias term and layer weights from gradients and activations; the
+    formulas of the bias, of the layer weights and of the joining are this project's reading. With f = exp and one
+    layer and no bias this is Grad-CAM++ after mm; with f = square, Grad-CAM with rectified gradients. f = identity has
+    f2 = 0 and takes alpha = 1 / Z. Positions where Y1 <= 0, or where the denominator over Y2 is below 1e-8, get 0.
+
+    Parameters:
+        f: exp, square, softplus, sigmoid, identity; softmax and log_softmax move all logits, which takes the gradients
+            of `top_classes` of them; or, from Python, any smooth function of a tensor.
+        bias: residual (as above), none, or fullgrad, which adds sum_k |g_k b_k| with the bias b of the layer's last
+            convolution or batch norm.
+        layer_score: product (as above) or uniform.
+        redundancy: drop a layer whose map is nearer than this, 1 - mean |difference|, to that of a kept deeper one;
+            None keeps all.
+        top_classes: classes whose gradients softmax and log_softmax take, the target first, then the likeliest; fewer
+            than all is an approximation.
+    """
+
+    f: Named | Smooth = "exp"
+    bias: Literal["residual", "none", "fullgrad"] = "residual"
+    layer_score: Literal["product", "uniform"] = "product"
+    redundancy: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_classes: Annotated[int, Field(ge=1)] = 10
+
+    name: ClassVar[str] = "integrative_cam"
+    needs: ClassVar[Needs] = Needs(gradients=True, stages=True)
+    interpretation: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    paper: ClassVar[Paper] = Paper(
+        "Singh, Chaudhuri, Singh, Chattopadhyay",
+        "Integrative CAM: Adaptive Layer Fusion for Comprehensive Interpretation of CNNs",
+        "arXiv", 2024, "arXiv 2412.01354",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
+        """Compute the maps (B, u, v), in [0, 1]."""
+        slopes = self._slopes(evidence)
+        maps = [self._layer_map(evidence, probe, layer, *slopes[layer]) for layer in evidence.layers]
+        maps_BLuv = at_finest([min_max(map_Buv.relu()).float() for map_Buv in maps])
+        scores_BL = torch.stack([self._layer_score(evidence, layer) for layer in evidence.layers], 1)
+        if self.redundancy is not None:
+            scores_BL = scores_BL * _distinct(min_max(maps_BLuv), self.redundancy)
+        shares_BL = scores_BL / scores_BL.sum(1, keepdim=True).clamp_min(1e-30)
+        return (shares_BL[:, :, None, None] * maps_BLuv).sum(1)
+
+    def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
+        """Nothing beside the shared passes; softmax and log_softmax take a head backward per further class."""
+        return Cost(backwards=self.top_classes - 1 if self.f in ("softmax", "log_softmax") else 0)
+
+    def _slopes(self, evidence: Evidence) -> dict[str, tuple[Tensor, Tensor]]:
+        """Y1 and Y3 / Y2 (NaN where Y2 = 0) at every position of each layer, (B, K, u, v) double."""
+        if self.f == "softmax" or self.f == "log_softmax":
+            return _softmax_slopes(evidence, self.top_classes, log=self.f == "log_softmax")
+        function = _FUNCTIONS[self.f] if isinstance(self.f, str) else self.f
+        first_B, second_B, third_B = derivatives_of(function, evidence.target_logits_B.double())
+        ratio_B = torch.where(second_B == 0, torch.nan, third_B / second_B)
+        columns = first_B.view(-1, 1, 1, 1), ratio_B.view(-1, 1, 1, 1)
+        return {layer: (columns[0] * grads, columns[1] * grads) for layer, grads in evidence.grads.items()}
+
+    def _layer_map(self, evidence: Evidence, probe: Probe, layer: str, first: Tensor, ratio: Tensor) -> Tensor:
+        """P_l, (B, u, v) double."""
+        acts_BKuv = evidence.acts[layer].double()
+        if self.f == "identity":
+            alpha_BKuv = torch.full_like(acts_BKuv, 1 / acts_BKuv[0, 0].numel())
+        else:
+            denominator_BKuv = 2 + ratio * acts_BKuv.sum((2, 3), keepdim=True)
+            usable_BKuv = (first > 0) & (denominator_BKuv > _SMALLEST)  # NaN is not
+            alpha_BKuv = torch.where(usable_BKuv, 1 / torch.where(usable_BKuv, denominator_BKuv, 1.0), 0.0)
+        weights_BK11 = (alpha_BKuv * first.relu()).sum((2, 3), keepdim=True)
+        return (weights_BK11 * acts_BKuv).sum(1) + self._bias(evidence, probe, layer)
+
+    def _bias(self, evidence: Evidence, probe: Probe, layer: str) -> Tensor:
+        """What the biases add to a layer's map, broadcast to (B, u, v)."""
+        grads_BKuv = evidence.grads[layer].double()
+        if self.bias == "residual":
+            explained_B = (grads_BKuv * evidence.acts[layer]).sum((1, 2, 3))
+            return ((evidence.target_logits_B - explained_B) / grads_BKuv[0, 0].numel()).view(-1, 1, 1)
+        if self.bias == "fullgrad":
+            return (_own_bias(probe.model.get_submodule(layer), grads_BKuv) * grads_BKuv).abs().sum(1)
+        return grads_BKuv.new_zeros(1, 1, 1)
+
+    def _layer_score(self, evidence: Evidence, layer: str) -> Tensor:
+        if self.layer_score == "uniform":
+            return torch.ones_like(evidence.target_logits_B)
+        return _rms(evidence.grads[layer]) * _rms(evidence.acts[layer])
+
+
+def derivatives_of(function: Smooth, at_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """First, second and third derivative of a function of one number, at each of several."""
+    with torch.enable_grad():
+        point_B = at_B.detach().clone().requires_grad_()
+        value_B, orders = function(point_B), []
+        for _ in range(3):
+            slope_B = torch.zeros_like(point_B)
+            if value_B.requires_grad:
+                (slope_B,) = torch.autograd.grad(value_B.sum(), point_B, create_graph=True, materialize_grads=True)
+            orders.append(slope_B.detach())
+            value_B = slope_B
+    return orders[0], orders[1], orders[2]
+
+
+def _softmax_slopes(evidence: Evidence, top: int, *, log: bool) -> dict[str, tuple[Tensor, Tensor]]:
+    """Y1 and Y3 / Y2 of p_c or log p_c, from the gradients of the target and of the likeliest other classes.
+
+    With d = g_c - m the target's gradient less the mean under p, V and k the second and third central moments:
+    p_c: Y1 = p_c d, Y2 = p_c (d^2 - V), Y3 = p_c (d^3 - 3 d V - k);   log p_c: Y1 = d, Y2 = -V, Y3 = -k.
+    """
+    classes = min(top, evidence.logits_BN.shape[1])
+    order_BJ = _target_first(evidence.logits_BN, evidence.targets_B)[:, :classes]
+    shares_BJ = evidence.logits_BN.double().gather(1, order_BJ).softmax(1)
+    moments = {layer: [torch.zeros_like(grads, dtype=torch.float64)] * 3 for layer, grads in evidence.grads.items()}
+    for j in range(classes):
+        grads = evidence.grads if j == 0 else evidence.gradients(_nth_class(j))
+        share_B111 = shares_BJ[:, j].view(-1, 1, 1, 1)
+        for layer, found in moments.items():
+            moments[layer] = [m + share_B111 * grads[layer].double() ** n for n, m in enumerate(found, 1)]
+    slopes = {}
+    for layer, (mean, second, third) in moments.items():
+        spread = second - mean**2
+        skew = third - 3 * mean * second + 2 * mean**3
+        away = evidence.grads[layer].double() - mean
+        up, down = (skew, spread) if log else (away**3 - 3 * away * spread - skew, away**2 - spread)
+        factor = 1.0 if log else evidence.target_confidences_B.double().view(-1, 1, 1, 1)
+        slopes[layer] = (factor * away, torch.where(down == 0, torch.nan, up / down))
+    return slopes
+
+
+def _target_first(logits_RN: Tensor, targets_R: Tensor) -> Tensor:
+    """Classes in the order the derivatives take them: the target, then the others from likely to unlikely."""
+    lifted_RN = logits_RN.detach().scatter(1, targets_R[:, None], torch.inf)
+    return lifted_RN.argsort(dim=1, descending=True, stable=True)
+
+
+def _nth_class(n: int) -> Readout:
+    return lambda logits_RN, targets_R: logits_RN.gather(1, _target_first(logits_RN, targets_R)[:, n : n + 1])[:, 0]
+
+
+def _own_bias(module: nn.Module, grads_BKuv: Tensor) -> Tensor:
+    """Effective bias of the layer's last convolution or batch norm with as many channels, (1, K, 1, 1); else zero."""
+    biases = [effective_bias(inner) for inner in module.modules()]
+    fitting = [bias_K for bias_K in biases if bias_K is not None and len(bias_K) == grads_BKuv.shape[1]]
+    bias_K = fitting[-1].to(grads_BKuv) if fitting else grads_BKuv.new_zeros(grads_BKuv.shape[1])
+    return bias_K.view(1, -1, 1, 1)
+
+
+def _rms(values_BKuv: Tensor) -> Tensor:
+    return values_BKuv.square().mean((1, 2, 3)).sqrt()
+
+
+def _distinct(maps_BLuv: Tensor, likeness: float) -> Tensor:
+    """1 for layers to keep, from deep to shallow, 0 for those that look like a kept one, (B, L)."""
+    rows, layers = maps_BLuv.shape[:2]
+    keep_BL = maps_BLuv.new_zeros(rows, layers)
+    for layer in reversed(range(layers)):
+        alike_BL = 1 - (maps_BLuv - maps_BLuv[:, layer : layer + 1]).abs().mean((2, 3))
+        keep_BL[:, layer] = ((alike_BL > likeness) & (keep_BL > 0)).any(1).logical_not().float()
+    return keep_BL

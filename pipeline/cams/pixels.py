@@ -1,0 +1,201 @@
+"""Attributions at the resolution of the image, as yardsticks for the maps of the other methods.
+
+They are stored at a grid of their own: each cell holds the mean over its pixels. Legend: B images, C colours, (H, W)
+pixels, (u, v) grid; S target logit.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper
+from pipeline.cams.path import Rule, path_points
+from pipeline.cams.versions import noisy_copies
+from pipeline.heatmaps import min_max, upsample
+from pipeline.model.baselines import Baseline
+from pipeline.model.evidence import Evidence
+from pipeline.model.probe import Probe
+
+Colours = Literal["sum", "abs_sum"]
+Grid = Annotated[int, Field(ge=1)]
+_TAPPED_AT_ONCE = 8
+"""Images whose gradients at every layer are held at once."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class IntegratedGradients:
+    """Integrated Gradients: the gradient at the pixels, averaged on the way from a baseline, times the way.
+
+    M = sum_c (x - x')_c mean_n dS(x_n)/dx_c,   x_n = x' + t_n (x - x')
+
+    Complete: with colours = sum, the mean of M times H W is S(x) - S(x') up to the error of the sum. Signed.
+
+    Parameters:
+        steps: number of path points.
+        rule: where they lie; midpoint is the most exact.
+        baseline: x': black, mean (the mean colour) or blur.
+        colours: sum, or the sum of magnitudes, over colours.
+        grid: cells along each side of the stored map.
+    """
+
+    steps: Annotated[int, Field(ge=1)] = 50
+    rule: Rule = "midpoint"
+    baseline: Baseline = "black"
+    colours: Colours = "sum"
+    grid: Grid = 56
+
+    name: ClassVar[str] = "integrated_gradients"
+    needs: ClassVar[Needs] = Needs()
+    interpretation: ClassVar[bool] = False
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    paper: ClassVar[Paper] = Paper(
+        "Sundararajan, Taly, Yan", "Axiomatic Attribution for Deep Networks", "ICML", 2017, "arXiv 1703.01365",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
+        """Compute the maps (B, u, v), signed with colours = sum."""
+        pixels_BCHW = evidence.pixels_BCHW
+        start_BCHW = probe.baseline_pixels(self.baseline, pixels_BCHW)
+        points = path_points(self.steps, self.rule)
+        copies = (start_BCHW + t * (pixels_BCHW - start_BCHW) for t, _ in points)
+        total_BCHW = torch.zeros_like(pixels_BCHW)
+        for (_, weight), grads_BCHW in zip(points, _gradients(evidence, probe, copies), strict=True):
+            total_BCHW = total_BCHW + weight * grads_BCHW
+        return pooled(_joined((pixels_BCHW - start_BCHW) * total_BCHW / self.steps, self.colours), self.grid)
+
+    def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
+        """One forward and whole backward per path point."""
+        points = len(path_points(self.steps, self.rule))
+        return Cost(forwards=points, backwards=points)
+
+
+@dataclass(frozen=True, config=STRICT)
+class SmoothGrad:
+    """SmoothGrad: the gradient at the pixels, averaged over noisy copies of the image.
+
+    M = sum_c | mean_n dS(x_n)/dx_c |,   x_n = x + sigma (max x - min x) e_n,   e_n standard normal
+
+    The noise comes from (run seed, image key, method).
+
+    Parameters:
+        samples: number of noisy copies.
+        sigma: standard deviation of the noise as a share of the image's range.
+        colours: sum of magnitudes, or plain sum, over colours.
+        grid: cells along each side of the stored map.
+    """
+
+    samples: Annotated[int, Field(ge=1)] = 25
+    sigma: Annotated[float, Field(ge=0)] = 0.15
+    colours: Colours = "abs_sum"
+    grid: Grid = 56
+
+    name: ClassVar[str] = "smoothgrad"
+    needs: ClassVar[Needs] = Needs()
+    interpretation: ClassVar[bool] = False
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    paper: ClassVar[Paper] = Paper(
+        "Smilkov, Thorat, Kim, Viegas, Wattenberg", "SmoothGrad: removing noise by adding noise",
+        "arXiv", 2017, "arXiv 1706.03825",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
+        """Compute the maps (B, u, v), >= 0 with colours = abs_sum."""
+        first_I = evidence.first_rows()
+        local_B = torch.searchsorted(evidence.images_B[first_I], evidence.images_B)
+        noisy = noisy_copies(evidence, probe.seed, self.name, self.sigma, self.samples)
+        total_BCHW = torch.zeros_like(evidence.pixels_BCHW)
+        for grads_BCHW in _gradients(evidence, probe, (copy_ICHW[local_B] for copy_ICHW in noisy)):
+            total_BCHW = total_BCHW + grads_BCHW
+        return pooled(_joined(total_BCHW / self.samples, self.colours), self.grid)
+
+    def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
+        """One forward and whole backward per noisy copy."""
+        return Cost(forwards=self.samples, backwards=self.samples)
+
+
+@dataclass(frozen=True, config=STRICT)
+class FullGrad:
+    """FullGrad: what the image and every bias of the network contribute to the logit.
+
+    M = sum_c psi( |x_c dS/dx_c| ) + sum_l sum_k psi( |b^l_k dS/dz^l_k| )
+
+    z^l is the output of a convolution or batch norm with a bias b^l (batch norm: beta - gamma mean / sqrt(var + eps));
+    psi scales a map to [0, 1] and enlarges it to the image. Biases of layers without a grid are left out, as by the
+    authors.
+
+    Parameters:
+        grid: cells along each side of the stored map.
+    """
+
+    grid: Grid = 56
+
+    name: ClassVar[str] = "fullgrad"
+    needs: ClassVar[Needs] = Needs()
+    interpretation: ClassVar[bool] = False
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    paper: ClassVar[Paper] = Paper(
+        "Srinivas, Fleuret", "Full-Gradient Representation for Neural Network Visualization",
+        "NeurIPS", 2019, "arXiv 1905.00780",
+    )  # fmt: skip
+
+    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
+        """Compute the maps (B, u, v), >= 0."""
+        biases = biases_of(probe.model)
+        starts = range(0, len(evidence.keys), _TAPPED_AT_ONCE)
+        parts = [self._maps(evidence.select(slice(i, i + _TAPPED_AT_ONCE)), probe, biases) for i in starts]
+        return pooled(torch.cat(parts), self.grid)
+
+    def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
+        """One forward and whole backward."""
+        return Cost(forwards=1, backwards=1)
+
+    def _maps(self, evidence: Evidence, probe: Probe, biases: dict[str, Tensor]) -> Tensor:
+        """Sum over the pixels' and all biases' parts, (B, H, W)."""
+        pixels_BCHW = evidence.pixels_BCHW
+        taps = {name: probe.model.get_submodule(name) for name in biases}
+        grads_BCHW, at_outputs = probe.backward(pixels_BCHW, evidence.targets_B, taps=taps)
+        total_BHW = min_max((pixels_BCHW * grads_BCHW).abs()).sum(1)
+        for name, grads_BKuv in at_outputs.items():
+            if grads_BKuv.ndim == 4:
+                part_Buv = min_max((biases[name].view(1, -1, 1, 1) * grads_BKuv).abs()).sum(1)
+                total_BHW = total_BHW + upsample(part_Buv[:, None], (pixels_BCHW.shape[2], pixels_BCHW.shape[3]))[:, 0]
+        return total_BHW
+
+
+def biases_of(model: nn.Module) -> dict[str, Tensor]:
+    """Effective bias (K,) of every convolution and batch norm that has one."""
+    found = {name: effective_bias(module) for name, module in model.named_modules()}
+    return {name: bias_K for name, bias_K in found.items() if bias_K is not None}
+
+
+def effective_bias(module: nn.Module) -> Tensor | None:
+    """What a module adds to its output whatever comes in: a convolution's bias, or a batch norm's shift."""
+    if isinstance(module, nn.Conv2d) and module.bias is not None:
+        return module.bias.detach().float()
+    if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
+        scale_K = (module.running_var + module.eps).rsqrt()
+        gamma_K = 1.0 if module.weight is None else module.weight.detach()
+        beta_K = 0.0 if module.bias is None else module.bias.detach()
+        return (beta_K - gamma_K * module.running_mean * scale_K).float()
+    return None
+
+
+def pooled(maps_BHW: Tensor, grid: int) -> Tensor:
+    """Mean over the cells of a grid; maps that are smaller stay as they are."""
+    size = (min(grid, maps_BHW.shape[1]), min(grid, maps_BHW.shape[2]))
+    return functional.adaptive_avg_pool2d(maps_BHW[:, None], size)[:, 0]
+
+
+def _joined(maps_BCHW: Tensor, colours: Colours) -> Tensor:
+    return maps_BCHW.abs().sum(1) if colours == "abs_sum" else maps_BCHW.sum(1)
+
+
+def _gradients(evidence: Evidence, probe: Probe, copies: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Gradients of the target logits at changed pixels, copy by copy."""
+    for copy_BCHW in copies:
+        yield probe.backward(copy_BCHW, evidence.targets_B)[0]

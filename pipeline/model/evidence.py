@@ -1,0 +1,265 @@
+"""Evidence: what one forward pass gave for a batch, and gradients of whatever is read from its logits.
+
+An `Observation` is the pass itself, one row an image. `Evidence` is what methods see, one row an (image, target): the
+targets of an image share its pass, and each further gradient costs one more backward pass through the head alone.
+
+Legend: I images, B rows (image, target), R some rows of one rank, C colours, (H, W) pixels, K channels, (u, v) grid,
+N classes, T targets of one image.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import LayerError
+from pipeline.model.counts import Counts
+from pipeline.model.layout import GridView
+
+Readout = Callable[[Tensor, Tensor], Tensor]
+"""Reads one score (R,) from logits (R, N) and targets (R,); differentiable."""
+
+
+def target_logit(logits_RN: Tensor, targets_R: Tensor) -> Tensor:
+    """Read the target's logit, the score of nearly every method."""
+    return logits_RN.gather(1, targets_R[:, None])[:, 0]
+
+
+def target_confidence(logits_RN: Tensor, targets_R: Tensor) -> Tensor:
+    """Read the target's softmax probability."""
+    return logits_RN.softmax(1).gather(1, targets_R[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One differentiable pass over some of the images.
+
+    Attributes:
+        first, count: which images; rows behind `count` are filling.
+        logits_PN: hang on the recorded layers.
+        recorded: raw outputs of the layers.
+    """
+
+    first: int
+    count: int
+    logits_PN: Tensor
+    recorded: Mapping[str, Tensor]
+
+
+class Head:
+    """From the recorded layers to the logits: differentiates any score of them, as often as asked."""
+
+    def __init__(self, segments: Sequence[Segment], views: Mapping[str, GridView], counts: Counts) -> None:
+        self._segments = segments
+        self._views = views
+        self._counts = counts
+
+    def gradients(self, images_B: Tensor, targets_B: Tensor, readout: Readout) -> dict[str, Tensor]:
+        """Derivative of each row's score with respect to each layer: {layer: (B, K, u, v)}, float32."""
+
+        def differentiate(segment: Segment, scores_R: Tensor) -> dict[str, Tensor]:
+            raw = _grad(scores_R.sum(), segment.recorded)
+            return {layer: self._views[layer].grid(grads) for layer, grads in raw.items()}
+
+        self._counts.backwards += len(images_B)
+        return self._by_row(images_B, targets_B, readout, differentiate)
+
+    def curvature(self, layer: str, images_B: Tensor, targets_B: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
+        """Gradient g of each row's score and product H A of its Hessian with the activations, both (B, K, u, v)."""
+        view = self._views[layer]
+
+        def differentiate(segment: Segment, scores_R: Tensor) -> dict[str, Tensor]:
+            acts = segment.recorded[layer]
+            (grads,) = torch.autograd.grad(scores_R.sum(), acts, create_graph=True)
+            return {"gradient": view.grid(grads.detach()), "product": view.grid(_slope(grads, acts))}
+
+        self._counts.backwards += 2 * len(images_B)
+        found = self._by_row(images_B, targets_B, readout, differentiate)
+        return found["gradient"], found["product"]
+
+    def _by_row(
+        self,
+        images_B: Tensor,
+        targets_B: Tensor,
+        readout: Readout,
+        differentiate: Callable[[Segment, Tensor], dict[str, Tensor]],
+    ) -> dict[str, Tensor]:
+        """Differentiate rank by rank and segment by segment; results come back in the order of the rows."""
+        places, parts = list[Tensor](), list[dict[str, Tensor]]()
+        with torch.enable_grad():
+            for rows_R, segment in itertools.product(ranks(images_B), self._segments):
+                local_R = images_B[rows_R] - segment.first
+                here_R = (local_R >= 0) & (local_R < segment.count)
+                local_R, rows_R = local_R[here_R], rows_R[here_R]  # noqa: PLW2901 - those of this segment
+                if len(rows_R):
+                    found = differentiate(segment, readout(segment.logits_PN[local_R], targets_B[rows_R]))
+                    parts.append({name: grads[local_R].float() for name, grads in found.items()})
+                    places.append(rows_R)
+        order_B = torch.cat(places).argsort()
+        return {name: torch.cat([part[name] for part in parts])[order_B] for name in parts[0]}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one forward pass (and one backward pass through the head) gave; one row an (image, target).
+
+    Attributes:
+        pixels_BCHW: the normalised input.
+        layers: the captured layers from shallow to deep; the last one is the target layer.
+        acts: output of each captured layer, (B, K, u, v), float32.
+        grads: derivative of the target logit with respect to `acts`; empty when none were asked for.
+        logits_BN: pre-softmax outputs, float32.
+        targets_B: the explained class of each row.
+        images_B: which image of the batch a row belongs to; rows of an image stand together.
+        keys: the image's key, row by row; seeds of random methods come from it.
+        raw: what the target layer gave, in its own layout, row by row.
+        view: that layout.
+        head: differentiates other scores; None when no gradients were asked for.
+    """
+
+    pixels_BCHW: Tensor
+    layers: tuple[str, ...]
+    acts: Mapping[str, Tensor]
+    grads: Mapping[str, Tensor]
+    logits_BN: Tensor
+    targets_B: Tensor
+    images_B: Tensor
+    keys: tuple[str, ...]
+    raw: Tensor
+    view: GridView
+    head: Head | None
+
+    @property
+    def layer(self) -> str:
+        """Name of the target layer."""
+        return self.layers[-1]
+
+    @property
+    def acts_BKuv(self) -> Tensor:
+        """Activations of the target layer."""
+        return self.acts[self.layer]
+
+    @property
+    def grads_BKuv(self) -> Tensor:
+        """Gradients of the target logit with respect to the target layer's activations."""
+        return self.grads[self.layer]
+
+    @property
+    def target_logits_B(self) -> Tensor:
+        """The explained logit of each row."""
+        return target_logit(self.logits_BN, self.targets_B)
+
+    @property
+    def target_confidences_B(self) -> Tensor:
+        """Softmax probability of the explained class of each row."""
+        return target_confidence(self.logits_BN, self.targets_B)
+
+    def gradients(self, readout: Readout) -> dict[str, Tensor]:
+        """Differentiate another score of the logits with respect to every captured layer: {layer: (B, K, u, v)}."""
+        return self._head().gradients(self.images_B, self.targets_B, readout)
+
+    def curvature(self, readout: Readout) -> tuple[Tensor, Tensor]:
+        """Gradient of a score at the target layer, and the product of its Hessian there with the activations."""
+        return self._head().curvature(self.layer, self.images_B, self.targets_B, readout)
+
+    def first_rows(self) -> Tensor:
+        """The first row of each image, (I,)."""
+        return torch.cat([self.images_B.new_ones(1), self.images_B.diff()]).nonzero()[:, 0]
+
+    def select(self, rows: Tensor | slice) -> "Evidence":
+        """Keep some rows."""
+        kept = torch.arange(len(self.keys), device=self.images_B.device)[rows]
+        return replace(
+            self,
+            pixels_BCHW=self.pixels_BCHW[kept],
+            acts={layer: acts[kept] for layer, acts in self.acts.items()},
+            grads={layer: grads[kept] for layer, grads in self.grads.items()},
+            logits_BN=self.logits_BN[kept],
+            targets_B=self.targets_B[kept],
+            images_B=self.images_B[kept],
+            keys=tuple(self.keys[row] for row in kept.tolist()),
+            raw=self.raw[kept],
+        )
+
+    def _head(self) -> Head:
+        if self.head is None:
+            raise ValueError("the pass was run without gradients; a method that differentiates must say so in `needs`")
+        return self.head
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One forward pass over images, before anyone asked about a class; as `Evidence`, but one row an image."""
+
+    pixels_ICHW: Tensor
+    layers: tuple[str, ...]
+    acts: Mapping[str, Tensor]
+    logits_IN: Tensor
+    keys: tuple[str, ...]
+    raw: Tensor
+    view: GridView
+    head: Head | None
+
+    def evidence(self, targets_I: Tensor | None = None) -> Evidence:
+        """Ask about one class of each image; None asks about the predicted class."""
+        targets_I = self.logits_IN.argmax(1) if targets_I is None else targets_I.to(self.logits_IN.device).long()
+        return self.evidence_of(torch.arange(len(self.keys), device=targets_I.device), targets_I)
+
+    def evidence_of(self, images_B: Tensor, targets_B: Tensor, readout: Readout = target_logit) -> Evidence:
+        """Ask about (image, target) pairs; pairs of one image stand together and images keep their order.
+
+        Args:
+            images_B, targets_B: the pairs.
+            readout: the score whose gradients are taken, where gradients were asked for.
+
+        Raises:
+            ValueError: a target is no class of the model.
+        """
+        classes = self.logits_IN.shape[1]
+        if bool(((targets_B < 0) | (targets_B >= classes)).any()):
+            raise ValueError(f"a target is no class index below {classes}")
+        grads = {} if self.head is None else self.head.gradients(images_B, targets_B, readout)
+        return Evidence(
+            self.pixels_ICHW[images_B],
+            self.layers,
+            {layer: acts[images_B] for layer, acts in self.acts.items()},
+            grads,
+            self.logits_IN[images_B],
+            targets_B,
+            images_B,
+            tuple(self.keys[image] for image in images_B.tolist()),
+            self.raw[images_B],
+            self.view,
+            self.head,
+        )
+
+
+def ranks(images_B: Tensor) -> Iterator[Tensor]:
+    """Rows of the first target of each image, then of the second, and so on; rows of an image stand together."""
+    rank_B = torch.arange(len(images_B), device=images_B.device) - torch.searchsorted(images_B, images_B)
+    for rank in range(int(rank_B.max()) + 1 if len(rank_B) else 0):
+        yield (rank_B == rank).nonzero()[:, 0]
+
+
+def _grad(score: Tensor, recorded: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if not score.requires_grad:
+        raise _no_influence(next(iter(recorded)))
+    grads = torch.autograd.grad(score, list(recorded.values()), retain_graph=True, allow_unused=True)
+    for name, grad in zip(recorded, grads, strict=True):
+        if grad is None:
+            raise _no_influence(name)
+    return dict(zip(recorded, grads, strict=True))
+
+
+def _no_influence(layer: str) -> LayerError:
+    return LayerError(f"layer '{layer}' has no influence on the logits; choose a layer on the way to them")
+
+
+def _slope(grads: Tensor, acts: Tensor) -> Tensor:
+    """Hessian times activations; zero where the gradient does not depend on them."""
+    product = None
+    if grads.requires_grad:
+        (product,) = torch.autograd.grad((grads * acts.detach()).sum(), acts, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(acts) if product is None else product

@@ -1,0 +1,87 @@
+"""How a layer lays out its output, and the way from there to activation maps (P, K, u, v) and back.
+
+Legend: P images, K channels, (u, v) grid, T tokens.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import LayerError
+
+_MOST_PREFIX_TOKENS = 8
+"""Class, distillation and register tokens stand before the patches; no known family has more of them."""
+
+
+@dataclass(frozen=True)
+class GridView:
+    """One layer's layout.
+
+    Attributes:
+        kind: channels_first (P, K, u, v), channels_last (P, u, v, K), or tokens (P, T, K) with the patches last, in
+            raster order.
+        height, width: the grid.
+        prefix: tokens before the patches.
+    """
+
+    kind: Literal["channels_first", "channels_last", "tokens"]
+    height: int
+    width: int
+    prefix: int = 0
+
+    def grid(self, raw: Tensor) -> Tensor:
+        """Read a layer's output, or its gradient, as maps (P, K, u, v)."""
+        if self.kind == "channels_first":
+            return raw
+        if self.kind == "channels_last":
+            return raw.permute(0, 3, 1, 2)
+        patches_PTK = raw[:, self.prefix :]
+        return patches_PTK.transpose(1, 2).reshape(len(raw), -1, self.height, self.width)
+
+    def raw(self, acts_PKuv: Tensor, like: Tensor) -> Tensor:
+        """Lay maps out as the layer would; prefix tokens are taken from `like`, the layer's own output (1, ...)."""
+        acts_PKuv = acts_PKuv.to(like.dtype)
+        if self.kind == "channels_first":
+            return acts_PKuv
+        if self.kind == "channels_last":
+            return acts_PKuv.permute(0, 2, 3, 1).contiguous()
+        patches_PTK = acts_PKuv.flatten(2).transpose(1, 2)
+        return torch.cat([like[:1, : self.prefix].expand(len(patches_PTK), -1, -1), patches_PTK], 1)
+
+
+def view_of(raw: Tensor, layer: str, image_size: tuple[int, int], *, channels_last: bool) -> GridView:
+    """Tell the layout of a layer's output.
+
+    Args:
+        raw: the output.
+        layer: its name, for the message.
+        image_size: height and width of the images; the grid of tokens has their shape.
+        channels_last: the family keeps channels last wherever they are the longest axis.
+
+    Raises:
+        LayerError: the output is neither maps nor tokens of a grid.
+    """
+    if raw.ndim == 4:
+        if channels_last and raw.shape[3] > raw.shape[1]:
+            return GridView("channels_last", raw.shape[1], raw.shape[2])
+        return GridView("channels_first", raw.shape[2], raw.shape[3])
+    if raw.ndim == 3:
+        for prefix in range(_MOST_PREFIX_TOKENS):
+            grid = _token_grid(raw.shape[1] - prefix, image_size)
+            if grid:
+                return GridView("tokens", *grid, prefix)
+    raise LayerError(
+        f"layer '{layer}' gives shape {tuple(raw.shape)}, neither activation maps (B, K, u, v) nor tokens of a grid"
+    )
+
+
+def _token_grid(tokens: int, image_size: tuple[int, int]) -> tuple[int, int] | None:
+    """Grid of the image's proportions with that many cells."""
+    height = math.isqrt(max(0, tokens) * image_size[0] // image_size[1])
+    if height < 2 or tokens % height:
+        return None
+    width = tokens // height
+    return (height, width) if height * image_size[1] == width * image_size[0] else None

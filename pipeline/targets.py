@@ -1,0 +1,112 @@
+"""Which classes of an image are explained.
+
+Rules: `predicted`, `label`, `{top: k}` (the k likeliest classes), `{classes: [...]}` (the same ones for every image),
+or a list of `predicted` and `label`. A class that several rules name is explained once, under the first of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.config import Classes, TargetRule, Targets, Top
+from pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TargetRules:
+    """The rules of a run.
+
+    Attributes:
+        named: `predicted` and `label`, in the order given.
+        top: number of likeliest classes; 0 without that rule.
+        classes: class indices of every image.
+    """
+
+    named: tuple[TargetRule, ...] = ()
+    top: int = 0
+    classes: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, targets: Targets) -> "TargetRules":
+        """Read the run file's words."""
+        if isinstance(targets, Top):
+            return cls(top=targets.top)
+        if isinstance(targets, Classes):
+            return cls(classes=tuple(dict.fromkeys(targets.classes)))
+        return cls((targets,)) if isinstance(targets, str) else cls(tuple(dict.fromkeys(targets)))
+
+    @classmethod
+    def parse(cls, text: str) -> "TargetRules":
+        """Read what `str` wrote; raises ValueError when it is something else."""
+        word, _, rest = text.partition(" ")
+        if word == "top":
+            return cls(top=int(rest))
+        if word == "classes":
+            return cls(classes=tuple(map(int, rest.split(","))))
+        named = tuple(rule for rule in text.split(",") if rule in ("predicted", "label"))
+        if text != ",".join(named):
+            raise ValueError(f"'{text}' names no targets")
+        return cls(named)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        """One line, as the manifest keeps it."""
+        if self.top:
+            return f"top {self.top}"
+        return f"classes {','.join(map(str, self.classes))}" if self.classes else ",".join(self.named)
+
+    @property
+    def least(self) -> int:
+        """Fewest targets that an image can have."""
+        return self.top or len(self.classes) or 1
+
+    @property
+    def most(self) -> int:
+        """Most targets that an image can have."""
+        return self.top or len(self.classes) or len(self.named)
+
+    @property
+    def needs_label(self) -> bool:
+        """Whether an image without a label cannot be explained."""
+        return "label" in self.named
+
+    def check(self, classes: int) -> None:
+        """Refuse classes that the model does not know.
+
+        Raises:
+            ConfigError: there are more targets than classes, or a class index is too large.
+        """
+        wrong = [index for index in self.classes if index >= classes]
+        if wrong:
+            raise ConfigError.one("explain.targets", f"class {wrong[0]}, the model knows {classes} classes")
+        if self.top > classes:
+            raise ConfigError.one("explain.targets", f"top {self.top} of a model that knows {classes} classes")
+
+    def chosen(self, logits_IN: Tensor, labels: Sequence[int | None]) -> tuple[Tensor, Tensor, list[str]]:
+        """Choose (image, class) pairs, image by image: indices of the images, classes, and the rule of each."""
+        top_IT = logits_IN.argsort(dim=1, descending=True, stable=True)[:, : max(1, self.top)].tolist()
+        pairs = [
+            (image, target, rule)
+            for image, label in enumerate(labels)
+            for target, rule in self._of_image(top_IT[image], label).items()
+        ]
+        images_B, targets_B = ([pair[i] for pair in pairs] for i in range(2))
+        device = logits_IN.device
+        return (
+            torch.tensor(images_B, dtype=torch.long, device=device),
+            torch.tensor(targets_B, dtype=torch.long, device=device),
+            [rule for _, _, rule in pairs],
+        )
+
+    def _of_image(self, likeliest: list[int], label: int | None) -> dict[int, str]:
+        if self.top:
+            return dict.fromkeys(likeliest, "top")
+        if self.classes:
+            return dict.fromkeys(self.classes, "listed")
+        found: dict[int, str] = {}
+        for rule in self.named:
+            target = likeliest[0] if rule == "predicted" else label
+            if target is not None:
+                found.setdefault(target, rule)
+        return found

@@ -1,0 +1,226 @@
+"""Every method and variant with its slow twin: what the oracle tests run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from nets import GapNet, StagedNet, ToyNet
+from oracle import twins, twins_activation, twins_fusion, twins_gradient, twins_path, twins_score
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional
+
+from pipeline.cams import METHODS
+from pipeline.cams.region import Rise
+from pipeline.model import noise
+
+SEED = 11
+BLACK = -torch.tensor([0.485, 0.456, 0.406]).double() / torch.tensor([0.229, 0.224, 0.225]).double()
+Layers = list[nn.Module]
+Twin = Callable[[nn.Module, Layers, Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method as a run file would name it, its twin, and the nets on which they are compared.
+
+    `tolerance` is relative to the map's largest magnitude, or to `floor` where that is larger: single precision
+    cannot say more of a difference of numbers that are nearly equal.
+    """
+
+    spec: dict[str, dict[str, object]]
+    twin: Twin
+    nets: Callable[[int], nn.Module] = lambda seed: ToyNet(seed, inplace=bool(seed % 2))
+    layers: tuple[str, ...] = ("features.3",)
+    tolerance: float = 1e-5
+    floor: float = 1e-6
+
+
+def case(
+    name: str, twin: Callable[..., Tensor], options: dict[str, object] | None = None, **twin_options: object
+) -> Case:
+    """A method that reads the target layer alone."""
+    return Case({name: options or {}}, lambda m, layers, x, t: twin(m, layers[-1], x, t, **twin_options))
+
+
+def staged(
+    name: str, twin: Callable[..., Tensor], options: dict[str, object] | None = None, **twin_options: object
+) -> Case:
+    """A method that joins stages."""
+    return Case(
+        {name: options or {}},
+        lambda m, layers, x, t: twin(m, layers, x, t, **twin_options),
+        lambda seed: StagedNet(seed, smooth=bool(seed % 2)),
+        StagedNet.STAGES,
+    )
+
+
+def whole(
+    name: str, twin: Callable[..., Tensor], options: dict[str, object] | None = None, **twin_options: object
+) -> Case:
+    """A method that looks at the whole model and at no layer."""
+    return Case(
+        {name: options or {}},
+        lambda m, layers, x, t: twin(m, x, t, **twin_options),
+        lambda seed: StagedNet(seed, smooth=bool(seed % 2)),
+        ("stage2",),
+    )
+
+
+def black(image_CHW: Tensor) -> Tensor:
+    return BLACK.view(3, 1, 1).expand_as(image_CHW)
+
+
+def blurred(image_CHW: Tensor) -> Tensor:
+    kernel = 2 * ((image_CHW.shape[-1] - 1) // 2) + 1
+    return functional.gaussian_blur(image_CHW, [kernel, kernel], [50.0, 50.0])
+
+
+def fields(name: str, shape: tuple[int, ...], samples: int) -> Tensor:
+    """The noise that the product draws for an image without a key."""
+    return torch.cat(list(noise.normal(SEED, [""], name, shape, samples))).double()
+
+
+def on_path(name: str, twin: Callable[..., Tensor], options: dict[str, object], **twin_options: object) -> Case:
+    """A method that starts from a black image."""
+
+    def run(model: nn.Module, layers: Layers, image_CHW: Tensor, target: int) -> Tensor:
+        return twin(model, layers[-1], image_CHW, target, baseline_CHW=black(image_CHW), **twin_options)
+
+    return Case({name: options}, run)
+
+
+def pixel_path(options: dict[str, object], **twin_options: object) -> Case:
+    return Case(
+        {"integrated_gradients": options},
+        lambda m, layers, x, t: twins_path.integrated_gradients(m, x, t, baseline_CHW=black(x), **twin_options),
+    )
+
+
+def group_cam(m: nn.Module, layers: Layers, x: Tensor, t: int) -> Tensor:
+    return twins_score.group_cam(m, layers[-1], x, t, blur_CHW=blurred(x), groups=4)
+
+
+def rise(m: nn.Module, layers: Layers, x: Tensor, t: int) -> Tensor:
+    masks_NHW = torch.cat(list(Rise(num_masks=70, cells=4, keep=0.4).masks((16, 16), SEED))).double()
+    return twins_score.rise(m, x, t, masks_NHW=masks_NHW, keep=0.4, grid=8)
+
+
+def gap(seed: int) -> nn.Module:
+    return GapNet(seed)
+
+
+def integrative(**options: object) -> Case:
+    return staged("integrative_cam", twins_fusion.integrative_cam, options, **options)
+
+
+g, p, a, s, f = twins_gradient, twins_path, twins_activation, twins_score, twins_fusion
+CASES: dict[str, Case] = {
+    "gradcam": case("gradcam", twins.gradcam),
+    "gradcam_pp": case("gradcam_pp", twins.gradcam_pp),
+    "gradcam_pp official": case("gradcam_pp", twins.gradcam_pp, {"preset": "official_code"}, normalise_alpha=True),
+    "smooth_gradcam_pp": case(
+        "smooth_gradcam_pp", g.smooth_gradcam_pp, {"samples": 5},
+        noise_NCHW=fields("smooth_gradcam_pp", (3, 16, 16), 5),
+    ),
+    "smooth_gradcam_pp printed": case(
+        "smooth_gradcam_pp", g.smooth_gradcam_pp, {"samples": 3, "preset": "printed"},
+        noise_NCHW=fields("smooth_gradcam_pp", (3, 16, 16), 3), numerator="D1",
+    ),
+    "xgradcam": case("xgradcam", g.xgradcam),
+    "hirescam": case("hirescam", g.hirescam),
+    "elementwise_gradcam": case("elementwise_gradcam", g.elementwise_gradcam),
+    "layercam": case("layercam", g.layercam),
+    "eigen_gradcam": case("eigen_gradcam", g.eigen_gradcam),
+    "shapley_cam": case("shapley_cam", g.shapley_cam),
+    "shapley_cam logit": case("shapley_cam", g.shapley_cam, {"utility": "logit"}, utility="logit"),
+    "finer_cam": case("finer_cam", g.finer_cam),
+    "finer_cam one": case("finer_cam", g.finer_cam, {"comparisons": 1, "gamma": 0.5}, comparisons=1, gamma=0.5),
+    "fullgrad": whole("fullgrad", g.fullgrad, {"grid": 8}, grid=8, order="minmax_first"),
+    "integrated right": on_path("integrated_gradcam", twins.integrated_gradcam, {"steps": 7}, steps=7, rule="right"),
+    "integrated left": on_path(
+        "integrated_gradcam", twins.integrated_gradcam, {"steps": 7, "rule": "left"}, steps=7, rule="left"
+    ),
+    "integrated midpoint": on_path(
+        "integrated_gradcam", twins.integrated_gradcam, {"steps": 4, "rule": "midpoint"}, steps=4, rule="midpoint"
+    ),
+    "integrated trapezoid": on_path(
+        "integrated_gradcam", twins.integrated_gradcam, {"steps": 4, "rule": "trapezoid"}, steps=4, rule="trapezoid"
+    ),
+    "integrated official": on_path(
+        "integrated_gradcam", twins.integrated_gradcam, {"steps": 5, "preset": "official_code"},
+        steps=5, rule="left", subtract=False,
+    ),
+    "rsi_gradcam": on_path("rsi_gradcam", p.rsi_gradcam, {"steps": 6}, steps=6),
+    "rsi_gradcam logit": on_path("rsi_gradcam", p.rsi_gradcam, {"steps": 3, "score": "logit"}, steps=3, score="logit"),
+    "integrated_gradients": pixel_path({"steps": 6, "grid": 8}, steps=6, grid=8),
+    "integrated_gradients magnitudes": pixel_path(
+        {"steps": 4, "grid": 4, "rule": "trapezoid", "colours": "abs_sum"},
+        steps=4, grid=4, rule="trapezoid", channels="abs_sum",
+    ),
+    "smoothgrad": whole(
+        "smoothgrad", p.smoothgrad, {"samples": 4, "grid": 8}, noise_NCHW=fields("smoothgrad", (3, 16, 16), 4), grid=8
+    ),
+    "cam": Case({"cam": {}}, lambda m, layers, x, t: a.cam(m, layers[-1], m.linear, x, t), gap, ("features.1",)),
+    "eigen_cam": case("eigen_cam", a.eigen_cam),
+    "kpca_cam": case("kpca_cam", a.kpca_cam),
+    "kpca_cam rbf": case("kpca_cam", a.kpca_cam, {"kernel": "rbf"}, kernel="rbf"),
+    "fem": case("fem", a.fem),
+    "fem low": case("fem", a.fem, {"k_sigma": 0.5}, k_sigma=0.5),
+    "scorecam": case("scorecam", twins.scorecam),
+    "scorecam v2": case("scorecam", twins.scorecam, {"preset": "v2"}, softmax=True),
+    "scorecam logit": case("scorecam", twins.scorecam, {"score": "logit"}, logit=True),
+    "iscam": case("iscam", twins.iscam, num_steps=10),
+    "iscam recurrence": case(
+        "iscam", twins.iscam, {"num_steps": 4, "schedule": "recurrence"}, num_steps=4, schedule="recurrence"
+    ),
+    "iscam linear": case("iscam", twins.iscam, {"num_steps": 5, "schedule": "linear"}, num_steps=5, schedule="linear"),
+    "sscam": case("sscam", s.sscam, {"samples": 3}, noise=fields("sscam", (16, 16), 3)),
+    "sscam input": case(
+        "sscam", s.sscam, {"samples": 2, "std": 0.5, "noise_on": "input"},
+        noise=fields("sscam", (3, 16, 16), 2), std=0.5, noise_on="input",
+    ),
+    "ablation_cam": case("ablation_cam", s.ablation_cam),
+    "ablation_cam abs": case("ablation_cam", s.ablation_cam, {"divide_by_score": "abs"}, divide_by_score="abs"),
+    "ablation_cam paper": case("ablation_cam", s.ablation_cam, {"preset": "paper"}, divide_by_score="signed"),
+    "ablation_cam closed form": Case(
+        {"ablation_cam": {}}, lambda m, layers, x, t: s.ablation_cam(m, layers[-1], x, t), gap, ("features.1",)
+    ),
+    "group_cam": Case({"group_cam": {"groups": 4}}, group_cam),
+    "recipro_cam": case("recipro_cam", s.recipro_cam),
+    "recipro_cam cell": case("recipro_cam", s.recipro_cam, {"gaussian": False}, gaussian=False),
+    "rise": Case({"rise": {"num_masks": 70, "cells": 4, "keep": 0.4, "grid": 8}}, rise),
+    "opti_cam": case("opti_cam", s.opti_cam, {"iterations": 6}, iterations=6),
+    "poly_cam": staged("poly_cam", s.poly_cam, variant="both"),
+    "poly_cam plus": staged("poly_cam", s.poly_cam, {"variant": "plus"}, variant="plus"),
+    "poly_cam minus": staged("poly_cam", s.poly_cam, {"variant": "minus"}, variant="minus"),
+    "sise": staged("sise", s.sise),
+    "sise strict": staged("sise", s.sise, {"mu": 0.3}, mu=0.3),
+    "increment_cam": case("increment_cam", s.increment_cam),
+    "increment_cam weights": case(
+        "increment_cam", s.increment_cam, {"merge": "weights", "lam": 2.0}, merge="weights", lam=2.0
+    ),
+    "layercam_fusion": staged("layercam_fusion", f.layercam_fusion),
+    "refine_cam": staged("refine_cam", f.refine_cam),
+    "integrative": integrative(),
+    "integrative square": integrative(f="square", bias="none"),
+    "integrative softplus": integrative(f="softplus"),
+    "integrative sigmoid": integrative(f="sigmoid", layer_score="uniform"),
+    "integrative identity": integrative(f="identity", bias="none"),
+    "integrative filtered": integrative(redundancy=0.8),
+}  # fmt: skip
+
+LOOSE = {
+    "finer_cam": {"floor": 0.1},
+    "integrated left": {"floor": 1.0},  # at t = 0 the features differ from the baseline's by rounding alone
+    "integrated trapezoid": {"floor": 1.0},
+    "rsi_gradcam logit": {"floor": 1e-4},
+    "ablation_cam": {"floor": 0.1},
+    "ablation_cam abs": {"floor": 0.1},
+    "ablation_cam paper": {"tolerance": 1e-4},  # divides by a logit that may be near zero
+    "group_cam": {"floor": 0.2},
+    "poly_cam": {"floor": 0.2},
+    "poly_cam minus": {"floor": 0.2},
+    "integrative sigmoid": {"tolerance": 1e-4},  # the ratio of derivatives has a pole
+}
+CASES |= {name: replace(CASES[name], **loose) for name, loose in LOOSE.items()}
+assert {name for case in CASES.values() for name in case.spec} <= set(METHODS)
