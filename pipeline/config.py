@@ -247,15 +247,14 @@ def _stand_in(raw: dict[str, Any]) -> RunConfig:
         try:
             return RunConfig.model_validate(mended)
         except ValidationError as error:
-            for problem in error.errors():
+            once = {problem["loc"][:2]: problem for problem in reversed(error.errors())}  # one mistake a value
+            for problem in once.values():
                 _mend(mended, problem["loc"], missing=problem["type"] == "missing" and len(problem["loc"]) <= 2)
 
 
 def _mend(mended: dict[str, Any], location: Location, *, missing: bool) -> None:
     """Take a wrong value out, as deep inside as dicts go, or put an empty one where it is missing."""
     section, last = mended, location[0]
-    if not missing and len(location) > 1 and location[1] not in mended.get(last, {}):
-        return  # another mistake of the same value has taken it out
     for name in location[1:]:
         inner = section.get(last)
         if isinstance(inner, dict) and (missing or name in inner):

@@ -1,0 +1,259 @@
+"""What must hold between the methods, whatever the network: reductions, sums that are kept, and symmetries."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import GapNet, StagedNet, ToyNet, images
+from oracle.twins_fusion import softmax_derivatives
+from torch import Tensor, nn
+
+import pipeline
+from pipeline.cams import METHODS
+from pipeline.cams.integrative import IntegrativeCam
+from pipeline.cams.path import RsiGradCam
+from pipeline.heatmaps import min_max
+from pipeline.model.probe import Probe
+
+seeds = settings(max_examples=10, deadline=None, derandomize=True)
+any_seed = st.integers(0, 10**6)
+QUICK: dict[str, dict[str, object]] = {
+    "rise": {"num_masks": 16, "grid": 8},
+    "opti_cam": {"iterations": 3},
+    "integrated_gradcam": {"steps": 3},
+    "rsi_gradcam": {"steps": 3},
+    "integrated_gradients": {"steps": 3, "grid": 8},
+    "smoothgrad": {"samples": 2, "grid": 8},
+    "smooth_gradcam_pp": {"samples": 2},
+    "sscam": {"samples": 2},
+    "iscam": {"num_steps": 2},
+    "fullgrad": {"grid": 8},
+}
+SPECS = [{name: QUICK.get(name, {})} for name in METHODS]
+
+
+def of(model: nn.Module, *methods: object, seed: int = 0, count: int = 2, **options: object) -> list[Tensor]:
+    """Maps of random images; on a net with two resolutions, of both."""
+    layers = {ToyNet: ("features.3",), GapNet: ("features.1",), StagedNet: StagedNet.STAGES}[type(model)]
+    explained = pipeline.explain(
+        model,
+        images(seed, count),
+        methods=methods,
+        layer=layers[-1],
+        stages=layers,
+        **options,  # type: ignore[arg-type]
+    )
+    return list(explained.maps.values())
+
+
+def close(one: Tensor, other: Tensor, tolerance: float = 1e-5) -> None:
+    """Equal up to rounding, measured by the largest value of the batch."""
+    scale = max(float(other.abs().max()), 1e-6)
+    assert float((one - other).abs().max()) <= tolerance * scale
+
+
+@seeds
+@given(any_seed)
+def test_on_a_pooled_linear_head_the_linear_methods_are_one(seed: int) -> None:
+    cam, gradcam, xgradcam, hirescam = of(GapNet(seed), "cam", "gradcam", "xgradcam", "hirescam", seed=seed)
+    cells = cam.shape[1] * cam.shape[2]
+    for same in (xgradcam, hirescam, cam.relu() / cells):
+        close(same, gradcam)
+
+
+@seeds
+@given(any_seed)
+def test_second_order_and_comparison_vanish_where_they_must(seed: int) -> None:
+    model = ToyNet(seed)
+    gradcam, logit, none = of(
+        model, "gradcam", {"shapley_cam": {"utility": "logit"}}, {"finer_cam": {"gamma": 0.0}}, seed=seed
+    )
+    close(logit, gradcam)
+    close(none, gradcam)
+
+
+@seeds
+@given(any_seed)
+def test_without_noise_the_smoothed_methods_are_the_plain_ones(seed: int) -> None:
+    plus, smooth, score, smoothed = of(
+        ToyNet(seed), "gradcam_pp", {"smooth_gradcam_pp": {"samples": 3, "sigma": 0.0}},
+        "scorecam", {"sscam": {"samples": 3, "std": 0.0}}, seed=seed,
+    )  # fmt: skip
+    close(smooth, plus)
+    close(smoothed, score)
+
+
+@seeds
+@given(any_seed)
+def test_one_layer_of_a_multi_layer_method_is_its_single_layer_kin(seed: int) -> None:
+    plus, score, layercam, refine, poly, fused = of(
+        ToyNet(seed), "gradcam_pp", "scorecam", "layercam", "refine_cam", {"poly_cam": {"variant": "plus"}},
+        "layercam_fusion", seed=seed,
+    )  # fmt: skip
+    close(poly, score)
+    close(refine, min_max(plus))
+    close(fused, layercam / layercam.amax((1, 2), keepdim=True).clamp_min(1e-30))
+
+
+@seeds
+@given(any_seed)
+def test_integrative_cam_reduces_to_what_it_generalises(seed: int) -> None:
+    model = ToyNet(seed)
+    options = {"bias": "none"}
+    plus, exponential, square, identity = of(
+        model, "gradcam_pp", {"integrative_cam": {"as": "a", **options}},
+        {"integrative_cam": {"as": "b", "f": "square", **options}},
+        {"integrative_cam": {"as": "c", "f": "identity", **options}}, seed=seed,
+    )  # fmt: skip
+    close(exponential, min_max(plus), 1e-4)
+    evidence = Probe(model, "features.3").capture(images(seed, 2), gradients=True)
+    grads_BKuv = evidence.grads_BKuv * evidence.target_logits_B.sign().view(-1, 1, 1, 1)
+    rectified_Buv = (grads_BKuv.relu().mean((2, 3), keepdim=True) * evidence.acts_BKuv).sum(1)
+    close(square, min_max(rectified_Buv), 1e-4)
+    plain_BK11 = evidence.grads_BKuv.relu().mean((2, 3), keepdim=True)
+    close(identity, min_max((plain_BK11 * evidence.acts_BKuv).sum(1)), 1e-4)
+
+
+def test_layer_weights_of_integrative_cam_outlive_a_rescaling_of_neighbours() -> None:
+    """A ReLU net whose first stage is doubled and whose second takes half of it computes the same."""
+    model = StagedNet(3)
+    (before,) = of(model, {"integrative_cam": {"bias": "none", "f": "square"}})
+    with torch.no_grad():
+        model.stage1[1].weight *= 2
+        model.stage1[1].bias *= 2
+        model.stage2[0].weight /= 2
+    (after,) = of(model, {"integrative_cam": {"bias": "none", "f": "square"}})
+    close(after, before, 1e-4)
+
+
+@seeds
+@given(any_seed)
+def test_the_residual_is_what_biases_add(seed: int) -> None:
+    """HiResCAM's sum and the residual make the logit; without biases the residual is nothing."""
+    for bias in (True, False):
+        evidence = Probe(ToyNet(seed, bias=bias), "features.3").capture(images(seed, 2), gradients=True)
+        explained_B = (evidence.grads_BKuv * evidence.acts_BKuv).sum((1, 2, 3))
+        if bias:
+            method, probe = IntegrativeCam(), Probe(ToyNet(seed), "features.3")
+            residual_B11 = method._bias(evidence, probe, "features.3")
+            cells = evidence.acts_BKuv[0, 0].numel()
+            close((explained_B + cells * residual_B11.flatten()).float(), evidence.target_logits_B)
+        else:
+            close(explained_B, evidence.target_logits_B, 1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("log", [False, True])
+def test_derivatives_of_the_softmax_are_those_of_triple_autograd(seed: int, log: bool) -> None:
+    """One activation, logits linear in it: the twin differentiates p_c three times."""
+    from pipeline.cams.integrative import _softmax_slopes
+
+    model = GapNet(seed, channels=3, classes=4)
+    evidence = Probe(model, "features.1").capture(images(seed, 1), gradients=True)
+    first, ratio = _softmax_slopes(evidence, 4, log=log)["features.1"]
+    target, cells = int(evidence.targets_B[0]), evidence.acts_BKuv[0, 0].numel()
+    probabilities_N = evidence.logits_BN[0].double().softmax(0)
+    for channel in range(3):
+        slopes_N = model.linear.weight.detach()[:, channel].double() / cells
+        y1, y2, y3 = softmax_derivatives(slopes_N, probabilities_N, target)[int(log)]
+        assert float(first[0, channel, 0, 0]) == pytest.approx(float(y1), rel=1e-4)
+        assert float(ratio[0, channel, 0, 0]) == pytest.approx(float(y3 / y2), rel=1e-3)
+
+
+@seeds
+@given(any_seed)
+def test_xgradcam_keeps_the_sum(seed: int) -> None:
+    evidence = Probe(ToyNet(seed), "features.3").capture(images(seed, 2), gradients=True)
+    acts_BKuv, grads_BKuv = evidence.acts_BKuv, evidence.grads_BKuv
+    total_BK = acts_BKuv.sum((2, 3))
+    weights_BK = torch.where(total_BK > 0, (grads_BKuv * acts_BKuv).sum((2, 3)) / total_BK.clamp_min(1e-30), 0.0)
+    signed_Buv = (weights_BK[:, :, None, None] * acts_BKuv).sum(1)
+    close(signed_Buv.sum((1, 2)), (grads_BKuv * acts_BKuv).sum((1, 2, 3)), 1e-4)
+    (xgradcam,) = of(ToyNet(seed), "xgradcam", seed=seed)
+    close(xgradcam, signed_Buv.relu())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_riemann_stieltjes_sum_and_integrated_gradients_are_complete(seed: int) -> None:
+    model, pixels_BCHW = StagedNet(seed, smooth=True), images(seed, 2)
+    probe = Probe(model, "stage2", batch=256)
+    evidence = probe.capture(pixels_BCHW, gradients=True)
+    start_B = probe.capture(probe.baseline_pixels("black", pixels_BCHW), evidence.targets_B, gradients=False)
+    rise_B = evidence.target_logits_B - start_B.target_logits_B
+    along = RsiGradCam(steps=300, score="logit").riemann_stieltjes(evidence, probe, rectify=False)
+    close(along.sum((1, 2, 3)), rise_B, 2e-3)
+    (map_Buv,) = of(model, {"integrated_gradients": {"steps": 300, "grid": 4}}, seed=seed)
+    close(map_Buv.mean((1, 2)) * 16 * 16, rise_B, 2e-3)
+
+
+@pytest.mark.parametrize("lam", [0.0])
+@pytest.mark.parametrize("merge", ["maps", "weights"])
+def test_increment_cam_without_its_second_phase_is_gradcam(merge: str, lam: float) -> None:
+    gradcam, increment = of(ToyNet(4), "gradcam", {"increment_cam": {"lam": lam, "merge": merge}})
+    close(min_max(increment), min_max(gradcam))
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=METHODS)
+def test_a_batch_gives_what_its_images_and_targets_give_alone(spec: dict[str, dict[str, object]]) -> None:
+    model = GapNet(3, channels=6) if "cam" in spec else StagedNet(3)
+    layers = ("features.1",) if "cam" in spec else StagedNet.STAGES
+    pixels_BCHW, targets = images(3, 3), [[0, 1], [2, 0], [1, 2]]
+    options = {"methods": [spec], "layer": layers[-1], "stages": layers}
+    (together,) = pipeline.explain(model, pixels_BCHW, targets=targets, **options).maps.values()  # type: ignore[arg-type]
+    for row in range(6):
+        image_1CHW, target = pixels_BCHW[row // 2][None], [targets[row // 2][row % 2]]
+        (alone,) = pipeline.explain(model, image_1CHW, targets=target, **options).maps.values()  # type: ignore[arg-type]
+        close(alone[0], together[row], 1e-4)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=METHODS)
+def test_adding_a_constant_to_all_logits_changes_no_map(spec: dict[str, dict[str, object]]) -> None:
+    """Of methods that read the logit itself, not its gradient or a probability, only the scale may change."""
+    if next(iter(spec)) in ("shapley_cam", "integrative_cam"):
+        pytest.skip("reads the logit's value by definition")
+    model = GapNet(2) if "cam" in spec else StagedNet(2)
+    (before,) = of(model, spec, targets=[0, 1])
+    with torch.no_grad():
+        model.linear.bias += 3.0
+    (after,) = of(model, spec, targets=[0, 1])
+    close(after, before, 1e-4)
+
+
+@pytest.mark.parametrize("trouble", ["zero image", "dead layer", "constant channel", "negative head"])
+@pytest.mark.parametrize("spec", SPECS, ids=METHODS)
+def test_odd_networks_and_images_give_finite_maps(spec: dict[str, dict[str, object]], trouble: str) -> None:
+    model = GapNet(1) if "cam" in spec else ToyNet(1)
+    pixels_BCHW = torch.zeros(2, 3, 16, 16) if trouble == "zero image" else images(1, 2)
+    with torch.no_grad():
+        if trouble == "dead layer":
+            for parameter in model.features.parameters():
+                parameter.zero_()
+        if trouble == "constant channel":
+            convolution = model.features[0 if "cam" in spec else 2]
+            convolution.weight[0] = 0
+            convolution.bias[0] = 2.0
+        if trouble == "negative head":
+            model.linear.weight.copy_(-model.linear.weight.abs())
+    layer = "features.1" if "cam" in spec else "features.3"
+    explained = pipeline.explain(model, pixels_BCHW, methods=[spec], layer=layer, stages=[layer])
+    ((name, maps_Buv),) = explained.maps.items()
+    assert bool(maps_Buv.isfinite().all())
+    heatmap_BHW = explained.heatmap(name)
+    assert float(heatmap_BHW.min()) >= 0
+    assert float(heatmap_BHW.max()) <= 1
+    assert bool((heatmap_BHW[explained.degenerate[name]] == 0).all())
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=METHODS)
+def test_the_model_is_left_as_it_was(spec: dict[str, dict[str, object]]) -> None:
+    model = GapNet(1) if "cam" in spec else StagedNet(1)
+    model.train()
+    model.requires_grad_(False)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    random = torch.get_rng_state()
+    of(model, spec)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
+    assert torch.equal(torch.get_rng_state(), random)
