@@ -1,4 +1,4 @@
-"""camatlas show: one image under every method of a run, as a PNG contact sheet."""
+"""camatlas show: images under every method of a run, as a PNG contact sheet."""
 
 import re
 from pathlib import Path
@@ -16,29 +16,39 @@ PANEL_WIDTH = 224
 @command
 def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
-    key: Annotated[str, typer.Argument(metavar="KEY", help="the image key; SHARD/KEY where it is not unique")],
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="image keys; SHARD/KEY where one is not unique")],
     output: Annotated[str | None, typer.Option("--out", help="PNG to write; by default KEY.png here")] = None,
 ) -> int:
-    """Draw one image and every method's map of it; prints the path of the PNG."""
+    """Draw images and every method's maps of them; prints the path of the PNG."""
+    from pipeline.pictures import stacked
     from pipeline.query import open_run
 
+    path = Path(output or re.sub(r"[^\w.-]+", "_", keys[0]) + ".png")
     with open_run(run) as opened:
-        rows = opened.arrow(_ROWS, [key, key]).to_pylist()
-        if not rows:
-            raise ConfigError.one("KEY", f"the run has no image '{key}'", _hint(opened, key))
-        shards = sorted({row["shard"] for row in rows})
-        if len(shards) > 1:
-            raise ConfigError.one("KEY", f"'{key}' stands in {len(shards)} shards", f"say {shards[0]}/{key}")
-        explained = [row for row in rows if row["map"] is not None]
-        for row in rows:
-            if row["error_code"] is not None:
-                err.say(f"{row['method'] or 'the image'} failed: {row['error_stage']}/{row['error_code']}")
-        if not explained:
-            raise ConfigError.one("KEY", f"'{key}' was not explained", "see the view failures")
-        path = Path(output or re.sub(r"[^\w.-]+", "_", key) + ".png")
-        _draw(opened.manifest, explained, path)
+        sheets = [_sheet(opened.manifest, _explained(opened, key)) for key in keys]
+    try:
+        stacked(sheets).save(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError.one("--out", f"cannot write '{path}': {error}") from None
     out.say(str(path))
     return 0
+
+
+def _explained(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - pipeline.query is imported late
+    """Rows with a map of one image; what failed is told."""
+    rows = opened.arrow(_ROWS, [key, key]).to_pylist()
+    if not rows:
+        raise ConfigError.one("KEY", f"the run has no image '{key}'", _hint(opened, key))
+    shards = sorted({row["shard"] for row in rows})
+    if len(shards) > 1:
+        raise ConfigError.one("KEY", f"'{key}' stands in {len(shards)} shards", f"say {shards[0]}/{key}")
+    for row in rows:
+        if row["error_code"] is not None:
+            err.say(f"{row['method'] or 'the image'} failed: {row['error_stage']}/{row['error_code']}")
+    explained = [row for row in rows if row["map"] is not None]
+    if not explained:
+        raise ConfigError.one("KEY", f"'{key}' was not explained", "see the view failures")
+    return explained
 
 
 _ROWS = "SELECT * FROM parts WHERE image_key = ? OR shard || '/' || image_key = ? ORDER BY shard, target, method"
@@ -50,7 +60,7 @@ def _hint(opened: Any, key: str) -> str:  # noqa: ANN401 - pipeline.query is imp
     return f"did you mean '{nearest[0]['image_key']}'?" if nearest else ""
 
 
-def _draw(manifest: Any, rows: list[dict[str, Any]], path: Path) -> None:  # noqa: ANN401 - imported late
+def _sheet(manifest: Any, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - imported late
     from pipeline.originals import originals
     from pipeline.pictures import Panel, at_least, boxed, contact_sheet, overlay
     from pipeline.query import decode_row
@@ -71,10 +81,7 @@ def _draw(manifest: Any, rows: list[dict[str, Any]], path: Path) -> None:  # noq
         panels.append(Panel(title, _measures(manifest, row), overlay(canvas, decode_row(row))))
     heading = printable(f"{first['image_key']}: explained {', '.join(_name(manifest, target) for target in targets)}")
     heading = heading.replace("\n", "\\n")
-    try:
-        contact_sheet(heading, panels).save(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError.one("--out", f"cannot write '{path}': {error}") from None
+    return contact_sheet(heading, panels)
 
 
 def _grey(side: int) -> Any:  # noqa: ANN401 - Pillow is imported late

@@ -72,12 +72,22 @@ def at_least(image: Image.Image, side: int, boxes: Boxes | None) -> tuple[Image.
     return large, tuple((x0 * factor, y0 * factor, x1 * factor, y1 * factor) for x0, y0, x1, y1 in boxes or ())
 
 
+def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Put pictures one below the other."""
+    whole = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), _PAPER)
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    return whole
+
+
 def contact_sheet(heading: str, panels: Sequence[Panel]) -> Image.Image:
     """Put panels under a heading, row by row."""
     font, small = ImageFont.load_default(15), ImageFont.load_default(12)
     width = max(panel.image.width for panel in panels)
     height = max(panel.image.height for panel in panels)
-    columns = min(len(panels), 3 if len(panels) in (5, 6, 9) else 4)
+    columns = min(len(panels), 3 if len(panels) in (5, 6, 9) else 4 if len(panels) <= 16 else 8)
     rows = -(-len(panels) // columns)
     gap, top = 12, 40
     foot = 30 + 15 * max(1 + panel.caption.count("\n") for panel in panels)

@@ -29,8 +29,15 @@ SELECT coalesce(label, predicted) AS class, count(*) AS images, avg(correct::INT
   avg(confidence) AS mean_confidence
 FROM images WHERE maps > 0 GROUP BY class ORDER BY images DESC, class
 """
-_MAPS = "SELECT *, coalesce(label, predicted) AS class FROM explanations WHERE method = ?"
-_ROWS = "SELECT * FROM explanations WHERE shard = ? AND image_key = ? ORDER BY method"
+_MAPS = """
+SELECT *, coalesce(label, predicted) AS class FROM explanations WHERE method = ?
+QUALIFY row_number() OVER (PARTITION BY shard, image_key ORDER BY target <> class, target <> predicted, target) = 1
+"""
+_ROWS = """
+SELECT * FROM explanations WHERE shard = ? AND image_key = ?
+QUALIFY target = first_value(target) OVER (ORDER BY target <> coalesce(label, predicted), target <> predicted, target)
+ORDER BY method
+"""
 _WRONG = """
 SELECT shard, image_key, label, predicted, confidence FROM images
 WHERE maps > 0 AND NOT correct ORDER BY confidence DESC, image_key LIMIT ?
@@ -112,6 +119,10 @@ def _coverage(run: Run) -> dict[str, Any]:
 def _leaderboard(run: Run) -> dict[str, Any]:
     sql = "SELECT * FROM leaderboard"
     rows = run.arrow(sql).to_pylist()
+    kinds = {label: METHODS.get(str(fields["name"])) for label, fields in run.manifest.identity.methods.items()}
+    for row in rows:
+        kind = kinds[row["method"]]
+        row["interpretation"] = kind is not None and kind.interpretation
     best: dict[str, float | None] = {}
     for name, metric in _metrics(run).items():
         known = [row[name] for row in rows if row[name] is not None]

@@ -1,0 +1,78 @@
+"""Every method that reads gradients or activations, on every family of torchvision, with random weights."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+import pipeline
+from pipeline.cams import METHODS
+from pipeline.model.probe import Probe
+
+FAMILIES = {
+    "alexnet": 64, "vgg11": 64, "vgg11_bn": 64, "squeezenet1_1": 64, "resnet18": 64, "resnext50_32x4d": 64,
+    "densenet121": 64, "googlenet": 64, "inception_v3": 160, "mobilenet_v2": 64, "mobilenet_v3_small": 64,
+    "shufflenet_v2_x0_5": 64, "efficientnet_b0": 64, "mnasnet0_5": 64, "regnet_y_400mf": 64, "convnext_tiny": 64,
+    "vit_b_32": 224, "swin_t": 64, "swin_v2_t": 64,
+}  # fmt: skip
+"""Names and the side of the input; ViT's position embedding fixes its own."""
+
+METHODS_TO_RUN: list[object] = [
+    "gradcam", "gradcam_pp", "xgradcam", "hirescam", "layercam", "layercam_fusion", "elementwise_gradcam",
+    "eigen_gradcam", "shapley_cam", "finer_cam", "refine_cam", "fullgrad", "integrative_cam", "eigen_cam", "kpca_cam",
+    "fem", "recipro_cam", {"smooth_gradcam_pp": {"samples": 1}}, {"integrated_gradcam": {"steps": 1}},
+    {"rsi_gradcam": {"steps": 1}}, {"smoothgrad": {"samples": 1}}, {"integrated_gradients": {"steps": 1}},
+    {"group_cam": {"groups": 2}}, {"opti_cam": {"iterations": 1}}, {"rise": {"num_masks": 2}},
+]  # fmt: skip
+
+
+def built(name: str) -> nn.Module:
+    extra = {"init_weights": False, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = models.get_model(name, weights=None, num_classes=7, **extra)
+        if name == "vit_b_32":  # its last layer starts at zero
+            nn.init.normal_(model.heads.head.weight, std=0.02)
+        return model
+
+
+def pixels(side: int) -> torch.Tensor:
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_gradient_method_runs_on_every_family(name: str) -> None:
+    explained = pipeline.explain(built(name), pixels(FAMILIES[name]), methods=METHODS_TO_RUN)
+    assert len(explained.maps) == len(METHODS_TO_RUN)
+    for label, maps_Buv in explained.maps.items():
+        assert maps_Buv.ndim == 3, label
+        assert bool(maps_Buv.isfinite().all()), label
+    assert float(explained.evidence.grads_BKuv.abs().sum()) > 0
+    assert not bool(explained.degenerate["eigen_cam"].any())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_head_alone_gives_the_logits_of_the_whole_model(name: str) -> None:
+    probe = Probe(built(name), "auto")
+    evidence = probe.capture(pixels(FAMILIES[name]), gradients=False)
+    for row in range(2):
+        logits_PN = probe.head(evidence, row, 3, lambda index, b=row: evidence.acts_BKuv[b].repeat(len(index), 1, 1, 1))
+        torch.testing.assert_close(logits_PN, evidence.logits_BN[row].expand(3, -1), rtol=1e-3, atol=1e-4)
+    assert probe._cut, "the head could not be run without the trunk"
+
+
+def test_tokens_and_last_channels_are_read_as_grids() -> None:
+    vit = Probe(built("vit_b_32"), "auto").capture(pixels(224), gradients=True)
+    assert (vit.view.kind, vit.view.prefix, vit.acts_BKuv.shape) == ("tokens", 1, (2, 768, 7, 7))
+    swin = Probe(built("swin_t"), "features.3").capture(pixels(64), gradients=True)
+    assert (swin.view.kind, swin.acts_BKuv.shape) == ("channels_last", (2, 192, 8, 8))
+    for evidence in (vit, swin):
+        acts_1Kuv = evidence.acts_BKuv[:1]
+        assert torch.equal(evidence.view.grid(evidence.view.raw(acts_1Kuv, evidence.raw[:1])), acts_1Kuv)
+
+
+def test_every_method_is_run_here_or_costs_a_sweep_over_channels() -> None:
+    run = {next(iter(spec)) if isinstance(spec, dict) else spec for spec in METHODS_TO_RUN}
+    assert set(METHODS) - run == {
+        "iscam", "scorecam", "sscam", "ablation_cam", "poly_cam", "sise", "increment_cam", "cam"
+    }  # fmt: skip
