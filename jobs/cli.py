@@ -1,5 +1,10 @@
 """camatlas: one command, one verb per file of this package."""
 
+import contextlib
+import os
+import sys
+from typing import NoReturn
+
 import typer
 
 from jobs import audit, bench, demo, doctor, explain, methods, metrics, pack, query, show, verify
@@ -27,9 +32,20 @@ for verb in (
     app.command()(verb)
 
 
-def main() -> None:
-    """Run the command line."""
-    app()
+def main() -> NoReturn:
+    """Run the command line, and leave at once when it is done.
+
+    The verbs close what they open. Python's own way out would also take down the thread pools of native libraries,
+    which now and then abort a command that has done its work ("terminate called without an active exception").
+    """
+    try:
+        app()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -151,9 +151,10 @@ def terminated_by_signal() -> Iterator[None]:
 
 @contextlib.contextmanager
 def native_stderr_aside() -> Iterator[None]:
-    """Keep what Ray's native code writes straight to file descriptor 2 out of the user's sight.
+    """Keep what Ray writes straight to file descriptor 2, or prints to stdout, out of the user's sight.
 
-    Ray logs a line about restartable actors at error level in every run. Our own messages still reach the terminal.
+    Ray logs a line about restartable actors at error level in every run, and prints others when a run is stopped.
+    Our own messages still reach the terminal.
     The file is kept, and named, only when the work inside fails and something is in it.
     """
     handle, name = tempfile.mkstemp(prefix="camatlas-ray-", suffix=".log")
@@ -163,7 +164,8 @@ def native_stderr_aside() -> Iterator[None]:
     os.dup2(handle, 2)
     failed = False
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     except Exception:
         failed = True
         raise

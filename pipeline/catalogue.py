@@ -61,8 +61,9 @@ def page(kind: type[Any]) -> str:
 
 def _needs(needs: Needs) -> str:
     words = ["gradients"] * needs.gradients + ["stages"] * needs.stages + ["linear head"] * needs.linear_head
-    return ", ".join(words) or "activations"
+    return ", ".join(words) or ("activations" if needs.activations else "images")
 
 
 def _cited(paper: Paper) -> str:
-    return f"{paper.authors.split(',')[0]} et al., {paper.venue} {paper.year}"
+    first, *others = paper.authors.split(",")
+    return f"{first}{' et al.' if others else ''}, {paper.venue} {paper.year}"

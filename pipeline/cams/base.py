@@ -21,11 +21,13 @@ class Needs:
         gradients: of the target logit with respect to the captured layers.
         stages: the last layer of each resolution, not the target layer alone.
         linear_head: a head of global average pooling and one linear layer.
+        activations: of the captured layers; methods without that look at the whole model alone.
     """
 
     gradients: bool = False
     stages: bool = False
     linear_head: bool = False
+    activations: bool = True
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class IntegratedGradients:
     grid: Grid = 56
 
     name: ClassVar[str] = "integrated_gradients"
-    needs: ClassVar[Needs] = Needs()
+    needs: ClassVar[Needs] = Needs(activations=False)
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[Paper] = Paper(
@@ -95,7 +95,7 @@ class SmoothGrad:
     grid: Grid = 56
 
     name: ClassVar[str] = "smoothgrad"
-    needs: ClassVar[Needs] = Needs()
+    needs: ClassVar[Needs] = Needs(activations=False)
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[Paper] = Paper(
@@ -135,7 +135,7 @@ class FullGrad:
     grid: Grid = 56
 
     name: ClassVar[str] = "fullgrad"
-    needs: ClassVar[Needs] = Needs()
+    needs: ClassVar[Needs] = Needs(activations=False)
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[Paper] = Paper(

@@ -164,7 +164,7 @@ class Rise:
     grid: Grid = 56
 
     name: ClassVar[str] = "rise"
-    needs: ClassVar[Needs] = Needs()
+    needs: ClassVar[Needs] = Needs(activations=False)
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "authors_pytorch": {"num_masks": 6000, "cells": 8, "keep": 0.1},
