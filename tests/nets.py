@@ -63,8 +63,8 @@ class StagedNet(nn.Module):
             torch.manual_seed(seed)
             self.stage1 = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), activation())
             self.stage2 = nn.Sequential(nn.Conv2d(6, 7, 3, 2, 1, bias=False), nn.BatchNorm2d(7), activation())
-            self.head = nn.Sequential(nn.Conv2d(7, 9, 3, 1, 1), activation())
-            self.linear = nn.Linear(9, classes)
+            self.head = nn.Sequential(nn.Conv2d(7, 8, 3, 1, 1), activation())
+            self.linear = nn.Linear(8, classes)
             for norm in (self.stage1[1], self.stage2[1]):
                 norm.running_mean.uniform_(-0.3, 0.3)
                 norm.running_var.uniform_(0.5, 2.0)

@@ -15,7 +15,8 @@ class Batcher:
     Args:
         size: most rows in one pass.
         multiple: rows of every pass are filled up to a multiple of this. CPU kernels give the same bits for a
-            row whatever stands beside it as long as the number of rows is a multiple of 16, so that results
+            row whatever stands beside it as long as the number of rows is a multiple of 16 (and linear layers
+            have sizes that are multiples of 8, which all known networks keep to), so that results
             do not depend on how images were batched.
     """
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pipeline.errors import LayerError
 
-_MOST_PREFIX_TOKENS = 8
-"""Class, distillation and register tokens stand before the patches; no known family has more of them."""
+_PREFIXES = (0, 1, 2, 4, 5)
+"""Tokens before the patches in the known families: class, distillation and four register tokens."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def view_of(raw: Tensor, layer: str, image_size: tuple[int, int], *, channels_la
             return GridView("channels_last", raw.shape[1], raw.shape[2])
         return GridView("channels_first", raw.shape[2], raw.shape[3])
     if raw.ndim == 3:
-        for prefix in range(_MOST_PREFIX_TOKENS):
+        for prefix in _PREFIXES:
             grid = _token_grid(raw.shape[1] - prefix, image_size)
             if grid:
                 return GridView("tokens", *grid, prefix)

@@ -220,7 +220,7 @@ LOOSE = {
     "group_cam": {"floor": 0.2},
     "poly_cam": {"floor": 0.2},
     "poly_cam minus": {"floor": 0.2},
-    "integrative sigmoid": {"tolerance": 1e-4},  # the ratio of derivatives has a pole
+    "integrative sigmoid": {"tolerance": 1e-3},  # the ratio of derivatives has a pole
 }
 CASES |= {name: replace(CASES[name], **loose) for name, loose in LOOSE.items()}
 assert {name for case in CASES.values() for name in case.spec} <= set(METHODS)

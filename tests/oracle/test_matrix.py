@@ -29,6 +29,11 @@ QUICK: dict[str, dict[str, object]] = {
     "iscam": {"num_steps": 2},
     "fullgrad": {"grid": 8},
 }
+LOOSE = {
+    "opti_cam": 2e-2,  # Adam's steps have the size of the rate however small the gradient is
+    "group_cam": 2e-3,  # differences of probabilities that are nearly equal
+}
+"""Tolerances of methods that magnify rounding; the others are held to 1e-4."""
 SPECS = [{name: QUICK.get(name, {})} for name in METHODS]
 
 
@@ -203,7 +208,7 @@ def test_a_batch_gives_what_its_images_and_targets_give_alone(spec: dict[str, di
     for row in range(6):
         image_1CHW, target = pixels_BCHW[row // 2][None], [targets[row // 2][row % 2]]
         (alone,) = pipeline.explain(model, image_1CHW, targets=target, **options).maps.values()  # type: ignore[arg-type]
-        close(alone[0], together[row], 1e-4)
+        close(alone[0], together[row], LOOSE.get(next(iter(spec)), 1e-4))
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=METHODS)
@@ -216,7 +221,7 @@ def test_adding_a_constant_to_all_logits_changes_no_map(spec: dict[str, dict[str
     with torch.no_grad():
         model.linear.bias += 3.0
     (after,) = of(model, spec, targets=[0, 1])
-    close(after, before, 1e-4)
+    close(after, before, LOOSE.get(next(iter(spec)), 1e-4))
 
 
 @pytest.mark.parametrize("trouble", ["zero image", "dead layer", "constant channel", "negative head"])

@@ -6,54 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from explaining import METHODS, METRICS, chunk, rows, spec
 from nets import ToyNet
 from torch import Tensor, nn
 
 import pipeline
 from pipeline.cams import build_methods
 from pipeline.codec import decode_stack
-from pipeline.decode import DecodedChunk, DecodedSample
 from pipeline.errors import ConfigError, LayerError
-from pipeline.explainer import Explainer, ExplainerSpec
-from pipeline.metrics import build_metrics
+from pipeline.explainer import Explainer
 from pipeline.model.baselines import Normalisation
-from pipeline.sources import Chunk, Failure, Shard
+from pipeline.sources import Failure
 from pipeline.targets import TargetRules
-
-SHARD = Shard(0, "s.tar", "tar", "/nowhere/s.tar", 1, "x")
-METHODS = ["gradcam", "scorecam"]
-METRICS = ["average_drop", "energy_in_box"]
-
-
-def spec(**changes: object) -> ExplainerSpec:
-    fields: dict[str, object] = {
-        "layer": "features.3",
-        "stages": ("features.3",),
-        "methods": build_methods(METHODS),
-        "metrics": build_metrics(METRICS),
-        "normalisation": Normalisation(),
-        "classes": 4,
-        "targets": TargetRules(("predicted",)),
-        "precision": "fp32",
-        "maps": "f32",
-        "device": "cpu",
-        "batch": 16,
-    }
-    return ExplainerSpec(**(fields | changes))  # type: ignore[arg-type]
-
-
-def chunk(
-    count: int = 5, *, labels: list[int | None] | None = None, failures: tuple[Failure, ...] = ()
-) -> DecodedChunk:
-    random = np.random.default_rng(count)
-    pixels_NHWC = random.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
-    labels = labels or [None] * count
-    samples = tuple(DecodedSample(f"k{i}", label, ((1.0, 1.0, 9.0, 9.0),), (30, 40)) for i, label in enumerate(labels))
-    return DecodedChunk(Chunk(SHARD, 3, last=True), samples, pixels_NHWC, failures)
-
-
-def rows(explainer: Explainer, decoded: DecodedChunk) -> list[dict[str, object]]:
-    return pa.concat_tables(explainer.tables(decoded)).to_pylist()
 
 
 def test_every_image_has_one_row_a_method_with_all_facts() -> None:

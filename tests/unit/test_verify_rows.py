@@ -51,6 +51,17 @@ def test_the_same_key_in_two_shards_is_no_problem(small_run: RunMaker) -> None:
     assert verify(small_run.store).problems == []
 
 
+def test_a_target_too_many_is_found(small_run: RunMaker) -> None:
+    """Every method is there for another class too, which the run does not explain."""
+    table = small_run.table(FIRST)
+    image = small_run.image(FIRST, 0)
+    again = with_column(table.filter(pc.equal(table["image_key"], image)), "target", lambda targets: [9] * len(targets))
+    replace_part(small_run, FIRST, pa.concat_tables([table, again]))
+    assert only_problem(small_run) == (
+        f"{FIRST.file}: image '{image}' has rows for 2 targets, the run explains predicted"
+    )
+
+
 @pytest.mark.parametrize("row", range(4))
 def test_a_missing_method_row_is_found(small_run: RunMaker, row: int) -> None:
     table = small_run.table(FIRST)
