@@ -6,15 +6,15 @@ The three doors for notebooks are opened on first use, so that small workers do 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.explainer import evaluate, explain
     from pipeline.explanations import Explanations
+    from pipeline.notebook import evaluate, explain
     from pipeline.query import Run, open_run
 
 __all__ = ["Explanations", "Run", "evaluate", "explain", "open_run"]
 
 _DOORS = {
-    "explain": "pipeline.explainer",
-    "evaluate": "pipeline.explainer",
+    "explain": "pipeline.notebook",
+    "evaluate": "pipeline.notebook",
     "Explanations": "pipeline.explanations",
     "open_run": "pipeline.query",
     "Run": "pipeline.query",

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.explainer import explain
 from pipeline.model.layers import resolve_layer
+from pipeline.notebook import explain
 
 PEERS = ("pytorch-grad-cam", "torchcam", "captum")
 

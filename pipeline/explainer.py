@@ -1,9 +1,9 @@
-"""Where model, methods, metrics and codec meet: `explain` and `evaluate` for tensors, `Explainer` for chunks.
+"""Where model, methods, metrics and codec meet: the Explainer turns decoded chunks into rows.
 
 Legend: B images, C colours, (H, W) pixels, N classes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.batches import ImageBatch
-from pipeline.cams import CamMethod, build_methods
+from pipeline.cams import CamMethod
 from pipeline.codec import MapDtype
 from pipeline.decode import DecodedChunk, DecodedSample
 from pipeline.errors import CamatlasError, first_line
-from pipeline.explanations import Explanations, explain_evidence, measure, observe
-from pipeline.metrics import Metric, Truth, build_metrics, metric_fields
-from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
+from pipeline.explanations import explain_evidence, measure, observe
+from pipeline.metrics import Metric, metric_fields
+from pipeline.model.baselines import Normalisation
 from pipeline.model.batching import is_out_of_memory
-from pipeline.model.evidence import Evidence, Observation
-from pipeline.model.probe import DEFAULT_BATCH, Precision, Probe
-from pipeline.registry import Spec, parameters
+from pipeline.model.evidence import Evidence
+from pipeline.model.probe import Precision, Probe
+from pipeline.registry import parameters
 from pipeline.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
 from pipeline.targets import TargetRules
 from schemas.explanation import explanation_schema
@@ -30,129 +30,6 @@ from schemas.manifest import canonical_json
 
 BATCH_MULTIPLE = 16
 """Passes of a run are filled up to a multiple of this; see `Batcher`."""
-
-
-def explain(
-    model: nn.Module,
-    pixels_BCHW: Tensor,
-    *,
-    methods: Iterable[Spec] = ("gradcam",),
-    layer: str | nn.Module = "auto",
-    targets: Sequence[int] | Sequence[Sequence[int]] | Tensor | None = None,
-    precision: Precision = "fp32",
-    batch: int = DEFAULT_BATCH,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
-    stages: Sequence[str] | None = None,
-    seed: int = 0,
-    keys: Sequence[str] | None = None,
-) -> Explanations:
-    """Explain a batch of images by several CAM methods that share one forward pass.
-
-    Args:
-        model: a classifier (B, C, H, W) -> logits (B, N), on any device; left as it was found.
-        pixels_BCHW: images, already normalised for the model.
-        methods: names, `{name: {parameter: value}}`, or method objects.
-        layer: target layer by name, as a module, or "auto" for the last convolutional stage of a known family.
-        targets: class to explain of each image (B,), or classes of each image (B, T), which gives B T rows, image by
-            image; None explains the predicted class.
-        precision: "fp32" or "bf16".
-        batch: most images in one pass; halved when memory runs out.
-        mean, std: what normalised the pixels; only the baselines black and blur read it.
-        stages: layers for methods that fuse several, shallow to deep, the target layer last; None finds the last
-            layer of each resolution.
-        seed, keys: of methods that draw random numbers: the seed, and a name of each image; the same name gives the
-            same numbers.
-
-    Raises:
-        ConfigError: unknown or wrong methods, targets that do not fit (also a ValueError).
-        LayerError: the layer is unknown or gives no activation maps (also a ValueError).
-    """
-    chosen = build_methods(methods)
-    normalisation = Normalisation(mean, std)
-    probe = Probe(model, layer, stages=stages, precision=precision, batch=batch, normalisation=normalisation, seed=seed)
-    targets_B = None if targets is None else torch.as_tensor(targets)
-    _check_inputs(pixels_BCHW, targets_B)
-    with torch.inference_mode(False):
-        targets_B = None if targets_B is None else targets_B.clone()
-        observation = observe(pixels_BCHW, chosen, probe, keys)
-        return explain_evidence(_asked(observation, targets_B), chosen, probe)
-
-
-def evaluate(
-    model: nn.Module,
-    pixels_BCHW: Tensor,
-    explanations: Explanations,
-    *,
-    metrics: Iterable[Spec] = ("average_drop",),
-    boxes: Sequence[Sequence[Sequence[float]] | None] | None = None,
-) -> dict[str, dict[str, Tensor]]:
-    """Measure explanations: `{metric: {method: (B,) float32}}`, NaN where a metric does not apply.
-
-    Args:
-        model: the model that was explained.
-        pixels_BCHW: the images that were explained.
-        explanations: what `explain` gave for them.
-        metrics: names, `{name: {parameter: value}}`, or metric objects.
-        boxes: per image the boxes (x0, y0, x1, y1) of the target in pixels of the input; None without boxes. Boxes
-            outside the image do not count.
-
-    Raises:
-        ConfigError: unknown or wrong metrics (also a ValueError).
-        ValueError: the model, images or boxes are not those of the explanations.
-    """
-    if model is not explanations.probe.model:
-        raise ValueError("the explanations were made with another model")
-    evidence = explanations.evidence
-    if len(pixels_BCHW) != int(evidence.images_B[-1]) + 1 or not torch.equal(
-        pixels_BCHW.to(evidence.pixels_BCHW)[evidence.images_B], evidence.pixels_BCHW
-    ):
-        raise ValueError("the explanations were made of other images")
-    per_image = [None] * len(pixels_BCHW) if boxes is None else list(boxes)
-    if len(per_image) != len(pixels_BCHW):
-        raise ValueError(f"{len(per_image)} lists of boxes for {len(pixels_BCHW)} images")
-    size = (pixels_BCHW.shape[2], pixels_BCHW.shape[3])
-    given = [_truth(found, size) for found in per_image]
-    truth = Truth([given[image] for image in evidence.images_B.tolist()])
-    return measure(explanations, build_metrics(metrics), truth)
-
-
-def _check_inputs(pixels_BCHW: Tensor, targets: Tensor | None) -> None:
-    if not isinstance(pixels_BCHW, Tensor):
-        raise ValueError(f"pixels are a float tensor (B, C, H, W), not {type(pixels_BCHW).__name__}")
-    if pixels_BCHW.ndim != 4 or not len(pixels_BCHW) or not pixels_BCHW.is_floating_point():
-        raise ValueError(f"pixels are a float tensor (B, C, H, W), not {pixels_BCHW.dtype} {tuple(pixels_BCHW.shape)}")
-    if targets is None:
-        return
-    if targets.is_floating_point() or targets.dtype == torch.bool:
-        raise ValueError(f"targets are class indices, not {targets.dtype}")
-    if targets.shape[:1] != pixels_BCHW.shape[:1] or targets.ndim > 2 or not targets.numel():
-        raise ValueError(f"{len(pixels_BCHW)} images need as many targets, not {tuple(targets.shape)}")
-
-
-def _truth(boxes: Sequence[Sequence[float]] | None, size: tuple[int, int]) -> Tensor | None:
-    """Boxes of one image that touch it; raises ValueError for what is no box."""
-    if boxes is None:
-        return None
-    boxes_n4 = torch.as_tensor(boxes, dtype=torch.float64)
-    if boxes_n4.numel() == 0:
-        return boxes_n4.reshape(0, 4)
-    if boxes_n4.ndim != 2 or boxes_n4.shape[1] != 4 or not bool(boxes_n4.isfinite().all()):
-        raise ValueError(f"boxes of an image are rows of four finite numbers (x0, y0, x1, y1), not {boxes!r}")
-    low_n2, high_n2 = boxes_n4[:, :2], boxes_n4[:, 2:]
-    if bool((low_n2 > high_n2).any()):
-        raise ValueError(f"a box has x0 <= x1 and y0 <= y1, not {boxes!r}")
-    height, width = size
-    touches_n = (low_n2 < torch.tensor([width, height])).all(1) & (high_n2 > 0).all(1)
-    return boxes_n4[touches_n]
-
-
-def _asked(observation: Observation, targets: Tensor | None) -> Evidence:
-    if targets is None or targets.ndim == 1:
-        return observation.evidence(targets)
-    targets_BT = targets.to(observation.logits_IN.device).long()
-    images_B = torch.arange(len(targets_BT), device=targets_BT.device).repeat_interleave(targets_BT.shape[1])
-    return observation.evidence_of(images_B, targets_BT.flatten())
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import GapNet, StagedNet, ToyNet, images
 from oracle.twins_fusion import softmax_derivatives
+from quick import SPECS
 from torch import Tensor, nn
 
 import pipeline
-from pipeline.cams import METHODS
 from pipeline.cams.integrative import IntegrativeCam
 from pipeline.cams.path import RsiGradCam
 from pipeline.heatmaps import min_max
@@ -17,24 +17,11 @@ from pipeline.model.probe import Probe
 
 seeds = settings(max_examples=10, deadline=None, derandomize=True)
 any_seed = st.integers(0, 10**6)
-QUICK: dict[str, dict[str, object]] = {
-    "rise": {"num_masks": 16, "grid": 8},
-    "opti_cam": {"iterations": 3},
-    "integrated_gradcam": {"steps": 3},
-    "rsi_gradcam": {"steps": 3},
-    "integrated_gradients": {"steps": 3, "grid": 8},
-    "smoothgrad": {"samples": 2, "grid": 8},
-    "smooth_gradcam_pp": {"samples": 2},
-    "sscam": {"samples": 2},
-    "iscam": {"num_steps": 2},
-    "fullgrad": {"grid": 8},
-}
 LOOSE = {
     "opti_cam": 2e-2,  # Adam's steps have the size of the rate however small the gradient is
     "group_cam": 2e-3,  # differences of probabilities that are nearly equal
 }
 """Tolerances of methods that magnify rounding; the others are held to 1e-4."""
-SPECS = [{name: QUICK.get(name, {})} for name in METHODS]
 
 
 def of(model: nn.Module, *methods: object, seed: int = 0, count: int = 2, **options: object) -> list[Tensor]:
@@ -198,7 +185,7 @@ def test_increment_cam_without_its_second_phase_is_gradcam(merge: str, lam: floa
     close(min_max(increment), min_max(gradcam))
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=METHODS)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_a_batch_gives_what_its_images_and_targets_give_alone(spec: dict[str, dict[str, object]]) -> None:
     model = GapNet(3, channels=6) if "cam" in spec else StagedNet(3)
     layers = ("features.1",) if "cam" in spec else StagedNet.STAGES
@@ -211,7 +198,7 @@ def test_a_batch_gives_what_its_images_and_targets_give_alone(spec: dict[str, di
         close(alone[0], together[row], LOOSE.get(next(iter(spec)), 1e-4))
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=METHODS)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_adding_a_constant_to_all_logits_changes_no_map(spec: dict[str, dict[str, object]]) -> None:
     """Of methods that read the logit itself, not its gradient or a probability, only the scale may change."""
     if next(iter(spec)) in ("shapley_cam", "integrative_cam"):
@@ -225,7 +212,7 @@ def test_adding_a_constant_to_all_logits_changes_no_map(spec: dict[str, dict[str
 
 
 @pytest.mark.parametrize("trouble", ["zero image", "dead layer", "constant channel", "negative head"])
-@pytest.mark.parametrize("spec", SPECS, ids=METHODS)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_odd_networks_and_images_give_finite_maps(spec: dict[str, dict[str, object]], trouble: str) -> None:
     model = GapNet(1) if "cam" in spec else ToyNet(1)
     pixels_BCHW = torch.zeros(2, 3, 16, 16) if trouble == "zero image" else images(1, 2)
@@ -249,7 +236,7 @@ def test_odd_networks_and_images_give_finite_maps(spec: dict[str, dict[str, obje
     assert bool((heatmap_BHW[explained.degenerate[name]] == 0).all())
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=METHODS)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_the_model_is_left_as_it_was(spec: dict[str, dict[str, object]]) -> None:
     model = GapNet(1) if "cam" in spec else StagedNet(1)
     model.train()

@@ -5,6 +5,7 @@ import pytest
 import torch
 from explaining import chunk, rows, spec
 from nets import StagedNet
+from quick import SPECS
 
 from pipeline.cams import METHODS as KNOWN
 from pipeline.cams import build_methods
@@ -12,19 +13,7 @@ from pipeline.explainer import Explainer
 from pipeline.targets import TargetRules
 
 STAGED = {"layer": "stage2", "stages": StagedNet.STAGES}
-QUICK: dict[str, dict[str, object]] = {
-    "rise": {"num_masks": 16, "grid": 8},
-    "opti_cam": {"iterations": 2},
-    "integrated_gradcam": {"steps": 3},
-    "rsi_gradcam": {"steps": 3},
-    "integrated_gradients": {"steps": 3, "grid": 8},
-    "smoothgrad": {"samples": 2, "grid": 8},
-    "smooth_gradcam_pp": {"samples": 2},
-    "sscam": {"samples": 2},
-    "iscam": {"num_steps": 2},
-    "fullgrad": {"grid": 8},
-}
-METHODS = [{name: QUICK.get(name, {})} for name, kind in KNOWN.items() if not kind.needs.linear_head]
+METHODS = [SPECS[name] for name, kind in KNOWN.items() if not kind.needs.linear_head]
 
 
 def explained(targets: TargetRules, labels: list[int | None], batch: int = 16) -> list[dict[str, object]]:

@@ -1,0 +1,17 @@
+"""Every method with few steps, samples and masks, so that tests can run them all."""
+
+from pipeline.cams import METHODS
+
+QUICK: dict[str, dict[str, object]] = {
+    "rise": {"num_masks": 16, "grid": 8},
+    "opti_cam": {"iterations": 3},
+    "integrated_gradcam": {"steps": 3},
+    "rsi_gradcam": {"steps": 3},
+    "integrated_gradients": {"steps": 3, "grid": 8},
+    "smoothgrad": {"samples": 2, "grid": 8},
+    "smooth_gradcam_pp": {"samples": 2},
+    "sscam": {"samples": 2},
+    "iscam": {"num_steps": 2},
+    "fullgrad": {"grid": 8},
+}
+SPECS = {name: {name: QUICK.get(name, {})} for name in METHODS}
