@@ -1,0 +1,64 @@
+"""Whole runs with several targets, stages and random methods."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from e2e.runs import Settings, table_of
+from quick import QUICK
+
+from jobs.explain import Ended
+from pipeline.audit.facts import collect
+from pipeline.errors import ConfigError
+from pipeline.query import open_run
+from pipeline.store import LocalStore
+from pipeline.verify import verify
+
+Explained = Callable[[Settings], Ended]
+METHODS = ["gradcam", "integrative_cam", {"smoothgrad": QUICK["smoothgrad"]}, {"rise": {"num_masks": 20}}]
+
+
+@pytest.fixture
+def wide(settings: Settings) -> Settings:
+    settings["data"]["limit"] = 8
+    settings["explain"] |= {"methods": METHODS, "metrics": ["average_drop"], "targets": {"top": 2}}
+    return settings
+
+
+def test_two_targets_make_twice_the_rows_and_the_run_is_sound(wide: Settings, explained: Explained) -> None:
+    ended = explained(wide)
+    assert (ended.images, ended.rows) == (8, 8 * 2 * len(METHODS))
+    assert verify(LocalStore(ended.path)).problems == []
+    with open_run(ended.path) as run:
+        board = run.sql("SELECT method, images, target_rule FROM leaderboard")
+        facts = collect(run)
+    assert set(board["images"]) == {8}
+    assert set(board["target_rule"]) == {"top"}
+    assert {row["method"] for row in facts["leaderboard"]["rows"] if row["interpretation"]} == {"integrative_cam"}
+    assert all(len(item["methods"]) == len(METHODS) for group in facts["gallery"] for item in group["images"])
+
+
+def test_another_seed_changes_the_random_methods_alone(wide: Settings, explained: Explained) -> None:
+    first = table_of(explained(wide).path).to_pandas()
+    wide["explain"]["seed"] = 9
+    wide["output"]["path"] += "_other"
+    other = table_of(explained(wide).path).to_pandas()
+    same = (first["map"] == other["map"]).groupby(first["method"]).all()
+    assert same.to_dict() == {"gradcam": True, "integrative_cam": True, "smoothgrad": False, "rise": False}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "words"),
+    [
+        ("explain", "targets", {"top": 99}, "top 99 of a model that knows 6 classes"),
+        ("explain", "targets", {"classes": [3, 12]}, "class 12, the model knows 6 classes"),
+        ("model", "stages", ["nope"], "the model has no layer 'nope'"),
+    ],
+)
+def test_what_the_model_cannot_do_is_refused_before_work(
+    wide: Settings, explained: Explained, section: str, key: str, value: object, words: str
+) -> None:
+    wide[section][key] = value
+    with pytest.raises(ConfigError, match=words):
+        explained(wide)
+    assert not Path(wide["output"]["path"]).exists()
