@@ -51,7 +51,10 @@ def _explained(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 -
     return explained
 
 
-_ROWS = "SELECT * FROM parts WHERE image_key = ? OR shard || '/' || image_key = ? ORDER BY shard, target, method"
+_ROWS = """
+SELECT * FROM parts WHERE image_key = ? OR shard || '/' || image_key = ?
+ORDER BY shard, target_confidence DESC, target, method
+"""
 _KEYS = "SELECT image_key FROM images ORDER BY jaro_winkler_similarity(image_key, ?) DESC LIMIT 1"
 
 

@@ -53,7 +53,8 @@ def page(kind: type[Any]) -> str:
     lines = [kind.name, "=" * len(kind.name), "", inspect.getdoc(kind) or "", "", "Defaults:"]
     defaults = [f"  {field.name}: {field.default}" for field in dataclasses.fields(kind)]
     lines += defaults or ["  no parameters"]
-    lines += ["", f"Presets: {', '.join(kind.presets)}"] if kind.presets else []
+    if kind.presets:
+        lines += ["", "Presets:", *(f"  {name}: {_settings(preset)}" for name, preset in kind.presets.items())]
     paper: Paper = kind.paper
     lines += ["", f"Reference: {paper.authors}. {paper.title}. {paper.venue} {paper.year}, {paper.link}."]
     return "\n".join(lines)
@@ -62,6 +63,10 @@ def page(kind: type[Any]) -> str:
 def _needs(needs: Needs) -> str:
     words = ["gradients"] * needs.gradients + ["stages"] * needs.stages + ["linear head"] * needs.linear_head
     return ", ".join(words) or ("activations" if needs.activations else "images")
+
+
+def _settings(preset: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in preset.items()) or "the defaults"
 
 
 def _cited(paper: Paper) -> str:

@@ -97,6 +97,8 @@ class Mistakes:
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say which known name the user may have meant, or list the known names when there are few."""
     names = sorted(known)
+    if not names:
+        return "there are none"
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"

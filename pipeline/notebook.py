@@ -56,8 +56,9 @@ def explain(
     chosen = build_methods(methods)
     normalisation = Normalisation(mean, std)
     probe = Probe(model, layer, stages=stages, precision=precision, batch=batch, normalisation=normalisation, seed=seed)
-    targets_B = None if targets is None else torch.as_tensor(targets)
+    targets_B = None if targets is None else _indices(targets)
     _check_inputs(pixels_BCHW, targets_B)
+    _check_normalisation(pixels_BCHW, mean, std)
     with torch.inference_mode(False):
         targets_B = None if targets_B is None else targets_B.clone()
         observation = observe(pixels_BCHW, chosen, probe, keys)
@@ -102,6 +103,24 @@ def evaluate(
     return measure(explanations, build_metrics(metrics), truth)
 
 
+def _indices(targets: object) -> Tensor:
+    try:
+        indices = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"targets are class indices, (B,) or (B, T), or None for the predicted class: {error}"
+        ) from None
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise ValueError(f"targets are class indices, not {indices.dtype}")
+    return indices
+
+
+def _check_normalisation(pixels_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
+    colours = pixels_BCHW.shape[1]
+    if len(mean) != colours or len(std) != colours or min(std) <= 0:
+        raise ValueError(f"mean and std are {colours} numbers each, as the images have colours, and std is positive")
+
+
 def _check_inputs(pixels_BCHW: Tensor, targets: Tensor | None) -> None:
     if not isinstance(pixels_BCHW, Tensor):
         raise ValueError(f"pixels are a float tensor (B, C, H, W), not {type(pixels_BCHW).__name__}")
@@ -109,8 +128,6 @@ def _check_inputs(pixels_BCHW: Tensor, targets: Tensor | None) -> None:
         raise ValueError(f"pixels are a float tensor (B, C, H, W), not {pixels_BCHW.dtype} {tuple(pixels_BCHW.shape)}")
     if targets is None:
         return
-    if targets.is_floating_point() or targets.dtype == torch.bool:
-        raise ValueError(f"targets are class indices, not {targets.dtype}")
     if targets.shape[:1] != pixels_BCHW.shape[:1] or targets.ndim > 2 or not targets.numel():
         raise ValueError(f"{len(pixels_BCHW)} images need as many targets, not {tuple(targets.shape)}")
 

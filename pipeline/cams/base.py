@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 """Hyper-parameters are validated wherever a method is made; unknown ones are refused."""
 
 

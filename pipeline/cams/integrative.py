@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from pipeline.cams.base import Cost, Needs, NetShape, Paper
+from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper
 from pipeline.cams.fusion import at_finest
 from pipeline.cams.pixels import effective_bias
 from pipeline.heatmaps import min_max
@@ -29,9 +29,10 @@ _FUNCTIONS: dict[str, Smooth] = {
     "identity": lambda score: score,
 }
 _SMALLEST = 1e-8
+_LARGEST_EXPONENT = 690.0
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
+@dataclass(frozen=True, config=STRICT | ConfigDict(arbitrary_types_allowed=True))
 class IntegrativeCam:
     """Integrative CAM (interpretation): Grad-CAM++ for any smooth f, with the bias term, joined over all stages.
 
@@ -43,8 +44,9 @@ class IntegrativeCam:
 
     The abstract gives the generalised alpha, the bias term and layer weights from gradients and activations; the
     formulas of the bias, of the layer weights and of the joining are this project's reading. With f = exp and one
-    layer and no bias this is Grad-CAM++ after mm; with f = square, Grad-CAM with rectified gradients. f = identity has
-    f2 = 0 and takes alpha = 1 / Z. Positions where Y1 <= 0, or where the denominator over Y2 is below 1e-8, get 0.
+    layer and no bias this is Grad-CAM++ after mm; with f = square, Grad-CAM with rectified gradients. Where f2 = f3 = 0
+    (identity, any linear f), alpha = 1 / Z. Positions where Y1 <= 0, or where the denominator over Y2 is below 1e-8,
+    get 0.
 
     Parameters:
         f: exp, square, softplus, sigmoid, identity; softmax and log_softmax move all logits, which takes the gradients
@@ -62,7 +64,7 @@ class IntegrativeCam:
     bias: Literal["residual", "none", "fullgrad"] = "residual"
     layer_score: Literal["product", "uniform"] = "product"
     redundancy: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_classes: Annotated[int, Field(ge=1)] = 10
+    top_classes: Annotated[int, Field(ge=2)] = 10
 
     name: ClassVar[str] = "integrative_cam"
     needs: ClassVar[Needs] = Needs(gradients=True, stages=True)
@@ -90,24 +92,26 @@ class IntegrativeCam:
         return Cost(backwards=self.top_classes - 1 if self.f in ("softmax", "log_softmax") else 0)
 
     def _slopes(self, evidence: Evidence) -> dict[str, tuple[Tensor, Tensor]]:
-        """Y1 and Y3 / Y2 (NaN where Y2 = 0) at every position of each layer, (B, K, u, v) double."""
+        """Y1 and Y3 / Y2 (NaN where both are 0) at every position of each layer, (B, K, u, v) double."""
         if self.f == "softmax" or self.f == "log_softmax":
             return _softmax_slopes(evidence, self.top_classes, log=self.f == "log_softmax")
         function = _FUNCTIONS[self.f] if isinstance(self.f, str) else self.f
-        first_B, second_B, third_B = derivatives_of(function, evidence.target_logits_B.double())
-        ratio_B = torch.where(second_B == 0, torch.nan, third_B / second_B)
+        scores_B = evidence.target_logits_B.double()
+        if self.f == "exp":  # beyond, double precision ends
+            scores_B = scores_B.clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+        first_B, second_B, third_B = derivatives_of(function, scores_B)
+        ratio_B = torch.where(second_B == 0, torch.inf, third_B / torch.where(second_B == 0, 1.0, second_B))
+        ratio_B = torch.where((second_B == 0) & (third_B == 0), torch.nan, ratio_B)
         columns = first_B.view(-1, 1, 1, 1), ratio_B.view(-1, 1, 1, 1)
         return {layer: (columns[0] * grads, columns[1] * grads) for layer, grads in evidence.grads.items()}
 
     def _layer_map(self, evidence: Evidence, probe: Probe, layer: str, first: Tensor, ratio: Tensor) -> Tensor:
         """P_l, (B, u, v) double."""
         acts_BKuv = evidence.acts[layer].double()
-        if self.f == "identity":
-            alpha_BKuv = torch.full_like(acts_BKuv, 1 / acts_BKuv[0, 0].numel())
-        else:
-            denominator_BKuv = 2 + ratio * acts_BKuv.sum((2, 3), keepdim=True)
-            usable_BKuv = (first > 0) & (denominator_BKuv > _SMALLEST)  # NaN is not
-            alpha_BKuv = torch.where(usable_BKuv, 1 / torch.where(usable_BKuv, denominator_BKuv, 1.0), 0.0)
+        denominator_BKuv = 2 + ratio * acts_BKuv.sum((2, 3), keepdim=True)
+        usable_BKuv = (first > 0) & (denominator_BKuv > _SMALLEST)  # NaN is not
+        alpha_BKuv = torch.where(usable_BKuv, 1 / torch.where(usable_BKuv, denominator_BKuv, 1.0), 0.0)
+        alpha_BKuv = torch.where(ratio.isnan(), 1 / acts_BKuv[0, 0].numel(), alpha_BKuv)  # f is linear
         weights_BK11 = (alpha_BKuv * first.relu()).sum((2, 3), keepdim=True)
         return (weights_BK11 * acts_BKuv).sum(1) + self._bias(evidence, probe, layer)
 

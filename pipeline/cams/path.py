@@ -32,7 +32,7 @@ class IntegratedGradCam:
     map is >= 0 and need not add up to S(x) - S(x'). Where A(x) = A(x') all along the path the map is zero.
 
     Parameters:
-        steps: number m of path points.
+        steps: number m of path points; trapezoid takes one more.
         rule: points and weights of the sum: right (1/m .. 1), left (0 .. (m-1)/m), midpoint ((i - 1/2)/m), all
             with q = 1; trapezoid (0 .. 1, the two ends with q = 1/2).
         baseline: x': black, mean (the mean colour) or blur.
@@ -83,8 +83,9 @@ class RsiGradCam:
 
     M = ReLU( mean_k W_k A_k(1) ),   W_k = mean_ij sum_n 1/2 (r(g_n-1) + r(g_n)) (A_k(t_n) - A_k(t_n-1))
 
-    t_n = n / m, n = 1 .. m; g_n = dP/dA at x' + t_n (x - x'); r = ReLU. P is the softmax probability. Without r and
-    without the mean, the sum over k, i and j is P(x) - P(x') up to the error of the trapezoid.
+    t_n = n / m, n = 0 .. m, the sum over n = 1 .. m; g_n = dP/dA at x' + t_n (x - x'); r = ReLU. P is the softmax
+    probability. Without r and without the mean, the sum over k, i and j is P(x) - P(x') up to the error of the
+    trapezoid.
 
     Parameters:
         steps: m.

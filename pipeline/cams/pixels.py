@@ -36,7 +36,7 @@ class IntegratedGradients:
     Complete: with colours = sum, the mean of M times H W is S(x) - S(x') up to the error of the sum. Signed.
 
     Parameters:
-        steps: number of path points.
+        steps: number of path points; trapezoid takes one more.
         rule: where they lie; midpoint is the most exact.
         baseline: x': black, mean (the mean colour) or blur.
         colours: sum, or the sum of magnitudes, over colours.
@@ -125,8 +125,8 @@ class FullGrad:
     M = sum_c psi( |x_c dS/dx_c| ) + sum_l sum_k psi( |b^l_k dS/dz^l_k| )
 
     z^l is the output of a convolution or batch norm with a bias b^l (batch norm: beta - gamma mean / sqrt(var + eps));
-    psi scales a map to [0, 1] and enlarges it to the image. Biases of layers without a grid are left out, as by the
-    authors.
+    psi scales a map to [0, 1] and enlarges it to the image. Other biases, of linear layers and layer norms, are left
+    out; in transformers and ConvNeXt that is most of them.
 
     Parameters:
         grid: cells along each side of the stored map.

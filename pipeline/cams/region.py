@@ -23,6 +23,7 @@ from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
 from pipeline.model.scorer import MaskStream
 
+Side = Annotated[int, Field(ge=1)]
 _MASKS_AT_ONCE = 64
 
 
@@ -37,7 +38,7 @@ class GroupCam:
     constant are skipped.
 
     Parameters:
-        groups: number G of groups.
+        groups: number G of groups, of ceil(K / G) channels each; fewer where that takes fewer.
     """
 
     groups: Annotated[int, Field(ge=1)] = 32
@@ -86,7 +87,7 @@ class IncrementCam:
     reading: masks per channel, R enlarging the masked small image to the network's input (most networks cannot take
     7 x 7 pixels), the softmax, and scaling each map before they are added, without which L2 would vanish beside L1.
     The score of the empty image cancels in the softmax and is not asked for. Channels with constant ReLU(G_k) are
-    skipped; without any channel left, L2 and b are 0. With lam = 0, or with one channel, this is Grad-CAM after mm.
+    skipped; without any channel left, L2 and b are 0. With lam = 0 this is Grad-CAM after mm.
 
     Parameters:
         lam: weight of phase 2.
@@ -96,7 +97,7 @@ class IncrementCam:
 
     lam: Annotated[float, Field(ge=0)] = 1.0
     merge: Literal["maps", "weights"] = "maps"
-    phase2_size: Literal["input", "grid"] | tuple[int, int] = "input"
+    phase2_size: Literal["input", "grid"] | Annotated[tuple[Side, Side], Field(strict=False)] = "input"
 
     name: ClassVar[str] = "increment_cam"
     needs: ClassVar[Needs] = Needs(gradients=True)
@@ -213,7 +214,7 @@ class OptiCam:
     M = sum_k softmax(u)_k A_k,   u = argmax S( x * mm(Up(M)) )
 
     u starts at 0 and climbs by Adam; the gradient goes through the whole model, the mask and mm. Signed where
-    activations are.
+    activations are. Adam's steps have the size of the rate however small the gradient is, so rounding is magnified.
 
     Parameters:
         iterations: steps of Adam.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from torch import Tensor, nn
+from torchvision.ops import Permute
 
 from pipeline.errors import LayerError, nearest
 
@@ -27,8 +28,9 @@ AUTO_LAYERS = {
 }
 """Last stage by class name, in torchvision's naming and then in timm's."""
 
-CHANNELS_LAST = ("SwinTransformer", "SwinTransformerV2")
-"""Families whose blocks give (B, u, v, K)."""
+_CHANNELS_LAST = {"SwinTransformer", "SwinTransformerV2"}
+"""Families whose blocks give (B, u, v, K); convolutions and permutations in them give (B, K, u, v)."""
+_CHANNELS_FIRST_AGAIN = (nn.Conv2d, nn.AdaptiveAvgPool2d, Permute)
 
 _POOLED_LAST = ("AlexNet", "VGG")
 
@@ -44,6 +46,8 @@ def resolve_layer(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Mod
         LayerError: the name is unknown, the module is not part of the model, or "auto" does not know the family.
     """
     modules = dict(model.named_modules())
+    if not isinstance(layer, (str, nn.Module)):
+        raise LayerError(f"a layer is a name or a module of the model, not {type(layer).__name__}")
     if isinstance(layer, nn.Module):
         name = next((name for name, module in modules.items() if module is layer and name), None)
         if name is None:
@@ -92,6 +96,12 @@ def _last_norm_of_tokens(modules: dict[str, nn.Module]) -> str:
     return norms[-1]
 
 
+def gives_channels_last(model: nn.Module, layer: str) -> bool:
+    """Tell whether a layer of a family with channels last keeps them there; wrapped and derived models included."""
+    kinds = {kind.__name__ for module in model.modules() for kind in type(module).__mro__}
+    return bool(kinds & _CHANNELS_LAST) and not isinstance(model.get_submodule(layer), _CHANNELS_FIRST_AGAIN)
+
+
 def find_stages(model: nn.Module, layer: str, pixels_BCHW: Tensor, run: Callable[[Tensor], object]) -> tuple[str, ...]:
     """Name the last layer of each resolution on the way to the target layer, shallow to deep, the target included.
 
@@ -110,7 +120,8 @@ def find_stages(model: nn.Module, layer: str, pixels_BCHW: Tensor, run: Callable
     def keep(name: str, output: object) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
             cells.pop(name, None)  # the last run decides the order
-            cells[name] = _cells(output, type(model).__name__)
+            sides = output.shape[1:3] if gives_channels_last(model, name) else output.shape[2:4]
+            cells[name] = sides[0] * sides[1]
 
     with ExitStack() as stack:
         for name in _in_line(model, layer):
@@ -143,9 +154,3 @@ def _last_of_each(cells: dict[str, int], layer: str, finest: int) -> list[str]:
             kept.append(name)
             coarser = cells[name]
     return kept[::-1]
-
-
-def _cells(output: Tensor, family: str) -> int:
-    last = family in CHANNELS_LAST and output.shape[3] > output.shape[1]
-    height, width = output.shape[1:3] if last else output.shape[2:4]
-    return height * width

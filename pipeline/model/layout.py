@@ -59,13 +59,13 @@ def view_of(raw: Tensor, layer: str, image_size: tuple[int, int], *, channels_la
         raw: the output.
         layer: its name, for the message.
         image_size: height and width of the images; the grid of tokens has their shape.
-        channels_last: the family keeps channels last wherever they are the longest axis.
+        channels_last: the layer gives (P, u, v, K).
 
     Raises:
         LayerError: the output is neither maps nor tokens of a grid.
     """
     if raw.ndim == 4:
-        if channels_last and raw.shape[3] > raw.shape[1]:
+        if channels_last:
             return GridView("channels_last", raw.shape[1], raw.shape[2])
         return GridView("channels_first", raw.shape[2], raw.shape[3])
     if raw.ndim == 3:

@@ -20,7 +20,7 @@ from pipeline.model.baselines import Baseline, Normalisation, baseline_pixels
 from pipeline.model.batching import Batcher, is_out_of_memory
 from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence, Head, Observation, Readout, Segment, target_logit
-from pipeline.model.layers import CHANNELS_LAST, find_stages, resolve_layer
+from pipeline.model.layers import find_stages, gives_channels_last, resolve_layer
 from pipeline.model.layout import GridView, view_of
 from pipeline.model.recording import evaluating, plain_attention, recording, replacing, watching
 from pipeline.model.scorer import Scorer
@@ -100,6 +100,8 @@ class Probe:
             stages: capture every stage, not the target layer alone.
             keys: names of the images; seeds come from them.
         """
+        if keys is not None and len(keys) != len(pixels_ICHW):
+            raise ValueError(f"{len(pixels_ICHW)} images need as many keys, not {len(keys)}")
         layers = self.stages(pixels_ICHW) if stages else (self.layer,)
         passes = self.batcher.run(
             len(pixels_ICHW), lambda rows: self._observe(pixels_ICHW[rows], rows.start, layers, gradients)
@@ -217,6 +219,8 @@ class Probe:
         for name in layers:
             if name not in recorded:
                 raise LayerError(f"layer '{name}' does not run in a forward pass; choose another")
+        if tuple(recorded) != layers:
+            raise LayerError(f"stages stand in the order in which they run: {', '.join(recorded)}")
         self.counts.forwards += count
         return Segment(first, count, logits_PN, recorded), filled_PCHW[:count]
 
@@ -266,8 +270,10 @@ class Probe:
 
     def _views(self, segment: Segment, layers: tuple[str, ...], pixels_BCHW: Tensor) -> dict[str, GridView]:
         size = (pixels_BCHW.shape[2], pixels_BCHW.shape[3])
-        channels_last = type(self.model).__name__ in CHANNELS_LAST
-        return {name: view_of(segment.recorded[name], name, size, channels_last=channels_last) for name in layers}
+        return {
+            name: view_of(segment.recorded[name], name, size, channels_last=gives_channels_last(self.model, name))
+            for name in layers
+        }
 
 
 def _checked_stages(model: nn.Module, stages: Sequence[str], layer: str) -> tuple[str, ...]:

@@ -71,6 +71,25 @@ def test_tokens_and_last_channels_are_read_as_grids() -> None:
         assert torch.equal(evidence.view.grid(evidence.view.raw(acts_1Kuv, evidence.raw[:1])), acts_1Kuv)
 
 
+class Wrapped(nn.Module):
+    """Somebody's module around a model of a library."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = built("swin_t")
+
+    def forward(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.net(pixels_BCHW)
+
+
+@pytest.mark.parametrize("size", [(384, 32), (32, 384)])
+def test_channels_last_are_known_whatever_is_longer(size: tuple[int, int]) -> None:
+    """A grid of 96 x 8 cells with 96 channels; the family tells, not the numbers."""
+    evidence = Probe(Wrapped(), "net.features.1").capture(torch.randn(1, 3, *size), gradients=False)
+    assert evidence.acts_BKuv.shape == (1, 96, size[0] // 4, size[1] // 4)
+    assert evidence.view.kind == "channels_last"
+
+
 def test_every_method_is_run_here_or_costs_a_sweep_over_channels() -> None:
     run = {next(iter(spec)) if isinstance(spec, dict) else spec for spec in METHODS_TO_RUN}
     assert set(METHODS) - run == {

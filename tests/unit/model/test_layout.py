@@ -12,7 +12,7 @@ from pipeline.model.layout import view_of
     [
         ((2, 8, 3, 4), (48, 64), False, "channels_first", (3, 4)),
         ((2, 3, 4, 8), (48, 64), True, "channels_last", (3, 4)),
-        ((2, 8, 3, 4), (48, 64), True, "channels_first", (3, 4)),
+        ((2, 9, 9, 8), (288, 288), True, "channels_last", (9, 9)),
         ((2, 50, 8), (224, 224), False, "tokens", (7, 7)),
         ((2, 49, 8), (224, 224), False, "tokens", (7, 7)),
         ((2, 13, 8), (48, 64), False, "tokens", (3, 4)),

@@ -1,0 +1,90 @@
+"""What `explain` and `evaluate` are given wrong is told in one sentence, and nothing is guessed."""
+
+import pytest
+import torch
+from nets import StagedNet, ToyNet, images
+
+import pipeline
+from pipeline.cams import METHODS
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"targets": "predicted"}, "targets are class indices"),
+        ({"targets": {"top": 2}}, "targets are class indices"),
+        ({"targets": [1.0, 2.0]}, "targets are class indices, not torch.float32"),
+        ({"targets": [True, False]}, "targets are class indices, not torch.bool"),
+        ({"targets": [1, 9]}, "a target is no class index below 4"),
+        ({"targets": [1]}, "2 images need as many targets"),
+        ({"keys": ["a"]}, "2 images need as many keys, not 1"),
+        ({"keys": ["a", "b", "c"]}, "2 images need as many keys, not 3"),
+        ({"batch": 0}, "a pass holds at least one row"),
+        ({"precision": "fp16"}, "precision is one of fp32, bf16"),
+        ({"mean": (0.5,)}, "mean and std are 3 numbers each"),
+        ({"std": (1.0, 1.0, 0.0)}, "mean and std are 3 numbers each"),
+        ({"layer": None}, "a layer is a name or a module"),
+        ({"methods": "gradcam"}, "is not a list"),
+        ({"methods": [{"finer_cam": {"gamma": float("inf")}}]}, "gamma: Input should be a finite number"),
+        ({"methods": [{"integrated_gradcam": {"steps": True}}]}, "steps: Input should be a valid integer"),
+        ({"methods": [{"increment_cam": {"phase2_size": [0, 4]}}]}, "greater than or equal to 1"),
+        ({"methods": [{"integrative_cam": {"f": "softmax", "top_classes": 1}}]}, "greater than or equal to 2"),
+    ],
+)
+def test_wrong_arguments_are_told(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        pipeline.explain(ToyNet(0), images(0, 2), **({"layer": "features.3"} | options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stages", [["stage2", "stage1"], ["stage1"], ["head", "stage2"], ["nope", "stage2"]])
+def test_stages_out_of_order_are_refused(stages: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"stages|no layer"):
+        pipeline.explain(StagedNet(0), images(0, 2), methods=["refine_cam"], layer="stage2", stages=stages)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [
+        ([[[1.0, 2.0, 3.0]], None], "rows of four finite numbers"),
+        ([[[1.0, 2.0, float("nan"), 4.0]], None], "rows of four finite numbers"),
+        ([[[9.0, 9.0, 3.0, 10.0]], None], "x0 <= x1"),
+    ],
+)
+def test_boxes_that_are_none_are_told(boxes: list[object], words: str) -> None:
+    model, pixels_BCHW = ToyNet(0), images(0, 2)
+    explained = pipeline.explain(model, pixels_BCHW, layer="features.3")
+    with pytest.raises(ValueError, match=words):
+        pipeline.evaluate(model, pixels_BCHW, explained, metrics=["energy_in_box"], boxes=boxes)  # type: ignore[arg-type]
+
+
+def test_a_box_outside_the_image_does_not_count() -> None:
+    model, pixels_BCHW = ToyNet(0), images(0, 2)
+    explained = pipeline.explain(model, pixels_BCHW, layer="features.3")
+    boxes = [[[500.0, 500.0, 600.0, 600.0]], [[0.0, 0.0, 99.0, 99.0]]]
+    energy_B = pipeline.evaluate(model, pixels_BCHW, explained, metrics=["energy_in_box"], boxes=boxes)["energy_in_box"]
+    assert energy_B["gradcam"].isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("shift", [720.0, -800.0])
+def test_integrative_cam_bears_large_logits(shift: float) -> None:
+    model = StagedNet(1)
+    with torch.no_grad():
+        model.linear.bias += shift
+    explained = pipeline.explain(
+        model, images(1, 2), methods=["integrative_cam"], layer="stage2", stages=StagedNet.STAGES
+    )
+    assert bool(explained.maps["integrative_cam"].isfinite().all())
+
+
+def test_every_linear_function_is_the_identity_to_integrative_cam() -> None:
+    options = {"layer": "stage2", "stages": StagedNet.STAGES}
+    specs = [
+        {"integrative_cam": {"f": "identity", "bias": "none"}},
+        METHODS["integrative_cam"](f=lambda s: 3 * s, bias="none"),
+    ]
+    one, other = (
+        next(iter(pipeline.explain(StagedNet(1), images(1, 2), methods=[spec], **options).maps.values()))  # type: ignore[arg-type]
+        for spec in specs
+    )
+    torch.testing.assert_close(one, other)
+    assert float(one.max()) > 0
