@@ -53,17 +53,19 @@ class PolyCam:
 
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
         """Compute the maps (B, u, v), >= 0."""
-        joined_B1uv: Tensor | None = None
-        for layer in reversed(evidence.layers):
-            map_B1uv = weighted_sum(self._weights(evidence, probe, layer), evidence.acts[layer])[:, None]
-            joined_B1uv = map_B1uv if joined_B1uv is None else _sharpened(joined_B1uv, map_B1uv)
-        assert joined_B1uv is not None
+        deepest, *shallower = reversed(evidence.layers)
+        joined_B1uv = self._layer_map(evidence, probe, deepest)
+        for layer in shallower:
+            joined_B1uv = _sharpened(joined_B1uv, self._layer_map(evidence, probe, layer))
         return joined_B1uv[:, 0]
 
     def cost(self, net: NetShape) -> Cost:
         """One masked forward per channel of every stage that is not constant; two for `both`."""
         channels = sum(stage.channels for stage in net.stages)
         return Cost(forwards=channels * (2 if self.variant == "both" else 1))
+
+    def _layer_map(self, evidence: Evidence, probe: Probe, layer: str) -> Tensor:
+        return weighted_sum(self._weights(evidence, probe, layer), evidence.acts[layer])[:, None]
 
     def _weights(self, evidence: Evidence, probe: Probe, layer: str) -> Tensor:
         acts_IKuv = evidence.acts[layer][evidence.first_rows()]

@@ -105,8 +105,7 @@ class SmoothGrad:
 
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
         """Compute the maps (B, u, v), >= 0 with colours = abs_sum."""
-        first_I = evidence.first_rows()
-        local_B = torch.searchsorted(evidence.images_B[first_I], evidence.images_B)
+        local_B = evidence.places()
         noisy = noisy_copies(evidence, probe.seed, self.name, self.sigma, self.samples)
         total_BCHW = torch.zeros_like(evidence.pixels_BCHW)
         for grads_BCHW in _gradients(evidence, probe, (copy_ICHW[local_B] for copy_ICHW in noisy)):

@@ -22,9 +22,8 @@ def versions(
     One forward per image and version, one head backward per row and version; several versions share a pass while the
     batch has room.
     """
-    first_I = evidence.first_rows()
-    local_B = torch.searchsorted(evidence.images_B[first_I], evidence.images_B)
-    rows, images = len(local_B), len(first_I)
+    local_B = evidence.places()
+    rows, images = len(local_B), len(evidence.first_rows())
     together = max(1, probe.batcher.size // images)
     waiting = iter(changed)
     while group := list(itertools.islice(waiting, together)):

@@ -168,6 +168,10 @@ class Evidence:
         """The first row of each image, (I,)."""
         return torch.cat([self.images_B.new_ones(1), self.images_B.diff()]).nonzero()[:, 0]
 
+    def places(self) -> Tensor:
+        """The place of each row's image among the distinct images, (B,)."""
+        return torch.searchsorted(self.images_B[self.first_rows()], self.images_B)
+
     def select(self, rows: Tensor | slice) -> "Evidence":
         """Keep some rows."""
         kept = torch.arange(len(self.keys), device=self.images_B.device)[rows]

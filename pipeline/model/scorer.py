@@ -103,8 +103,7 @@ class Scorer:
             evidence: rows; those of one image stand together.
             masks: the masks of each image, in the order of the images.
         """
-        first_I = evidence.first_rows()
-        image_B = torch.searchsorted(first_I, torch.arange(len(evidence.keys), device=first_I.device), right=True) - 1
+        first_I, image_B = evidence.first_rows(), evidence.places()
         rank_B = torch.arange(len(evidence.keys), device=first_I.device) - first_I[image_B]
         targets_IT = evidence.targets_B[first_I][:, None].repeat(1, int(rank_B.max()) + 1)
         targets_IT[image_B, rank_B] = evidence.targets_B
