@@ -1,12 +1,12 @@
 """The run file: YAML, validated, unknown keys refused, every mistake found in one go."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from pipeline.codec import MapDtype
 from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
@@ -81,7 +81,22 @@ class Classes(_Section):
     classes: Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
 
 
-Targets = TargetRule | Annotated[list[TargetRule], Field(min_length=1)] | Top | Classes
+def _kind_of_targets(given: object) -> str:
+    """Which of the forms was meant, so that only its mistakes are told."""
+    if isinstance(given, Top) or (isinstance(given, dict) and "top" in given):
+        return "likeliest"
+    if isinstance(given, (Classes, dict)):
+        return "listed"
+    return "list" if isinstance(given, (list, tuple)) else "rule"
+
+
+Targets = Annotated[
+    Annotated[TargetRule, Tag("rule")]
+    | Annotated[list[TargetRule], Field(min_length=1), Tag("list")]
+    | Annotated[Top, Tag("likeliest")]
+    | Annotated[Classes, Tag("listed")],
+    Discriminator(_kind_of_targets),
+]
 
 
 class ExplainConfig(_Section):
@@ -231,13 +246,19 @@ def _least(section: str) -> str:
 
 def _siblings(place: Location) -> list[str]:
     """Known keys at the level of an unknown one."""
-    section: type[BaseModel] = RunConfig
+    sections: list[type[BaseModel]] = [RunConfig]
     for name in place[:-1]:
-        if name in section.model_fields:
-            annotation = section.model_fields[name].annotation
-            kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-            section = next((kind for kind in kinds if issubclass(kind, BaseModel)), section)
-    return list(section.model_fields)
+        annotations = [section.model_fields[name].annotation for section in sections if name in section.model_fields]
+        sections = [section for annotation in annotations for section in _sections(annotation)]
+    return [name for section in sections for name in section.model_fields if name != place[-1]]
+
+
+def _sections(annotation: object) -> Iterator[type[BaseModel]]:
+    """The sections that a type may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _sections(inner)
 
 
 def _stand_in(raw: dict[str, Any]) -> RunConfig:

@@ -25,14 +25,15 @@ def min_max(maps: Tensor) -> Tensor:
 
 
 def is_degenerate(maps: Tensor) -> Tensor:
-    """Tell which maps (..., u, v) are constant; their heat map is all zero."""
-    return maps.amax((-2, -1)) == maps.amin((-2, -1))
+    """Tell which maps (..., u, v) show nothing: constant, or not finite. Their heat map is all zero."""
+    span = maps.amax((-2, -1)) - maps.amin((-2, -1))
+    return ~(span > 0) | span.isinf()  # NaN is larger than nothing
 
 
 def heatmaps(maps_BMuv: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
     """Turn raw maps into heat maps (B, M, H, W) in [0, 1]: bilinear upsampling, then min-max.
 
-    A constant map is set to zero by itself: enlarging it leaves rounding noise, which min-max would blow up.
+    A degenerate map is set to zero by itself: enlarging a constant leaves rounding noise, which min-max would blow up.
     """
     large_BMHW = upsample(maps_BMuv, size, align_corners=align_corners)
     return min_max(large_BMHW).masked_fill(is_degenerate(maps_BMuv)[..., None, None], 0.0)

@@ -3,13 +3,14 @@
 Legend: B images, T targets of one image, M methods, C colours, (H, W) pixels, N classes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.cams import build_methods
+from pipeline.cams import CamMethod, build_methods
 from pipeline.explanations import Explanations, explain_evidence, measure, observe
+from pipeline.heatmaps import is_degenerate
 from pipeline.metrics import Truth, build_metrics
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from pipeline.model.evidence import Evidence, Observation
@@ -33,6 +34,9 @@ def explain(
     keys: Sequence[str] | None = None,
 ) -> Explanations:
     """Explain a batch of images by several CAM methods that share one forward pass.
+
+    An image with pixels or logits that are not finite gets maps of zeros, flagged in `degenerate`; so does a map that
+    is not finite. Nothing is raised for them, and the other images are explained as if they were alone.
 
     Args:
         model: a classifier (B, C, H, W) -> logits (B, N), on any device; left as it was found.
@@ -62,7 +66,7 @@ def explain(
     with torch.inference_mode(False):
         targets_B = None if targets_B is None else targets_B.clone()
         observation = observe(pixels_BCHW, chosen, probe, keys)
-        return explain_evidence(_asked(observation, targets_B), chosen, probe)
+        return _explained(_asked(observation, targets_B), chosen, probe)
 
 
 def evaluate(
@@ -90,7 +94,7 @@ def evaluate(
     if model is not explanations.probe.model:
         raise ValueError("the explanations were made with another model")
     evidence = explanations.evidence
-    if len(pixels_BCHW) != int(evidence.images_B[-1]) + 1 or not torch.equal(
+    if len(pixels_BCHW) != int(evidence.images_B[-1]) + 1 or not _same(
         pixels_BCHW.to(evidence.pixels_BCHW)[evidence.images_B], evidence.pixels_BCHW
     ):
         raise ValueError("the explanations were made of other images")
@@ -101,6 +105,10 @@ def evaluate(
     given = [_truth(found, size) for found in per_image]
     truth = Truth([given[image] for image in evidence.images_B.tolist()])
     return measure(explanations, build_metrics(metrics), truth)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def _indices(targets: object) -> Tensor:
@@ -147,6 +155,26 @@ def _truth(boxes: Sequence[Sequence[float]] | None, size: tuple[int, int]) -> Te
     height, width = size
     touches_n = (low_n2 < torch.tensor([width, height])).all(1) & (high_n2 > 0).all(1)
     return boxes_n4[touches_n]
+
+
+def _explained(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Probe) -> Explanations:
+    """Explain the rows that can be; the maps of the others, and maps that are not finite, are zeros and flagged."""
+    finite_B = evidence.logits_BN.isfinite().all(1) & evidence.pixels_BCHW.isfinite().flatten(1).all(1)
+    if not finite_B.any():
+        nothing_Buv = torch.zeros_like(evidence.acts_BKuv[:, 0])
+        maps = dict.fromkeys(methods, nothing_Buv)
+    else:
+        found = explain_evidence(evidence.select(finite_B.nonzero()[:, 0]), methods, probe).maps
+        maps = {label: _put_back(map_Ruv, finite_B) for label, map_Ruv in found.items()}
+    return Explanations(maps, {label: is_degenerate(map_Buv) for label, map_Buv in maps.items()}, evidence, probe)
+
+
+def _put_back(map_Ruv: Tensor, finite_B: Tensor) -> Tensor:
+    """Maps of all rows from those of the finite ones."""
+    broken_R = ~map_Ruv.isfinite().flatten(1).all(1)
+    map_Buv = map_Ruv.new_zeros(len(finite_B), *map_Ruv.shape[1:])
+    map_Buv[finite_B] = map_Ruv.masked_fill(broken_R[:, None, None], 0.0)
+    return map_Buv
 
 
 def _asked(observation: Observation, targets: Tensor | None) -> Evidence:

@@ -82,11 +82,14 @@ def _preset(kind: type[Any], preset: object, where: str) -> dict[str, Any]:
 
 def _explained(error: ValidationError, kind: type[Any], where: str) -> list[Mistake]:
     known = [field.name for field in dataclasses.fields(kind)]
+    problems: dict[str, list[Any]] = {}
+    for problem in error.errors():  # behind the parameter's name, pydantic names places inside it and union members
+        problems.setdefault(str(problem["loc"][0]), []).append(problem)
     mistakes = []
-    for problem in error.errors():
-        name = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    for name, found in problems.items():
+        if found[0]["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             mistakes.append(Mistake(where, f"unknown parameter '{name}'", nearest(name, known)))
         else:
-            mistakes.append(Mistake(f"{where}.{name}", f"{problem['msg']}, got {problem['input']!r}"))
+            wanted = " or ".join(dict.fromkeys(problem["msg"] for problem in found))
+            mistakes.append(Mistake(f"{where}.{name}", f"{wanted}, got {found[0]['input']!r}"))
     return mistakes

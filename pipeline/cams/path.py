@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
 from pipeline.cams.versions import images_of, versions
-from pipeline.model.baselines import Baseline
+from pipeline.model.baselines import Reference
 from pipeline.model.evidence import Evidence, Readout, target_confidence, target_logit
 from pipeline.model.probe import Probe
 
@@ -35,7 +35,7 @@ class IntegratedGradCam:
         steps: number m of path points; trapezoid takes one more.
         rule: points and weights of the sum: right (1/m .. 1), left (0 .. (m-1)/m), midpoint ((i - 1/2)/m), all
             with q = 1; trapezoid (0 .. 1, the two ends with q = 1/2).
-        baseline: x': black, mean (the mean colour) or blur.
+        baseline: x': black, mean (the mean colour), blur, or from Python a tensor: a normalised image.
         subtract_baseline_features: use D_k(t); False uses A_k(x_t) alone.
 
     The preset official_code is the authors' released notebook, which differs from their diagram: left sum, no
@@ -44,7 +44,7 @@ class IntegratedGradCam:
 
     steps: Annotated[int, Field(ge=1)] = 50
     rule: Rule = "right"
-    baseline: Baseline = "black"
+    baseline: Reference = "black"
     subtract_baseline_features: bool = True
 
     name: ClassVar[str] = "integrated_gradcam"
@@ -89,12 +89,13 @@ class RsiGradCam:
 
     Parameters:
         steps: m.
-        baseline: x': black, mean (the mean colour) or blur. The authors leave it to the user.
+        baseline: x': black, mean (the mean colour), blur, or from Python a tensor: a normalised image. The
+            authors leave it to the user.
         score: probability (authors) or logit.
     """
 
     steps: Annotated[int, Field(ge=1)] = 50
-    baseline: Baseline = "black"
+    baseline: Reference = "black"
     score: Literal["probability", "logit"] = "probability"
 
     name: ClassVar[str] = "rsi_gradcam"
@@ -141,7 +142,7 @@ def path_points(steps: int, rule: Rule) -> list[tuple[float, float]]:
 def along_path(
     evidence: Evidence,
     probe: Probe,
-    baseline: Baseline,
+    baseline: Reference,
     points: list[tuple[float, float]],
     readout: Readout = target_logit,
 ) -> Iterator[Evidence]:

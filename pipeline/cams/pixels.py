@@ -17,7 +17,7 @@ from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper
 from pipeline.cams.path import Rule, path_points
 from pipeline.cams.versions import noisy_copies
 from pipeline.heatmaps import min_max, upsample
-from pipeline.model.baselines import Baseline
+from pipeline.model.baselines import Reference
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
 
@@ -38,14 +38,14 @@ class IntegratedGradients:
     Parameters:
         steps: number of path points; trapezoid takes one more.
         rule: where they lie; midpoint is the most exact.
-        baseline: x': black, mean (the mean colour) or blur.
+        baseline: x': black, mean (the mean colour), blur, or from Python a tensor: a normalised image.
         colours: sum, or the sum of magnitudes, over colours.
         grid: cells along each side of the stored map.
     """
 
     steps: Annotated[int, Field(ge=1)] = 50
     rule: Rule = "midpoint"
-    baseline: Baseline = "black"
+    baseline: Reference = "black"
     colours: Colours = "sum"
     grid: Grid = 56
 

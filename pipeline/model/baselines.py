@@ -4,12 +4,18 @@
 space, the mean colour of the training set; `blur` is the image under a Gaussian (51 px, sigma 50).
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import GetPydanticSchema
+from pydantic_core import core_schema
 from torch import Tensor
 
+from pipeline.errors import ConfigError
+
 Baseline = Literal["black", "mean", "blur"]
+Reference = Baseline | Annotated[Tensor, GetPydanticSchema(lambda *_: core_schema.is_instance_schema(Tensor))]
+"""A baseline by name, or a normalised image of one's own, in any shape that fits (C, H, W) or (1, C, H, W)."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _BLUR_KERNEL, _BLUR_SIGMA = 51, 50.0
@@ -33,13 +39,33 @@ class Normalisation:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
 
 
-def baseline_pixels(kind: Baseline, pixels_BCHW: Tensor, normalisation: Normalisation) -> Tensor:
-    """Make the baseline of each image, in the shape of the images."""
+def baseline_pixels(kind: Reference, pixels_BCHW: Tensor, normalisation: Normalisation) -> Tensor:
+    """Make the baseline of each image, in the shape of the images.
+
+    Raises:
+        ConfigError: a tensor does not fit the images, or is not finite (also a ValueError).
+    """
+    if isinstance(kind, Tensor):
+        return _own(kind, pixels_BCHW)
     if kind == "black":
         return normalisation.black(pixels_BCHW).expand_as(pixels_BCHW)
     if kind == "mean":
         return torch.zeros_like(pixels_BCHW)
     return _blurred(pixels_BCHW)
+
+
+def _own(image: Tensor, pixels_BCHW: Tensor) -> Tensor:
+    shape = tuple(pixels_BCHW.shape[1:])
+    try:
+        own_CHW = image.detach().to(pixels_BCHW)
+        own_CHW = (own_CHW[0] if own_CHW.ndim == 4 else own_CHW).broadcast_to(shape)
+    except (RuntimeError, IndexError):
+        raise ConfigError.one(
+            "baseline", f"the tensor {tuple(image.shape)} does not fit images {shape}"
+        ) from None
+    if not bool(own_CHW.isfinite().all()):
+        raise ConfigError.one("baseline", "the tensor holds NaN or infinity")
+    return own_CHW.expand_as(pixels_BCHW)
 
 
 def _blurred(pixels_BCHW: Tensor) -> Tensor:

@@ -61,6 +61,8 @@ class Head:
 
         def differentiate(segment: Segment, scores_R: Tensor) -> dict[str, Tensor]:
             raw = _grad(scores_R.sum(), segment.recorded)
+            for layer, grads in raw.items():
+                _check_patches(layer, self._views[layer], grads)
             return {layer: self._views[layer].grid(grads) for layer, grads in raw.items()}
 
         self._counts.backwards += len(images_B)
@@ -255,6 +257,15 @@ def _grad(score: Tensor, recorded: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if grad is None:
             raise _no_influence(name)
     return dict(zip(recorded, grads, strict=True))
+
+
+def _check_patches(layer: str, view: GridView, grads: Tensor) -> None:
+    """Refuse a layer of tokens behind the last attention: only the class token counts there."""
+    if view.prefix and bool(grads[:, : view.prefix].any()) and not bool(view.grid(grads).any()):
+        raise LayerError(
+            f"behind layer '{layer}' only the class token reaches the logits, the patches no longer do; choose a "
+            "layer before the last attention, or auto"
+        )
 
 
 def _no_influence(layer: str) -> LayerError:

@@ -62,12 +62,16 @@ def view_of(raw: Tensor, layer: str, image_size: tuple[int, int], *, channels_la
         channels_last: the layer gives (P, u, v, K).
 
     Raises:
-        LayerError: the output is neither maps nor tokens of a grid.
+        LayerError: the output is neither maps nor tokens of a grid, or one cell only.
     """
     if raw.ndim == 4:
-        if channels_last:
-            return GridView("channels_last", raw.shape[1], raw.shape[2])
-        return GridView("channels_first", raw.shape[2], raw.shape[3])
+        height, width = raw.shape[1:3] if channels_last else raw.shape[2:4]
+        if height * width < 2:
+            raise LayerError(
+                f"layer '{layer}' gives one cell for images of {image_size[0]} x {image_size[1]}, which is no map; "
+                "choose an earlier layer or larger images"
+            )
+        return GridView("channels_last" if channels_last else "channels_first", height, width)
     if raw.ndim == 3:
         for prefix in _PREFIXES:
             grid = _token_grid(raw.shape[1] - prefix, image_size)

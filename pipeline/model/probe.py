@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import LayerError
-from pipeline.model.baselines import Baseline, Normalisation, baseline_pixels
+from pipeline.model.baselines import Normalisation, Reference, baseline_pixels
 from pipeline.model.batching import Batcher, is_out_of_memory
 from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence, Head, Observation, Readout, Segment, target_logit
@@ -192,8 +192,10 @@ class Probe:
             name: torch.cat([outputs[name] for _, outputs in found]) for name in names
         }
 
-    def baseline_acts(self, kind: Baseline, pixels_BCHW: Tensor) -> Tensor:
-        """Activations (1 or B, K, u, v) of the baseline images; those that all images share are kept."""
+    def baseline_acts(self, kind: Reference, pixels_BCHW: Tensor) -> Tensor:
+        """Activations (1 or B, K, u, v) of the baseline images; those that all images share run once."""
+        if isinstance(kind, Tensor):
+            return self.capture(self.baseline_pixels(kind, pixels_BCHW[:1]), gradients=False).acts_BKuv
         if kind == "blur":
             return self.capture(self.baseline_pixels(kind, pixels_BCHW), gradients=False).acts_BKuv
         key = (kind, tuple(pixels_BCHW.shape[1:]))
@@ -202,7 +204,7 @@ class Probe:
             self._baseline_acts[key] = self.capture(one, gradients=False).acts_BKuv
         return self._baseline_acts[key]
 
-    def baseline_pixels(self, kind: Baseline, pixels_BCHW: Tensor) -> Tensor:
+    def baseline_pixels(self, kind: Reference, pixels_BCHW: Tensor) -> Tensor:
         """Baseline images in the shape of the given ones."""
         return baseline_pixels(kind, pixels_BCHW, self.normalisation)
 

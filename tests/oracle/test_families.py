@@ -7,6 +7,7 @@ from torchvision import models
 
 import pipeline
 from pipeline.cams import METHODS
+from pipeline.errors import LayerError
 from pipeline.model.probe import Probe
 
 FAMILIES = {
@@ -69,6 +70,11 @@ def test_tokens_and_last_channels_are_read_as_grids() -> None:
     for evidence in (vit, swin):
         acts_1Kuv = evidence.acts_BKuv[:1]
         assert torch.equal(evidence.view.grid(evidence.view.raw(acts_1Kuv, evidence.raw[:1])), acts_1Kuv)
+
+
+def test_tokens_that_no_longer_reach_the_logits_are_refused() -> None:
+    with pytest.raises(LayerError, match="only the class token reaches the logits"):
+        pipeline.explain(built("vit_b_32"), pixels(224), layer="encoder.ln")
 
 
 class Wrapped(nn.Module):

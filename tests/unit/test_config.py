@@ -140,6 +140,10 @@ def test_a_wrong_value_is_one_mistake_that_names_place_and_value(section: str, f
         ("model", "preprocess", {"std": [1, 2, "x"]}, "model.preprocess.std.2"),
         ("model", "preprocess", {True: 1}, "model.preprocess.1"),
         ("data", "columns", {None: 1}, "data.columns.None"),
+        ("explain", "targets", {"top": 0}, "explain.targets.top"),
+        ("explain", "targets", {"classes": [1, -1]}, "explain.targets.classes.1"),
+        ("explain", "targets", {"top": 1, "classes": [1]}, "explain.targets.classes"),
+        ("explain", "targets", ["label", "x"], "explain.targets.1"),
     ],
 )
 def test_a_wrong_value_deep_inside_is_named_where_it_stands(

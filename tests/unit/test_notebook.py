@@ -2,7 +2,9 @@
 
 import pytest
 import torch
-from nets import StagedNet, ToyNet, images
+from nets import GapNet, StagedNet, ToyNet, images
+from quick import SPECS
+from torch import nn
 
 import pipeline
 from pipeline.cams import METHODS
@@ -28,6 +30,7 @@ from pipeline.cams import METHODS
         ({"methods": [{"finer_cam": {"gamma": float("inf")}}]}, "gamma: Input should be a finite number"),
         ({"methods": [{"integrated_gradcam": {"steps": True}}]}, "steps: Input should be a valid integer"),
         ({"methods": [{"increment_cam": {"phase2_size": [0, 4]}}]}, "greater than or equal to 1"),
+        ({"methods": [{"increment_cam": {"phase2_size": 2.5}}]}, r"'input' or 'grid' or .*, got 2.5"),
         ({"methods": [{"integrative_cam": {"f": "softmax", "top_classes": 1}}]}, "greater than or equal to 2"),
     ],
 )
@@ -88,3 +91,52 @@ def test_every_linear_function_is_the_identity_to_integrative_cam() -> None:
     )
     torch.testing.assert_close(one, other)
     assert float(one.max()) > 0
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("model", "stages"), [(StagedNet(0), StagedNet.STAGES), (GapNet(0), ("features.1",))])
+def test_an_image_that_is_not_finite_is_flagged_and_the_others_do_not_notice(
+    model: nn.Module, stages: tuple[str, ...], broken: float
+) -> None:
+    pixels_BCHW = images(0, 3)
+    pixels_BCHW[1, 0, 3, 4] = broken
+    specs = [spec for name, spec in SPECS.items() if name != "cam" or isinstance(model, GapNet)]
+    options = {"methods": specs, "layer": stages[-1], "stages": stages, "batch": 1}
+    explained = pipeline.explain(model, pixels_BCHW, targets=[0, 1, 2], **options)  # type: ignore[arg-type]
+    others = pipeline.explain(model, pixels_BCHW[::2], targets=[0, 2], **options)  # type: ignore[arg-type]
+    for label, maps_Buv in explained.maps.items():
+        assert torch.equal(maps_Buv[::2], others.maps[label]), label
+        assert torch.equal(explained.degenerate[label][::2], others.degenerate[label]), label
+        assert not maps_Buv[1].any(), label
+        assert bool(explained.degenerate[label][1]), label
+    drop = pipeline.evaluate(model, pixels_BCHW, explained, metrics=["average_drop"])["average_drop"]
+    assert all(drop_B.isfinite().tolist() == [True, False, True] for drop_B in drop.values())
+
+
+def test_when_no_image_is_finite_all_maps_are_flagged() -> None:
+    explained = pipeline.explain(
+        ToyNet(0), torch.full((2, 3, 16, 16), torch.nan), methods=["gradcam", "eigen_cam"], layer="features.3"
+    )
+    assert all(flags_B.tolist() == [True, True] for flags_B in explained.degenerate.values())
+    assert explained.heatmap("eigen_cam").tolist() == torch.zeros(2, 16, 16).tolist()
+
+
+@pytest.mark.parametrize("name", ["integrated_gradcam", "rsi_gradcam", "integrated_gradients"])
+def test_a_baseline_of_ones_own_is_a_tensor(name: str) -> None:
+    def of(baseline: object) -> torch.Tensor:
+        method = METHODS[name](steps=4, baseline=baseline)
+        return pipeline.explain(ToyNet(0), images(0, 2), methods=[method], layer="features.3").maps[name]
+
+    grey = of("mean")
+    assert torch.equal(of(torch.zeros(3, 1, 1)), grey)
+    assert torch.equal(of(torch.zeros(1, 3, 16, 16)), grey)
+    assert not torch.equal(of(torch.ones(3, 16, 16)), grey)
+    with pytest.raises(ValueError, match="the tensor .* does not fit images"):
+        of(torch.zeros(2, 4))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        of(torch.full((3, 1, 1), torch.nan))
+
+
+def test_a_layer_of_one_cell_is_refused() -> None:
+    with pytest.raises(ValueError, match="gives one cell for images of 2 x 2"):
+        pipeline.explain(ToyNet(0), torch.zeros(1, 3, 2, 2), layer="features.3")
