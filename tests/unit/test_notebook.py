@@ -131,7 +131,7 @@ def test_a_baseline_of_ones_own_is_a_tensor(name: str) -> None:
     assert torch.equal(of(torch.zeros(3, 1, 1)), grey)
     assert torch.equal(of(torch.zeros(1, 3, 16, 16)), grey)
     assert not torch.equal(of(torch.ones(3, 16, 16)), grey)
-    with pytest.raises(ValueError, match="the tensor .* does not fit images"):
+    with pytest.raises(ValueError, match=r"the tensor .* does not fit images"):
         of(torch.zeros(2, 4))
     with pytest.raises(ValueError, match="NaN or infinity"):
         of(torch.full((3, 1, 1), torch.nan))
