@@ -8,6 +8,7 @@ import typer
 
 from jobs.console import command, err, out, printable
 from pipeline.errors import ConfigError
+from schemas.explanation import is_curve
 
 PANEL_WIDTH = 224
 """Least width of a panel in pixels, so that captions fit."""
@@ -99,7 +100,8 @@ def _truth(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - importe
 
 
 def _measures(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - imported late
-    values = [f"{name} {row[name]:.2f}" for name in manifest.identity.metrics if row[name] is not None]
+    numbers = [name for name in manifest.identity.metrics if not is_curve(name) and row[name] is not None]
+    values = [f"{name} {row[name]:.2f}" for name in numbers]
     return "\n".join((["constant map"] if row["degenerate"] else []) + values)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.cams import METHODS, LayerShape, NetShape
 from pipeline.cams.base import Needs, Paper
-from pipeline.metrics import METRICS
+from pipeline.metrics import METRICS, Metric
 
 RESNET50 = NetShape(
     stages=(LayerShape(256, 56, 56), LayerShape(512, 28, 28), LayerShape(1024, 14, 14), LayerShape(2048, 7, 7)),
@@ -34,7 +34,7 @@ def method_rows() -> list[dict[str, str]]:
 
 
 def metric_rows() -> list[dict[str, str]]:
-    """Give one row a metric: name, paper, what it reads, its unit and direction, masked forwards per map."""
+    """Give one row a metric: name, paper, what it reads, its unit and direction, and what it costs."""
     return [
         {
             "metric": name,
@@ -42,7 +42,7 @@ def metric_rows() -> list[dict[str, str]]:
             "reads": kind.reads,
             "unit": kind.unit,
             "better": kind.better,
-            "forwards": str(len(kind().passes())),
+            "forwards": _passes(kind()),
         }
         for name, kind in METRICS.items()
     ]
@@ -63,6 +63,16 @@ def page(kind: type[Any]) -> str:
 def _needs(needs: Needs) -> str:
     words = ["gradients"] * needs.gradients + ["stages"] * needs.stages + ["linear head"] * needs.linear_head
     return ", ".join(words) or ("activations" if needs.activations else "images")
+
+
+def _passes(metric: Metric) -> str:
+    """Forwards per map, those that all maps of an image share, and maps that are drawn again."""
+    views = metric.views()
+    own = sum(view.count() for view in views if view.scope == "map")
+    shared = sum(view.count() for view in views if view.scope != "map")
+    again = sum(rerun.times for rerun in metric.reruns())
+    words = [f"{own} a map"] * bool(own) + [f"{shared} an image"] * bool(shared) + [f"{again} maps again"] * bool(again)
+    return ", ".join(words) or "0"
 
 
 def _settings(preset: dict[str, Any]) -> str:

@@ -76,8 +76,9 @@ def evaluate(
     *,
     metrics: Iterable[Spec] = ("average_drop",),
     boxes: Sequence[Sequence[Sequence[float]] | None] | None = None,
+    masks: Sequence[Tensor | None] | None = None,
 ) -> dict[str, dict[str, Tensor]]:
-    """Measure explanations: `{metric: {method: (B,) float32}}`, NaN where a metric does not apply.
+    """Measure explanations: `{metric: {method: (B,) float32}}`, of a curve (B, S); NaN where a metric does not apply.
 
     Args:
         model: the model that was explained.
@@ -86,6 +87,7 @@ def evaluate(
         metrics: names, `{name: {parameter: value}}`, or metric objects.
         boxes: per image the boxes (x0, y0, x1, y1) of the target in pixels of the input; None without boxes. Boxes
             outside the image do not count.
+        masks: per image the pixels of the target, (H, W) bool, which count instead of its boxes; None without a mask.
 
     Raises:
         ConfigError: unknown or wrong metrics (also a ValueError).
@@ -103,8 +105,18 @@ def evaluate(
         raise ValueError(f"{len(per_image)} lists of boxes for {len(pixels_BCHW)} images")
     size = (pixels_BCHW.shape[2], pixels_BCHW.shape[3])
     given = [_truth(found, size) for found in per_image]
-    truth = Truth([given[image] for image in evidence.images_B.tolist()])
-    return measure(explanations, build_metrics(metrics), truth)
+    masked = _checked_masks(masks, len(pixels_BCHW), size)
+    finite_B = _finite(evidence)
+    rows = finite_B.nonzero()[:, 0]
+    images = evidence.images_B[rows].tolist()
+    truth = Truth([given[image] for image in images], [masked[image] for image in images])
+    chosen = build_metrics(metrics)
+    if not images:
+        nothing_B = torch.full(finite_B.shape, torch.nan, device=finite_B.device)
+        return {name: dict.fromkeys(explanations.maps, nothing_B) for name in chosen}
+    with torch.inference_mode(False):
+        found = measure(explanations.select(rows), chosen, truth)
+    return {name: {label: _all_rows(values, finite_B) for label, values in by.items()} for name, by in found.items()}
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
@@ -159,14 +171,28 @@ def _truth(boxes: Sequence[Sequence[float]] | None, size: tuple[int, int]) -> Te
 
 def _explained(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Probe) -> Explanations:
     """Explain the rows that can be; the maps of the others, and maps that are not finite, are zeros and flagged."""
-    finite_B = evidence.logits_BN.isfinite().all(1) & evidence.pixels_BCHW.isfinite().flatten(1).all(1)
+    finite_B = _finite(evidence)
     if not finite_B.any():
         nothing_Buv = torch.zeros_like(evidence.acts_BKuv[:, 0])
         maps = dict.fromkeys(methods, nothing_Buv)
     else:
         found = explain_evidence(evidence.select(finite_B.nonzero()[:, 0]), methods, probe).maps
         maps = {label: _put_back(map_Ruv, finite_B) for label, map_Ruv in found.items()}
-    return Explanations(maps, {label: is_degenerate(map_Buv) for label, map_Buv in maps.items()}, evidence, probe)
+    return Explanations(
+        maps, {label: is_degenerate(map_Buv) for label, map_Buv in maps.items()}, evidence, probe, methods
+    )
+
+
+def _finite(evidence: Evidence) -> Tensor:
+    """Rows that can be explained, (B,)."""
+    return evidence.logits_BN.isfinite().all(1) & evidence.pixels_BCHW.isfinite().flatten(1).all(1)
+
+
+def _all_rows(values_R: Tensor, finite_B: Tensor) -> Tensor:
+    """Values of all rows from those of the finite ones."""
+    values_B = values_R.new_full((len(finite_B), *values_R.shape[1:]), torch.nan)
+    values_B[finite_B] = values_R
+    return values_B
 
 
 def _put_back(map_Ruv: Tensor, finite_B: Tensor) -> Tensor:
@@ -175,6 +201,18 @@ def _put_back(map_Ruv: Tensor, finite_B: Tensor) -> Tensor:
     map_Buv = map_Ruv.new_zeros(len(finite_B), *map_Ruv.shape[1:])
     map_Buv[finite_B] = map_Ruv.masked_fill(broken_R[:, None, None], 0.0)
     return map_Buv
+
+
+def _checked_masks(
+    masks: Sequence[Tensor | None] | None, images: int, size: tuple[int, int]
+) -> Sequence[Tensor | None]:
+    given = [None] * images if masks is None else list(masks)
+    if len(given) != images:
+        raise ValueError(f"{len(given)} masks for {images} images")
+    wrong = [mask for mask in given if mask is not None and tuple(mask.shape) != size]
+    if wrong:
+        raise ValueError(f"a mask has the size of the images {size}, not {tuple(wrong[0].shape)}")
+    return given
 
 
 def _asked(observation: Observation, targets: Tensor | None) -> Evidence:

@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line
 from pipeline.parts import read_part
 from pipeline.run_folder import part_names, read_manifest
 from pipeline.store import LocalStore, Store, open_store
-from schemas.explanation import ERROR_FIELDS, IDENTITY_FIELDS, MAP_FIELDS, SHARD_STAGE
+from schemas.explanation import CURVE_SUFFIX, ERROR_FIELDS, IDENTITY_FIELDS, MAP_FIELDS, SHARD_STAGE, is_curve
 from schemas.manifest import RunManifest
 
 VIEWS = ("explanations", "images", "failures", "leaderboard")
@@ -38,7 +38,7 @@ _MISTAKES = (
 )
 """What DuckDB raises for a wrong question; anything else may come from a part that it could not read."""
 
-_FIXED = ", ".join(field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *ERROR_FIELDS))
+_FIXED = ", ".join(f"'{field.name}'" for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *ERROR_FIELDS))
 
 # The SQL of the views is constant but for the names of our own columns; no word of the data goes into it.
 _EXPLANATIONS = "CREATE VIEW explanations AS SELECT * FROM parts WHERE method IS NOT NULL AND error_code IS NULL"
@@ -54,7 +54,7 @@ FROM parts WHERE error_stage IS DISTINCT FROM '{SHARD_STAGE}' GROUP BY shard, im
 _LEADERBOARD = f"""
 CREATE VIEW leaderboard AS
 SELECT method, target_rule, count(DISTINCT (shard, image_key)) AS images, avg(degenerate::INT) AS degenerate,
-  avg(COLUMNS(* EXCLUDE ({_FIXED}))) AS '\\0'
+  avg(COLUMNS(name -> name NOT IN ({_FIXED}) AND NOT ends_with(lower(name), '{CURVE_SUFFIX}'))) AS '\\0'
 FROM explanations GROUP BY method, target_rule ORDER BY method, target_rule
 """  # noqa: S608 - constants only
 _BARE_LEADERBOARD = """
@@ -74,7 +74,8 @@ class Run:
             ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}
         )
         self._connection.register("parts", _parts(store))
-        leaderboard = _LEADERBOARD if self.manifest.identity.metrics else _BARE_LEADERBOARD
+        numbers = [name for name in self.manifest.identity.metrics if not is_curve(name)]
+        leaderboard = _LEADERBOARD if numbers else _BARE_LEADERBOARD
         for statement in (_EXPLANATIONS, _FAILURES, _IMAGES, leaderboard, "SET lock_configuration = true"):
             self._connection.execute(statement)
 

@@ -42,14 +42,18 @@ class MethodFacts:
 
 
 def explanation_row(
-    image: ImageFacts, method: MethodFacts, map_uv: FloatArray, metrics: Mapping[str, float], dtype: MapDtype
+    image: ImageFacts,
+    method: MethodFacts,
+    map_uv: FloatArray,
+    metrics: Mapping[str, float | list[float]],
+    dtype: MapDtype,
 ) -> Row:
     """Make the row of one explanation; a map that is not finite makes a row with an error and no map."""
     row: Row = asdict(image) | asdict(method)
     if not np.isfinite(map_uv).all():
         return row | _error("explain", "nonfinite", "the method gave NaN or infinity on this image")
     encoded = encode(map_uv, dtype)
-    values = {name: value if np.isfinite(value) else None for name, value in metrics.items()}
+    values = {name: value if np.isfinite(value).all() else None for name, value in metrics.items()}
     return row | values | {
         "map": encoded.data,
         "map_height": encoded.height,

@@ -11,6 +11,9 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 1
 
+CURVE_SUFFIX = "_curve"
+"""Names of metric columns that are lists end so; those of numbers do not."""
+
 SHARD_STAGE = "shard"
 """`error_stage` of rows that stand for damage to a shard, not for an image."""
 
@@ -64,12 +67,17 @@ ERROR_FIELDS = (
 
 
 def explanation_schema(metric_fields: Sequence["pa.Field[pa.DataType]"] = ()) -> pa.Schema:
-    """Build the schema of a run's parts: identity, map, one nullable float32 per metric, error.
+    """Build the schema of a run's parts: identity, map, one nullable float32 (or list) per metric, error.
 
     Args:
         metric_fields: the fields of the run's metrics, in the run's order.
     """
     return pa.schema([*IDENTITY_FIELDS, *MAP_FIELDS, *metric_fields, *ERROR_FIELDS])
+
+
+def is_curve(label: str) -> bool:
+    """Tell by its name whether a metric's column is a list."""
+    return label.lower().endswith(CURVE_SUFFIX)
 
 
 def metric_names(schema: pa.Schema) -> list[str]:

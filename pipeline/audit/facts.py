@@ -11,6 +11,7 @@ from pipeline.codec import FloatArray
 from pipeline.metrics import METRICS
 from pipeline.query import Run, decode_row, decode_table
 from pipeline.verify import verify
+from schemas.explanation import is_curve
 
 FACTS_VERSION = 1
 MOST_CLASSES = 50
@@ -50,6 +51,13 @@ _ANY = """
 SELECT shard, image_key, label, predicted, confidence FROM images
 WHERE maps > 0 ORDER BY confidence DESC, image_key LIMIT ?
 """
+_WINS = """
+SELECT one.method AS method, other.method AS other, count(*) AS images,
+  avg((one.average_drop < other.average_drop)::INT) AS wins
+FROM explanations one JOIN explanations other USING (shard, image_key, target)
+WHERE one.method <> other.method AND one.average_drop IS NOT NULL AND other.average_drop IS NOT NULL
+GROUP BY ALL ORDER BY method, other
+"""
 _ELSEWHERE = """
 SELECT shard, image_key, label, predicted, confidence FROM explanations
 WHERE predicted = label AND energy_in_box IS NOT NULL
@@ -68,6 +76,7 @@ def collect(run: Run) -> dict[str, Any]:
         "counts": counts,
         "leaderboard": _leaderboard(run),
         "metrics": _metrics(run),
+        "wins": _wins(run),
         "classes": {"rows": _classes(run), "sql": _tidy(_CLASSES)},
         "gallery": _gallery(run),
         "failures": {"rows": run.arrow(_FAILURES).to_pylist(), "sql": _tidy(_FAILURES)},
@@ -126,7 +135,8 @@ def _leaderboard(run: Run) -> dict[str, Any]:
     best: dict[str, float | None] = {}
     for name, metric in _metrics(run).items():
         known = [row[name] for row in rows if row[name] is not None]
-        best[name] = (max(known) if metric["better"] == "higher" else min(known)) if known else None
+        pick = {"higher": max, "lower": min}.get(metric["better"])
+        best[name] = pick(known) if pick and known else None
     return {"rows": rows, "best": best, "sql": sql}
 
 
@@ -138,13 +148,21 @@ def _metrics(run: Run) -> dict[str, dict[str, Any]]:
             "reads": METRICS[fields["name"]].reads,
         }
         for label, fields in run.manifest.identity.metrics.items()
+        if not is_curve(label)
     }
+
+
+def _wins(run: Run) -> dict[str, Any]:
+    """How often each method drops less than each other; nothing without average_drop."""
+    if "average_drop" not in _metrics(run) or len(run.manifest.identity.methods) < 2:
+        return {"rows": [], "sql": _tidy(_WINS)}
+    return {"rows": run.arrow(_WINS).to_pylist(), "sql": _tidy(_WINS)}
 
 
 def _classes(run: Run) -> list[dict[str, Any]]:
     """One row a class, the largest first, with the mean of each metric and of each method's maps."""
     rows: list[dict[str, Any]] = run.arrow(_CLASSES).to_pylist()[:MOST_CLASSES]
-    metrics = list(run.manifest.identity.metrics)
+    metrics = list(_metrics(run))
     for row in rows:
         row |= {"name": class_name(run, row["class"]), "metrics": {}, "mean_maps": {}}
     by_class = {row["class"]: row for row in rows}
@@ -197,7 +215,7 @@ def _gallery(run: Run) -> list[dict[str, Any]]:
 
 def _item(run: Run, image: dict[str, Any]) -> dict[str, Any]:
     rows = run.arrow(_ROWS, [image["shard"], image["image_key"]]).to_pylist()
-    metrics = run.manifest.identity.metrics
+    metrics = _metrics(run)
     return {
         **image,
         "label_name": None if image["label"] is None else class_name(run, image["label"]),

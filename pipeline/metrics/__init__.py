@@ -6,19 +6,53 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from pipeline.errors import ConfigError, Mistake
-from pipeline.metrics.base import Metric, Trial, Truth
-from pipeline.metrics.faithfulness import AverageDrop, Increase
-from pipeline.metrics.localisation import EnergyInBox, PointingGame
+from pipeline.metrics.base import Metric, Rerun
+from pipeline.metrics.boxes import BoxIou, BoxIouCurve, BoxOnlyConfidence, BoxRemovedConfidence
+from pipeline.metrics.combined import Adcc, Arcc, Coherency, Complexity
+from pipeline.metrics.curves import Deletion, DeletionCurve, Insertion, InsertionCurve
+from pipeline.metrics.faithfulness import AverageDrop, AverageGain, Increase
+from pipeline.metrics.localisation import EnergyInBox, MiouTop20, PointingGame, TopNInBox
+from pipeline.metrics.road import Road, RoadLerf, RoadMorf
+from pipeline.metrics.robustness import Infidelity, MaxSensitivity
+from pipeline.metrics.shape import EnergyOutsideCentre, Entropy, Sparsity, TotalVariation
+from pipeline.metrics.trial import Redraw, Trial, Truth
+from pipeline.metrics.views import View
 from pipeline.registry import Spec, build_all
-from schemas.explanation import described, explanation_schema
+from schemas.explanation import described, explanation_schema, is_curve
 
-__all__ = ["METRICS", "Metric", "Trial", "Truth", "build_metrics", "metric_fields"]
+__all__ = [
+    "METRICS", "Metric", "Redraw", "Rerun", "Trial", "Truth", "View", "build_metrics", "metric_fields",
+]  # fmt: skip
 
 METRICS: dict[str, type[Metric]] = {
     AverageDrop.name: AverageDrop,
     Increase.name: Increase,
+    AverageGain.name: AverageGain,
+    Insertion.name: Insertion,
+    InsertionCurve.name: InsertionCurve,
+    Deletion.name: Deletion,
+    DeletionCurve.name: DeletionCurve,
+    Road.name: Road,
+    RoadMorf.name: RoadMorf,
+    RoadLerf.name: RoadLerf,
+    Infidelity.name: Infidelity,
+    Coherency.name: Coherency,
+    Complexity.name: Complexity,
+    Adcc.name: Adcc,
+    Arcc.name: Arcc,
     PointingGame.name: PointingGame,
     EnergyInBox.name: EnergyInBox,
+    TopNInBox.name: TopNInBox,
+    MiouTop20.name: MiouTop20,
+    BoxIou.name: BoxIou,
+    BoxIouCurve.name: BoxIouCurve,
+    BoxRemovedConfidence.name: BoxRemovedConfidence,
+    BoxOnlyConfidence.name: BoxOnlyConfidence,
+    Sparsity.name: Sparsity,
+    Entropy.name: Entropy,
+    EnergyOutsideCentre.name: EnergyOutsideCentre,
+    TotalVariation.name: TotalVariation,
+    MaxSensitivity.name: MaxSensitivity,
 }
 
 _LEADERBOARD = ("images",)
@@ -31,8 +65,9 @@ def build_metrics(specs: Iterable[Spec]) -> dict[str, Metric]:
     """Build the metrics of a run, keyed by their name in it.
 
     Raises:
-        ConfigError: every mistake in the list, at once; and names that another column of the rows or of the
-            leaderboard has. SQL does not tell upper and lower case apart, so neither does this check.
+        ConfigError: every mistake in the list, at once; names that another column of the rows or of the
+            leaderboard has (SQL does not tell upper and lower case apart, so neither does this check); and names of
+            curves that do not end in `_curve`, or of numbers that do.
     """
     metrics = build_all(specs, METRICS, "explain.metrics")
     columns = Counter(name.lower() for name in (*explanation_schema().names, *_LEADERBOARD, *metrics))
@@ -41,12 +76,24 @@ def build_metrics(specs: Iterable[Spec]) -> dict[str, Metric]:
         raise ConfigError(
             Mistake("explain.metrics", f"'{label}' is the name of another column", _AS) for label in clashing
         )
+    for label, metric in metrics.items():
+        if metric.curve != is_curve(label):
+            raise ConfigError.one(
+                "explain.metrics", f"'{label}': names end in _curve exactly where a curve is meant", _AS
+            )
     return metrics
 
 
 def metric_fields(metrics: dict[str, Metric]) -> list["pa.Field[pa.DataType]"]:
-    """Describe the columns that the metrics add to a part, by name: nullable float32, null where not applicable."""
+    """Describe the columns that the metrics add to a part, by name: nullable float32, null where not applicable; of a
+    curve a list of them.
+    """
     return [
-        described(label, pa.float32(), metric.unit, f"{type(metric).name}, {metric.better} is better")
+        described(
+            label,
+            pa.list_(pa.float32()) if metric.curve else pa.float32(),
+            metric.unit,
+            f"{type(metric).name}, {'neither direction' if metric.better == 'neither' else metric.better} is better",
+        )
         for label, metric in sorted(metrics.items())
     ]

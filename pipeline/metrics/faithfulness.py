@@ -1,16 +1,22 @@
 """Does the map show what the model relies on? The model is asked again, seeing only what the map shows.
 
-Legend: B images, M maps. E heat map in [0, 1], Y = p(x) and O = p(x * E) softmax probabilities of the target.
+Legend: B rows, M maps. E heat map in [0, 1], Y = p(x) and O = p(x seen through E) softmax probabilities of the target.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.cams.base import STRICT, Paper
-from pipeline.metrics.base import Trial
+from pipeline.metrics.base import ReadsMap
+from pipeline.metrics.trial import Trial
+from pipeline.metrics.views import Soft, Top, View
 from pipeline.model.baselines import Baseline
+
+MaskKind = Literal["soft", "top"]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 GRADCAM_PP = Paper(
     "Chattopadhay, Sarkar, Howlader, Balasubramanian",
@@ -20,40 +26,57 @@ GRADCAM_PP = Paper(
 
 
 @dataclass(frozen=True, config=STRICT)
-class AverageDrop:
+class _SeenThrough(ReadsMap):
+    """What the metrics share that look at the image through the map."""
+
+    fill: Baseline = "mean"
+    mask: MaskKind = "soft"
+    share: Share = 0.15
+
+    reads: ClassVar[Literal["probability", "logit", "probability or logit", "map"]] = "probability"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"sise": {"mask": "top", "share": 0.15}}
+    paper: ClassVar[Paper] = GRADCAM_PP
+
+    def views(self) -> tuple[View, ...]:
+        """One masked image per map, the same for all metrics with these parameters."""
+        return (Soft(self.fill) if self.mask == "soft" else Top(self.share, self.fill),)
+
+    def confidences(self, trial: Trial) -> tuple[Tensor, Tensor]:
+        """Y (B, 1) and O (B, M)."""
+        return trial.evidence.target_confidences_B[:, None], trial.answers(self.views()[0]).confidences_BMS[..., 0]
+
+
+@dataclass(frozen=True, config=STRICT)
+class AverageDrop(_SeenThrough):
     """Drop of the target's confidence when the image is seen through the map, as a share of it.
 
     drop = max(0, Y - O) / Y,   Y = p(x),   O = p(x * E)
 
     Reads the softmax probability. In [0, 1], lower is better; the papers print the mean over images in per cent.
-    Never above 1 - increase. A degenerate map shows nothing: its drop is that of the removed image.
+    Never above 1 - increase. A degenerate map shows nothing: its drop is that of the removed image. Win rates of one
+    method over another are counted from these values in SQL.
 
     Parameters:
-        fill: what shows through where E is 0: mean (zero in normalised space, as all libraries do), black, blur.
-    """
+        fill: what shows through where E is 0: mean (zero in normalised space, as all libraries do), black, blur,
+            rise_blur.
+        mask: soft is E itself; top shows the largest values only, all of each pixel or nothing.
+        share: of the pixels that top shows.
 
-    fill: Baseline = "mean"
+    The preset sise is the mask of SISE and Integrated Grad-CAM: the top 15 % of the pixels.
+    """
 
     name: ClassVar[str] = "average_drop"
     unit: ClassVar[str] = "share of the confidence, [0, 1]"
-    better: ClassVar[Literal["higher", "lower"]] = "lower"
-    reads: ClassVar[Literal["probability", "logit", "map"]] = "probability"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    paper: ClassVar[Paper] = GRADCAM_PP
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "lower"
 
     def __call__(self, trial: Trial) -> Tensor:
-        """Compute the drop of each image and map, (B, M)."""
-        clean_B1 = trial.evidence.target_confidences_B[:, None]
-        masked_BM = trial.masked(self.fill).confidences_BMS[:, :, 0]
+        """Compute the drop of each row and map, (B, M)."""
+        clean_B1, masked_BM = self.confidences(trial)
         return (clean_B1 - masked_BM).clamp_min(0) / clean_B1
-
-    def passes(self) -> frozenset[str]:
-        """One masked forward per map."""
-        return frozenset({f"masked:{self.fill}"})
 
 
 @dataclass(frozen=True, config=STRICT)
-class Increase:
+class Increase(_SeenThrough):
     """Whether the target's confidence rises when the image is seen through the map.
 
     increase = 1 if O > Y else 0,   Y = p(x),   O = p(x * E)
@@ -61,23 +84,41 @@ class Increase:
     Reads the softmax probability. 0 or 1, higher is better; the papers print the share of images in per cent.
 
     Parameters:
-        fill: what shows through where E is 0: mean (zero in normalised space, as all libraries do), black, blur.
+        fill, mask, share: as of average_drop; the preset sise too.
     """
-
-    fill: Baseline = "mean"
 
     name: ClassVar[str] = "increase"
     unit: ClassVar[str] = "0 or 1"
-    better: ClassVar[Literal["higher", "lower"]] = "higher"
-    reads: ClassVar[Literal["probability", "logit", "map"]] = "probability"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    paper: ClassVar[Paper] = GRADCAM_PP
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
 
     def __call__(self, trial: Trial) -> Tensor:
-        """Tell for each image and map, (B, M), whether the confidence rose."""
-        clean_B1 = trial.evidence.target_confidences_B[:, None]
-        return (trial.masked(self.fill).confidences_BMS[:, :, 0] > clean_B1).float()
+        """Tell for each row and map, (B, M), whether the confidence rose."""
+        clean_B1, masked_BM = self.confidences(trial)
+        return (masked_BM > clean_B1).float().where(masked_BM.isfinite(), masked_BM)
 
-    def passes(self) -> frozenset[str]:
-        """One masked forward per map, shared with average_drop."""
-        return frozenset({f"masked:{self.fill}"})
+
+@dataclass(frozen=True, config=STRICT)
+class AverageGain(_SeenThrough):
+    """Gain of the target's confidence when the image is seen through the map, as a share of what was missing to 1.
+
+    gain = max(0, O - Y) / (1 - Y),   Y = p(x),   O = p(x * E);   0 where Y = 1
+
+    Reads the softmax probability. In [0, 1], higher is better. The counterpart of average_drop, in proportion where
+    increase only counts.
+
+    Parameters:
+        fill, mask, share: as of average_drop; the preset sise too.
+    """
+
+    name: ClassVar[str] = "average_gain"
+    unit: ClassVar[str] = "share of what is missing to 1, [0, 1]"
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
+    paper: ClassVar[Paper] = Paper(
+        "Zhang, Torres, Sicre, Avrithis, Ayache", "Opti-CAM: Optimizing saliency maps for interpretability",
+        "Computer Vision and Image Understanding", 2024, "arXiv 2301.07002",
+    )  # fmt: skip
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the gain of each row and map, (B, M)."""
+        clean_B1, masked_BM = self.confidences(trial)
+        return (masked_BM - clean_B1).clamp_min(0) / (1 - clean_B1).clamp_min(1e-12)

@@ -1,9 +1,9 @@
-"""Does the map lie on the object? No forward pass is run; boxes belong to the explained class.
+"""Does the map lie on the object? No forward pass is run; boxes and masks belong to the explained class.
 
-Legend: B images, M maps, (H, W) pixels. E heat map in [0, 1], G the pixels inside a box.
+Legend: B rows, M maps, (H, W) pixels. E heat map in [0, 1], G the pixels of the object: of its mask, or inside a box.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.cams.base import STRICT, Paper
-from pipeline.metrics.base import Trial
+from pipeline.metrics.base import ReadsMap
+from pipeline.metrics.trial import Trial
+from pipeline.metrics.views import share_of
 
 
 @dataclass(frozen=True, config=STRICT)
-class PointingGame:
+class PointingGame(ReadsMap):
     """Whether the largest value of the map lies on the object, or near it.
 
     hit = 1 if some pixel of G is nearer than `tolerance` pixels to argmax E, else 0
@@ -32,30 +34,24 @@ class PointingGame:
 
     name: ClassVar[str] = "pointing_game"
     unit: ClassVar[str] = "0 or 1"
-    better: ClassVar[Literal["higher", "lower"]] = "higher"
-    reads: ClassVar[Literal["probability", "logit", "map"]] = "map"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
     paper: ClassVar[Paper] = Paper(
         "Zhang, Bargal, Lin, Brandt, Shen, Sclaroff", "Top-down Neural Attention by Excitation Backprop",
         "IJCV", 2018, "arXiv 1608.00507",
     )  # fmt: skip
 
     def __call__(self, trial: Trial) -> Tensor:
-        """Tell for each image and map, (B, M), whether it hits."""
-        inside_BHW = trial.inside_BHW()
+        """Tell for each row and map, (B, M), whether it hits."""
+        inside_BHW = trial.inside_BHW
         near_BHW = _widened(inside_BHW, self.tolerance)
         flat_BMP = trial.heatmaps_BMHW.flatten(2)
         hit_BM = near_BHW.flatten(1).gather(1, flat_BMP.argmax(2))
         hit_BM = hit_BM & (flat_BMP.amax(2) > 0)
         return _where_boxed(hit_BM.float(), inside_BHW)
 
-    def passes(self) -> frozenset[str]:
-        """None: reads the map alone."""
-        return frozenset()
-
 
 @dataclass(frozen=True, config=STRICT)
-class EnergyInBox:
+class EnergyInBox(ReadsMap):
     """Share of the map's energy that lies on the object (energy-based pointing game).
 
     energy = sum_{G} E / sum E
@@ -66,9 +62,7 @@ class EnergyInBox:
 
     name: ClassVar[str] = "energy_in_box"
     unit: ClassVar[str] = "share of the energy, [0, 1]"
-    better: ClassVar[Literal["higher", "lower"]] = "higher"
-    reads: ClassVar[Literal["probability", "logit", "map"]] = "map"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
     paper: ClassVar[Paper] = Paper(
         "Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu",
         "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks",
@@ -76,17 +70,75 @@ class EnergyInBox:
     )  # fmt: skip
 
     def __call__(self, trial: Trial) -> Tensor:
-        """Compute the share of each image and map, (B, M)."""
-        inside_BHW = trial.inside_BHW()
+        """Compute the share of each row and map, (B, M)."""
+        inside_BHW = trial.inside_BHW
         heatmaps_BMHW = trial.heatmaps_BMHW.double()  # sums of many pixels, kept to the last digit of float32
         total_BM = heatmaps_BMHW.sum((2, 3))
         inside_BM = (heatmaps_BMHW * inside_BHW[:, None]).sum((2, 3))
         share_BM = torch.where(total_BM > 0, inside_BM / total_BM.clamp_min(1e-300), 0.0)
         return _where_boxed(share_BM.float(), inside_BHW)
 
-    def passes(self) -> frozenset[str]:
-        """None: reads the map alone."""
-        return frozenset()
+
+@dataclass(frozen=True, config=STRICT)
+class TopNInBox(ReadsMap):
+    """Share of the object-many most relevant pixels that lie on the object (Bbox; relevance rank accuracy).
+
+    top_n_in_box = |top_N(E) intersect G| / N,   N = |G|
+
+    Of tied pixels the first in raster order counts as more relevant. In [0, 1], higher is better. 0 for a degenerate
+    map, NaN without a box.
+    """
+
+    name: ClassVar[str] = "top_n_in_box"
+    unit: ClassVar[str] = "share of the top pixels, [0, 1]"
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
+    paper: ClassVar[Paper] = Paper(
+        "Schulz, Sixt, Tombari, Landgraf", "Restricting the Flow: Information Bottlenecks for Attribution",
+        "ICLR", 2020, "arXiv 2001.00396",
+    )  # fmt: skip
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the share of each row and map, (B, M)."""
+        inside_BHW = trial.inside_BHW
+        size_B111 = inside_BHW.sum((1, 2)).view(-1, 1, 1, 1)
+        hits_BM = ((trial.ranks_BMHW < size_B111) & inside_BHW[:, None]).sum((2, 3))
+        share_BM = hits_BM / size_B111[:, :, 0, 0].clamp_min(1)
+        return _where_boxed(share_BM.masked_fill(trial.degenerate_BM, 0.0), inside_BHW)
+
+
+@dataclass(frozen=True, config=STRICT)
+class MiouTop20(ReadsMap):
+    """Intersection over union of the most relevant fifth of the image with the object.
+
+    miou_top20 = |T intersect G| / |T union G|,   T the round(share n) pixels with the largest E
+
+    Of tied pixels the first in raster order counts as more relevant. In [0, 1], higher is better. 0 for a degenerate
+    map, NaN without a box. The mean over images is the mIoU of SISE.
+
+    Parameters:
+        share: of the image's pixels, 20 % as in SISE.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+    name: ClassVar[str] = "miou_top20"
+    unit: ClassVar[str] = "intersection over union, [0, 1]"
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
+    paper: ClassVar[Paper] = Paper(
+        "Sattarzadeh, Sudhakar, Lem, Mehryar, Plataniotis, Jang, Kim, Jeong, Lee, Bae",
+        "Explaining Convolutional Neural Networks through Attribution-Based Input Sampling and Block-Wise Feature "
+        "Aggregation",
+        "AAAI", 2021, "arXiv 2010.00672",
+    )  # fmt: skip
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the overlap of each row and map, (B, M)."""
+        inside_BHW = trial.inside_BHW
+        top_BMHW = trial.ranks_BMHW < share_of(self.share, trial)
+        both_BM = (top_BMHW & inside_BHW[:, None]).sum((2, 3))
+        either_BM = (top_BMHW | inside_BHW[:, None]).sum((2, 3))
+        overlap_BM = both_BM / either_BM.clamp_min(1)
+        return _where_boxed(overlap_BM.masked_fill(trial.degenerate_BM, 0.0), inside_BHW)
 
 
 def _where_boxed(values_BM: Tensor, inside_BHW: Tensor) -> Tensor:

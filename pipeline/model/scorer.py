@@ -110,24 +110,35 @@ class Scorer:
         found_2IMST = self._sweep(evidence.pixels_BCHW[first_I], masks, targets_IT)
         return Scores(*found_2IMST[:, image_B, ..., rank_B].unbind(1))
 
+    def answers(self, pixels: Callable[[Tensor], Tensor], targets_PT: Tensor) -> Tensor:
+        """Logits and confidences of the targets in any images, (2, P, T), in full passes.
+
+        Args:
+            pixels: makes the images (p, C, H, W) of the given places (p,); never all of them at once.
+            targets_PT: classes to read of each image.
+        """
+        places_P = torch.arange(len(targets_PT), device=targets_PT.device)
+
+        def one_pass(rows: slice) -> Tensor:
+            filled_P = self.batcher.fill(places_P[rows])
+            found_2PT = self._read(pixels(filled_P), targets_PT[filled_P])[:, : len(places_P[rows])]
+            self._counts.forwards += found_2PT.shape[1]
+            return found_2PT
+
+        passes = self.batcher.run(len(targets_PT), one_pass)
+        return torch.cat(passes, 1) if passes else targets_PT.new_empty((2, *targets_PT.shape), dtype=torch.float32)
+
     def _sweep(self, pixels_ICHW: Tensor, masks: MaskStream, targets_IT: Tensor) -> Tensor:
         """Logits and confidences of every target under every mask and scale, (2, I, M, S, T)."""
         images_P, masks_P, scales_P = _flatten(masks)
         fill_ICHW = self._fill(masks, pixels_ICHW)
-
-        def one_pass(rows: slice) -> Tensor:
-            index_P, mask_P, scale_P = map(self.batcher.fill, (images_P[rows], masks_P[rows], scales_P[rows]))
-            masked_PCHW = _masked(pixels_ICHW, fill_ICHW, masks, index_P, mask_P, scale_P)
-            count = len(images_P[rows])
-            found_2PT = self._read(masked_PCHW, targets_IT[index_P])[:, :count]
-            self._counts.forwards += count
-            return found_2PT
-
-        outputs = self.batcher.run(len(images_P), one_pass)
+        found_2PT = self.answers(
+            lambda at_P: _masked(pixels_ICHW, fill_ICHW, masks, images_P[at_P], masks_P[at_P], scales_P[at_P]),
+            targets_IT[images_P],
+        )
         shape = (2, *masks.grids_BMuv.shape[:2], len(masks.scales), targets_IT.shape[1])
         found_2IMST = pixels_ICHW.new_full(shape, torch.nan)
-        if outputs:
-            found_2IMST[:, images_P, masks_P, scales_P] = torch.cat(outputs, 1)
+        found_2IMST[:, images_P, masks_P, scales_P] = found_2PT
         return found_2IMST
 
     @torch.no_grad()

@@ -35,6 +35,7 @@ FACTS: dict[str, Any] = {
     "coverage": {"verified": False, "problems": ["p"], "images": 1, "explained": 1, "failed": 0, "rows": 1, "parts": 1,
                  "bytes": 1},
     "counts": {"images": 1, "explained": 1, "labelled": 1, "correct": 0, "mean_confidence": 0.5},
+    "wins": {"rows": [{"method": "gradcam", "other": "cam", "images": 1, "wins": 0.5}], "sql": "S"},
     "leaderboard": {"rows": [{"method": "gradcam", "interpretation": False, "target_rule": "label", "images": 1,
                               "degenerate": 0.0, "energy_in_box": 0.5}],
                     "best": {"energy_in_box": 0.5}, "sql": "SELECT 1"},

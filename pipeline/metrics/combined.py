@@ -1,0 +1,168 @@
+"""Is the map coherent and small, and all of it at once? Means of several qualities.
+
+Legend: B rows, M maps, (H, W) pixels. E(x) heat map of image x in [0, 1].
+"""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from pipeline.cams.base import STRICT, Paper
+from pipeline.metrics.base import ReadsMap, Rerun
+from pipeline.metrics.faithfulness import AverageDrop
+from pipeline.metrics.road import Percentiles, Road, Sigma
+from pipeline.metrics.trial import Trial
+from pipeline.metrics.views import View
+from pipeline.model.baselines import Baseline
+
+ADCC = Paper(
+    "Poppi, Cornia, Baraldi, Cucchiara", "Revisiting The Evaluation of Class Activation Mapping for Explainability: A "
+    "Novel Metric and Experimental Analysis",
+    "CVPR Workshops", 2021, "arXiv 2104.10252",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, config=STRICT)
+class Coherency(ReadsMap):
+    """Whether the map stays the same when the image is cut down to what the map shows.
+
+    coherency = ( Pearson( E(x), E(x * E(x)) ) + 1 ) / 2
+
+    The method draws its map once more, of the masked image and for the same class. In [0, 1], higher is better. Where
+    either map is degenerate Pearson's coefficient does not exist and the value is 0 (interpretation: the paper does not
+    say).
+
+    Parameters:
+        fill: what shows through where E is 0.
+    """
+
+    fill: Baseline = "mean"
+
+    name: ClassVar[str] = "coherency"
+    unit: ClassVar[str] = "rescaled correlation, [0, 1]"
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
+    paper: ClassVar[Paper] = ADCC
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the coherency of each row and map, (B, M)."""
+        return coherencies(trial, self.fill)
+
+    def reruns(self) -> tuple[Rerun, ...]:
+        """Each method once more, each on its own masked images."""
+        return (Rerun(f"masked by {self.fill}", 1, shared=False),)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Complexity(ReadsMap):
+    """How much of the image the map covers.
+
+    complexity = sum E / (H W)
+
+    In [0, 1], lower is better; 0 for a degenerate map.
+    """
+
+    name: ClassVar[str] = "complexity"
+    unit: ClassVar[str] = "mean of the heat map, [0, 1]"
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "lower"
+    paper: ClassVar[Paper] = ADCC
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the mean of each heat map, (B, M)."""
+        return trial.heatmaps_BMHW.double().mean((2, 3)).float()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Adcc(ReadsMap):
+    """ADCC: harmonic mean of coherency, smallness and faithfulness.
+
+    adcc = 3 / ( 1 / coherency + 1 / (1 - complexity) + 1 / (1 - average_drop) )
+
+    In [0, 1], higher is better; 0 as soon as one part is 0, so for a degenerate map. Reads the softmax probability.
+
+    Parameters:
+        fill: what shows through where E is 0.
+    """
+
+    fill: Baseline = "mean"
+
+    name: ClassVar[str] = "adcc"
+    unit: ClassVar[str] = "harmonic mean, [0, 1]"
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
+    reads: ClassVar[Literal["probability", "logit", "probability or logit", "map"]] = "probability"
+    paper: ClassVar[Paper] = ADCC
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the mean of each row and map, (B, M)."""
+        drop_BM = AverageDrop(fill=self.fill)(trial)
+        return harmonic_mean(coherencies(trial, self.fill), 1 - Complexity()(trial), 1 - drop_BM)
+
+    def views(self) -> tuple[View, ...]:
+        """Those of average_drop."""
+        return AverageDrop(fill=self.fill).views()
+
+    def reruns(self) -> tuple[Rerun, ...]:
+        """Those of coherency."""
+        return Coherency(fill=self.fill).reruns()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Arcc(ReadsMap):
+    """ARCC: harmonic mean of coherency, smallness and ROAD.
+
+    arcc = 3 / ( 1 / coherency + 1 / (1 - complexity) + 1 / r ),   r = min(1, max(0, 2 road))
+
+    In [0, 1], higher is better; 0 as soon as one part is 0, so for a degenerate map. Reads the softmax probability. The
+    mean is harmonic as in the authors' code; its description there says geometric.
+
+    Parameters:
+        fill: what shows through where E is 0, for coherency.
+        percentiles, sigma: of road.
+    """
+
+    fill: Baseline = "mean"
+    percentiles: Percentiles = (20.0, 40.0, 60.0, 80.0)
+    sigma: Sigma = 0.01
+
+    name: ClassVar[str] = "arcc"
+    unit: ClassVar[str] = "harmonic mean, [0, 1]"
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
+    reads: ClassVar[Literal["probability", "logit", "probability or logit", "map"]] = "probability"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    paper: ClassVar[Paper] = Paper(
+        "Domeniconi, Stramiglio, Lombardi, Salti", "How to Evaluate and Refine your CAM",
+        "arXiv", 2026, "arXiv 2605.14641",
+    )  # fmt: skip
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the mean of each row and map, (B, M)."""
+        road_BM = (2 * self._road(trial)).clamp(0, 1)
+        return harmonic_mean(coherencies(trial, self.fill), 1 - Complexity()(trial), road_BM)
+
+    def views(self) -> tuple[View, ...]:
+        """Those of road."""
+        return Road(percentiles=self.percentiles, sigma=self.sigma).views()
+
+    def reruns(self) -> tuple[Rerun, ...]:
+        """Those of coherency."""
+        return Coherency(fill=self.fill).reruns()
+
+    def _road(self, trial: Trial) -> Tensor:
+        return Road(percentiles=self.percentiles, sigma=self.sigma)(trial)
+
+
+def coherencies(trial: Trial, fill: Baseline) -> Tensor:
+    """Rescaled correlation of each heat map with the one of the masked image, (B, M); 0 where either is degenerate."""
+    one_BMP, other_BMP = (maps.flatten(2).double() for maps in (trial.heatmaps_BMHW, trial.masked_heatmaps(fill)))
+    one_BMP, other_BMP = (maps - maps.mean(2, keepdim=True) for maps in (one_BMP, other_BMP))
+    norms_BM = one_BMP.norm(dim=2) * other_BMP.norm(dim=2)
+    pearson_BM = ((one_BMP * other_BMP).sum(2) / norms_BM.clamp_min(1e-300)).clamp(-1, 1)
+    return torch.where(norms_BM > 0, (pearson_BM + 1) / 2, 0.0).float()
+
+
+def harmonic_mean(*parts_BM: Tensor) -> Tensor:
+    """Harmonic mean of numbers >= 0, in float64 inside; 0 where one of them is."""
+    parts_KBM = torch.stack(parts_BM).double()
+    mean_BM = len(parts_BM) / (1 / parts_KBM.clamp_min(1e-300)).sum(0)
+    return torch.where((parts_KBM > 0).all(0) | parts_KBM.isnan().any(0), mean_BM, 0.0).float()

@@ -1,0 +1,156 @@
+"""What the model says while pixels come or go in the order of the map.
+
+Legend: B rows, M maps, S + 1 points of a curve, n pixels of an image.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from pipeline.cams.base import STRICT, Paper
+from pipeline.metrics.base import ReadsMap
+from pipeline.metrics.trial import Trial
+from pipeline.metrics.views import Ranked, Removed, View
+from pipeline.model.baselines import Baseline
+
+Steps = Annotated[int, Field(ge=2)]
+Reading = Literal["probability", "logit"]
+_RISE = Paper(
+    "Petsiuk, Das, Saenko", "RISE: Randomized Input Sampling for Explanation of Black-box Models",
+    "BMVC", 2018, "arXiv 1806.07421",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, config=STRICT)
+class _Curve(ReadsMap):
+    """What insertion and deletion share."""
+
+    steps: Steps = 20
+    fill: Baseline = "mean"
+    score: Reading = "probability"
+
+    reads: ClassVar[Literal["probability", "logit", "probability or logit", "map"]] = "probability or logit"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"rise": {"steps": 224}}
+    paper: ClassVar[Paper] = _RISE
+    show: ClassVar[Literal["inserted", "deleted"]] = "deleted"
+
+    def views(self) -> tuple[View, ...]:
+        """The points between the two ends per map, and the removed image, which all maps share."""
+        return Ranked(self.show, self.steps, self.fill), Removed(self.fill)
+
+    def points(self, trial: Trial) -> Tensor:
+        """The curve, (B, M, S + 1), from the image as it was to the last pixel."""
+        inner_BMS, removed_B11 = (trial.answers(view).of(self.score) for view in self.views())
+        evidence = trial.evidence
+        clean_B = evidence.target_confidences_B if self.score == "probability" else evidence.target_logits_B
+        clean_BM1 = clean_B[:, None, None].expand_as(inner_BMS[..., :1])
+        removed_BM1 = removed_B11.expand_as(clean_BM1)
+        ends = (removed_BM1, clean_BM1) if self.show == "inserted" else (clean_BM1, removed_BM1)
+        return torch.cat([ends[0], inner_BMS, ends[1]], 2)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Insertion(_Curve):
+    """Area under the target's confidence while pixels are put into a blurred image, most relevant first.
+
+    insertion = (c_0 / 2 + c_1 + ... + c_S-1 + c_S / 2) / S
+
+    c_k is the score with the first round(k n / S) pixels of the image, by falling E, on the fill. Of tied pixels the
+    first in raster order comes first, so a degenerate map is read line by line. Higher is better; for a probability in
+    [0, 1]. A score that never changes has its own value as area.
+
+    Parameters:
+        steps: S; 20 as torch-cam has it.
+        fill: the start: blur (51 px, sigma 50), rise_blur (11 px, sigma 5, RISE's), mean (zero in normalised space) or
+            black.
+        score: softmax probability, or logit.
+
+    The presets: rise is RISE's protocol at 224 px (224 pixels a step, its blur); torch_cam starts from zero and reads
+    logits.
+    """
+
+    fill: Baseline = "blur"
+
+    name: ClassVar[str] = "insertion"
+    unit: ClassVar[str] = "mean confidence, [0, 1]; mean logit where logits are read"
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
+    show: ClassVar[Literal["inserted", "deleted"]] = "inserted"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "rise": {"steps": 224, "fill": "rise_blur"},
+        "torch_cam": {"steps": 20, "fill": "mean", "score": "logit"},
+    }
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the area of each row and map, (B, M)."""
+        return area(self.points(trial))
+
+
+@dataclass(frozen=True, config=STRICT)
+class Deletion(_Curve):
+    """Area under the target's confidence while pixels are taken out of the image, most relevant first.
+
+    deletion = (c_0 / 2 + c_1 + ... + c_S-1 + c_S / 2) / S
+
+    c_k is the score of the image with its first round(k n / S) pixels, by falling E, replaced by the fill. Of tied
+    pixels the first in raster order goes first. Lower is better; for a probability in [0, 1].
+
+    Parameters:
+        steps: S; 20 as torch-cam has it.
+        fill: what replaces pixels: mean (zero in normalised space, as in RISE), black, blur or rise_blur.
+        score: softmax probability, or logit.
+
+    The presets: rise is RISE's protocol at 224 px (224 pixels a step); torch_cam reads logits.
+    """
+
+    name: ClassVar[str] = "deletion"
+    unit: ClassVar[str] = "mean confidence, [0, 1]; mean logit where logits are read"
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "lower"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "rise": {"steps": 224},
+        "torch_cam": {"steps": 20, "score": "logit"},
+    }
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the area of each row and map, (B, M)."""
+        return area(self.points(trial))
+
+
+@dataclass(frozen=True, config=STRICT)
+class InsertionCurve(Insertion):
+    """The curve whose area is insertion: the score after 0, 1 .. S steps, S + 1 numbers.
+
+    Its column is a list. It costs nothing beside an insertion with the same parameters. Parameters and presets are
+    those of insertion.
+    """
+
+    name: ClassVar[str] = "insertion_curve"
+    curve: ClassVar[bool] = True
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Give the curve of each row and map, (B, M, S + 1)."""
+        return self.points(trial)
+
+
+@dataclass(frozen=True, config=STRICT)
+class DeletionCurve(Deletion):
+    """The curve whose area is deletion: the score after 0, 1 .. S steps, S + 1 numbers.
+
+    Its column is a list. It costs nothing beside a deletion with the same parameters. Parameters and presets are those
+    of deletion.
+    """
+
+    name: ClassVar[str] = "deletion_curve"
+    curve: ClassVar[bool] = True
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Give the curve of each row and map, (B, M, S + 1)."""
+        return self.points(trial)
+
+
+def area(curve_BMS: Tensor) -> Tensor:
+    """Area under a curve over [0, 1] by the trapezoid rule, (B, M)."""
+    ends_BM = (curve_BMS[..., 0] + curve_BMS[..., -1]) / 2
+    return (curve_BMS[..., 1:-1].sum(2) + ends_BM) / (curve_BMS.shape[2] - 1)

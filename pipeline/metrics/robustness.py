@@ -1,0 +1,134 @@
+"""Does the map hold when the image is changed a little, and does it foretell what a change does to the model?
+
+Legend: B rows, M maps, S samples, C colours, (H, W) pixels. E(x) heat map of image x in [0, 1].
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from pipeline.cams.base import STRICT, Paper
+from pipeline.metrics.base import ReadsMap, Rerun
+from pipeline.metrics.trial import Trial
+from pipeline.metrics.views import Perturbation, Perturbed, View
+from pipeline.model import noise
+from pipeline.model.baselines import Baseline
+
+YEH = Paper(
+    "Yeh, Hsieh, Suggala, Inouye, Ravikumar", "On the (In)fidelity and Sensitivity of Explanations",
+    "NeurIPS", 2019, "arXiv 1901.09392",
+)  # fmt: skip
+Samples = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Infidelity(ReadsMap):
+    """How far the map is from foretelling what perturbations of the image do to the target's logit.
+
+    infidelity = mean over I of ( b <I, E> - (f(x) - f(x - I)) )^2,   <I, E> = sum over colours and pixels of I E
+    b = sum <I, E> (f(x) - f(x - I)) / sum <I, E>^2, the best one number;  b = 1 without `scale`
+
+    Reads the logit f. The map is the same for all colours. Lower is better, >= 0, in squared logits; it compares
+    methods on one model and image, not models. A degenerate map foretells nothing: its value is the mean of
+    (f(x) - f(x - I))^2.
+
+    Parameters:
+        perturbation: square puts the fill into one random square; gaussian is noise alone; noisy_baseline replaces the
+            image by the fill and noise.
+        samples: number of perturbations I; all methods and targets of an image share them.
+        sigma: standard deviation of the noise, in normalised units.
+        side: of the square, as a share of the image's shorter side.
+        fill: what the square, or the noisy baseline, puts in.
+        scale: use the best b, since heat maps have no unit.
+
+    The preset captum is captum's setting: 10 samples, b = 1.
+    """
+
+    perturbation: Perturbation = "square"
+    samples: Samples = 10
+    sigma: Annotated[float, Field(ge=0)] = 0.2
+    side: Annotated[float, Field(gt=0, le=1)] = 0.25
+    fill: Baseline = "mean"
+    scale: bool = True
+
+    name: ClassVar[str] = "infidelity"
+    unit: ClassVar[str] = "squared logit, >= 0"
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "lower"
+    reads: ClassVar[Literal["probability", "logit", "probability or logit", "map"]] = "logit"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"captum": {"samples": 10, "scale": False}}
+    paper: ClassVar[Paper] = YEH
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the mean squared error of each row and map, (B, M)."""
+        logits_BS = trial.answers(self._view()).logits_BMS[:, 0]
+        change_B1S = (trial.evidence.target_logits_B[:, None] - logits_BS).double()[:, None]
+        foretold_BMS = torch.stack([self._foretold(trial, step) for step in range(self.samples)], 2)
+        if self.scale:
+            strength_BM1 = (foretold_BMS**2).sum(2, keepdim=True)
+            best_BM1 = (foretold_BMS * change_B1S).sum(2, keepdim=True) / strength_BM1.clamp_min(1e-300)
+            foretold_BMS = foretold_BMS * best_BM1
+        return ((foretold_BMS - change_B1S) ** 2).mean(2).float()
+
+    def views(self) -> tuple[View, ...]:
+        """The perturbed images; all maps and targets share them."""
+        return (self._view(),)
+
+    def _view(self) -> Perturbed:
+        return Perturbed(self.perturbation, self.samples, self.sigma, self.side, self.fill)
+
+    def _foretold(self, trial: Trial, step: int) -> Tensor:
+        """<I, E> of one perturbation for every row and map, (B, M)."""
+        rows_B = torch.arange(len(trial.evidence.keys), device=trial.evidence.targets_B.device)
+        change_BHW = self._view().change(trial, rows_B, torch.full_like(rows_B, step)).sum(1).double()
+        return torch.einsum("bhw,bmhw->bm", change_BHW, trial.heatmaps_BMHW.double())
+
+
+@dataclass(frozen=True, config=STRICT)
+class MaxSensitivity(ReadsMap):
+    """How much the map changes, at most, when the image is changed imperceptibly.
+
+    max_sensitivity = max over d of ||E(x + d) - E(x)|| / ||E(x)||,   d uniform in [-radius, radius] for every value
+
+    The method draws its map again of every changed image, for the same class; all methods see the same ones. The norm
+    is Euclidean over pixels; where E(x) is degenerate it counts as 1. >= 0, lower is better. As d is sampled the value
+    is a lower bound of the paper's.
+
+    Parameters:
+        radius: in normalised units; 0.02 is captum's.
+        samples: number of d.
+    """
+
+    radius: Annotated[float, Field(gt=0)] = 0.02
+    samples: Samples = 10
+
+    name: ClassVar[str] = "max_sensitivity"
+    unit: ClassVar[str] = "share of the map's norm, >= 0"
+    better: ClassVar[Literal["higher", "lower", "neither"]] = "lower"
+    paper: ClassVar[Paper] = YEH
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the largest change of each row and map, (B, M)."""
+        maps = range(trial.heatmaps_BMHW.shape[1])
+        norms_BM = trial.heatmaps_BMHW.flatten(2).norm(dim=2)
+        largest_BM = torch.zeros_like(norms_BM)
+        for step in range(self.samples):
+            changed_BMHW = trial.redrawn(trial.evidence.pixels_BCHW + self._jitter(trial, step), maps)
+            largest_BM = largest_BM.maximum((changed_BMHW - trial.heatmaps_BMHW).flatten(2).norm(dim=2))
+        return largest_BM / torch.where(norms_BM > 0, norms_BM, 1.0)
+
+    def reruns(self) -> tuple[Rerun, ...]:
+        """All methods on the same changed images."""
+        return (Rerun(f"jittered by {self.radius}", self.samples, shared=True),)
+
+    def _jitter(self, trial: Trial, step: int) -> Tensor:
+        pixels_BCHW = trial.evidence.pixels_BCHW
+        drawn = [
+            torch.rand(
+                pixels_BCHW.shape[1:], generator=noise.generator(trial.probe.seed, key, f"max_sensitivity {step}")
+            )
+            for key in trial.evidence.keys
+        ]
+        return (2 * torch.stack(drawn).to(pixels_BCHW) - 1) * self.radius
