@@ -44,7 +44,7 @@ def parameters(thing: object) -> dict[str, Any]:
 
 def _build(spec: Spec, registry: Mapping[str, type[Thing]], where: str) -> tuple[str, Thing]:
     for name, kind in registry.items():
-        if isinstance(spec, kind):
+        if type(spec) is kind:
             return name, spec
     name, options = _split(spec, where)
     if name not in registry:

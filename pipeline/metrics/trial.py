@@ -178,7 +178,7 @@ class Trial:
         places_B, first_I = self.evidence.places(), self.evidence.first_rows()
         rows, maps = len(places_B), self.heatmaps_BMHW.shape[1] if view.scope == "map" else 1
         targets = self._targets_BT.shape[1]
-        found_2BMST = self.heatmaps_BMHW.new_full((2, rows, maps, view.count(), targets), torch.nan)
+        found_2BMST = found_2PT.new_full((2, rows, maps, view.count(), targets), torch.nan)
         found_2BMST[:, asked_P3[:, 0], asked_P3[:, 1], asked_P3[:, 2]] = found_2PT
         rank_B = torch.arange(rows, device=places_B.device) - first_I[places_B]
         source_B = first_I[places_B] if view.scope == "image" else torch.arange(rows, device=places_B.device)

@@ -1,5 +1,6 @@
 """What the methods cost the model: exact counts, and the same number of real passes."""
 
+import dataclasses
 import math
 
 import pytest
@@ -10,6 +11,8 @@ from torch import Tensor
 import pipeline
 from pipeline.cams import METHODS, LayerShape, NetShape
 from pipeline.heatmaps import is_degenerate
+from pipeline.metrics import METRICS
+from pipeline.metrics.cost import metrics_cost
 from pipeline.model.probe import Probe
 
 
@@ -137,3 +140,79 @@ def test_metrics_share_one_masked_pass_for_each_map() -> None:
     )
     assert explanations.counts.forwards == before + 3 * 2
     assert math.isnan(float(values["energy_in_box"]["gradcam"][0]))
+
+
+@pytest.mark.parametrize("steps", [2, 5, 12])
+@pytest.mark.parametrize("methods", [["gradcam"], ["gradcam", "gradcam_pp", "eigen_cam"]])
+def test_both_curves_share_their_ends(methods: list[object], steps: int) -> None:
+    explanations = pipeline.explain(ToyNet(0), images(0), methods=methods, layer="features.3")
+    before = explanations.counts.forwards
+    both = [{"insertion": {"steps": steps}}, {"deletion": {"steps": steps}}]
+    curves = [{"insertion_curve": {"steps": steps}}, {"deletion_curve": {"steps": steps}}]
+    pipeline.evaluate(explanations.probe.model, images(0), explanations, metrics=both + curves)
+    assert explanations.counts.forwards - before == 3 * (len(methods) * (2 * steps - 2) + 2)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_stated_cost_of_a_metric_is_the_real_one(name: str) -> None:
+    shape = NetShape((LayerShape(6, 8, 8),), linear_head=False)
+    methods = ["gradcam", "scorecam", {"integrated_gradcam": {"steps": 3}}]
+    explanations = pipeline.explain(ToyNet(5), images(5), methods=methods, layer="features.3")
+    before = dataclasses.replace(explanations.counts)
+    metric = METRICS[name](**CHEAP_METRICS.get(name, {}))
+    boxes = [[[2.0, 2.0, 9.0, 9.0]]] * 3
+    pipeline.evaluate(explanations.probe.model, images(5), explanations, metrics=[metric], boxes=boxes)
+    stated = metrics_cost([metric], explanations.methods, shape)
+    assert explanations.counts.forwards - before.forwards == 3 * stated.forwards
+    assert explanations.counts.backwards - before.backwards == 3 * stated.backwards
+    assert explanations.counts.head_passes - before.head_passes == 3 * stated.head_passes
+
+
+CHEAP_METRICS: dict[str, dict[str, object]] = {
+    "max_sensitivity": {"samples": 2},
+    "infidelity": {"samples": 4},
+}
+
+
+def test_metrics_of_all_kinds_fill_the_same_passes() -> None:
+    """54 changed images of four kinds at 16 a pass: four passes, the last one not full."""
+    sizes: list[int] = []
+
+    class Watched(ToyNet):
+        def forward(self, pixels_BCHW: Tensor) -> Tensor:
+            sizes.append(len(pixels_BCHW))
+            return super().forward(pixels_BCHW)
+
+    model = Watched(0)
+    explanations = pipeline.explain(model, images(0), methods=["gradcam", "gradcam_pp"], layer="features.3", batch=16)
+    sizes.clear()
+    metrics = [
+        "average_drop",
+        {"deletion": {"steps": 5}},
+        {"road": {"percentiles": [50]}},
+        {"infidelity": {"samples": 3}},
+    ]
+    pipeline.evaluate(model, images(0), explanations, metrics=metrics)
+    assert sizes == [16, 16, 16, 6]
+
+
+def test_only_metrics_that_ask_the_model_run_it() -> None:
+    silent = [name for name, kind in METRICS.items() if kind.reads == "map" and not kind().reruns()]
+    assert len(silent) == 11
+    explanations = pipeline.explain(ToyNet(0), images(0), methods=["gradcam"], layer="features.3")
+    before = explanations.counts.forwards
+    pipeline.evaluate(
+        explanations.probe.model, images(0), explanations, metrics=silent, boxes=[[[1.0, 1.0, 8.0, 8.0]]] * 3
+    )
+    assert explanations.counts.forwards == before
+
+
+def test_images_seen_by_all_targets_alike_run_once() -> None:
+    metrics = [{"deletion": {"steps": 4}}, {"infidelity": {"samples": 5}}]
+    extra = []
+    for targets in ([0, 1, 2], [[0, 1, 2]] * 3):
+        explanations = pipeline.explain(ToyNet(5), images(5), layer="features.3", targets=targets)
+        before = explanations.counts.forwards
+        pipeline.evaluate(explanations.probe.model, images(5), explanations, metrics=metrics)
+        extra.append(explanations.counts.forwards - before)
+    assert extra == [3 * (3 + 1 + 5), 3 * (3 * 3 + 1 + 5)]

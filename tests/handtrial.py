@@ -1,0 +1,43 @@
+"""Trials of hand-made heat maps, for tests of metrics."""
+
+from collections.abc import Sequence
+
+import torch
+from nets import ToyNet, images
+from torch import Tensor, nn
+
+from pipeline.metrics import Trial, Truth
+from pipeline.model.probe import Probe
+
+
+class Answering(nn.Module):
+    """Says of two classes how bright the image is, and keeps what it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Identity()
+        self.seen: list[Tensor] = []
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        self.seen.append(pixels_BCHW.detach().clone())
+        bright_B = self.features(pixels_BCHW).mean((1, 2, 3))
+        return torch.stack([bright_B, torch.zeros_like(bright_B)], 1)
+
+
+def trial_of(
+    maps_BMHW: Tensor,
+    *,
+    boxes: Sequence[Sequence[Sequence[float]] | None] | None = None,
+    model: nn.Module | None = None,
+    pixels_BCHW: Tensor | None = None,
+    keys: tuple[str, ...] | None = None,
+) -> Trial:
+    """A trial of heat maps on a small network; targets are 0, 1, 0, 1 ..."""
+    count = len(maps_BMHW)
+    model = model or ToyNet(0)
+    pixels_BCHW = images(0, count) if pixels_BCHW is None else pixels_BCHW
+    probe = Probe(model, "features" if isinstance(model, Answering) else "features.3")
+    evidence = probe.capture(pixels_BCHW, torch.arange(count) % 2, gradients=False, keys=keys)
+    given = [None] * count if boxes is None else boxes
+    truth = Truth([None if one is None else torch.tensor(one).reshape(-1, 4) for one in given])
+    return Trial(maps_BMHW, evidence, truth, probe)

@@ -1,0 +1,212 @@
+"""What must hold of metrics, whatever the network and the map."""
+
+import pytest
+import torch
+from handtrial import Answering, trial_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import StagedNet, ToyNet, images
+from torch import Tensor, nn
+
+import pipeline
+from pipeline.heatmaps import min_max
+from pipeline.metrics import METRICS, Trial, build_metrics
+from pipeline.model.baselines import baseline_pixels
+from pipeline.model.probe import Probe
+
+seeds = settings(max_examples=15, deadline=None, derandomize=True)
+any_seed = st.integers(0, 10**6)
+BOXES = [[[2.0, 3.0, 9.0, 12.0]], [[1.0, 1.0, 15.0, 8.0]], None]
+RERUN = {name for name, kind in METRICS.items() if kind().reruns()}
+
+
+def maps_of(seed: int) -> Tensor:
+    """Smooth heat maps (3, 2, 16, 16)."""
+    small = torch.rand(3, 2, 5, 5, generator=torch.Generator().manual_seed(seed))
+    return min_max(nn.functional.interpolate(small, (16, 16), mode="bicubic"))
+
+
+def value(name: str, trial: Trial, **options: object) -> Tensor:
+    (metric,) = build_metrics([{name: options}]).values()
+    return metric(trial)
+
+
+@seeds
+@given(any_seed)
+def test_drop_gain_and_increase_exclude_each_other(seed: int) -> None:
+    trial = trial_of(maps_of(seed), model=ToyNet(seed))
+    drop_BM, gain_BM, increase_BM = (value(name, trial) for name in ("average_drop", "average_gain", "increase"))
+    assert bool((drop_BM <= 1 - increase_BM).all())
+    assert bool(((gain_BM > 0) == (increase_BM > 0)).all())
+    for found_BM in (drop_BM, gain_BM):
+        assert bool(((found_BM >= 0) & (found_BM <= 1)).all())
+
+
+class Constant(nn.Module):
+    """Gives every image the same logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Identity(), nn.Identity(), nn.Identity(), nn.Identity())
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return 0 * self.features(pixels_BCHW).mean((2, 3)) + torch.tensor([1.0, 2.0, 0.5])
+
+
+@pytest.mark.parametrize("steps", [2, 3, 20])
+@pytest.mark.parametrize("name", ["insertion", "deletion"])
+def test_the_area_of_a_constant_score_is_the_score(name: str, steps: int) -> None:
+    trial = trial_of(maps_of(0), model=Constant())
+    expected_BM = trial.evidence.target_confidences_B[:, None].expand(3, 2)
+    torch.testing.assert_close(value(name, trial, steps=steps), expected_BM)
+    logits_BM = trial.evidence.target_logits_B[:, None].expand(3, 2)
+    torch.testing.assert_close(value(name, trial, steps=steps, score="logit"), logits_BM)
+    assert value("road", trial, sigma=0.0).abs().max() < 1e-6
+
+
+def test_curves_of_a_score_that_counts_pixels_are_known_by_hand() -> None:
+    """The logit of class 0 is the mean pixel; one quarter of the image is 4, the rest 0: mean 1."""
+    pixels_1CHW = torch.zeros(1, 3, 16, 16)
+    pixels_1CHW[..., :8, :8] = 4.0
+    perfect_11HW = pixels_1CHW[:, :1] / 4
+    trial = trial_of(torch.cat([perfect_11HW, 1 - perfect_11HW], 1), model=Answering(), pixels_BCHW=pixels_1CHW)
+    options = {"steps": 4, "fill": "mean", "score": "logit"}
+    curves = {name: value(f"{name}_curve", trial, **options)[0].tolist() for name in ("insertion", "deletion")}
+    assert curves["insertion"][0] == [0, 1, 1, 1, 1]
+    assert curves["deletion"][0] == [1, 0, 0, 0, 0]
+    assert curves["insertion"][1] == [0, 0, 0, 0, 1]
+    assert curves["deletion"][1] == [1, 1, 1, 1, 0]
+    assert value("insertion", trial, **options)[0].tolist() == [0.875, 0.125]
+    assert value("deletion", trial, **options)[0].tolist() == [0.125, 0.875]
+
+
+@seeds
+@given(any_seed)
+def test_insertion_and_deletion_with_the_order_reversed_are_one_curve(seed: int) -> None:
+    """Deleting the most relevant pixels leaves what inserting the least relevant ones makes."""
+    maps_BMHW = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(seed))  # no ties
+    model, options = ToyNet(seed), {"steps": 8, "fill": "mean"}
+    deletion = value("deletion_curve", trial_of(maps_BMHW, model=model), **options)
+    insertion = value("insertion_curve", trial_of(1 - maps_BMHW, model=model), **options)
+    torch.testing.assert_close(deletion, insertion.flip(2))
+
+
+@seeds
+@given(any_seed)
+def test_rank_metrics_do_not_see_monotone_changes_of_the_map(seed: int) -> None:
+    maps_BMHW = maps_of(seed)
+    plain, bent = (trial_of(one, boxes=BOXES, model=ToyNet(seed)) for one in (maps_BMHW, maps_BMHW.double() ** 3))
+    names = ["insertion", "deletion", "road", "road_morf", "road_lerf", "top_n_in_box", "miou_top20", "pointing_game"]
+    for name in names:
+        torch.testing.assert_close(value(name, plain), value(name, bent), equal_nan=True, msg=name)
+
+
+@seeds
+@given(any_seed, st.sampled_from([1e-3, 7.0, 1e4]))
+def test_no_metric_sees_the_scale_of_the_raw_map(seed: int, scale: float) -> None:
+    model, pixels_BCHW = ToyNet(seed), images(seed, 3)
+    explained = pipeline.explain(model, pixels_BCHW, methods=["gradcam"], layer="features.3")
+    scaled = {"gradcam": explained.maps["gradcam"] * scale}
+    names = [name for name in METRICS if name not in RERUN | {"box_iou_curve"}]
+    one, other = (
+        pipeline.evaluate(model, pixels_BCHW, maps, metrics=names, boxes=BOXES)
+        for maps in (explained, type(explained)(scaled, *_rest(explained)))
+    )
+    for name in names:
+        torch.testing.assert_close(
+            one[name]["gradcam"], other[name]["gradcam"], rtol=2e-2, atol=1e-3, equal_nan=True, msg=name
+        )
+
+
+def _rest(explained: pipeline.Explanations) -> tuple[object, ...]:
+    return explained.degenerate, explained.evidence, explained.probe, explained.methods
+
+
+DEGENERATE = {
+    "pointing_game": 0.0, "energy_in_box": 0.0, "top_n_in_box": 0.0, "miou_top20": 0.0, "box_iou": 0.0,
+    "complexity": 0.0, "coherency": 0.0, "adcc": 0.0, "arcc": 0.0, "total_variation": 0.0,
+    "sparsity": None, "entropy": None, "energy_outside_centre": None,
+}  # fmt: skip
+"""What a degenerate map is worth; None is NaN. The others are those of the image in raster order, or removed."""
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_degenerate_map_has_the_defined_value(name: str) -> None:
+    model = StagedNet(0)
+    with torch.no_grad():
+        model.linear.weight.zero_()
+    explained = pipeline.explain(model, images(0), methods=["gradcam"], layer="stage2")
+    assert bool(explained.degenerate["gradcam"].all())
+    boxes = [[[2.0, 2.0, 9.0, 9.0]]] * 3
+    found_B = pipeline.evaluate(model, images(0), explained, metrics=[name], boxes=boxes)[name]["gradcam"]
+    if name in DEGENERATE:
+        expected = torch.full((3,), torch.nan if DEGENERATE[name] is None else DEGENERATE[name])
+        torch.testing.assert_close(found_B, expected, equal_nan=True)
+    else:
+        assert bool(found_B.isfinite().all())
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_an_image_without_a_box_has_no_value_where_the_box_counts(name: str) -> None:
+    explained = pipeline.explain(ToyNet(1), images(1), methods=["gradcam"], layer="features.3")
+    boxes = [[[2.0, 2.0, 9.0, 9.0]], None, []]
+    found = pipeline.evaluate(explained.probe.model, images(1), explained, metrics=[name], boxes=boxes)[name]["gradcam"]
+    missing_B = found.flatten(1).isnan().all(1) if found.ndim > 1 else found.isnan()
+    boxed = any(word in name for word in ("box", "pointing", "miou", "top_n"))
+    assert missing_B.tolist() == [False, boxed, boxed]
+
+
+def test_masks_count_instead_of_boxes() -> None:
+    explained = pipeline.explain(ToyNet(1), images(1), methods=["gradcam"], layer="features.3")
+    box = [[[4.0, 2.0, 9.0, 12.0]]] * 3
+    mask_HW = torch.zeros(16, 16, dtype=torch.bool)
+    mask_HW[2:12, 4:9] = True
+    names = [name for name in METRICS if "box" in name or name in ("pointing_game", "miou_top20")]
+    by_box = pipeline.evaluate(explained.probe.model, images(1), explained, metrics=names, boxes=box)
+    by_mask = pipeline.evaluate(
+        explained.probe.model, images(1), explained, metrics=names, masks=[mask_HW, mask_HW, None]
+    )
+    for name in names:
+        torch.testing.assert_close(by_mask[name]["gradcam"][:2], by_box[name]["gradcam"][:2], msg=name)
+        assert bool(by_mask[name]["gradcam"][2].isnan().all())
+    with pytest.raises(ValueError, match="a mask has the size of the images"):
+        pipeline.evaluate(explained.probe.model, images(1), explained, masks=[mask_HW[:3], None, None])
+    with pytest.raises(ValueError, match="2 masks for 3 images"):
+        pipeline.evaluate(explained.probe.model, images(1), explained, masks=[None, None])
+
+
+def test_what_the_model_says_without_the_object_is_the_same_for_every_method() -> None:
+    explained = pipeline.explain(ToyNet(1), images(1), methods=["gradcam", "scorecam"], layer="features.3")
+    names = ["box_removed_confidence", "box_only_confidence"]
+    found = pipeline.evaluate(explained.probe.model, images(1), explained, metrics=names, boxes=BOXES)
+    for name in names:
+        assert torch.equal(found[name]["gradcam"][:2], found[name]["scorecam"][:2])
+
+
+def test_the_blur_of_rise_keeps_a_flat_image_but_for_its_border() -> None:
+    """Its kernel sums to one and sees zeros around the image."""
+    flat = baseline_pixels("rise_blur", torch.ones(1, 3, 32, 32), Probe(ToyNet(0), "features.3").normalisation)
+    torch.testing.assert_close(flat[..., 5:-5, 5:-5], torch.ones(1, 3, 22, 22))
+    assert float(flat[0, 0, 0, 0]) < 0.6
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"deletion": {"steps": 1}},
+        {"road": {"percentiles": [0]}},
+        {"road": {"percentiles": []}},
+        {"average_drop": {"mask": "hard"}},
+        {"infidelity": {"samples": 0}},
+        {"arcc": {"sigma": -1.0}},
+    ],
+)
+def test_wrong_parameters_are_refused(spec: object) -> None:
+    with pytest.raises(ValueError, match="got"):
+        build_metrics([spec])
+
+
+@pytest.mark.parametrize("spec", [{"deletion_curve": {"as": "points"}}, {"deletion": {"as": "my_Curve"}}])
+def test_names_tell_curves_from_numbers(spec: object) -> None:
+    with pytest.raises(ValueError, match="names end in _curve exactly where a curve is meant"):
+        build_metrics([spec])
