@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from jobs import audit, bench, demo, doctor, explain, methods, metrics, pack, query, show, verify
+from jobs import agreement, audit, bench, demo, doctor, explain, methods, metrics, pack, query, sanity, show, verify
 
 app = typer.Typer(
     name="camatlas",
@@ -22,6 +22,8 @@ for verb in (
     verify.verify,
     query.query,
     show.show,
+    agreement.agreement,
+    sanity.sanity,
     audit.audit,
     pack.pack,
     methods.methods,

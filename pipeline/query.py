@@ -2,10 +2,11 @@
 
 Views: `explanations` (one row per image, target and method), `images` (one row per image), `failures` (one row
 per image, method or shard that failed), `leaderboard` (per method: images, share of degenerate maps, mean of
-each metric). DuckDB never opens a file itself: its access to files and the network is off and its configuration
-locked, the parts are handed to it by pyarrow.
+each metric), `sanity` (what `camatlas sanity` found). DuckDB never opens a file itself: its access to files and
+the network is off and its configuration locked, the parts are handed to it by pyarrow.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.parquet as pq
 
 from pipeline.codec import EncodedMap, FloatArray, decode, decode_stack
 from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line, nearest
@@ -25,8 +27,9 @@ from pipeline.run_folder import part_names, read_manifest
 from pipeline.store import LocalStore, Store, open_store
 from schemas.explanation import CURVE_SUFFIX, ERROR_FIELDS, IDENTITY_FIELDS, MAP_FIELDS, SHARD_STAGE, is_curve
 from schemas.manifest import RunManifest
+from schemas.sanity import SANITY_FOLDER, SANITY_SCHEMA
 
-VIEWS = ("explanations", "images", "failures", "leaderboard")
+VIEWS = ("explanations", "images", "failures", "leaderboard", "sanity")
 MAP_COLUMNS = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
 _MISTAKES = (
     duckdb.ParserException,
@@ -54,7 +57,7 @@ FROM parts WHERE error_stage IS DISTINCT FROM '{SHARD_STAGE}' GROUP BY shard, im
 _LEADERBOARD = f"""
 CREATE VIEW leaderboard AS
 SELECT method, target_rule, count(DISTINCT (shard, image_key)) AS images, avg(degenerate::INT) AS degenerate,
-  avg(COLUMNS(name -> name NOT IN ({_FIXED}) AND NOT ends_with(lower(name), '{CURVE_SUFFIX}'))) AS '\\0'
+  avg(COLUMNS(lambda name: name NOT IN ({_FIXED}) AND NOT ends_with(lower(name), '{CURVE_SUFFIX}'))) AS '\\0'
 FROM explanations GROUP BY method, target_rule ORDER BY method, target_rule
 """  # noqa: S608 - constants only
 _BARE_LEADERBOARD = """
@@ -74,6 +77,7 @@ class Run:
             ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}
         )
         self._connection.register("parts", _parts(store))
+        self._connection.register("sanity", _sanity(store))
         numbers = [name for name in self.manifest.identity.metrics if not is_curve(name)]
         leaderboard = _LEADERBOARD if numbers else _BARE_LEADERBOARD
         for statement in (_EXPLANATIONS, _FAILURES, _IMAGES, leaderboard, "SET lock_configuration = true"):
@@ -194,6 +198,18 @@ def _parts(store: Store) -> pa.dataset.Dataset:
         return pyarrow.dataset.dataset([str(store.folder / name) for name in names], format="parquet")
     except (pa.ArrowException, OSError) as error:
         raise DamagedRunError(_unreadable(store, names[0], error)) from None
+
+
+def _sanity(store: Store) -> pa.Table:
+    """The tables of all sanity checks of the run."""
+    names = [name for name in store.names(SANITY_FOLDER) if name.endswith(".parquet") and not name.startswith(".")]
+    found = [SANITY_SCHEMA.empty_table()]
+    for name in names:
+        try:
+            found.append(pq.read_table(io.BytesIO(store.read(f"{SANITY_FOLDER}/{name}"))).cast(SANITY_SCHEMA))
+        except (ValueError, OSError, pa.ArrowException) as error:
+            raise DamagedRunError(_unreadable(store, f"{SANITY_FOLDER}/{name}", error)) from None
+    return pa.concat_tables(found)
 
 
 def _unreadable(store: Store, name: str, error: BaseException) -> str:

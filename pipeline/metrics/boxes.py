@@ -30,7 +30,7 @@ CHOE = Paper(
     "Choe, Oh, Lee, Chun, Akata, Shim", "Evaluating Weakly Supervised Object Localization Methods Right",
     "CVPR", 2020, "arXiv 2001.07437",
 )  # fmt: skip
-OURS = Paper("camatlas", "defined here", "this project", 2026, "")
+OURS = Paper("camatlas", "defined here", "this project", 2026, "no publication")
 
 
 @dataclass(frozen=True, config=STRICT)

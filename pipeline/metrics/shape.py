@@ -82,7 +82,7 @@ class EnergyOutsideCentre(ReadsMap):
     name: ClassVar[str] = "energy_outside_centre"
     unit: ClassVar[str] = "share of the energy, [0, 1]"
     better: ClassVar[Literal["higher", "lower", "neither"]] = "neither"
-    paper: ClassVar[Paper] = Paper("camatlas", "defined here", "this project", 2026, "")
+    paper: ClassVar[Paper] = Paper("camatlas", "defined here", "this project", 2026, "no publication")
 
     def __call__(self, trial: Trial) -> Tensor:
         """Compute the share of each map, (B, M)."""

@@ -105,6 +105,12 @@ def rise(m: nn.Module, layers: Layers, x: Tensor, t: int) -> Tensor:
     return twins_score.rise(m, x, t, masks_NHW=masks_NHW, keep=0.4, grid=8)
 
 
+def shuffled(m: nn.Module, layer: nn.Module, x: Tensor, t: int) -> Tensor:
+    map_uv = twins.gradcam(m, layer, x, t)
+    order = torch.randperm(map_uv.numel(), generator=noise.generator(SEED, "", "shuffled_gradcam")).tolist()
+    return torch.tensor([float(map_uv.flatten()[i]) for i in order], dtype=map_uv.dtype).view_as(map_uv)
+
+
 def gap(seed: int) -> nn.Module:
     return GapNet(seed)
 
@@ -116,6 +122,7 @@ def integrative(**options: object) -> Case:
 g, p, a, s, f = twins_gradient, twins_path, twins_activation, twins_score, twins_fusion
 CASES: dict[str, Case] = {
     "gradcam": case("gradcam", twins.gradcam),
+    "shuffled_gradcam": case("shuffled_gradcam", shuffled),
     "gradcam_pp": case("gradcam_pp", twins.gradcam_pp),
     "gradcam_pp official": case("gradcam_pp", twins.gradcam_pp, {"preset": "official_code"}, normalise_alpha=True),
     "smooth_gradcam_pp": case(
