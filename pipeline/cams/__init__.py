@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pipeline.cams.activation import Cam, EigenCam, EigenGradCam, Fem, KpcaCam
 from pipeline.cams.base import CamMethod, Cost, LayerShape, Needs, NetShape
 from pipeline.cams.contrast import FinerCam, ShapleyCam
+from pipeline.cams.control import ShuffledGradCam
 from pipeline.cams.features import AblationCam, ReciproCam
 from pipeline.cams.fusion import LayerCamFusion, RefineCam
-from pipeline.cams.control import ShuffledGradCam
 from pipeline.cams.gradient import GradCam, GradCamPlusPlus, SmoothGradCamPlusPlus, XGradCam
 from pipeline.cams.integrative import IntegrativeCam
 from pipeline.cams.multiscale import PolyCam, Sise
@@ -29,10 +29,11 @@ _ACTIVATIONS: tuple[type[CamMethod], ...] = (Cam, EigenCam, KpcaCam, Fem)
 _PERTURBATIONS: tuple[type[CamMethod], ...] = (
     ScoreCam, SsCam, AblationCam, GroupCam, ReciproCam, Rise, OptiCam, PolyCam, Sise,
 )  # fmt: skip
-_PIXELS: tuple[type[CamMethod], ...] = (IntegratedGradients, SmoothGrad, ShuffledGradCam)
+_PIXELS: tuple[type[CamMethod], ...] = (IntegratedGradients, SmoothGrad)
+_CONTROLS: tuple[type[CamMethod], ...] = (ShuffledGradCam,)
 
 METHODS: dict[str, type[CamMethod]] = {
-    kind.name: kind for kind in (*_PAPERS, *_GRADIENTS, *_ACTIVATIONS, *_PERTURBATIONS, *_PIXELS)
+    kind.name: kind for kind in (*_PAPERS, *_GRADIENTS, *_ACTIVATIONS, *_PERTURBATIONS, *_PIXELS, *_CONTROLS)
 }
 
 
