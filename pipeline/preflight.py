@@ -14,6 +14,7 @@ from pipeline.decode import DecodeLimits
 from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
 from pipeline.explainer import ExplainerSpec
 from pipeline.metrics import Metric, build_metrics
+from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
 from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.parts import Progress
@@ -88,7 +89,9 @@ class PreparedRun:
         asked = self.config.compute.stall_seconds
         if asked != "auto":
             return asked
-        costs = [method.cost(net_shape(self.loaded)) for method in self.methods.values()]
+        shape = net_shape(self.loaded)
+        costs = [method.cost(shape) for method in self.methods.values()]
+        costs.append(metrics_cost(self.metrics.values(), self.methods, shape))
         passes = sum(cost.forwards + cost.head_passes + cost.backwards for cost in costs)
         targets = TargetRules.of(self.config.explain.targets).most
         return max(600, passes * targets * max(DEFAULT_BATCHES.values()) // 2)

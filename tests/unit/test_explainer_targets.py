@@ -10,6 +10,8 @@ from quick import SPECS
 from pipeline.cams import METHODS as KNOWN
 from pipeline.cams import build_methods
 from pipeline.explainer import Explainer
+from pipeline.metrics import METRICS as MEASURES
+from pipeline.metrics import build_metrics
 from pipeline.targets import TargetRules
 
 STAGED = {"layer": "stage2", "stages": StagedNet.STAGES}
@@ -52,6 +54,19 @@ def test_rows_do_not_depend_on_the_batches(targets: TargetRules) -> None:
     keys = ["image_key", "target", "method"]
     tables = [pa.Table.from_pylist(found).sort_by([(key, "ascending") for key in keys]) for found in (whole, single)]
     assert tables[0].equals(tables[1])
+
+
+def test_metrics_do_not_depend_on_the_batches() -> None:
+    """Also those that solve, sample and draw again."""
+    cheap = {"insertion": {"steps": 3}, "infidelity": {"samples": 2}, "max_sensitivity": {"samples": 1}}
+    metrics = build_metrics([{name: cheap.get(name, {})} for name in MEASURES if name not in ("box_iou_curve",)])
+    changes = {"targets": TargetRules(top=2), "methods": build_methods(["gradcam", {"rise": {"num_masks": 9}}])}
+    found = [
+        rows(Explainer(StagedNet(1), spec(**changes, **STAGED, metrics=metrics, batch=batch, seed=5)), chunk(5))
+        for batch in (16, 1)
+    ]
+    by_name = [sorted(one, key=lambda row: str((row["image_key"], row["target"], row["method"]))) for one in found]
+    assert by_name[0] == by_name[1]
 
 
 def test_a_nan_image_fails_alone_among_several_targets() -> None:

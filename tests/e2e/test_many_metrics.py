@@ -1,0 +1,113 @@
+"""Whole runs with every metric, the questions asked of them, and the checks made on them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from e2e.runs import Settings, table_of
+
+from jobs.explain import Ended
+from pipeline.agreement import agreement
+from pipeline.audit.facts import collect
+from pipeline.audit.page import render
+from pipeline.errors import ConfigError
+from pipeline.metrics import METRICS
+from pipeline.query import open_run
+from pipeline.sanity import check_sanity
+from pipeline.store import LocalStore
+from pipeline.verify import verify
+from schemas.explanation import is_curve
+
+Explained = Callable[[Settings], Ended]
+CHEAP = {"insertion": {"steps": 4}, "deletion": {"steps": 4}, "insertion_curve": {"steps": 4},
+         "deletion_curve": {"steps": 4}, "infidelity": {"samples": 3}, "max_sensitivity": {"samples": 1}}  # fmt: skip
+
+
+@pytest.fixture
+def measured(settings: Settings) -> Settings:
+    settings["data"]["limit"] = 6
+    settings["explain"] |= {
+        "methods": ["gradcam", "eigen_cam", "shuffled_gradcam"],
+        "metrics": [{name: CHEAP.get(name, {})} for name in METRICS],
+    }
+    return settings
+
+
+def test_every_metric_lands_as_a_column_that_says_what_it_is(measured: Settings, explained: Explained) -> None:
+    ended = explained(measured)
+    assert verify(LocalStore(ended.path)).problems == []
+    table = table_of(ended.path)
+    for name, kind in METRICS.items():
+        field = table.schema.field(name)
+        assert field.type == (pa.list_(pa.float32()) if kind.curve else pa.float32())
+        assert field.metadata[b"unit"].decode() == kind.unit
+        assert name in field.metadata[b"meaning"].decode()
+        assert table[name].null_count == 0, name
+    first = table.to_pylist()[0]
+    assert (len(first["insertion_curve"]), len(first["box_iou_curve"])) == (5, 256)
+    points = np.array(first["deletion_curve"])
+    assert np.mean((points[1:] + points[:-1]) / 2) == pytest.approx(first["deletion"], abs=1e-6)
+    with open_run(ended.path) as run:
+        board = run.sql("SELECT * FROM leaderboard")
+        accuracy = run.sql(MAX_BOX_ACC)
+        facts = collect(run)
+    assert {name for name in METRICS if not is_curve(name)} < set(board.columns)
+    assert not any(is_curve(column) for column in board.columns)
+    assert accuracy["max_box_acc"].between(0, 1).all()
+    assert {(row["method"], row["other"]) for row in facts["wins"]["rows"]} >= {("gradcam", "eigen_cam")}
+    page = render(facts, {})
+    assert "Win rates" in page
+
+
+MAX_BOX_ACC = """
+SELECT method, max(accuracy) AS max_box_acc FROM (
+  SELECT method, t, avg((box_iou_curve[t] >= 0.5)::INT) AS accuracy
+  FROM explanations, range(1, 257) AS levels(t) WHERE box_iou_curve IS NOT NULL GROUP BY ALL
+) GROUP BY method
+"""
+
+
+def test_agreement_and_sanity_are_asked_of_a_run(measured: Settings, explained: Explained) -> None:
+    measured["explain"]["metrics"] = []
+    ended = explained(measured)
+    with open_run(ended.path) as run:
+        pairs = agreement(run, images=5).to_pylist()
+        assert run.sql("SELECT count(*) AS n FROM sanity")["n"].tolist() == [0]
+        first = check_sanity(run, images=4, steps=2)
+        assert check_sanity(run, images=4, steps=2).equals(first)
+    assert [(row["method"], row["other"]) for row in pairs] == [
+        ("eigen_cam", "gradcam"), ("eigen_cam", "shuffled_gradcam"), ("gradcam", "shuffled_gradcam"),
+    ]  # fmt: skip
+    assert all(row["maps"] == 5 and -1 <= row["spearman"] <= 1 for row in pairs)
+    rows = {(row["test"], row["step"], row["method"]): row for row in first.to_pylist()}
+    assert len(rows) == 3 * (2 + 1)
+    assert rows["class_swap", 1, "eigen_cam"]["spearman"] == pytest.approx(1), "it does not know the class"
+    assert rows["class_swap", 1, "gradcam"]["spearman"] < 0.99
+    assert rows["randomisation", 1, "eigen_cam"]["spearman"] == pytest.approx(1), "it does not know the head"
+    assert rows["randomisation", 2, "eigen_cam"]["spearman"] < 0.99
+    with open_run(ended.path) as run:
+        kept = run.sql("SELECT * FROM sanity WHERE test = 'randomisation'")
+    assert len(kept) == 6
+    assert verify(LocalStore(ended.path)).problems == []
+
+
+def test_one_method_has_nothing_to_agree_with(settings: Settings, explained: Explained) -> None:
+    settings["data"]["limit"] = 2
+    settings["explain"] |= {"methods": ["gradcam"], "metrics": []}
+    with open_run(explained(settings).path) as run, pytest.raises(ConfigError, match="at least two methods"):
+        agreement(run)
+
+
+def test_a_sanity_check_whose_images_are_gone_says_so(settings: Settings, explained: Explained, scenes: Path) -> None:
+    settings["data"]["limit"] = 2
+    settings["explain"] |= {"methods": ["gradcam"], "metrics": []}
+    ended = explained(settings)
+    moved = scenes / "shards.away"
+    (scenes / "shards").rename(moved)
+    try:
+        with open_run(ended.path) as run, pytest.raises(ConfigError):
+            check_sanity(run, images=2, steps=2)
+    finally:
+        moved.rename(scenes / "shards")
