@@ -19,7 +19,7 @@ def metrics(
 
     if name is None:
         print_rows(metric_rows())
-        out.print("\nForwards are masked passes per map; average_drop and increase share theirs.")
+        out.print("\nForwards beside those of the methods; metrics that ask the same share the answer.")
     elif name in METRICS:
         out.print(page(METRICS[name]))
     else:

@@ -111,3 +111,25 @@ def test_a_sanity_check_whose_images_are_gone_says_so(settings: Settings, explai
             check_sanity(run, images=2, steps=2)
     finally:
         moved.rename(scenes / "shards")
+
+
+def test_a_map_beats_its_own_values_in_random_order(settings: Settings, explained: Explained) -> None:
+    """Paired over 24 scenes: the 95 % interval of the difference excludes zero."""
+    settings["data"]["limit"] = 24
+    settings["explain"] |= {
+        "methods": ["gradcam", "shuffled_gradcam"],
+        "metrics": [{"insertion": {"steps": 10}}, {"deletion": {"steps": 10}}],
+    }
+    with open_run(explained(settings).path) as run:
+        frame = run.sql(PAIRED)
+    insertion, deletion = frame["insertion"], frame["deletion"]
+    assert len(frame) == 24
+    assert insertion.mean() - 1.96 * insertion.sem() > 0
+    assert deletion.mean() + 1.96 * deletion.sem() < 0
+
+
+PAIRED = """
+SELECT map.insertion - control.insertion AS insertion, map.deletion - control.deletion AS deletion
+FROM explanations map JOIN explanations control USING (shard, image_key, target)
+WHERE map.method = 'gradcam' AND control.method = 'shuffled_gradcam'
+"""

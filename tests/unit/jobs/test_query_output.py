@@ -13,7 +13,8 @@ import typer
 from handmade import RunMaker
 from typer.testing import CliRunner, Result
 
-from jobs.query import _distinct, _to_csv, _to_json, _to_terminal, query
+from jobs.answers import _distinct, _to_csv, _to_json, _to_terminal
+from jobs.query import query
 
 app = typer.Typer()
 app.command()(query)
