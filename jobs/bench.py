@@ -44,7 +44,7 @@ def bench(
                 "by": timing.case.by,
                 "images/s": f"{timing.images_per_second:.3g}",
                 "time of one image in plain forwards": f"{timing.forwards_each:.4g}",
-                "forwards/s against plain": f"{timing.efficiency:.2f}",
+                "forwards/s against plain": f"{timing.efficiency:.2f}" if timing.case.forwards else "",
             }
             for timing in time_cases(cases, rounds)
         ]

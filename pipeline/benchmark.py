@@ -10,11 +10,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.heatmaps import upsample
+from pipeline.metrics.imputation import imputed
 from pipeline.model.layers import resolve_layer
 from pipeline.notebook import explain
 
@@ -95,10 +98,23 @@ def make_cases(model: nn.Module, layer: str, pixels_BCHW: Tensor, peers: Iterabl
         Case("gradcam + gradcam_pp", "camatlas", ours(["gradcam", "gradcam_pp"], pixels_BCHW), count, count),
         Case("scorecam", "camatlas", ours(["scorecam"], one), 1, counted),
     ]
+    cases += [
+        Case(f"ROAD, {share:.0%} guessed", "camatlas", partial(imputed, pixels_BCHW, missing), count, 0)
+        for share, missing in _missing(pixels_BCHW)
+    ]
     channels = explain(model, one, methods=[], layer=name).evidence.acts_BKuv.shape[1]
     for peer in peers:
         cases.extend(_PEER_CASES[peer](model, name, module, pixels_BCHW, channels))
     return cases
+
+
+def _missing(pixels_BCHW: Tensor) -> list[tuple[float, Tensor]]:
+    """Pixels (B, H, W) that ROAD removes by smooth maps, at several shares of the image."""
+    cells = torch.rand(len(pixels_BCHW), 1, 7, 7, generator=torch.Generator().manual_seed(0)).to(pixels_BCHW)
+    maps_BHW = upsample(cells, (pixels_BCHW.shape[2], pixels_BCHW.shape[3]))[:, 0]
+    ordered_BP = maps_BHW.flatten(1).sort(dim=1, descending=True).values
+    shares = [0.2, 0.5, 0.8]
+    return [(share, maps_BHW > ordered_BP[:, round(share * ordered_BP.shape[1]), None, None]) for share in shares]
 
 
 def _forward(model: nn.Module, pixels_BCHW: Tensor) -> Tensor:
@@ -116,6 +132,7 @@ def _pytorch_grad_cam(
     model: nn.Module, _name: str, module: nn.Module, pixels_BCHW: Tensor, channels: int
 ) -> list[Case]:
     import pytorch_grad_cam
+    from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 
     def run(kind: str, images: Tensor) -> Callable[[], object]:
         def work() -> object:
@@ -126,10 +143,16 @@ def _pytorch_grad_cam(
 
         return work
 
+    def guess(missing_BHW: Tensor) -> Callable[[], object]:
+        kept = (~missing_BHW).float().cpu()
+        solve = NoisyLinearImputer(noise=0.0)
+        return lambda: [solve(image, keep) for image, keep in zip(pixels_BCHW.cpu(), kept, strict=True)]
+
     count, peer = len(pixels_BCHW), "pytorch-grad-cam"
     return [
         Case("gradcam", peer, run("GradCAM", pixels_BCHW), count, count),
         Case("scorecam", peer, run("ScoreCAM", pixels_BCHW[:1]), 1, channels + 1),
+        *(Case(f"ROAD, {share:.0%} guessed", peer, guess(kept), count, 0) for share, kept in _missing(pixels_BCHW)),
     ]
 
 
