@@ -6,8 +6,10 @@ import pytest
 import yaml
 from runfiles import SMALLEST
 
+from pipeline.cams import METHODS, build_methods
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, Mistakes
+from pipeline.metrics import METRICS, build_metrics
 
 
 @pytest.fixture
@@ -108,3 +110,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("ä: 1".encode("latin-1"))
     for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "latin.yaml"):
         assert refusal(path).startswith(f"CONFIG: cannot read '{path}': ")
+
+
+def test_the_run_file_of_every_method_names_every_method() -> None:
+    config = load_config(str(Path(__file__).parents[2] / "deploy" / "every_method.yaml"))
+    assert set(build_methods(config.explain.methods)) == set(METHODS)
+    assert set(build_metrics(config.explain.metrics)) <= set(METRICS)
