@@ -279,3 +279,24 @@ def test_max_box_acc_is_chosen_over_all_images() -> None:
     hits_BL = curve_BML[:, 0] >= 0.5
     assert hits_BL.any(1).tolist() == [True, True]
     assert float(hits_BL.float().mean(0).max()) == 0.5
+
+
+def test_quantus_lets_the_perturbations_of_infidelity_pile_up_and_ours_stand_alone() -> None:
+    """Its blocks of one pass are laid over each other, so that the last image is changed everywhere."""
+    asked = Answering()
+    metric = quantus.Infidelity(
+        perturb_patch_sizes=[8], n_perturb_samples=1, normalise=False, disable_warnings=True,
+        perturb_func_kwargs={"perturb_baseline": "black"},
+    )  # fmt: skip
+    pixels_BCHW = torch.rand(1, 3, 16, 16) + 0.1
+    metric(
+        model=asked.eval(), x_batch=pixels_BCHW.numpy(), y_batch=np.array([0]), a_batch=random_maps(0)[:1, :1].numpy(),
+        device="cpu", channel_first=True,
+    )  # fmt: skip
+    changed = [int((seen[0] != pixels_BCHW[0]).any(0).sum()) for seen in asked.seen]
+    assert changed[0] == 0
+    assert changed == sorted(changed)
+    assert changed[-1] > 64, "more than one block of 8 x 8"
+    ours = Answering()
+    Infidelity(samples=4, side=0.5)(trial_of(torch.rand(1, 1, 16, 16), model=ours, pixels_BCHW=pixels_BCHW))
+    assert all(int((image != pixels_BCHW[0]).any(0).sum()) in (0, 64) for seen in ours.seen for image in seen)
