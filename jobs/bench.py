@@ -46,7 +46,7 @@ def bench(
                 "time of one image in plain forwards": f"{timing.forwards_each:.4g}",
                 "forwards/s against plain": f"{timing.efficiency:.2f}" if timing.case.forwards else "",
             }
-            for timing in time_cases(cases, rounds)
+            for timing in time_cases(cases, rounds, err.say)
         ]
     )
     out.print("\nMedians of rounds in which every case ran in turn; compare columns within one run only.")

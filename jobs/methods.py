@@ -15,7 +15,7 @@ def methods(
 ) -> int:
     """List the CAM methods with their paper and cost; with a name, print its page."""
     from pipeline.cams import METHODS
-    from pipeline.catalogue import method_rows, page
+    from pipeline.catalogue import method_page, method_rows
 
     if name is None:
         print_rows(method_rows())
@@ -24,7 +24,7 @@ def methods(
             "forward (and head backward) shared by all. A head pass runs what follows the target layer."
         )
     elif name in METHODS:
-        out.print(page(METHODS[name]))
+        out.print(method_page(METHODS[name]))
     else:
         raise ConfigError.one("NAME", f"unknown method '{name}'", nearest(name, METHODS))
     return 0

@@ -14,14 +14,14 @@ def metrics(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="print the page of this metric")] = None,
 ) -> int:
     """List the metrics with their paper, unit and direction; with a name, print its page."""
-    from pipeline.catalogue import metric_rows, page
+    from pipeline.catalogue import metric_page, metric_rows
     from pipeline.metrics import METRICS
 
     if name is None:
         print_rows(metric_rows())
         out.print("\nForwards beside those of the methods; metrics that ask the same share the answer.")
     elif name in METRICS:
-        out.print(page(METRICS[name]))
+        out.print(metric_page(METRICS[name]))
     else:
         raise ConfigError.one("NAME", f"unknown metric '{name}'", nearest(name, METRICS))
     return 0

@@ -15,10 +15,11 @@ from pipeline.query import Run, decode_row
 from pipeline.similarity import enlarged, mean_interval, spearman, ssim
 
 SAMPLE = """
-SELECT * FROM (SELECT DISTINCT shard, image_key, target FROM explanations)
-ORDER BY md5(concat_ws(chr(31), shard, image_key, target)), shard, image_key, target LIMIT ?
+SELECT shard, image_key, min_by(target, md5(concat_ws(chr(31), shard, image_key, target))) AS target
+FROM explanations GROUP BY shard, image_key
+ORDER BY md5(concat_ws(chr(31), shard, image_key)), shard, image_key LIMIT ?
 """
-"""Pairs (image, target), drawn by a hash of their names: the same ones whatever the order of the rows."""
+"""Images, and one target of each, drawn by a hash of their names: the same ones whatever the order of the rows."""
 
 _MAPS = """
 SELECT explanations.* FROM explanations JOIN ({sample}) USING (shard, image_key, target) WHERE method = ?
@@ -40,19 +41,21 @@ def agreement(run: Run, images: int = 200) -> pa.Table:
 
     Args:
         run: the run.
-        images: most pairs (image, target) to look at.
+        images: most images to look at, by one target each.
 
     Returns:
         One row a pair of methods: maps compared (degenerate ones are left out), mean Spearman and SSIM, and half the
         width of the 95 % interval of each.
 
     Raises:
-        ConfigError: the run has one method only.
+        ConfigError: the run has one method only, or no explanation.
     """
     methods = list(run.manifest.identity.methods)
     if len(methods) < 2:
         raise ConfigError.one("RUN", "agreement needs at least two methods", f"this run has {', '.join(methods)}")
     found = {method: _heatmaps(run, method, images) for method in methods}
+    if not any(found.values()):
+        raise ConfigError.one("RUN", "it holds no explanation", "see the view failures")
     rows = [_compared(one, other, found) for one, other in itertools.combinations(methods, 2)]
     return pa.Table.from_pylist(rows, schema=AGREEMENT_SCHEMA)
 

@@ -66,13 +66,15 @@ class Timing:
         return self.case.forwards * self.plain_seconds_an_image / self.seconds
 
 
-def time_cases(cases: Iterable[Case], rounds: int) -> list[Timing]:
-    """Time cases in turn; the first one is the plain model, the measure of all others."""
+def time_cases(cases: Iterable[Case], rounds: int, tell: Callable[[str], None] = lambda _: None) -> list[Timing]:
+    """Time cases in turn; the first one is the plain model, the measure of all others; `tell` hears of the progress."""
     listed = list(cases)
     for case in listed:
+        tell(f"warming up {case.name} ({case.by})")
         case.work()  # warm caches and kernels
     taken: list[list[float]] = [[] for _ in listed]
-    for _ in range(rounds):
+    for turn in range(rounds):
+        tell(f"round {turn + 1} of {rounds}")
         for seconds, case in zip(taken, listed, strict=True):
             began = time.perf_counter()
             case.work()

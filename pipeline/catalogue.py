@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from typing import Any
 
-from pipeline.cams import METHODS, LayerShape, NetShape
+from pipeline.cams import METHODS, CamMethod, LayerShape, NetShape
 from pipeline.cams.base import Needs, Paper
 from pipeline.metrics import METRICS, Metric
 
@@ -48,11 +48,30 @@ def metric_rows() -> list[dict[str, str]]:
     ]
 
 
-def page(kind: type[Any]) -> str:
-    """Give the page of a method or metric: definition, parameters with defaults, presets, reference."""
-    lines = [kind.name, "=" * len(kind.name), "", inspect.getdoc(kind) or "", "", "Defaults:"]
+def method_page(kind: type[CamMethod]) -> str:
+    """Give the page of a method: definition, parameters with defaults, presets, reference."""
+    return _page(kind, [])
+
+
+def metric_page(kind: type[Metric]) -> str:
+    """Give the page of a metric: definition, what it reads, its unit and direction, its cost, parameters, reference."""
+    facts = {"reads": kind.reads, "unit": kind.unit, "better": kind.better, "forwards": _passes(kind())}
+    return _page(kind, [*(f"  {name}: {value}" for name, value in facts.items()), "", *_METRIC_WORDS])
+
+
+_METRIC_WORDS = (
+    "E is the heat map: the map enlarged to the image bilinearly, then scaled to [0, 1]. A degenerate (constant) map",
+    "has E = 0 everywhere and, with some metrics, a good value; the leaderboard tells the share of such maps, and",
+    "WHERE NOT degenerate leaves them out. G are the pixels of the object: those of its mask, or whose centre lies in",
+    "one of its boxes. Boxes are the label's: where another class is explained there is no G. p is the softmax",
+    "probability of the explained class.",
+)
+
+
+def _page(kind: type[Any], facts: list[str]) -> str:
+    lines = [kind.name, "=" * len(kind.name), "", inspect.getdoc(kind) or "", "", *facts, *([""] if facts else [])]
     defaults = [f"  {field.name}: {field.default}" for field in dataclasses.fields(kind)]
-    lines += defaults or ["  no parameters"]
+    lines += ["Defaults:", *(defaults or ["  no parameters"])]
     if kind.presets:
         lines += ["", "Presets:", *(f"  {name}: {_settings(preset)}" for name, preset in kind.presets.items())]
     paper: Paper = kind.paper

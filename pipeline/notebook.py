@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.cams import CamMethod, build_methods
 from pipeline.explanations import Explanations, explain_evidence, measure, observe
 from pipeline.heatmaps import is_degenerate
-from pipeline.metrics import Truth, build_metrics
+from pipeline.metrics import Metric, Truth, build_metrics
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from pipeline.model.evidence import Evidence, Observation
 from pipeline.model.probe import DEFAULT_BATCH, Precision, Probe
@@ -112,8 +112,7 @@ def evaluate(
     truth = Truth([given[image] for image in images], [masked[image] for image in images])
     chosen = build_metrics(metrics)
     if not images:
-        nothing_B = torch.full(finite_B.shape, torch.nan, device=finite_B.device)
-        return {name: dict.fromkeys(explanations.maps, nothing_B) for name in chosen}
+        return {name: dict.fromkeys(explanations.maps, _nothing(metric, finite_B)) for name, metric in chosen.items()}
     with torch.inference_mode(False):
         found = measure(explanations.select(rows), chosen, truth)
     return {name: {label: _all_rows(values, finite_B) for label, values in by.items()} for name, by in found.items()}
@@ -156,7 +155,10 @@ def _truth(boxes: Sequence[Sequence[float]] | None, size: tuple[int, int]) -> Te
     """Boxes of one image that touch it; raises ValueError for what is no box."""
     if boxes is None:
         return None
-    boxes_n4 = torch.as_tensor(boxes, dtype=torch.float64)
+    try:
+        boxes_n4 = torch.as_tensor(boxes, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"boxes of an image are rows of four finite numbers (x0, y0, x1, y1), not {boxes!r}") from None
     if boxes_n4.numel() == 0:
         return boxes_n4.reshape(0, 4)
     if boxes_n4.ndim != 2 or boxes_n4.shape[1] != 4 or not bool(boxes_n4.isfinite().all()):
@@ -188,6 +190,12 @@ def _finite(evidence: Evidence) -> Tensor:
     return evidence.logits_BN.isfinite().all(1) & evidence.pixels_BCHW.isfinite().flatten(1).all(1)
 
 
+def _nothing(metric: Metric, finite_B: Tensor) -> Tensor:
+    """Values of rows none of which can be measured."""
+    shape = (len(finite_B), metric.length()) if metric.curve else (len(finite_B),)
+    return torch.full(shape, torch.nan, device=finite_B.device)
+
+
 def _all_rows(values_R: Tensor, finite_B: Tensor) -> Tensor:
     """Values of all rows from those of the finite ones."""
     values_B = values_R.new_full((len(finite_B), *values_R.shape[1:]), torch.nan)
@@ -209,9 +217,11 @@ def _checked_masks(
     given = [None] * images if masks is None else list(masks)
     if len(given) != images:
         raise ValueError(f"{len(given)} masks for {images} images")
-    wrong = [mask for mask in given if mask is not None and tuple(mask.shape) != size]
-    if wrong:
-        raise ValueError(f"a mask has the size of the images {size}, not {tuple(wrong[0].shape)}")
+    for mask in given:
+        if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool):
+            raise ValueError(f"a mask is a tensor (H, W) of bool, not {getattr(mask, 'dtype', type(mask).__name__)}")
+        if mask is not None and tuple(mask.shape) != size:
+            raise ValueError(f"a mask has the size of the images {size}, not {tuple(mask.shape)}")
     return given
 
 

@@ -1,6 +1,7 @@
 """From the words of a run file to objects: methods and metrics by name, preset and parameters."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -51,8 +52,10 @@ def _build(spec: Spec, registry: Mapping[str, type[Thing]], where: str) -> tuple
         raise ConfigError.one(where, f"unknown name '{name}'", nearest(name, registry))
     kind = registry[name]
     label = options.pop("as", name)
-    if not isinstance(label, str) or not label.isidentifier():
-        raise ConfigError.one(f"{where}.{name}", f"'{label}' is not a name", "letters, digits and _")
+    if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", label):
+        raise ConfigError.one(
+            f"{where}.{name}", f"'{label}' is not a name", "at most 63 letters a-z, digits and _, no digit first"
+        )
     options = _preset(kind, options.pop("preset", None), f"{where}.{name}") | options
     try:
         return label, kind(**options)
@@ -90,6 +93,13 @@ def _explained(error: ValidationError, kind: type[Any], where: str) -> list[Mist
         if found[0]["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             mistakes.append(Mistake(where, f"unknown parameter '{name}'", nearest(name, known)))
         else:
-            wanted = " or ".join(dict.fromkeys(problem["msg"] for problem in found))
-            mistakes.append(Mistake(f"{where}.{name}", f"{wanted}, got {found[0]['input']!r}"))
+            inside_list = len(found[0]["loc"]) > 1 and isinstance(found[0]["loc"][1], int)
+            told = found[:1] if inside_list else found  # of a list the first mistake, of a union all it might have been
+            wanted = " or ".join(dict.fromkeys(problem["msg"].replace("tuple", "list") for problem in told))
+            mistakes.append(Mistake(f"{where}.{name}", f"{wanted}, got {_short(found[0]['input'])}"))
     return mistakes
+
+
+def _short(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 120 else text[:117] + "..."

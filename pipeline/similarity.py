@@ -48,8 +48,10 @@ def _known(one_NHW: FloatArray, other_NHW: FloatArray, values_N: Numbers) -> Num
 
 
 def mean_interval(values_N: Numbers) -> tuple[float | None, float | None, int]:
-    """Mean of the known values, half the width of its 95 % interval (1.96 standard errors), and their number."""
+    """Mean of the known values, half the width of its 95 % interval (Student's t), and their number."""
+    from scipy.stats import t  # costs time to import
+
     known = values_N[np.isfinite(values_N)]
     mean = float(known.mean()) if len(known) else None
-    half = 1.96 * float(known.std(ddof=1)) / len(known) ** 0.5 if len(known) > 1 else None
+    half = float(t.ppf(0.975, len(known) - 1) * known.std(ddof=1)) / len(known) ** 0.5 if len(known) > 1 else None
     return mean, half, len(known)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.cams import METHODS
-from pipeline.catalogue import page as method_page
+from pipeline.catalogue import method_page
 from pipeline.codec import FloatArray
 from pipeline.metrics import METRICS
 from pipeline.query import Run, decode_row, decode_table

@@ -41,6 +41,10 @@ class Metric(Protocol):
         """Compute one value per row and map, (B, M) float32, of a curve (B, M, S); NaN where it does not apply."""
         ...
 
+    def length(self) -> int:
+        """How many numbers the value has; 1 but for curves."""
+        ...
+
     def views(self) -> tuple[View, ...]:
         """Name the changed images that the model is asked about; equal ones are asked about once."""
         ...
@@ -56,6 +60,10 @@ class ReadsMap:
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     reads: ClassVar[Literal["probability", "logit", "probability or logit", "map"]] = "map"
     curve: ClassVar[bool] = False
+
+    def length(self) -> int:
+        """One."""
+        return 1
 
     def views(self) -> tuple[View, ...]:
         """None."""

@@ -66,19 +66,21 @@ class BoxIou(ReadsMap):
 
 @dataclass(frozen=True, config=STRICT)
 class BoxIouCurve(ReadsMap):
-    """Overlap of the object's box with the box around the map, for each of the 256 thresholds that differ.
+    """Overlap of the object's box with the box around the map, for each of 256 thresholds.
 
-    box_iou_curve[t] = IoU( box around the largest connected region of floor(255 E) > t, box of the object ), t = 0 ..
-    255
+    box_iou_curve[t] = IoU( box around the largest connected region of floor(255 E) > t, box of the object )
 
-    As box_iou; its column is a list. From it MaxBoxAcc is one line of SQL over the run: the largest share of images,
-    over t, with a value >= 1/2; version 2 takes all regions and means it over 0.3, 0.5 and 0.7. The threshold has to be
-    chosen over all images, so no single image has a MaxBoxAcc.
+    for t = 0 .. 255.
+
+    As box_iou; its column is a list, the last number of which is always 0. From it MaxBoxAcc is one line of SQL over
+    the run: the largest share of images, over t, with a value >= 1/2; version 2 takes all regions and means it over
+    0.3, 0.5 and 0.7. The threshold has to be chosen over all images, so no single image has a MaxBoxAcc.
 
     Parameters:
         regions: largest, or all: the best box of any region.
 
-    The preset v2 is that of MaxBoxAccV2: all regions.
+    The preset v2 is that of MaxBoxAccV2: all regions. The authors draw boxes around OpenCV contours, which end one
+    pixel behind the region.
     """
 
     regions: Which = "largest"
@@ -98,6 +100,10 @@ class BoxIouCurve(ReadsMap):
             return (small_HW > level for level in range(LEVELS))
 
         return _per_map(trial, levels, self.regions)
+
+    def length(self) -> int:
+        """The thresholds."""
+        return LEVELS
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -28,7 +28,7 @@ ADCC = Paper(
 class Coherency(ReadsMap):
     """Whether the map stays the same when the image is cut down to what the map shows.
 
-    coherency = ( Pearson( E(x), E(x * E(x)) ) + 1 ) / 2
+    coherency = ( Pearson( E(x), E(y) ) + 1 ) / 2,   y = x E(x) + fill (1 - E(x))
 
     The method draws its map once more, of the masked image and for the same class. In [0, 1], higher is better. Where
     either map is degenerate Pearson's coefficient does not exist and the value is 0 (interpretation: the paper does not

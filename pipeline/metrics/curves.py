@@ -133,6 +133,10 @@ class InsertionCurve(Insertion):
         """Give the curve of each row and map, (B, M, S + 1)."""
         return self.points(trial)
 
+    def length(self) -> int:
+        """Its points."""
+        return self.steps + 1
+
 
 @dataclass(frozen=True, config=STRICT)
 class DeletionCurve(Deletion):
@@ -148,6 +152,10 @@ class DeletionCurve(Deletion):
     def __call__(self, trial: Trial) -> Tensor:
         """Give the curve of each row and map, (B, M, S + 1)."""
         return self.points(trial)
+
+    def length(self) -> int:
+        """Its points."""
+        return self.steps + 1
 
 
 def area(curve_BMS: Tensor) -> Tensor:

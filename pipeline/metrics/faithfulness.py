@@ -15,6 +15,7 @@ from pipeline.metrics.trial import Trial
 from pipeline.metrics.views import Soft, Top, View
 from pipeline.model.baselines import Baseline
 
+_TINY = 1e-12
 MaskKind = Literal["soft", "top"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -50,7 +51,7 @@ class _SeenThrough(ReadsMap):
 class AverageDrop(_SeenThrough):
     """Drop of the target's confidence when the image is seen through the map, as a share of it.
 
-    drop = max(0, Y - O) / Y,   Y = p(x),   O = p(x * E)
+    drop = max(0, Y - O) / Y,   Y = p(x),   O = p(x E + fill (1 - E));   0 where Y = 0
 
     Reads the softmax probability. In [0, 1], lower is better; the papers print the mean over images in per cent.
     Never above 1 - increase. A degenerate map shows nothing: its drop is that of the removed image. Win rates of one
@@ -59,7 +60,7 @@ class AverageDrop(_SeenThrough):
     Parameters:
         fill: what shows through where E is 0: mean (zero in normalised space, as all libraries do), black, blur,
             rise_blur.
-        mask: soft is E itself; top shows the largest values only, all of each pixel or nothing.
+        mask: soft is E itself; top puts a mask of 0 and 1 in the place of E, 1 on the pixels with the largest values.
         share: of the pixels that top shows.
 
     The preset sise is the mask of SISE and Integrated Grad-CAM: the top 15 % of the pixels.
@@ -72,14 +73,14 @@ class AverageDrop(_SeenThrough):
     def __call__(self, trial: Trial) -> Tensor:
         """Compute the drop of each row and map, (B, M)."""
         clean_B1, masked_BM = self.confidences(trial)
-        return (clean_B1 - masked_BM).clamp_min(0) / clean_B1
+        return (clean_B1 - masked_BM).clamp_min(0) / clean_B1.clamp_min(_TINY)
 
 
 @dataclass(frozen=True, config=STRICT)
 class Increase(_SeenThrough):
     """Whether the target's confidence rises when the image is seen through the map.
 
-    increase = 1 if O > Y else 0,   Y = p(x),   O = p(x * E)
+    increase = 1 if O > Y else 0,   Y = p(x),   O = p(x E + fill (1 - E))
 
     Reads the softmax probability. 0 or 1, higher is better; the papers print the share of images in per cent.
 
@@ -101,7 +102,7 @@ class Increase(_SeenThrough):
 class AverageGain(_SeenThrough):
     """Gain of the target's confidence when the image is seen through the map, as a share of what was missing to 1.
 
-    gain = max(0, O - Y) / (1 - Y),   Y = p(x),   O = p(x * E);   0 where Y = 1
+    gain = max(0, O - Y) / (1 - Y),   Y = p(x),   O = p(x E + fill (1 - E));   0 where Y = 1
 
     Reads the softmax probability. In [0, 1], higher is better. The counterpart of average_drop, in proportion where
     increase only counts.
@@ -121,4 +122,4 @@ class AverageGain(_SeenThrough):
     def __call__(self, trial: Trial) -> Tensor:
         """Compute the gain of each row and map, (B, M)."""
         clean_B1, masked_BM = self.confidences(trial)
-        return (masked_BM - clean_B1).clamp_min(0) / (1 - clean_B1).clamp_min(1e-12)
+        return (masked_BM - clean_B1).clamp_min(0) / (1 - clean_B1).clamp_min(_TINY)

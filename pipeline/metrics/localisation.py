@@ -9,7 +9,6 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn import functional
 
 from pipeline.cams.base import STRICT, Paper
 from pipeline.metrics.base import ReadsMap
@@ -150,7 +149,10 @@ def _widened(inside_BHW: Tensor, tolerance: int) -> Tensor:
     """Mark the pixels nearer than `tolerance` to a marked one (Euclidean)."""
     if tolerance <= 1:
         return inside_BHW
-    reach = torch.arange(-tolerance + 1, tolerance, device=inside_BHW.device)
-    disc = (reach[:, None] ** 2 + reach[None, :] ** 2 < tolerance**2).float()
-    touched = functional.conv2d(inside_BHW[:, None].float(), disc[None, None], padding=tolerance - 1)
-    return touched[:, 0] > 0.5
+    from scipy import ndimage  # costs time to import
+
+    near = [
+        torch.from_numpy(ndimage.distance_transform_edt(~inside_HW.numpy()) < tolerance) & inside_HW.any()
+        for inside_HW in inside_BHW.cpu()
+    ]
+    return torch.stack(near).to(inside_BHW.device)

@@ -70,9 +70,10 @@ class Road(_Road):
     road = mean over p of (L_p - M_p) / 2
 
     M_p is the target's softmax probability after removing the p per cent of the pixels with the largest E, L_p the
-    same for the smallest. Exactly round(p n / 100) pixels go, of tied ones the first in raster order as leading ones.
-    Removed pixels become the weighted mean of their eight neighbours (1/6 direct, 1/12 diagonal, scaled up at borders),
-    solved for all at once, and Gaussian noise. In [-1/2, 1/2], higher is better; 0 for a map that says nothing.
+    same for the smallest. Exactly round(p n / 100) pixels go, but never all; of tied ones the first in raster order as
+    leading ones. Removed pixels become the weighted mean of their eight neighbours (1/6 direct, 1/12 diagonal, scaled
+    up at borders), solved for all at once, and Gaussian noise. In [-1/2, 1/2], higher is better; 0 for a map that says
+    nothing.
 
     Parameters:
         percentiles: p.

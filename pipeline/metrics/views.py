@@ -122,7 +122,7 @@ class Ranked(EveryRow):
 
 @dataclass(frozen=True)
 class Imputed(EveryRow):
-    """The image with round(share n) of its pixels removed and guessed from those around them; see `imputed`.
+    """The image with round(share n) of its pixels (but never all) removed and guessed from those around them.
 
     Attributes:
         order: `most` removes the largest values of the map, `least` the smallest.
@@ -137,9 +137,10 @@ class Imputed(EveryRow):
 
     def pixels(self, trial: "Trial", rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
         """Remove and guess."""
-        removed = share_of(self.share, trial)
+        pixels = trial.size[0] * trial.size[1]
+        removed = min(share_of(self.share, trial), pixels - 1)
         ranks_PHW = trial.ranks_BMHW[rows_P, maps_P]
-        last = trial.size[0] * trial.size[1] - removed
+        last = pixels - removed
         missing_PHW = ranks_PHW < removed if self.order == "most" else ranks_PHW >= last
         guessed_PCHW = imputed(trial.evidence.pixels_BCHW[rows_P], missing_PHW)
         if not self.sigma:

@@ -59,7 +59,7 @@ def _own(image: Tensor, pixels_BCHW: Tensor) -> Tensor:
     shape = tuple(pixels_BCHW.shape[1:])
     try:
         own_CHW = image.detach().to(pixels_BCHW)
-        own_CHW = (own_CHW[0] if own_CHW.ndim == 4 else own_CHW).broadcast_to(shape)
+        own_CHW = (own_CHW[0] if own_CHW.ndim == 4 and len(own_CHW) == 1 else own_CHW).broadcast_to(shape)
     except (RuntimeError, IndexError):
         raise ConfigError.one("baseline", f"the tensor {tuple(image.shape)} does not fit images {shape}") from None
     if not bool(own_CHW.isfinite().all()):

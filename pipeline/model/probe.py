@@ -64,6 +64,9 @@ class Probe:
             raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, not {precision!r}")
         if any(parameter.is_inference() for parameter in model.parameters()):
             raise LayerError("the model was built inside torch.inference_mode(); build it outside, then explain it")
+        other = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
+        if other:
+            raise LayerError(f"the model's parameters are {other.pop()}, not torch.float32; call model.float()")
         self.model = model
         self.layer, self._module = resolve_layer(model, layer)
         self._stages = None if stages is None else _checked_stages(model, stages, self.layer)

@@ -6,8 +6,11 @@ every method draws its maps for another class, drawn at random. A method whose m
 class (Eigen-CAM, KPCA-CAM and FEM do not claim to).
 """
 
+import hashlib
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.agreement import SAMPLE
+from pipeline.cams import build_methods
 from pipeline.codec import FloatArray
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.explainer import BATCH_MULTIPLE
 from pipeline.explanations import explain_evidence, observe
+from pipeline.model.baselines import Normalisation
 from pipeline.model.noise import generator
 from pipeline.model.probe import Probe
+from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.originals import originals
-from pipeline.preflight import PreparedRun, prepare
+from pipeline.preflight import DEFAULT_BATCHES
 from pipeline.query import Run
 from pipeline.sanity.randomise import randomised
 from pipeline.similarity import enlarged, mean_interval, spearman, ssim
@@ -36,67 +42,72 @@ Heatmaps = Mapping[str, FloatArray]
 def check_sanity(run: Run, images: int, steps: int) -> pa.Table:
     """Check every method of a run; the table is also kept in the run folder and is the view `sanity` of its questions.
 
+    The same check is not done twice; another one (other images, other steps, a run that has grown) takes the place of
+    the one before.
+
     Args:
-        run: the run; its shards and weights must still be there.
+        run: the run; its images and weights must still be there.
         images: most images to draw.
-        steps: in how many steps the model is made random.
+        steps: in how many steps the model is made random; fewer where it has fewer layers.
 
     Returns:
         One row a method and step, see `schemas.sanity`.
 
     Raises:
-        ConfigError: images, model or weights are not those of the run any more.
+        ConfigError: there is nothing to check, or images or weights are not those of the run any more.
     """
-    name = f"{SANITY_FOLDER}/images-{images:05d}-steps-{steps:02d}.parquet"
-    if name.rpartition("/")[2] in run.store.names(SANITY_FOLDER):
-        return pq.read_table(io.BytesIO(run.store.read(name)))
-    prepared = prepare(RunConfig.model_validate(run.manifest.config))
+    wanted = run.arrow(SAMPLE, [images]).to_pylist()
+    if not wanted:
+        raise ConfigError.one("RUN", "it holds no explanation", "see the view failures")
+    name = f"{hashlib.sha256(json.dumps([wanted, steps]).encode()).hexdigest()[:16]}.parquet"
+    before = [found for found in run.store.names(SANITY_FOLDER) if found.endswith(".parquet")]
+    if name in before:
+        return pq.read_table(io.BytesIO(run.store.read(f"{SANITY_FOLDER}/{name}")))
     with torch.inference_mode(False):
-        sample = _Sample.of(run, prepared, images)
-        rows = [*_randomisation(sample, prepared, steps), *_class_swap(sample, prepared)]
-    table = pa.Table.from_pylist(rows, schema=SANITY_SCHEMA)
+        sample = _Sample(run, wanted)
+        table = pa.Table.from_pylist([*_randomisation(sample, steps), *_class_swap(sample)], schema=SANITY_SCHEMA)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    run.store.publish(name, buffer.getvalue())
+    for old in before:
+        run.store.delete(f"{SANITY_FOLDER}/{old}")
+    run.store.publish(f"{SANITY_FOLDER}/{name}", buffer.getvalue())
     return table
 
 
 class _Sample:
-    """Some images of a run with their targets, and the maps of the model as it is."""
+    """Some images of a run with a target each, and the maps of the model as it is."""
 
-    def __init__(self, pixels_BCHW: Tensor, targets_B: Tensor, keys: Sequence[str], prepared: PreparedRun) -> None:
-        self.pixels_BCHW, self.targets_B, self.keys = pixels_BCHW, targets_B, tuple(keys)
-        self.prepared = prepared
-        self.device = "cuda" if prepared.config.compute.device != "cpu" and torch.cuda.is_available() else "cpu"
-        self.learnt = self.maps(prepared.loaded.model, targets_B)
-
-    @classmethod
-    def of(cls, run: Run, prepared: PreparedRun, images: int) -> "_Sample":
-        """Draw (image, target) pairs by a hash of their names, and read their images again."""
-        rows = run.arrow(SAMPLE, [images]).to_pylist()
-        shown = dict(originals(run.manifest, [(row["shard"], row["image_key"]) for row in rows]))
-        rows = [row for row in rows if (row["shard"], row["image_key"]) in shown]
+    def __init__(self, run: Run, wanted: list[dict[str, Any]]) -> None:
+        config = RunConfig.model_validate(run.manifest.config)
+        self.loaded = _same_model(run, config)
+        self.methods = build_methods(config.explain.methods)
+        self.config, self.seed = config, config.explain.seed
+        shown = dict(originals(run.manifest, [(row["shard"], row["image_key"]) for row in wanted]))
+        rows = [row for row in wanted if (row["shard"], row["image_key"]) in shown]
         if not rows:
             raise ConfigError.one("RUN", "none of its images is where the run found them", "put the shards back")
         pictures = [np.asarray(shown[row["shard"], row["image_key"]].image.convert("RGB")) for row in rows]
         pixels_BCHW = torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2).float().div(255).contiguous()
-        normalised_BCHW = prepared.explainer_spec("cpu").normalisation.apply(pixels_BCHW)
-        return cls(
-            normalised_BCHW, torch.tensor([row["target"] for row in rows]), [r["image_key"] for r in rows], prepared
-        )
+        self.normalisation = Normalisation(self.loaded.preprocess.mean, self.loaded.preprocess.std)
+        self.pixels_BCHW = self.normalisation.apply(pixels_BCHW)
+        self.targets_B = torch.tensor([row["target"] for row in rows])
+        self.keys = tuple(row["image_key"] for row in rows)
+        self.device = "cuda" if config.compute.device != "cpu" and torch.cuda.is_available() else "cpu"
+        self.learnt = self.maps(self.loaded.model, self.targets_B)
 
     def maps(self, model: nn.Module, targets_B: Tensor) -> Heatmaps:
         """Heat maps of every method, batch by batch."""
-        spec = self.prepared.explainer_spec(self.device)
+        batch = DEFAULT_BATCHES["cpu"]
         probe = Probe(
-            model.to(self.device), spec.layer, stages=spec.stages, precision=spec.precision, batch=spec.batch,
-            batch_multiple=BATCH_MULTIPLE, normalisation=spec.normalisation, seed=spec.seed,
+            model.to(self.device), self.loaded.layer, stages=self.loaded.stages,
+            precision=self.config.compute.precision, batch=batch, batch_multiple=BATCH_MULTIPLE,
+            normalisation=self.normalisation, seed=self.seed,
         )  # fmt: skip
-        parts: dict[str, list[FloatArray]] = {label: [] for label in spec.methods}
-        for start in range(0, len(self.keys), spec.batch):
-            rows = slice(start, start + spec.batch)
-            seen = observe(self.pixels_BCHW[rows].to(self.device), spec.methods, probe, self.keys[rows])
-            found = explain_evidence(seen.evidence(targets_B[rows].to(self.device)), spec.methods, probe)
+        parts: dict[str, list[FloatArray]] = {label: [] for label in self.methods}
+        for start in range(0, len(self.keys), batch):
+            rows = slice(start, start + batch)
+            seen = observe(self.pixels_BCHW[rows].to(self.device), self.methods, probe, self.keys[rows])
+            found = explain_evidence(seen.evidence(targets_B[rows].to(self.device)), self.methods, probe)
             for label, map_Buv in found.maps.items():
                 parts[label].append(enlarged(map_Buv.float().cpu().numpy()))
         return {label: np.concatenate(found) for label, found in parts.items()}
@@ -115,16 +126,25 @@ class _Sample:
             }  # fmt: skip
 
 
-def _randomisation(sample: _Sample, prepared: PreparedRun, steps: int) -> Iterator[dict[str, object]]:
-    model, seed = prepared.loaded.model, prepared.config.explain.seed
-    for step, (layers, changed) in enumerate(randomised(model, steps, seed), 1):
+def _same_model(run: Run, config: RunConfig) -> LoadedModel:
+    """Load the model again; refuse one that is not the run's."""
+    identity = run.manifest.identity.model
+    loaded = load_model(config.model)
+    if (loaded.weights_digest, loaded.layer) != (identity["weights_sha256"], identity["layer"]):
+        raise ConfigError.one("RUN", f"the weights of {config.model.name} are not those of the run", "put them back")
+    return loaded
+
+
+def _randomisation(sample: _Sample, steps: int) -> Iterator[dict[str, object]]:
+    for step, (layers, changed) in enumerate(randomised(sample.loaded.model, steps, sample.seed), 1):
         yield from sample.rows("randomisation", step, layers, sample.maps(changed, sample.targets_B))
 
 
-def _class_swap(sample: _Sample, prepared: PreparedRun) -> Iterator[dict[str, object]]:
-    classes, seed = prepared.loaded.classes, prepared.config.explain.seed
+def _class_swap(sample: _Sample) -> Iterator[dict[str, object]]:
+    classes = sample.loaded.classes
     if classes < 2:
         return
-    shifts = [int(torch.randint(1, classes, (), generator=generator(seed, key, "class swap"))) for key in sample.keys]
+    generators = (generator(sample.seed, key, "class swap") for key in sample.keys)
+    shifts = [int(torch.randint(1, classes, (), generator=own)) for own in generators]
     others_B = (sample.targets_B + torch.tensor(shifts)) % classes
-    yield from sample.rows("class_swap", 1, (), sample.maps(prepared.loaded.model, others_B))
+    yield from sample.rows("class_swap", 1, (), sample.maps(sample.loaded.model, others_B))

@@ -90,6 +90,11 @@ def test_agreement_and_sanity_are_asked_of_a_run(measured: Settings, explained: 
     with open_run(ended.path) as run:
         kept = run.sql("SELECT * FROM sanity WHERE test = 'randomisation'")
     assert len(kept) == 6
+    with open_run(ended.path) as run:
+        check_sanity(run, images=40, steps=1)  # takes the place of the one before
+    with open_run(ended.path) as run:
+        assert run.sql("SELECT DISTINCT images FROM sanity")["images"].tolist() == [6]
+        assert run.sql("SELECT count(*) AS n FROM sanity")["n"].tolist() == [6]
     assert verify(LocalStore(ended.path)).problems == []
 
 

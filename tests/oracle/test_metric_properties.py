@@ -210,3 +210,24 @@ def test_wrong_parameters_are_refused(spec: object) -> None:
 def test_names_tell_curves_from_numbers(spec: object) -> None:
     with pytest.raises(ValueError, match="names end in _curve exactly where a curve is meant"):
         build_metrics([spec])
+
+
+@pytest.mark.parametrize("percent", [1e-4, 99.9999])
+def test_road_never_removes_all_and_may_remove_nothing(percent: float) -> None:
+    found_BM = value("road", trial_of(maps_of(0), model=ToyNet(0)), percentiles=[percent])
+    assert bool(found_BM.isfinite().all())
+
+
+def test_a_target_without_confidence_has_none_to_lose() -> None:
+    model = ToyNet(0)
+    with torch.no_grad():
+        model.linear.bias[1] -= 1e4
+    trial = trial_of(maps_of(0), model=model)
+    assert trial.evidence.target_confidences_B.tolist()[1] == 0
+    assert value("average_drop", trial)[1].tolist() == [0, 0]
+
+
+def test_a_tolerance_larger_than_the_image_hits_wherever_there_is_an_object() -> None:
+    found_BM = value("pointing_game", trial_of(maps_of(0), boxes=BOXES), tolerance=5000)
+    assert found_BM[:2].tolist() == [[1, 1], [1, 1]]
+    assert bool(found_BM[2].isnan().all())

@@ -133,6 +133,8 @@ def test_a_baseline_of_ones_own_is_a_tensor(name: str) -> None:
     assert not torch.equal(of(torch.ones(3, 16, 16)), grey)
     with pytest.raises(ValueError, match=r"the tensor .* does not fit images"):
         of(torch.zeros(2, 4))
+    with pytest.raises(ValueError, match=r"the tensor \(2, 3, 16, 16\) does not fit"):
+        of(torch.zeros(2, 3, 16, 16))
     with pytest.raises(ValueError, match="NaN or infinity"):
         of(torch.full((3, 1, 1), torch.nan))
 
@@ -140,3 +142,31 @@ def test_a_baseline_of_ones_own_is_a_tensor(name: str) -> None:
 def test_a_layer_of_one_cell_is_refused() -> None:
     with pytest.raises(ValueError, match="gives one cell for images of 2 x 2"):
         pipeline.explain(ToyNet(0), torch.zeros(1, 3, 2, 2), layer="features.3")
+
+
+def test_a_model_of_another_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"parameters are torch.float64, not torch.float32; call model.float\(\)"):
+        pipeline.explain(ToyNet(0).double(), images(0), layer="features.3")
+
+
+def test_curves_have_their_length_also_where_nothing_can_be_measured() -> None:
+    pixels_BCHW = torch.full((2, 3, 16, 16), torch.nan)
+    model = ToyNet(0)
+    explained = pipeline.explain(model, pixels_BCHW, layer="features.3")
+    names = ["average_drop", "deletion_curve", "insertion_curve", "box_iou_curve"]
+    found = pipeline.evaluate(model, pixels_BCHW, explained, metrics=names)
+    assert [tuple(found[name]["gradcam"].shape) for name in names] == [(2,), (2, 21), (2, 21), (2, 256)]
+    assert all(bool(by["gradcam"].isnan().all()) for by in found.values())
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [([["a", "b"], None], "rows of four finite numbers"), ([[[1, 2, 3, 4], [1, 2, 3]], None], "rows of four")],
+)
+def test_boxes_that_are_no_numbers_are_told(boxes: list[object], words: str) -> None:
+    model, pixels_BCHW = ToyNet(0), images(0, 2)
+    explained = pipeline.explain(model, pixels_BCHW, layer="features.3")
+    with pytest.raises(ValueError, match=words):
+        pipeline.evaluate(model, pixels_BCHW, explained, metrics=["energy_in_box"], boxes=boxes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"a mask is a tensor \(H, W\) of bool, not torch.float32"):
+        pipeline.evaluate(model, pixels_BCHW, explained, masks=[torch.full((16, 16), 0.3), None])

@@ -112,7 +112,7 @@ def test_what_is_no_method_is_refused(spec: object) -> None:
 @pytest.mark.parametrize("label", ["", "a b", "1st", "a-b", "a;b", "a'b", 'a"b', "a]b", "a\0b", None, 5, ["x"]])
 def test_a_label_that_is_no_plain_name_is_refused(label: object) -> None:
     (mistake,) = mistakes_of([{"gradcam": {"as": label}}])
-    assert "is not a name (letters, digits and _)" in mistake
+    assert "is not a name (at most 63 letters a-z, digits and _, no digit first)" in mistake
 
 
 @pytest.mark.parametrize(
