@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,13 @@ from faults.test_kill import scenes_run
 def test_a_driver_that_is_stopped_says_how_to_resume(tmp_path: Path, number: int, code: int) -> None:
     run_file, run = scenes_run(tmp_path, "run", scenes=96)
     command = [sys.executable, "-m", "jobs.explain", str(run_file)]
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     until = time.monotonic() + 120
     while not list(run.glob("*.parquet")) and time.monotonic() < until:
         time.sleep(0.1)

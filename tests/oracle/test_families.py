@@ -23,7 +23,7 @@ METHODS_TO_RUN: list[object] = [
     "eigen_gradcam", "shapley_cam", "finer_cam", "refine_cam", "fullgrad", "integrative_cam", "eigen_cam", "kpca_cam",
     "fem", "recipro_cam", {"smooth_gradcam_pp": {"samples": 1}}, {"integrated_gradcam": {"steps": 1}},
     {"rsi_gradcam": {"steps": 1}}, {"smoothgrad": {"samples": 1}}, {"integrated_gradients": {"steps": 1}},
-    {"group_cam": {"groups": 2}}, {"opti_cam": {"iterations": 1}}, {"rise": {"num_masks": 2}},
+    {"group_cam": {"groups": 2}}, "shuffled_gradcam", {"opti_cam": {"iterations": 1}}, {"rise": {"num_masks": 2}},
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from schemas.explanation import (
     SCHEMA_VERSION,
     described,
     explanation_schema,
+    is_curve,
     metric_names,
 )
 
@@ -28,10 +29,11 @@ def test_every_column_has_a_unit_and_a_meaning(name: str) -> None:
 
 @pytest.mark.parametrize("field", METRIC_FIELDS, ids=lambda field: field.name)
 def test_every_metric_has_a_unit_and_says_which_way_is_better(field: "pa.Field[pa.DataType]") -> None:
-    assert field.type == pa.float32()
+    assert field.type == (pa.list_(pa.float32()) if is_curve(field.name) else pa.float32())
     assert field.nullable
     assert field.metadata[b"unit"]
-    assert field.metadata[b"meaning"].decode().endswith((", higher is better", ", lower is better"))
+    ends = (", higher is better", ", lower is better", ", neither direction is better")
+    assert field.metadata[b"meaning"].decode().endswith(ends)
 
 
 def test_the_metrics_stand_between_the_map_and_the_error() -> None:
