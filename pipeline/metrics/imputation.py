@@ -17,9 +17,9 @@ MOST_ITERATIONS = 40
 TOLERANCE = 3e-4
 """The preconditioned residual estimates the error, in the units of the pixels; iterating stops when it is below."""
 
-_TOGETHER = 4
-_COARSEST = 4
-_COARSEST_SWEEPS = 8
+_TOGETHER = 8
+_COARSEST = 8
+_COARSEST_SWEEPS = 4
 
 
 def imputed(pixels_PCHW: Tensor, missing_PHW: Tensor) -> Tensor:
