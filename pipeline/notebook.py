@@ -115,7 +115,10 @@ def evaluate(
         return {name: dict.fromkeys(explanations.maps, _nothing(metric, finite_B)) for name, metric in chosen.items()}
     with torch.inference_mode(False):
         found = measure(explanations.select(rows), chosen, truth)
-    return {name: {label: _all_rows(values, finite_B) for label, values in by.items()} for name, by in found.items()}
+    return {
+        name: {label: _all_rows(values, finite_B, torch.nan) for label, values in by.items()}
+        for name, by in found.items()
+    }
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
@@ -179,7 +182,7 @@ def _explained(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Prob
         maps = dict.fromkeys(methods, nothing_Buv)
     else:
         found = explain_evidence(evidence.select(finite_B.nonzero()[:, 0]), methods, probe).maps
-        maps = {label: _put_back(map_Ruv, finite_B) for label, map_Ruv in found.items()}
+        maps = {label: _all_rows(_shown(map_Ruv), finite_B, 0.0) for label, map_Ruv in found.items()}
     return Explanations(
         maps, {label: is_degenerate(map_Buv) for label, map_Buv in maps.items()}, evidence, probe, methods
     )
@@ -196,19 +199,17 @@ def _nothing(metric: Metric, finite_B: Tensor) -> Tensor:
     return torch.full(shape, torch.nan, device=finite_B.device)
 
 
-def _all_rows(values_R: Tensor, finite_B: Tensor) -> Tensor:
-    """Values of all rows from those of the finite ones."""
-    values_B = values_R.new_full((len(finite_B), *values_R.shape[1:]), torch.nan)
+def _all_rows(values_R: Tensor, finite_B: Tensor, otherwise: float) -> Tensor:
+    """Values (or maps) of all rows from those of the finite ones."""
+    values_B = values_R.new_full((len(finite_B), *values_R.shape[1:]), otherwise)
     values_B[finite_B] = values_R
     return values_B
 
 
-def _put_back(map_Ruv: Tensor, finite_B: Tensor) -> Tensor:
-    """Maps of all rows from those of the finite ones."""
+def _shown(map_Ruv: Tensor) -> Tensor:
+    """Zero maps in the place of those that are not finite."""
     broken_R = ~map_Ruv.isfinite().flatten(1).all(1)
-    map_Buv = map_Ruv.new_zeros(len(finite_B), *map_Ruv.shape[1:])
-    map_Buv[finite_B] = map_Ruv.masked_fill(broken_R[:, None, None], 0.0)
-    return map_Buv
+    return map_Ruv.masked_fill(broken_R[:, None, None], 0.0)
 
 
 def _checked_masks(

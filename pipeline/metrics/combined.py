@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.cams.base import STRICT, Paper
+from pipeline.cams.fusion import RefineCam
 from pipeline.metrics.base import ReadsMap, Rerun
 from pipeline.metrics.faithfulness import AverageDrop
 from pipeline.metrics.road import Percentiles, Road, Sigma
@@ -130,10 +131,7 @@ class Arcc(ReadsMap):
     better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
     reads: ClassVar[Literal["probability", "logit", "probability or logit", "map"]] = "probability"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    paper: ClassVar[Paper] = Paper(
-        "Domeniconi, Stramiglio, Lombardi, Salti", "How to Evaluate and Refine your CAM",
-        "arXiv", 2026, "arXiv 2605.14641",
-    )  # fmt: skip
+    paper: ClassVar[Paper] = RefineCam.paper
 
     def __call__(self, trial: Trial) -> Tensor:
         """Compute the mean of each row and map, (B, M)."""

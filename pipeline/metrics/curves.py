@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.cams.base import STRICT, Paper
+from pipeline.cams.region import Rise
 from pipeline.metrics.base import ReadsMap
 from pipeline.metrics.trial import Trial
 from pipeline.metrics.views import Ranked, Removed, View
@@ -18,10 +19,6 @@ from pipeline.model.baselines import Baseline
 
 Steps = Annotated[int, Field(ge=2)]
 Reading = Literal["probability", "logit"]
-_RISE = Paper(
-    "Petsiuk, Das, Saenko", "RISE: Randomized Input Sampling for Explanation of Black-box Models",
-    "BMVC", 2018, "arXiv 1806.07421",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -34,7 +31,7 @@ class _Curve(ReadsMap):
 
     reads: ClassVar[Literal["probability", "logit", "probability or logit", "map"]] = "probability or logit"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"rise": {"steps": 224}}
-    paper: ClassVar[Paper] = _RISE
+    paper: ClassVar[Paper] = Rise.paper
     show: ClassVar[Literal["inserted", "deleted"]] = "deleted"
 
     def views(self) -> tuple[View, ...]:

@@ -10,6 +10,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.cams.base import STRICT, Paper
+from pipeline.cams.gradient import GradCamPlusPlus
+from pipeline.cams.region import OptiCam
 from pipeline.metrics.base import ReadsMap
 from pipeline.metrics.trial import Trial
 from pipeline.metrics.views import Soft, Top, View
@@ -18,12 +20,6 @@ from pipeline.model.baselines import Baseline
 _TINY = 1e-12
 MaskKind = Literal["soft", "top"]
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-GRADCAM_PP = Paper(
-    "Chattopadhay, Sarkar, Howlader, Balasubramanian",
-    "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional Networks",
-    "WACV", 2018, "arXiv 1710.11063",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -36,7 +32,7 @@ class _SeenThrough(ReadsMap):
 
     reads: ClassVar[Literal["probability", "logit", "probability or logit", "map"]] = "probability"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"sise": {"mask": "top", "share": 0.15}}
-    paper: ClassVar[Paper] = GRADCAM_PP
+    paper: ClassVar[Paper] = GradCamPlusPlus.paper
 
     def views(self) -> tuple[View, ...]:
         """One masked image per map, the same for all metrics with these parameters."""
@@ -114,10 +110,7 @@ class AverageGain(_SeenThrough):
     name: ClassVar[str] = "average_gain"
     unit: ClassVar[str] = "share of what is missing to 1, [0, 1]"
     better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
-    paper: ClassVar[Paper] = Paper(
-        "Zhang, Torres, Sicre, Avrithis, Ayache", "Opti-CAM: Optimizing saliency maps for interpretability",
-        "Computer Vision and Image Understanding", 2024, "arXiv 2301.07002",
-    )  # fmt: skip
+    paper: ClassVar[Paper] = OptiCam.paper
 
     def __call__(self, trial: Trial) -> Tensor:
         """Compute the gain of each row and map, (B, M)."""

@@ -11,6 +11,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.cams.base import STRICT, Paper
+from pipeline.cams.multiscale import Sise
+from pipeline.cams.score import ScoreCam
 from pipeline.metrics.base import ReadsMap
 from pipeline.metrics.trial import Trial
 from pipeline.metrics.views import share_of
@@ -62,11 +64,7 @@ class EnergyInBox(ReadsMap):
     name: ClassVar[str] = "energy_in_box"
     unit: ClassVar[str] = "share of the energy, [0, 1]"
     better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
-    paper: ClassVar[Paper] = Paper(
-        "Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu",
-        "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks",
-        "CVPR Workshops", 2020, "arXiv 1910.01279",
-    )  # fmt: skip
+    paper: ClassVar[Paper] = ScoreCam.paper
 
     def __call__(self, trial: Trial) -> Tensor:
         """Compute the share of each row and map, (B, M)."""
@@ -123,12 +121,7 @@ class MiouTop20(ReadsMap):
     name: ClassVar[str] = "miou_top20"
     unit: ClassVar[str] = "intersection over union, [0, 1]"
     better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
-    paper: ClassVar[Paper] = Paper(
-        "Sattarzadeh, Sudhakar, Lem, Mehryar, Plataniotis, Jang, Kim, Jeong, Lee, Bae",
-        "Explaining Convolutional Neural Networks through Attribution-Based Input Sampling and Block-Wise Feature "
-        "Aggregation",
-        "AAAI", 2021, "arXiv 2010.00672",
-    )  # fmt: skip
+    paper: ClassVar[Paper] = Sise.paper
 
     def __call__(self, trial: Trial) -> Tensor:
         """Compute the overlap of each row and map, (B, M)."""

@@ -93,7 +93,18 @@ class Road(_Road):
 
 
 @dataclass(frozen=True, config=STRICT)
-class RoadMorf(_Road):
+class _RoadChange(_Road):
+    """ROAD of one order, as a change of the confidence."""
+
+    unit: ClassVar[str] = "confidence, [-1, 1]"
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Compute the change for each row and map, (B, M)."""
+        return self.means(trial)[0] - trial.evidence.target_confidences_B[:, None]
+
+
+@dataclass(frozen=True, config=STRICT)
+class RoadMorf(_RoadChange):
     """ROAD, most relevant first: how the confidence changes when the most relevant pixels are removed.
 
     road_morf = mean over p of (M_p - Y)
@@ -105,17 +116,12 @@ class RoadMorf(_Road):
     """
 
     name: ClassVar[str] = "road_morf"
-    unit: ClassVar[str] = "confidence, [-1, 1]"
     better: ClassVar[Literal["higher", "lower", "neither"]] = "lower"
     orders: ClassVar[tuple[Order, ...]] = ("most",)
 
-    def __call__(self, trial: Trial) -> Tensor:
-        """Compute the change for each row and map, (B, M)."""
-        return self.means(trial)[0] - trial.evidence.target_confidences_B[:, None]
-
 
 @dataclass(frozen=True, config=STRICT)
-class RoadLerf(_Road):
+class RoadLerf(_RoadChange):
     """ROAD, least relevant first: how the confidence changes when the least relevant pixels are removed.
 
     road_lerf = mean over p of (L_p - Y)
@@ -127,10 +133,5 @@ class RoadLerf(_Road):
     """
 
     name: ClassVar[str] = "road_lerf"
-    unit: ClassVar[str] = "confidence, [-1, 1]"
     better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
     orders: ClassVar[tuple[Order, ...]] = ("least",)
-
-    def __call__(self, trial: Trial) -> Tensor:
-        """Compute the change for each row and map, (B, M)."""
-        return self.means(trial)[0] - trial.evidence.target_confidences_B[:, None]

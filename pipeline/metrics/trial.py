@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.metrics.views import View
+from pipeline.metrics.views import Soft, View
 from pipeline.model.baselines import Baseline
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
@@ -96,7 +96,7 @@ class Trial:
         height, width = self.size
         masks = self.truth.masks_HW or [None] * len(self.truth.boxes_xyxy)
         found = [
-            box_mask(boxes, height, width) if mask_HW is None else mask_HW.bool().cpu()
+            box_mask(boxes, height, width) if mask_HW is None else mask_HW.cpu()
             for boxes, mask_HW in zip(self.truth.boxes_xyxy, masks, strict=True)
         ]
         stacked_BHW = torch.stack(found) if found else torch.zeros(0, height, width, dtype=torch.bool)
@@ -124,7 +124,7 @@ class Trial:
                 parts.append(wanted[i].pixels(self, rows_R, maps_R, steps_R))
             return torch.cat(parts)
 
-        found_2PT = self.probe.scorer.answers(pixels, self._targets_BT[index_P4[:, 1]])
+        found_2PT = self.probe.scorer.answers(pixels, self.evidence.all_targets()[index_P4[:, 1]])
         parts = torch.split(found_2PT, [len(rows_P3) for rows_P3 in asked], 1)
         for view, rows_P3, found in zip(wanted, asked, parts, strict=True):
             self._answers[view] = self._gathered(view, rows_P3, found)
@@ -143,22 +143,13 @@ class Trial:
     def masked_heatmaps(self, fill: Baseline) -> Tensor:
         """Heat maps (B, M, H, W) of each image as seen through its own heat maps; drawn once per fill."""
         if fill not in self._masked_heatmaps:
-            fill_BCHW, pixels_BCHW = self.fill(fill), self.evidence.pixels_BCHW
-            drawn = []
-            for m in range(self.heatmaps_BMHW.shape[1]):
-                map_B1HW = self.heatmaps_BMHW[:, m, None]
-                drawn.append(self.redrawn(pixels_BCHW * map_B1HW + fill_BCHW * (1 - map_B1HW), [m]))
+            rows_B = torch.arange(len(self.evidence.keys), device=self.evidence.targets_B.device)
+            drawn = [
+                self.redrawn(Soft(fill).pixels(self, rows_B, torch.full_like(rows_B, m), torch.zeros_like(rows_B)), [m])
+                for m in range(self.heatmaps_BMHW.shape[1])
+            ]
             self._masked_heatmaps[fill] = torch.cat(drawn, 1)
         return self._masked_heatmaps[fill]
-
-    @cached_property
-    def _targets_BT(self) -> Tensor:
-        """All targets of each row's image, its own where it has fewer."""
-        places_B, first_I = self.evidence.places(), self.evidence.first_rows()
-        rank_B = torch.arange(len(places_B), device=places_B.device) - first_I[places_B]
-        targets_IT = self.evidence.targets_B[first_I][:, None].repeat(1, int(rank_B.max()) + 1)
-        targets_IT[places_B, rank_B] = self.evidence.targets_B
-        return targets_IT[places_B]
 
     def _asked(self, view: View) -> Tensor:
         """Rows, maps and steps that the model is asked about, (P, 3)."""
@@ -175,14 +166,13 @@ class Trial:
 
     def _gathered(self, view: View, asked_P3: Tensor, found_2PT: Tensor) -> Answers:
         """Put answers back to their rows, maps and steps."""
-        places_B, first_I = self.evidence.places(), self.evidence.first_rows()
-        rows, maps = len(places_B), self.heatmaps_BMHW.shape[1] if view.scope == "map" else 1
-        targets = self._targets_BT.shape[1]
-        found_2BMST = found_2PT.new_full((2, rows, maps, view.count(), targets), torch.nan)
+        rows, maps = len(self.evidence.keys), self.heatmaps_BMHW.shape[1] if view.scope == "map" else 1
+        found_2BMST = found_2PT.new_full((2, rows, maps, view.count(), found_2PT.shape[2]), torch.nan)
         found_2BMST[:, asked_P3[:, 0], asked_P3[:, 1], asked_P3[:, 2]] = found_2PT
-        rank_B = torch.arange(rows, device=places_B.device) - first_I[places_B]
-        source_B = first_I[places_B] if view.scope == "image" else torch.arange(rows, device=places_B.device)
-        return Answers(*found_2BMST[:, source_B, ..., rank_B].unbind(1))
+        source_B = torch.arange(rows, device=asked_P3.device)
+        if view.scope == "image":
+            source_B = self.evidence.first_rows()[self.evidence.places()]
+        return Answers(*found_2BMST[:, source_B, ..., self.evidence.ranks()].unbind(1))
 
 
 def box_mask(boxes_xyxy: Tensor | None, height: int, width: int) -> Tensor:

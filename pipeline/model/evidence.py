@@ -174,6 +174,17 @@ class Evidence:
         """The place of each row's image among the distinct images, (B,)."""
         return torch.searchsorted(self.images_B[self.first_rows()], self.images_B)
 
+    def ranks(self) -> Tensor:
+        """The place of each row among those of its image, (B,)."""
+        return torch.arange(len(self.keys), device=self.images_B.device) - self.first_rows()[self.places()]
+
+    def all_targets(self) -> Tensor:
+        """All targets of each row's image in the order of its rows, (B, T); filled up with the first one."""
+        places_B, ranks_B, first_I = self.places(), self.ranks(), self.first_rows()
+        targets_IT = self.targets_B[first_I][:, None].repeat(1, int(ranks_B.max()) + 1)
+        targets_IT[places_B, ranks_B] = self.targets_B
+        return targets_IT[places_B]
+
     def select(self, rows: Tensor | slice) -> "Evidence":
         """Keep some rows."""
         kept = torch.arange(len(self.keys), device=self.images_B.device)[rows]

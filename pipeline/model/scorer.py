@@ -103,12 +103,9 @@ class Scorer:
             evidence: rows; those of one image stand together.
             masks: the masks of each image, in the order of the images.
         """
-        first_I, image_B = evidence.first_rows(), evidence.places()
-        rank_B = torch.arange(len(evidence.keys), device=first_I.device) - first_I[image_B]
-        targets_IT = evidence.targets_B[first_I][:, None].repeat(1, int(rank_B.max()) + 1)
-        targets_IT[image_B, rank_B] = evidence.targets_B
-        found_2IMST = self._sweep(evidence.pixels_BCHW[first_I], masks, targets_IT)
-        return Scores(*found_2IMST[:, image_B, ..., rank_B].unbind(1))
+        first_I = evidence.first_rows()
+        found_2IMST = self._sweep(evidence.pixels_BCHW[first_I], masks, evidence.all_targets()[first_I])
+        return Scores(*found_2IMST[:, evidence.places(), ..., evidence.ranks()].unbind(1))
 
     def answers(self, pixels: Callable[[Tensor], Tensor], targets_PT: Tensor) -> Tensor:
         """Logits and confidences of the targets in any images, (2, P, T), in full passes.

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 import pipeline
 from pipeline.metrics import METRICS, build_metrics
 from pipeline.metrics.boxes import LEVELS, best_iou, regions_boxes
-from pipeline.metrics.imputation import imputed
 from pipeline.metrics.robustness import Infidelity, MaxSensitivity
 
 with warnings.catch_warnings():
@@ -23,7 +22,6 @@ with warnings.catch_warnings():
     import quantus
     from pytorch_grad_cam.metrics.cam_mult_image import DropInConfidence
     from pytorch_grad_cam.metrics.perturbation_confidence import RemoveMostRelevantFirst
-    from pytorch_grad_cam.metrics.road import NoisyLinearImputer
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
     from torchcam.methods import CAM
     from torchcam.metrics import ClassificationMetric, DeletionInsertionMetric
@@ -192,32 +190,6 @@ def test_pytorch_grad_cams_drop_is_absolute() -> None:
     confidences_B = explained.evidence.target_confidences_B
     np.testing.assert_allclose((drop_B * confidences_B).numpy(), np.ravel(theirs), atol=1e-6)
     assert float(drop_B.sum()) > float((drop_B * confidences_B).sum()) > 0
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.8, 0.95])
-@pytest.mark.parametrize("kind", ["smooth", "noise"])
-@pytest.mark.parametrize("size", [(64, 64), (45, 71)])
-def test_imputation_agrees_with_pytorch_grad_cam(size: tuple[int, int], kind: str, share: float) -> None:
-    own = torch.Generator().manual_seed(1)
-    image_CHW = torch.randn(3, *size, generator=own)
-    small = (5, 5) if kind == "smooth" else size
-    map_HW = nn.functional.interpolate(torch.rand(1, 1, *small, generator=own), size, mode="bilinear")[0, 0]
-    missing_HW = map_HW >= torch.quantile(map_HW, 1 - share)
-    theirs_CHW = NoisyLinearImputer(noise=0.0)(image_CHW, (~missing_HW).float())
-    both = imputed(torch.stack([image_CHW, image_CHW.flip(1)]), torch.stack([missing_HW, missing_HW.flip(0)]))
-    torch.testing.assert_close(both[0], theirs_CHW, rtol=0, atol=1e-3)
-    torch.testing.assert_close(both[1].flip(1), theirs_CHW, rtol=0, atol=1e-3)
-
-
-def test_imputation_of_an_image_does_not_depend_on_those_beside_it() -> None:
-    own = torch.Generator().manual_seed(2)
-    pixels_PCHW, missing_PHW = torch.randn(7, 3, 40, 40, generator=own), torch.rand(7, 40, 40, generator=own) < 0.7
-    missing_PHW[3] = torch.arange(40) > 2
-    together = imputed(pixels_PCHW, missing_PHW)
-    alone = torch.cat([imputed(pixels_PCHW[p : p + 1], missing_PHW[p : p + 1]) for p in range(7)])
-    assert torch.equal(together, alone)
-    with pytest.raises(ValueError, match="nothing is left"):
-        imputed(pixels_PCHW, torch.ones_like(missing_PHW))
 
 
 def test_pytorch_grad_cam_removes_another_share_where_values_are_tied_and_we_the_share_that_was_asked_for() -> None:
