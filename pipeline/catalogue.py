@@ -24,7 +24,7 @@ def method_rows() -> list[dict[str, str]]:
             {
                 "method": name + (" (interpretation)" if kind.interpretation else ""),
                 "paper": _cited(kind.paper),
-                "needs": _needs(kind.needs),
+                "needs": _needs(kind().needs),
                 "forwards": str(cost.forwards),
                 "head passes": str(cost.head_passes),
                 "backwards": str(cost.backwards),

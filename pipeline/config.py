@@ -109,12 +109,13 @@ class ExplainConfig(_Section):
 
 
 class ComputeConfig(_Section):
-    """Where and how fast; nothing here but `precision` changes a row."""
+    """Where and how fast; nothing here but `precision` changes a row by more than rounding."""
 
     workers: Literal["auto"] | Positive = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     batch: Literal["auto"] | Positive = "auto"
+    compile: Literal["auto"] | Annotated[bool, Field(strict=True)] = "auto"
     address: str | None = None
     stall_seconds: Literal["auto"] | Positive = "auto"
 

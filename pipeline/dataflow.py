@@ -84,7 +84,7 @@ def _graph(run: "PreparedRun", progress: Progress, pending: list[Shard], workers
         )
         .map_batches(
             _Worker,
-            fn_constructor_args=(ray.put(run.loaded.model), run.explainer_spec(device), run.manifest.run_id),
+            fn_constructor_args=(ray.put(run.loaded.model), run.explainer_spec(device, workers), run.manifest.run_id),
             compute=ActorPoolStrategy(size=workers),
             batch_size=1,
             batch_format="pyarrow",
@@ -151,9 +151,11 @@ class _Worker:
         import torch
 
         from pipeline.explainer import Explainer
+        from pipeline.model.memory import keep_freed_memory
 
         if spec.device == "cpu":
             torch.set_num_threads(CPU_THREADS)
+            keep_freed_memory()
         self._explainer = Explainer(ray.get(model), spec)
         self._run_id = run_id
 

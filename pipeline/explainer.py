@@ -20,8 +20,9 @@ from pipeline.explanations import explain_evidence, measure, observe
 from pipeline.metrics import Metric, metric_fields
 from pipeline.model.baselines import Normalisation
 from pipeline.model.batching import is_out_of_memory
+from pipeline.model.engine import Precision
 from pipeline.model.evidence import Evidence
-from pipeline.model.probe import Precision, Probe
+from pipeline.model.probe import Probe
 from pipeline.registry import parameters
 from pipeline.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
 from pipeline.targets import TargetRules
@@ -44,7 +45,9 @@ class ExplainerSpec:
         targets: which classes are explained.
         seed: of the methods that draw random numbers.
         maps: how maps are stored.
-        device, batch: where, and most images in one pass.
+        device, batch: where, and most images in one pass; None tries what is fastest.
+        crop: side of the images.
+        compiled: whether masked passes are compiled.
     """
 
     layer: str
@@ -57,8 +60,10 @@ class ExplainerSpec:
     precision: Precision
     maps: MapDtype
     device: str
-    batch: int
+    batch: int | None
+    crop: int
     seed: int = 0
+    compiled: bool = False
 
     @property
     def schema(self) -> pa.Schema:
@@ -76,11 +81,14 @@ class Explainer:
             spec.layer,
             stages=spec.stages,
             precision=spec.precision,
-            batch=spec.batch,
+            batch=spec.batch or BATCH_MULTIPLE,
             batch_multiple=BATCH_MULTIPLE,
             normalisation=spec.normalisation,
             seed=spec.seed,
+            compiled=spec.compiled,
         )
+        if spec.batch is None:
+            self.probe.choose_batch((spec.crop, spec.crop))
         self._facts = {
             label: MethodFacts(label, canonical_json(parameters(method)), self.probe.layer)
             for label, method in spec.methods.items()
@@ -90,7 +98,7 @@ class Explainer:
         """Explain a chunk; each table holds the rows of some images, the rows of its failures come last."""
         ordinal = chunk.chunk.ordinal
         batch = ImageBatch(chunk.chunk.shard.name, ordinal, chunk.samples, chunk.pixels_NHWC)
-        for piece in batch.pieces(self.spec.batch):
+        for piece in batch.pieces(self.probe.batcher.size):
             yield to_table(self._labelled(piece), self.spec.schema)
         yield to_table([failure_row(failure, ordinal) for failure in chunk.failures], self.spec.schema)
 
@@ -182,8 +190,10 @@ class Explainer:
         ]
 
     def _pixels(self, batch: ImageBatch) -> Tensor:
-        pixels_BHWC = torch.tensor(batch.pixels_NHWC).to(self.probe.device)
-        return self.spec.normalisation.apply(pixels_BHWC.permute(0, 3, 1, 2).float().div(255).contiguous())
+        pixels_BHWC = torch.tensor(batch.pixels_NHWC)
+        if self.probe.device.type == "cuda":  # the copy runs beside what the device still does
+            pixels_BHWC = pixels_BHWC.pin_memory().to(self.probe.device, non_blocking=True)
+        return self.spec.normalisation.apply(pixels_BHWC.permute(0, 3, 1, 2).float().div(255))
 
     def _label_trouble(self, sample: DecodedSample) -> str:
         if sample.label is None:

@@ -76,7 +76,7 @@ def observe(
 
 def explain_evidence(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Probe) -> Explanations:
     """Run methods on evidence that is there already."""
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), probe.scorer.remembering(evidence):
         maps = {label: method(evidence, probe) for label, method in methods.items()}
     flags = {label: is_degenerate(map_Buv) for label, map_Buv in maps.items()}
     return Explanations(maps, flags, evidence, probe, methods)

@@ -13,8 +13,9 @@ from pipeline.explanations import Explanations, explain_evidence, measure, obser
 from pipeline.heatmaps import is_degenerate
 from pipeline.metrics import Metric, Truth, build_metrics
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
+from pipeline.model.engine import Precision
 from pipeline.model.evidence import Evidence, Observation
-from pipeline.model.probe import DEFAULT_BATCH, Precision, Probe
+from pipeline.model.probe import DEFAULT_BATCH, Probe
 from pipeline.registry import Spec
 
 

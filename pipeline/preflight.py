@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.cams import CamMethod, LayerShape, NetShape, build_methods
+from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
 from pipeline.config import RunConfig
 from pipeline.decode import DecodeLimits
 from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
@@ -31,7 +31,11 @@ from pipeline.targets import TargetRules
 from schemas.explanation import SCHEMA_VERSION
 from schemas.manifest import RunIdentity, RunManifest, ShardEntry
 
-DEFAULT_BATCHES = {"cpu": 32, "cuda": 128}
+LARGEST_BATCH = 128
+"""Images of one batch as far as the patience with a silent worker goes."""
+COMPILE_FROM = {"cpu": 50_000, "cuda": 2_000_000}
+"""Masked passes of one worker, in images, from which on compiling pays for itself many times over."""
+_BYTES_OF_AN_IMAGE = 100_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
 
 
@@ -49,7 +53,7 @@ class PreparedRun:
     store: Store
     manifest: RunManifest
 
-    def explainer_spec(self, device: str) -> ExplainerSpec:
+    def explainer_spec(self, device: str, workers: int) -> ExplainerSpec:
         """Say what a worker of this run must know beside the model."""
         preprocess = self.loaded.preprocess
         batch = self.config.compute.batch
@@ -65,7 +69,28 @@ class PreparedRun:
             precision=self.config.compute.precision,
             maps=self.config.output.maps,
             device=device,
-            batch=DEFAULT_BATCHES[device] if batch == "auto" else batch,
+            batch=None if batch == "auto" else batch,
+            crop=preprocess.crop,
+            compiled=self.compiled(device, workers),
+        )
+
+    def compiled(self, device: str, workers: int) -> bool:
+        """Whether masked passes are compiled: as asked, or where a worker will run very many of them."""
+        asked = self.config.compute.compile
+        if asked != "auto":
+            return asked
+        images = sum(shard.images or shard.size // _BYTES_OF_AN_IMAGE for shard in self.shards)
+        return images * self._costs().forwards > COMPILE_FROM[device] * workers
+
+    def _costs(self) -> Cost:
+        """Passes of all methods and metrics, per image."""
+        shape = net_shape(self.loaded)
+        costs = [method.cost(shape) for method in self.methods.values()]
+        costs.append(metrics_cost(self.metrics.values(), self.methods, shape))
+        return Cost(
+            sum(cost.forwards for cost in costs),
+            sum(cost.head_passes for cost in costs),
+            sum(cost.backwards for cost in costs),
         )
 
     def images_left(self, progress: Progress) -> int | None:
@@ -89,12 +114,10 @@ class PreparedRun:
         asked = self.config.compute.stall_seconds
         if asked != "auto":
             return asked
-        shape = net_shape(self.loaded)
-        costs = [method.cost(shape) for method in self.methods.values()]
-        costs.append(metrics_cost(self.metrics.values(), self.methods, shape))
-        passes = sum(cost.forwards + cost.head_passes + cost.backwards for cost in costs)
+        costs = self._costs()
+        passes = costs.forwards + costs.head_passes + costs.backwards
         targets = TargetRules.of(self.config.explain.targets).most
-        return max(600, passes * targets * max(DEFAULT_BATCHES.values()) // 2)
+        return max(600, passes * targets * LARGEST_BATCH // 2)
 
 
 def net_shape(loaded: LoadedModel) -> NetShape:

@@ -29,6 +29,7 @@ def spec(**changes: object) -> ExplainerSpec:
         "maps": "f32",
         "device": "cpu",
         "batch": 16,
+        "crop": 16,
     }
     return ExplainerSpec(**(fields | changes))  # type: ignore[arg-type]
 

@@ -84,11 +84,15 @@ class CamMethod(Protocol):
 
     name: ClassVar[str]
     paper: ClassVar[Paper]
-    needs: ClassVar[Needs]
     interpretation: ClassVar[bool]
     """True when the paper leaves the formula open and the page says what was chosen."""
     presets: ClassVar[dict[str, dict[str, Any]]]
     """Named settings, for example those of another implementation."""
+
+    @property
+    def needs(self) -> Needs:
+        """What must be there before it is called."""
+        ...
 
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
         """Compute the maps (B, u, v) at grid resolution: raw, signed where the paper is, not normalised."""

@@ -16,8 +16,8 @@ from torch.nn import functional
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
 from pipeline.heatmaps import is_degenerate, min_max, upsample
 from pipeline.model.evidence import Evidence
+from pipeline.model.masks import MaskLook, MaskStream
 from pipeline.model.probe import Probe
-from pipeline.model.scorer import MaskStream
 
 _BINS = 256
 _CHANNELS_AT_ONCE = 64
@@ -72,7 +72,9 @@ class PolyCam:
         clean_B1 = evidence.target_confidences_B[:, None]
 
         def scores(*, complement: bool) -> Tensor:
-            masks = MaskStream(acts_IKuv, "upsample_first", keep_BM=~is_degenerate(acts_IKuv), complement=complement)
+            masks = MaskStream(
+                acts_IKuv, MaskLook("upsample_first", complement=complement), keep_IM=~is_degenerate(acts_IKuv)
+            )
             return probe.scorer.scores_of_rows(evidence, masks).confidences_BMS[..., 0]
 
         if self.variant == "plus":
@@ -136,7 +138,7 @@ class Sise:
         keep_BK = (slope_BK > self.mu * slope_BK.amax(1, keepdim=True)) & ~is_degenerate(acts_BKuv)
         if self.mu == 0:
             keep_BK = keep_BK & (slope_BK > 0)
-        masks = MaskStream(acts_BKuv, "upsample_first", keep_BM=keep_BK)
+        masks = MaskStream(acts_BKuv, MaskLook("upsample_first"), keep_IM=keep_BK)
         scores_BK = probe.scorer.scores(pixels_BCHW, masks, evidence.targets_B).confidences_BMS[..., 0]
         return min_max(_mask_mean(acts_BKuv, scores_BK.nan_to_num(0.0), _size(pixels_BCHW), finest))
 

@@ -17,11 +17,12 @@ from torch.nn import functional
 
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
 from pipeline.cams.pixels import Grid, pooled
+from pipeline.cams.representatives import fewest, grouped_masks, strongest
 from pipeline.heatmaps import heatmaps, is_degenerate, min_max, upsample
 from pipeline.model import noise
 from pipeline.model.evidence import Evidence
+from pipeline.model.masks import MaskLook, MaskStream
 from pipeline.model.probe import Probe
-from pipeline.model.scorer import MaskStream
 
 Side = Annotated[int, Field(ge=1)]
 _MASKS_AT_ONCE = 64
@@ -58,7 +59,9 @@ class GroupCam:
         regions_BGuv = torch.stack([chunk.sum(1).relu() for chunk in weighted_BKuv.chunk(self.groups, 1)], 1)
         nothing_B1uv = torch.zeros_like(regions_BGuv[:, :1])  # shows the blurred image alone
         keep_BM = torch.cat([~is_degenerate(regions_BGuv), is_degenerate(nothing_B1uv)], 1)
-        masks = MaskStream(torch.cat([regions_BGuv, nothing_B1uv], 1), "upsample_first", fill="blur", keep_BM=keep_BM)
+        masks = MaskStream(
+            torch.cat([regions_BGuv, nothing_B1uv], 1), MaskLook("upsample_first", fill="blur"), keep_IM=keep_BM
+        )
         scores = probe.scorer.scores(evidence.pixels_BCHW, masks, evidence.targets_B).confidences_BMS[..., 0]
         gains_BG = (scores[:, :-1] - scores[:, -1:]).relu().nan_to_num(0.0)
         large_BGHW = upsample(regions_BGuv, (evidence.pixels_BCHW.shape[2], evidence.pixels_BCHW.shape[3]))
@@ -93,11 +96,15 @@ class IncrementCam:
         lam: weight of phase 2.
         merge: maps or weights.
         phase2_size: what R enlarges to: input, grid (no enlarging), or (height, width).
+        clusters: ask in phase 2 about so many groups of channels instead of each (approximate, as in Score-CAM).
+        channels: ask in phase 2 about so many channels, those with the largest |sum_ij g_ij A_ij| (approximate).
     """
 
     lam: Annotated[float, Field(ge=0)] = 1.0
     merge: Literal["maps", "weights"] = "maps"
     phase2_size: Literal["input", "grid"] | Annotated[tuple[Side, Side], Field(strict=False)] = "input"
+    clusters: Annotated[int, Field(ge=1)] | None = None
+    channels: Annotated[int, Field(ge=1)] | None = None
 
     name: ClassVar[str] = "increment_cam"
     needs: ClassVar[Needs] = Needs(gradients=True)
@@ -121,17 +128,19 @@ class IncrementCam:
         return min_max(first_Buv) + self.lam * min_max(second_Buv)
 
     def cost(self, net: NetShape) -> Cost:
-        """One masked forward per channel that is not constant after weighting and rectifying."""
-        return Cost(forwards=net.target.channels)
+        """One masked forward per channel that is not constant after weighting and rectifying, or per cluster."""
+        return Cost(forwards=fewest(net, self.clusters, self.channels))
 
     def _boosts(self, evidence: Evidence, probe: Probe, weights_BK: Tensor) -> Tensor:
         """Phase 2's weights b, (B, K); 0 for channels that are skipped."""
         positive_BKuv = (weights_BK[:, :, None, None] * evidence.acts_BKuv).relu()
-        keep_BK = ~is_degenerate(positive_BKuv)
+        keep_BK = ~is_degenerate(positive_BKuv) & strongest(evidence, self.channels)
         height, width = evidence.acts_BKuv.shape[2:]
         small_BCuv = functional.adaptive_avg_pool2d(evidence.pixels_BCHW, (height, width))
-        masks = MaskStream(min_max(positive_BKuv), keep_BM=keep_BK, resize=self._size(evidence))
-        scores_BK = probe.scorer.scores(small_BCuv, masks, evidence.targets_B).confidences_BMS[..., 0]
+        masks = MaskStream(min_max(positive_BKuv), MaskLook(resize=self._size(evidence)), keep_IM=keep_BK)
+        grouped = grouped_masks(masks, self.clusters)
+        scores = grouped.of_channels(probe.scorer.scores(small_BCuv, grouped.masks, evidence.targets_B))
+        scores_BK = scores.confidences_BMS[..., 0]
         boosts_BK = scores_BK.masked_fill(~keep_BK, -torch.inf).softmax(1)
         return boosts_BK.masked_fill(~keep_BK, 0.0)
 

@@ -12,14 +12,17 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
+from pipeline.cams.representatives import channel_scores, fewest, of_images, strongest
 from pipeline.heatmaps import is_degenerate
 from pipeline.model import noise
 from pipeline.model.evidence import Evidence
+from pipeline.model.masks import MaskLook, MaskRule, MaskStream
 from pipeline.model.probe import Probe
-from pipeline.model.scorer import MaskRule, MaskStream, Scores
+from pipeline.model.scorer import Scores
 
 Read = Literal["probability", "logit"]
 Schedule = Literal["cumulative", "recurrence", "linear"]
+Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -37,6 +40,11 @@ class ScoreCam:
         masks: upsample_first enlarges and then normalises a channel (authors); normalise_first the other way round.
         align_corners: how grid corners meet image corners in Up.
         skip_constant: give constant channels weight 0 (authors); False scores them as an empty mask.
+        clusters, channels: fewer passes, see below; None asks about every channel.
+
+    Approximate with `clusters: G`: the masks H_k, at grid resolution, are grouped by k-means, the model sees one mean
+    mask a group, and the channels of a group share its score. With `channels: C`: only the C channels with the largest
+    |sum_ij g_ij A_ij| are asked about, the others have weight 0. This project's own shortcuts, not the paper's.
 
     Presets: authors, v2, pytorch_grad_cam, torchcam (those libraries' variants).
     """
@@ -46,9 +54,10 @@ class ScoreCam:
     masks: MaskRule = "upsample_first"
     align_corners: bool = False
     skip_constant: bool = True
+    clusters: Count | None = None
+    channels: Count | None = None
 
     name: ClassVar[str] = "scorecam"
-    needs: ClassVar[Needs] = Needs(gradients=False)
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "authors": {},
@@ -71,8 +80,13 @@ class ScoreCam:
         return weighted_sum(_channel_weights(self, evidence, probe, (1.0,)), evidence.acts_BKuv)
 
     def cost(self, net: NetShape) -> Cost:
-        """One masked forward per channel that is not constant."""
-        return Cost(forwards=net.target.channels)
+        """One masked forward per channel that is not constant, or per cluster of channels."""
+        return Cost(forwards=fewest(net, self.clusters, self.channels))
+
+    @property
+    def needs(self) -> Needs:
+        """Gradients where they choose the channels."""
+        return Needs(gradients=self.channels is not None)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -94,7 +108,7 @@ class IsCam:
     Parameters:
         num_steps: N; the authors use 10.
         schedule: as above.
-        score, channel_softmax, masks, align_corners, skip_constant: as in Score-CAM.
+        score, channel_softmax, masks, align_corners, skip_constant, clusters, channels: as in Score-CAM.
     """
 
     num_steps: Annotated[int, Field(ge=1)] = 10
@@ -104,9 +118,10 @@ class IsCam:
     masks: MaskRule = "upsample_first"
     align_corners: bool = False
     skip_constant: bool = True
+    clusters: Count | None = None
+    channels: Count | None = None
 
     name: ClassVar[str] = "iscam"
-    needs: ClassVar[Needs] = Needs(gradients=False)
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "torchcam": {
@@ -125,8 +140,13 @@ class IsCam:
         return weighted_sum(_channel_weights(self, evidence, probe, scales), evidence.acts_BKuv)
 
     def cost(self, net: NetShape) -> Cost:
-        """N masked forwards per channel that is not constant."""
-        return Cost(forwards=net.target.channels * self.num_steps)
+        """N masked forwards per channel that is not constant, or per cluster of channels."""
+        return Cost(forwards=fewest(net, self.clusters, self.channels) * self.num_steps)
+
+    @property
+    def needs(self) -> Needs:
+        """Gradients where they choose the channels."""
+        return Needs(gradients=self.channels is not None)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -144,7 +164,7 @@ class SsCam:
         samples: N.
         std: s.
         noise_on: mask or input.
-        score, channel_softmax: as in Score-CAM.
+        score, channel_softmax, clusters, channels: as in Score-CAM.
     """
 
     samples: Annotated[int, Field(ge=1)] = 35
@@ -152,9 +172,10 @@ class SsCam:
     noise_on: Literal["mask", "input"] = "mask"
     score: Read = "probability"
     channel_softmax: bool = False
+    clusters: Count | None = None
+    channels: Count | None = None
 
     name: ClassVar[str] = "sscam"
-    needs: ClassVar[Needs] = Needs()
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[Paper] = Paper(
@@ -169,24 +190,30 @@ class SsCam:
         return torch.cat([self._of_one_image(rows, probe) for rows in per_image])
 
     def cost(self, net: NetShape) -> Cost:
-        """N masked forwards per channel that is not constant."""
-        return Cost(forwards=net.target.channels * self.samples)
+        """N masked forwards per channel that is not constant, or per cluster of channels."""
+        return Cost(forwards=fewest(net, self.clusters, self.channels) * self.samples)
+
+    @property
+    def needs(self) -> Needs:
+        """Gradients where they choose the channels."""
+        return Needs(gradients=self.channels is not None)
 
     def _of_one_image(self, evidence: Evidence, probe: Probe) -> Tensor:
         acts_1Kuv, pixels_BCHW = evidence.acts_BKuv[:1], evidence.pixels_BCHW
         shape = tuple(pixels_BCHW.shape[2:] if self.noise_on == "mask" else pixels_BCHW.shape[1:])
         fields = noise.normal(probe.seed, evidence.keys[:1], self.name, shape, self.samples)
         noise_S = self.std * torch.cat(list(fields)).to(pixels_BCHW)
-        on_mask = self.noise_on == "mask"
+        on_mask, kept_BK = self.noise_on == "mask", strongest(evidence, self.channels)
         masks = MaskStream(
             acts_1Kuv,
-            "upsample_first",
+            MaskLook("upsample_first"),
             (1.0,) * self.samples,
-            keep_BM=~is_degenerate(acts_1Kuv),
+            of_images(kept_BK, evidence) & ~is_degenerate(acts_1Kuv),
             mask_noise_SHW=noise_S if on_mask else None,
             pixel_noise_SCHW=None if on_mask else noise_S,
         )
-        return weighted_sum(_weights(self, probe.scorer.scores_of_rows(evidence, masks)), evidence.acts_BKuv)
+        scores = channel_scores(evidence, probe, masks, self.clusters)
+        return weighted_sum(_weights(self, scores, kept_BK), evidence.acts_BKuv)
 
 
 def strengths(num_steps: int, schedule: Schedule) -> tuple[float, ...]:
@@ -201,14 +228,16 @@ def _channel_weights(method: ScoreCam | IsCam, evidence: Evidence, probe: Probe,
     """Weight of each channel, (B, K): its mean score over the scales; 0 for channels that are skipped."""
     acts_IKuv = evidence.acts_BKuv[evidence.first_rows()]
     skip_IK = is_degenerate(acts_IKuv) & method.skip_constant
-    masks = MaskStream(acts_IKuv, method.masks, scales, method.align_corners, keep_BM=~skip_IK)
-    return _weights(method, probe.scorer.scores_of_rows(evidence, masks))
+    kept_BK = strongest(evidence, method.channels)
+    keep_IK = of_images(kept_BK, evidence) & ~skip_IK
+    masks = MaskStream(acts_IKuv, MaskLook(method.masks, method.align_corners), scales, keep_IK)
+    return _weights(method, channel_scores(evidence, probe, masks, method.clusters), kept_BK)
 
 
-def _weights(method: ScoreCam | IsCam | SsCam, scores: Scores) -> Tensor:
+def _weights(method: ScoreCam | IsCam | SsCam, scores: Scores, kept_BK: Tensor) -> Tensor:
     """Mean score of each channel, (B, K), as the method reads it; 0 for channels that were not asked about."""
     scores_BK = (scores.confidences_BMS if method.score == "probability" else scores.logits_BMS).mean(2)
-    skip_BK = scores_BK.isnan()
+    skip_BK = scores_BK.isnan() | ~kept_BK
     if method.channel_softmax:
         scores_BK = scores_BK.masked_fill(skip_BK, -torch.inf).softmax(1)
     return scores_BK.masked_fill(skip_BK, 0.0)

@@ -1,6 +1,7 @@
 """Work in passes of bounded size: filled up to a fixed multiple, halved when memory runs out."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
@@ -47,6 +48,37 @@ class Batcher:
         """Repeat the last row until the number of rows is a multiple of `multiple`."""
         missing = -len(rows) % self.multiple
         return rows if not missing else torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
+
+
+def fastest_size(
+    run: Callable[[int], object], sizes: Iterable[int], *, gain: float = 1.03, patience: float = 1.0
+) -> int:
+    """Find the size of a pass that does most rows a second, by a short trial.
+
+    Args:
+        run: does one pass of a size and waits for its end.
+        sizes: to try, growing.
+        gain: a larger size must be this many times as fast.
+        patience: stop after a pass that took this many seconds.
+    """
+    best, best_rate = 0, 0.0
+    for size in sizes:
+        try:
+            run(size)  # warms up
+            began = time.perf_counter()
+            run(size)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or not best:
+                raise
+            _release()
+            break
+        seconds = time.perf_counter() - began
+        if size / seconds < gain * best_rate:
+            break
+        best, best_rate = size, size / seconds
+        if seconds > patience:
+            break
+    return best
 
 
 def is_out_of_memory(error: BaseException) -> bool:

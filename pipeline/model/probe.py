@@ -10,22 +10,22 @@ Legend: I images, B rows (image, target), P changed activations of one image, C 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import LayerError
 from pipeline.model.baselines import Normalisation, Reference, baseline_pixels
-from pipeline.model.batching import Batcher, is_out_of_memory
+from pipeline.model.batching import Batcher, fastest_size, is_out_of_memory
 from pipeline.model.counts import Counts
+from pipeline.model.engine import Engine, Precision
 from pipeline.model.evidence import Evidence, Head, Observation, Readout, Segment, target_logit
 from pipeline.model.layers import find_stages, gives_channels_last, resolve_layer
 from pipeline.model.layout import GridView, view_of
-from pipeline.model.recording import evaluating, plain_attention, recording, replacing, watching
+from pipeline.model.recording import recording, replacing, watching
 from pipeline.model.scorer import Scorer
 
-Precision = Literal["fp32", "bf16"]
 DEFAULT_BATCH = 32
 
 
@@ -43,6 +43,7 @@ class Probe:
             whatever the batch on backends whose kernels depend on its size (CPU: 16).
         normalisation: what made the inputs; the baselines `black` and `blur` need it.
         seed: of the methods that draw random numbers.
+        compiled: compile the masked passes, which takes up to a minute and pays in a long run.
 
     Raises:
         LayerError: the layer is unknown, not unique in a forward pass, or not spatial.
@@ -59,6 +60,7 @@ class Probe:
         batch_multiple: int = 1,
         normalisation: Normalisation | None = None,
         seed: int = 0,
+        compiled: bool = False,
     ) -> None:
         if precision not in get_args(Precision):
             raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, not {precision!r}")
@@ -68,14 +70,15 @@ class Probe:
         if other:
             raise LayerError(f"the model's parameters are {other.pop()}, not torch.float32; call model.float()")
         self.model = model
-        self.layer, self._module = resolve_layer(model, layer)
+        self.layer, _ = resolve_layer(model, layer)
         self._stages = None if stages is None else _checked_stages(model, stages, self.layer)
         self.precision: Precision = precision
         self.batcher = Batcher(batch, batch_multiple)
         self.normalisation = normalisation or Normalisation()
         self.seed = seed
         self.counts = Counts()
-        self.scorer = Scorer(self._logits, self.counts, self.normalisation, Batcher(batch, batch_multiple))
+        self._engine = Engine(model, precision, (self.layer, *(self._stages or ())), compiled=compiled)
+        self.scorer = Scorer(self._engine.masked, self.counts, self.normalisation, Batcher(batch, batch_multiple))
         self._baseline_acts: dict[tuple[Any, ...], Tensor] = {}
         self._cut = True
 
@@ -84,12 +87,24 @@ class Probe:
         """Where the model lives."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
+    def choose_batch(self, size: tuple[int, int]) -> None:
+        """Find by a short trial how many images (3, H, W) of this size one pass should hold."""
+        multiple = self.batcher.multiple
+
+        def run(count: int) -> object:
+            with torch.no_grad():
+                return float(self._engine.logits(torch.zeros(count, 3, *size, device=self.device)).sum())  # waits
+
+        best = fastest_size(run, (multiple * 2**n for n in range(8)))
+        self.batcher.size = self.scorer.batcher.size = best
+
     def stages(self, pixels_BCHW: Tensor) -> tuple[str, ...]:
         """Layers for the methods that fuse several, shallow to deep, the target layer last."""
         if self._stages is None:
             with torch.no_grad():
                 one_BCHW = pixels_BCHW[:1].to(self.device, torch.float32)
-                self._stages = find_stages(self.model, self.layer, one_BCHW, self._logits)
+                self._stages = find_stages(self.model, self.layer, one_BCHW, self._engine.plain)
+            self._engine.keep(self._stages)
         return self._stages
 
     def observe(
@@ -216,11 +231,11 @@ class Probe:
     ) -> tuple[Segment, Tensor]:
         count = len(pixels_PCHW)
         recorded: dict[str, Tensor] = {}
-        modules = {name: self.model.get_submodule(name) for name in layers}
+        modules = {name: self._engine.layer(name) for name in layers}
         with torch.inference_mode(False):
             filled_PCHW = _normal(self.batcher.fill(pixels_PCHW.to(self.device, torch.float32)))
             with recording(modules, recorded, gradients=gradients):
-                logits_PN = self._logits(filled_PCHW, differentiable=gradients)
+                logits_PN = self._engine.logits(filled_PCHW, differentiable=gradients)
         for name in layers:
             if name not in recorded:
                 raise LayerError(f"layer '{name}' does not run in a forward pass; choose another")
@@ -237,7 +252,7 @@ class Probe:
         with torch.inference_mode(False), torch.enable_grad():
             inputs_PCHW = self.batcher.fill(_normal(pixels_PCHW)).detach().requires_grad_()
             with watching(taps, outputs):
-                logits_PN = self._logits(inputs_PCHW, differentiable=True)
+                logits_PN = self._engine.plain(inputs_PCHW, differentiable=True)
             score = readout(logits_PN[:count], _normal(targets_P)).sum()
             grads_PCHW, *by_output = torch.autograd.grad(score, [inputs_PCHW, *outputs.values()], allow_unused=True)
         self.counts.forwards += count
@@ -247,31 +262,19 @@ class Probe:
 
     def _through(self, changed: Tensor, pixels_1CHW: Tensor) -> Tensor:
         """Run the head on changed outputs of the target layer."""
+        layer = self._engine.layer(self.layer)
         if self._cut:
             try:
-                with replacing(self._module, lambda _: changed):
-                    logits_PN = self._logits(pixels_1CHW)
+                with replacing(layer, lambda _: changed):
+                    logits_PN = self._engine.logits(pixels_1CHW)
                 if len(logits_PN) == len(changed):
                     return logits_PN
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise
             self._cut = False  # something behind the layer holds on to the number of images
-        with replacing(self._module, lambda _: changed):
-            return self._logits(pixels_1CHW.expand(len(changed), -1, -1, -1))
-
-    def _logits(self, pixels_BCHW: Tensor, *, differentiable: bool = False) -> Tensor:
-        with (
-            evaluating(self.model),
-            plain_attention(wanted=differentiable),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
-        ):
-            logits_BN = self.model(pixels_BCHW)
-        if not isinstance(logits_BN, Tensor) or logits_BN.ndim != 2:
-            raise LayerError(
-                "the model must return one tensor of logits (B, N); wrap it in a module that picks them out"
-            )
-        return logits_BN.float()
+        with replacing(layer, lambda _: changed):
+            return self._engine.logits(pixels_1CHW.expand(len(changed), -1, -1, -1))
 
     def _views(self, segment: Segment, layers: tuple[str, ...], pixels_BCHW: Tensor) -> dict[str, GridView]:
         size = (pixels_BCHW.shape[2], pixels_BCHW.shape[3])

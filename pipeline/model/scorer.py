@@ -1,56 +1,25 @@
 """The Scorer: every masked pass of every method and metric goes through here, and is counted.
 
 Masks are described at grid resolution; only the Scorer enlarges them, lays them over the images and batches
-them, over the flattened (image, mask, scale) axis. So batches are full whatever the number of channels.
+them, over the flattened (image, mask, scale) axis. So batches are full whatever the number of channels. Of masks that
+are equal one is run; what one method has asked, another one does not ask again.
 
 Legend: I images, B rows (image, target), M masks, S scales, T targets of one image, P passes (flattened), C colours,
 (u, v) grid, (H, W) pixels, N classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pipeline.heatmaps import heatmaps, min_max, upsample
-from pipeline.model.baselines import Baseline, Normalisation, baseline_pixels
+from pipeline.model.baselines import Normalisation, baseline_pixels
 from pipeline.model.batching import Batcher
 from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence
-
-MaskRule = Literal["upsample_first", "normalise_first", "as_is"]
-
-
-@dataclass(frozen=True)
-class MaskStream:
-    """Masks of a batch of images that are never all enlarged at once.
-
-    Attributes:
-        grids_BMuv: masks at grid resolution (or at image resolution).
-        rule: "upsample_first" enlarges and then scales each mask to [0, 1]; "normalise_first" does it the
-            other way round; "as_is" only enlarges. A constant mask scales to all zero.
-        scales: every mask is applied once per scale s, as x * (s * mask).
-        align_corners: how grid corners meet image corners when enlarging.
-        fill: what shows through where the mask is 0; "mean" is zero in normalised space.
-        keep_BM: masks that are worth a pass; None keeps all. The others score NaN.
-        mask_noise_SHW: added to the enlarged mask at each scale.
-        pixel_noise_SCHW: added to the masked image at each scale.
-        complement: show 1 - mask instead of the mask.
-        resize: size (H, W) to which masked images are brought before the model sees them.
-    """
-
-    grids_BMuv: Tensor
-    rule: MaskRule = "as_is"
-    scales: tuple[float, ...] = (1.0,)
-    align_corners: bool = False
-    fill: Baseline = "mean"
-    keep_BM: Tensor | None = None
-    mask_noise_SHW: Tensor | None = None
-    pixel_noise_SCHW: Tensor | None = None
-    resize: tuple[int, int] | None = None
-    complement: bool = False
+from pipeline.model.masks import MaskLook, MaskStream, enlarged, first_equal, masked
 
 
 @dataclass(frozen=True)
@@ -59,6 +28,16 @@ class Scores:
 
     logits_BMS: Tensor
     confidences_BMS: Tensor
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the model said of some masks at one scale; NaN where not asked."""
+
+    look: MaskLook
+    scale: float
+    small_IMuv: Tensor
+    found_2IMT: Tensor
 
 
 class Scorer:
@@ -81,7 +60,17 @@ class Scorer:
         self._forward = forward
         self._counts = counts
         self._normalisation = normalisation
+        self._known: dict[int, list[_Known]] = {}
         self.batcher = batcher
+
+    @contextmanager
+    def remembering(self, evidence: Evidence) -> Iterator[None]:
+        """Run no mask of this evidence twice for as long as this lasts, whoever asks."""
+        self._known[id(evidence)] = []
+        try:
+            yield
+        finally:
+            del self._known[id(evidence)]
 
     def scores(self, pixels_BCHW: Tensor, masks: MaskStream, targets_B: Tensor) -> Scores:
         """Score the target class of every image under every mask.
@@ -93,7 +82,7 @@ class Scorer:
             masks: the masks of each image.
             targets_B: class whose logit and softmax probability are read.
         """
-        found_2BMST = self._sweep(pixels_BCHW, masks, targets_B[:, None])
+        found_2BMST = self._sweep(pixels_BCHW, masks, targets_B[:, None], [])
         return Scores(found_2BMST[0, ..., 0], found_2BMST[1, ..., 0])
 
     def scores_of_rows(self, evidence: Evidence, masks: MaskStream) -> Scores:
@@ -104,7 +93,8 @@ class Scorer:
             masks: the masks of each image, in the order of the images.
         """
         first_I = evidence.first_rows()
-        found_2IMST = self._sweep(evidence.pixels_BCHW[first_I], masks, evidence.all_targets()[first_I])
+        known = self._known.get(id(evidence), [])
+        found_2IMST = self._sweep(evidence.pixels_BCHW[first_I], masks, evidence.all_targets()[first_I], known)
         return Scores(*found_2IMST[:, evidence.places(), ..., evidence.ranks()].unbind(1))
 
     def answers(self, pixels: Callable[[Tensor], Tensor], targets_PT: Tensor) -> Tensor:
@@ -125,18 +115,36 @@ class Scorer:
         passes = self.batcher.run(len(targets_PT), one_pass)
         return torch.cat(passes, 1) if passes else targets_PT.new_empty((2, *targets_PT.shape), dtype=torch.float32)
 
-    def _sweep(self, pixels_ICHW: Tensor, masks: MaskStream, targets_IT: Tensor) -> Tensor:
+    def _sweep(self, pixels_ICHW: Tensor, masks: MaskStream, targets_IT: Tensor, known: list[_Known]) -> Tensor:
         """Logits and confidences of every target under every mask and scale, (2, I, M, S, T)."""
-        images_P, masks_P, scales_P = _flatten(masks)
-        fill_ICHW = self._fill(masks, pixels_ICHW)
-        found_2PT = self.answers(
-            lambda at_P: _masked(pixels_ICHW, fill_ICHW, masks, images_P[at_P], masks_P[at_P], scales_P[at_P]),
-            targets_IT[images_P],
-        )
-        shape = (2, *masks.grids_BMuv.shape[:2], len(masks.scales), targets_IT.shape[1])
+        small_IMuv = masks.small()
+        shape = (2, *small_IMuv.shape[:2], len(masks.scales), targets_IT.shape[1])
         found_2IMST = pixels_ICHW.new_full(shape, torch.nan)
-        found_2IMST[:, images_P, masks_P, scales_P] = found_2PT
+        for s, entry in _matching(known, masks, small_IMuv):
+            found_2IMST[:, :, :, s] = entry.found_2IMT
+        missing_IMS = masks.kept()[..., None] & found_2IMST[0].isnan().any(-1)
+        first_IM = torch.stack([first_equal(small_Muv.flatten(1)) for small_Muv in small_IMuv])
+        heard_2IMST = self._heard(pixels_ICHW, masks, small_IMuv, _at_first(missing_IMS, first_IM), targets_IT)
+        spread_2IMST = heard_2IMST.gather(2, first_IM[None, :, :, None, None].expand_as(heard_2IMST))
+        found_2IMST = torch.where(missing_IMS[None, ..., None], spread_2IMST, found_2IMST)
+        if not masks.is_noisy:
+            known.extend(
+                _Known(masks.look, scale, small_IMuv, found_2IMST[:, :, :, s]) for s, scale in enumerate(masks.scales)
+            )
         return found_2IMST
+
+    def _heard(
+        self, pixels_ICHW: Tensor, masks: MaskStream, small_IMuv: Tensor, wanted_IMS: Tensor, targets_IT: Tensor
+    ) -> Tensor:
+        """Run the wanted masks: logits and confidences of every target, (2, I, M, S, T); NaN for the others."""
+        fill_ICHW = self._fill(masks.look, pixels_ICHW)
+        places_P3 = wanted_IMS.nonzero()
+        found_2PT = self.answers(
+            lambda at_P: _shown(pixels_ICHW, fill_ICHW, masks, small_IMuv, places_P3[at_P]), targets_IT[places_P3[:, 0]]
+        )
+        heard_2IMST = pixels_ICHW.new_full((2, *wanted_IMS.shape, targets_IT.shape[1]), torch.nan)
+        heard_2IMST[:, places_P3[:, 0], places_P3[:, 1], places_P3[:, 2]] = found_2PT
+        return heard_2IMST
 
     @torch.no_grad()
     def _read(self, masked_PCHW: Tensor, targets_PT: Tensor) -> Tensor:
@@ -144,50 +152,38 @@ class Scorer:
         logits_PN = self._forward(masked_PCHW)
         return torch.stack([outputs_PN.gather(1, targets_PT) for outputs_PN in (logits_PN, logits_PN.softmax(1))])
 
-    def _fill(self, masks: MaskStream, pixels_BCHW: Tensor) -> Tensor | None:
-        if masks.fill == "mean":  # the mean colour is zero in normalised space: nothing to add
+    def _fill(self, look: MaskLook, pixels_ICHW: Tensor) -> Tensor | None:
+        if look.fill == "mean":  # the mean colour is zero in normalised space: nothing to add
             return None
-        return baseline_pixels(masks.fill, pixels_BCHW, self._normalisation)
+        return baseline_pixels(look.fill, pixels_ICHW, self._normalisation)
 
 
-def _masked(
-    pixels_BCHW: Tensor,
-    fill_BCHW: Tensor | None,
-    masks: MaskStream,
-    images_P: Tensor,
-    masks_P: Tensor,
-    scales_P: Tensor,
+def _shown(
+    pixels_ICHW: Tensor, fill_ICHW: Tensor | None, masks: MaskStream, small_IMuv: Tensor, places_P3: Tensor
 ) -> Tensor:
-    """Lay one batch of scaled masks over their images."""
-    height, width = pixels_BCHW.shape[-2:]
-    factors_P = torch.tensor(masks.scales, device=pixels_BCHW.device, dtype=pixels_BCHW.dtype)[scales_P]
-    mask_P1HW = enlarged(masks, masks.grids_BMuv[images_P, masks_P, None], (height, width))
-    mask_P1HW = (1 - mask_P1HW if masks.complement else mask_P1HW) * factors_P.view(-1, 1, 1, 1)
+    """Lay one pass of masks over their images; a place is (image, mask, scale)."""
+    images_P, masks_P, scales_P = places_P3.unbind(1)
+    height, width = pixels_ICHW.shape[-2:]
+    factors_P = torch.tensor(masks.scales, device=pixels_ICHW.device, dtype=pixels_ICHW.dtype)[scales_P]
+    masks_P1HW = enlarged(small_IMuv[images_P, masks_P, None], masks.look, (height, width))
+    masks_P1HW = (1 - masks_P1HW if masks.look.complement else masks_P1HW) * factors_P.view(-1, 1, 1, 1)
     if masks.mask_noise_SHW is not None:
-        mask_P1HW = mask_P1HW + masks.mask_noise_SHW[scales_P, None]
-    masked_PCHW = pixels_BCHW[images_P] * mask_P1HW
-    if fill_BCHW is not None:
-        masked_PCHW = masked_PCHW + fill_BCHW[images_P] * (1 - mask_P1HW)
-    if masks.pixel_noise_SCHW is not None:
-        masked_PCHW = masked_PCHW + masks.pixel_noise_SCHW[scales_P]
-    return masked_PCHW if masks.resize is None else upsample(masked_PCHW, masks.resize)
+        masks_P1HW = masks_P1HW + masks.mask_noise_SHW[scales_P, None]
+    fill_PCHW = None if fill_ICHW is None else fill_ICHW[images_P]
+    noise_PCHW = None if masks.pixel_noise_SCHW is None else masks.pixel_noise_SCHW[scales_P]
+    return masked(pixels_ICHW[images_P], fill_PCHW, masks_P1HW, masks.look, noise_PCHW)
 
 
-def enlarged(masks: MaskStream, grids_PMuv: Tensor, size: tuple[int, int]) -> Tensor:
-    """Enlarge masks by the rule of their stream."""
-    if masks.rule == "upsample_first":
-        return heatmaps(grids_PMuv, size, align_corners=masks.align_corners)
-    small = min_max(grids_PMuv) if masks.rule == "normalise_first" else grids_PMuv
-    return upsample(small, size, align_corners=masks.align_corners)
+def _matching(known: list[_Known], masks: MaskStream, small_IMuv: Tensor) -> Iterator[tuple[int, _Known]]:
+    """What is known of these masks, by the place of its scale; what was learnt last comes last."""
+    if masks.is_noisy:
+        return
+    for entry in known:
+        if entry.look == masks.look and entry.scale in masks.scales and torch.equal(entry.small_IMuv, small_IMuv):
+            yield masks.scales.index(entry.scale), entry
 
 
-def _flatten(masks: MaskStream) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of every pass into images, masks and scales, image by image."""
-    grids_BMuv = masks.grids_BMuv
-    keep_BM = masks.keep_BM
-    if keep_BM is None:
-        keep_BM = torch.ones(grids_BMuv.shape[:2], dtype=torch.bool, device=grids_BMuv.device)
-    images_K, masks_K = keep_BM.nonzero(as_tuple=True)
-    count = len(masks.scales)
-    scales_P = torch.arange(count, device=grids_BMuv.device).repeat(len(images_K))
-    return images_K.repeat_interleave(count), masks_K.repeat_interleave(count), scales_P
+def _at_first(missing_IMS: Tensor, first_IM: Tensor) -> Tensor:
+    """Ask in the place of a mask about the first one that is equal to it."""
+    places_IMS = first_IM[..., None].expand_as(missing_IMS)
+    return torch.zeros_like(missing_IMS, dtype=torch.int8).scatter_reduce(1, places_IMS, missing_IMS.char(), "amax") > 0

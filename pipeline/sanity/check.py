@@ -27,10 +27,9 @@ from pipeline.explainer import BATCH_MULTIPLE
 from pipeline.explanations import explain_evidence, observe
 from pipeline.model.baselines import Normalisation
 from pipeline.model.noise import generator
-from pipeline.model.probe import Probe
+from pipeline.model.probe import DEFAULT_BATCH, Probe
 from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.originals import originals
-from pipeline.preflight import DEFAULT_BATCHES
 from pipeline.query import Run
 from pipeline.sanity.randomise import randomised
 from pipeline.similarity import enlarged, mean_interval, spearman, ssim
@@ -97,7 +96,7 @@ class _Sample:
 
     def maps(self, model: nn.Module, targets_B: Tensor) -> Heatmaps:
         """Heat maps of every method, batch by batch."""
-        batch = DEFAULT_BATCHES["cpu"]
+        batch = DEFAULT_BATCH
         probe = Probe(
             model.to(self.device), self.loaded.layer, stages=self.loaded.stages,
             precision=self.config.compute.precision, batch=batch, batch_multiple=BATCH_MULTIPLE,

@@ -15,7 +15,7 @@ from pipeline.metrics import build_metrics
 from pipeline.targets import TargetRules
 
 STAGED = {"layer": "stage2", "stages": StagedNet.STAGES}
-METHODS = [SPECS[name] for name, kind in KNOWN.items() if not kind.needs.linear_head]
+METHODS = [SPECS[name] for name, kind in KNOWN.items() if not kind().needs.linear_head]
 
 
 def explained(targets: TargetRules, labels: list[int | None], batch: int = 16) -> list[dict[str, object]]:

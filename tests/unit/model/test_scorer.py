@@ -11,7 +11,8 @@ from pipeline.heatmaps import heatmaps
 from pipeline.model.baselines import Normalisation, baseline_pixels
 from pipeline.model.batching import Batcher
 from pipeline.model.counts import Counts
-from pipeline.model.scorer import MaskStream, Scorer
+from pipeline.model.masks import MaskLook, MaskStream
+from pipeline.model.scorer import Scorer
 
 TARGETS = torch.tensor([0, 1, 2])
 
@@ -27,7 +28,7 @@ def grids(seed: int = 0, masks: int = 5) -> Tensor:
 @pytest.mark.parametrize("batch", [1, 4, 7, 64])
 def test_scores_equal_one_pass_at_a_time(batch: int) -> None:
     model, pixels_BCHW = ToyNet(0), images(0)
-    masks = MaskStream(grids(), rule="upsample_first", scales=(0.5, 1.0, 3.0))
+    masks = MaskStream(grids(), MaskLook("upsample_first"), scales=(0.5, 1.0, 3.0))
     found = scorer(model, batch).scores(pixels_BCHW, masks, TARGETS)
     heatmaps_BMHW = heatmaps(grids(), (16, 16))
     for b, target in enumerate(TARGETS.tolist()):
@@ -66,17 +67,17 @@ def test_the_last_batch_is_filled_up_and_the_filling_not_counted() -> None:
 
 
 def test_masks_that_are_not_kept_cost_nothing_and_score_nan() -> None:
-    keep_BM = torch.tensor([[True, False, True, False, False], [False] * 5, [True] * 5])
+    keep_IM = torch.tensor([[True, False, True, False, False], [False] * 5, [True] * 5])
     asked = scorer(ToyNet(0))
-    found = asked.scores(images(0), MaskStream(grids(), keep_BM=keep_BM), TARGETS)
+    found = asked.scores(images(0), MaskStream(grids(), keep_IM=keep_IM), TARGETS)
     assert asked._counts.forwards == 7
-    assert torch.equal(found.logits_BMS[:, :, 0].isnan(), ~keep_BM)
+    assert torch.equal(found.logits_BMS[:, :, 0].isnan(), ~keep_IM)
 
 
 def test_no_mask_kept_is_no_pass() -> None:
     asked = scorer(ToyNet(0))
-    keep_BM = torch.zeros(3, 5, dtype=torch.bool)
-    assert bool(asked.scores(images(0), MaskStream(grids(), keep_BM=keep_BM), TARGETS).logits_BMS.isnan().all())
+    keep_IM = torch.zeros(3, 5, dtype=torch.bool)
+    assert bool(asked.scores(images(0), MaskStream(grids(), keep_IM=keep_IM), TARGETS).logits_BMS.isnan().all())
     assert asked._counts.forwards == 0
 
 
@@ -90,7 +91,7 @@ def test_the_fill_shows_where_the_mask_is_zero(fill: str) -> None:
 
     mask = torch.zeros(3, 1, 16, 16)
     mask[:, :, :8] = 1
-    scorer(forward).scores(images(0), MaskStream(mask, fill=fill), TARGETS)
+    scorer(forward).scores(images(0), MaskStream(mask, MaskLook(fill=fill)), TARGETS)
     expected_BCHW = baseline_pixels(fill, images(0), Normalisation())
     torch.testing.assert_close(seen[0][:, :, 8:], expected_BCHW[:, :, 8:])
     torch.testing.assert_close(seen[0][:, :, :8], images(0)[:, :, :8])
@@ -99,14 +100,14 @@ def test_the_fill_shows_where_the_mask_is_zero(fill: str) -> None:
 def test_rules_of_enlarging_differ_as_stated() -> None:
     model, grids_BMuv = ToyNet(0), grids(3)
     scores = {
-        rule: scorer(model).scores(images(0), MaskStream(grids_BMuv, rule=rule), TARGETS).logits_BMS
+        rule: scorer(model).scores(images(0), MaskStream(grids_BMuv, MaskLook(rule)), TARGETS).logits_BMS
         for rule in ("upsample_first", "normalise_first", "as_is")
     }
     assert float((scores["upsample_first"] - scores["normalise_first"]).abs().max()) > 1e-4
     already = (grids_BMuv - grids_BMuv.amin((2, 3), keepdim=True)) / (
         grids_BMuv.amax((2, 3), keepdim=True) - grids_BMuv.amin((2, 3), keepdim=True)
     )
-    same = scorer(model).scores(images(0), MaskStream(already, rule="as_is"), TARGETS).logits_BMS
+    same = scorer(model).scores(images(0), MaskStream(already), TARGETS).logits_BMS
     torch.testing.assert_close(scores["normalise_first"], same)
 
 

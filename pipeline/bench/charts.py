@@ -1,0 +1,44 @@
+"""One picture of a benchmark: how fast the cases are, and what a dataset costs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_IMAGES = (100, 1_000, 10_000, 50_000, 1_281_167)
+_CHANNELS = (64, 128, 256, 512, 1024, 2048)
+_WORKERS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def write_chart(path: Path, title: str, cases: Sequence[Mapping[str, Any]], plans: Sequence[Mapping[str, Any]]) -> None:
+    """Draw rates, and hours against images, channels and workers, into an SVG or PNG file.
+
+    Hours follow from counted passes and the measured rates of one worker: proportional to images, one pass a channel,
+    and divided by workers.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 8), layout="constrained")
+    figure.suptitle(title)
+    (rates, images), (channels, workers) = figure.subplots(2, 2)
+    _rates(rates, cases)
+    for plan in plans:
+        hours = plan["hours_of_imagenet_val"]
+        images.plot(_IMAGES, [hours * count / 50_000 for count in _IMAGES], marker="o", label=plan["methods"])
+        workers.plot(_WORKERS, [hours / count for count in _WORKERS], marker="o", label=plan["methods"])
+    forward = next(case for case in cases if case["by"] == "camatlas fp32")["images_per_second"]
+    channels.plot(_CHANNELS, [50_000 * count / forward / 3600 for count in _CHANNELS], marker="o", label="exact, fp32")
+    channels.axhline(50_000 * 64 / forward / 3600, linestyle="--", label="clusters: 64")
+    for axes, what in ((images, "images"), (channels, "channels (Score-CAM)"), (workers, "workers (ImageNet val)")):
+        axes.set(xscale="log", yscale="log", xlabel=what, ylabel="hours")
+        axes.grid(visible=True, which="both", alpha=0.2)
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=120)
+
+
+def _rates(axes: Any, cases: Sequence[Mapping[str, Any]]) -> None:  # noqa: ANN401 - matplotlib is untyped
+    names = [f"{case['case']} ({case['by']})" for case in cases]
+    ours = ["tab:blue" if str(case["by"]).startswith("camatlas") else "tab:grey" for case in cases]
+    axes.barh(names, [case["images_per_second"] for case in cases], color=ours)
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlabel="images/s")
+    axes.tick_params(labelsize=7)

@@ -1,0 +1,81 @@
+"""Our cases: the model as it is, the engine's forward pass, and methods on the engine as a worker holds it.
+
+Legend: B images, C colours, (H, W) pixels.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.bench.timing import OURS, Case
+from pipeline.cams import CamMethod
+from pipeline.explanations import explain_evidence, observe
+from pipeline.heatmaps import upsample
+from pipeline.metrics.imputation import imputed
+from pipeline.model.engine import Engine, Precision
+from pipeline.model.probe import Probe
+
+EIGHT = (
+    "gradcam", "gradcam_pp", "xgradcam", "hirescam", "layercam", "elementwise_gradcam", "eigen_gradcam", "shapley_cam",
+)  # fmt: skip
+"""Gradient methods that share one pass; peers run them one after the other."""
+
+
+def forward_cases(model: nn.Module, pixels_BCHW: Tensor, *, compiled: bool) -> list[Case]:
+    """The model's own forward pass, and the engine's at each precision."""
+    count = len(pixels_BCHW)
+    engines = {f"{OURS} {precision}": _engine(model, precision) for precision in ("fp32", "bf16")}
+    if compiled:
+        engines[f"{OURS} fp32 compiled"] = _engine(model, "fp32", compiled=True)
+    return [
+        Case("forward pass", "plain model", partial(_plain, model, pixels_BCHW), count, count),
+        *(
+            Case("forward pass", by, partial(_masked, engine, pixels_BCHW), count, count)
+            for by, engine in engines.items()
+        ),
+    ]
+
+
+def method_case(probe: Probe, name: str, methods: Mapping[str, CamMethod], pixels_BCHW: Tensor) -> Case:
+    """Methods together on images; the passes are counted on a first run."""
+
+    def work() -> None:
+        explain_evidence(observe(pixels_BCHW, methods, probe).evidence(), methods, probe)
+
+    before = probe.counts.forwards
+    work()
+    return Case(name, OURS, work, len(pixels_BCHW), probe.counts.forwards - before)
+
+
+def road_cases(pixels_BCHW: Tensor) -> list[Case]:
+    """ROAD's imputation at several shares of the image; no model runs."""
+    return [
+        Case(f"ROAD, {share:.0%} guessed", OURS, partial(imputed, pixels_BCHW, missing), len(pixels_BCHW), 0)
+        for share, missing in missing_pixels(pixels_BCHW)
+    ]
+
+
+def missing_pixels(pixels_BCHW: Tensor) -> list[tuple[float, Tensor]]:
+    """Pixels (B, H, W) that ROAD removes by smooth maps, at several shares of the image."""
+    cells = torch.rand(len(pixels_BCHW), 1, 7, 7, generator=torch.Generator().manual_seed(0)).to(pixels_BCHW)
+    maps_BHW = upsample(cells, (pixels_BCHW.shape[2], pixels_BCHW.shape[3]))[:, 0]
+    ordered_BP = maps_BHW.flatten(1).sort(dim=1, descending=True).values
+    shares = [0.2, 0.5, 0.8]
+    return [(share, maps_BHW > ordered_BP[:, round(share * ordered_BP.shape[1]), None, None]) for share in shares]
+
+
+def _engine(model: nn.Module, precision: Precision, *, compiled: bool = False) -> Engine:
+    return Engine(model, precision, (), compiled=compiled)
+
+
+@torch.no_grad()
+def _masked(engine: Engine, pixels_BCHW: Tensor) -> Tensor:
+    return engine.masked(pixels_BCHW)
+
+
+@torch.no_grad()
+def _plain(model: nn.Module, pixels_BCHW: Tensor) -> Tensor:
+    logits_BN: Tensor = model(pixels_BCHW)
+    return logits_BN

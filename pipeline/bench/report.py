@@ -1,0 +1,49 @@
+"""What the timings say: shares of the forward pass, ratios to the peers, and the hours of a whole dataset."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.bench.timing import OURS, Timing
+
+IMAGENET_VAL = 50_000
+
+
+def case_rows(timings: Sequence[Timing]) -> list[dict[str, Any]]:
+    """Give one row a case: rates, its share of the engine's forward pass, and ours over it where it is a peer's."""
+    forward = next(timing for timing in timings if timing.case.by == f"{OURS} fp32")
+    return [
+        {
+            "case": timing.case.name,
+            "by": timing.case.by,
+            "images_per_second": timing.images_per_second,
+            "forwards_per_second": timing.forwards_per_second if timing.case.forwards else None,
+            "share_of_engine_forward": (
+                timing.forwards_per_second / forward.images_per_second if timing.case.forwards else None
+            ),
+            "image_in_engine_forwards": forward.images_per_second / timing.images_per_second,
+            "camatlas_times_as_fast": _ours_over(timing, timings),
+        }
+        for timing in timings
+    ]
+
+
+def projection_rows(timings: Sequence[Timing]) -> list[dict[str, Any]]:
+    """Hours of one worker over ImageNet val per method, from counted passes and the measured rate."""
+    return [
+        {
+            "methods": timing.case.name,
+            "forwards_per_image": timing.case.forwards / timing.case.images,
+            "hours_of_imagenet_val": IMAGENET_VAL / timing.images_per_second / 3600,
+        }
+        for timing in timings
+        if timing.case.by == OURS and timing.case.forwards
+    ]
+
+
+def _ours_over(timing: Timing, timings: Sequence[Timing]) -> float | None:
+    """How many times as fast ours is, round by round, where a peer or the plain model does the same."""
+    if timing.case.by.startswith(OURS):
+        return None
+    wanted = f"{OURS} fp32" if timing.case.name == "forward pass" else OURS
+    ours = [t for t in timings if t.case.name == timing.case.name and t.case.by == wanted]
+    return ours[0].times(timing) if ours else None

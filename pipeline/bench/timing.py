@@ -1,0 +1,97 @@
+"""Timing in turn: a machine's speed drifts, so that only what ran side by side can be compared."""
+
+import contextlib
+import ctypes
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.model.memory import kept_freed_memory
+
+OURS = "camatlas"
+_WARMED = 100
+"""Cases of more forward passes are as warm after the first few of them."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to time.
+
+    Attributes:
+        name: what is done; a peer's case has the name of ours that does the same.
+        by: who does it.
+        work: does it once.
+        images: how many images that is.
+        forwards: forward passes it needs, in images; 0 where it runs no model.
+    """
+
+    name: str
+    by: str
+    work: Callable[[], object]
+    images: int
+    forwards: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a case took, round by round, in seconds."""
+
+    case: Case
+    rounds: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Median of the rounds."""
+        return statistics.median(self.rounds)
+
+    @property
+    def images_per_second(self) -> float:
+        """Images a second."""
+        return self.case.images / self.seconds
+
+    @property
+    def forwards_per_second(self) -> float:
+        """Forward passes of one image a second."""
+        return self.case.forwards / self.seconds
+
+    def times(self, other: "Timing") -> float:
+        """How many times as fast as another case, per image: the median of the rounds' quotients."""
+        quotients = [theirs / own for own, theirs in zip(self.rounds, other.rounds, strict=True)]
+        return statistics.median(quotients) * self.case.images / other.case.images
+
+
+def time_cases(cases: Sequence[Case], rounds: int, tell: Callable[[str], None] = lambda _: None) -> list[Timing]:
+    """Time cases in turn, round by round; `tell` hears of the progress.
+
+    Ours run as they do in a worker, which keeps freed memory; the others as in a process of their own.
+    """
+    for case in cases:
+        if case.forwards <= _WARMED:
+            tell(f"warming up {case.name} ({case.by})")
+            _once(case)
+    taken: list[list[float]] = [[] for _ in cases]
+    for turn in range(rounds):
+        for seconds, case in zip(taken, cases, strict=True):
+            tell(f"round {turn + 1} of {rounds}: {case.name} ({case.by})")
+            seconds.append(_once(case))
+    return [Timing(case, tuple(seconds)) for case, seconds in zip(cases, taken, strict=True)]
+
+
+def _once(case: Case) -> float:
+    """Seconds of one run, with nothing left over from the one before."""
+    gc.collect()
+    with kept_freed_memory() if case.by.startswith(OURS) else contextlib.nullcontext():
+        began = time.perf_counter()
+        case.work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        taken = time.perf_counter() - began
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+    return taken

@@ -1,0 +1,200 @@
+"""The engine: a private copy of the model, made to run fast, and the plain model for what needs every part of it.
+
+The copy shares its parameters with the model but for those that are laid out anew; the model is never changed.
+Batch norms are folded into the convolutions before them, weights lie channels-last, and at bf16 the weights of
+convolutions and linear layers are rounded once instead of in every pass. What the copy gives is the model's answer up
+to rounding.
+
+Legend: P rows of a pass, C colours, (H, W) pixels, N classes.
+"""
+
+import copy
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from pipeline.errors import LayerError, first_line
+from pipeline.model.recording import evaluating, plain_attention
+
+Precision = Literal["fp32", "bf16"]
+
+
+class Engine:
+    """Runs a model at one precision.
+
+    Args:
+        model: any classifier that maps (P, C, H, W) to logits (P, N).
+        precision: "fp32", or "bf16" for autocast.
+        layers: names of the layers that are looked at; what they give stays what it was.
+        compiled: also compile the copy, for the passes of `masked`. It takes up to a minute, once a batch size.
+    """
+
+    def __init__(self, model: nn.Module, precision: Precision, layers: Collection[str], *, compiled: bool) -> None:
+        self._model = model
+        self._precision = precision
+        self._layers = frozenset(layers)
+        self._compiled = compiled
+        self._renew()
+
+    def keep(self, layers: Collection[str]) -> None:
+        """Look at these layers too."""
+        if not self._layers.issuperset(layers):
+            self._layers |= set(layers)
+            self._renew()
+
+    def layer(self, name: str) -> nn.Module:
+        """The module of that name in the copy."""
+        return self._copy.get_submodule(name)
+
+    def logits(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
+        """Run the copy: logits (P, N), float32."""
+        return self._run(self._copy, pixels_PCHW.contiguous(memory_format=torch.channels_last), differentiable)
+
+    def masked(self, pixels_PCHW: Tensor) -> Tensor:
+        """Run the copy, compiled where that was asked for, on one of very many passes of one size."""
+        return self._run(self._fast, pixels_PCHW.contiguous(memory_format=torch.channels_last), False)
+
+    def plain(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
+        """Run the model itself, whose every module and parameter is there."""
+        return self._run(self._model, pixels_PCHW, differentiable)
+
+    def _renew(self) -> None:
+        self._copy = fast_copy(self._model, self._precision, self._layers)
+        self._fast: Callable[[Tensor], Any] = _Compiled(self._copy) if self._compiled else self._copy
+
+    def _run(self, module: Callable[[Tensor], Any], pixels_PCHW: Tensor, differentiable: bool) -> Tensor:
+        with (
+            evaluating(self._model),
+            plain_attention(wanted=differentiable),
+            torch.autocast(pixels_PCHW.device.type, torch.bfloat16, enabled=self._precision == "bf16"),
+        ):
+            logits_PN = module(pixels_PCHW)
+        if not isinstance(logits_PN, Tensor) or logits_PN.ndim != 2:
+            raise LayerError(
+                "the model must return one tensor of logits (B, N); wrap it in a module that picks them out"
+            )
+        return logits_PN.float()
+
+
+@torch.inference_mode(False)  # what is made there autograd would refuse
+def fast_copy(model: nn.Module, precision: Precision, layers: Collection[str]) -> nn.Module:
+    """Copy a model in evaluation mode and make the copy fast; a model that cannot be copied is given back as it is."""
+    shared = {id(tensor): _shared(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    try:
+        fast = copy.deepcopy(model, shared).eval()
+    except Exception:  # a module may hold anything: locks, graphs, files
+        return model
+    called = _called_once(fast)
+    if called is not None:
+        for conv, norm in _foldable(called, layers):
+            _fold(fast, conv, norm)
+    for name, module in fast.named_modules():
+        if type(module) is nn.Conv2d and not _is_hooked(module):
+            _lay_out(module, precision if called is not None else "fp32")
+        elif type(module) is nn.Linear and precision == "bf16" and called is not None and name in called.names:
+            module.weight = _frozen(module.weight.bfloat16())
+    return fast
+
+
+class _Graph:
+    """Which modules a forward pass calls exactly once, and what it does with what they give."""
+
+    def __init__(self, graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
+        self.modules = modules
+        calls = [node for node in graph.nodes if node.op == "call_module"]
+        times = dict[int, int]()
+        for node in calls:
+            times[id(modules[node.target])] = times.get(id(modules[node.target]), 0) + 1
+        self.nodes = [node for node in calls if times[id(modules[node.target])] == 1]
+        self.names = frozenset(str(node.target) for node in self.nodes)
+
+
+def _called_once(model: nn.Module) -> _Graph | None:
+    """Follow one forward pass without running it; None for a model that does not let itself be followed."""
+    try:
+        graph = fx.Tracer().trace(model)
+    except Exception:  # control flow that depends on the data, and whatever else a model may do
+        return None
+    return _Graph(graph, dict(model.named_modules()))
+
+
+def _foldable(graph: _Graph, layers: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of a convolution and the batch norm that alone reads it, where nobody looks at what lies between."""
+    for node in graph.nodes:
+        norm = graph.modules[str(node.target)]
+        before = node.args[0] if node.args else None
+        if not (isinstance(before, fx.Node) and before.op == "call_module" and str(before.target) in graph.names):
+            continue
+        conv = graph.modules[str(before.target)]
+        alone = len(before.users) == 1 and not _is_hooked(norm) and not _is_hooked(conv)
+        if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_mean is not None and alone:
+            pair = str(before.target), str(node.target)
+            if not any(_lies_in(pair[0], layer) and not _lies_in(pair[1], layer) for layer in layers):
+                yield pair
+
+
+def _fold(model: nn.Module, conv_name: str, norm_name: str) -> None:
+    conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    bias_K = None if conv.bias is None else conv.bias.double()
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight.double(),
+        bias_K,
+        norm.running_mean.double(),
+        norm.running_var.double(),
+        norm.eps,
+        None if norm.weight is None else norm.weight.double(),
+        None if norm.bias is None else norm.bias.double(),
+    )
+    conv.weight, conv.bias = _frozen(weight.to(conv.weight)), _frozen(bias.to(conv.weight))
+    parent, _, child = norm_name.rpartition(".")
+    setattr(model.get_submodule(parent), child, nn.Identity())
+
+
+def _lay_out(conv: nn.Conv2d, precision: Precision) -> None:
+    weight = conv.weight.bfloat16() if precision == "bf16" else conv.weight
+    conv.weight = _frozen(weight.contiguous(memory_format=torch.channels_last))
+
+
+class _Compiled:
+    """A compiled model; one that the compiler cannot take runs as it is, with a warning."""
+
+    def __init__(self, model: nn.Module) -> None:
+        on_gpu = any(parameter.is_cuda for parameter in model.parameters())
+        options: dict[str, Any] = {"freezing": True, "triton.cudagraphs": on_gpu, "compile_threads": 1}
+        self._model = model
+        self._run: Callable[[Tensor], Any] = torch.compile(model, dynamic=False, options=options)
+
+    def __call__(self, pixels_PCHW: Tensor) -> Any:  # noqa: ANN401 - whatever the model gives
+        from torch._dynamo.exc import TorchDynamoException  # costs seconds, and few workers compile
+
+        try:
+            return self._run(pixels_PCHW)
+        except TorchDynamoException as error:
+            warnings.warn(f"the model is run uncompiled: {first_line(error)}", stacklevel=2)
+            self._run = self._model
+            return self._run(pixels_PCHW)
+
+
+def _shared(tensor: Tensor) -> Tensor:
+    """The same numbers at the same place, as a tensor that wants no gradient."""
+    return _frozen(tensor) if isinstance(tensor, nn.Parameter) else tensor.detach()
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.detach(), requires_grad=False)
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _lies_in(name: str, layer: str) -> bool:
+    return name == layer or name.startswith(f"{layer}.")

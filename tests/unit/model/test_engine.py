@@ -1,0 +1,153 @@
+"""The engine's copy: gives what the model gives, changes nothing of it, and looks the same where somebody looks."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from nets import ToyNet, images
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+from torchvision import models
+
+from pipeline.model.engine import Engine, fast_copy
+from pipeline.model.masks import MaskLook, MaskStream
+from pipeline.model.probe import Probe
+
+
+def trained(model: nn.Module) -> nn.Module:
+    """Batch norms with numbers of their own, so that folding has something to do."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.running_mean, module.running_var, module.weight, module.bias):
+                assert tensor is not None
+                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return model.eval()
+
+
+def norms(model: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+class Unfollowable(nn.Module):
+    """Its forward pass depends on the data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = trained(models.shufflenet_v2_x0_5(num_classes=4))
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return self.net(pixels_BCHW) if float(pixels_BCHW.sum()) > -1e9 else pixels_BCHW
+
+
+class Shared(nn.Module):
+    """One convolution in two places, one of them before a batch norm; the other's output is read twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.wide, self.last = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        wide_BKHW = self.wide(self.conv(self.norm(self.conv(pixels_BCHW))))
+        return (self.last(wide_BKHW) + wide_BKHW).mean((2, 3))
+
+
+NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "resnet18": (lambda: trained(models.resnet18(num_classes=7)), 0),
+    "mobilenet_v3": (lambda: trained(models.mobilenet_v3_small(num_classes=7)), 0),
+    "densenet": (lambda: trained(models.DenseNet(8, (2, 2), 16, num_classes=7)), 6),  # norms that follow no convolution
+    "unfollowable": (Unfollowable, 56),
+    "shared": (lambda: trained(Shared()), 2),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_copy_gives_what_the_model_gives_and_the_model_is_untouched(name: str) -> None:
+    build, left = NETS[name]
+    model = build()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    pixels_BCHW = images(0, count=3, side=64)
+    copy = fast_copy(model, "fp32", ())
+    assert norms(copy) == left
+    with torch.no_grad():
+        expected_BN, found_BN = model(pixels_BCHW), copy(pixels_BCHW)
+    torch.testing.assert_close(found_BN, expected_BN, rtol=1e-4, atol=1e-5 * float(expected_BN.abs().max()))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("layer", ["features.3", "features.3.0", "features.3.1", "features"])
+def test_layers_that_are_looked_at_give_what_they_gave(layer: str) -> None:
+    model, pixels_BCHW = trained(models.mobilenet_v2(num_classes=5)), images(0, count=2, side=64)
+    inner = {"features.3": "features.3", "features": "features"}.get(layer, f"{layer.replace('3.', '3.conv.')}.0")
+    kept = list[Tensor]()
+    handle = model.get_submodule(inner).register_forward_hook(lambda _m, _i, output: kept.append(output.detach()))
+    with torch.no_grad():
+        model(pixels_BCHW)
+    handle.remove()
+    found_BKuv = Probe(model, inner).capture(pixels_BCHW, gradients=False).acts_BKuv
+    torch.testing.assert_close(found_BKuv, kept[0], rtol=1e-4, atol=1e-5 * float(kept[0].abs().max()))
+
+
+def test_a_layer_asked_about_later_is_kept_too() -> None:
+    model, pixels_BCHW = trained(models.resnet18(num_classes=5)), images(0, count=2, side=64)
+    engine = Engine(model, "fp32", ("layer4",), compiled=False)
+    assert isinstance(engine.layer("bn1"), nn.Identity)
+    engine.keep(("layer4", "conv1"))
+    assert isinstance(engine.layer("bn1"), nn.BatchNorm2d)
+    expected_BN = model(pixels_BCHW).detach()
+    torch.testing.assert_close(engine.logits(pixels_BCHW).detach(), expected_BN, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_with_hooks_keeps_what_they_do() -> None:
+    model, pixels_BCHW = trained(models.resnet18(num_classes=5)), images(0, count=2, side=64)
+    model.get_submodule("conv1").register_forward_hook(lambda _m, _i, output: output * 2)
+    copy = fast_copy(model, "fp32", ())
+    assert norms(copy) == 1
+    torch.testing.assert_close(copy(pixels_BCHW), model(pixels_BCHW), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_cannot_be_copied_is_run_as_it_is() -> None:
+    model = ToyNet(0)
+    model.register_buffer("made", (torch.ones(1, requires_grad=True) * 2), persistent=False)
+    model.extra = (torch.ones(1, requires_grad=True) * 2,)  # a tensor with a history cannot be copied
+    assert fast_copy(model, "fp32", ()) is model
+
+
+def test_parametrised_weights_are_left_alone() -> None:
+    model = ToyNet(0)
+    weight_norm(model.features[0])
+    pixels_BCHW = images(0)
+    short_BN = Engine(model, "bf16", (), compiled=False).logits(pixels_BCHW)
+    torch.testing.assert_close(short_BN, model(pixels_BCHW), rtol=0.05, atol=0.05)
+
+
+def test_short_precision_rounds_the_weights_of_the_copy_once() -> None:
+    model = trained(models.resnet18(num_classes=5))
+    copy = fast_copy(model, "bf16", ())
+    kinds = {p.dtype for m in copy.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) for p in [m.weight]}
+    assert kinds == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    pixels_BCHW = images(0, count=2, side=64)
+    exact_BN = Engine(model, "fp32", (), compiled=False).logits(pixels_BCHW)
+    short_BN = Engine(model, "bf16", (), compiled=False).logits(pixels_BCHW)
+    assert short_BN.dtype == torch.float32
+    assert float((short_BN - exact_BN).abs().max()) < 0.05 * float(exact_BN.abs().max())
+
+
+@pytest.mark.slow
+def test_compiled_passes_give_what_uncompiled_ones_give_whatever_stands_beside() -> None:
+    model, pixels_BCHW = ToyNet(0), images(0, count=3)
+    grids_IMuv = torch.rand(3, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    targets_B = torch.arange(3)
+    found = {}
+    for compiled in (False, True):
+        probe = Probe(model, "features.3", batch=16, batch_multiple=16, compiled=compiled)
+        masks = MaskStream(grids_IMuv, MaskLook("upsample_first"))
+        found[compiled] = probe.scorer.scores(pixels_BCHW, masks, targets_B).logits_BMS
+    torch.testing.assert_close(found[True], found[False], rtol=1e-5, atol=1e-6)
+    alone = probe.scorer.scores(
+        pixels_BCHW[1:2], MaskStream(grids_IMuv[1:2], MaskLook("upsample_first")), targets_B[1:2]
+    )
+    assert torch.equal(alone.logits_BMS[0], found[True][1])
