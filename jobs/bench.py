@@ -35,9 +35,7 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="rounds; the median is told")] = 3,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key")] = None,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="time the compiled model as well")] = True,
-    data: Annotated[
-        bool, typer.Option("--data/--no-data", help="time decoding, committing and queries as well")
-    ] = True,
+    data: Annotated[bool, typer.Option("--data/--no-data", help="time decoding, committing, queries")] = True,
     chart: Annotated[str | None, typer.Option(help="write a picture: FILE.svg or FILE.png")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="everything as one JSON object")] = False,
 ) -> int:
@@ -160,11 +158,7 @@ def _draw(chart: str, found: dict[str, Any]) -> None:
 
 def _print(found: dict[str, Any]) -> None:
     facts = {name: value for name, value in found.items() if not isinstance(value, list) and value is not None}
-    out.say(
-        ", ".join(
-            f"{name} {value:.5g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
-        )
-    )
+    out.say(", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in facts.items()))
     for name in ("cases", "imagenet_val", "data"):
         if found.get(name):
             out.say("")

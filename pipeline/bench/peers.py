@@ -15,7 +15,8 @@ from pipeline.bench.ours import missing_pixels
 from pipeline.bench.timing import Case
 
 _EIGHT = (
-    "GradCAM", "GradCAMPlusPlus", "XGradCAM", "HiResCAM", "LayerCAM", "GradCAMElementWise", "EigenGradCAM", "ShapleyCAM",
+    "GradCAM", "GradCAMPlusPlus", "XGradCAM", "HiResCAM", "LayerCAM", "GradCAMElementWise", "EigenGradCAM",
+    "ShapleyCAM",
 )  # fmt: skip
 
 
@@ -34,10 +35,10 @@ def _pytorch_grad_cam(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list
 
     module = model.get_submodule(layer)
 
-    def run(kind: str, images_BCHW: Tensor) -> None:
+    def run(kind: str, images_BCHW: Tensor) -> object:
         quiet = contextlib.redirect_stderr(io.StringIO())  # its progress bar
         with quiet, getattr(pytorch_grad_cam, kind)(model=model, target_layers=[module]) as cam:
-            cam(images_BCHW, None)
+            return cam(images_BCHW, None)
 
     def guess(missing_BHW: Tensor) -> Callable[[], object]:
         kept = (~missing_BHW).float().cpu()
