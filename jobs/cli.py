@@ -7,7 +7,22 @@ from typing import NoReturn
 
 import typer
 
-from jobs import agreement, audit, bench, demo, doctor, explain, methods, metrics, pack, query, sanity, show, verify
+from jobs import (
+    agreement,
+    audit,
+    bench,
+    demo,
+    doctor,
+    explain,
+    methods,
+    metrics,
+    pack,
+    plan,
+    query,
+    sanity,
+    show,
+    verify,
+)
 
 app = typer.Typer(
     name="camatlas",
@@ -18,6 +33,7 @@ app = typer.Typer(
 )
 for verb in (
     demo.demo,
+    plan.plan,
     explain.explain,
     verify.verify,
     query.query,

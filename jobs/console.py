@@ -122,6 +122,14 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
 
 
+def amount(number: float) -> str:
+    """Write a number as people read it: small ones with up to three digits, large ones with k, M, G or T."""
+    for sign, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e4)):
+        if number >= size:
+            return f"{number / min(size, 1e3 if sign == 'k' else size):.3g} {sign}"
+    return f"{number:.4g} "
+
+
 def tell_error(error: CamatlasError) -> None:
     """Print an error as people read it; several mistakes stand one per line."""
     if not isinstance(error, ConfigError):

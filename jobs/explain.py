@@ -46,12 +46,9 @@ def explain(
     json_events: Annotated[bool, typer.Option("--json", help="events and result as JSON")] = False,
 ) -> int:
     """Explain a whole dataset; run the same command again to resume."""
-    extra = list(settings or [])
-    for key, value in (("output.path", output), ("data.limit", limit), ("compute.workers", workers)):
-        if value is not None:
-            extra.append(f"{key}={json.dumps(value)}")
     mistakes = Mistakes()
-    ended = run(load_config(config, extra, mistakes), mistakes, json_events=json_events)
+    loaded = load_config(config, with_options(settings, output=output, limit=limit, workers=workers), mistakes)
+    ended = run(loaded, mistakes, json_events=json_events)
     too_many = ended.failure_rate > max_failure_rate
     if json_events:
         out.say(json.dumps(ended.to_json()))
@@ -61,6 +58,14 @@ def explain(
         shares = f"{100 * ended.failure_rate:.2f} % of the images", f"{100 * max_failure_rate:g} %"
         err.say(f"{shares[0]} have a failure, more than the {shares[1]} allowed by --max-failure-rate")
     return EXIT_TOO_MANY_FAILURES if too_many else 0
+
+
+def with_options(
+    settings: list[str] | None, *, output: str | None = None, limit: int | None = None, workers: int | None = None
+) -> list[str]:
+    """Add the options that stand for a key of the run file to the `KEY=VALUE` settings."""
+    given = {"output.path": output, "data.limit": limit, "compute.workers": workers}
+    return [*(settings or []), *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
 
 
 @dataclass(frozen=True)

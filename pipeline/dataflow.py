@@ -27,6 +27,7 @@ from pipeline.errors import CamatlasError, StalledError, first_line
 from pipeline.framing import Preprocess
 from pipeline.news import Beat, Committed
 from pipeline.parts import KEY_COLUMNS, Footer, Progress, publish_part
+from pipeline.placement import CPU_THREADS, logical_cpus, workers_for
 from pipeline.sources import Reading, Shard, chunked, read_shard
 from pipeline.store import open_store
 from schemas.explanation import SHARD_STAGE
@@ -36,8 +37,6 @@ if TYPE_CHECKING:  # torch stays out of the workers that only read, decode and c
     from pipeline.preflight import PreparedRun
 
 Block: TypeAlias = pa.Table
-CPU_THREADS = 2
-"""Threads of one CPU worker; more workers are better than more threads."""
 
 
 @dataclass(frozen=True)
@@ -224,8 +223,7 @@ def connected(address: str | None) -> Iterator[None]:
     if address or os.environ.get("RAY_ADDRESS"):
         ray.init(address=address or "auto", **quiet)
     else:
-        # Fewer than four logical CPUs could leave none for reading beside the actors.
-        ray.init(num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, **quiet)
+        ray.init(num_cpus=logical_cpus(), include_dashboard=False, **quiet)
     try:
         yield
     finally:
@@ -233,13 +231,11 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def worker_count(asked: str | int, device: str) -> int:
-    """Choose the number of actors: one a GPU, or as many two-thread ones as leave CPUs for reading."""
+    """Choose the number of actors: as asked, or what the cluster that is connected holds."""
     if asked != "auto":
         return int(asked)
     resources = cluster_resources()
-    if worker_device(device) == "cuda":
-        return max(1, int(resources.get("GPU", 1)))
-    return max(1, int((resources["CPU"] - 2) // CPU_THREADS))
+    return workers_for(worker_device(device), resources["CPU"], resources.get("GPU", 0))
 
 
 def worker_device(asked: str) -> str:

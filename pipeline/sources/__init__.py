@@ -7,9 +7,20 @@ from pipeline.sources.annotations import Annotations
 from pipeline.sources.folder import read_folder
 from pipeline.sources.parquet import read_parquet
 from pipeline.sources.shards import Chunk, Failure, Item, Sample, Shard, chunked, damage, taking
-from pipeline.sources.tar import read_tar
+from pipeline.sources.tar import count_tar_images, read_tar
 
-__all__ = ["Chunk", "Failure", "Item", "Reading", "Sample", "Shard", "chunked", "images_of", "read_shard"]
+__all__ = [
+    "Chunk",
+    "Failure",
+    "Item",
+    "Reading",
+    "Sample",
+    "Shard",
+    "chunked",
+    "count_images",
+    "images_of",
+    "read_shard",
+]
 
 PARQUET_COLUMNS = {"image": "image", "key": "key", "label": "label", "boxes": "boxes"}
 
@@ -47,6 +58,20 @@ def _distinct(items: Iterable[Item]) -> Iterator[Item]:
 def images_of(items: Iterable[Item]) -> Iterator[Item]:
     """Leave out the rows that stand for damage to a shard."""
     return (item for item in items if isinstance(item, Sample) or item.is_image)
+
+
+def count_images(shard: Shard) -> int:
+    """Count the images of a shard that belong to the run, failed ones included; of a tar only headers are read.
+
+    A shard that does not tell, because it is damaged, counts as empty.
+    """
+    images = shard.images
+    if images is None:
+        try:
+            images = count_tar_images(shard) if shard.kind == "tar" else 0
+        except OSError:
+            images = 0
+    return images if shard.take is None else min(images, shard.take)
 
 
 def _guarded(shard: Shard, reading: Reading) -> Iterator[Item]:

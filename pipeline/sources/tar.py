@@ -7,7 +7,7 @@ itself, because `tarfile` takes a damaged header, or two zero blocks, for the en
 
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -52,11 +52,19 @@ def read_tar(shard: Shard, annotations: Annotations) -> Iterator[Item]:
     """Stream the samples of one tar; everything lost on the way is a failure."""
     with open(shard.location, "rb") as file:  # noqa: PTH123 - the builtin gives the buffered reader tarfile wants
         seen: set[str] = set()
-        for group in _groups(_members(file, shard)):
+        for group in _groups(_members(file, shard, _member)):
             if isinstance(group, Failure):
                 yield group
             else:
                 yield from _assemble(group, shard, annotations, seen)
+
+
+def count_tar_images(shard: Shard) -> int:
+    """Count the images of one tar, failed ones included, from its headers alone."""
+    with open(shard.location, "rb") as file:  # noqa: PTH123 - as above
+        seen: set[str] = set()
+        groups = (group for group in _groups(_members(file, shard, _unread)) if not isinstance(group, Failure))
+        return sum(1 for group in groups for _ in _assemble(group, shard, Annotations(), seen))
 
 
 class _Archive(tarfile.TarFile):
@@ -82,7 +90,9 @@ class _HeaderFile:
         return self._read(size)
 
 
-def _members(file: BinaryIO, shard: Shard) -> Iterator[Member | Failure]:
+def _members(
+    file: BinaryIO, shard: Shard, read: Callable[[BinaryIO, tarfile.TarInfo], Member]
+) -> Iterator[Member | Failure]:
     """Walk the members in order; every gap between them, and a missing end, is damage."""
     length = file.seek(0, os.SEEK_END)
     end = 0
@@ -91,7 +101,7 @@ def _members(file: BinaryIO, shard: Shard) -> Iterator[Member | Failure]:
             yield from _gap(file, shard, end, info.offset)
             end = following
             if not info.isdir():
-                yield _member(file, info)
+                yield read(file, info)
             if end > length:
                 yield damage(shard, info.offset, "truncated", f"the file ends inside {clean_text(info.name)}")
                 return
@@ -139,6 +149,10 @@ def _member(file: BinaryIO, info: tarfile.TarInfo) -> Member:
     file.seek(info.offset_data)
     data = file.read(info.size)
     return Member(name, info.offset, data) if len(data) == info.size else Member(name, info.offset, None, "truncated")
+
+
+def _unread(_: BinaryIO, info: tarfile.TarInfo) -> Member:
+    return Member(clean_text(info.name), info.offset, b"")
 
 
 def _gap(file: BinaryIO, shard: Shard, start: int, stop: int) -> Iterator[Failure]:

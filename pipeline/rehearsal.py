@@ -1,0 +1,208 @@
+"""A run rehearsed on a few images: everything is done and counted, only the masked passes of the model are not run.
+
+The Explainer of the run explains the sample with a stand-in for the model inside its Scorer, which costs nothing and
+answers random logits (equal ones would give empty maps, and those are spared passes). What is left is the time of
+everything else. The passes that the stand-in was asked for are then timed on the model, a few of each size.
+
+Legend: P passes, C colours, (H, W) pixels, N classes.
+"""
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pipeline.decode import DecodedChunk
+from pipeline.explainer import Explainer
+from pipeline.metrics import Metric, Trial
+from pipeline.metrics.views import View
+from pipeline.model.counts import Counts
+from pipeline.model.scorer import Scorer
+
+Thing = TypeVar("Thing")
+PassShape = tuple[int, ...]
+
+SHARED, SWEEP = "", "sweep"
+"""Accounts beside those of methods and metrics, which have a prefix: the clean pass and the rows; changed images that
+all metrics ask about together."""
+
+_TIMINGS = 5
+_TIMING_SECONDS = 3.0
+"""Passes of each size are timed so often, or for so long."""
+
+
+@dataclass
+class Account:
+    """What one method or metric, or what all share, took.
+
+    Attributes:
+        forwards, head_passes, backwards: in images.
+        seconds: of everything but the passes that the stand-in answered.
+        passes: those, by their shape (P, C, H, W).
+    """
+
+    forwards: float = 0
+    head_passes: float = 0
+    backwards: float = 0
+    seconds: float = 0.0
+    passes: Counter[PassShape] = field(default_factory=Counter)
+
+    def model_seconds(self, each: Mapping[PassShape, float]) -> float:
+        """Seconds of the passes that the stand-in answered, on the model."""
+        return sum(count * each[shape] for shape, count in self.passes.items())
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What explaining some images took.
+
+    Attributes:
+        images: images that were explained or failed.
+        rows: the rows they gave; values of metrics and maps of masking methods in them are random.
+        accounts: by name; "method " and "metric " stand before those of methods and metrics.
+        asked: how many changed images each metric asked about in the common sweep; of equal ones the first counts.
+    """
+
+    images: int
+    rows: pa.Table
+    accounts: Mapping[str, Account]
+    asked: Mapping[str, int]
+
+
+class Rehearser:
+    """An Explainer whose masked passes are answered by a stand-in, and every step of which is on an account."""
+
+    def __init__(self, explainer: Explainer) -> None:
+        self._explainer = explainer
+        self._model_scorer = explainer.probe.scorer
+        self._seen: dict[PassShape, Tensor] = {}
+        self._reset()
+
+    def rehearse(self, chunk: DecodedChunk, images: int) -> Rehearsal:
+        """Explain the first images of a chunk."""
+        few = replace(chunk, samples=chunk.samples[:images], pixels_NHWC=chunk.pixels_NHWC[:images], failures=())
+        probe, spec = self._explainer.probe, self._explainer.spec
+        self._reset()
+        probe.scorer = Scorer(self._answer, probe.counts, probe.normalisation, self._model_scorer.batcher)
+        self._explainer.spec = replace(
+            spec,
+            methods={
+                label: _around(method, self._method_on_account(f"method {label}"))
+                for label, method in spec.methods.items()
+            },
+            metrics={
+                label: _around(metric, self._metric_on_account(f"metric {label}", metric))
+                for label, metric in spec.metrics.items()
+            },
+        )
+        try:
+            tables = list(self._explainer.tables(few))
+        finally:
+            probe.scorer, self._explainer.spec = self._model_scorer, spec
+        self._switch(SHARED)
+        return Rehearsal(len(few.samples), pa.concat_tables(tables), self._accounts, self._asked)
+
+    def pass_seconds(self) -> dict[PassShape, float]:
+        """Time the model on passes of every shape that was asked for: median seconds of one."""
+        return {shape: self._timed(pixels_PCHW) for shape, pixels_PCHW in self._seen.items()}
+
+    def _timed(self, pixels_PCHW: Tensor) -> float:
+        targets_P1 = torch.zeros(len(pixels_PCHW), 1, dtype=torch.long, device=pixels_PCHW.device)
+        found: list[float] = []
+        self._model_scorer.answers(lambda at_P: pixels_PCHW[: len(at_P)], targets_P1)  # the first one is slower
+        began = self._now()
+        while len(found) < _TIMINGS and (not found or self._now() - began < _TIMING_SECONDS):
+            start = self._now()
+            self._model_scorer.answers(lambda at_P: pixels_PCHW[: len(at_P)], targets_P1)
+            found.append(self._now() - start)
+        return statistics.median(found)
+
+    def _answer(self, pixels_PCHW: Tensor) -> Tensor:
+        """Stand in for the model."""
+        shape = tuple(pixels_PCHW.shape)
+        self._accounts[self._open].passes[shape] += 1
+        if shape not in self._seen:
+            self._seen[shape] = pixels_PCHW.clone()
+        return torch.rand(len(pixels_PCHW), self._explainer.spec.classes, device=pixels_PCHW.device)
+
+    def _reset(self) -> None:
+        self._accounts: dict[str, Account] = {}
+        self._asked: Counter[str] = Counter()
+        self._known: set[tuple[int, View]] = set()
+        self._depth = 0
+        self._counts = replace(self._explainer.probe.counts)
+        self._began = self._now()
+        self._open = SHARED
+        self._accounts[SHARED] = Account()
+
+    def _switch(self, name: str) -> None:
+        """Close the open account and go on with another."""
+        now, counts, account = self._now(), replace(self._explainer.probe.counts), self._accounts[self._open]
+        account.seconds += now - self._began
+        account.forwards += counts.forwards - self._counts.forwards
+        account.head_passes += counts.head_passes - self._counts.head_passes
+        account.backwards += counts.backwards - self._counts.backwards
+        self._began, self._counts, self._open = now, counts, name
+        self._accounts.setdefault(name, Account())
+
+    def _charged(self, name: str, after: str, work: Callable[[], Tensor]) -> Tensor:
+        """Do work on an account; what is done inside, like methods that a metric has drawn again, is on it too."""
+        if self._depth:
+            return work()
+        self._switch(name)
+        self._depth += 1
+        try:
+            return work()
+        finally:
+            self._depth -= 1
+            self._switch(after)
+
+    def _method_on_account(self, name: str) -> Callable[..., Tensor]:
+        return lambda call, *given: self._charged(name, SWEEP, lambda: call(*given))
+
+    def _metric_on_account(self, name: str, metric: Metric) -> Callable[..., Tensor]:
+        def on_account(call: Callable[[Trial], Tensor], trial: Trial) -> Tensor:
+            self._asked[name] += sum(self._asked_first(trial, view) for view in metric.views())
+            return self._charged(name, SHARED, lambda: call(trial))
+
+        return on_account
+
+    def _asked_first(self, trial: Trial, view: View) -> int:
+        """How many changed images a view asked about, unless another metric asked before."""
+        if (id(trial), view) in self._known:
+            return 0
+        self._known.add((id(trial), view))
+        asked_BMS = ~trial.answers(view).logits_BMS.isnan()
+        return int((asked_BMS[trial.evidence.first_rows()] if view.scope == "image" else asked_BMS).sum())
+
+    def _now(self) -> float:
+        if self._explainer.probe.device.type == "cuda":
+            torch.cuda.synchronize(self._explainer.probe.device)
+        return time.perf_counter()
+
+
+def _around(thing: Thing, wrap: Callable[..., Tensor]) -> Thing:
+    """The same method or metric, with its parameters and its page, called through `wrap`."""
+    kind: type[Any] = type(thing)
+
+    def call(self: Any, *given: Any) -> Tensor:  # noqa: ANN401 - a method takes evidence and probe, a metric a trial
+        return wrap(lambda *inner: kind.__call__(self, *inner), *given)
+
+    wrapped: Thing = object.__new__(type(kind.__name__, (kind,), {"__call__": call}))
+    vars(wrapped).update(vars(thing))
+    return wrapped
+
+
+def counts_of(accounts: Mapping[str, Account]) -> Counts:
+    """All passes together."""
+    return Counts(
+        round(sum(account.forwards for account in accounts.values())),
+        round(sum(account.head_passes for account in accounts.values())),
+        round(sum(account.backwards for account in accounts.values())),
+    )
