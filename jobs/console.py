@@ -122,12 +122,11 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
 
 
-def amount(number: float) -> str:
-    """Write a number as people read it: small ones with up to three digits, large ones with k, M, G or T."""
-    for sign, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e4)):
-        if number >= size:
-            return f"{number / min(size, 1e3 if sign == 'k' else size):.3g} {sign}"
-    return f"{number:.4g} "
+def amount(number: float, unit: str = "") -> str:
+    """Write a number as people read it: with up to four digits, or with k, M, G or T before its unit."""
+    sizes = {} if number < 1e4 else {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3}
+    sign, size = next(((sign, size) for sign, size in sizes.items() if number >= size), ("", 1.0))
+    return f"{number / size:.{3 if sign else 4}g} {sign}{unit}".rstrip()
 
 
 def tell_error(error: CamatlasError) -> None:

@@ -63,13 +63,13 @@ def _row(line: "Line", found: "Plan") -> dict[str, str]:
 def _totals(found: "Plan", price: float | None) -> dict[str, str]:
     machines, sampled = found.machines, found.sampled
     gpu = machines.device == "cuda"
-    read = f"{found.shards} shards, {found.chunks} chunks, {amount(found.encoded_bytes)}B"
+    read = f"{found.shards} shards, {found.chunks} chunks, {amount(found.encoded_bytes, 'B')}"
     totals = {
         "images": f"{found.images:,} ({read})",
-        "run folder": f"{found.rows:,} rows in {found.chunks} parts, {amount(found.run_bytes)}B",
+        "run folder": f"{found.rows:,} rows in {found.chunks} parts, {amount(found.run_bytes, 'B')}",
         "forwards": f"{found.forwards:,}",
         "an image": f"{found.image_seconds:.3g} s of a worker, {found.reading_seconds:.3g} s of a CPU to read it",
-        "wall clock": f"{duration(found.wall_seconds)} with {machines.workers} {machines.device} workers"
+        "wall clock": f"{duration(found.wall_seconds)} with {machines.workers} {'GPU' if gpu else 'CPU'} workers"
         f" ({duration(found.start_seconds)} of it to start and end)",
         "GPU-hours" if gpu else "worker-hours": f"{found.worker_hours:.3g}",
     }

@@ -12,26 +12,21 @@ import pyarrow as pa
 import torch
 
 from pipeline.cams.base import Cost
-from pipeline.decode import DecodedChunk
 from pipeline.errors import ConfigError
 from pipeline.explainer import Explainer
 from pipeline.metrics.cost import metrics_cost
+from pipeline.pace import Pace, find_pace
 from pipeline.parts import Footer, encode_part
 from pipeline.placement import CPU_THREADS, Machines
 from pipeline.preflight import PreparedRun, net_shape
-from pipeline.rehearsal import SHARED, SWEEP, Account, PassShape, Rehearsal, Rehearser
+from pipeline.rehearsal import SHARED, SWEEP, Account, Rehearser
 from pipeline.run_folder import PartName, Receipt
 from pipeline.sampling import ImageSample, take_sample
-from pipeline.sources import Shard, count_images
+from pipeline.sources import count_images
 from pipeline.targets import TargetRules
 
 ENGINE_SECONDS = 12.0
 """To start Ray and its workers and to end them, beside making the run ready: measured on two cores; 6 to 20 s."""
-
-_SETTLED = 16
-"""From so many images on, time grows with their number: passes are filled up to 16."""
-
-_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -150,60 +145,48 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
         ConfigError: no image of the sample can be read.
     """
     began = time.perf_counter()
-    compute = run.config.compute
-    gpus = torch.cuda.device_count()
-    machines = Machines.like_this_one(compute.device, compute.workers, gpus, several=compute.address is not None)
+    compute, chunk_images = run.config.compute, run.config.data.chunk_images
+    machines = Machines.like_this_one(
+        compute.device, compute.workers, torch.cuda.device_count(), several=compute.address is not None
+    )
     spec = run.explainer_spec(machines.device)
-    images = [count_images(shard) for shard in run.shards]
-    full = max(1, min(spec.batch, run.config.data.chunk_images, max(images, default=0)))
-    sample = take_sample(run.shards, run.reading, run.loaded.preprocess, run.limits, full)
-    if not sample.chunk.samples:
-        raise ConfigError.one("data.shards", f"none of {sample.images} sampled images can be read", "look at the data")
+    counts = [count_images(shard) for shard in run.shards]
+    sample = _sample(run, min(spec.batch, chunk_images, max(counts)))
     if machines.device == "cpu":
         torch.set_num_threads(CPU_THREADS)
-    rehearser = Rehearser(Explainer(run.loaded.model, spec))
-    measured = _measured(rehearser, sample.chunk, began + probe_seconds)
-    part = PartSize.of(measured.last.rows)
+    pace = find_pace(Rehearser(Explainer(run.loaded.model, spec)), sample.chunk, began + probe_seconds)
+    part = PartSize.of(pace.last.rows)
     explained = len(sample.chunk.samples) / sample.images
-    chunks = [_chunk_sizes(count, run.config.data.chunk_images) for count in images]
-    rows_an_image = explained * measured.last.rows.num_rows / measured.last.images + (1 - explained)
-    every_chunk = [size for sizes in chunks for size in sizes]
+    rows_each = explained * pace.last.rows.num_rows / pace.last.images + (1 - explained)
+    chunks = [size for count in counts for size in _chunk_sizes(count, chunk_images)]
     return Plan(
-        images=sum(images),
+        images=sum(counts),
         shards=len(run.shards),
-        chunks=len(every_chunk),
-        encoded_bytes=sum(_encoded(shard, count) for shard, count in zip(run.shards, images, strict=True)),
-        rows=round(sum(images) * rows_an_image),
-        run_bytes=len(run.manifest.to_json()) + round(sum(part.bytes(size * rows_an_image) for size in every_chunk)),
-        lines=tuple(_scaled(line, explained) for line in _lines(run, measured)),
-        reading_seconds=sample.seconds / sample.images + part.seconds_a_row * rows_an_image,
+        chunks=len(chunks),
+        encoded_bytes=round(
+            sum(shard.size for shard in run.shards if shard.take is None)
+            + sum(shard.take or 0 for shard in run.shards) * sample.chunk.encoded_bytes / sample.images
+        ),
+        rows=round(sum(counts) * rows_each),
+        run_bytes=round(len(run.manifest.to_json()) + sum(part.bytes(size * rows_each) for size in chunks)),
+        lines=tuple(_scaled(line, explained) for line in _lines(run, pace)),
+        reading_seconds=sample.seconds / sample.images + part.seconds_a_row * rows_each,
         start_seconds=ready_seconds + ENGINE_SECONDS,
         machines=machines,
-        sampled=_sampled(sample, measured, time.perf_counter() - began),
+        sampled=_sampled(sample, pace, time.perf_counter() - began),
     )
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Rehearsals of one image and of several, and the model's seconds for a pass of each shape."""
+def _sample(run: PreparedRun, images: int) -> ImageSample:
+    """Read and decode a few images.
 
-    first: Rehearsal
-    last: Rehearsal
-    pass_seconds: dict[PassShape, float]
-    full: int
-
-    def seconds(self, name: str) -> float:
-        """Seconds per image of an account in a full batch; of a few images the fixed part is told from the rest."""
-        some, images = self._seconds(self.last, name), self.last.images
-        settled = min(_SETTLED, self.full)
-        if images >= settled or images == self.first.images:
-            return some / images
-        each = max(0.0, some - self._seconds(self.first, name)) / (images - self.first.images)
-        return (some + each * (settled - images)) / settled
-
-    def _seconds(self, rehearsal: Rehearsal, name: str) -> float:
-        account = rehearsal.accounts.get(name, Account())
-        return account.seconds + account.model_seconds(self.pass_seconds)
+    Raises:
+        ConfigError: none of them can be read.
+    """
+    sample = take_sample(run.shards, run.reading, run.loaded.preprocess, run.limits, max(1, images))
+    if not sample.chunk.samples:
+        raise ConfigError.one("data.shards", f"none of {sample.images} sampled images can be read")
+    return sample
 
 
 @dataclass(frozen=True)
@@ -235,66 +218,34 @@ class PartSize:
         return len(data) + len(Receipt.of(name, data, rows.num_rows).to_json())
 
 
-def _measured(rehearser: Rehearser, chunk: DecodedChunk, until: float) -> Measured:
-    """Rehearse one image, then as many as time allows, then time the model."""
-    full = len(chunk.samples)
-    rehearser.rehearse(chunk, 1)  # whatever is done once only
-    first = rehearser.rehearse(chunk, 1)
-    last = first
-    if full > 1:
-        images = _affordable(rehearser, chunk, first, until)
-        rounds = [rehearser.rehearse(chunk, images)]
-        while len(rounds) < _ROUNDS and time.perf_counter() + 2 * _total(rounds[-1]) < until:
-            rounds.append(rehearser.rehearse(chunk, images))
-        last = sorted(rounds, key=_total)[len(rounds) // 2]
-    return Measured(first, last, rehearser.pass_seconds(), full)
-
-
-def _affordable(rehearser: Rehearser, chunk: DecodedChunk, first: Rehearsal, until: float) -> int:
-    """Choose how many images to rehearse: a full batch, unless that would take too long.
-
-    Passes of few images are filled up, so several may take no longer than one: two are tried where one is slow.
-    """
-    full, left = len(chunk.samples), until - time.perf_counter()
-    if full * _total(first) <= left:
-        return full
-    each = max(1e-6, _total(rehearser.rehearse(chunk, 2)) - _total(first))
-    left = until - time.perf_counter()
-    return max(2, min(full, int(1 + max(0.0, left - _total(first)) / each)))
-
-
-def _total(rehearsal: Rehearsal) -> float:
-    return sum(account.seconds for account in rehearsal.accounts.values())
-
-
-def _lines(run: PreparedRun, measured: Measured) -> list[Line]:
+def _lines(run: PreparedRun, pace: Pace) -> list[Line]:
     """Make the lines of all accounts; the sweep that all metrics share is cut by what each of them asked."""
     shape, most = net_shape(run.loaded), TargetRules.of(run.config.explain.targets).most
     bounds = {f"method {label}": method.cost(shape) for label, method in run.methods.items()}
     bounds |= {f"metric {label}": metrics_cost([m], run.methods, shape) for label, m in run.metrics.items()}
-    asked = measured.last.asked
+    asked = pace.last.asked
     shares = {name: asked.get(name, 0) / max(1, sum(asked.values())) for name in bounds}
     shares[SHARED] = 0.0 if any(shares.values()) else 1.0
     bounds[SHARED] = Cost(forwards=1)
     return [
-        _line(name, measured, shares[name], bounds[name].forwards * (most if name else 1))
+        _line(name, pace, shares[name], bounds[name].forwards * (most if name else 1))
         for name in (SHARED, *(name for name in bounds if name))
     ]
 
 
-def _line(name: str, measured: Measured, share: float, bound: int) -> Line:
+def _line(name: str, pace: Pace, share: float, bound: int) -> Line:
     """Make the line of one account with its share of the sweep."""
-    own = measured.last.accounts.get(name, Account())
-    sweep = measured.last.accounts.get(SWEEP, Account())
+    own = pace.last.accounts.get(name, Account())
+    sweep = pace.last.accounts.get(SWEEP, Account())
     kind, _, label = name.partition(" ")
     return Line(
         kind or "shared",
         label or "clean pass, rows",
-        (own.forwards + share * sweep.forwards) / measured.last.images,
-        (own.head_passes + share * sweep.head_passes) / measured.last.images,
-        (own.backwards + share * sweep.backwards) / measured.last.images,
+        (own.forwards + share * sweep.forwards) / pace.last.images,
+        (own.head_passes + share * sweep.head_passes) / pace.last.images,
+        (own.backwards + share * sweep.backwards) / pace.last.images,
         bound,
-        measured.seconds(name) + share * measured.seconds(SWEEP),
+        pace.seconds(name) + share * pace.seconds(SWEEP),
     )
 
 
@@ -304,20 +255,13 @@ def _scaled(line: Line, share: float) -> Line:
     return replace(line, **passes)
 
 
-def _sampled(sample: ImageSample, measured: Measured, seconds: float) -> Sampled:
-    largest = max(measured.pass_seconds, default=None)
-    forward = None if largest is None else measured.pass_seconds[largest] / largest[0]
-    return Sampled(sample.images, sample.shards, measured.last.images, forward, seconds)
+def _sampled(sample: ImageSample, pace: Pace, seconds: float) -> Sampled:
+    largest = max(pace.pass_seconds, default=None)
+    forward = None if largest is None else pace.pass_seconds[largest] / largest[0]
+    return Sampled(sample.images, sample.shards, pace.last.images, forward, seconds)
 
 
 def _chunk_sizes(images: int, chunk_images: int) -> list[int]:
     """Images of the chunks of a shard; an empty shard is one chunk too."""
     whole, rest = divmod(images, chunk_images)
     return [chunk_images] * whole + [rest] * bool(rest) or [0]
-
-
-def _encoded(shard: Shard, images: int) -> int:
-    """Bytes that are read of a shard, as far as the run takes it."""
-    if shard.take is None or not shard.images:
-        return shard.size
-    return round(shard.size * min(1.0, images / shard.images))

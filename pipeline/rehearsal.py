@@ -22,7 +22,6 @@ from pipeline.decode import DecodedChunk
 from pipeline.explainer import Explainer
 from pipeline.metrics import Metric, Trial
 from pipeline.metrics.views import View
-from pipeline.model.counts import Counts
 from pipeline.model.scorer import Scorer
 
 Thing = TypeVar("Thing")
@@ -197,12 +196,3 @@ def _around(thing: Thing, wrap: Callable[..., Tensor]) -> Thing:
     wrapped: Thing = object.__new__(type(kind.__name__, (kind,), {"__call__": call}))
     vars(wrapped).update(vars(thing))
     return wrapped
-
-
-def counts_of(accounts: Mapping[str, Account]) -> Counts:
-    """All passes together."""
-    return Counts(
-        round(sum(account.forwards for account in accounts.values())),
-        round(sum(account.head_passes for account in accounts.values())),
-        round(sum(account.backwards for account in accounts.values())),
-    )

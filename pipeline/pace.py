@@ -1,0 +1,73 @@
+"""Seconds per image of a run, from rehearsals of one image and of as many as time allows."""
+
+import time
+from dataclasses import dataclass
+
+from pipeline.decode import DecodedChunk
+from pipeline.rehearsal import Account, PassShape, Rehearsal, Rehearser
+
+_SETTLED = 16
+"""From so many images on, time grows with their number: passes are filled up to 16."""
+
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Rehearsals of one image and of several, and the model's seconds for a pass of each shape."""
+
+    first: Rehearsal
+    last: Rehearsal
+    pass_seconds: dict[PassShape, float]
+    full: int
+
+    def seconds(self, name: str) -> float:
+        """Seconds per image of an account in a full batch; of a few images the fixed part is told from the rest."""
+        some, images = self._seconds(self.last, name), self.last.images
+        settled = min(_SETTLED, self.full)
+        if images >= settled or images == self.first.images:
+            return some / images
+        each = max(0.0, some - self._seconds(self.first, name)) / (images - self.first.images)
+        return (some + each * (settled - images)) / settled
+
+    def _seconds(self, rehearsal: Rehearsal, name: str) -> float:
+        account = rehearsal.accounts.get(name, Account())
+        return account.seconds + account.model_seconds(self.pass_seconds)
+
+
+def find_pace(rehearser: Rehearser, chunk: DecodedChunk, until: float) -> Pace:
+    """Rehearse one image, then as many as time allows, then time the model.
+
+    Args:
+        rehearser: the run.
+        chunk: real images, at most a full batch.
+        until: when to be done, on the clock of `time.perf_counter`.
+    """
+    full = len(chunk.samples)
+    rehearser.rehearse(chunk, 1)  # whatever is done once only
+    first = rehearser.rehearse(chunk, 1)
+    last = first
+    if full > 1:
+        images = _affordable(rehearser, chunk, first, until)
+        rounds = [rehearser.rehearse(chunk, images)]
+        while len(rounds) < _ROUNDS and time.perf_counter() + 2 * _total(rounds[-1]) < until:
+            rounds.append(rehearser.rehearse(chunk, images))
+        last = sorted(rounds, key=_total)[len(rounds) // 2]
+    return Pace(first, last, rehearser.pass_seconds(), full)
+
+
+def _affordable(rehearser: Rehearser, chunk: DecodedChunk, first: Rehearsal, until: float) -> int:
+    """Choose how many images to rehearse: a full batch, unless that would take too long.
+
+    Passes of few images are filled up, so several may take no longer than one: two are tried where one is slow.
+    """
+    full, left = len(chunk.samples), until - time.perf_counter()
+    if full * _total(first) <= left:
+        return full
+    each = max(1e-6, _total(rehearser.rehearse(chunk, 2)) - _total(first))
+    left = until - time.perf_counter()
+    return max(2, min(full, int(1 + max(0.0, left - _total(first)) / each)))
+
+
+def _total(rehearsal: Rehearsal) -> float:
+    return sum(account.seconds for account in rehearsal.accounts.values())

@@ -1,0 +1,57 @@
+"""Counting images without reading them: as many as reading gives."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tars import END, layout, tar_of, three_samples
+
+from pipeline.sources import Reading, Shard, count_images, images_of, read_shard
+from pipeline.sources.listing import list_shards
+
+GOOD = tar_of(three_samples())
+TARS = {
+    "good": GOOD,
+    "pax": tar_of(three_samples("pax", "é"), "pax"),
+    "long names": tar_of(three_samples("gnu", "n" * 150), "gnu"),
+    "repeated": tar_of([*three_samples(), *three_samples()]),
+    "no image": tar_of([("a.cls", b"1"), ("b.jpg", b"B"), ("b.png", b"B"), (".jpg", b"C")]),
+    "twice in one sample": tar_of([("a.jpg", b"A"), ("a.jpg", b"A"), ("b.jpg", b"B")]),
+    "zeros between": GOOD[: layout(GOOD)[2].offset] + END + GOOD[layout(GOOD)[2].offset :],
+    "damaged": GOOD[:512] + b"\xff" * 700 + GOOD[1212:],
+    "empty": b"",
+}
+
+
+def counted(shard: Shard) -> tuple[int, int]:
+    return count_images(shard), sum(1 for _ in images_of(read_shard(shard, Reading())))
+
+
+@pytest.mark.parametrize("name", TARS)
+def test_a_tar_is_counted_by_its_headers(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.tar"
+    path.write_bytes(TARS[name])
+    count, read = counted(Shard(0, "s.tar", "tar", str(path), len(TARS[name]), "x"))
+    assert count == read
+
+
+def test_the_limit_counts(tmp_path: Path) -> None:
+    (tmp_path / "s.tar").write_bytes(GOOD)
+    (shard,) = list_shards(str(tmp_path / "s.tar"))
+    assert [count_images(replace(shard, take=take)) for take in (None, 2, 9)] == [3, 2, 3]
+
+
+def test_folders_and_parquet_files_tell(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("a.jpg", "b.png"):
+        (tmp_path / "images" / name).write_bytes(b"x")
+    pq.write_table(pa.table({"image": [b"x", b"y", b"z"]}), tmp_path / "p.parquet")
+    folder, table = list_shards([str(tmp_path / "images"), str(tmp_path / "p.parquet")])
+    assert (count_images(folder), count_images(table)) == (2, 3)
+
+
+def test_a_shard_that_cannot_be_read_counts_as_empty(tmp_path: Path) -> None:
+    assert count_images(Shard(0, "gone.tar", "tar", str(tmp_path / "gone.tar"), 1, "x")) == 0
+    assert count_images(Shard(0, "p.parquet", "parquet", str(tmp_path / "p.parquet"), 1, "x")) == 0
