@@ -1,0 +1,70 @@
+"""camatlas plan: the table and the JSON, mistakes told at once, nothing written."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+import yaml
+from typer.testing import CliRunner, Result
+
+from jobs.console import amount
+from jobs.plan import plan
+from pipeline.demo.data import run_file, write_demo
+
+app = typer.Typer()
+app.command()(plan)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run file for six scenes."""
+    folder = tmp_path_factory.mktemp("plan")
+    path = write_demo(folder, scenes=6, scenes_per_shard=3)
+    explain = {"methods": ["gradcam", "scorecam"], "metrics": ["average_drop", "increase"]}
+    path.write_text(yaml.safe_dump(run_file(folder) | {"explain": explain, "compute": {"device": "cpu"}}))
+    return path
+
+
+def planned(*words: object) -> Result:
+    before = torch.get_num_threads()
+    try:
+        return CliRunner().invoke(app, [*map(str, words), "--probe-seconds", "0"])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_it_prints_a_table_and_totals(demo: Path) -> None:
+    shown = planned(demo, "--price", 2.5, "--workers", 3)
+    assert shown.exit_code == 0, shown.output
+    lines = {" ".join(line.split()[:2]): line for line in shown.stdout.splitlines()}
+    for start in ("method scorecam", "metric average_drop", "metric increase", "images 6", "run folder", "forwards"):
+        assert any(name.startswith(start) for name in lines), shown.stdout
+    assert "with 3 CPU workers" in shown.stdout
+    assert "at 2.5 per worker-hour" in shown.stdout
+    assert not (demo.parent / "run").exists()
+
+
+def test_json_is_one_object(demo: Path) -> None:
+    shown = planned(demo, "--json", "--limit", 4, "--set", "explain.methods=[gradcam]")
+    found = json.loads(shown.stdout)
+    assert (found["images"], found["rows"], found["cost"], found["machines"]["device"]) == (4, 4, None, "cpu")
+    assert [line["name"] for line in found["lines"]][1:] == ["gradcam", "average_drop", "increase"]
+    assert sum(line["share"] for line in found["lines"]) == pytest.approx(1)
+
+
+def test_all_mistakes_are_told_at_once(demo: Path) -> None:
+    refused = planned(demo, "--set", "explain.methods=[grad_cam]", "--set", "explain.metrics=[avrage_drop]")
+    assert refused.exit_code == 2
+    assert refused.stdout == ""
+    assert "did you mean 'gradcam'?" in refused.stderr
+    assert "did you mean 'average_drop'?" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "text"),
+    [(0, "", "0"), (39.5667, "", "39.57"), (9999, "B", "9999 B"), (10_000, "", "10 k"), (6.74e9, "B", "6.74 GB")],
+)
+def test_amounts(number: float, unit: str, text: str) -> None:
+    assert amount(number, unit) == text
