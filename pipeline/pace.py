@@ -66,7 +66,8 @@ def _affordable(rehearser: Rehearser, chunk: DecodedChunk, first: Rehearsal, unt
         return full
     each = max(1e-6, _total(rehearser.rehearse(chunk, 2)) - _total(first))
     left = until - time.perf_counter()
-    return max(2, min(full, int(1 + max(0.0, left - _total(first)) / each)))
+    images = max(2, min(full, int(1 + max(0.0, left - _total(first)) / each)))
+    return images if images in (full, *range(_SETTLED)) else images // _SETTLED * _SETTLED
 
 
 def _total(rehearsal: Rehearsal) -> float:

@@ -121,7 +121,8 @@ class Rehearser:
         """Stand in for the model; the first passes of a size, and then fewer and fewer, are timed on the model too."""
         shape = tuple(pixels_PCHW.shape)
         self._accounts[self._open].passes[shape] += 1
-        self._seen.setdefault(shape, pixels_PCHW.clone())
+        if shape not in self._seen:
+            self._seen[shape] = pixels_PCHW.clone()
         timings, before = self._timings[shape], self._passes[shape]
         self._passes[shape] += 1
         if before & (before - 1) == 0 and len(timings) < _TIMINGS and sum(timings) < _TIMING_SECONDS:

@@ -80,7 +80,7 @@ def test_more_workers_are_faster_and_cost_no_less() -> None:
 def test_passes_rows_and_bytes_of_a_run(demo: Path) -> None:
     run = prepared(demo)
     before = sorted(demo.rglob("*"))
-    found = plan(run, probe_seconds=5)
+    found = plan(run, probe_seconds=2)
     assert sorted(demo.rglob("*")) == before
     explainer = Explainer(run.loaded.model, run.explainer_spec("cpu"))
     written, rows = len(run.manifest.to_json()), 0
@@ -90,7 +90,7 @@ def test_passes_rows_and_bytes_of_a_run(demo: Path) -> None:
             rows += table.num_rows
             written += len(encode_part(table, Footer("x" * 16, shard.ordinal, 0, last_chunk=True, images=6)))
     assert (found.images, found.shards, found.chunks, found.rows) == (12, 2, 2, rows)
-    assert found.forwards == pytest.approx(explainer.probe.counts.forwards, rel=0.15)
+    assert found.forwards == pytest.approx(explainer.probe.counts.forwards, rel=0.25)
     assert found.run_bytes == pytest.approx(written, rel=0.1)
     assert found.encoded_bytes == sum(shard.size for shard in run.shards)
     named = {line.name: line for line in found.lines}

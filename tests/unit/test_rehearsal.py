@@ -79,9 +79,9 @@ def test_the_model_runs_few_masked_passes_and_is_the_same_afterwards() -> None:
     explainer = Explainer(model, spec(batch=16))
     scorer, asked = explainer.probe.scorer, explainer.spec
     rehearser = Rehearser(explainer)
-    for _ in range(20):
+    for _ in range(10):
         rehearser.rehearse(chunk(5), 5)
-    assert model.seen < 20 * 16 + 20 * 16  # the clean passes, filled up, and some of 40 or 60 masked ones
+    assert model.seen <= 10 * 16 + 2 * 9 * 16  # the clean passes, filled up, and of each size up to nine masked ones
     assert explainer.probe.scorer is scorer
     assert explainer.spec is asked
     seconds = rehearser.pass_seconds()
