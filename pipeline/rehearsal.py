@@ -3,7 +3,7 @@
 The Explainer of the run explains the sample with a stand-in for the model inside its Scorer, which costs nothing and
 answers random logits (equal ones would give empty maps, and those are spared passes). What is left is the time of
 everything else. A few of the passes of each size are run on the model as well and timed, between all the other work as
-in the run, where the model finds the caches as cold.
+in the run, where the model finds the caches as cold; and what is done right after them is told from the rest.
 
 Legend: P passes, C colours, (H, W) pixels, N classes.
 """
@@ -84,6 +84,9 @@ class Rehearser:
         self._seen: dict[PassShape, Tensor] = {}
         self._passes: Counter[PassShape] = Counter()
         self._timings: defaultdict[PassShape, list[float]] = defaultdict(list)
+        self._gaps: defaultdict[tuple[bool, PassShape], list[float]] = defaultdict(list)
+        self._open = SHARED
+        self._left = False, 0.0
         self._reset()
 
     def rehearse(self, chunk: DecodedChunk, images: int) -> Rehearsal:
@@ -115,7 +118,17 @@ class Rehearser:
         for shape, pixels_PCHW in self._seen.items():
             while len(self._timings[shape]) < _LEAST_TIMINGS:
                 self._timings[shape].append(self._timed(pixels_PCHW))
-        return {shape: statistics.median(timings[1:]) for shape, timings in self._timings.items()}  # the first is slow
+        return {
+            shape: statistics.median(timings[1:]) + self._cooling(shape)  # the first is slow
+            for shape, timings in self._timings.items()
+        }
+
+    def _cooling(self, shape: PassShape) -> float:
+        """How much longer the work between two passes takes after the model than after the stand-in."""
+        after_model, after_stand_in = self._gaps[True, shape], self._gaps[False, shape]
+        if not after_model or not after_stand_in:
+            return 0.0
+        return max(0.0, statistics.median(after_model) - statistics.median(after_stand_in))
 
     def _answer(self, pixels_PCHW: Tensor) -> Tensor:
         """Stand in for the model; the first passes of a size, and then fewer and fewer, are timed on the model too."""
@@ -125,9 +138,13 @@ class Rehearser:
             self._seen[shape] = pixels_PCHW.clone()
         timings, before = self._timings[shape], self._passes[shape]
         self._passes[shape] += 1
-        if before & (before - 1) == 0 and len(timings) < _TIMINGS and sum(timings) < _TIMING_SECONDS:
+        self._gaps[self._left[0], shape].append(self._now() - self._left[1])
+        timed = before & (before - 1) == 0 and len(timings) < _TIMINGS and sum(timings) < _TIMING_SECONDS
+        if timed:
             timings.append(self._timed(pixels_PCHW))
-        return torch.rand(len(pixels_PCHW), self._explainer.spec.classes, device=pixels_PCHW.device)
+        logits_PN = torch.rand(len(pixels_PCHW), self._explainer.spec.classes, device=pixels_PCHW.device)
+        self._left = timed, self._now()
+        return logits_PN
 
     def _timed(self, pixels_PCHW: Tensor) -> float:
         """Time one pass of the model; neither its time nor its images are on any account."""
@@ -145,6 +162,7 @@ class Rehearser:
         self._asked: Counter[str] = Counter()
         self._known: set[tuple[int, View]] = set()
         self._depth = 0
+        self._left = False, self._now()
         self._counts = replace(self._explainer.probe.counts)
         self._began = self._now()
         self._open = SHARED
