@@ -26,7 +26,7 @@ from pipeline.sources import count_images
 from pipeline.targets import TargetRules
 
 ENGINE_SECONDS = 12.0
-"""To start Ray and its workers and to end them, beside making the run ready: measured on two cores; 6 to 20 s."""
+"""To start Ray and its workers and to end them, beside making the run ready: an estimate, not measured yet."""
 
 
 @dataclass(frozen=True)
