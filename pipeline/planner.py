@@ -15,6 +15,7 @@ from pipeline.cams.base import Cost
 from pipeline.errors import ConfigError
 from pipeline.explainer import Explainer
 from pipeline.metrics.cost import metrics_cost
+from pipeline.model.memory import keep_freed_memory
 from pipeline.pace import Pace, find_pace
 from pipeline.parts import Footer, encode_part
 from pipeline.placement import CPU_THREADS, Machines
@@ -149,12 +150,13 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
     machines = Machines.like_this_one(
         compute.device, compute.workers, torch.cuda.device_count(), several=compute.address is not None
     )
-    spec = run.explainer_spec(machines.device)
-    counts = [count_images(shard) for shard in run.shards]
-    sample = _sample(run, min(spec.batch, chunk_images, max(counts)))
     if machines.device == "cpu":
         torch.set_num_threads(CPU_THREADS)
-    pace = find_pace(Rehearser(Explainer(run.loaded.model, spec)), sample.chunk, began + probe_seconds)
+        keep_freed_memory()
+    explainer = Explainer(run.loaded.model, run.explainer_spec(machines.device, machines.workers))
+    counts = [count_images(shard) for shard in run.shards]
+    sample = _sample(run, min(explainer.probe.batcher.size, chunk_images, max(counts)))
+    pace = find_pace(Rehearser(explainer), sample.chunk, began + probe_seconds)
     part = PartSize.of(pace.last.rows)
     explained = len(sample.chunk.samples) / sample.images
     rows_each = explained * pace.last.rows.num_rows / pace.last.images + (1 - explained)

@@ -82,7 +82,7 @@ def test_passes_rows_and_bytes_of_a_run(demo: Path) -> None:
     before = sorted(demo.rglob("*"))
     found = plan(run, probe_seconds=2)
     assert sorted(demo.rglob("*")) == before
-    explainer = Explainer(run.loaded.model, run.explainer_spec("cpu"))
+    explainer = Explainer(run.loaded.model, run.explainer_spec("cpu", 1))
     written, rows = len(run.manifest.to_json()), 0
     for shard in run.shards:
         for one in chunked(read_shard(shard, run.reading), shard, run.config.data.chunk_images):
