@@ -66,7 +66,7 @@ def _one(run: PreparedRun, explainer: Explainer, chunk: Chunk, spent: _Spent) ->
     spent.committing += seconds
     spent.images += len(decoded.samples)
     spent.rows += table.num_rows
-    spent.bytes += receipt.bytes if receipt else 0
+    spent.bytes += receipt.size if receipt else 0
 
 
 def _footer(decoded: DecodedChunk, run_id: str) -> Footer:

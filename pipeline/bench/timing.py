@@ -14,8 +14,8 @@ import torch
 from pipeline.model.memory import kept_freed_memory
 
 OURS = "camatlas"
-_WARMED = 100
-"""Cases of more forward passes are as warm after the first few of them."""
+_LONG = 100
+"""Cases of more forward passes are warm after the first few of them, and long enough to be timed in fewer rounds."""
 
 
 @dataclass(frozen=True)
@@ -61,22 +61,26 @@ class Timing:
 
     def times(self, other: "Timing") -> float:
         """How many times as fast as another case, per image: the median of the rounds' quotients."""
-        quotients = [theirs / own for own, theirs in zip(self.rounds, other.rounds, strict=True)]
+        quotients = [theirs / own for own, theirs in zip(self.rounds, other.rounds, strict=False)]
         return statistics.median(quotients) * self.case.images / other.case.images
 
 
-def time_cases(cases: Sequence[Case], rounds: int, tell: Callable[[str], None] = lambda _: None) -> list[Timing]:
-    """Time cases in turn, round by round; `tell` hears of the progress.
+def time_cases(
+    cases: Sequence[Case], rounds: int, long_rounds: int = 1, tell: Callable[[str], None] = lambda _: None
+) -> list[Timing]:
+    """Time cases in turn, round by round, long ones in the first `long_rounds` only; `tell` hears of the progress.
 
     Ours run as they do in a worker, which keeps freed memory; the others as in a process of their own.
     """
     for case in cases:
-        if case.forwards <= _WARMED:
+        if case.forwards <= _LONG:
             tell(f"warming up {case.name} ({case.by})")
             _once(case)
     taken: list[list[float]] = [[] for _ in cases]
     for turn in range(rounds):
         for seconds, case in zip(taken, cases, strict=True):
+            if case.forwards > _LONG and turn >= long_rounds:
+                continue
             tell(f"round {turn + 1} of {rounds}: {case.name} ({case.by})")
             seconds.append(_once(case))
     return [Timing(case, tuple(seconds)) for case, seconds in zip(cases, taken, strict=True)]

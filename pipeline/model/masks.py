@@ -1,6 +1,7 @@
 """Masks: described at grid resolution, and enlarged only for the pass that needs them.
 
-Legend: I images, M masks, S scales, P rows of one pass, C colours, (u, v) grid, Z cells of a mask, (H, W) pixels.
+Legend: I images, M masks, S scales, P rows of one pass, C colours, (u, v) grid, Z cells of a mask, (H, W) pixels;
+images have their colours last, as the engine wants them.
 """
 
 from dataclasses import dataclass
@@ -88,23 +89,17 @@ def first_equal(masks_MZ: Tensor) -> Tensor:
     return torch.where((bits_MZ[first_M] == bits_MZ).all(1), first_M, own_M)  # sums may meet by chance
 
 
-def enlarged(small_PMuv: Tensor, look: MaskLook, size: tuple[int, int]) -> Tensor:
-    """Enlarge masks made by `MaskStream.small`, (P, M, H, W)."""
-    large_PMHW = upsample(small_PMuv, size, align_corners=look.align_corners)
-    return min_max(large_PMHW) if look.rule == "upsample_first" else large_PMHW
+def enlarged(small_Puv: Tensor, look: MaskLook, size: tuple[int, int]) -> Tensor:
+    """Enlarge masks made by `MaskStream.small`, (P, H, W)."""
+    large_PHW = upsample(small_Puv[:, None], size, align_corners=look.align_corners)[:, 0]
+    if look.rule == "upsample_first":
+        low_P, high_P = torch.aminmax(large_PHW.flatten(1), dim=1)
+        span_P = torch.where(high_P > low_P, high_P - low_P, 1.0)
+        large_PHW = (large_PHW - low_P[:, None, None]).div_(span_P[:, None, None])
+    return 1 - large_PHW if look.complement else large_PHW
 
 
-def masked(
-    pixels_PCHW: Tensor,
-    fill_PCHW: Tensor | None,
-    masks_P1HW: Tensor,
-    look: MaskLook,
-    pixel_noise_PCHW: Tensor | None,
-) -> Tensor:
-    """Lay masks over images, x * m + fill * (1 - m); the fill None is zero."""
-    shown_PCHW = pixels_PCHW * masks_P1HW
-    if fill_PCHW is not None:
-        shown_PCHW = shown_PCHW + fill_PCHW * (1 - masks_P1HW)
-    if pixel_noise_PCHW is not None:
-        shown_PCHW = shown_PCHW + pixel_noise_PCHW
-    return shown_PCHW if look.resize is None else upsample(shown_PCHW, look.resize)
+def masked(pixels_PHWC: Tensor, fill_PHWC: Tensor | None, masks_PHW: Tensor) -> Tensor:
+    """Lay masks over images of one's own, x * m + fill * (1 - m); the fill None is zero."""
+    shown_PHWC = pixels_PHWC.mul_(masks_PHW[..., None])
+    return shown_PHWC if fill_PHWC is None else shown_PHWC.addcmul_(fill_PHWC, (1 - masks_PHW)[..., None])

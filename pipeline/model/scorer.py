@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.heatmaps import upsample
 from pipeline.model.baselines import Normalisation, baseline_pixels
 from pipeline.model.batching import Batcher
 from pipeline.model.counts import Counts
@@ -137,10 +138,10 @@ class Scorer:
         self, pixels_ICHW: Tensor, masks: MaskStream, small_IMuv: Tensor, wanted_IMS: Tensor, targets_IT: Tensor
     ) -> Tensor:
         """Run the wanted masks: logits and confidences of every target, (2, I, M, S, T); NaN for the others."""
-        fill_ICHW = self._fill(masks.look, pixels_ICHW)
         places_P3 = wanted_IMS.nonzero()
+        images = _Images.of(pixels_ICHW, self._fill(masks.look, pixels_ICHW))
         found_2PT = self.answers(
-            lambda at_P: _shown(pixels_ICHW, fill_ICHW, masks, small_IMuv, places_P3[at_P]), targets_IT[places_P3[:, 0]]
+            lambda at_P: _shown(images, masks, small_IMuv, places_P3[at_P]), targets_IT[places_P3[:, 0]]
         )
         heard_2IMST = pixels_ICHW.new_full((2, *wanted_IMS.shape, targets_IT.shape[1]), torch.nan)
         heard_2IMST[:, places_P3[:, 0], places_P3[:, 1], places_P3[:, 2]] = found_2PT
@@ -158,20 +159,34 @@ class Scorer:
         return baseline_pixels(look.fill, pixels_ICHW, self._normalisation)
 
 
-def _shown(
-    pixels_ICHW: Tensor, fill_ICHW: Tensor | None, masks: MaskStream, small_IMuv: Tensor, places_P3: Tensor
-) -> Tensor:
-    """Lay one pass of masks over their images; a place is (image, mask, scale)."""
+@dataclass(frozen=True)
+class _Images:
+    """Images and what shows through their masks, colours last; the fill None is zero."""
+
+    pixels_IHWC: Tensor
+    fill_IHWC: Tensor | None
+
+    @classmethod
+    def of(cls, pixels_ICHW: Tensor, fill_ICHW: Tensor | None) -> "_Images":
+        fill_IHWC = None if fill_ICHW is None else fill_ICHW.permute(0, 2, 3, 1).contiguous()
+        return cls(pixels_ICHW.permute(0, 2, 3, 1).contiguous(), fill_IHWC)
+
+
+def _shown(images: _Images, masks: MaskStream, small_IMuv: Tensor, places_P3: Tensor) -> Tensor:
+    """Lay one pass of masks over their images, (P, C, H, W); a place is (image, mask, scale)."""
     images_P, masks_P, scales_P = places_P3.unbind(1)
-    height, width = pixels_ICHW.shape[-2:]
-    factors_P = torch.tensor(masks.scales, device=pixels_ICHW.device, dtype=pixels_ICHW.dtype)[scales_P]
-    masks_P1HW = enlarged(small_IMuv[images_P, masks_P, None], masks.look, (height, width))
-    masks_P1HW = (1 - masks_P1HW if masks.look.complement else masks_P1HW) * factors_P.view(-1, 1, 1, 1)
+    height, width = images.pixels_IHWC.shape[1:3]
+    masks_PHW = enlarged(small_IMuv[images_P, masks_P], masks.look, (height, width))
+    if masks.scales != (1.0,):
+        factors_P = torch.tensor(masks.scales, device=masks_PHW.device, dtype=masks_PHW.dtype)[scales_P]
+        masks_PHW = masks_PHW * factors_P[:, None, None]
     if masks.mask_noise_SHW is not None:
-        masks_P1HW = masks_P1HW + masks.mask_noise_SHW[scales_P, None]
-    fill_PCHW = None if fill_ICHW is None else fill_ICHW[images_P]
-    noise_PCHW = None if masks.pixel_noise_SCHW is None else masks.pixel_noise_SCHW[scales_P]
-    return masked(pixels_ICHW[images_P], fill_PCHW, masks_P1HW, masks.look, noise_PCHW)
+        masks_PHW = masks_PHW + masks.mask_noise_SHW[scales_P]
+    fill_PHWC = None if images.fill_IHWC is None else images.fill_IHWC[images_P]
+    shown_PCHW = masked(images.pixels_IHWC[images_P], fill_PHWC, masks_PHW).permute(0, 3, 1, 2)
+    if masks.pixel_noise_SCHW is not None:
+        shown_PCHW = shown_PCHW + masks.pixel_noise_SCHW[scales_P]
+    return shown_PCHW if masks.look.resize is None else upsample(shown_PCHW, masks.look.resize)
 
 
 def _matching(known: list[_Known], masks: MaskStream, small_IMuv: Tensor) -> Iterator[tuple[int, _Known]]:

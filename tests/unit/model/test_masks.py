@@ -37,7 +37,7 @@ def test_masks_with_equal_sums_of_bits_are_not_taken_for_equal(monkeypatch: pyte
 def test_scaling_on_the_grid_first_changes_no_mask(rule: str) -> None:
     masks_IMuv = 7 * grids() - 3
     small_IMuv = MaskStream(masks_IMuv, MaskLook(rule)).small()
-    found_IMHW = enlarged(small_IMuv, MaskLook(rule), (16, 16))
+    found_IMHW = enlarged(small_IMuv.flatten(0, 1), MaskLook(rule), (16, 16)).unflatten(0, (3, 5))
     if rule == "upsample_first":
         torch.testing.assert_close(found_IMHW, heatmaps(masks_IMuv, (16, 16)), rtol=0, atol=1e-6)
     else:

@@ -1,0 +1,97 @@
+"""A whole measurement: which cases there are for a model, and what they took.
+
+Legend: B images, C colours, (H, W) pixels.
+"""
+
+import resource
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.bench.ours import EIGHT, forward_cases, method_case, road_cases
+from pipeline.bench.peers import peer_cases
+from pipeline.bench.report import case_rows, projection_rows
+from pipeline.bench.timing import Case, time_cases
+from pipeline.cams import CamMethod, build_methods
+from pipeline.model.engine import Precision
+from pipeline.model.memory import kept_freed_memory
+from pipeline.model.probe import Probe
+from pipeline.model.zoo import LoadedModel
+from pipeline.preflight import net_shape
+
+_ALONE = 32
+"""Methods of more masked passes an image fill passes with one image."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is timed.
+
+    Attributes:
+        loaded: the model.
+        methods: by their name.
+        peers: names of the peers.
+        precision: of our methods.
+        images: that methods are given together.
+        compiled: whether the compiled model is timed as well.
+    """
+
+    loaded: LoadedModel
+    methods: Mapping[str, CamMethod]
+    peers: tuple[str, ...]
+    precision: Precision
+    images: int
+    compiled: bool
+
+
+def measured(setup: Setup, rounds: int, long_rounds: int, tell: Tell) -> dict[str, Any]:
+    """Time everything, on a GPU where there is one: facts of the machine, a row a case, hours of a dataset.
+
+    Raises:
+        ImportError: a peer is not installed.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    side = setup.loaded.preprocess.crop
+    random_BCHW = torch.randn(setup.images, 3, side, side, generator=torch.Generator().manual_seed(0))
+    setup.loaded.model.to(device)
+    timings = time_cases(_cases(setup, random_BCHW.to(device), tell), rounds, long_rounds, tell)
+    return {
+        "layer": setup.loaded.layer,
+        "pixels": side,
+        "images": setup.images,
+        "precision": setup.precision,
+        "device": torch.cuda.get_device_name(0) if device == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "peak_host_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_device_megabytes": torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None,
+        "cases": case_rows(timings),
+        "imagenet_val": projection_rows(timings),
+    }
+
+
+def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[Case]:
+    """Every case, each peer's beside the one of ours that does the same."""
+    loaded = setup.loaded
+    probe = Probe(loaded.model, loaded.layer, stages=loaded.stages, precision=setup.precision, batch=setup.images)
+    with kept_freed_memory():
+        probe.choose_batch((pixels_BCHW.shape[2], pixels_BCHW.shape[3]))
+        best = probe.scorer.batcher.size
+        tell(f"layer {loaded.layer}, {pixels_BCHW.shape[2]} px, passes of {best} images")
+        cases = forward_cases(loaded.model, pixels_BCHW[:1].repeat(best, 1, 1, 1), compiled=setup.compiled)
+        cases.append(method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW))
+        for label, method in setup.methods.items():
+            tell(f"counting the passes of {label}")
+            alone = method.cost(net_shape(loaded)).forwards > _ALONE
+            cases.append(method_case(probe, label, {label: method}, pixels_BCHW[:1] if alone else pixels_BCHW))
+    if setup.peers:
+        cases.extend(road_cases(pixels_BCHW))
+    places = {case.name: place for place, case in enumerate(cases)}
+    for peer in setup.peers:
+        theirs = peer_cases(peer, loaded.model, loaded.layer, pixels_BCHW)
+        cases.extend(case for case in theirs if case.name in places)
+    return sorted(cases, key=lambda case: places[case.name])
