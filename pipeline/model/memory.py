@@ -3,9 +3,9 @@
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEEP = 2**30
 _USUAL = 32 * 2**20
 """Where glibc's own adjustment ends after large blocks were freed."""
@@ -27,16 +27,17 @@ def kept_freed_memory() -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Keep freed memory until the process ends; see `kept_freed_memory`."""
+    """Keep freed memory until the process ends, in its threads as well; see `kept_freed_memory`."""
     _set(_KEEP, _KEEP)
+    _mallopt(_ARENA_MAX, 1)  # the arenas of threads are too small for activations
 
 
 def _set(mmap_bytes: int, trim_bytes: int) -> None:
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # another C library: nothing to set
-        return
-    mallopt(_MMAP_THRESHOLD, mmap_bytes)
-    mallopt(_TRIM_THRESHOLD, trim_bytes)
+    _mallopt(_MMAP_THRESHOLD, mmap_bytes)
+    _mallopt(_TRIM_THRESHOLD, trim_bytes)
+
+
+def _mallopt(parameter: int, value: int) -> None:
+    if sys.platform.startswith("linux"):
+        with suppress(AttributeError):  # another C library: nothing to set
+            ctypes.CDLL(None).mallopt(parameter, value)

@@ -16,29 +16,39 @@ from pipeline.metrics.cost import metrics_cost
 from pipeline.model.probe import Probe
 
 
+class Tally:
+    """Numbers that a model and its copies share."""
+
+    def __init__(self) -> None:
+        self.forwards = self.backwards = 0
+
+    def __deepcopy__(self, memo: object) -> "Tally":
+        return self
+
+    def count(self, grad_BN: Tensor) -> None:
+        self.backwards += len(grad_BN)
+
+
 class CountingNet(ToyNet):
     """Counts the images of every forward pass and of every backward pass that reaches the target layer."""
 
     def __init__(self) -> None:
         super().__init__(0)
-        self.forwards = self.backwards = self.trunk_backwards = 0
+        self.tally = Tally()
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        self.forwards += len(pixels_BCHW)
+        self.tally.forwards += len(pixels_BCHW)
         logits_BN = super().forward(pixels_BCHW)
         if logits_BN.requires_grad:
-            logits_BN.register_hook(self._count)
+            logits_BN.register_hook(self.tally.count)
         return logits_BN
-
-    def _count(self, grad_BN: Tensor) -> None:
-        self.backwards += len(grad_BN)
 
 
 def costs(*methods: object, count: int = 3) -> tuple[int, int, int, int]:
     model = CountingNet()
     explanations = pipeline.explain(model, images(0, count), methods=methods, layer="features.3")
     counted = explanations.counts
-    assert (counted.forwards, counted.backwards) == (model.forwards, model.backwards)
+    assert (counted.forwards, counted.backwards) == (model.tally.forwards, model.tally.backwards)
     return counted.forwards, counted.head_passes, counted.backwards, count
 
 
