@@ -1,52 +1,45 @@
-"""The Ray Data graph, and nothing else: read -> decode -> explain -> commit, one chunk a row.
+"""The Ray Data graph, and nothing else: read and decode -> explain and commit.
 
-Only this file imports Ray. A row of the dataset is one chunk, packed whole into one cell, so that Ray can split and
-merge blocks as it likes and never tears a chunk; blocks are kept to one chunk each, so that a chunk reaches the
-model and the disk as soon as it is read.
+Only this file imports Ray. A row of the dataset is a load: a chunk, or a few that travel together, packed whole into
+one cell, so that Ray can split and merge blocks as it likes and never tears a chunk; blocks are kept to one load each,
+so that a chunk reaches the model as soon as its load is read.
+
+The driver pays a few milliseconds for every block and every task, whatever is in them (`jobs/bench_pipeline.py`). So
+there are two stages only, chunks of long runs travel together, and a worker speaks once a load unless that takes long.
 """
 
 import logging
 import os
 import pickle
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
-from pipeline.decode import DecodedChunk, DecodeLimits, decode_chunk
 from pipeline.errors import CamatlasError, StalledError, first_line
-from pipeline.framing import Preprocess
-from pipeline.news import Beat, Committed
-from pipeline.parts import KEY_COLUMNS, Footer, Progress, publish_part
+from pipeline.loads import Lane, Recipe
+from pipeline.parts import Progress
 from pipeline.placement import CPU_THREADS, logical_cpus, workers_for
-from pipeline.sources import Reading, Shard, chunked, read_shard
-from pipeline.store import open_store
-from schemas.explanation import SHARD_STAGE
+from pipeline.sources import Shard
+from pipeline.worker import Explain, News, Worker
 
 if TYPE_CHECKING:  # torch stays out of the workers that only read, decode and commit
     from pipeline.explainer import ExplainerSpec
     from pipeline.preflight import PreparedRun
 
 Block: TypeAlias = pa.Table
+_LOADS_A_WORKER = 16
+"""At least so many loads for each worker, so that all end at about the same time."""
+_MOST_LANES = 8
 
 
-@dataclass(frozen=True)
-class _Explained:
-    table: pa.Table
-    footer: Footer
-    encoded_bytes: int
-
-
-def run_chunks(run: "PreparedRun", progress: Progress, workers: int) -> Iterator[Beat | Committed]:
+def run_chunks(run: "PreparedRun", progress: Progress, workers: int) -> Iterator[News]:
     """Explain every chunk that is not done yet, streaming, and tell what happens.
 
     Args:
@@ -58,49 +51,60 @@ def run_chunks(run: "PreparedRun", progress: Progress, workers: int) -> Iterator
         StalledError: a worker kept failing, or nothing moved for too long.
         StoreError: the output refused a part.
     """
+    device = worker_device(run.config.compute.device)
+    yield from stream_chunks(run, progress, workers, partial(explain_on, run.loaded.model, run.explainer_spec(device, workers)))
+
+
+def stream_chunks(
+    run: "PreparedRun", progress: Progress, workers: int, make_explain: Callable[[], Explain]
+) -> Iterator[News]:
+    """Do the same with any explanation; `make_explain` is called once in each worker."""
     pending = run.pending(progress)
     if not pending:
         return
     try:
-        for block in _graph(run, progress, pending, workers).iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield from _unpack(block)
+        for bundle in _graph(run, progress, pending, workers, make_explain).iter_internal_ref_bundles():
+            for block in ray.get(bundle.block_refs):  # without the threads of iter_batches, which cost as much again
+                yield from _unpack(block)
     except Exception as error:  # Ray's own, wrapped in as many types as it has ways to fail
         raise _told(error) from error
 
 
-def _graph(run: "PreparedRun", progress: Progress, pending: list[Shard], workers: int) -> Dataset:
+def _graph(
+    run: "PreparedRun", progress: Progress, pending: list[Shard], workers: int, make_explain: Callable[[], Explain]
+) -> Dataset:
     """The whole pipeline on one screen."""
     _configure(run)
     device = worker_device(run.config.compute.device)
-    source = ChunkSource(pending, progress, ray.put(run.reading), run.config.data.chunk_images)
-    graph: Dataset = (
-        ray.data.read_datasource(source, override_num_blocks=len(pending))
-        .map_batches(
-            _decode,
-            fn_args=(run.loaded.preprocess, run.limits),
-            batch_size=1,
-            batch_format="pyarrow",
-        )
-        .map_batches(
-            _Worker,
-            fn_constructor_args=(ray.put(run.loaded.model), run.explainer_spec(device, workers), run.manifest.run_id),
-            compute=ActorPoolStrategy(size=workers),
-            batch_size=1,
-            batch_format="pyarrow",
-            **_actor_resources(device, workers),
-        )
-        .map_batches(_commit, fn_args=(run.store.url,), batch_size=1, batch_format="pyarrow")
+    load_bytes = run.bytes_left(progress) // (workers * _LOADS_A_WORKER)
+    source = LoadSource(pending, progress, ray.put(Recipe.of(run, load_bytes)), _lanes(len(pending)))
+    graph: Dataset = ray.data.read_datasource(source, override_num_blocks=len(source.lanes)).map_batches(
+        _Actor,
+        fn_constructor_args=(ray.put(make_explain), run.manifest.run_id, run.store.url),
+        compute=ActorPoolStrategy(
+            size=workers,
+            max_concurrent_calls_per_actor=2,  # one explains; the other commits, then holds the next load ready
+            max_tasks_in_flight_per_actor=3,
+            enable_true_multi_threading=True,  # `Worker` lets one explain at a time
+        ),
+        batch_size=1,
+        batch_format="pyarrow",
+        **_actor_resources(device, workers),
     )
     return graph
 
 
-class ChunkSource(Datasource):
-    """Reads shards as chunks; one read task a shard, one block a chunk."""
+class LoadSource(Datasource):
+    """Reads shards as decoded chunks; one block a load, `lanes` tasks a shard."""
 
-    def __init__(self, shards: list[Shard], progress: Progress, reading: Any, chunk_images: int) -> None:  # noqa: ANN401
+    def __init__(self, shards: list[Shard], progress: Progress, recipe: Any, lanes: int) -> None:  # noqa: ANN401
         super().__init__()  # type: ignore[no-untyped-call]
-        self._shards, self._progress = shards, progress
-        self._reading, self._chunk_images = reading, chunk_images
+        self._shards, self._recipe = shards, recipe
+        self.lanes = [
+            Lane(shard, progress.done.get(shard.ordinal, frozenset()), first, lanes)
+            for shard in shards
+            for first in range(lanes)
+        ]
 
     def estimate_inmemory_data_size(self) -> int:
         """Bytes of all shards."""
@@ -108,110 +112,70 @@ class ChunkSource(Datasource):
 
     def get_read_tasks(
         self,
-        parallelism: int,  # noqa: ARG002 - one task a shard, whatever Ray asks for
+        parallelism: int,  # noqa: ARG002 - one task a lane, whatever Ray asks for
         per_task_row_limit: int | None = None,
         data_context: DataContext | None = None,  # noqa: ARG002 - not needed
     ) -> list[ReadTask]:
-        """Make one task for each shard."""
+        """Make one task for each lane."""
         return [
             ReadTask(
-                partial(
-                    _read,
-                    shard,
-                    self._progress.done.get(shard.ordinal, frozenset()),
-                    self._reading,
-                    self._chunk_images,
-                ),
-                BlockMetadata(num_rows=None, size_bytes=shard.size, input_files=None, exec_stats=None),
+                partial(_read, lane, self._recipe),
+                BlockMetadata(num_rows=None, size_bytes=lane.shard.size // lane.of, input_files=None, exec_stats=None),
                 per_task_row_limit=per_task_row_limit,
             )
-            for shard in self._shards
+            for lane in self.lanes
         ]
 
 
-def _read(shard: Shard, done: frozenset[int], reading: Any, chunk_images: int) -> Iterator[Block]:  # noqa: ANN401
-    """Stream the chunks of one shard that are not done."""
-    known: Reading = ray.get(reading)
-    for chunk in chunked(read_shard(shard, known), shard, chunk_images):
-        if chunk.ordinal not in done:
-            yield _pack(chunk)
+def _read(lane: Lane, recipe: Any) -> Iterator[Block]:  # noqa: ANN401 - an object reference
+    known: Recipe = ray.get(recipe)
+    return map(_pack, known.loads(lane))
 
 
-def _decode(block: Block, preprocess: Preprocess, limits: DecodeLimits) -> Iterator[Block]:
-    """Decode the chunk of a block."""
-    for chunk in _unpack(block):
-        yield _pack(decode_chunk(chunk, preprocess, limits))
+def _lanes(shards: int) -> int:
+    """Tasks that share a shard; where CPUs outnumber shards, to read one twice costs less than decoding in line."""
+    return max(1, min(_MOST_LANES, int(cluster_resources()["CPU"]) // shards))
 
 
-class _Worker:
-    """One actor of the pool: holds the model and explains chunk after chunk."""
+class _Actor:
+    """One actor of the pool."""
 
-    def __init__(self, model: Any, spec: "ExplainerSpec", run_id: str) -> None:  # noqa: ANN401 - an object reference
-        import torch
-
-        from pipeline.explainer import Explainer
-        from pipeline.model.memory import keep_freed_memory
-
-        if spec.device == "cpu":
-            torch.set_num_threads(CPU_THREADS)
-            keep_freed_memory()
-        self._explainer = Explainer(ray.get(model), spec)
-        self._run_id = run_id
+    def __init__(self, make_explain: Any, run_id: str, url: str) -> None:  # noqa: ANN401 - an object reference
+        self._worker = Worker(ray.get(make_explain)(), run_id, url)
 
     def __call__(self, block: Block) -> Iterator[Block]:
-        """Explain the chunk of a block; tells of every batch, so that progress shows and a stall does too."""
-        for chunk in _unpack(block):
-            yield from self._explain(chunk)
-
-    def _explain(self, chunk: DecodedChunk) -> Iterator[Block]:
-        tables = []
-        for table in self._explainer.tables(chunk):
-            tables.append(table)
-            images = table.filter(pc.not_equal(pc.fill_null(table["error_stage"], ""), SHARD_STAGE))
-            if images.num_rows:
-                yield _pack(Beat(len(images["image_key"].unique())))
-        rows = pa.concat_tables(tables).sort_by([(name, "ascending") for name in KEY_COLUMNS])
-        yield _pack(_Explained(rows, _footer(chunk, self._run_id), chunk.encoded_bytes))
+        """Explain and commit the load of a block."""
+        return map(_pack, self._worker.tell(_unpack(block)))
 
 
-def _commit(block: Block, url: str) -> Iterator[Block]:
-    """Publish the part of a chunk; news of other kinds passes through."""
-    for item in _unpack(block):
-        yield _pack(_published(item, url) if isinstance(item, _Explained) else item)
+def explain_on(model: Any, spec: "ExplainerSpec") -> Explain:  # noqa: ANN401 - a torch module
+    """Make ready what a worker of a real run does."""
+    import torch
+
+    from pipeline.explainer import Explainer
+    from pipeline.model.memory import keep_freed_memory
+
+    if spec.device == "cpu":
+        torch.set_num_threads(CPU_THREADS)
+        keep_freed_memory()
+    return Explainer(model, spec).tables
 
 
-def _published(explained: _Explained, url: str) -> Committed:
-    footer = explained.footer
-    receipt = publish_part(open_store(url), explained.table, footer)
-    codes = [code for code in explained.table["error_code"].to_pylist() if code is not None]
-    return Committed(
-        footer.shard,
-        footer.chunk,
-        footer.images,
-        explained.encoded_bytes,
-        dict(Counter(codes)),
-        ours=receipt is not None,
-    )
+def _pack(items: Sequence[object]) -> Block:
+    """Put objects whole into one cell, as Ray itself would ship them between our own tasks."""
+    return pa.table({"items": pa.array([pickle.dumps(items, protocol=5)], pa.large_binary())})
 
 
-def _footer(decoded: DecodedChunk, run_id: str) -> Footer:
-    chunk = decoded.chunk
-    images = len(decoded.samples) + sum(failure.is_image for failure in decoded.failures)
-    return Footer(run_id, chunk.shard.ordinal, chunk.ordinal, chunk.last, images)
-
-
-def _pack(item: object) -> Block:
-    """Put one object whole into one cell, as Ray itself would ship it between our own tasks."""
-    return pa.table({"item": pa.array([pickle.dumps(item, protocol=5)], pa.large_binary())})
-
-
-def _unpack(block: Block) -> Iterable[Any]:
-    return (pickle.loads(cell.as_buffer()) for cell in block["item"])  # noqa: S301 - written by _pack above
+def _unpack(block: Block) -> Iterator[Any]:
+    for cell in block["items"]:
+        yield from pickle.loads(cell.as_buffer())  # noqa: S301 - written by _pack above
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
     """Join the cluster at `address` (or in RAY_ADDRESS), or start a local one that ends with this block.
+
+    A local one has as many logical CPUs as asked, or as the machine has.
 
     A connection that is there already is used and left open.
     """
@@ -223,7 +187,7 @@ def connected(address: str | None) -> Iterator[None]:
     if address or os.environ.get("RAY_ADDRESS"):
         ray.init(address=address or "auto", **quiet)
     else:
-        ray.init(num_cpus=logical_cpus(), include_dashboard=False, **quiet)
+        ray.init(num_cpus=cpus or logical_cpus(), include_dashboard=False, **quiet)
     try:
         yield
     finally:

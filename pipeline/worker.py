@@ -1,0 +1,78 @@
+"""What one worker of a run does: explain chunk after chunk, commit each, and tell of it."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.decode import DecodedChunk
+from pipeline.news import Beat, Committed
+from pipeline.parts import KEY_COLUMNS, Footer, publish_part
+from pipeline.store import open_store
+from schemas.explanation import SHARD_STAGE
+
+Explain: TypeAlias = Callable[[DecodedChunk], Iterator[pa.Table]]
+"""Explains a chunk; each table holds the rows of some images."""
+News: TypeAlias = Beat | Committed
+BEAT_SECONDS = 5.0
+"""A worker tells how far it is when a load takes longer than this."""
+
+
+class Worker:
+    """Explains chunks and commits them; two calls at a time, so that the disk does not keep the model waiting.
+
+    Only one of the calls has the model: while it explains, the other commits, and then holds the next load ready.
+    """
+
+    def __init__(self, explain: Explain, run_id: str, url: str) -> None:
+        self._explain, self._run_id, self._url = explain, run_id, url
+        self._model_is_taken = threading.Lock()
+
+    def tell(self, load: Iterable[DecodedChunk]) -> Iterator[list[News]]:
+        """Work on a load; speaks at its end, and before that while it goes on, so that progress and a stall show."""
+        news: list[News] = []
+        told_at = time.monotonic()
+        for item in self._work(load):
+            news.append(item)
+            if time.monotonic() - told_at >= BEAT_SECONDS:
+                yield news
+                news, told_at = [], time.monotonic()
+        yield news
+
+    def _work(self, load: Iterable[DecodedChunk]) -> Iterator[News]:
+        for chunk in load:
+            tables: list[pa.Table] = []
+            with self._model_is_taken:
+                for table in self._explain(chunk):
+                    tables.append(table)
+                    if images := _images_in(table):
+                        yield Beat(images)
+            yield self._committed(chunk, sorted_rows(tables))
+
+    def _committed(self, chunk: DecodedChunk, rows: pa.Table) -> Committed:
+        footer = footer_of(chunk, self._run_id)
+        receipt = publish_part(open_store(self._url), rows, footer)
+        codes = Counter(code for code in rows["error_code"].to_pylist() if code is not None)
+        ours = receipt is not None
+        return Committed(footer.shard, footer.chunk, footer.images, chunk.encoded_bytes, dict(codes), ours)
+
+
+def sorted_rows(tables: Iterable[pa.Table]) -> pa.Table:
+    """Put the rows of a chunk together in their one order."""
+    return pa.concat_tables(tables).sort_by([(name, "ascending") for name in KEY_COLUMNS])
+
+
+def footer_of(decoded: DecodedChunk, run_id: str) -> Footer:
+    """Say what the part of a chunk says of itself."""
+    chunk = decoded.chunk
+    images = len(decoded.samples) + sum(failure.is_image for failure in decoded.failures)
+    return Footer(run_id, chunk.shard.ordinal, chunk.ordinal, chunk.last, images)
+
+
+def _images_in(table: pa.Table) -> int:
+    images = table.filter(pc.not_equal(pc.fill_null(table["error_stage"], ""), SHARD_STAGE))
+    return len(images["image_key"].unique())
