@@ -145,7 +145,8 @@ class _Actor:
 
     def __call__(self, block: Block) -> Iterator[Block]:
         """Explain and commit the load of a block."""
-        return map(_pack, self._worker.tell(_unpack(block)))
+        for news in self._worker.tell(_unpack(block)):  # Ray takes a generator, and no other iterator
+            yield _pack(news)
 
 
 def explain_on(model: Any, spec: "ExplainerSpec") -> Explain:  # noqa: ANN401 - a torch module
@@ -167,7 +168,7 @@ def _pack(items: Sequence[object]) -> Block:
 
 
 def _unpack(block: Block) -> Iterator[Any]:
-    for cell in block["items"]:
+    for cell in block["items"] if block.num_rows else ():  # a task without any load gives a block without columns
         yield from pickle.loads(cell.as_buffer())  # noqa: S301 - written by _pack above
 
 
