@@ -1,0 +1,13 @@
+"""Memory of a long run stays flat, in the driver and in the worker."""
+
+import pytest
+
+from jobs.bench_pipeline import memory_slope
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_memory_is_flat_over_twenty_thousand_images() -> None:
+    found = memory_slope(images=20_000, warm_up=4_000)
+    assert found.worker <= 1, f"the worker grows by {found.worker:.2f} MB per 10,000 images"
+    assert found.driver <= 1, f"the driver grows by {found.driver:.2f} MB per 10,000 images"
