@@ -98,7 +98,7 @@ def driver_cost(workers: int = 64, chunks: int = 6000, sleep_seconds: float = 0.
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder), images=chunks, images_per_shard=100)
         run = _demo_run(Path(folder), chunk_images=1, methods=["gradcam"])
-        asleep = partial(_sleeping, sleep_seconds, run.explainer_spec("cpu").schema)
+        asleep = partial(_sleeping, sleep_seconds, run.explainer_spec("cpu", workers).schema)
         first, last = settled(list(_marks(_streamed(run, workers, asleep, cpus=workers + 4))))
     return DriverCost(
         workers, last.chunks - first.chunks, last.cpu_seconds - first.cpu_seconds, last.seconds - first.seconds
@@ -207,7 +207,7 @@ def _explaining(run: "PreparedRun") -> "Callable[[], Explain]":
     from pipeline.dataflow import explain_on
 
     device = run.config.compute.device
-    return partial(explain_on, run.loaded.model, run.explainer_spec("cpu" if device == "auto" else device))
+    return partial(explain_on, run.loaded.model, run.explainer_spec("cpu" if device == "auto" else device, 1))
 
 
 def _sleeping(seconds: float, schema: pa.Schema) -> "Explain":

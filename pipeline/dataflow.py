@@ -52,7 +52,9 @@ def run_chunks(run: "PreparedRun", progress: Progress, workers: int) -> Iterator
         StoreError: the output refused a part.
     """
     device = worker_device(run.config.compute.device)
-    yield from stream_chunks(run, progress, workers, partial(explain_on, run.loaded.model, run.explainer_spec(device, workers)))
+    yield from stream_chunks(
+        run, progress, workers, partial(explain_on, run.loaded.model, run.explainer_spec(device, workers))
+    )
 
 
 def stream_chunks(
