@@ -136,13 +136,13 @@ def memory_slope(images: int = 20_000, warm_up: int = 4_000) -> MemorySlope:
 
 def bare_rate(run: "PreparedRun", least_seconds: float = 20.0) -> float:
     """Images per second of one process that reads, decodes, explains and encodes in a loop, as long as asked."""
-    from pipeline.loads import Lane, Recipe
+    from pipeline.loads import Recipe
     from pipeline.parts import encode_part
     from pipeline.worker import footer_of, sorted_rows
 
     explain = _explaining(run)()
     recipe = Recipe.of(run, load_bytes=0)
-    chunks = itertools.chain.from_iterable(load for shard in run.shards for load in recipe.loads(Lane(shard)))
+    chunks = itertools.chain.from_iterable(load for shard in run.shards for load in recipe.loads(shard))
     images, began = 0, None
     for chunk in chunks:
         encode_part(sorted_rows(explain(chunk)), footer_of(chunk, run.manifest.run_id))

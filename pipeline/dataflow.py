@@ -23,7 +23,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from pipeline.errors import CamatlasError, StalledError, first_line
-from pipeline.loads import Lane, Recipe
+from pipeline.loads import Recipe
 from pipeline.parts import Progress
 from pipeline.placement import CPU_THREADS, logical_cpus, workers_for
 from pipeline.sources import Shard
@@ -36,7 +36,6 @@ if TYPE_CHECKING:  # torch stays out of the workers that only read, decode and c
 Block: TypeAlias = pa.Table
 _LOADS_A_WORKER = 16
 """At least so many loads for each worker, so that all end at about the same time."""
-_MOST_LANES = 8
 
 
 def run_chunks(run: "PreparedRun", progress: Progress, workers: int) -> Iterator[News]:
@@ -79,8 +78,8 @@ def _graph(
     _configure(run)
     device = worker_device(run.config.compute.device)
     load_bytes = run.bytes_left(progress) // (workers * _LOADS_A_WORKER)
-    source = LoadSource(pending, progress, ray.put(Recipe.of(run, load_bytes)), _lanes(len(pending)))
-    graph: Dataset = ray.data.read_datasource(source, override_num_blocks=len(source.lanes)).map_batches(
+    source = LoadSource(pending, progress, ray.put(Recipe.of(run, load_bytes)))
+    graph: Dataset = ray.data.read_datasource(source, override_num_blocks=len(pending)).map_batches(
         _Actor,
         fn_constructor_args=(ray.put(make_explain), run.manifest.run_id, run.store.url),
         compute=ActorPoolStrategy(
@@ -97,16 +96,11 @@ def _graph(
 
 
 class LoadSource(Datasource):
-    """Reads shards as decoded chunks; one block a load, `lanes` tasks a shard."""
+    """Reads shards as decoded chunks; one task a shard, one block a load."""
 
-    def __init__(self, shards: list[Shard], progress: Progress, recipe: Any, lanes: int) -> None:  # noqa: ANN401
+    def __init__(self, shards: list[Shard], progress: Progress, recipe: Any) -> None:  # noqa: ANN401
         super().__init__()  # type: ignore[no-untyped-call]
-        self._shards, self._recipe = shards, recipe
-        self.lanes = [
-            Lane(shard, progress.done.get(shard.ordinal, frozenset()), first, lanes)
-            for shard in shards
-            for first in range(lanes)
-        ]
+        self._shards, self._progress, self._recipe = shards, progress, recipe
 
     def estimate_inmemory_data_size(self) -> int:
         """Bytes of all shards."""
@@ -114,29 +108,24 @@ class LoadSource(Datasource):
 
     def get_read_tasks(
         self,
-        parallelism: int,  # noqa: ARG002 - one task a lane, whatever Ray asks for
+        parallelism: int,  # noqa: ARG002 - one task a shard, whatever Ray asks for
         per_task_row_limit: int | None = None,
         data_context: DataContext | None = None,  # noqa: ARG002 - not needed
     ) -> list[ReadTask]:
-        """Make one task for each lane."""
+        """Make one task for each shard."""
         return [
             ReadTask(
-                partial(_read, lane, self._recipe),
-                BlockMetadata(num_rows=None, size_bytes=lane.shard.size // lane.of, input_files=None, exec_stats=None),
+                partial(_read, shard, self._progress.done.get(shard.ordinal, frozenset()), self._recipe),
+                BlockMetadata(num_rows=None, size_bytes=shard.size, input_files=None, exec_stats=None),
                 per_task_row_limit=per_task_row_limit,
             )
-            for lane in self.lanes
+            for shard in self._shards
         ]
 
 
-def _read(lane: Lane, recipe: Any) -> Iterator[Block]:  # noqa: ANN401 - an object reference
+def _read(shard: Shard, done: frozenset[int], recipe: Any) -> Iterator[Block]:  # noqa: ANN401 - an object reference
     known: Recipe = ray.get(recipe)
-    return map(_pack, known.loads(lane))
-
-
-def _lanes(shards: int) -> int:
-    """Tasks that share a shard; where CPUs outnumber shards, to read one twice costs less than decoding in line."""
-    return max(1, min(_MOST_LANES, int(cluster_resources()["CPU"]) // shards))
+    return map(_pack, known.loads(shard, done))
 
 
 class _Actor:

@@ -4,32 +4,19 @@ A load is a chunk, or a few: each costs the driver the same few milliseconds, ho
 runs travel together. Each is still explained, committed and resumed by itself.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.decode import DecodedChunk, DecodeLimits, decode_chunk
 from pipeline.framing import Preprocess
-from pipeline.sources import Chunk, Reading, Shard, chunked, read_shard
+from pipeline.sources import Reading, Shard, chunked, read_shard
 
 if TYPE_CHECKING:
     from pipeline.preflight import PreparedRun
 
 MOST_PIXEL_BYTES = 128 * 2**20
 """Most pixels of a load, in bytes, where it holds more than one chunk; Ray's own default for a block."""
-
-
-@dataclass(frozen=True)
-class Lane:
-    """Every `of`-th chunk of a shard, from the chunk `first` on, but for those that are `done`."""
-
-    shard: Shard
-    done: frozenset[int] = frozenset()
-    first: int = 0
-    of: int = 1
-
-    def __contains__(self, chunk: Chunk) -> bool:
-        return chunk.ordinal % self.of == self.first and chunk.ordinal not in self.done
 
 
 @dataclass(frozen=True)
@@ -53,10 +40,11 @@ class Recipe:
         """Take the recipe of a run."""
         return cls(run.reading, run.loaded.preprocess, run.limits, run.config.data.chunk_images, load_bytes)
 
-    def loads(self, lane: Lane) -> Iterator[list[DecodedChunk]]:
-        """Stream the chunks of a lane, decoded, in loads."""
-        chunks = chunked(read_shard(lane.shard, self.reading), lane.shard, self.chunk_images)
-        return self._together(decode_chunk(chunk, self.preprocess, self.limits) for chunk in chunks if chunk in lane)
+    def loads(self, shard: Shard, done: Collection[int] = ()) -> Iterator[list[DecodedChunk]]:
+        """Stream the chunks of a shard that are not done, decoded, in loads."""
+        chunks = chunked(read_shard(shard, self.reading), shard, self.chunk_images)
+        pending = (chunk for chunk in chunks if chunk.ordinal not in done)
+        return self._together(decode_chunk(chunk, self.preprocess, self.limits) for chunk in pending)
 
     def _together(self, chunks: Iterable[DecodedChunk]) -> Iterator[list[DecodedChunk]]:
         load: list[DecodedChunk] = []

@@ -125,6 +125,10 @@ def _coverage(run: Run) -> dict[str, Any]:
     }
 
 
+APPROXIMATE = ("clusters", "channels")
+"""Parameters of methods that save passes at a price."""
+
+
 def _leaderboard(run: Run) -> dict[str, Any]:
     sql = "SELECT * FROM leaderboard"
     rows = run.arrow(sql).to_pylist()
@@ -132,6 +136,8 @@ def _leaderboard(run: Run) -> dict[str, Any]:
     for row in rows:
         kind = kinds[row["method"]]
         row["interpretation"] = kind is not None and kind.interpretation
+        fields = run.manifest.identity.methods[row["method"]]
+        row["approximate"] = any(fields.get(name) is not None for name in APPROXIMATE)
     best: dict[str, float | None] = {}
     for name, metric in _metrics(run).items():
         known = [row[name] for row in rows if row[name] is not None]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.bench.ours import EIGHT, forward_cases, method_case, road_cases
+from pipeline.bench.ours import EIGHT, first_step_case, forward_cases, method_case, road_cases
 from pipeline.bench.peers import peer_cases
 from pipeline.bench.report import case_rows, projection_rows
 from pipeline.bench.timing import Case, time_cases
@@ -76,18 +76,18 @@ def measured(setup: Setup, rounds: int, long_rounds: int, tell: Tell) -> dict[st
 
 def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[Case]:
     """Every case, each peer's beside the one of ours that does the same."""
-    loaded = setup.loaded
+    loaded, shape = setup.loaded, net_shape(setup.loaded)
     probe = Probe(loaded.model, loaded.layer, stages=loaded.stages, precision=setup.precision, batch=setup.images)
     with kept_freed_memory():
         probe.choose_batch((pixels_BCHW.shape[2], pixels_BCHW.shape[3]))
         best = probe.scorer.batcher.size
         tell(f"layer {loaded.layer}, {pixels_BCHW.shape[2]} px, passes of {best} images")
         cases = forward_cases(loaded.model, pixels_BCHW[:1].repeat(best, 1, 1, 1), compiled=setup.compiled)
-        cases.append(method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW))
+        cases.append(first_step_case(loaded.model, pixels_BCHW[:1].repeat(best, 1, 1, 1)))
+        cases.append(method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW, shape))
         for label, method in setup.methods.items():
-            tell(f"counting the passes of {label}")
-            alone = method.cost(net_shape(loaded)).forwards > _ALONE
-            cases.append(method_case(probe, label, {label: method}, pixels_BCHW[:1] if alone else pixels_BCHW))
+            images_BCHW = pixels_BCHW[:1] if method.cost(shape).forwards > _ALONE else pixels_BCHW
+            cases.append(method_case(probe, label, {label: method}, images_BCHW, shape))
     if setup.peers:
         cases.extend(road_cases(pixels_BCHW))
     places = {case.name: place for place, case in enumerate(cases)}

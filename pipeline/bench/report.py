@@ -16,9 +16,9 @@ def case_rows(timings: Sequence[Timing]) -> list[dict[str, Any]]:
             "case": timing.case.name,
             "by": timing.case.by,
             "images_per_second": timing.images_per_second,
-            "forwards_per_second": timing.forwards_per_second if timing.case.forwards else None,
+            "forwards_per_second": timing.forwards_per_second if timing.forwards else None,
             "share_of_engine_forward": (
-                timing.forwards_per_second / forward.images_per_second if timing.case.forwards else None
+                timing.forwards_per_second / forward.images_per_second if timing.forwards else None
             ),
             "image_in_engine_forwards": forward.images_per_second / timing.images_per_second,
             "camatlas_times_as_fast": _ours_over(timing, timings),
@@ -32,11 +32,11 @@ def projection_rows(timings: Sequence[Timing]) -> list[dict[str, Any]]:
     return [
         {
             "methods": timing.case.name,
-            "forwards_per_image": timing.case.forwards / timing.case.images,
+            "forwards_per_image": timing.forwards / timing.case.images,
             "hours_of_imagenet_val": IMAGENET_VAL / timing.images_per_second / 3600,
         }
         for timing in timings
-        if timing.case.by == OURS and timing.case.forwards
+        if timing.case.by == OURS and timing.forwards
     ]
 
 

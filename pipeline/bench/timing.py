@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline.model.counts import Counts
 from pipeline.model.memory import kept_freed_memory
 
 OURS = "camatlas"
@@ -27,7 +28,8 @@ class Case:
         by: who does it.
         work: does it once.
         images: how many images that is.
-        forwards: forward passes it needs, in images; 0 where it runs no model.
+        forwards: forward passes it needs at most, in images; 0 where it runs no model.
+        counts: what counts those it makes; None where it makes as many as it needs.
     """
 
     name: str
@@ -35,14 +37,16 @@ class Case:
     work: Callable[[], object]
     images: int
     forwards: int
+    counts: Counts | None = None
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What a case took, round by round, in seconds."""
+    """What a case took, round by round, in seconds, and the forward passes it made each time, in images."""
 
     case: Case
     rounds: tuple[float, ...]
+    forwards: int
 
     @property
     def seconds(self) -> float:
@@ -57,7 +61,7 @@ class Timing:
     @property
     def forwards_per_second(self) -> float:
         """Forward passes of one image a second."""
-        return self.case.forwards / self.seconds
+        return self.forwards / self.seconds
 
     def times(self, other: "Timing") -> float:
         """How many times as fast as another case, per image: the median of the rounds' quotients."""
@@ -77,13 +81,16 @@ def time_cases(
             tell(f"warming up {case.name} ({case.by})")
             _once(case)
     taken: list[list[float]] = [[] for _ in cases]
+    made = [case.forwards for case in cases]
     for turn in range(rounds):
-        for seconds, case in zip(taken, cases, strict=True):
+        for i, case in enumerate(cases):
             if case.forwards > _LONG and turn >= long_rounds:
                 continue
             tell(f"round {turn + 1} of {rounds}: {case.name} ({case.by})")
-            seconds.append(_once(case))
-    return [Timing(case, tuple(seconds)) for case, seconds in zip(cases, taken, strict=True)]
+            before = case.counts.forwards if case.counts else 0
+            taken[i].append(_once(case))
+            made[i] = case.counts.forwards - before if case.counts else case.forwards
+    return [Timing(case, tuple(seconds), made[i]) for i, (case, seconds) in enumerate(zip(cases, taken, strict=True))]
 
 
 def _once(case: Case) -> float:

@@ -15,7 +15,7 @@ from pipeline.bench.ours import EIGHT, forward_cases, method_case, road_cases
 from pipeline.bench.peers import peer_cases
 from pipeline.bench.report import case_rows, projection_rows
 from pipeline.bench.timing import Case, Timing, time_cases
-from pipeline.cams import build_methods
+from pipeline.cams import LayerShape, NetShape, build_methods
 from pipeline.config import load_config
 from pipeline.demo.data import write_demo
 from pipeline.model.probe import Probe
@@ -28,7 +28,7 @@ def camatlas(*words: str) -> Result:
 
 
 def timing(name: str, by: str, rounds: tuple[float, ...], images: int = 4, forwards: int = 4) -> Timing:
-    return Timing(Case(name, by, lambda: None, images, forwards), rounds)
+    return Timing(Case(name, by, lambda: None, images, forwards), rounds, forwards)
 
 
 def test_ratios_are_medians_of_quotients_within_rounds() -> None:
@@ -70,10 +70,10 @@ def test_every_case_runs_once_a_round_and_warms_up_once() -> None:
 def test_cases_do_what_they_say() -> None:
     model, pixels_BCHW = StagedNet(0), images(0, count=2, side=32)
     probe = Probe(model, "stage2", batch=8)
-    eight = method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW)
-    assert (eight.images, eight.forwards) == (2, 2)
-    exact = method_case(probe, "scorecam", build_methods(["scorecam"]), pixels_BCHW[:1])
-    assert exact.forwards == 1 + 7
+    shape = NetShape((LayerShape(7, 8, 8),), linear_head=False)
+    eight = method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW, shape)
+    exact = method_case(probe, "scorecam", build_methods(["scorecam"]), pixels_BCHW[:1], shape)
+    assert [timing.forwards for timing in time_cases([eight, exact], 1)] == [2, 1 + 7]
     expected_BN = model(pixels_BCHW)
     for case in forward_cases(model, pixels_BCHW, compiled=False):
         tolerance = 0.05 if "bf16" in case.by else 1e-4
