@@ -31,6 +31,8 @@ from schemas.manifest import canonical_json
 
 BATCH_MULTIPLE = 16
 """Passes of a run are filled up to a multiple of this; see `Batcher`."""
+_FULL_PASSES = 64
+"""Images that are explained together have at most about so many full masked passes, so that progress shows."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class ExplainerSpec:
         maps: how maps are stored.
         device, batch: where, and most images in one pass; None tries what is fastest.
         crop: side of the images.
+        passes: masked passes of one image, in images, at most.
         compiled: whether masked passes are compiled.
     """
 
@@ -62,6 +65,7 @@ class ExplainerSpec:
     device: str
     batch: int | None
     crop: int
+    passes: int = 0
     seed: int = 0
     compiled: bool = False
 
@@ -89,6 +93,8 @@ class Explainer:
         )
         if spec.batch is None:
             self.probe.choose_batch((spec.crop, spec.crop))
+        most = self.probe.batcher.size
+        self._together = max(1, min(most, _FULL_PASSES * most // max(1, spec.passes)))
         self._facts = {
             label: MethodFacts(label, canonical_json(parameters(method)), self.probe.layer)
             for label, method in spec.methods.items()
@@ -98,7 +104,7 @@ class Explainer:
         """Explain a chunk; each table holds the rows of some images, the rows of its failures come last."""
         ordinal = chunk.chunk.ordinal
         batch = ImageBatch(chunk.chunk.shard.name, ordinal, chunk.samples, chunk.pixels_NHWC)
-        for piece in batch.pieces(self.probe.batcher.size):
+        for piece in batch.pieces(self._together):
             yield to_table(self._labelled(piece), self.spec.schema)
         yield to_table([failure_row(failure, ordinal) for failure in chunk.failures], self.spec.schema)
 

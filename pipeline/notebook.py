@@ -96,6 +96,7 @@ def evaluate(
     """
     if model is not explanations.probe.model:
         raise ValueError("the explanations were made with another model")
+    explanations.probe.renew()
     evidence = explanations.evidence
     if len(pixels_BCHW) != int(evidence.images_B[-1]) + 1 or not _same(
         pixels_BCHW.to(evidence.pixels_BCHW)[evidence.images_B], evidence.pixels_BCHW

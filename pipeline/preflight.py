@@ -71,6 +71,7 @@ class PreparedRun:
             device=device,
             batch=None if batch == "auto" else batch,
             crop=preprocess.crop,
+            passes=self._costs().forwards * TargetRules.of(self.config.explain.targets).most,
             compiled=self.compiled(device, workers),
         )
 

@@ -38,13 +38,13 @@ class Engine:
         self._precision = precision
         self._layers = frozenset(layers)
         self._compiled = compiled
-        self._renew()
+        self.renew()
 
     def keep(self, layers: Collection[str]) -> None:
         """Look at these layers too."""
         if not self._layers.issuperset(layers):
             self._layers |= set(layers)
-            self._renew()
+            self.renew()
 
     def layer(self, name: str) -> nn.Module:
         """The module of that name in the copy."""
@@ -62,7 +62,8 @@ class Engine:
         """Run the model itself, whose every module and parameter is there."""
         return self._run(self._model, pixels_PCHW, differentiable)
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Copy the model again, as it is now."""
         self._copy = fast_copy(self._model, self._precision, self._layers)
         self._fast: Callable[[Tensor], Any] = _Compiled(self._copy) if self._compiled else self._copy
 

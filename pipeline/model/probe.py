@@ -1,9 +1,8 @@
 """Probe: one model with its target layer; every pass that a method asks for is run, bounded and counted here.
 
-The trunk (input to the first captured layer) runs without autograd; the hook on that layer detaches its output,
-makes it a leaf and switches autograd on, so that only the head (from there to the logits) is differentiated. That
-works for any module tree, with frozen parameters, in-place operations behind the layer, models left in training
-mode, and `torch.inference_mode()` around the call. The model is left exactly as it was found.
+All passes but whole backwards run on the engine's fast copy. The trunk (input to the first captured layer) runs without
+autograd; the hook on that layer detaches its output, makes it a leaf and switches autograd on, so that only the head
+(from there to the logits) is differentiated. The model is left exactly as it was found.
 
 Legend: I images, B rows (image, target), P changed activations of one image, C colours, (H, W) pixels, K channels,
 (u, v) grid, N classes.
@@ -39,8 +38,7 @@ class Probe:
             layer of each resolution.
         precision: "fp32", or "bf16" for autocast; results are float32 either way.
         batch: most images in one pass; halved when memory runs out.
-        batch_multiple: passes are filled up to a multiple of this many images, which keeps results bit-equal
-            whatever the batch on backends whose kernels depend on its size (CPU: 16).
+        batch_multiple: passes are filled up to a multiple of this many images; see `Batcher`.
         normalisation: what made the inputs; the baselines `black` and `blur` need it.
         seed: of the methods that draw random numbers.
         compiled: compile the masked passes, which takes up to a minute and pays in a long run.
@@ -87,19 +85,23 @@ class Probe:
         """Where the model lives."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
+    def renew(self) -> None:
+        """Look at the model again, whose parameters may have been changed."""
+        self._engine.renew()
+        self._baseline_acts.clear()
+
     def choose_batch(self, size: tuple[int, int]) -> None:
         """Find by a short trial how many images (3, H, W) of this size one pass should hold."""
-        multiple = self.batcher.multiple
 
         def run(count: int) -> object:
             with torch.no_grad():
                 return float(self._engine.logits(torch.zeros(count, 3, *size, device=self.device)).sum())  # waits
 
-        best = fastest_size(run, (multiple * 2**n for n in range(8)))
-        self.batcher.size = self.scorer.batcher.size = best
+        sizes = (self.batcher.multiple * 2**n for n in range(8))
+        self.batcher.size = self.scorer.batcher.size = fastest_size(run, sizes)
 
     def stages(self, pixels_BCHW: Tensor) -> tuple[str, ...]:
-        """Layers for the methods that fuse several, shallow to deep, the target layer last."""
+        """Layers for the methods that fuse several; see the class."""
         if self._stages is None:
             with torch.no_grad():
                 one_BCHW = pixels_BCHW[:1].to(self.device, torch.float32)
@@ -199,9 +201,7 @@ class Probe:
         readout: Readout = target_logit,
         taps: Mapping[str, nn.Module] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Differentiate a score through the whole model: with respect to the pixels (B, C, H, W), and to the outputs
-        of the given modules.
-        """
+        """Differentiate a score by the pixels (B, C, H, W) and by the outputs of modules, through the whole model."""
         found = self.batcher.run(
             len(pixels_BCHW), lambda rows: self._backward(pixels_BCHW[rows], targets_B[rows], readout, taps or {})
         )

@@ -170,3 +170,18 @@ def test_boxes_that_are_no_numbers_are_told(boxes: list[object], words: str) -> 
         pipeline.evaluate(model, pixels_BCHW, explained, metrics=["energy_in_box"], boxes=boxes)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"a mask is a tensor \(H, W\) of bool, not torch.float32"):
         pipeline.evaluate(model, pixels_BCHW, explained, masks=[torch.full((16, 16), 0.3), None])
+
+
+def test_evaluate_asks_the_model_as_it_is_then() -> None:
+    model, pixels_BCHW = ToyNet(0), images(0)
+    explanations = pipeline.explain(model, pixels_BCHW, layer="features.3")
+    pipeline.evaluate(model, pixels_BCHW, explanations)
+    with torch.no_grad():
+        model.features[0].weight.mul_(0.5)
+        model.linear.weight.mul_(2)
+    found = pipeline.evaluate(model, pixels_BCHW, explanations, metrics=["average_drop"])["average_drop"]["gradcam"]
+    with torch.no_grad():
+        masked_BC = model(pixels_BCHW * explanations.heatmap("gradcam")[:, None]).softmax(1)
+    shown_B = masked_BC.gather(1, explanations.targets[:, None])[:, 0]
+    clean_B = explanations.evidence.target_confidences_B
+    torch.testing.assert_close(found, (clean_B - shown_B).relu() / clean_B, rtol=1e-4, atol=1e-5)
