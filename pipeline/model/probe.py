@@ -40,8 +40,7 @@ class Probe:
         batch: most images in one pass; halved when memory runs out.
         batch_multiple: passes are filled up to a multiple of this many images; see `Batcher`.
         normalisation: what made the inputs; the baselines `black` and `blur` need it.
-        seed: of the methods that draw random numbers.
-        compiled: compile the masked passes, which takes up to a minute and pays in a long run.
+        seed, compiled: of methods that draw random numbers; whether masked passes are compiled, up to a minute's work.
 
     Raises:
         LayerError: the layer is unknown, not unique in a forward pass, or not spatial.
