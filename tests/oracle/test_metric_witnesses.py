@@ -271,4 +271,5 @@ def test_quantus_lets_the_perturbations_of_infidelity_pile_up_and_ours_stand_alo
     assert changed[-1] > 64, "more than one block of 8 x 8"
     ours = Answering()
     Infidelity(samples=4, side=0.5)(trial_of(torch.rand(1, 1, 16, 16), model=ours, pixels_BCHW=pixels_BCHW))
+    assert len(ours.seen) > 1
     assert all(int((image != pixels_BCHW[0]).any(0).sum()) in (0, 64) for seen in ours.seen for image in seen)
