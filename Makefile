@@ -23,7 +23,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: setup ## explain, verify and report on the bundled data, offline
 	@$(BIN)/camatlas demo $(DEMO)
 
-test: setup ## run the tests (about ten minutes on 2 cores)
+test: setup ## run the tests (about a quarter of an hour on 2 cores)
 	@$(BIN)/python -m pytest -q -m "not campaign"
 
 check: setup ## lint, formatting and types

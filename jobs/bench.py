@@ -45,6 +45,8 @@ def bench(
     peers = [name for name in against.split(",") if name]
     if unknown := [name for name in peers if name not in PEERS]:
         raise ConfigError.one("--against", f"unknown peer '{unknown[0]}'", nearest(unknown[0], PEERS))
+    if chart and not chart.endswith((".svg", ".png")):
+        raise ConfigError.one("--chart", f"'{chart}' is no picture", "FILE.svg or FILE.png")
     asked = load_config(config, settings or ()) if config else None
     which = asked.model if asked else ModelConfig(name=model, weights="random")
     methods = build_methods(asked.explain.methods if asked else DEFAULT_METHODS)
@@ -74,10 +76,11 @@ def _data(config: RunConfig | None) -> list[dict[str, Any]]:
 def _draw(chart: str, found: dict[str, Any]) -> None:
     from pipeline.bench.charts import write_chart
 
-    if not chart.endswith((".svg", ".png")):
-        raise ConfigError.one("--chart", f"'{chart}' is no picture", "FILE.svg or FILE.png")
     title = f"{found['model']}, {found['device']}, torch {found['torch']}"
-    write_chart(Path(chart), title, found["cases"], found["imagenet_val"])
+    try:
+        write_chart(Path(chart), title, found["cases"], found["imagenet_val"])
+    except ImportError as error:
+        raise ConfigError.one("--chart", f"cannot draw: {error}", "pip install 'camatlas[dev]'") from None
 
 
 def _print(found: dict[str, Any]) -> None:

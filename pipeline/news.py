@@ -12,7 +12,7 @@ class Beat:
 
 @dataclass(frozen=True)
 class Committed:
-    """From the commit stage: a chunk is on disk.
+    """From a worker: a chunk is on disk.
 
     Attributes:
         shard, chunk: ordinals.

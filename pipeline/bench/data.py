@@ -7,16 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline import run_folder
 from pipeline.config import RunConfig
-from pipeline.decode import DecodedChunk, decode_chunk
+from pipeline.decode import decode_chunk
 from pipeline.explainer import Explainer
-from pipeline.parts import Footer, images_in, publish_part
+from pipeline.parts import publish_part
 from pipeline.preflight import PreparedRun, prepare
 from pipeline.query import open_run
 from pipeline.sources import Chunk, chunked, read_shard
+from pipeline.worker import footer_of, sorted_rows
 
 _ASKED = 20
 """Questions of one kind; their median is told."""
@@ -60,18 +59,13 @@ def _taken_through(run: PreparedRun) -> _Spent:
 def _one(run: PreparedRun, explainer: Explainer, chunk: Chunk, spent: _Spent) -> None:
     seconds, decoded = _timed(lambda: decode_chunk(chunk, run.loaded.preprocess, run.limits))
     spent.decoding += seconds
-    seconds, table = _timed(lambda: pa.concat_tables(explainer.tables(decoded)))
+    seconds, table = _timed(lambda: sorted_rows(explainer.tables(decoded)))
     spent.explaining += seconds
-    seconds, receipt = _timed(lambda: publish_part(run.store, table, _footer(decoded, run.manifest.run_id)))
+    seconds, receipt = _timed(lambda: publish_part(run.store, table, footer_of(decoded, run.manifest.run_id)))
     spent.committing += seconds
     spent.images += len(decoded.samples)
     spent.rows += table.num_rows
     spent.bytes += receipt.size if receipt else 0
-
-
-def _footer(decoded: DecodedChunk, run_id: str) -> Footer:
-    chunk = decoded.chunk
-    return Footer(run_id, chunk.shard.ordinal, chunk.ordinal, chunk.last, len(decoded.samples) + images_in(chunk))
 
 
 def _step_rows(spent: _Spent) -> list[dict[str, Any]]:

@@ -90,8 +90,8 @@ def strongest(evidence: Evidence, channels: int | None) -> Tensor:
 
 def of_images(kept_BK: Tensor, evidence: Evidence) -> Tensor:
     """Tell which channels any row of an image keeps, (I, K)."""
-    nothing_IK = torch.zeros_like(kept_BK[evidence.first_rows()], dtype=torch.int8)
-    return nothing_IK.index_add(0, evidence.places(), kept_BK.char()) > 0
+    nothing_IK = torch.zeros_like(kept_BK[evidence.first_rows()], dtype=torch.int32)  # an image may have many rows
+    return nothing_IK.index_add(0, evidence.places(), kept_BK.int()) > 0
 
 
 def representatives(masks_IKuv: Tensor, keep_IK: Tensor, clusters: int) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from nets import ToyNet, images
 from torch import Tensor
 
 from pipeline.cams import METHODS, build_methods
-from pipeline.cams.representatives import representatives, strongest
+from pipeline.cams.representatives import of_images, representatives, strongest
 from pipeline.explanations import explain_evidence, observe
 from pipeline.model.probe import Probe
 
@@ -102,6 +102,14 @@ def test_targets_of_an_image_share_the_groups(name: str) -> None:
     found = explain_evidence(pair, built, probe).maps[name]
     assert found.shape[0] == 2
     assert not torch.equal(found[0], found[1])
+
+
+def test_a_channel_counts_however_many_targets_want_it() -> None:
+    probe = Probe(ToyNet(0, channels=12, classes=300), "features.3", batch=16)
+    observation = probe.observe(images(2)[:2], gradients=False)
+    evidence = observation.evidence_of(torch.tensor([0] * 256 + [1]), torch.arange(257))
+    kept_BK = torch.ones(257, 12, dtype=torch.bool)
+    assert bool(of_images(kept_BK, evidence).all())
 
 
 def test_gradients_are_asked_for_only_where_they_choose_channels() -> None:

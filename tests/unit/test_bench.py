@@ -118,3 +118,4 @@ def test_the_verb_prints_one_object(tmp_path: Path) -> None:
 def test_wrong_options_are_told_before_anything_is_timed() -> None:
     assert camatlas("--against", "torchcan").exit_code == 2
     assert camatlas("--precision", "fp8").exit_code == 2
+    assert camatlas("--chart", "chart.txt").exit_code == 2
