@@ -24,7 +24,7 @@ from pipeline.codec import EncodedMap, FloatArray, decode, decode_stack
 from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line, nearest
 from pipeline.parts import read_part
 from pipeline.run_folder import part_names, read_manifest
-from pipeline.store import LocalStore, Store, open_store
+from pipeline.store import Store, open_store
 from schemas.explanation import CURVE_SUFFIX, ERROR_FIELDS, IDENTITY_FIELDS, MAP_FIELDS, SHARD_STAGE, is_curve
 from schemas.manifest import RunManifest
 from schemas.sanity import SANITY_FOLDER, SANITY_SCHEMA
@@ -192,10 +192,8 @@ def _parts(store: Store) -> pa.dataset.Dataset:
     names = [part.file for part in part_names(store)]
     if not names:
         raise ConfigError.one("RUN", f"'{store.url}' holds no finished chunk yet", "run `camatlas explain` first")
-    if not isinstance(store, LocalStore):
-        raise ConfigError.one("RUN", f"'{store.url}': only local runs can be queried so far")
     try:
-        return pyarrow.dataset.dataset([str(store.folder / name) for name in names], format="parquet")
+        return store.dataset(names)
     except (pa.ArrowException, OSError) as error:
         raise DamagedRunError(_unreadable(store, names[0], error)) from None
 

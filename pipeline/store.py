@@ -6,9 +6,11 @@ A name is published all at once or not at all, so a retry, a zombie or a second 
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
+
+import pyarrow.dataset
 
 from pipeline.errors import ConfigError, StoreError
 
@@ -34,8 +36,12 @@ class Store(Protocol):
         """Remove one object if it is there."""
         ...
 
+    def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
+        """Open Parquet objects as one dataset with the schema of the first, to be read as it is asked."""
+        ...
+
     def check_writable(self) -> None:
-        """Refuse a place that cannot take a run, without writing; raises ConfigError."""
+        """Refuse a place that cannot take a run, leaving nothing behind; raises ConfigError or StoreError."""
         ...
 
 
@@ -82,6 +88,10 @@ class LocalStore:
         with _refusals("delete", self.folder / name):
             (self.folder / name).unlink(missing_ok=True)
 
+    def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
+        """Open Parquet files as one dataset."""
+        return pyarrow.dataset.dataset([str(self.folder / name) for name in names], format="parquet")
+
     def check_writable(self) -> None:
         """Refuse a path whose nearest existing ancestor is no folder or may not be written to."""
         there = next(path for path in (self.folder, *self.folder.parents) if os.path.lexists(path))
@@ -92,14 +102,16 @@ class LocalStore:
 
 
 def open_store(url: str) -> Store:
-    """Open the place that a run folder's path or URL names.
+    """Open the place that a run folder's path or URL names: a folder, or a prefix in an object store.
 
     Raises:
-        ConfigError: the scheme is not supported.
+        ConfigError: the scheme is not supported, or no bucket is named.
     """
     scheme, found, rest = url.partition("://")
     if found and scheme != "file":
-        raise ConfigError.one("output.path", f"'{url}': only local folders are written so far", "give a path")
+        from pipeline.object_store import ObjectStore  # torch images without obstore still explain
+
+        return ObjectStore(url)
     return LocalStore(Path(rest if found else url).expanduser())
 
 

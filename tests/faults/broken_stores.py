@@ -4,11 +4,13 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
+
+import pyarrow.dataset
 
 from pipeline.store import LocalStore
 
@@ -92,6 +94,11 @@ class FaultStore:
     def delete(self, name: str) -> None:
         """Delete, or fail."""
         self.plan.run(f"delete {name}", lambda: self.inner.delete(name))
+
+    def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
+        """Open parts, or fail."""
+        opened: pyarrow.dataset.Dataset = self.plan.run("dataset", lambda: self.inner.dataset(names))
+        return opened
 
     def check_writable(self) -> None:
         """Check, or fail."""

@@ -1,0 +1,156 @@
+"""A run folder in an object store: S3 and what speaks like it, Google Cloud Storage, Azure.
+
+An object appears whole or not at all, so that publishing is one conditional put (`If-None-Match: *`); a store that does
+not know it is refused. Credentials and endpoints come from the ordinary environment (`AWS_ACCESS_KEY_ID`,
+`AWS_ENDPOINT_URL`, ...).
+"""
+
+import contextlib
+import os
+import random
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import obstore
+import pyarrow.dataset
+import pyarrow.fs
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
+from obstore.fsspec import FsspecStore
+from obstore.store import from_url
+
+from pipeline.errors import ConfigError, StoreError, first_line
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+T = TypeVar("T")
+TRIES = 6
+"""So often a request is sent, with pauses of random length between."""
+_LONGEST_PAUSE = 8.0
+_ATTEMPT = "attempt"
+
+
+class ObjectStore:
+    """Objects under one prefix of a bucket.
+
+    Args:
+        url: `s3://BUCKET/PREFIX`, `gs://...` or `az://...`.
+        seconds: after which one request counts as lost.
+
+    Raises:
+        ConfigError: the URL or the environment do not name a bucket.
+    """
+
+    def __init__(self, url: str, seconds: float = 30.0) -> None:
+        self.url = url.rstrip("/")
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            raise ConfigError.one("output.path", "credentials do not belong in a URL", "put them in the environment")
+        try:
+            self._client = _client(seconds)
+            self._objects: Any = from_url(self.url, client_options=self._client, retry_config=_no_retries())
+        except (BaseError, ValueError) as error:
+            raise ConfigError.one("output.path", f"'{self.url}': {_reason(error)}", _SCHEMES) from None
+
+    def publish(self, name: str, data: bytes) -> bool:
+        """Put an object if absent.
+
+        Each call marks its object, so that it knows its own again when the answer to an earlier try was lost.
+        """
+        attempt = uuid.uuid4().hex
+        try:
+            self._retried("publish", name, lambda: self._put(name, data, attempt))
+        except FileExistsError:
+            if self._retried("read", name, lambda: self._attempt_of(name)) != attempt:
+                return False
+        size = self._retried("check", name, lambda: int(obstore.head(self._objects, name)["size"]))
+        if size != len(data):
+            raise StoreError(f"{self.url}/{name} has {size} bytes after {len(data)} were put; the store is not sound")
+        return True
+
+    def read(self, name: str) -> bytes:
+        """Read one object."""
+        return self._retried("read", name, lambda: bytes(obstore.get(self._objects, name).bytes()))
+
+    def names(self, folder: str = "") -> list[str]:
+        """List what lies directly under a prefix; an absent one is empty."""
+        found = self._retried("list", folder, lambda: obstore.list_with_delimiter(self._objects, prefix=folder or None))
+        paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
+
+    def delete(self, name: str) -> None:
+        """Remove one object."""
+        with contextlib.suppress(FileNotFoundError):
+            self._retried("delete", name, lambda: obstore.delete(self._objects, name))
+
+    def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
+        """Open Parquet objects as one dataset; only what a question needs is fetched."""
+        scheme, _, place = self.url.partition("://")
+        objects = FsspecStore(scheme, client_options=self._client)  # type: ignore[call-overload]  # any scheme we take
+        system = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(objects))
+        return pyarrow.dataset.dataset([f"{place}/{name}" for name in names], format="parquet", filesystem=system)
+
+    def check_writable(self) -> None:
+        """Refuse a bucket that cannot be listed, or a store that puts over what is there; leaves nothing behind."""
+        self.names()
+        name = f".camatlas-{uuid.uuid4().hex}.tmp"
+        try:
+            if not self.publish(name, b"first") or self.publish(name, b"second"):
+                raise StoreError(
+                    f"{self.url} puts objects over those that are there (it ignores If-None-Match): two workers could "
+                    "overwrite each other's rows. Use a store with conditional puts, or a local folder."
+                )
+        finally:
+            self.delete(name)
+
+    def _put(self, name: str, data: bytes, attempt: str) -> None:
+        try:
+            obstore.put(self._objects, name, data, mode="create", attributes={_ATTEMPT: attempt}, use_multipart=False)
+        except (AlreadyExistsError, PreconditionError) as error:
+            raise FileExistsError(name) from error
+
+    def _attempt_of(self, name: str) -> str | None:
+        found: str | None = obstore.get(self._objects, name).attributes.get(_ATTEMPT)
+        return found
+
+    def _retried(self, verb: str, name: str, ask: Callable[[], T]) -> T:
+        """Ask again what failed on the way; what the store itself refuses is told at once."""
+        for pause in [*_pauses(), None]:
+            try:
+                return ask()
+            except (NotFoundError, FileNotFoundError):
+                raise FileNotFoundError(f"{self.url}/{name}") from None
+            except BaseError as error:
+                if pause is None or type(error) is not obstore.exceptions.GenericError:
+                    raise StoreError(f"cannot {verb} {self.url}/{name}: {_reason(error)}. {_ADVICE}") from error
+                time.sleep(pause)
+        raise AssertionError("the last pause is None")
+
+
+_SCHEMES = "a local path, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
+_ADVICE = "Finished chunks are kept; see that the store can be reached, then run the same command again."
+
+
+def _pauses() -> Iterator[float]:
+    """Pauses between tries, each of random length up to twice the one before ("full jitter")."""
+    return (random.uniform(0, min(_LONGEST_PAUSE, 0.2 * 2**n)) for n in range(TRIES - 1))  # noqa: S311 - no secret
+
+
+def _client(seconds: float) -> "ClientConfig":
+    """Time limits; plain HTTP only where the environment names such an endpoint."""
+    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    return {"timeout": timedelta(seconds=seconds), "connect_timeout": timedelta(seconds=10), "allow_http": plain}
+
+
+def _no_retries() -> "RetryConfig":
+    """The library would put again without knowing its own object; `_retried` does."""
+    return {"max_retries": 0, "retry_timeout": timedelta(seconds=600)}
+
+
+def _reason(error: BaseException) -> str:
+    """What the store says, or else the first line of the library's report."""
+    code = re.search(r"<Code>(\w+)</Code>", str(error))
+    return f"the store says {code[1]}" if code else first_line(error)

@@ -1,0 +1,182 @@
+"""A run folder in an object store: published once, whatever happens on the way."""
+
+import os
+import random
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from faults.s3 import BUCKET, Accident, Proxy, Strike, s3_server, use
+from handmade import PARTS, RunMaker
+
+from pipeline import object_store
+from pipeline.errors import ConfigError, StoreError
+from pipeline.object_store import TRIES, ObjectStore
+from pipeline.parts import progress, publish_part
+from pipeline.query import open_run
+from pipeline.run_folder import claim, sweep
+from pipeline.store import Store, open_store
+from pipeline.verify import verify
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def store(server: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    use(server, monkeypatch)
+    return ObjectStore(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "_LONGEST_PAUSE", 0.02)
+
+
+def behind(store: ObjectStore, proxy: str, monkeypatch: pytest.MonkeyPatch, seconds: float = 30) -> ObjectStore:
+    """The same place, reached through a proxy."""
+    use(proxy, monkeypatch)
+    return ObjectStore(store.url, seconds)
+
+
+def first(accident: Accident, method: str, name: str) -> Strike:
+    """Let the accident happen to the first such request, and only to that."""
+    left = [accident]
+    return lambda verb, path: left.pop() if left and verb == method and path.endswith(name) else None
+
+
+def test_it_is_a_store_like_a_folder(store: ObjectStore) -> None:
+    store.check_writable()
+    assert store.names() == []
+    assert store.publish("a.bin", b"first")
+    assert not store.publish("a.bin", b"second")
+    assert store.publish("_receipts/a.json", b"{}")
+    assert store.publish("empty", b"")
+    assert store.read("a.bin") == b"first"
+    assert (store.names(), store.names("_receipts")) == (["_receipts", "a.bin", "empty"], ["a.json"])
+    store.delete("a.bin")
+    store.delete("a.bin")
+    with pytest.raises(FileNotFoundError):
+        store.read("a.bin")
+    assert store.names() == ["_receipts", "empty"]
+
+
+def test_of_sixteen_writers_at_once_exactly_one_wins(store: ObjectStore) -> None:
+    gate = threading.Barrier(16)
+
+    def publish(number: int) -> bool:
+        gate.wait()
+        return ObjectStore(store.url).publish("a.bin", bytes([number]) * 10_000)
+
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(publish, range(16)))
+    assert won.count(True) == 1
+    assert store.read("a.bin") == bytes([won.index(True)]) * 10_000
+
+
+@pytest.mark.parametrize("accident", ["slow_down", "internal", "reset", "lost", "stall", "error_body"])
+@pytest.mark.parametrize("there", [False, True])
+def test_whatever_happens_to_a_put_it_counts_once(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, accident: Accident, there: bool
+) -> None:
+    """A put whose answer was lost is known again; one that another driver won is not mistaken for ours."""
+    if there:
+        assert store.publish("a.bin", b"theirs")
+    proxy = Proxy(store_endpoint(), first(accident, "PUT", "a.bin"))
+    with proxy.running() as url:
+        assert behind(store, url, monkeypatch, seconds=1).publish("a.bin", b"ours") is not there
+    assert store.read("a.bin") == (b"theirs" if there else b"ours")
+    assert [struck for _, _, struck in proxy.requests].count(accident) == 1
+
+
+def store_endpoint() -> str:
+    return os.environ["AWS_ENDPOINT_URL"]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_bad_line_loses_and_doubles_nothing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    chance = random.Random(seed)
+
+    def strike(_verb: str, _path: str) -> Accident | None:
+        kinds: list[Accident | None] = ["slow_down", "internal", "reset", "lost", None]
+        return chance.choices(kinds, [0.15, 0.05, 0.05, 0.05, 0.7])[0]
+
+    proxy = Proxy(store_endpoint(), strike)
+    monkeypatch.setattr(object_store, "TRIES", 30)
+    with proxy.running() as url:
+        far = behind(store, url, monkeypatch)
+        assert [far.publish(f"{i}.bin", bytes([i])) for i in range(25)] == [True] * 25
+        assert [far.publish(f"{i}.bin", b"again") for i in range(25)] == [False] * 25
+        assert [far.read(f"{i}.bin") for i in range(25)] == [bytes([i]) for i in range(25)]
+        assert len(far.names()) == 25
+    assert {struck for _, _, struck in proxy.requests} >= {"slow_down", "reset", "lost", None}
+
+
+def test_a_store_that_never_answers_is_told_after_so_many_tries(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Proxy(store_endpoint(), lambda _verb, _path: "slow_down")
+    with proxy.running() as url, pytest.raises(StoreError, match=r"cannot publish .*a\.bin: .*SlowDown.* again"):
+        behind(store, url, monkeypatch).publish("a.bin", b"ours")
+    assert len(proxy.requests) == TRIES
+
+
+def test_a_store_that_forgets_the_condition_is_refused(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Proxy(store_endpoint(), lambda _verb, _path: "unconditional")
+    with proxy.running() as url, pytest.raises(StoreError, match="If-None-Match"):
+        behind(store, url, monkeypatch).check_writable()
+    assert store.names() == [], "the proof is cleared away"
+
+
+@pytest.mark.parametrize("url", ["s3://", "ftp://host/path", "s3:///path"])
+def test_what_names_no_bucket_is_a_mistake_in_the_run_file(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"output\.path.*s3://BUCKET"):
+        open_store(url)
+
+
+def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigError, match="environment") as refused:
+        open_store("s3://KEY:SECRET@bucket/run")
+    assert "SECRET" not in str(refused.value)
+
+
+def test_a_bucket_that_is_not_there_is_told(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(server, monkeypatch)
+    with pytest.raises(StoreError, match="NoSuchBucket"):
+        open_store("s3://another-bucket/run").check_writable()
+
+
+def work(run: RunMaker, store: Store) -> None:
+    """Do as a driver does."""
+    claim(store, run.manifest)
+    done = progress(store).done
+    for part in PARTS:
+        if part.chunk not in done.get(part.shard, ()):
+            publish_part(store, run.table(part), run.footer(part))
+    sweep(store)
+
+
+def test_a_run_there_holds_what_a_folder_holds(store: ObjectStore, tmp_path: Path) -> None:
+    run = RunMaker(tmp_path / "run")
+    work(run, run.store)
+    work(run, store)
+    work(run, store)
+    names = [name for name in run.store.names() if name != "_receipts"]
+    names += [f"_receipts/{name}" for name in run.store.names("_receipts")]
+    assert [store.read(name) for name in names] == [run.store.read(name) for name in names]
+    assert store.names() == run.store.names()
+    assert verify(store).problems == []
+    with open_run(store.url) as there, open_run(tmp_path / "run") as here:
+        question = "SELECT * FROM explanations ORDER BY ALL"
+        assert there.arrow(question).equals(here.arrow(question))
+
+
+def test_every_accident_is_tried() -> None:
+    assert set(get_args(Accident)) == {"slow_down", "internal", "reset", "lost", "stall", "error_body", "unconditional"}
