@@ -22,6 +22,8 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
+from pipeline.attempts import Attempt, Attempts, Ledger, Work
+from pipeline.decode import DecodedChunk
 from pipeline.errors import CamatlasError, StalledError, first_line
 from pipeline.loads import Recipe
 from pipeline.parts import Progress
@@ -81,7 +83,7 @@ def _graph(
     source = LoadSource(pending, progress, ray.put(Recipe.of(run, load_bytes)))
     graph: Dataset = ray.data.read_datasource(source, override_num_blocks=len(pending)).map_batches(
         _Actor,
-        fn_constructor_args=(ray.put(make_explain), run.manifest.run_id, run.store.url),
+        fn_constructor_args=(ray.put(make_explain), run.manifest.run_id, run.store.url, _RemoteLedger()),
         compute=ActorPoolStrategy(
             size=workers,
             max_concurrent_calls_per_actor=2,  # one explains; the other commits, then holds the next load ready
@@ -131,13 +133,34 @@ def _read(shard: Shard, done: frozenset[int], recipe: Any) -> Iterator[Block]:  
 class _Actor:
     """One actor of the pool."""
 
-    def __init__(self, make_explain: Any, run_id: str, url: str) -> None:  # noqa: ANN401 - an object reference
-        self._worker = Worker(ray.get(make_explain)(), run_id, url)
+    def __init__(self, make_explain: "ray.ObjectRef[Any]", run_id: str, url: str, attempts: Attempts) -> None:
+        self._worker = Worker(ray.get(make_explain)(), run_id, url, attempts)
 
     def __call__(self, block: Block) -> Iterator[Block]:
         """Explain and commit the load of a block."""
         for news in self._worker.tell(_unpack(block)):  # Ray takes a generator, and no other iterator
             yield _pack(news)
+
+
+class _RemoteLedger:
+    """The ledger of a run, in an actor of its own; should it die itself, it starts empty and nothing is lost."""
+
+    def __init__(self) -> None:
+        ledger: Any = ray.remote(Ledger)
+        self._actor = ledger.options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+
+    def begin(self, work: Work) -> Attempt:
+        """Note that a chunk is begun."""
+        attempt: Attempt = ray.get(self._actor.begin.remote(work))
+        return attempt
+
+    def reach(self, work: Work, image: int) -> None:
+        """Note that a careful attempt is at an image, before it is."""
+        ray.get(self._actor.reach.remote(work, image))
+
+    def end(self, work: Work) -> None:
+        """Forget a chunk that is done."""
+        self._actor.end.remote(work)
 
 
 def explain_on(model: Any, spec: "ExplainerSpec") -> Explain:  # noqa: ANN401 - a torch module
@@ -150,7 +173,16 @@ def explain_on(model: Any, spec: "ExplainerSpec") -> Explain:  # noqa: ANN401 - 
     if spec.device == "cpu":
         torch.set_num_threads(CPU_THREADS)
         keep_freed_memory()
-    return Explainer(model, spec).tables
+    explainer = Explainer(model, spec)
+
+    def tables(chunk: DecodedChunk) -> Iterator[pa.Table]:
+        try:
+            yield from explainer.tables(chunk)
+        except torch.AcceleratorError as error:  # the device can be used no more by this process
+            os.write(2, f"camatlas: the device failed: {first_line(error)}\n".encode())
+            os._exit(1)  # another takes its place, and is careful
+
+    return tables
 
 
 def _pack(items: Sequence[object]) -> Block:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.attempts import Attempts, pieces, work_of
 from pipeline.decode import DecodedChunk
 from pipeline.news import Beat, Committed
 from pipeline.parts import KEY_COLUMNS, Footer, publish_part
@@ -28,8 +29,9 @@ class Worker:
     Only one of the calls has the model: while it explains, the other commits, and then holds the next load ready.
     """
 
-    def __init__(self, explain: Explain, run_id: str, url: str) -> None:
-        self._explain, self._run_id, self._url = explain, run_id, url
+    def __init__(self, explain: Explain, run_id: str, url: str, attempts: Attempts) -> None:
+        self._explain, self._run_id, self._store = explain, run_id, open_store(url)
+        self._attempts = attempts
         self._model_is_taken = threading.Lock()
 
     def tell(self, load: Iterable[DecodedChunk]) -> Iterator[list[News]]:
@@ -47,15 +49,17 @@ class Worker:
         for chunk in load:
             tables: list[pa.Table] = []
             with self._model_is_taken:
-                for table in self._explain(chunk):
-                    tables.append(table)
-                    if images := _images_in(table):
-                        yield Beat(images)
+                for piece in pieces(chunk, self._attempts):
+                    for table in self._explain(piece):
+                        tables.append(table)
+                        if images := _images_in(table):
+                            yield Beat(images)
             yield self._committed(chunk, sorted_rows(tables))
+            self._attempts.end(work_of(chunk))
 
     def _committed(self, chunk: DecodedChunk, rows: pa.Table) -> Committed:
         footer = footer_of(chunk, self._run_id)
-        receipt = publish_part(open_store(self._url), rows, footer)
+        receipt = publish_part(self._store, rows, footer)
         codes = Counter(code for code in rows["error_code"].to_pylist() if code is not None)
         ours = receipt is not None
         return Committed(footer.shard, footer.chunk, footer.images, chunk.encoded_bytes, dict(codes), ours)

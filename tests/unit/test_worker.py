@@ -10,6 +10,7 @@ import pytest
 from pictures import LIMITS, noise, sample, saved
 
 from pipeline import worker as module
+from pipeline.attempts import Ledger
 from pipeline.decode import DecodedChunk, decode_chunk
 from pipeline.framing import Preprocess
 from pipeline.news import Beat, Committed
@@ -36,7 +37,7 @@ def explain(chunk: DecodedChunk) -> Iterator[pa.Table]:
 
 
 def test_a_load_is_told_of_once_and_each_chunk_is_a_part(tmp_path: Path) -> None:
-    (news,) = Worker(explain, "run", str(tmp_path)).tell([chunk_of(0), chunk_of(1)])
+    (news,) = Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0), chunk_of(1)])
     assert sum(item.images for item in news if isinstance(item, Beat)) == 6
     committed = [item for item in news if isinstance(item, Committed)]
     assert [(item.chunk, item.images, item.failures, item.ours) for item in committed] == [
@@ -50,14 +51,14 @@ def test_a_load_is_told_of_once_and_each_chunk_is_a_part(tmp_path: Path) -> None
 
 def test_a_load_that_takes_long_is_told_of_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BEAT_SECONDS", 0.0)
-    told = list(Worker(explain, "run", str(tmp_path)).tell([chunk_of(0)]))
+    told = list(Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0)]))
     assert [len(news) for news in told] == [1, 1, 1, 1, 0]
     assert [type(news[0]) for news in told[:4]] == [Beat, Beat, Beat, Committed]
 
 
 def test_what_somebody_else_published_is_not_ours(tmp_path: Path) -> None:
-    list(Worker(explain, "run", str(tmp_path)).tell([chunk_of(0)]))
-    (news,) = Worker(explain, "run", str(tmp_path)).tell([chunk_of(0)])
+    list(Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0)]))
+    (news,) = Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0)])
     assert [item.ours for item in news if isinstance(item, Committed)] == [False]
 
 
@@ -72,7 +73,7 @@ def test_two_calls_share_the_model_in_turns(tmp_path: Path) -> None:
         yield from explain(chunk)
         inside -= 1
 
-    worker = Worker(watched, "run", str(tmp_path))
+    worker = Worker(watched, "run", str(tmp_path), Ledger())
     calls = [threading.Thread(target=lambda i=i: list(worker.tell([chunk_of(i), chunk_of(i + 10)]))) for i in range(3)]
     for call in calls:
         call.start()

@@ -1,0 +1,114 @@
+"""Workers that die: of an image every time, or once of nothing in particular."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from faults.checker import check
+
+from pipeline.config import parse_config
+from pipeline.dataflow import stream_chunks
+from pipeline.decode import DecodedChunk
+from pipeline.demo.data import run_file, write_demo
+from pipeline.news import Committed
+from pipeline.parts import progress
+from pipeline.preflight import PreparedRun, absolute, prepare
+from pipeline.rows import failure_row, to_table
+from pipeline.run_folder import claim
+from pipeline.sources.shards import Failure
+from pipeline.store import LocalStore
+from pipeline.verify import verify
+from pipeline.worker import Explain
+
+POISON = "scene_00005"
+
+
+@pytest.fixture(autouse=True)
+def _functions_of_this_file_travel_whole() -> Iterator[None]:
+    """Workers cannot import tests."""
+    module = sys.modules[__name__]
+    ray.cloudpickle.register_pickle_by_value(module)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> PreparedRun:
+    """Sixteen scenes in chunks of four; small enough that starting workers is most of the work."""
+    write_demo(tmp_path, scenes=16, scenes_per_shard=8)
+    fields = run_file(tmp_path)
+    fields["data"] = {**fields["data"], "chunk_images": 4}  # type: ignore[dict-item]
+    fields["explain"] = {"methods": ["gradcam"], "targets": "predicted"}
+    fields["output"] = {"path": str(tmp_path / "run")}
+    run = prepare(absolute(parse_config(fields)[0]))
+    claim(run.store, run.manifest)
+    return run
+
+
+def end_by(way: str) -> None:
+    """End this process, as libraries, the system and careless code do."""
+    if way == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if way == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(0 if way == "exit 0" else 1)
+
+
+def seeing(schema: pa.Schema, dies: Callable[[DecodedChunk], None]) -> Explain:
+    """A worker that says of each image that it was seen; without torch it is quickly there again."""
+
+    def explain(chunk: DecodedChunk) -> Iterator[pa.Table]:
+        dies(chunk)
+        seen = [Failure(sample.key, chunk.chunk.shard.name, "explain", "seen", "") for sample in chunk.samples]
+        yield to_table([failure_row(each, chunk.chunk.ordinal) for each in (*seen, *chunk.failures)], schema)
+
+    return explain
+
+
+def outcome(run: PreparedRun, workers: int, dies: Callable[[DecodedChunk], None]) -> dict[str, str | None]:
+    """Run to the end; gives the error code of every image."""
+    news = stream_chunks(
+        run, progress(run.store), workers, partial(seeing, run.explainer_spec("cpu", workers).schema, dies)
+    )
+    assert sum(item.images for item in news if isinstance(item, Committed)) == 16
+    folder = Path(run.store.url)
+    assert check(folder, images=16, methods=1) == []
+    assert verify(LocalStore(folder)).problems == []
+    rows = pa.concat_tables(map(pq.read_table, folder.glob("*.parquet")))
+    return dict(zip(rows["image_key"].to_pylist(), rows["error_code"].to_pylist(), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_image_that_kills_its_worker_every_time_is_a_failure_and_the_run_ends(
+    prepared: PreparedRun, local_ray: None
+) -> None:
+    def dies(chunk: DecodedChunk) -> None:
+        if any(sample.key == POISON for sample in chunk.samples):
+            end_by("segfault")
+
+    codes = outcome(prepared, 1, dies)
+    assert codes.pop(POISON) == "worker_died"
+    assert set(codes.values()) == {"seen"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_workers_that_end_once_at_every_chunk_cost_no_image(
+    prepared: PreparedRun, local_ray: None, tmp_path: Path
+) -> None:
+    def dies(chunk: DecodedChunk) -> None:
+        mark = tmp_path / f"died-{chunk.chunk.shard.ordinal}-{chunk.chunk.ordinal}"
+        if not mark.exists():
+            mark.touch()
+            end_by("killed" if chunk.chunk.ordinal else "exit 0")
+
+    assert set(outcome(prepared, 2, dies).values()) == {"seen"}
+    assert len(list(tmp_path.glob("died-*"))) == 4
