@@ -15,6 +15,7 @@ The rule, in order:
 import io
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,20 +67,42 @@ class DecodedChunk:
     encoded_bytes: int = 0
 
 
-def decode_chunk(chunk: Chunk, preprocess: Preprocess, limits: DecodeLimits) -> DecodedChunk:
+@dataclass(frozen=True)
+class Framed:
+    """One image at the model's size: pixels (crop, crop, 3), boxes moved along, (height, width) before resizing."""
+
+    pixels_HWC: PixelArray
+    boxes_xyxy: Boxes | None
+    size: tuple[int, int]
+
+
+Frame = Callable[[bytes, Boxes | None, Preprocess, DecodeLimits], Framed]
+
+
+def frame_image(data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits) -> Framed:
+    """Decode one image and bring it to the model's size; raises as `decode_image` does."""
+    image, orientation = decode_image(data, limits)
+    width, height = image.size
+    small, seen = resized(upright(image, orientation), preprocess)
+    moved = boxes and moved_boxes(upright_boxes(boxes, orientation, width, height), seen, preprocess.crop)
+    return Framed(np.asarray(small, dtype=np.uint8), moved, (width, height) if orientation >= 5 else (height, width))
+
+
+def decode_chunk(
+    chunk: Chunk, preprocess: Preprocess, limits: DecodeLimits, frame: Frame = frame_image
+) -> DecodedChunk:
     """Decode all samples of a chunk; those that cannot be decoded join its failures. Drops the encoded bytes."""
     samples: list[DecodedSample] = []
     pixels: list[PixelArray] = []
     failures = list(chunk.failures)
     for sample in chunk.samples:
         try:
-            image, orientation = decode_image(sample.image, limits)
-            array, boxes = _prepare(image, orientation, sample.boxes_xyxy, preprocess)
+            framed = frame(sample.image, sample.boxes_xyxy, preprocess, limits)
         except UnreadableImageError as error:
             failures.append(_failure(sample, error))
             continue
-        samples.append(DecodedSample(sample.key, sample.label, boxes, _upright_size(image, orientation)))
-        pixels.append(array)
+        samples.append(DecodedSample(sample.key, sample.label, framed.boxes_xyxy, framed.size))
+        pixels.append(framed.pixels_HWC)
     stacked = np.stack(pixels) if pixels else np.empty((0, preprocess.crop, preprocess.crop, 3), np.uint8)
     emptied = Chunk(chunk.shard, chunk.ordinal, chunk.last)
     encoded_bytes = sum(len(sample.image) for sample in chunk.samples)
@@ -102,6 +125,8 @@ def decode_image(data: bytes, limits: DecodeLimits) -> tuple[Image.Image, int]:
         raise UnreadableImageError("too_large", str(error)) from None
     except UnreadableImageError:
         raise
+    except MemoryError:
+        raise UnreadableImageError("memory", "decoding it takes more memory than there is") from None
     except Exception as error:  # hostile bytes: Pillow's parsers raise nearly every type there is
         code = "corrupt" if _is_allowed(data, limits) else "format"
         words = "" if isinstance(error, UnidentifiedImageError) else f": {error}"  # its words hold a memory address
@@ -155,22 +180,6 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # hostile EXIF: any type of error
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _prepare(
-    image: Image.Image, orientation: int, boxes: Boxes | None, preprocess: Preprocess
-) -> tuple[PixelArray, Boxes | None]:
-    width, height = image.size
-    small, seen = resized(upright(image, orientation), preprocess)
-    array = np.asarray(small, dtype=np.uint8)
-    if boxes is None:
-        return array, None
-    return array, moved_boxes(upright_boxes(boxes, orientation, width, height), seen, preprocess.crop)
-
-
-def _upright_size(image: Image.Image, orientation: int) -> tuple[int, int]:
-    width, height = image.size
-    return (width, height) if orientation >= 5 else (height, width)
 
 
 def _is_allowed(data: bytes, limits: DecodeLimits) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.decode import DecodedChunk, DecodeLimits, decode_chunk
 from pipeline.framing import Preprocess
+from pipeline.isolation import Apart
 from pipeline.sources import Reading, Shard, chunked, read_shard
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ class Recipe:
         """Stream the chunks of a shard that are not done, decoded, in loads."""
         chunks = chunked(read_shard(shard, self.reading), shard, self.chunk_images)
         pending = (chunk for chunk in chunks if chunk.ordinal not in done)
-        return self._together(decode_chunk(chunk, self.preprocess, self.limits) for chunk in pending)
+        with Apart() as apart:
+            yield from self._together(
+                decode_chunk(chunk, self.preprocess, self.limits, apart.frame) for chunk in pending
+            )
 
     def _together(self, chunks: Iterable[DecodedChunk]) -> Iterator[list[DecodedChunk]]:
         load: list[DecodedChunk] = []
