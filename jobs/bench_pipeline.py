@@ -137,9 +137,11 @@ def memory_slope(images: int = 20_000, warm_up: int = 4_000) -> MemorySlope:
 def bare_rate(run: "PreparedRun", least_seconds: float = 20.0) -> float:
     """Images per second of one process that reads, decodes, explains and encodes in a loop, as long as asked."""
     from pipeline.loads import Recipe
+    from pipeline.model.memory import keep_freed_memory
     from pipeline.parts import encode_part
     from pipeline.worker import footer_of, sorted_rows
 
+    keep_freed_memory()  # as workers do
     explain = _explaining(run)()
     recipe = Recipe.of(run, load_bytes=0)
     chunks = itertools.chain.from_iterable(load for shard in run.shards for load in recipe.loads(shard))

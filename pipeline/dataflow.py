@@ -26,6 +26,7 @@ from pipeline.attempts import Attempt, Attempts, Ledger, Work
 from pipeline.decode import DecodedChunk
 from pipeline.errors import CamatlasError, StalledError, first_line
 from pipeline.loads import Recipe
+from pipeline.model.memory import FREED_MEMORY_IS_KEPT
 from pipeline.parts import Progress
 from pipeline.placement import CPU_THREADS, logical_cpus, workers_for
 from pipeline.sources import Shard
@@ -80,10 +81,11 @@ def _graph(
     _configure(run)
     device = worker_device(run.config.compute.device)
     load_bytes = run.bytes_left(progress) // (workers * _LOADS_A_WORKER)
-    source = LoadSource(pending, progress, ray.put(Recipe.of(run, load_bytes)))
+    attempts = _RemoteLedger()
+    source = LoadSource(pending, progress, ray.put(Recipe.of(run, load_bytes)), attempts)
     graph: Dataset = ray.data.read_datasource(source, override_num_blocks=len(pending)).map_batches(
         _Actor,
-        fn_constructor_args=(ray.put(make_explain), run.manifest.run_id, run.store.url, _RemoteLedger()),
+        fn_constructor_args=(ray.put(make_explain), run.manifest.run_id, run.store.url, attempts),
         compute=ActorPoolStrategy(
             size=workers,
             max_concurrent_calls_per_actor=2,  # one explains; the other commits, then holds the next load ready
@@ -92,7 +94,7 @@ def _graph(
         ),
         batch_size=1,
         batch_format="pyarrow",
-        **_actor_resources(device, workers),
+        **_actor_options(device, workers),
     )
     return graph
 
@@ -100,9 +102,11 @@ def _graph(
 class LoadSource(Datasource):
     """Reads shards as decoded chunks; one task a shard, one block a load."""
 
-    def __init__(self, shards: list[Shard], progress: Progress, recipe: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self, shards: list[Shard], progress: Progress, recipe: "ray.ObjectRef[Recipe]", attempts: Attempts
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._shards, self._progress, self._recipe = shards, progress, recipe
+        self._shards, self._progress, self._recipe, self._attempts = shards, progress, recipe, attempts
 
     def estimate_inmemory_data_size(self) -> int:
         """Bytes of all shards."""
@@ -117,7 +121,9 @@ class LoadSource(Datasource):
         """Make one task for each shard."""
         return [
             ReadTask(
-                partial(_read, shard, self._progress.done.get(shard.ordinal, frozenset()), self._recipe),
+                partial(
+                    _read, shard, self._progress.done.get(shard.ordinal, frozenset()), self._recipe, self._attempts
+                ),
                 BlockMetadata(num_rows=None, size_bytes=shard.size, input_files=None, exec_stats=None),
                 per_task_row_limit=per_task_row_limit,
             )
@@ -125,9 +131,9 @@ class LoadSource(Datasource):
         ]
 
 
-def _read(shard: Shard, done: frozenset[int], recipe: Any) -> Iterator[Block]:  # noqa: ANN401 - an object reference
+def _read(shard: Shard, done: frozenset[int], recipe: "ray.ObjectRef[Recipe]", attempts: Attempts) -> Iterator[Block]:
     known: Recipe = ray.get(recipe)
-    return map(_pack, known.loads(shard, done))
+    return map(_pack, known.loads(shard, done, attempts))
 
 
 class _Actor:
@@ -168,11 +174,9 @@ def explain_on(model: Any, spec: "ExplainerSpec") -> Explain:  # noqa: ANN401 - 
     import torch
 
     from pipeline.explainer import Explainer
-    from pipeline.model.memory import keep_freed_memory
 
     if spec.device == "cpu":
         torch.set_num_threads(CPU_THREADS)
-        keep_freed_memory()
     explainer = Explainer(model, spec)
 
     def tables(chunk: DecodedChunk) -> Iterator[pa.Table]:
@@ -239,12 +243,13 @@ def cluster_resources() -> dict[str, float]:
     return found
 
 
-def _actor_resources(device: str, workers: int) -> dict[str, float]:
-    """Resources of one actor; never those of a plain task, or Ray would fuse reading and explaining."""
+def _actor_options(device: str, workers: int) -> dict[str, Any]:
+    """Resources of one actor, never those of a plain task (or Ray would fuse the two stages), and its environment."""
     if device == "cuda":
         return {"num_gpus": 1}
     share = min(float(CPU_THREADS), (cluster_resources()["CPU"] - 2) / workers)
-    return {"num_cpus": 0.9 if share == 1 else max(share, 0.1)}
+    cpus = 0.9 if share == 1 else max(share, 0.1)
+    return {"num_cpus": cpus, "runtime_env": {"env_vars": FREED_MEMORY_IS_KEPT}}
 
 
 def _configure(run: "PreparedRun") -> None:
@@ -252,6 +257,7 @@ def _configure(run: "PreparedRun") -> None:
     context.target_max_block_size = 1  # one chunk, one block
     context.max_errored_blocks = 0  # data problems are rows; anything else must be seen
     context.execution_no_progress_timeout_s = run.stall_seconds()
+    context.memory_usage_poll_interval_s = None  # reading it costs a worker of gigabytes a tenth of a core
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.enable_auto_log_stats = False

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 CPU_THREADS = 2
 """Threads of one CPU worker; more workers are better than more threads."""
 
+CROWDED = 1.25
+"""Workers whose threads fill all cores are slower by this than alone: Ray's own processes take turns with them."""
+
 _LEAST_CPUS = 4
 """Fewer logical CPUs could leave none for reading beside the actors."""
 
@@ -57,6 +60,10 @@ class Machines:
         """CPUs that one worker keeps busy."""
         return CPU_THREADS if self.device == "cpu" else 1
 
+    @property
+    def _slowdown(self) -> float:
+        return CROWDED if self.device == "cpu" and self.workers * CPU_THREADS >= self.cpus else 1.0
+
     def seconds(self, model: float, reading: float, shards: int) -> float:
         """Wall-clock seconds of the work of a run: whatever is scarcest sets the pace.
 
@@ -66,7 +73,7 @@ class Machines:
             shards: a shard is read by one task.
         """
         return max(
-            model / self.workers,
+            model * self._slowdown / self.workers,
             reading / min(self.readers, shards),
             (model * self.busy_cpus + reading) / self.cpus,
         )

@@ -5,10 +5,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEEP = 2**30
 _USUAL = 32 * 2**20
 """Where glibc's own adjustment ends after large blocks were freed."""
+FREED_MEMORY_IS_KEPT = {
+    "MALLOC_ARENA_MAX": "1",  # those of threads are too small for activations
+    "MALLOC_MMAP_THRESHOLD_": str(_KEEP),
+    "MALLOC_TRIM_THRESHOLD_": str(_KEEP),
+}
+"""Environment of a process that keeps freed memory in all of its threads; it works from the process's start only."""
 
 
 @contextmanager
@@ -27,9 +33,8 @@ def kept_freed_memory() -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Keep freed memory until the process ends, in its threads as well; see `kept_freed_memory`."""
+    """Keep freed memory until the process ends, in its main thread; see `kept_freed_memory`."""
     _set(_KEEP, _KEEP)
-    _mallopt(_ARENA_MAX, 1)  # the arenas of threads are too small for activations
 
 
 def _set(mmap_bytes: int, trim_bytes: int) -> None:
