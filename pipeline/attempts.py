@@ -9,7 +9,7 @@ images beside it.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from pipeline.decode import DecodedChunk
 from pipeline.errors import StalledError
@@ -20,8 +20,13 @@ ENDS = 2
 MOST_BLAMED = 8
 """When more images of one chunk are to blame, it is not the images."""
 
-Work = tuple[int, int]
-"""A chunk: ordinals of its shard and of itself."""
+
+class Work(NamedTuple):
+    """What is attempted: a chunk is read, or explained; ordinals of its shard and of itself."""
+
+    stage: Literal["read", "explain"]
+    shard: int
+    chunk: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def pieces(chunk: DecodedChunk, attempts: Attempts) -> Iterator[DecodedChunk]:
         return
     if len(attempt.blamed) > MOST_BLAMED:
         raise StalledError(
-            f"workers died at {len(attempt.blamed)} images of chunk {work[1]} of {chunk.chunk.shard.name}. That is "
+            f"workers died at {len(attempt.blamed)} images of chunk {work.chunk} of {chunk.chunk.shard.name}. That is "
             "more than bad images do: look at memory (lower compute.batch or compute.workers), drivers and the model, "
             "then run the same command again to resume."
         )
@@ -105,8 +110,8 @@ def pieces(chunk: DecodedChunk, attempts: Attempts) -> Iterator[DecodedChunk]:
 
 
 def work_of(chunk: DecodedChunk) -> Work:
-    """Name the work that a chunk is."""
-    return chunk.chunk.shard.ordinal, chunk.chunk.ordinal
+    """Name the work that explaining a chunk is."""
+    return Work("explain", chunk.chunk.shard.ordinal, chunk.chunk.ordinal)
 
 
 def _failure(chunk: DecodedChunk, image: int) -> Failure:

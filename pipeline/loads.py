@@ -4,14 +4,17 @@ A load is a chunk, or a few: each costs the driver the same few milliseconds, ho
 runs travel together. Each is still explained, committed and resumed by itself.
 """
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.attempts import Attempt, Attempts, Ledger, Work
 from pipeline.decode import DecodedChunk, DecodeLimits, decode_chunk
 from pipeline.framing import Preprocess
 from pipeline.isolation import Apart
-from pipeline.sources import Reading, Shard, chunked, read_shard
+from pipeline.sources import Chunk, Reading, Shard, chunked, read_shard
+from pipeline.sources.shards import damage
 
 if TYPE_CHECKING:
     from pipeline.preflight import PreparedRun
@@ -41,14 +44,29 @@ class Recipe:
         """Take the recipe of a run."""
         return cls(run.reading, run.loaded.preprocess, run.limits, run.config.data.chunk_images, load_bytes)
 
-    def loads(self, shard: Shard, done: Collection[int] = ()) -> Iterator[list[DecodedChunk]]:
+    def loads(
+        self, shard: Shard, done: Collection[int] = (), attempts: Attempts | None = None
+    ) -> Iterator[list[DecodedChunk]]:
         """Stream the chunks of a shard that are not done, decoded, in loads."""
-        chunks = chunked(read_shard(shard, self.reading), shard, self.chunk_images)
-        pending = (chunk for chunk in chunks if chunk.ordinal not in done)
         with Apart() as apart:
-            yield from self._together(
-                decode_chunk(chunk, self.preprocess, self.limits, apart.frame) for chunk in pending
-            )
+            yield from self._together(self._decoded(shard, done, attempts or Ledger(), apart))
+
+    def _decoded(self, shard: Shard, done: Collection[int], attempts: Attempts, apart: Apart) -> Iterator[DecodedChunk]:
+        """Read and decode; a chunk at which the reading process died is decoded apart, whatever its images are."""
+        chunks = chunked(read_shard(shard, self.reading), shard, self.chunk_images)
+        for ordinal in itertools.count():
+            work = Work("read", shard.ordinal, ordinal)
+            attempt = attempts.begin(work) if ordinal not in done else Attempt()
+            if attempt.careful:
+                attempts.reach(work, 0)
+            chunk = _given_up(shard, ordinal) if attempt.blamed and shard.kind == "parquet" else next(chunks, None)
+            if chunk is not None and ordinal not in done:
+                frame = apart.frame_apart if attempt.careful else apart.frame
+                decoded = decode_chunk(chunk, self.preprocess, self.limits, frame)
+                attempts.end(work)
+                yield decoded
+            if chunk is None or chunk.last:
+                return
 
     def _together(self, chunks: Iterable[DecodedChunk]) -> Iterator[list[DecodedChunk]]:
         load: list[DecodedChunk] = []
@@ -64,3 +82,9 @@ class Recipe:
                 load, encoded, pixels = [], 0, 0
         if load:
             yield load
+
+
+def _given_up(shard: Shard, ordinal: int) -> Chunk:
+    """End a Parquet file at a chunk that its library dies of; tars are read by Python alone, which does not."""
+    detail = "the library that reads Parquet died here; the rest was not read"
+    return Chunk(shard, ordinal, last=True, failures=(damage(shard, ordinal, "reader_died", detail),))

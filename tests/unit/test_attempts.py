@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pictures import LIMITS, noise, sample, saved
 
-from pipeline.attempts import ENDS, MOST_BLAMED, Attempt, Ledger, pieces
+from pipeline.attempts import ENDS, MOST_BLAMED, Attempt, Ledger, Work, pieces
 from pipeline.decode import DecodedChunk, decode_chunk
 from pipeline.errors import StalledError
 from pipeline.framing import Preprocess
@@ -19,7 +19,6 @@ from pipeline.worker import Worker
 from schemas.explanation import explanation_schema
 
 SHARD = Shard(0, "s.tar", "tar", "", 0, "")
-WORK = (0, 0)
 
 
 class Died(BaseException):
@@ -97,8 +96,9 @@ def test_the_first_attempt_has_the_whole_chunk() -> None:
 
 def test_chunks_are_told_apart() -> None:
     ledger = Ledger()
-    ledger.begin((0, 0))
-    assert ledger.begin((0, 1)) == ledger.begin((1, 0)) == Attempt()
-    assert ledger.begin((0, 0)) == Attempt(careful=True)
-    ledger.end((0, 0))
-    assert ledger.begin((0, 0)) == Attempt()
+    ledger.begin(Work("explain", 0, 0))
+    for other in (Work("explain", 0, 1), Work("explain", 1, 0), Work("read", 0, 0)):
+        assert ledger.begin(other) == Attempt()
+    assert ledger.begin(Work("explain", 0, 0)) == Attempt(careful=True)
+    ledger.end(Work("explain", 0, 0))
+    assert ledger.begin(Work("explain", 0, 0)) == Attempt()

@@ -1,15 +1,20 @@
 """Loads: every chunk of a shard once, and full when they should be."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pictures import LIMITS, noise, saved
 from tars import tar_of
 
 from pipeline import loads
+from pipeline.attempts import Ledger
 from pipeline.framing import Preprocess
+from pipeline.isolation import Apart
 from pipeline.loads import Recipe
 from pipeline.sources import Reading, Shard
 
@@ -54,3 +59,64 @@ def test_chunks_that_are_done_are_left_out_and_the_others_stay_what_they_are(sha
     for ordinal, chunk in rest.items():
         assert (chunk.chunk, chunk.samples) == (whole[ordinal].chunk, whole[ordinal].samples)
         np.testing.assert_array_equal(chunk.pixels_NHWC, whole[ordinal].pixels_NHWC)
+
+
+class DiedError(BaseException):
+    """The reading process is gone."""
+
+
+def died_at(monkeypatch: pytest.MonkeyPatch, when: Callable[[bool], bool]) -> None:
+    """Let decoding here (True) or apart (False) end the process."""
+
+    def framing(name: str, here: bool) -> None:
+        frame = getattr(Apart, name)
+
+        def dying(*asked: object) -> object:
+            if when(here):
+                raise DiedError
+            return frame(*asked)
+
+        monkeypatch.setattr(Apart, name, dying)
+
+    framing("frame", True)
+    framing("frame_apart", False)
+
+
+def test_a_chunk_that_the_reader_died_of_is_decoded_apart(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [load[0] for load in SMALL.loads(shard)]
+    ledger = Ledger()
+    died_at(monkeypatch, lambda here: here)
+    with pytest.raises(DiedError):
+        list(SMALL.loads(shard, {0, 2}, ledger))
+    again = next(iter(SMALL.loads(shard, {0, 2}, ledger)))[0]
+    assert again.samples == whole[1].samples
+    np.testing.assert_array_equal(again.pixels_NHWC, whole[1].pixels_NHWC)
+
+
+def test_nothing_is_remembered_of_what_was_read(shard: Shard) -> None:
+    ledger = Ledger()
+    list(SMALL.loads(shard, (), ledger))
+    assert ledger == Ledger()
+
+
+def test_a_parquet_file_that_its_library_dies_of_ends_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s.parquet"
+    images = [saved(noise(20, 20), "JPEG")] * 6
+    pq.write_table(pa.table({"image": images, "key": [str(index) for index in range(6)]}), path)
+    parquet = Shard(0, "s.parquet", "parquet", str(path), path.stat().st_size, "", images=6)
+    ledger, read = Ledger(), loads.read_shard
+
+    def dying(shard: Shard, reading: Reading) -> Iterator[object]:
+        for number, item in enumerate(read(shard, reading)):
+            if number == 3:
+                raise DiedError
+            yield item
+
+    monkeypatch.setattr(loads, "read_shard", dying)
+    for _ in range(3):
+        with pytest.raises(DiedError):
+            list(SMALL.loads(parquet, (), ledger))
+    chunks = [load[0] for load in SMALL.loads(parquet, (), ledger)]
+    assert [len(chunk.samples) for chunk in chunks] == [2, 0]
+    assert [(failure.stage, failure.code) for failure in chunks[1].failures] == [("shard", "reader_died")]
+    assert chunks[1].chunk.last
