@@ -62,6 +62,7 @@ class ModelConfig(_Section):
 
     name: str
     weights: str | None = "DEFAULT"
+    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     num_classes: Positive | None = None
     layer: str = "auto"
     stages: Literal["auto"] | Annotated[list[str], Field(min_length=1)] = "auto"

@@ -21,6 +21,8 @@ from pipeline.model.weights import digest, load_weights
 _WHERE = "model.name"
 _RANDOM = "random"
 """`weights: random` initialises from seed 0; for tests and benchmarks."""
+_ALONE_TOLERANCE = 1e-3
+"""Of the largest logit; rounding stays far below."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,24 @@ def load_model(config: ModelConfig) -> LoadedModel:
     mistakes = Mistakes()
     model, preprocess = _architecture(config)
     preprocess = _chosen(config, preprocess)
-    if config.weights is not None and "." in config.weights:
-        with mistakes.collecting():
+    weights_digest = ""
+    with mistakes.collecting():
+        if config.weights is not None and "." in config.weights:
             load_weights(model, config.weights, allow_pt=config.allow_pt)
+        weights_digest = _pinned(model, config)
     model.eval()
     with mistakes.collecting():
-        tried = _tried(model, config, preprocess)
+        tried = _tried(model, config, preprocess, weights_digest)
     mistakes.raise_if_any()
     return tried
+
+
+def _pinned(model: nn.Module, config: ModelConfig) -> str:
+    """Hash the weights, and refuse others than the run file names."""
+    found = digest(model)
+    if config.weights_sha256 not in (None, found):
+        raise ConfigError.one("model.weights_sha256", f"the weights are others, {found}", "see who changed them")
+    return found
 
 
 def _architecture(config: ModelConfig) -> tuple[nn.Module, Preprocess]:
@@ -174,13 +186,14 @@ def _chosen(config: ModelConfig, own: Preprocess) -> Preprocess:
     return own
 
 
-def _tried(model: nn.Module, config: ModelConfig, preprocess: Preprocess) -> LoadedModel:
-    """Resolve the layers and run one image through them, so that layers that cannot serve are refused now."""
+def _tried(model: nn.Module, config: ModelConfig, preprocess: Preprocess, weights_digest: str) -> LoadedModel:
+    """Resolve the layers and run images through them, so that what cannot serve is refused now."""
     try:
         name, _ = resolve_layer(model, config.layer)
         Probe(model, name).capture(_grey(preprocess), gradients=True)
     except LayerError as error:
         raise ConfigError.one("model.layer", str(error)) from None
+    _check_answers(Probe(model, name), preprocess)
     try:
         probe = Probe(model, name, stages=None if config.stages == "auto" else config.stages)
         evidence = probe.capture(_grey(preprocess), gradients=True, stages=True)
@@ -190,12 +203,30 @@ def _tried(model: nn.Module, config: ModelConfig, preprocess: Preprocess) -> Loa
         model=model,
         layer=name,
         preprocess=preprocess,
-        weights_digest=digest(model),
+        weights_digest=weights_digest,
         classes=evidence.logits_BN.shape[1],
         stages=evidence.layers,
         stage_shapes=tuple((acts.shape[1], acts.shape[2], acts.shape[3]) for acts in evidence.acts.values()),
         linear_head=probe.linear_head(evidence) is not None,
     )
+
+
+def _check_answers(probe: Probe, preprocess: Preprocess) -> None:
+    """Refuse a model whose answers are no numbers, or depend on the images beside, or on chance."""
+    random_BCHW = torch.randn(8, 3, preprocess.crop, preprocess.crop, generator=torch.Generator().manual_seed(0))
+    together_BN = probe.capture(random_BCHW, gradients=False).logits_BN
+    alone_1N = probe.capture(random_BCHW[:1], gradients=False).logits_BN
+    if not together_BN.isfinite().all():
+        raise ConfigError.one(
+            _WHERE, "it gives NaN or infinity on ordinary noise", "look at its weights and at model.preprocess"
+        )
+    scale = float(together_BN.abs().max())
+    if float((together_BN[:1] - alone_1N).abs().max()) > _ALONE_TOLERANCE * max(scale, 1e-6):
+        raise ConfigError.one(
+            _WHERE,
+            "it answers differently for an image alone and among others, although it is in evaluation mode",
+            "a layer normalises over the batch, or drops at random; build the model without",
+        )
 
 
 def _grey(preprocess: Preprocess) -> Tensor:

@@ -1,0 +1,87 @@
+"""Models are tried before a run: what could not give trustworthy rows is refused with a sentence."""
+
+import sys
+import types
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import ModelConfig
+from pipeline.errors import ConfigError
+from pipeline.model.weights import digest
+from pipeline.model.zoo import load_model
+
+
+class BatchCentred(nn.Module):
+    """Takes the mean over the batch away, also in evaluation mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0, keepdim=True)
+
+
+class AlwaysDropping(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5, training=True)
+
+
+class NotANumber(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / torch.zeros_like(x)
+
+
+def net(between: nn.Module) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 3, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), between, nn.Linear(64, 5)
+    )
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A module of the user's with functions that build models."""
+    module = types.ModuleType("mine")
+    for kind in (nn.Identity, BatchCentred, AlwaysDropping, NotANumber):
+        setattr(module, kind.__name__, lambda kind=kind: net(kind()))
+    monkeypatch.setitem(sys.modules, "mine", module)
+    return module
+
+
+def config(name: str, **fields: object) -> ModelConfig:
+    preprocess = {"crop": 32, "resize": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
+    return ModelConfig.model_validate({"name": f"mine:{name}", "layer": "1", "preprocess": preprocess, **fields})
+
+
+def refusal(name: str, **fields: object) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load_model(config(name, **fields))
+    return str(refused.value)
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("BatchCentred", "alone and among others"),
+        ("AlwaysDropping", "alone and among others"),
+        ("NotANumber", "NaN or infinity"),
+    ],
+)
+def test_models_whose_answers_cannot_be_trusted_are_refused(name: str, words: str) -> None:
+    assert words in refusal(name)
+
+
+@pytest.mark.usefixtures("mine")
+def test_weights_can_be_pinned_to_their_hash() -> None:
+    loaded = load_model(config("Identity"))
+    assert loaded.weights_digest == digest(loaded.model)
+    assert load_model(config("Identity", weights_sha256=loaded.weights_digest)).weights_digest == loaded.weights_digest
+    told = refusal("Identity", weights_sha256="0" * 64)
+    assert "model.weights_sha256" in told
+    assert loaded.weights_digest in told
+
+
+@pytest.mark.usefixtures("mine")
+def test_other_weights_and_a_wrong_layer_are_told_together() -> None:
+    told = refusal("Identity", weights_sha256="0" * 64, layer="9")
+    assert "model.weights_sha256" in told
+    assert "model.layer" in told
