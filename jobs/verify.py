@@ -6,23 +6,49 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.console import EXIT_NOT_VERIFIED, command, err, out
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pipeline.store import Store
     from pipeline.verify import Findings
 
 
 @command
 def verify(
     run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
+    repair: Annotated[bool, typer.Option("--repair", help="delete what is damaged and explain it anew")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> int:
     """Check hashes, schema, keys, counts and coverage; exit code 4 when anything is off."""
     from pipeline.store import open_store
     from pipeline.verify import verify as check
 
-    findings = check(open_store(run))
+    store = open_store(run)
+    findings = check(store)
+    if repair and findings.problems:
+        _repair(store, findings)
+        findings = check(store)
     out.say(json.dumps(vars(findings)) if as_json else told(findings))
     return EXIT_NOT_VERIFIED if findings.problems else 0
+
+
+def _repair(store: "Store", findings: "Findings") -> None:
+    """Explain damaged chunks anew, by the run file that the manifest holds; nothing is deleted unless that can be."""
+    from jobs.explain import run
+    from pipeline.config import parse_config
+    from pipeline.preflight import absolute, prepare
+    from pipeline.run_folder import read_manifest
+
+    for problem in findings.problems:
+        err.say(f"problem: {problem}")
+    fields = read_manifest(store).config
+    config, mistakes = parse_config({**fields, "output": {**fields["output"], "path": store.url}})
+    if mistakes:
+        raise ConfigError(mistakes)
+    prepare(absolute(config))
+    for name in findings.damaged:
+        store.delete(name)
+    run(config)
 
 
 def told(findings: "Findings") -> str:
@@ -31,6 +57,8 @@ def told(findings: "Findings") -> str:
         err.say(f"note: {note}")
     for problem in findings.problems:
         err.say(f"problem: {problem}")
+    if findings.damaged:
+        err.say("`camatlas verify RUN --repair` deletes what is damaged and explains it anew")
     counted = f"{findings.images} images = {findings.explained} explained + {findings.failed} failed"
     size = f"{findings.rows} rows in {findings.parts} parts, {findings.bytes} bytes"
     return f"{'NOT VERIFIED' if findings.problems else 'verified'}: {counted}; {size}"

@@ -22,7 +22,7 @@ from pipeline.targets import TargetRules
 from schemas.explanation import SHARD_STAGE, explanation_schema
 from schemas.manifest import RunManifest
 
-_REDO = "delete it and run the same `camatlas explain` again"
+_REDO = "`camatlas verify --repair` explains it anew"
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Findings:
         images, explained, failed: images in total, with at least one map, and without any.
         rows, parts, bytes: what is there.
         failures: rows with an error, by stage and code.
+        damaged: files to delete, so that explaining again makes them anew.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -46,6 +47,7 @@ class Findings:
     parts: int = 0
     bytes: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    damaged: list[str] = field(default_factory=list)
 
 
 def verify(store: Store) -> Findings:
@@ -74,6 +76,7 @@ def verify(store: Store) -> Findings:
         else:
             problems.append("its columns are not those of this run")
         findings.problems.extend(f"{part.file}: {problem}" for problem in problems)
+        findings.damaged.extend([part.file] if problems else [])
     findings.problems.extend(f"{name}: its receipt is there, the part is not" for name in sorted(known))
     findings.problems.extend(_strangers(store))
     findings.problems.extend(_coverage(footers, manifest))
@@ -99,6 +102,7 @@ def _receipts(store: Store, findings: Findings) -> dict[str, Receipt]:
             found[receipt.part] = receipt
         except (ValueError, TypeError) as error:
             findings.problems.append(f"{RECEIPTS}/{name}: not a receipt ({error}); delete it and verify again")
+            findings.damaged.append(f"{RECEIPTS}/{name}")
     return found
 
 
@@ -117,6 +121,7 @@ def _opened(
             raise ValueError(f"holds {table.num_rows} rows, {receipt.rows} were published")
     except (ValueError, StoreError, FileNotFoundError) as error:
         findings.problems.append(f"{part.file}: {' '.join(str(error).split())[:200]}; {_REDO}")
+        findings.damaged.append(part.file)
         return None, None
     if receipt is None:
         findings.notes.extend(_rebuilt(store, part, Receipt.of(part, data, table.num_rows)))

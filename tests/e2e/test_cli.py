@@ -1,6 +1,7 @@
 """The command line as a user meets it: results on stdout, sentences on stderr, exit codes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,8 +78,6 @@ def test_the_same_command_again_has_nothing_to_do(
 def test_damage_is_told_with_exit_code_4(
     finished: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:
-    import shutil
-
     folder, _ = finished
     damaged = tmp_path / "run"
     shutil.copytree(folder / "run", damaged)
@@ -88,6 +87,28 @@ def test_damage_is_told_with_exit_code_4(
     assert verified.returncode == 4
     assert "part-00001-000.parquet" in verified.stderr
     assert verified.stdout.startswith("NOT VERIFIED")
+    assert "`camatlas verify --repair` explains it anew" in verified.stderr
+    repaired = camatlas("verify", damaged, "--repair")
+    assert repaired.returncode == 0, repaired.stderr
+    assert repaired.stdout.startswith("verified: 20 images = 20 explained + 0 failed; 40 rows in 2 parts")
+    assert part.read_bytes() == (folder / "run" / part.name).read_bytes()
+
+
+def test_damage_that_cannot_be_repaired_deletes_nothing(
+    finished: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    damaged = tmp_path / "run"
+    shutil.copytree(folder / "run", damaged)
+    manifest = json.loads((damaged / "run.json").read_text(encoding="utf-8"))
+    manifest["config"]["data"]["shards"] = [str(tmp_path / "moved.tar")]
+    (damaged / "run.json").write_text(json.dumps(manifest), encoding="utf-8")
+    part = damaged / "part-00001-000.parquet"
+    part.write_bytes(part.read_bytes()[:-100])
+    refused = camatlas("verify", damaged, "--repair")
+    assert refused.returncode == 2
+    assert "moved.tar" in refused.stderr
+    assert part.exists()
 
 
 def test_all_mistakes_are_told_at_once_and_nothing_is_written(tmp_path: Path) -> None:

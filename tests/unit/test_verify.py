@@ -164,7 +164,8 @@ def test_several_kinds_of_damage_are_found_at_once(small_run: RunMaker) -> None:
 def test_the_advice_for_a_damaged_part_makes_the_run_sound_again(small_run: RunMaker) -> None:
     path = small_run.folder / FIRST.file
     path.write_bytes(path.read_bytes()[:-1])
-    assert "delete it and run the same `camatlas explain` again" in verify(small_run.store).problems[0]
+    findings = verify(small_run.store)
+    assert "`camatlas verify --repair` explains it anew" in findings.problems[0]
     path.unlink()
     small_run.publish(*PARTS)
     assert verify(small_run.store).problems == []
