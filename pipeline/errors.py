@@ -11,15 +11,26 @@
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+_USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
+_SECRET = re.compile(
+    r"""((?:[\w-]*(?:secret|token|password|passwd|signature|credential|access_?key|api_?key)[\w-]*|[?&]sig)"""
+    r"""["']?\s*[=:]\s*["']?)[^\s"'&,;})]+""",
+    re.IGNORECASE,
+)
 
 
 class CamatlasError(Exception):
     """An operator problem, told as: what happened, where, what it means, what to do."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return masked(super().__str__())
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,11 @@ class Mistakes:
             raise ConfigError(dict.fromkeys(self.found))
 
 
+def masked(text: str) -> str:
+    """Hide what may be a secret in a text: the user's part of a URL, and the values of words that name secrets."""
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", text))
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say which known name the user may have meant, or list the known names when there are few."""
     names = sorted(known)
@@ -108,4 +124,4 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """Give an exception as one short line for a failure row."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text[:300]
+    return masked(text)[:300]

@@ -14,6 +14,7 @@ from pipeline.errors import (
     StalledError,
     StoreError,
     first_line,
+    masked,
     nearest,
 )
 
@@ -116,3 +117,40 @@ def test_nearest_lists_no_more_names_than_people_read() -> None:
 def test_first_line_is_one_short_line() -> None:
     assert first_line(ValueError("a\n  b\tc")) == "ValueError: a b c"
     assert len(first_line(ValueError("x" * 1000))) == 300
+
+
+SECRETS = ("AKIAsecret1", "hunter-2", "tok3n", "s1gnature", "pass4word")
+PLANTED = (
+    "s3://AKIAsecret1:hunter-2@bucket/run",
+    "https://host/x?X-Amz-Credential=AKIAsecret1%2F2026&X-Amz-Signature=s1gnature&part=3",
+    "az://c/x?sv=2&sig=s1gnature&se=9",
+    "AWS_SECRET_ACCESS_KEY=hunter-2 and aws_access_key_id: AKIAsecret1",
+    """{"token": "tok3n", 'password': 'pass4word'}""",
+    "api_key=tok3n; apikey='tok3n'",
+)
+
+
+@pytest.mark.parametrize("text", PLANTED)
+def test_secrets_are_masked_in_every_error(text: str) -> None:
+    told = [
+        masked(text),
+        str(CamatlasError(text)),
+        str(ConfigError.one("data.shards", text)),
+        first_line(OSError(text)),
+    ]
+    told += [str(pickle.loads(pickle.dumps(StoreError(text))))]
+    assert not [secret for secret in SECRETS for line in told if secret in line], told
+    assert all("***" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cannot read s3://bucket/shard-000.tar: no such key",
+        "data.shards: '/home/me@work/x.tar' matches nothing",
+        "a key stood earlier in this shard; members of one key must be adjacent",
+        "unknown parameter 'tokens' (did you mean 'steps'?)",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert masked(text) == text
