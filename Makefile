@@ -24,7 +24,8 @@ demo: setup ## explain, verify and report on the bundled data, offline
 	@$(BIN)/camatlas demo $(DEMO)
 
 test: setup ## run the tests (about a quarter of an hour on 2 cores)
-	@$(BIN)/python -m pytest -q -m "not campaign"
+	@$(BIN)/python -m pytest -q -m "not campaign" -n 2 tests/unit tests/oracle tests/security tests/browser
+	@$(BIN)/python -m pytest -q -m "not campaign" tests/e2e tests/faults
 
 check: setup ## lint, formatting and types
 	@$(BIN)/ruff check .
@@ -34,8 +35,8 @@ check: setup ## lint, formatting and types
 bench: setup ## speed as ratios: the methods against the plain model
 	@$(BIN)/camatlas bench
 
-campaign: setup ## long proofs: kills at random moments, full counts
-	@$(BIN)/python -m pytest -q -m campaign
+campaign: setup ## long proofs, going on where they stopped: make campaign only=C1 minutes=60; writes TRUST.md
+	@$(BIN)/python tests/trust/campaign.py $(if $(only),--only $(only)) $(if $(minutes),--minutes $(minutes))
 
 lock: ## resolve requirements.lock anew (no index address is written)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --extra timm \

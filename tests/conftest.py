@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several of us share the cores
+    torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -53,3 +53,5 @@ def test_a_run_in_s3_is_the_run_in_a_folder(
     assert "16 images" in camatlas("verify", RUN)
     assert camatlas("query", RUN, "SELECT count(*) AS n FROM explanations", "--csv").splitlines() == ["n", "32"]
     assert SECRET.encode() not in store.read("run.json"), "credentials stay in the environment"
+    assert "gradcam" in camatlas("query", RUN)
+    assert Path(camatlas("audit", RUN, "--out", str(tmp_path / "audit"))).is_file()

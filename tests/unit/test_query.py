@@ -198,8 +198,6 @@ def test_what_is_no_run_cannot_be_opened(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(ConfigError, match="is not a run folder"):
             open_run(path)
-    with pytest.raises(ConfigError, match="only local folders"):
-        open_run("s3://bucket/run")
 
 
 def test_a_run_without_a_finished_chunk_says_so(maker: RunMaker) -> None:

@@ -1,0 +1,266 @@
+"""Accidents of whole runs: each is done to real drivers on a real dataset, and judged by the independent checker.
+
+A trial makes one run folder, has accidents happen to it, lets the same command finish, and gives how many accidents
+there were and what was wrong afterwards.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from e2e.runs import table_of, write_run_file
+from faults.checker import check
+from faults.harness import Watcher, check_if_there
+
+from jobs.memory import descendants
+from pipeline.demo.data import run_file, write_demo
+
+SHARDS, IMAGES_PER_SHARD, METHODS = 64, 64, 3
+IMAGES = SHARDS * IMAGES_PER_SHARD
+LONGEST = 600.0
+"""No driver may take longer; a hang is a problem."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many accidents happened, and every breach of a promise."""
+
+    accidents: int
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """The dataset of all trials, and the run that nothing happened to."""
+
+    folder: Path
+
+    @classmethod
+    def made(cls, folder: Path) -> "Scenes":
+        """Make both, or find them made."""
+        scenes = cls(folder)
+        if not (folder / "undisturbed.done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            write_demo(folder, scenes=IMAGES, scenes_per_shard=IMAGES_PER_SHARD)
+            code = _driver(scenes.run_file("undisturbed")).wait(LONGEST)
+            assert code == 0, f"the undisturbed run ended with {code}"
+            (folder / "undisturbed.done").touch()
+        return scenes
+
+    def run_file(self, name: str) -> Path:
+        """Write the run file of one run."""
+        fields = run_file(self.folder)
+        fields["data"] = {**fields["data"], "chunk_images": 16}  # type: ignore[dict-item]
+        fields["explain"] = {"methods": ["gradcam", "layercam", "eigen_cam"], "targets": "predicted"}
+        fields["output"] = {"path": str(self.folder / name)}
+        return write_run_file(fields, self.folder / f"{name}.yaml")
+
+    def judged(self, name: str) -> list[str]:
+        """Say what is wrong with a finished run, and forget it."""
+        run = self.folder / name
+        problems = check(run, images=IMAGES, methods=METHODS)
+        if not problems and not table_of(run).equals(table_of(self.folder / "undisturbed")):
+            problems.append("the table is not that of the undisturbed run")
+        left = [path.name for path in run.glob(".*.tmp")]
+        shutil.rmtree(run)
+        return [*problems, *(f"{name} was not swept" for name in left)]
+
+
+def workers_killed(scenes: Scenes, seed: int) -> Outcome:
+    """C1: SIGKILL of a random process of Ray that works for the run, again and again."""
+    chance, name = random.Random(seed), f"workers-{seed}"
+    driver = _driver(scenes.run_file(name))
+    kills = 0
+    with Watcher(scenes.folder / name) as watcher, _ended(driver):
+        until = time.monotonic() + LONGEST
+        while driver.poll() is None and time.monotonic() < until:
+            time.sleep(chance.uniform(1.0, 4.0))
+            at_work = [process for process in descendants(driver.pid) if _command(process).startswith("ray::")]
+            if at_work and kills < 10:
+                kills += _killed(chance.choice(at_work))
+        code = driver.poll()
+    problems = [] if code == 0 else [f"the driver ended with {code}"]
+    return Outcome(kills, [*problems, *watcher.breaches, *scenes.judged(name)])
+
+
+def driver_killed(scenes: Scenes, seed: int) -> Outcome:
+    """C2: SIGKILL of the driver at random moments, then the same command again."""
+    chance, name = random.Random(seed), f"driver-{seed}"
+    return _again_and_again(scenes, name, 5, lambda driver: _after(driver, chance.uniform(3, 15), signal.SIGKILL))
+
+
+def raylet_killed(scenes: Scenes, seed: int) -> Outcome:
+    """C3: SIGKILL of Ray's own node or head process: the driver ends within a minute, and says so with its code."""
+    chance, name = random.Random(seed), f"raylet-{seed}"
+
+    def strike(driver: "subprocess.Popen[bytes]") -> list[str]:
+        if _waits(driver, chance.uniform(6, 14)):
+            return []
+        names = ("raylet", "gcs_server") if chance.random() < 0.5 else ("gcs_server", "raylet")
+        found = [process for wanted in names for process in descendants(driver.pid) if wanted in _command(process)]
+        if found:
+            _killed(found[0])
+        began = time.monotonic()
+        ended = _waits(driver, 60)
+        if not ended:
+            driver.kill()
+            driver.wait()
+            return [f"the driver went on for {time.monotonic() - began:.0f} s after its {names[0]} died"]
+        return [] if driver.returncode else ["the driver ended with 0 although its engine died"]
+
+    return _again_and_again(scenes, name, 3, strike)
+
+
+def two_drivers(scenes: Scenes, seed: int) -> Outcome:
+    """C6: two drivers on one run at the same time."""
+    chance, name = random.Random(seed), f"two-{seed}"
+    path = scenes.run_file(name)
+    first = _driver(path)
+    with Watcher(scenes.folder / name) as watcher, _ended(first):
+        time.sleep(chance.uniform(0, 8))
+        second = _driver(path)
+        with _ended(second):
+            codes = [driver.wait(LONGEST) for driver in (first, second)]
+    problems = [] if codes == [0, 0] else [f"the drivers ended with {codes}"]
+    return Outcome(1, [*problems, *watcher.breaches, *scenes.judged(name)])
+
+
+def zombie(scenes: Scenes, seed: int) -> Outcome:
+    """C7: a driver and all that works for it stand still; another one does the run; then they wake up."""
+    chance, name = random.Random(seed), f"zombie-{seed}"
+    path = scenes.run_file(name)
+    first = _driver(path)
+    with Watcher(scenes.folder / name) as watcher, _ended(first):
+        _waits(first, chance.uniform(6, 14))
+        asleep = [first.pid, *descendants(first.pid)]
+        for process in asleep:
+            _signalled(process, signal.SIGSTOP)
+        code = _driver(path).wait(LONGEST)
+        problems = [] if code == 0 else [f"the second driver ended with {code}"]
+        for process in reversed(asleep):
+            _signalled(process, signal.SIGCONT)
+        first.wait(LONGEST)
+    code = _driver(path).wait(LONGEST)  # sweeps what the zombie left
+    problems += [] if code == 0 else [f"the last driver ended with {code}"]
+    return Outcome(1, [*problems, *watcher.breaches, *scenes.judged(name)])
+
+
+def stopped(scenes: Scenes, seed: int) -> Outcome:
+    """C9: SIGINT or SIGTERM at a random moment: a clean stop within 30 s, with the signal's exit code."""
+    chance, name = random.Random(seed), f"stopped-{seed}"
+
+    def strike(driver: "subprocess.Popen[bytes]") -> list[str]:
+        number = chance.choice([signal.SIGINT, signal.SIGTERM])
+        if _waits(driver, chance.uniform(4, 14)):
+            return []
+        driver.send_signal(number)
+        if not _waits(driver, 30):
+            driver.kill()
+            driver.wait()
+            return [f"still there 30 s after signal {number}"]
+        return [] if driver.returncode in (0, 128 + number) else [f"ended with {driver.returncode} on signal {number}"]
+
+    return _again_and_again(scenes, name, 3, strike)
+
+
+Strike = Callable[["subprocess.Popen[bytes]"], list[str]]
+
+
+def _again_and_again(scenes: Scenes, name: str, times: int, strike: Strike) -> Outcome:
+    """Start the same command so often, have something happen to each, then let one finish."""
+    path, run = scenes.run_file(name), scenes.folder / name
+    problems: list[str] = []
+    accidents = 0
+    with Watcher(run) as watcher:
+        for _ in range(times):
+            driver = _driver(path)
+            with _ended(driver):
+                problems += strike(driver)
+            problems += check_if_there(run)
+            if driver.returncode == 0:
+                break
+            accidents += 1
+        code = _driver(path).wait(LONGEST)
+    problems += [] if code == 0 else [f"the last driver ended with {code}"]
+    return Outcome(accidents, [*problems, *watcher.breaches, *scenes.judged(name)])
+
+
+def _driver(run_file: Path) -> "subprocess.Popen[bytes]":
+    """Start a driver in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.explain", str(run_file), "--workers", "2", "--set", "compute.compile=false"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
+
+
+@contextmanager
+def _ended(driver: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Leave nothing of a driver behind, whatever happens."""
+    family: set[int] = set()
+    watching = threading.Event()
+
+    def watch() -> None:
+        while not watching.wait(0.5):
+            family.update(descendants(driver.pid))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        watching.set()
+        thread.join()
+        if driver.poll() is None:
+            driver.kill()
+            driver.wait()
+        for process in family:
+            if "ray" in _command(process):
+                _signalled(process, signal.SIGKILL)
+
+
+def _after(driver: "subprocess.Popen[bytes]", seconds: float, number: int) -> list[str]:
+    if not _waits(driver, seconds):
+        driver.send_signal(number)
+        driver.wait()
+    return []
+
+
+def _waits(driver: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    """Wait for a driver's end; False when it goes on."""
+    try:
+        driver.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _killed(process: int) -> bool:
+    return _signalled(process, signal.SIGKILL)
+
+
+def _signalled(process: int, number: int) -> bool:
+    try:
+        os.kill(process, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -1,0 +1,195 @@
+"""make campaign: the long proofs of the promises, in as many sittings as it takes; writes TRUST.md.
+
+`python tests/trust/campaign.py [--only C1,C2] [--minutes 60]` goes on where the last sitting stopped. Every trial's
+seed is printed before it runs; `--only C1 --seed 7` repeats one. What is known lies in `results.jsonl`.
+"""
+
+import argparse
+import datetime
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from trust import accidents
+from trust.accidents import Outcome, Scenes
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENES = ROOT / ".campaign"
+RESULTS = Path(__file__).with_name("results.jsonl")
+
+
+@dataclass(frozen=True)
+class Accident:
+    """A proof by accidents of whole runs; `count` is how many accidents it takes."""
+
+    name: str
+    fault: str
+    count: int
+    trial: Callable[[Scenes, int], Outcome]
+
+
+@dataclass(frozen=True)
+class Tests:
+    """A proof by tests; `what` says how much they try."""
+
+    name: str
+    fault: str
+    what: str
+    paths: tuple[str, ...]
+
+
+ACCIDENTS = (
+    Accident("C1", "SIGKILL of a random worker, reader or ledger", 200, accidents.workers_killed),
+    Accident("C2", "SIGKILL of the driver, then the same command", 100, accidents.driver_killed),
+    Accident("C3", "SIGKILL of Ray's node or head process", 30, accidents.raylet_killed),
+    Accident("C6", "two drivers on one run", 50, accidents.two_drivers),
+    Accident("C7", "a driver stopped (SIGSTOP), overtaken, and woken", 50, accidents.zombie),
+    Accident("C9", "SIGINT or SIGTERM", 50, accidents.stopped),
+)
+TESTS = (
+    Tests(
+        "C4",
+        "each operation of a run on its store fails: EIO, ENOSPC, EINTR, half a write, error after success, crash",
+        "every operation, exhaustively",
+        ("tests/faults/test_store_faults.py",),
+    ),
+    Tests(
+        "C8",
+        "an image that ends its worker every time (segfault); workers that end once at every chunk (SIGKILL, exit 0)",
+        "blamed after 3 ends, others unharmed",
+        ("tests/faults/test_workers.py", "tests/unit/test_attempts.py"),
+    ),
+    Tests(
+        "S2, S4",
+        "S3 that throttles, resets, stalls, loses answers, answers 200 with an error; a store without conditional puts",
+        "each accident on each side, random lines",
+        ("tests/faults/test_object_store.py",),
+    ),
+    Tests("S6", "read-only output, links, foreign files, two runs in one folder", "each", ("tests/unit/test_store.py",
+          "tests/unit/test_store_claim.py", "tests/unit/test_store_publish.py")),
+    Tests("I1", "mutated images: cut, flipped, swapped, zeroed, huge headers, disguised, longer, doubled",
+          "1,000 mutants, a good image after each", ("tests/unit/test_isolation.py",)),
+    Tests("I4, I5", "other formats by any name; odd but valid images", "each",
+          ("tests/unit/test_decode.py", "tests/unit/test_decode_refusals.py", "tests/e2e/test_bad_images.py")),
+    Tests("I6", "damaged and hostile tars", "each", ("tests/unit/sources",)),
+    Tests("M1", "pickles under any name, malformed safetensors", "each", ("tests/unit/model/test_weights.py",)),
+    Tests("M2, M3", "models that answer by chance, by their neighbours or NaN; layers that cannot serve", "each",
+          ("tests/unit/model/test_zoo.py", "tests/unit/model/test_layers.py", "tests/unit/model/test_probe.py")),
+    Tests("M5", "other workers, batches, shard orders", "bit-equal rows", ("tests/e2e/test_run.py",)),
+    Tests("M6", "methods and metrics against their slow twins", "each", ("tests/oracle",)),
+    Tests("R1", "payloads in every name of the report", "320", ("tests/security",)),
+    Tests("R2, R3", "names that are SQL, formulas in CSV", "each",
+          ("tests/unit/test_query_harm.py", "tests/unit/jobs/test_query_output.py")),
+    Tests("R4", "secrets in URLs, words and errors", "5 secrets", ("tests/unit/test_errors.py",)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trial, or one run of tests."""
+
+    name: str
+    seed: int
+    accidents: int
+    problems: list[str]
+    seconds: float
+    date: str
+
+
+def main() -> int:
+    """Do what is missing, as long as there is time."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="names with commas")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no trial after so many")
+    parser.add_argument("--seed", type=int, help="this trial alone, whether it was done or not")
+    options = parser.parse_args()
+    until = time.monotonic() + 60 * options.minutes
+    chosen = set(options.only.split(",")) if options.only else None
+    for proof in (*ACCIDENTS, *TESTS):
+        if chosen is None or chosen & set(proof.name.split(", ")):
+            while time.monotonic() < until and _missing(proof, known()):
+                seed = options.seed if options.seed is not None else 1 + _tried(proof.name, known())
+                _keep(_done(proof, seed))
+                if options.seed is not None:
+                    break
+    (ROOT / "TRUST.md").write_text(page(known()), encoding="utf-8")
+    return 1 if any(result.problems for result in known()) else 0
+
+
+def known() -> list[Result]:
+    """Everything that was ever tried on this version of the results."""
+    if not RESULTS.exists():
+        return []
+    return [Result(**json.loads(line)) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+
+
+def page(results: list[Result]) -> str:
+    """Write what is known as a page."""
+    lines = [
+        "# Trust: the last results of the long proofs",
+        "",
+        "Written by `make campaign` (`tests/trust/campaign.py`): accidents of real drivers on 64 shards of 64 images",
+        "and three methods, 12,288 rows, judged by `tests/faults/checker.py`, by comparison with the table of an",
+        "undisturbed run, and by a DuckDB reader that polls all the while. A problem is any lost, doubled or torn row,",
+        "a wrong exit code, a hang, or a temporary that was not swept.",
+        "",
+        "| | accident | done of | problems | last date | command |",
+        "|---|---|---|---|---|---|",
+    ]
+    for proof in (*ACCIDENTS, *TESTS):
+        mine = [result for result in results if result.name == proof.name]
+        wanted = f"{sum(result.accidents for result in mine)} of {proof.count}" if isinstance(proof, Accident) else (
+            f"{proof.what}; {mine[-1].accidents} tests" if mine else "not run yet"
+        )  # fmt: skip
+        problems = sum(bool(result.problems) for result in mine if result is mine[-1] or isinstance(proof, Accident))
+        command = (
+            f"make campaign only={proof.name}" if isinstance(proof, Accident) else f"pytest {' '.join(proof.paths)}"
+        )
+        date = mine[-1].date if mine else ""
+        lines.append(f"| {proof.name} | {proof.fault} | {wanted} | {problems if mine else ''} | {date} | `{command}` |")
+    failed = [result for result in results if result.problems]
+    lines += ["", *(f"* {each.name}, seed {each.seed}: {'; '.join(each.problems[:3])}" for each in failed)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _missing(proof: Accident | Tests, results: list[Result]) -> bool:
+    mine = [result for result in results if result.name == proof.name]
+    return sum(result.accidents for result in mine) < proof.count if isinstance(proof, Accident) else not mine
+
+
+def _tried(name: str, results: list[Result]) -> int:
+    return sum(result.name == name for result in results)
+
+
+def _done(proof: Accident | Tests, seed: int) -> Result:
+    print(f"{proof.name}, seed {seed}: {proof.fault}", flush=True)
+    began = time.monotonic()
+    outcome = proof.trial(Scenes.made(SCENES), seed) if isinstance(proof, Accident) else _tested(proof)
+    seconds = round(time.monotonic() - began, 1)
+    print(f"  {outcome.accidents} in {seconds:.0f} s: {'; '.join(outcome.problems) or 'sound'}", flush=True)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return Result(proof.name, seed, outcome.accidents, outcome.problems, seconds, today)
+
+
+def _tested(proof: Tests) -> Outcome:
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not campaign", *proof.paths]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    passed = re.search(r"(\d+) passed", ended.stdout)
+    tail = " ".join(ended.stdout.split()[-30:])
+    return Outcome(int(passed[1]) if passed else 0, [] if ended.returncode == 0 else [tail])
+
+
+def _keep(result: Result) -> None:
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(result)) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
