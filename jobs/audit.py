@@ -16,6 +16,8 @@ def audit(
     output: Annotated[str | None, typer.Option("--out", help="folder for report.html; by default RUN/_audit")] = None,
 ) -> int:
     """Write report.html and audit.json; prints the path of the report."""
+    if output is None and "://" in run:
+        raise ConfigError.one("--out", f"the report on '{run}' is written to a local folder", "name one")
     out.say(write_report(run, Path(output or f"{run}/_audit")))
     return 0
 

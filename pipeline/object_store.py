@@ -49,6 +49,8 @@ class ObjectStore:
         self.url = url.rstrip("/")
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise ConfigError.one("output.path", "credentials do not belong in a URL", "put them in the environment")
+        if url.partition("://")[0] not in _KNOWN:
+            raise ConfigError.one("output.path", f"'{self.url}' is no place for a run", _SCHEMES)
         try:
             self._client = _client(seconds)
             self._objects: Any = from_url(self.url, client_options=self._client, retry_config=_no_retries())
@@ -130,6 +132,7 @@ class ObjectStore:
         raise AssertionError("the last pause is None")
 
 
+_KNOWN = ("s3", "gs", "az")
 _SCHEMES = "a local path, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
 _ADVICE = "Finished chunks are kept; see that the store can be reached, then run the same command again."
 
