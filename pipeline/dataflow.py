@@ -215,6 +215,7 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
     if address or os.environ.get("RAY_ADDRESS"):
         ray.init(address=address or "auto", **quiet)
     else:
+        os.environ.update(FREED_MEMORY_IS_KEPT)  # for all processes of the cluster
         ray.init(num_cpus=cpus or logical_cpus(), include_dashboard=False, **quiet)
     try:
         yield
@@ -248,8 +249,10 @@ def _actor_options(device: str, workers: int) -> dict[str, Any]:
     if device == "cuda":
         return {"num_gpus": 1}
     share = min(float(CPU_THREADS), (cluster_resources()["CPU"] - 2) / workers)
-    cpus = 0.9 if share == 1 else max(share, 0.1)
-    return {"num_cpus": cpus, "runtime_env": {"env_vars": FREED_MEMORY_IS_KEPT}}
+    options: dict[str, Any] = {"num_cpus": 0.9 if share == 1 else max(share, 0.1)}
+    if not FREED_MEMORY_IS_KEPT.items() <= os.environ.items():  # a cluster that others started
+        options["runtime_env"] = {"env_vars": FREED_MEMORY_IS_KEPT}
+    return options
 
 
 def _configure(run: "PreparedRun") -> None:

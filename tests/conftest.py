@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.model.memory import FREED_MEMORY_IS_KEPT
+
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 if "PYTEST_XDIST_WORKER" in os.environ:  # several of us share the cores
@@ -29,6 +31,7 @@ def local_ray() -> Iterator[None]:
     """One local Ray for all tests that need one; four logical CPUs, or reading could starve beside the actors."""
     import ray
 
+    os.environ.update(FREED_MEMORY_IS_KEPT)
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()

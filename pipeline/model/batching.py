@@ -59,7 +59,7 @@ def fastest_size(
         run: does one pass of a size and waits for its end.
         sizes: to try, growing.
         gain: a larger size must be this many times as fast as the smaller ones.
-        patience: stop after a pass that took this many seconds.
+        patience: stop after a pass that took this many seconds, or after two sizes that gained nothing.
     """
     rates = dict[int, float]()
     for size in sizes:
@@ -72,7 +72,8 @@ def fastest_size(
             _release()
             break
         rates[size] = size / seconds
-        if seconds > patience:
+        earlier = list(rates.values())[:-2]
+        if seconds > patience or (earlier and gain * max(earlier) >= max(rates.values())):
             break
     return next(size for size, rate in rates.items() if gain * rate >= max(rates.values()))
 

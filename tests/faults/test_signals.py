@@ -15,25 +15,25 @@ from faults.test_kill import scenes_run
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_driver_that_is_stopped_says_how_to_resume(tmp_path: Path, number: int, code: int) -> None:
-    run_file, run = scenes_run(tmp_path, "run", scenes=96)
-    command = [sys.executable, "-m", "jobs.explain", str(run_file)]
-    driver = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )
-    until = time.monotonic() + 120
-    while not list(run.glob("*.parquet")) and time.monotonic() < until:
-        time.sleep(0.1)
-    driver.send_signal(number)
-    result, told = driver.communicate(timeout=60)
-    assert (driver.returncode, result) == (code, "")
-    assert "Run the same command again to resume." in told
-    assert "Traceback" not in told
-    assert check(run) == []
+def test_a_driver_that_is_stopped_says_how_to_resume(tmp_path: Path) -> None:
+    """First by the keyboard, then by the system; the third driver finishes."""
+    run_file, run = scenes_run(tmp_path, "run", scenes=144)
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "jobs.explain", str(run_file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        )
+        before, until = len(list(run.glob("*.parquet"))), time.monotonic() + 120
+        while len(list(run.glob("*.parquet"))) == before and time.monotonic() < until:
+            time.sleep(0.1)
+        driver.send_signal(number)
+        result, told = driver.communicate(timeout=60)
+        assert (driver.returncode, result) == (code, "")
+        assert "Run the same command again to resume." in told
+        assert "Traceback" not in told
+        assert check(run) == []
     assert finish(run_file) == 0
-    assert check(run, images=96, methods=2) == []
+    assert check(run, images=144, methods=2) == []
