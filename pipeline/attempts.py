@@ -44,8 +44,8 @@ class Attempts(Protocol):
         """Note that a chunk is begun."""
         ...
 
-    def reach(self, work: Work, image: int) -> None:
-        """Note that a careful attempt is at an image."""
+    def reach(self, work: Work, image: int | None) -> None:
+        """Note that a careful attempt is at an image, or past all of them."""
         ...
 
     def end(self, work: Work) -> None:
@@ -71,8 +71,8 @@ class Ledger:
         self._begun[work] = None
         return Attempt(careful, frozenset(image for image, times in ends.items() if times >= ENDS))
 
-    def reach(self, work: Work, image: int) -> None:
-        """Note that a careful attempt is at an image."""
+    def reach(self, work: Work, image: int | None) -> None:
+        """Note that a careful attempt is at an image, or past all of them."""
         self._begun[work] = image
 
     def end(self, work: Work) -> None:
@@ -105,6 +105,7 @@ def pieces(chunk: DecodedChunk, attempts: Attempts) -> Iterator[DecodedChunk]:
                 chunk, samples=chunk.samples[image : image + 1], pixels_NHWC=chunk.pixels_NHWC[image : image + 1],
                 failures=(),
             )  # fmt: skip
+    attempts.reach(work, None)  # committing is to come: whatever ends it, no image does
     blamed = tuple(_failure(chunk, image) for image in sorted(attempt.blamed))
     yield replace(chunk, samples=(), pixels_NHWC=chunk.pixels_NHWC[:0], failures=(*chunk.failures, *blamed))
 

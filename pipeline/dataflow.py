@@ -160,8 +160,8 @@ class _RemoteLedger:
         attempt: Attempt = ray.get(self._actor.begin.remote(work))
         return attempt
 
-    def reach(self, work: Work, image: int) -> None:
-        """Note that a careful attempt is at an image, before it is."""
+    def reach(self, work: Work, image: int | None) -> None:
+        """Note that a careful attempt is at an image, before it is, or past all of them."""
         ray.get(self._actor.reach.remote(work, image))
 
     def end(self, work: Work) -> None:

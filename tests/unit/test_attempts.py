@@ -94,6 +94,13 @@ def test_the_first_attempt_has_the_whole_chunk() -> None:
     assert [len(piece.samples) for piece in pieces(chunk, ledger)] == [1, 1, 1, 0]
 
 
+def test_no_image_is_blamed_for_what_ends_a_commit() -> None:
+    ledger, chunk = Ledger(), chunk_of(3)
+    for _ in range(5):
+        list(pieces(chunk, ledger))  # explained, and then the worker ends before it has committed
+    assert ledger.begin(Work("explain", 0, 0)) == Attempt(careful=True)
+
+
 def test_chunks_are_told_apart() -> None:
     ledger = Ledger()
     ledger.begin(Work("explain", 0, 0))
