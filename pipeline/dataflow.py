@@ -216,7 +216,10 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
         ray.init(address=address or "auto", **quiet)
     else:
         os.environ.update(FREED_MEMORY_IS_KEPT)  # for all processes of the cluster
-        ray.init(num_cpus=cpus or logical_cpus(), include_dashboard=False, **quiet)
+        try:
+            ray.init(num_cpus=cpus or logical_cpus(), include_dashboard=False, **quiet)
+        except Exception as error:  # Ray's own, of many types
+            raise StalledError(f"Ray did not start here: {first_line(error)}. Try `camatlas doctor`.") from error
     try:
         yield
     finally:

@@ -85,7 +85,7 @@ def workers_killed(scenes: Scenes, seed: int) -> Outcome:
         until = time.monotonic() + LONGEST
         while driver.poll() is None and time.monotonic() < until:
             time.sleep(chance.uniform(1.0, 4.0))
-            at_work = [process for process in descendants(driver.pid) if _command(process).startswith("ray::")]
+            at_work = [process for process in descendants(driver.pid) if _is_at_work(process)]
             if at_work and kills < 10:
                 kills += _killed(chance.choice(at_work))
         code = driver.poll()
@@ -257,6 +257,11 @@ def _signalled(process: int, number: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _is_at_work(process: int) -> bool:
+    """Whether it is a process of the run's tasks or actors, and not one of Ray's node."""
+    return _command(process).startswith(("ray::Map", "ray::Read", "ray::Ledger", "ray::_RemoteLedger", "ray::IDLE"))
 
 
 def _command(process: int) -> str:
