@@ -11,8 +11,8 @@ there are two stages only, chunks of long runs travel together, and a worker spe
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -212,18 +212,36 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address or os.environ.get("RAY_ADDRESS"):
-        ray.init(address=address or "auto", **quiet)
-    else:
-        os.environ.update(FREED_MEMORY_IS_KEPT)  # for all processes of the cluster
-        try:
-            ray.init(num_cpus=cpus or logical_cpus(), include_dashboard=False, **quiet)
-        except Exception as error:  # Ray's own, of many types
-            raise StalledError(f"Ray did not start here: {first_line(error)}. Try `camatlas doctor`.") from error
+    with ExitStack() as stack:
+        stack.callback(ray.shutdown)
+        if address or os.environ.get("RAY_ADDRESS"):
+            ray.init(address=address or "auto", **quiet)
+        else:
+            stack.enter_context(_environment(FREED_MEMORY_IS_KEPT))  # of all processes of the cluster
+            _start(cpus or logical_cpus(), quiet)
+        yield
+
+
+def _start(cpus: int, quiet: dict[str, Any]) -> None:
+    try:
+        ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+    except Exception as error:  # Ray's own, of many types
+        raise StalledError(f"Ray did not start here: {first_line(error)}. Try `camatlas doctor`.") from error
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for as long as this lasts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        ray.shutdown()
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def worker_count(asked: str | int, device: str) -> int:

@@ -18,7 +18,6 @@ import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -32,6 +31,8 @@ DEADLINE_SECONDS = 20.0
 MEMORY_BYTES = 3 << 29
 """What one image may take beyond what the child holds anyway."""
 _PLAIN_PIXELS = 16_000_000
+_HERE = Path(__file__).resolve().parents[1]
+"""Where the child finds this package; nothing is imported from the folder that a command is called in."""
 _PIECE = 1 << 16
 _LENGTH = 8
 """Bytes that say how long an answer is."""
@@ -90,14 +91,6 @@ class Apart:
             self._child.wait()
             self._child = None
 
-    def __enter__(self) -> "Apart":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _answer(self, question: bytes) -> tuple[dict[str, Any], bytes]:
         """Ask, and ask a new child once more when the first one died: somebody else may have killed it."""
         for _ in range(2):
@@ -125,11 +118,11 @@ class Apart:
 
 def _started(memory: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(  # noqa: S603 - this file
-        [sys.executable, "-m", __name__, str(memory)],
+        [sys.executable, "-P", "-m", "pipeline.isolation", str(memory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(_HERE), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         start_new_session=True,  # a signal to the terminal is for the driver, which ends us
     )
 

@@ -6,6 +6,7 @@ runs travel together. Each is still explained, committed and resumed by itself.
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ class Recipe:
         self, shard: Shard, done: Collection[int] = (), attempts: Attempts | None = None
     ) -> Iterator[list[DecodedChunk]]:
         """Stream the chunks of a shard that are not done, decoded, in loads."""
-        with Apart() as apart:
+        with closing(Apart()) as apart:
             yield from self._together(self._decoded(shard, done, attempts or Ledger(), apart))
 
     def _decoded(self, shard: Shard, done: Collection[int], attempts: Attempts, apart: Apart) -> Iterator[DecodedChunk]:

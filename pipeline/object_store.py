@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import obstore
 import pyarrow.dataset
 import pyarrow.fs
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotFoundError, PreconditionError
 from obstore.fsspec import FsspecStore
 from obstore.store import from_url
 
@@ -66,8 +66,11 @@ class ObjectStore:
         try:
             self._retried("publish", name, lambda: self._put(name, data, attempt))
         except FileExistsError:
-            if self._retried("read", name, lambda: self._attempt_of(name)) != attempt:
-                return False
+            try:
+                if self._retried("read", name, lambda: self._attempt_of(name)) != attempt:
+                    return False
+            except FileNotFoundError:
+                raise StoreError(f"{self.url}/{name} vanished while it was published. {_ADVICE}") from None
         size = self._retried("check", name, lambda: int(obstore.head(self._objects, name)["size"]))
         if size != len(data):
             raise StoreError(f"{self.url}/{name} has {size} bytes after {len(data)} were put; the store is not sound")
@@ -126,12 +129,14 @@ class ObjectStore:
             except (NotFoundError, FileNotFoundError):
                 raise FileNotFoundError(f"{self.url}/{name}") from None
             except BaseError as error:
-                if pause is None or type(error) is not obstore.exceptions.GenericError:
+                if pause is None or _is_refusal(error):
                     raise StoreError(f"cannot {verb} {self.url}/{name}: {_reason(error)}. {_ADVICE}") from error
                 time.sleep(pause)
         raise AssertionError("the last pause is None")
 
 
+_TRY_AGAIN = ("408", "409", "429")
+"""Too slow, in conflict with another put under way, too many."""
 _KNOWN = ("s3", "gs", "az")
 _SCHEMES = "a local path, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
 _ADVICE = "Finished chunks are kept; see that the store can be reached, then run the same command again."
@@ -151,6 +156,13 @@ def _client(seconds: float) -> "ClientConfig":
 def _no_retries() -> "RetryConfig":
     """The library would put again without knowing its own object; `_retried` does."""
     return {"max_retries": 0, "retry_timeout": timedelta(seconds=600)}
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether the store refused a request, so that the same one again would be refused as well."""
+    status = re.search(r"status code: (\d{3})", str(error))
+    refused = status is not None and status[1].startswith("4") and status[1] not in _TRY_AGAIN
+    return refused or type(error) is not GenericError
 
 
 def _reason(error: BaseException) -> str:

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.metrics import METRICS
-from pipeline.parts import Footer, publish_part
+from pipeline.parts import Footer, progress, publish_part
 from pipeline.registry import parameters
 from pipeline.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
-from pipeline.run_folder import PartName, claim
+from pipeline.run_folder import PartName, claim, sweep
 from pipeline.sources.shards import Failure
-from pipeline.store import LocalStore
+from pipeline.store import LocalStore, Store
 from schemas.explanation import SCHEMA_VERSION, SHARD_STAGE, described, explanation_schema
 from schemas.manifest import RunIdentity, RunManifest, ShardEntry
 
@@ -136,6 +136,15 @@ class RunMaker:
         for part in parts:
             publish_part(self.store, self.table(part), self.footer(part))
         return self
+
+    def work(self, store: Store) -> None:
+        """Do as a driver does, in this store: claim the folder, see what is done, publish the rest, sweep."""
+        claim(store, self.manifest)
+        done = progress(store).done
+        for part in PARTS:
+            if part.chunk not in done.get(part.shard, ()):
+                publish_part(store, self.table(part), self.footer(part))
+        sweep(store)
 
     def complete(self) -> "RunMaker":
         """Make the whole run; gives the maker."""

@@ -75,14 +75,20 @@ def test_the_same_command_again_has_nothing_to_do(
     assert "resuming, 2 chunks are done" in again.stderr
 
 
+def damaged_copy(folder: Path, where: Path) -> tuple[Path, Path]:
+    """Copy the run and cut the end of a part off; gives the copy and the part."""
+    damaged = where / "run"
+    shutil.copytree(folder / "run", damaged)
+    part = damaged / "part-00001-000.parquet"
+    part.write_bytes(part.read_bytes()[:-100])
+    return damaged, part
+
+
 def test_damage_is_told_with_exit_code_4(
     finished: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:
     folder, _ = finished
-    damaged = tmp_path / "run"
-    shutil.copytree(folder / "run", damaged)
-    part = damaged / "part-00001-000.parquet"
-    part.write_bytes(part.read_bytes()[:-100])
+    damaged, part = damaged_copy(folder, tmp_path)
     verified = camatlas("verify", damaged)
     assert verified.returncode == 4
     assert "part-00001-000.parquet" in verified.stderr
@@ -97,14 +103,10 @@ def test_damage_is_told_with_exit_code_4(
 def test_damage_that_cannot_be_repaired_deletes_nothing(
     finished: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:
-    folder, _ = finished
-    damaged = tmp_path / "run"
-    shutil.copytree(folder / "run", damaged)
+    damaged, part = damaged_copy(finished[0], tmp_path)
     manifest = json.loads((damaged / "run.json").read_text(encoding="utf-8"))
     manifest["config"]["data"]["shards"] = [str(tmp_path / "moved.tar")]
     (damaged / "run.json").write_text(json.dumps(manifest), encoding="utf-8")
-    part = damaged / "part-00001-000.parquet"
-    part.write_bytes(part.read_bytes()[:-100])
     refused = camatlas("verify", damaged, "--repair")
     assert refused.returncode == 2
     assert "moved.tar" in refused.stderr

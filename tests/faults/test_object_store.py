@@ -7,19 +7,16 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from faults.s3 import BUCKET, Accident, Proxy, Strike, s3_server, use
-from handmade import PARTS, RunMaker
+from handmade import RunMaker
 
 from pipeline import object_store
 from pipeline.errors import ConfigError, StoreError
 from pipeline.object_store import TRIES, ObjectStore
-from pipeline.parts import progress, publish_part
 from pipeline.query import open_run
-from pipeline.run_folder import claim, sweep
-from pipeline.store import Store, open_store
+from pipeline.store import open_store
 from pipeline.verify import verify
 
 
@@ -147,27 +144,20 @@ def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
     assert "SECRET" not in str(refused.value)
 
 
-def test_a_bucket_that_is_not_there_is_told(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(server, monkeypatch)
-    with pytest.raises(StoreError, match="NoSuchBucket"):
-        open_store("s3://another-bucket/run").check_writable()
-
-
-def work(run: RunMaker, store: Store) -> None:
-    """Do as a driver does."""
-    claim(store, run.manifest)
-    done = progress(store).done
-    for part in PARTS:
-        if part.chunk not in done.get(part.shard, ()):
-            publish_part(store, run.table(part), run.footer(part))
-    sweep(store)
+def test_what_the_store_refuses_is_told_at_once(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Proxy(server, lambda _verb, _path: None)
+    with proxy.running() as url:
+        use(url, monkeypatch)
+        with pytest.raises(StoreError, match="NoSuchBucket"):
+            open_store("s3://another-bucket/run").check_writable()
+    assert len(proxy.requests) == 1
 
 
 def test_a_run_there_holds_what_a_folder_holds(store: ObjectStore, tmp_path: Path) -> None:
     run = RunMaker(tmp_path / "run")
-    work(run, run.store)
-    work(run, store)
-    work(run, store)
+    run.work(run.store)
+    run.work(store)
+    run.work(store)
     names = [name for name in run.store.names() if name != "_receipts"]
     names += [f"_receipts/{name}" for name in run.store.names("_receipts")]
     assert [store.read(name) for name in names] == [run.store.read(name) for name in names]
@@ -176,7 +166,3 @@ def test_a_run_there_holds_what_a_folder_holds(store: ObjectStore, tmp_path: Pat
     with open_run(store.url) as there, open_run(tmp_path / "run") as here:
         question = "SELECT * FROM explanations ORDER BY ALL"
         assert there.arrow(question).equals(here.arrow(question))
-
-
-def test_every_accident_is_tried() -> None:
-    assert set(get_args(Accident)) == {"slow_down", "internal", "reset", "lost", "stall", "error_body", "unconditional"}

@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pipeline.errors import StoreError
-from pipeline.parts import encode_part, progress, publish_part
-from pipeline.run_folder import MANIFEST, PartName, Receipt, claim, sweep
+from pipeline.parts import encode_part, publish_part
+from pipeline.run_folder import MANIFEST, PartName, Receipt, sweep
 from pipeline.verify import verify
 
 FAULTS: tuple[Fault, ...] = ("EIO", "ENOSPC", "partial", "after", "crash")
@@ -54,7 +54,7 @@ class Drivers(RuleBasedStateMachine):
     def a_driver_has_an_accident(self, at: int, fault: Fault) -> None:
         try:
             with faulty_disk(Plan(at, fault)):
-                self.work()
+                self.run.work(self.run.store)
         except (StoreError, OSError, CrashError):
             return
 
@@ -79,7 +79,7 @@ class Drivers(RuleBasedStateMachine):
 
     @rule()
     def a_driver_finishes(self) -> None:
-        self.work()
+        self.run.work(self.run.store)
         verify(self.run.store)  # writes receipts that were lost
         sweep(self.run.store)
         assert self.visible() == TRUTH
@@ -93,15 +93,6 @@ class Drivers(RuleBasedStateMachine):
     def the_independent_checker_agrees(self) -> None:
         if (self.folder / MANIFEST).exists():
             assert check(self.folder, methods=2) == []
-
-    def work(self) -> None:
-        """Do as a driver does."""
-        claim(self.run.store, self.run.manifest)
-        done = progress(self.run.store).done
-        for part in PARTS:
-            if part.chunk not in done.get(part.shard, ()):
-                publish_part(self.run.store, self.run.table(part), self.run.footer(part))
-        sweep(self.run.store)
 
     def visible(self) -> dict[str, bytes]:
         files = (path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith("."))

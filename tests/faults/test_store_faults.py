@@ -13,9 +13,8 @@ from handmade import PARTS, RunMaker
 
 from pipeline import parts
 from pipeline.errors import StoreError
-from pipeline.parts import Footer, progress, publish_part
-from pipeline.run_folder import MANIFEST, claim, sweep
-from pipeline.store import Store
+from pipeline.parts import Footer
+from pipeline.run_folder import MANIFEST, sweep
 from pipeline.verify import verify
 
 FAULTS: tuple[Fault, ...] = get_args(Fault)
@@ -55,25 +54,15 @@ def temporaries(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob(".*")]
 
 
-def work(run: RunMaker, store: Store) -> None:
-    """Do as a driver does: claim the folder, see what is done, publish the rest, sweep."""
-    claim(store, run.manifest)
-    done = progress(store).done
-    for part in PARTS:
-        if part.chunk not in done.get(part.shard, ()):
-            publish_part(store, run.table(part), run.footer(part))
-    sweep(store)
-
-
 def on_faulty_store(run: RunMaker, plan: Plan) -> None:
     """Work with a store of which one verb fails."""
-    work(run, FaultStore(run.store, plan))
+    run.work(FaultStore(run.store, plan))
 
 
 def on_faulty_disk(run: RunMaker, plan: Plan) -> None:
     """Work with a store that is sound, on a disk of which one call fails."""
     with faulty_disk(plan):
-        work(run, run.store)
+        run.work(run.store)
 
 
 def operations(folder: Path, session: Session, begun: int) -> list[str]:
@@ -162,7 +151,7 @@ def test_a_crash_leaves_only_temporaries_behind_and_they_are_swept(tmp_path: Pat
         assert isinstance(attempt(run, on_faulty_disk, Plan(at, "crash")), CrashError)
         if temporaries(run.folder):
             left.add(name)
-        work(run, run.store)
+        run.work(run.store)
         verify(run.store)
         sweep(run.store)
         assert temporaries(run.folder) == []

@@ -6,17 +6,20 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+import torch
 from faults.checker import check
 
 from pipeline.config import parse_config
-from pipeline.dataflow import stream_chunks
+from pipeline.dataflow import explain_on, stream_chunks
 from pipeline.decode import DecodedChunk
 from pipeline.demo.data import run_file, write_demo
+from pipeline.loads import Recipe
 from pipeline.news import Committed
 from pipeline.parts import progress
 from pipeline.preflight import PreparedRun, absolute, prepare
@@ -112,3 +115,35 @@ def test_workers_that_end_once_at_every_chunk_cost_no_image(
 
     assert set(outcome(prepared, 2, dies).values()) == {"seen"}
     assert len(list(tmp_path.glob("died-*"))) == 4
+
+
+class _LostDevice:
+    """An explainer whose device is gone."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def tables(self, _: DecodedChunk) -> Iterator[pa.Table]:
+        raise torch.AcceleratorError("the device side assert was triggered")
+        yield
+
+
+def test_a_worker_whose_device_is_lost_ends_so_that_another_takes_its_place(
+    prepared: PreparedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = list[int]()
+
+    def end(code: int) -> NoReturn:
+        ended.append(code)
+        raise SystemExit(code)
+
+    monkeypatch.setattr("pipeline.explainer.Explainer", _LostDevice)
+    monkeypatch.setattr(os, "_exit", end)
+    chunk = next(iter(Recipe.of(prepared, 0).loads(prepared.shards[0])))[0]
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(SystemExit):
+            list(explain_on(prepared.loaded.model, prepared.explainer_spec("cpu", 1))(chunk))
+    finally:
+        torch.set_num_threads(threads)
+    assert ended == [1]

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,7 +40,7 @@ GOOD = {
 
 @pytest.fixture(scope="module")
 def apart() -> Iterator[Apart]:
-    with Apart() as child:
+    with closing(Apart()) as child:
         yield child
 
 
@@ -68,8 +70,17 @@ def test_only_baseline_jpegs_of_usual_size_are_plain() -> None:
     assert not is_plain(b"")
 
 
+def test_nothing_is_imported_from_the_folder_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("numpy", "PIL", "json", "pipeline"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with closing(Apart()) as child:
+        assert child.frame(GOOD["png"], None, PRESET, LIMITS).size == (150, 200)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_plain_images_need_no_child() -> None:
-    with Apart() as child:
+    with closing(Apart()) as child:
         child.frame(GOOD["baseline"], None, PRESET, LIMITS)
         assert child._child is None
 
@@ -84,7 +95,7 @@ def test_refusals_are_the_same_as_here(apart: Apart, data: bytes) -> None:
 
 
 def test_an_image_that_takes_too_long_is_a_refusal_and_the_next_one_goes_on() -> None:
-    with Apart(deadline=5.0) as child:
+    with closing(Apart(deadline=5.0)) as child:
         child.frame(GOOD["png"], None, PRESET, LIMITS)
         assert child._child is not None
         os.kill(child._child.pid, signal.SIGSTOP)
@@ -96,13 +107,13 @@ def test_an_image_that_takes_too_long_is_a_refusal_and_the_next_one_goes_on() ->
 
 def test_an_image_that_takes_too_much_memory_is_a_refusal_and_the_next_one_goes_on() -> None:
     large = saved(Image.new("RGBA", (5000, 5000)))
-    with Apart(memory=64 << 20) as child:
+    with closing(Apart(memory=64 << 20)) as child:
         assert refusal(child, large) == "memory"
         assert child.frame(GOOD["png"], None, PRESET, LIMITS).size == (150, 200)
 
 
 def test_a_child_that_somebody_killed_costs_no_image() -> None:
-    with Apart() as child:
+    with closing(Apart()) as child:
         for _ in range(2):
             assert same(child.frame(GOOD["png"], None, PRESET, LIMITS), frame_image(GOOD["png"], None, PRESET, LIMITS))
             assert child._child is not None
@@ -121,13 +132,13 @@ def test_an_image_of_which_children_die_is_a_refusal(monkeypatch: pytest.MonkeyP
         )
 
     monkeypatch.setattr(isolation, "_started", dying)
-    with Apart() as child:
+    with closing(Apart()) as child:
         assert refusal(child, GOOD["png"]) == "crashed"
         assert (len(begun), child._child) == (2, None)
 
 
 def test_closing_ends_the_child() -> None:
-    with Apart() as child:
+    with closing(Apart()) as child:
         child.frame(GOOD["png"], None, PRESET, LIMITS)
         process = child._child
         assert process is not None
