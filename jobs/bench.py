@@ -31,7 +31,9 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="rounds; the median is told")] = 3,
     long_rounds: Annotated[int, typer.Option(min=1, help="rounds of cases of more than 100 passes")] = 1,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key")] = None,
-    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="time the compiled model as well")] = True,
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="compile masked passes, as long runs do")
+    ] = True,
     data: Annotated[bool, typer.Option("--data/--no-data", help="time decoding, committing, queries")] = True,
     chart: Annotated[str | None, typer.Option(help="write a picture: FILE.svg or FILE.png")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="everything as one JSON object")] = False,

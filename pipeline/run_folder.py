@@ -87,10 +87,17 @@ def read_manifest(store: Store) -> RunManifest:
         ConfigError: there is none.
         DamagedRunError: it is not what was written.
     """
+    if there := _manifest_there(store):
+        return there
+    raise ConfigError.one("RUN", f"'{store.url}' is not a run folder: it has no {MANIFEST}")
+
+
+def _manifest_there(store: Store) -> RunManifest | None:
+    """Ask for the manifest itself: a listing may not show it yet."""
     try:
         return RunManifest.from_json(store.read(MANIFEST))
     except FileNotFoundError:
-        raise ConfigError.one("RUN", f"'{store.url}' is not a run folder: it has no {MANIFEST}") from None
+        return None
     except ValueError as error:
         raise DamagedRunError(
             f"{store.url}/{MANIFEST} is damaged: {error}. No number of this run can be traced any more; "
@@ -113,17 +120,15 @@ def claim(store: Store, manifest: RunManifest) -> bool:
 
 def check_claim(store: Store, manifest: RunManifest) -> None:
     """Refuse a folder that holds another run, or files that are no run, without writing anything."""
-    names = store.names()
-    if MANIFEST in names:
-        there = read_manifest(store)
-        if there.run_id != manifest.run_id:
-            fields = ", ".join(differences(manifest.identity, there.identity))
-            raise ConfigError.one(
-                "output.path",
-                f"'{store.url}' holds another run ({there.run_id}); it differs in: {fields}",
-                "choose another folder, or the run file that made this one",
-            )
-    elif foreign := [name for name in names if not _TEMPORARY.fullmatch(name)]:
+    there = _manifest_there(store)
+    if there and there.run_id != manifest.run_id:
+        fields = ", ".join(differences(manifest.identity, there.identity))
+        raise ConfigError.one(
+            "output.path",
+            f"'{store.url}' holds another run ({there.run_id}); it differs in: {fields}",
+            "choose another folder, or the run file that made this one",
+        )
+    if not there and (foreign := [name for name in store.names() if not _TEMPORARY.fullmatch(name)]):
         raise ConfigError.one(
             "output.path",
             f"'{store.url}' is not empty and holds no run (found '{foreign[0]}')",

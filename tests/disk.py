@@ -1,4 +1,4 @@
-"""What lies in a folder, what a temporary is called, and a disk that fails."""
+"""What lies in a folder, what of it readers see, what a temporary is called, and a disk that fails."""
 
 import os
 from collections.abc import Callable
@@ -9,6 +9,16 @@ HEX = "0123456789abcdef" * 2
 
 def everything_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """What readers of a run folder see: no temporaries."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def temporaries(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob(".*")]
 
 
 def failing(code: int) -> Callable[..., None]:

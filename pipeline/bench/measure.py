@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.bench.ours import EIGHT, first_step_case, forward_cases, method_case, road_cases
+from pipeline.bench.ours import EIGHT, engine_name, first_step_case, forward_cases, method_case, road_cases
 from pipeline.bench.peers import peer_cases
 from pipeline.bench.report import case_rows, projection_rows
 from pipeline.bench.timing import Case, time_cases
 from pipeline.cams import CamMethod, build_methods
+from pipeline.explainer import BATCH_MULTIPLE
 from pipeline.model.engine import Precision
 from pipeline.model.memory import kept_freed_memory
 from pipeline.model.probe import Probe
@@ -23,7 +24,7 @@ from pipeline.model.zoo import LoadedModel
 from pipeline.preflight import net_shape
 
 _ALONE = 32
-"""Methods of more masked passes an image fill passes with one image."""
+"""Methods of more masked passes an image fill passes with one image, and run as in a worker."""
 
 Tell = Callable[[str], None]
 
@@ -38,7 +39,7 @@ class Setup:
         peers: names of the peers.
         precision: of our methods.
         images: that methods are given together.
-        compiled: whether the compiled model is timed as well.
+        compiled: whether masked passes are compiled, as in long runs.
     """
 
     loaded: LoadedModel
@@ -77,17 +78,23 @@ def measured(setup: Setup, rounds: int, long_rounds: int, tell: Tell) -> dict[st
 def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[Case]:
     """Every case, each peer's beside the one of ours that does the same."""
     loaded, shape = setup.loaded, net_shape(setup.loaded)
-    probe = Probe(loaded.model, loaded.layer, stages=loaded.stages, precision=setup.precision, batch=setup.images)
+    engine = engine_name(setup.precision, compiled=False)
+    masked_engine = engine_name(setup.precision, compiled=setup.compiled)
     with kept_freed_memory():
-        probe.choose_batch((pixels_BCHW.shape[2], pixels_BCHW.shape[3]))
-        best = probe.scorer.batcher.size
+        probe = _probe(setup, setup.images, 1, compiled=False)
+        masked_probe = _probe(setup, BATCH_MULTIPLE, BATCH_MULTIPLE, compiled=setup.compiled)
+        best = _warm(masked_probe, pixels_BCHW)
         tell(f"layer {loaded.layer}, {pixels_BCHW.shape[2]} px, passes of {best} images")
-        cases = forward_cases(loaded.model, pixels_BCHW[:1].repeat(best, 1, 1, 1), compiled=setup.compiled)
-        cases.append(first_step_case(loaded.model, pixels_BCHW[:1].repeat(best, 1, 1, 1)))
-        cases.append(method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW, shape))
+        full_BCHW = pixels_BCHW[:1].repeat(best, 1, 1, 1)
+        cases = forward_cases(loaded.model, full_BCHW, (setup.precision,) if setup.compiled else ())
+        cases.append(first_step_case(loaded.model, full_BCHW))
+        cases.append(method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW, shape, engine))
         for label, method in setup.methods.items():
-            images_BCHW = pixels_BCHW[:1] if method.cost(shape).forwards > _ALONE else pixels_BCHW
-            cases.append(method_case(probe, label, {label: method}, images_BCHW, shape))
+            if method.cost(shape).forwards > _ALONE:
+                case = method_case(masked_probe, label, {label: method}, pixels_BCHW[:1], shape, masked_engine)
+            else:
+                case = method_case(probe, label, {label: method}, pixels_BCHW, shape, engine)
+            cases.append(case)
     if setup.peers:
         cases.extend(road_cases(pixels_BCHW))
     places = {case.name: place for place, case in enumerate(cases)}
@@ -95,3 +102,26 @@ def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[Case]:
         theirs = peer_cases(peer, loaded.model, loaded.layer, pixels_BCHW)
         cases.extend(case for case in theirs if case.name in places)
     return sorted(cases, key=lambda case: places[case.name])
+
+
+def _probe(setup: Setup, batch: int, multiple: int, *, compiled: bool) -> Probe:
+    loaded = setup.loaded
+    return Probe(
+        loaded.model,
+        loaded.layer,
+        stages=loaded.stages,
+        precision=setup.precision,
+        batch=batch,
+        batch_multiple=multiple,
+        compiled=compiled,
+    )
+
+
+def _warm(probe: Probe, pixels_BCHW: Tensor) -> int:
+    """Choose the size of masked passes as a worker does, and run one of each size that occurs; compiling takes long."""
+    probe.choose_batch((pixels_BCHW.shape[2], pixels_BCHW.shape[3]))
+    best = probe.scorer.batcher.size
+    for count in {best, probe.scorer.batcher.multiple}:
+        targets_P1 = torch.zeros(count, 1, dtype=torch.long, device=pixels_BCHW.device)
+        probe.scorer.answers(lambda places_P: pixels_BCHW[:1].expand(len(places_P), -1, -1, -1), targets_P1)
+    return best

@@ -3,7 +3,7 @@
 Legend: B images, C colours, (H, W) pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import torch
@@ -28,23 +28,25 @@ EIGHT = (
 """Gradient methods that share one pass; peers run them one after the other."""
 
 
-def forward_cases(model: nn.Module, pixels_BCHW: Tensor, *, compiled: bool) -> list[Case]:
-    """The model's own forward pass, and the engine's at each precision."""
+def engine_name(precision: Precision, *, compiled: bool) -> str:
+    """Say by whom a forward pass is."""
+    return f"{OURS} {precision} compiled" if compiled else f"{OURS} {precision}"
+
+
+def forward_cases(model: nn.Module, pixels_BCHW: Tensor, compiled: Collection[Precision] = ()) -> list[Case]:
+    """The model's own forward pass, and the engine's at each precision, also compiled where that is asked for."""
     count = len(pixels_BCHW)
-    engines = {f"{OURS} {precision}": _engine(model, precision) for precision in ("fp32", "bf16")}
-    if compiled:
-        engines[f"{OURS} fp32 compiled"] = _engine(model, "fp32", compiled=True)
-    return [
-        Case("forward pass", "plain model", partial(_plain, model, pixels_BCHW), count, count),
-        *(
-            Case("forward pass", by, partial(_masked, engine, pixels_BCHW), count, count)
-            for by, engine in engines.items()
-        ),
-    ]
+    kinds: list[tuple[Precision, bool]] = [("fp32", False), ("bf16", False), *((name, True) for name in compiled)]
+    cases = [Case("forward pass", "plain model", partial(_plain, model, pixels_BCHW), count, count)]
+    for precision, is_compiled in kinds:
+        by = engine_name(precision, compiled=is_compiled)
+        engine = Engine(model, precision, (), compiled=is_compiled)
+        cases.append(Case("forward pass", by, partial(_masked, engine, pixels_BCHW), count, count, engine=by))
+    return cases
 
 
 def method_case(
-    probe: Probe, name: str, methods: Mapping[str, CamMethod], pixels_BCHW: Tensor, shape: NetShape
+    probe: Probe, name: str, methods: Mapping[str, CamMethod], pixels_BCHW: Tensor, shape: NetShape, engine: str
 ) -> Case:
     """Methods together on images; `forwards` is the most that their costs allow."""
 
@@ -52,7 +54,7 @@ def method_case(
         explain_evidence(observe(pixels_BCHW, methods, probe).evidence(), methods, probe)
 
     most = 1 + sum(method.cost(shape).forwards for method in methods.values())
-    return Case(name, OURS, work, len(pixels_BCHW), most * len(pixels_BCHW), probe.counts)
+    return Case(name, OURS, work, len(pixels_BCHW), most * len(pixels_BCHW), probe.counts, engine)
 
 
 def first_step_case(model: nn.Module, pixels_BCHW: Tensor) -> Case:
@@ -84,10 +86,6 @@ def missing_pixels(pixels_BCHW: Tensor) -> list[tuple[float, Tensor]]:
     ordered_BP = maps_BHW.flatten(1).sort(dim=1, descending=True).values
     shares = [0.2, 0.5, 0.8]
     return [(share, maps_BHW > ordered_BP[:, round(share * ordered_BP.shape[1]), None, None]) for share in shares]
-
-
-def _engine(model: nn.Module, precision: Precision, *, compiled: bool = False) -> Engine:
-    return Engine(model, precision, (), compiled=compiled)
 
 
 @torch.no_grad()

@@ -15,6 +15,8 @@ from pipeline.model.counts import Counts
 from pipeline.model.memory import kept_freed_memory
 
 OURS = "camatlas"
+ENGINE = f"{OURS} fp32"
+"""Whose forward pass is the measure where nothing else is said: our engine's, uncompiled."""
 _LONG = 100
 """Cases of more forward passes are warm after the first few of them, and long enough to be timed in fewer rounds."""
 
@@ -30,6 +32,7 @@ class Case:
         images: how many images that is.
         forwards: forward passes it needs at most, in images; 0 where it runs no model.
         counts: what counts those it makes; None where it makes as many as it needs.
+        engine: whose forward pass it is measured in.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Case:
     images: int
     forwards: int
     counts: Counts | None = None
+    engine: str = ENGINE
 
 
 @dataclass(frozen=True)

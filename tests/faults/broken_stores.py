@@ -30,20 +30,25 @@ class Plan:
         at: which operation fails, counted from 0; None lets all of them pass.
         fault: how it fails.
         told: the operations so far.
+        given: what each of them was about: paths and bytes.
     """
 
     at: int | None = None
     fault: Fault = "EIO"
     told: list[str] = field(default_factory=list)
+    given: list[tuple[Any, ...]] = field(default_factory=list)
 
     @property
     def struck(self) -> bool:
         """Whether the operation that fails has come."""
         return self.at is not None and len(self.told) > self.at
 
-    def run(self, name: str, act: Callable[[], Any], half: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401
+    def run(
+        self, name: str, act: Callable[[], Any], half: Callable[[], Any] | None = None, given: tuple[Any, ...] = ()
+    ) -> Any:  # noqa: ANN401
         """Do one operation, or fail it; `half` does it incompletely."""
         self.told.append(name)
+        self.given.append(given)
         if self.fault == "crash" and self.struck:
             raise CrashError(name)
         if len(self.told) - 1 != self.at:
@@ -109,12 +114,13 @@ class _FaultyFile:
     """A file open for writing whose writes are operations of a plan."""
 
     def __init__(self, file: Any, plan: Plan) -> None:  # noqa: ANN401 - a binary file
-        self._file, self._plan = file, plan
+        self._file, self._plan, self._path = file, plan, Path(file.name)
 
     def write(self, data: bytes) -> None:
         """Write all, half or nothing."""
         half = data[: len(data) // 2]
-        self._plan.run("write", lambda: self._file.writelines([data]), lambda: self._file.writelines([half]))
+        given = (self._path, data)
+        self._plan.run("write", lambda: self._file.writelines([data]), lambda: self._file.writelines([half]), given)
 
     def flush(self) -> None:
         """Hand the bytes to the system."""
@@ -140,15 +146,18 @@ def faulty_disk(plan: Plan) -> Iterator[None]:
     def open_path(self: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - the shape of open
         if mode != "xb":
             return opened(self, mode, *rest, **named)
-        return _FaultyFile(plan.run("create", lambda: opened(self, mode, *rest, **named)), plan)
+        return _FaultyFile(plan.run("create", lambda: opened(self, mode, *rest, **named), given=(self,)), plan)
+
+    def fsync(handle: int) -> None:
+        plan.run("fsync", lambda: None, given=(Path(f"/proc/self/fd/{handle}").readlink(),))
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(patch.object(Path, "open", open_path))
-        stack.enter_context(patch.object(os, "fsync", lambda _: plan.run("fsync", lambda: None)))
+        stack.enter_context(patch.object(os, "fsync", fsync))
         for name in ("mkdir", "open", "link", "unlink", "listdir"):
             stack.enter_context(patch.object(os, name, _counted(plan, name, getattr(os, name))))
         yield
 
 
 def _counted(plan: Plan, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *rest, **named: plan.run(name, lambda: call(*rest, **named))
+    return lambda *rest, **named: plan.run(name, lambda: call(*rest, **named), given=rest)

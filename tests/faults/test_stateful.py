@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import hypothesis.strategies as st
+from disk import temporaries, visible
 from faults.broken_stores import CrashError, Fault, Plan, faulty_disk
 from faults.checker import check
 from handmade import PARTS, RunMaker
@@ -82,21 +83,17 @@ class Drivers(RuleBasedStateMachine):
         self.run.work(self.run.store)
         verify(self.run.store)  # writes receipts that were lost
         sweep(self.run.store)
-        assert self.visible() == TRUTH
-        assert not list(self.folder.rglob(".*"))
+        assert visible(self.folder) == TRUTH
+        assert temporaries(self.folder) == []
 
     @invariant()
     def what_is_seen_is_a_part_of_the_truth(self) -> None:
-        assert self.visible().items() <= TRUTH.items()
+        assert visible(self.folder).items() <= TRUTH.items()
 
     @invariant()
     def the_independent_checker_agrees(self) -> None:
         if (self.folder / MANIFEST).exists():
             assert check(self.folder, methods=2) == []
-
-    def visible(self) -> dict[str, bytes]:
-        files = (path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
 
 
 TestDrivers = Drivers.TestCase

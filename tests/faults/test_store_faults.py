@@ -7,15 +7,16 @@ from typing import get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from disk import temporaries, visible
 from faults.broken_stores import CrashError, Fault, FaultStore, Plan, faulty_disk
 from faults.checker import check
 from handmade import PARTS, RunMaker
 
-from pipeline import parts
 from pipeline.errors import StoreError
-from pipeline.parts import Footer
 from pipeline.run_folder import MANIFEST, sweep
 from pipeline.verify import verify
+
+pytestmark = pytest.mark.usefixtures("encoded_once")
 
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 Session = Callable[[RunMaker, Plan], None]
@@ -29,29 +30,6 @@ def fault_free(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     assert table.replace_schema_metadata(None).equals(pa.concat_tables(run.table(part) for part in PARTS))
     assert check(run.folder, images=5, methods=2) == []
     return visible(run.folder)
-
-
-@pytest.fixture(autouse=True)
-def _encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Encode each part once: that is no operation on a store, and the same rows make the same bytes."""
-    encode, made = parts.encode_part, dict[Footer, bytes]()
-
-    def encode_once(table: pa.Table, footer: Footer) -> bytes:
-        if footer not in made:
-            made[footer] = encode(table, footer)
-        return made[footer]
-
-    monkeypatch.setattr(parts, "encode_part", encode_once)
-
-
-def visible(folder: Path) -> dict[str, bytes]:
-    """What readers of a run folder see: no temporaries."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def temporaries(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob(".*")]
 
 
 def on_faulty_store(run: RunMaker, plan: Plan) -> None:
@@ -118,6 +96,8 @@ def test_what_the_disk_refuses_ends_as_a_store_error_and_leaves_no_temporary(tmp
         error = attempt(run, on_faulty_disk, Plan(at, fault))
         if name in ("unlink", "mkdir"):
             assert error is None or isinstance(error, StoreError)
+        elif (at, fault) == (0, "after"):
+            assert error is None, "it asked for a manifest, and heard that there is none"
         else:
             assert isinstance(error, StoreError), (at, name)
             assert temporaries(run.folder) == []
@@ -131,7 +111,11 @@ def test_every_step_of_publishing_is_among_the_operations(tmp_path: Path) -> Non
     assert len(published) == 1 + len([MANIFEST, *PARTS, *PARTS])
     assert all("".join(steps[2:]) in after for after in published[1:])
     assert told.count("write") == told.count("link") == told.count("unlink") == 7
-    assert operations(tmp_path / "other", on_faulty_store, 0)[:2] == ["list ", f"publish {MANIFEST}"]
+    assert operations(tmp_path / "other", on_faulty_store, 0)[:3] == [
+        f"read {MANIFEST}",
+        "list ",
+        f"publish {MANIFEST}",
+    ]
 
 
 def test_half_a_write_is_never_seen(tmp_path: Path, fault_free: dict[str, bytes]) -> None:

@@ -173,6 +173,30 @@ def stopped(scenes: Scenes, seed: int) -> Outcome:
     return _again_and_again(scenes, name, 3, strike)
 
 
+def disk_full(scenes: Scenes, seed: int) -> Outcome:
+    """S1: the disk is full before the run is done; with room, the same command completes it. Takes root to mount."""
+    chance, name = random.Random(seed), f"full-{seed}"
+    path, run = scenes.run_file(name), scenes.folder / name
+    whole = sum(file.stat().st_size for file in (scenes.folder / "undisturbed").rglob("*") if file.is_file())
+    run.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={int(whole * chance.uniform(0.3, 0.9))}", "tmpfs", run], check=True
+    )
+    try:
+        ended = subprocess.run(_explaining(path), capture_output=True, text=True, timeout=LONGEST, check=False)
+        told = f"cannot publish {run}/" in ended.stderr and "No space left on device" in ended.stderr
+        problems = [] if ended.returncode and told else [f"ended with {ended.returncode}: {ended.stderr[-300:]}"]
+        problems += check_if_there(run)
+        subprocess.run(["mount", "-o", "remount,size=1g", run], check=True)
+        code = _driver(path).wait(LONGEST)
+        problems += [] if code == 0 else [f"the last driver ended with {code}"]
+        shutil.copytree(run, scenes.folder / f"{name}-kept")
+    finally:
+        subprocess.run(["umount", run], check=True)
+        run.rmdir()
+    return Outcome(1, [*problems, *scenes.judged(f"{name}-kept")])
+
+
 Strike = Callable[["subprocess.Popen[bytes]"], list[str]]
 
 
@@ -198,12 +222,17 @@ def _again_and_again(scenes: Scenes, name: str, times: int, strike: Strike) -> O
 def _driver(run_file: Path) -> "subprocess.Popen[bytes]":
     """Start a driver in a session of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs.explain", str(run_file), "--workers", "2", "--set", "compute.compile=false"],
+        _explaining(run_file),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
+
+
+def _explaining(run_file: Path) -> list[str]:
+    options = ["--workers", "2", "--set", "compute.compile=false"]
+    return [sys.executable, "-m", "jobs.explain", str(run_file), *options]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trust import accidents
+from trust import accidents, weakenings
 from trust.accidents import Outcome, Scenes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +52,13 @@ ACCIDENTS = (
     Accident("C6", "two drivers on one run", 50, accidents.two_drivers),
     Accident("C7", "a driver stopped (SIGSTOP), overtaken, and woken", 50, accidents.zombie),
     Accident("C9", "SIGINT or SIGTERM", 50, accidents.stopped),
+    Accident("S1", "a disk that is full at a random point of a run, then has room again", 10, accidents.disk_full),
+    Accident(
+        "W",
+        "a safeguard taken out of a copy of the code: a test must fail",
+        len(weakenings.WEAKENINGS),
+        weakenings.caught,
+    ),
 )
 TESTS = (
     Tests(
@@ -60,6 +67,8 @@ TESTS = (
         "every operation, exhaustively",
         ("tests/faults/test_store_faults.py",),
     ),
+    Tests("C5", "the power fails at a random operation: what was not synced is lost, torn by sectors, out of order",
+          "1,000 schedules", ("tests/faults/test_power_cut.py",)),
     Tests(
         "C8",
         "an image that ends its worker every time (segfault); workers that end once at every chunk (SIGKILL, exit 0)",
@@ -72,6 +81,9 @@ TESTS = (
         "each accident on each side, random lines",
         ("tests/faults/test_object_store.py",),
     ),
+    Tests("S3", "listings that leave out half of what is there", "100 schedules", ("tests/faults/test_storage.py",)),
+    Tests("S5", "bits flipped in parts, parts cut, missing, copied, replaced", "1,000 flips, each cut",
+          ("tests/unit/test_verify.py", "tests/unit/test_verify_rows.py")),
     Tests("S6", "read-only output, links, foreign files, two runs in one folder", "each", ("tests/unit/test_store.py",
           "tests/unit/test_store_claim.py", "tests/unit/test_store_publish.py")),
     Tests("I1", "mutated images: cut, flipped, swapped, zeroed, huge headers, disguised, longer, doubled",

@@ -11,10 +11,10 @@ from typer.testing import CliRunner, Result
 
 from jobs.bench import bench
 from pipeline.bench.data import data_rows
-from pipeline.bench.ours import EIGHT, forward_cases, method_case, road_cases
+from pipeline.bench.ours import EIGHT, engine_name, forward_cases, method_case, road_cases
 from pipeline.bench.peers import peer_cases
 from pipeline.bench.report import case_rows, projection_rows
-from pipeline.bench.timing import Case, Timing, time_cases
+from pipeline.bench.timing import ENGINE, Case, Timing, time_cases
 from pipeline.cams import LayerShape, NetShape, build_methods
 from pipeline.config import load_config
 from pipeline.demo.data import write_demo
@@ -46,6 +46,7 @@ def test_rows_tell_shares_of_the_engine_and_ratios_to_the_others() -> None:
         timing("scorecam", "peer", (32.0,), images=1, forwards=16),
     ]
     plain, engine, ours, peer = case_rows(timings)
+    assert {row["engine"] for row in (plain, engine, ours, peer)} == {"fp32"}
     assert engine["share_of_engine_forward"] == pytest.approx(1.0)
     assert ours["share_of_engine_forward"] == pytest.approx(1.0)
     assert ours["image_in_engine_forwards"] == pytest.approx(16.0)
@@ -54,6 +55,15 @@ def test_rows_tell_shares_of_the_engine_and_ratios_to_the_others() -> None:
     assert projection_rows(timings) == [
         {"methods": "scorecam", "forwards_per_image": 16.0, "hours_of_imagenet_val": pytest.approx(50_000 * 8 / 3600)}
     ]
+
+
+def test_the_share_of_a_compiled_method_is_that_of_the_compiled_engine() -> None:
+    compiled = engine_name("bf16", compiled=True)
+    masked = Case("scorecam", "camatlas", lambda: None, 1, 16, engine=compiled)
+    forward = Case("forward pass", compiled, lambda: None, 4, 4, engine=compiled)
+    rows = case_rows([timing("forward pass", ENGINE, (2.0,)), Timing(forward, (1.0,), 4), Timing(masked, (8.0,), 16)])
+    assert [row["engine"] for row in rows] == ["fp32", "bf16 compiled", "bf16 compiled"]
+    assert [row["share_of_engine_forward"] for row in rows] == [1.0, 1.0, 0.5]
 
 
 def test_every_case_runs_once_a_round_and_warms_up_once() -> None:
@@ -71,11 +81,11 @@ def test_cases_do_what_they_say() -> None:
     model, pixels_BCHW = StagedNet(0), images(0, count=2, side=32)
     probe = Probe(model, "stage2", batch=8)
     shape = NetShape((LayerShape(7, 8, 8),), linear_head=False)
-    eight = method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW, shape)
-    exact = method_case(probe, "scorecam", build_methods(["scorecam"]), pixels_BCHW[:1], shape)
+    eight = method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW, shape, ENGINE)
+    exact = method_case(probe, "scorecam", build_methods(["scorecam"]), pixels_BCHW[:1], shape, ENGINE)
     assert [timing.forwards for timing in time_cases([eight, exact], 1)] == [2, 1 + 7]
     expected_BN = model(pixels_BCHW)
-    for case in forward_cases(model, pixels_BCHW, compiled=False):
+    for case in forward_cases(model, pixels_BCHW):
         tolerance = 0.05 if "bf16" in case.by else 1e-4
         torch.testing.assert_close(case.work(), expected_BN, rtol=tolerance, atol=tolerance)
     assert [case.images for case in road_cases(pixels_BCHW)] == [2, 2, 2]

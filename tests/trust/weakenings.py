@@ -1,0 +1,75 @@
+"""Planted weakenings: a copy of the project loses one safeguard, and its tests must notice."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from trust.accidents import Outcome, Scenes
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Weakening:
+    """A safeguard, the text that is it, and a test that fails without it."""
+
+    lost: str
+    file: str
+    sound: str
+    weak: str
+    test: str
+
+
+WEAKENINGS = (
+    Weakening("fsync of what is published", "pipeline/store.py", "os.fsync(file.fileno())", "pass",
+              "tests/faults/test_power_cut.py"),
+    Weakening("fsync of the folder", "pipeline/store.py", "os.fsync(handle)", "pass", "tests/faults/test_power_cut.py"),
+    Weakening("publishing only if absent", "pipeline/store.py", "os.link(temporary, target)",
+              "os.replace(temporary, target)", "tests/unit/test_store_publish.py"),
+    Weakening("temporaries that no glob sees", "pipeline/store.py", 'f".{target.name}.{uuid.uuid4().hex}.tmp"',
+              'f"{target.stem}.{uuid.uuid4().hex}{target.suffix}"', "tests/faults/test_store_faults.py"),
+    Weakening("the cap of pixels", "pipeline/decode.py", "width * height > limits.max_pixels", "False",
+              "tests/unit/test_decode_refusals.py"),
+    Weakening("the list of formats", "pipeline/decode.py", "formats=limits.formats", "formats=None",
+              "tests/unit/test_decode_refusals.py"),
+    Weakening("an end of retries", "pipeline/attempts.py", "times >= ENDS", "False", "tests/unit/test_attempts.py"),
+    Weakening("seeded noise", "pipeline/model/noise.py", "torch.Generator().manual_seed(number)",
+              "torch.Generator().manual_seed(torch.seed())", "tests/unit/model/test_noise.py"),
+    Weakening("the digest of parts", "pipeline/verify.py", "receipt != Receipt.of(part, data, receipt.rows)", "False",
+              "tests/unit/test_verify.py"),
+    Weakening("the digest of weights", "pipeline/model/zoo.py", "config.weights_sha256 not in (None, found)", "False",
+              "tests/unit/model/test_zoo.py"),
+    Weakening("the lock on SQL", "pipeline/query.py", '"enable_external_access": "false"',
+              '"enable_external_access": "true"', "tests/unit/test_query_harm.py"),
+    Weakening("masked secrets", "pipeline/errors.py", r'return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", text))',
+              "return text", "tests/unit/test_errors.py"),
+    Weakening("escaping in the report", "pipeline/audit/page.py", "autoescape=True", "autoescape=False",
+              "tests/security/test_audit_page.py"),
+    Weakening("weights that run no code", "pipeline/model/weights.py", "weights_only=True)\n", "weights_only=False)\n",
+              "tests/unit/model/test_weights.py"),
+)  # fmt: skip
+
+
+def caught(_: Scenes, seed: int) -> Outcome:
+    """W: plant one weakening in a copy of the project and run the test that should fail."""
+    weakening = WEAKENINGS[(seed - 1) % len(WEAKENINGS)]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        left_out = shutil.ignore_patterns(".*", "demo_*", "build", "*.egg-info", "__pycache__")
+        shutil.copytree(ROOT, copy, ignore=left_out)
+        file = copy / weakening.file
+        file.write_text(file.read_text(encoding="utf-8").replace(weakening.sound, weakening.weak), encoding="utf-8")
+        ended = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", weakening.test],
+            cwd=copy,
+            env=os.environ | {"PYTHONPATH": str(copy)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    noticed = ended.returncode == 1 and "failed" in ended.stdout
+    return Outcome(1, [] if noticed else [f"without {weakening.lost}, {weakening.test} ends with {ended.returncode}"])
