@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from pipeline.codec import MapDtype
-from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
+from pipeline.errors import ConfigError, Mistake, Mistakes, masked, nearest
 
 TargetRule = Literal["predicted", "label"]
 Spec = str | dict[str, Any]
@@ -173,7 +173,19 @@ def parse_config(raw: dict[str, Any]) -> tuple[RunConfig, list[Mistake]]:
     except ValidationError as error:
         return _stand_in(raw), _mistakes(raw, error.errors())
     required = {"data.shards": config.data.shards, "model.name": config.model.name, "output.path": config.output.path}
-    return config, [Mistake(where, "is empty") for where, value in required.items() if not value]
+    return config, [*(Mistake(where, "is empty") for where, value in required.items() if not value), *_secrets(raw)]
+
+
+def _secrets(value: object, where: str = "") -> Iterator[Mistake]:
+    """Find values that hold a secret: everybody who may read the run may read its run file."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _secrets(inner, f"{where}.{name}" if where else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _secrets(inner, where)
+    elif isinstance(value, str) and masked(value) != value:
+        yield Mistake(where, "holds what looks like a secret; run.json would show it", "put it in the environment")
 
 
 def _read(path: str) -> dict[str, Any]:

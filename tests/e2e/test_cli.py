@@ -1,6 +1,7 @@
 """The command line as a user meets it: results on stdout, sentences on stderr, exit codes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,19 @@ from PIL import Image
 
 from pipeline.demo.data import run_file, write_demo
 
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "AKIA-planted-1",
+    "AWS_SECRET_ACCESS_KEY": "planted-2",
+    "AWS_SESSION_TOKEN": "planted-3",
+    "HF_TOKEN": "planted-4",
+    "DATABASE_URL": "https://me:planted-5@host/",
+}
+
 
 def camatlas(*words: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "jobs.cli", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, cwd=cwd)
+    env = os.environ | SECRETS
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, cwd=cwd, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +51,7 @@ def test_explain_speaks_json(finished: tuple[Path, "subprocess.CompletedProcess[
     assert events[-1]["images"] == 20
     assert events[-1]["chunks"] == 2
     assert {event["event"] for event in events} == {"progress"}
+    assert "planted-" not in ended.stdout + ended.stderr
 
 
 def test_verify_query_show_and_audit_work_on_it(
@@ -63,6 +74,8 @@ def test_verify_query_show_and_audit_work_on_it(
     facts = json.loads((run / "_audit" / "audit.json").read_text(encoding="utf-8"))
     assert facts["counts"]["images"] == 20
     assert facts["coverage"]["verified"] is True
+    written = [path.read_bytes() for path in (*folder.rglob("*.*"), report) if path.is_file()]
+    assert not [data for data in written if b"planted-" in data], "secrets of the environment stay there"
 
 
 def test_the_same_command_again_has_nothing_to_do(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from runfiles import SMALLEST
 
 from pipeline.config import RunConfig, parse_config
+from pipeline.errors import ConfigError
 
 DESIGNED = """
 data:
@@ -222,3 +223,19 @@ def test_whatever_yaml_holds_ends_in_a_config_or_in_mistakes(raw: dict[Any, Any]
     again, none = parse_config(stand_in.model_dump(mode="json"))
     assert bool(mistakes) or again == stand_in
     assert [mistake.what for mistake in none] == ["is empty"] * len(none)
+
+
+@pytest.mark.parametrize(
+    ("section", "fields"),
+    [
+        ("output", {"path": "s3://AKIAsecret1:hunter-2@bucket/run"}),
+        ("data", {"shards": ["a.tar", "https://host/b.tar?X-Amz-Signature=hunter-2"]}),
+        ("model", {"name": "module:build", "weights": "w.safetensors?token=hunter-2"}),
+        ("explain", {"methods": [{"gradcam": {"as": "password=hunter-2"}}]}),
+    ],
+)
+def test_a_run_file_with_a_secret_is_refused_without_repeating_it(section: str, fields: dict[str, Any]) -> None:
+    _, mistakes = parse_config(with_section(section, **fields))
+    (secret,) = [mistake for mistake in mistakes if "secret" in mistake.what]
+    assert secret.where.startswith(f"{section}.")
+    assert "hunter-2" not in str(ConfigError(mistakes))
