@@ -24,6 +24,7 @@ from pipeline.config import RunConfig, load_config, parse_config
 from pipeline.decode import DecodedChunk
 from pipeline.errors import ConfigError
 from pipeline.news import Beat, Committed
+from pipeline.placement import CPU_THREADS
 from pipeline.rows import failure_row, to_table
 from pipeline.sources.shards import Failure
 
@@ -105,15 +106,18 @@ def driver_cost(workers: int = 64, chunks: int = 6000, sleep_seconds: float = 0.
     )
 
 
-def pipeline_efficiency(config: RunConfig, workers: int = 1) -> PipelineEfficiency:
-    """Time a run file in a bare loop, then through the pipeline, then in the loop again."""
+def pipeline_efficiency(config: RunConfig, workers: int = 1, threads: int = CPU_THREADS) -> PipelineEfficiency:
+    """Time a run file in a bare loop, then through the pipeline, then in the loop again; a worker has so many threads.
+
+    Reading and the driver need CPU time too: a machine of fewer cores than `workers * threads + 1` has none for them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         run = _prepared(
             config.model_copy(update={"output": config.output.model_copy(update={"path": f"{folder}/run"})})
         )
-        before = bare_rate(run)
-        first, last = settled(list(_marks(_streamed(run, workers, _explaining(run)))))
-        after = bare_rate(run)
+        before = bare_rate(run, threads)
+        first, last = settled(list(_marks(_streamed(run, workers, _explaining(run, threads)))))
+        after = bare_rate(run, threads)
     return PipelineEfficiency(
         workers, fmean((before, after)), (last.images - first.images) / (last.seconds - first.seconds)
     )
@@ -134,7 +138,7 @@ def memory_slope(images: int = 20_000, warm_up: int = 4_000) -> MemorySlope:
     )
 
 
-def bare_rate(run: "PreparedRun", least_seconds: float = 20.0) -> float:
+def bare_rate(run: "PreparedRun", threads: int = CPU_THREADS, least_seconds: float = 20.0) -> float:
     """Images per second of one process that reads, decodes, explains and encodes in a loop, as long as asked."""
     from pipeline.loads import Recipe
     from pipeline.model.memory import keep_freed_memory
@@ -142,7 +146,7 @@ def bare_rate(run: "PreparedRun", least_seconds: float = 20.0) -> float:
     from pipeline.worker import footer_of, sorted_rows
 
     keep_freed_memory()  # as workers do
-    explain = _explaining(run)()
+    explain = _explaining(run, threads)()
     recipe = Recipe.of(run, load_bytes=0)
     chunks = itertools.chain.from_iterable(load for shard in run.shards for load in recipe.loads(shard))
     images, began = 0, None
@@ -205,11 +209,11 @@ def _prepared(config: RunConfig) -> "PreparedRun":
     return run
 
 
-def _explaining(run: "PreparedRun") -> "Callable[[], Explain]":
+def _explaining(run: "PreparedRun", threads: int = CPU_THREADS) -> "Callable[[], Explain]":
     from pipeline.dataflow import explain_on
 
     device = run.config.compute.device
-    return partial(explain_on, run.loaded.model, run.explainer_spec("cpu" if device == "auto" else device, 1))
+    return partial(explain_on, run.loaded.model, run.explainer_spec("cpu" if device == "auto" else device, 1), threads)
 
 
 def _sleeping(seconds: float, schema: pa.Schema) -> "Explain":
@@ -245,6 +249,7 @@ def bench_pipeline(
     config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="run file of --what efficiency")] = None,
     what: Annotated[str, typer.Option(help="driver, efficiency or memory")] = "driver",
     workers: Annotated[int, typer.Option(min=1, help="actors; for driver and efficiency")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="of a worker on CPUs; for efficiency")] = CPU_THREADS,
     chunks: Annotated[int, typer.Option(min=10, help="for driver")] = 6000,
     sleep: Annotated[float, typer.Option(min=0, help="seconds a simulated worker sleeps; for driver")] = 0.5,
     images: Annotated[int, typer.Option(min=100, help="for memory; the first fifth warms up")] = 20_000,
@@ -253,7 +258,7 @@ def bench_pipeline(
     """Measure what the pipeline costs around the model, on this machine."""
     makers: dict[str, Callable[[], DriverCost | PipelineEfficiency | MemorySlope]] = {
         "driver": lambda: driver_cost(workers, chunks, sleep),
-        "efficiency": lambda: pipeline_efficiency(load_config(config or ""), workers),
+        "efficiency": lambda: pipeline_efficiency(load_config(config or ""), workers, threads),
         "memory": lambda: memory_slope(images, images // 5),
     }
     if what not in makers:

@@ -169,14 +169,14 @@ class _RemoteLedger:
         self._actor.end.remote(work)
 
 
-def explain_on(model: Any, spec: "ExplainerSpec") -> Explain:  # noqa: ANN401 - a torch module
-    """Make ready what a worker of a real run does."""
+def explain_on(model: Any, spec: "ExplainerSpec", threads: int = CPU_THREADS) -> Explain:  # noqa: ANN401 - a module
+    """Make ready what a worker of a real run does, on so many threads of a CPU."""
     import torch
 
     from pipeline.explainer import Explainer
 
     if spec.device == "cpu":
-        torch.set_num_threads(CPU_THREADS)
+        torch.set_num_threads(threads)
     explainer = Explainer(model, spec)
 
     def tables(chunk: DecodedChunk) -> Iterator[pa.Table]:

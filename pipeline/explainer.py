@@ -75,6 +75,11 @@ class ExplainerSpec:
         return explanation_schema(metric_fields(dict(self.metrics)))
 
 
+def images_together(batch: int, passes: int) -> int:
+    """Say how many images are explained together that need so many masked passes each, in passes of `batch` images."""
+    return max(1, min(batch, _FULL_PASSES * batch // max(1, passes)))
+
+
 class Explainer:
     """Turns decoded chunks into rows; lives as long as its worker and holds the model on its device."""
 
@@ -93,8 +98,7 @@ class Explainer:
         )
         if spec.batch is None:
             self.probe.choose_batch((spec.crop, spec.crop))
-        most = self.probe.batcher.size
-        self._together = max(1, min(most, _FULL_PASSES * most // max(1, spec.passes)))
+        self._together = images_together(self.probe.batcher.size, spec.passes)
         self._facts = {
             label: MethodFacts(label, canonical_json(parameters(method)), self.probe.layer)
             for label, method in spec.methods.items()

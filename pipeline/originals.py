@@ -2,15 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
 from pipeline.config import RunConfig
-from pipeline.decode import DecodeLimits, UnreadableImageError, decode_image
+from pipeline.decode import DecodeLimits, UnreadableImageError
 from pipeline.errors import CamatlasError
-from pipeline.framing import Preprocess, moved_boxes, resized, upright, upright_boxes
+from pipeline.framing import Preprocess
+from pipeline.isolation import Apart
 from pipeline.preflight import read_annotations
 from pipeline.sources import Reading, Sample, read_shard
 from pipeline.sources.listing import list_shards
@@ -41,28 +43,24 @@ def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Itera
     except CamatlasError:
         return
     known = {(entry.name, entry.fingerprint) for entry in manifest.identity.shards}
-    for shard in shards:
-        missing = by_shard.get(shard.name, set())
-        if not missing or (shard.name, shard.fingerprint) not in known:
-            continue
-        for item in read_shard(shard, reading):
-            if isinstance(item, Sample) and item.key in missing:
-                missing.discard(item.key)
-                yield from _shown(item, manifest)
-                if not missing:
-                    break
+    with closing(Apart()) as apart:
+        for shard in shards:
+            missing = by_shard.get(shard.name, set())
+            if not missing or (shard.name, shard.fingerprint) not in known:
+                continue
+            for item in read_shard(shard, reading):
+                if isinstance(item, Sample) and item.key in missing:
+                    missing.discard(item.key)
+                    yield from _shown(item, manifest, apart)
+                    if not missing:
+                        break
 
 
-def _shown(sample: Sample, manifest: RunManifest) -> Iterator[tuple[tuple[str, str], Original]]:
+def _shown(sample: Sample, manifest: RunManifest, apart: Apart) -> Iterator[tuple[tuple[str, str], Original]]:
     data: dict[str, Any] = manifest.identity.data
-    preprocess = Preprocess(**data["preprocess"])
+    limits = DecodeLimits(tuple(data["formats"]), data["max_pixels"])
     try:
-        image, orientation = decode_image(sample.image, DecodeLimits(tuple(data["formats"]), data["max_pixels"]))
+        framed = apart.frame(sample.image, sample.boxes_xyxy, Preprocess(**data["preprocess"]), limits)
     except UnreadableImageError:
         return
-    width, height = image.size
-    small, seen = resized(upright(image, orientation), preprocess)
-    boxes = sample.boxes_xyxy
-    if boxes is not None:
-        boxes = moved_boxes(upright_boxes(boxes, orientation, width, height), seen, preprocess.crop)
-    yield (sample.shard, sample.key), Original(small, boxes)
+    yield (sample.shard, sample.key), Original(Image.fromarray(framed.pixels_HWC), framed.boxes_xyxy)

@@ -3,11 +3,13 @@
 import itertools
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pipeline.decode import DecodedChunk, DecodeLimits, decode_chunk
 from pipeline.framing import Preprocess
+from pipeline.isolation import Apart
 from pipeline.sources import Chunk, Failure, Item, Reading, Sample, Shard, images_of, read_shard
 
 Thing = TypeVar("Thing")
@@ -56,7 +58,9 @@ def take_sample(
 def _decoded(shard: Shard, items: list[Item], preprocess: Preprocess, limits: DecodeLimits) -> DecodedChunk:
     samples = tuple(item for item in items if isinstance(item, Sample))
     failures = tuple(item for item in items if isinstance(item, Failure))
-    return decode_chunk(Chunk(shard, 0, last=True, samples=samples, failures=failures), preprocess, limits)
+    chunk = Chunk(shard, 0, last=True, samples=samples, failures=failures)
+    with closing(Apart()) as apart:
+        return decode_chunk(chunk, preprocess, limits, apart.frame)
 
 
 def _shares(images: int, shards: int) -> list[int]:

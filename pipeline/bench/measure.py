@@ -16,15 +16,15 @@ from pipeline.bench.peers import peer_cases
 from pipeline.bench.report import case_rows, projection_rows
 from pipeline.bench.timing import Case, time_cases
 from pipeline.cams import CamMethod, build_methods
-from pipeline.explainer import BATCH_MULTIPLE
+from pipeline.explainer import BATCH_MULTIPLE, images_together
 from pipeline.model.engine import Precision
 from pipeline.model.memory import kept_freed_memory
 from pipeline.model.probe import Probe
 from pipeline.model.zoo import LoadedModel
 from pipeline.preflight import net_shape
 
-_ALONE = 32
-"""Methods of more masked passes an image fill passes with one image, and run as in a worker."""
+_MANY = 32
+"""Methods of more masked passes an image run as in a worker, in passes filled up to a fixed size."""
 
 Tell = Callable[[str], None]
 
@@ -90,8 +90,10 @@ def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[Case]:
         cases.append(first_step_case(loaded.model, full_BCHW))
         cases.append(method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW, shape, engine))
         for label, method in setup.methods.items():
-            if method.cost(shape).forwards > _ALONE:
-                case = method_case(masked_probe, label, {label: method}, pixels_BCHW[:1], shape, masked_engine)
+            passes = method.cost(shape).forwards
+            if passes > _MANY:
+                some_BCHW = pixels_BCHW[: images_together(best, passes)]
+                case = method_case(masked_probe, label, {label: method}, some_BCHW, shape, masked_engine)
             else:
                 case = method_case(probe, label, {label: method}, pixels_BCHW, shape, engine)
             cases.append(case)

@@ -45,9 +45,13 @@ def _functions_of_this_file_travel_whole() -> Iterator[None]:
 @pytest.fixture
 def prepared(tmp_path: Path) -> PreparedRun:
     """Sixteen scenes in chunks of four; small enough that starting workers is most of the work."""
-    write_demo(tmp_path, scenes=16, scenes_per_shard=8)
+    return claimed_run(tmp_path, scenes=16, chunk_images=4)
+
+
+def claimed_run(tmp_path: Path, scenes: int, chunk_images: int) -> PreparedRun:
+    write_demo(tmp_path, scenes=scenes, scenes_per_shard=scenes // 2)
     fields = run_file(tmp_path)
-    fields["data"] = {**fields["data"], "chunk_images": 4}  # type: ignore[dict-item]
+    fields["data"] = {**fields["data"], "chunk_images": chunk_images}  # type: ignore[dict-item]
     fields["explain"] = {"methods": ["gradcam"], "targets": "predicted"}
     fields["output"] = {"path": str(tmp_path / "run")}
     run = prepare(absolute(parse_config(fields)[0]))
@@ -75,14 +79,16 @@ def seeing(schema: pa.Schema, dies: Callable[[DecodedChunk], None]) -> Explain:
     return explain
 
 
-def outcome(run: PreparedRun, workers: int, dies: Callable[[DecodedChunk], None]) -> dict[str, str | None]:
+def outcome(
+    run: PreparedRun, workers: int, dies: Callable[[DecodedChunk], None], images: int = 16
+) -> dict[str, str | None]:
     """Run to the end; gives the error code of every image."""
     news = stream_chunks(
         run, progress(run.store), workers, partial(seeing, run.explainer_spec("cpu", workers).schema, dies)
     )
-    assert sum(item.images for item in news if isinstance(item, Committed)) == 16
+    assert sum(item.images for item in news if isinstance(item, Committed)) == images
     folder = Path(run.store.url)
-    assert check(folder, images=16, methods=1) == []
+    assert check(folder, images=images, methods=1) == []
     assert verify(LocalStore(folder)).problems == []
     rows = pa.concat_tables(map(pq.read_table, folder.glob("*.parquet")))
     return dict(zip(rows["image_key"].to_pylist(), rows["error_code"].to_pylist(), strict=True))
@@ -107,14 +113,30 @@ def test_an_image_that_kills_its_worker_every_time_is_a_failure_and_the_run_ends
 def test_workers_that_end_once_at_every_chunk_cost_no_image(
     prepared: PreparedRun, local_ray: None, tmp_path: Path
 ) -> None:
-    def dies(chunk: DecodedChunk) -> None:
-        mark = tmp_path / f"died-{chunk.chunk.shard.ordinal}-{chunk.chunk.ordinal}"
-        if not mark.exists():
-            mark.touch()
-            end_by("killed" if chunk.chunk.ordinal else "exit 0")
-
+    dies = once_a_chunk(tmp_path, lambda chunk: "killed" if chunk.chunk.ordinal else "exit 0")
     assert set(outcome(prepared, 2, dies).values()) == {"seen"}
     assert len(list(tmp_path.glob("died-*"))) == 4
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("way", ["exit 0", "exit 1", "segfault", "killed"])
+def test_fifty_ends_of_a_kind_cost_no_image(local_ray: None, tmp_path: Path, way: str) -> None:
+    run = claimed_run(tmp_path, scenes=50, chunk_images=1)
+    assert set(outcome(run, 2, once_a_chunk(tmp_path, lambda _: way), images=50).values()) == {"seen"}
+    assert len(list(tmp_path.glob("died-*"))) == 50
+
+
+def once_a_chunk(folder: Path, way: Callable[[DecodedChunk], str]) -> Callable[[DecodedChunk], None]:
+    """End the worker the first time that a chunk is explained."""
+
+    def dies(chunk: DecodedChunk) -> None:
+        mark = folder / f"died-{chunk.chunk.shard.ordinal}-{chunk.chunk.ordinal}"
+        if not mark.exists():
+            mark.touch()
+            end_by(way(chunk))
+
+    return dies
 
 
 class _LostDevice:

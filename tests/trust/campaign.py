@@ -72,9 +72,10 @@ TESTS = (
           "1,000 schedules", ("tests/faults/test_power_cut.py",)),
     Tests(
         "C8",
-        "an image that ends its worker every time (segfault); workers that end once at every chunk (SIGKILL, exit 0)",
-        "blamed after 3 ends, others unharmed",
+        "an image that ends its worker every time; workers that end at every chunk: exit 0, exit 1, segfault, SIGKILL",
+        "blamed after 3 ends; 50 ends of each kind",
         ("tests/faults/test_workers.py", "tests/unit/test_attempts.py"),
+        marks="",
     ),
     Tests(
         "S2, S4",
