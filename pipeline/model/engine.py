@@ -2,8 +2,8 @@
 
 The copy shares its parameters with the model but for those that are laid out anew; the model is never changed.
 Batch norms are folded into the convolutions before them, weights lie channels-last, and at bf16 the weights of
-convolutions and linear layers are rounded once instead of in every pass. What the copy gives is the model's answer up
-to rounding.
+convolutions and linear layers are rounded once instead of in every pass, but for those that make the logits, which
+differ by less than bf16's steps. What the copy gives is the model's answer up to rounding.
 
 Legend: P rows of a pass, C colours, (H, W) pixels, N classes.
 """
@@ -21,6 +21,15 @@ from pipeline.errors import LayerError, first_line
 from pipeline.model.recording import evaluating, plain_attention
 
 Precision = Literal["fp32", "bf16"]
+
+
+def check_parameters(model: nn.Module) -> None:
+    """Refuse a model that autograd could not follow, or that is not in float32; raises LayerError."""
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise LayerError("the model was built inside torch.inference_mode(); build it outside, then explain it")
+    other = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
+    if other:
+        raise LayerError(f"the model's parameters are {other.pop()}, not torch.float32; call model.float()")
 
 
 class Engine:
@@ -68,17 +77,32 @@ class Engine:
         self._fast: Callable[[Tensor], Any] = _Compiled(self._copy) if self._compiled else self._copy
 
     def _run(self, module: Callable[[Tensor], Any], pixels_PCHW: Tensor, differentiable: bool) -> Tensor:
-        with (
-            evaluating(self._model),
-            plain_attention(wanted=differentiable),
-            torch.autocast(pixels_PCHW.device.type, torch.bfloat16, enabled=self._precision == "bf16"),
-        ):
-            logits_PN = module(pixels_PCHW)
-        if not isinstance(logits_PN, Tensor) or logits_PN.ndim != 2:
-            raise LayerError(
-                "the model must return one tensor of logits (B, N); wrap it in a module that picks them out"
-            )
-        return logits_PN.float()
+        with torch.autocast(pixels_PCHW.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+            return _logits_of(module, pixels_PCHW, self._model, differentiable)
+
+
+class Exact:
+    """Runs a model as it is, in float32."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def layer(self, name: str) -> nn.Module:
+        """The module of that name."""
+        return self._model.get_submodule(name)
+
+    def logits(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
+        """Run the model: logits (P, N)."""
+        with torch.autocast(pixels_PCHW.device.type, enabled=False):
+            return _logits_of(self._model, pixels_PCHW, self._model, differentiable)
+
+
+def _logits_of(module: Callable[[Tensor], Any], pixels_PCHW: Tensor, model: nn.Module, differentiable: bool) -> Tensor:
+    with evaluating(model), plain_attention(wanted=differentiable):
+        logits_PN = module(pixels_PCHW)
+    if not isinstance(logits_PN, Tensor) or logits_PN.ndim != 2:
+        raise LayerError("the model must return one tensor of logits (B, N); wrap it in a module that picks them out")
+    return logits_PN.float()
 
 
 @torch.inference_mode(False)  # what is made there autograd would refuse
@@ -93,6 +117,9 @@ def fast_copy(model: nn.Module, precision: Precision, layers: Collection[str]) -
     if called is not None:
         for conv, norm in _foldable(called, layers):
             _fold(fast, conv, norm)
+        if precision == "bf16":
+            for name in list(_last_steps(called)):
+                _replace(fast, name, _InFloat32(fast.get_submodule(name)))
     for name, module in fast.named_modules():
         if type(module) is nn.Conv2d and not _is_hooked(module):
             _lay_out(module, precision if called is not None else "fp32")
@@ -155,8 +182,36 @@ def _fold(model: nn.Module, conv_name: str, norm_name: str) -> None:
         None if norm.bias is None else norm.bias.double(),
     )
     conv.weight, conv.bias = _frozen(weight.to(conv.weight)), _frozen(bias.to(conv.weight))
-    parent, _, child = norm_name.rpartition(".")
-    setattr(model.get_submodule(parent), child, nn.Identity())
+    _replace(model, norm_name, nn.Identity())
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
+
+
+def _last_steps(graph: _Graph) -> Iterator[str]:
+    """What makes the logits of the last convolution's or hidden layer's output: the pooling, and the linear layer."""
+    linear = False
+    for node in reversed(graph.nodes):
+        module = graph.modules[str(node.target)]
+        if isinstance(module, nn.Conv2d) or (linear and isinstance(module, nn.Linear)):
+            return
+        linear = linear or isinstance(module, nn.Linear)
+        if type(module) in (nn.Linear, nn.AdaptiveAvgPool2d) and not _is_hooked(module):
+            yield str(node.target)
+
+
+class _InFloat32(nn.Module):
+    """Runs a module in float32: masked images differ in their logits by less than bf16 tells apart."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, values: Tensor) -> Any:  # noqa: ANN401 - whatever the module gives
+        with torch.autocast(values.device.type, enabled=False):
+            return self.module(values.float())
 
 
 def _lay_out(conv: nn.Conv2d, precision: Precision) -> None:

@@ -18,7 +18,7 @@ from pipeline.errors import LayerError
 from pipeline.model.baselines import Normalisation, Reference, baseline_pixels
 from pipeline.model.batching import Batcher, fastest_size, is_out_of_memory
 from pipeline.model.counts import Counts
-from pipeline.model.engine import Engine, Precision
+from pipeline.model.engine import Engine, Exact, Precision, check_parameters
 from pipeline.model.evidence import Evidence, Head, Observation, Readout, Segment, target_logit
 from pipeline.model.layers import find_stages, gives_channels_last, resolve_layer
 from pipeline.model.layout import GridView, view_of
@@ -36,7 +36,7 @@ class Probe:
         layer: name of a module, the module itself, or "auto" for the last stage of a known family.
         stages: layers for the methods that fuse several, shallow to deep, the target layer last; None finds the last
             layer of each resolution.
-        precision: "fp32", or "bf16" for autocast; results are float32 either way.
+        precision: "fp32", or "bf16" for autocast; results are float32 either way, and so are passes over stages.
         batch: most images in one pass; halved when memory runs out.
         batch_multiple: passes are filled up to a multiple of this many images; see `Batcher`.
         normalisation: what made the inputs; the baselines `black` and `blur` need it.
@@ -61,11 +61,7 @@ class Probe:
     ) -> None:
         if precision not in get_args(Precision):
             raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, not {precision!r}")
-        if any(parameter.is_inference() for parameter in model.parameters()):
-            raise LayerError("the model was built inside torch.inference_mode(); build it outside, then explain it")
-        other = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
-        if other:
-            raise LayerError(f"the model's parameters are {other.pop()}, not torch.float32; call model.float()")
+        check_parameters(model)
         self.model = model
         self.layer, _ = resolve_layer(model, layer)
         self._stages = None if stages is None else _checked_stages(model, stages, self.layer)
@@ -75,6 +71,7 @@ class Probe:
         self.seed = seed
         self.counts = Counts()
         self._engine = Engine(model, precision, (self.layer, *(self._stages or ())), compiled=compiled)
+        self._exact = Exact(model)
         self.scorer = Scorer(self._engine.masked, self.counts, self.normalisation, Batcher(batch, batch_multiple))
         self._baseline_acts: dict[tuple[Any, ...], Tensor] = {}
         self._cut = True
@@ -230,11 +227,13 @@ class Probe:
     ) -> tuple[Segment, Tensor]:
         count = len(pixels_PCHW)
         recorded: dict[str, Tensor] = {}
-        modules = {name: self._engine.layer(name) for name in layers}
+        # Derivatives through whole networks do not outlive bf16.
+        engine = self._exact if len(layers) > 1 and self.precision == "bf16" else self._engine
+        modules = {name: engine.layer(name) for name in layers}
         with torch.inference_mode(False):
             filled_PCHW = _normal(self.batcher.fill(pixels_PCHW.to(self.device, torch.float32)))
             with recording(modules, recorded, gradients=gradients):
-                logits_PN = self._engine.logits(filled_PCHW, differentiable=gradients)
+                logits_PN = engine.logits(filled_PCHW, differentiable=gradients)
         for name in layers:
             if name not in recorded:
                 raise LayerError(f"layer '{name}' does not run in a forward pass; choose another")

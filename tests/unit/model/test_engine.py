@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from nets import ToyNet, images
+from nets import StagedNet, ToyNet, images
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torchvision import models
@@ -126,14 +126,39 @@ def test_parametrised_weights_are_left_alone() -> None:
 def test_short_precision_rounds_the_weights_of_the_copy_once() -> None:
     model = trained(models.resnet18(num_classes=5))
     copy = fast_copy(model, "bf16", ())
-    kinds = {p.dtype for m in copy.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) for p in [m.weight]}
-    assert kinds == {torch.bfloat16}
+    assert {m.weight.dtype for m in copy.modules() if isinstance(m, nn.Conv2d)} == {torch.bfloat16}
+    assert {m.weight.dtype for m in copy.modules() if isinstance(m, nn.Linear)} == {torch.float32}, "makes the logits"
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     pixels_BCHW = images(0, count=2, side=64)
     exact_BN = Engine(model, "fp32", (), compiled=False).logits(pixels_BCHW)
     short_BN = Engine(model, "bf16", (), compiled=False).logits(pixels_BCHW)
     assert short_BN.dtype == torch.float32
     assert float((short_BN - exact_BN).abs().max()) < 0.05 * float(exact_BN.abs().max())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "squeezenet1_1", "vgg11"])
+def test_logits_are_not_rounded_to_short_steps(name: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = getattr(models, name)(num_classes=50).eval()
+    logits_BN = Engine(model, "bf16", (), compiled=False).logits(images(0, count=1, side=224))
+    there = logits_BN[logits_BN != 0]
+    assert float((there != there.bfloat16().float()).float().mean()) > 0.9
+    linear = [m.weight.dtype for m in fast_copy(model, "bf16", ()).modules() if isinstance(m, nn.Linear)]
+    assert linear.count(torch.float32) == min(1, len(linear)), "hidden layers are rounded, the last one is not"
+
+
+def test_passes_over_stages_are_exact_at_short_precision() -> None:
+    model, pixels_BCHW = StagedNet(0), images(0, side=32)
+    found = {
+        precision: Probe(model, "stage2", stages=StagedNet.STAGES, precision=precision).capture(
+            pixels_BCHW, gradients=True, stages=True
+        )
+        for precision in ("fp32", "bf16")
+    }
+    for layer in StagedNet.STAGES:
+        torch.testing.assert_close(found["bf16"].acts[layer], found["fp32"].acts[layer], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found["bf16"].grads[layer], found["fp32"].grads[layer], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
