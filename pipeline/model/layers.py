@@ -1,7 +1,7 @@
 """The target layer: by name, by module, or the last stage of a known family; and the stages that lead to it."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from torch import Tensor, nn
@@ -100,6 +100,14 @@ def gives_channels_last(model: nn.Module, layer: str) -> bool:
     """Tell whether a layer of a family with channels last keeps them there; wrapped and derived models included."""
     kinds = {kind.__name__ for module in model.modules() for kind in type(module).__mro__}
     return bool(kinds & _CHANNELS_LAST) and not isinstance(model.get_submodule(layer), _CHANNELS_FIRST_AGAIN)
+
+
+def checked_stages(model: nn.Module, stages: Sequence[str], layer: str) -> tuple[str, ...]:
+    """Name the stages that were asked for; raises LayerError unless they differ and end with the target layer."""
+    names = tuple(resolve_layer(model, stage)[0] for stage in stages)
+    if len(set(names)) != len(names) or not names or names[-1] != layer:
+        raise LayerError(f"stages are different layers, shallow to deep, and end with the target layer '{layer}'")
+    return names
 
 
 def find_stages(model: nn.Module, layer: str, pixels_BCHW: Tensor, run: Callable[[Tensor], object]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from pipeline.model.batching import Batcher, fastest_size, is_out_of_memory
 from pipeline.model.counts import Counts
 from pipeline.model.engine import Engine, Exact, Precision, check_parameters
 from pipeline.model.evidence import Evidence, Head, Observation, Readout, Segment, target_logit
-from pipeline.model.layers import find_stages, gives_channels_last, resolve_layer
+from pipeline.model.layers import checked_stages, find_stages, gives_channels_last, resolve_layer
 from pipeline.model.layout import GridView, view_of
 from pipeline.model.recording import recording, replacing, watching
 from pipeline.model.scorer import Scorer
@@ -64,7 +64,7 @@ class Probe:
         check_parameters(model)
         self.model = model
         self.layer, _ = resolve_layer(model, layer)
-        self._stages = None if stages is None else _checked_stages(model, stages, self.layer)
+        self._stages = None if stages is None else checked_stages(model, stages, self.layer)
         self.precision: Precision = precision
         self.batcher = Batcher(batch, batch_multiple)
         self.normalisation = normalisation or Normalisation()
@@ -122,14 +122,14 @@ class Probe:
         passes = self.batcher.run(
             len(pixels_ICHW), lambda rows: self._observe(pixels_ICHW[rows], rows.start, layers, gradients)
         )
-        segments, pixels = [segment for segment, _ in passes], [pixels_PCHW for _, pixels_PCHW in passes]
+        segments, pixels, logits = (list(parts) for parts in zip(*passes, strict=True))
         views = self._views(segments[0], layers, pixels_ICHW)
         raw = {name: torch.cat([_real(segment.recorded[name], segment) for segment in segments]) for name in layers}
         return Observation(
             pixels_ICHW=torch.cat(pixels),
             layers=layers,
             acts={name: views[name].grid(raw[name]).float() for name in layers},
-            logits_IN=torch.cat([_real(segment.logits_PN, segment) for segment in segments]),
+            logits_IN=torch.cat(logits),
             keys=("",) * len(pixels_ICHW) if keys is None else tuple(keys),
             raw=raw[self.layer],
             view=views[self.layer],
@@ -224,7 +224,7 @@ class Probe:
 
     def _observe(
         self, pixels_PCHW: Tensor, first: int, layers: tuple[str, ...], gradients: bool
-    ) -> tuple[Segment, Tensor]:
+    ) -> tuple[Segment, Tensor, Tensor]:
         count = len(pixels_PCHW)
         recorded: dict[str, Tensor] = {}
         # Derivatives through whole networks do not outlive bf16.
@@ -240,7 +240,12 @@ class Probe:
         if tuple(recorded) != layers:
             raise LayerError(f"stages stand in the order in which they run: {', '.join(recorded)}")
         self.counts.forwards += count
-        return Segment(first, count, logits_PN, recorded), filled_PCHW[:count]
+        segment = Segment(first, count, logits_PN, recorded)
+        if engine is not self._engine:  # masked passes are compared with what this engine says, whatever its precision
+            self.counts.forwards += count
+            with torch.no_grad():
+                logits_PN = self._engine.logits(filled_PCHW)
+        return segment, filled_PCHW[:count], _real(logits_PN, segment)
 
     def _backward(
         self, pixels_PCHW: Tensor, targets_P: Tensor, readout: Readout, taps: Mapping[str, nn.Module]
@@ -280,13 +285,6 @@ class Probe:
             name: view_of(segment.recorded[name], name, size, channels_last=gives_channels_last(self.model, name))
             for name in layers
         }
-
-
-def _checked_stages(model: nn.Module, stages: Sequence[str], layer: str) -> tuple[str, ...]:
-    names = tuple(resolve_layer(model, stage)[0] for stage in stages)
-    if len(set(names)) != len(names) or not names or names[-1] != layer:
-        raise LayerError(f"stages are different layers, shallow to deep, and end with the target layer '{layer}'")
-    return names
 
 
 def _real(tensor: Tensor, segment: Segment) -> Tensor:

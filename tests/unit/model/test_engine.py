@@ -156,6 +156,9 @@ def test_passes_over_stages_are_exact_at_short_precision() -> None:
         )
         for precision in ("fp32", "bf16")
     }
+    short = Probe(StagedNet(0), "stage2", precision="bf16").capture(pixels_BCHW, gradients=True)
+    torch.testing.assert_close(found["bf16"].logits_BN, short.logits_BN), "as masked passes will say it"
+    assert not torch.allclose(found["bf16"].logits_BN, found["fp32"].logits_BN, rtol=1e-5, atol=1e-6)
     for layer in StagedNet.STAGES:
         torch.testing.assert_close(found["bf16"].acts[layer], found["fp32"].acts[layer], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(found["bf16"].grads[layer], found["fp32"].grads[layer], rtol=1e-4, atol=1e-6)
