@@ -46,7 +46,8 @@ class IntegrativeCam:
     formulas of the bias, of the layer weights and of the joining are this project's reading. With f = exp and one
     layer and no bias this is Grad-CAM++ after mm; with f = square, Grad-CAM with rectified gradients. Where f2 = f3 = 0
     (identity, any linear f), alpha = 1 / Z. Positions where Y1 <= 0, or where the denominator over Y2 is below 1e-8,
-    get 0.
+    get 0. Where it comes near zero, the weights have few digits: with signed activations (MobileNetV2) the last bits of
+    a float32 pass change maps visibly.
 
     Parameters:
         f: exp, square, softplus, sigmoid, identity; softmax and log_softmax move all logits, which takes the gradients
