@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError, nearest
 
 Precision = Literal["fp32", "bf16"]
 
+DEFAULT_MODEL = "torchvision/resnet18"
 DEFAULT_METHODS: tuple[Any, ...] = (
     "gradcam", "integrated_gradcam", "integrative_cam", "scorecam",
     {"scorecam": {"clusters": 64, "as": "scorecam_64"}}, {"iscam": {"clusters": 64, "as": "iscam_64"}},
@@ -24,9 +25,9 @@ DEFAULT_METHODS: tuple[Any, ...] = (
 @command
 def bench(
     config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="a run file: its model and methods")] = None,
-    model: Annotated[str, typer.Option(help="without a run file: this model, random weights")] = "torchvision/resnet18",
+    model: Annotated[str | None, typer.Option(help="without a run file: this model, random weights")] = None,
     against: Annotated[str, typer.Option(help="peers to time beside: names with commas")] = "",
-    precision: Annotated[Precision, typer.Option(help="of our methods")] = "fp32",
+    precision: Annotated[Precision | None, typer.Option(help="of our methods  [default: the run file's]")] = None,
     images: Annotated[int, typer.Option("--batch", min=1, help="images that methods are given together")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="rounds; the median is told")] = 3,
     long_rounds: Annotated[int, typer.Option(min=1, help="rounds of cases of more than 100 passes")] = 1,
@@ -39,6 +40,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="everything as one JSON object")] = False,
 ) -> int:
     """Time methods in forward passes of the model, ours and the peers' side by side."""
+    from pipeline.bench.images import bench_images
     from pipeline.bench.measure import Setup, measured
     from pipeline.bench.peers import PEERS
     from pipeline.cams import build_methods
@@ -49,19 +51,28 @@ def bench(
         raise ConfigError.one("--against", f"unknown peer '{unknown[0]}'", nearest(unknown[0], PEERS))
     if chart and not chart.endswith((".svg", ".png")):
         raise ConfigError.one("--chart", f"'{chart}' is no picture", "FILE.svg or FILE.png")
+    if chart and not Path(chart).absolute().parent.is_dir():
+        raise ConfigError.one("--chart", f"there is no folder '{Path(chart).parent}'")
+    if config and model:
+        raise ConfigError.one("--model", "the run file names the model", "--set model.name=...")
+    if settings and not config:
+        raise ConfigError.one("--set", "there is no run file to override", "name one")
     asked = load_config(config, settings or ()) if config else None
-    which = asked.model if asked else ModelConfig(name=model, weights="random")
+    which = asked.model if asked else ModelConfig(name=model or DEFAULT_MODEL, weights="random")
     methods = build_methods(asked.explain.methods if asked else DEFAULT_METHODS)
-    setup = Setup(load_model(which), methods, tuple(peers), precision, images, compiled)
+    chosen = precision or (asked.compute.precision if asked else "fp32")
+    loaded = load_model(which)
+    pixels_BCHW = bench_images(asked, loaded.preprocess, images)
+    setup = Setup(loaded, methods, tuple(peers), chosen, pixels_BCHW, compiled)
     try:
         found = {"model": which.name} | measured(setup, rounds, long_rounds, err.say)
     except ImportError as error:
         raise ConfigError.one("--against", f"a peer is not installed: {error}", "pip install 'camatlas[dev]'") from None
     if data:
         found["data"] = _data(asked)
+    out.say(json.dumps(found)) if as_json else _print(found)
     if chart:
         _draw(chart, found)
-    out.say(json.dumps(found)) if as_json else _print(found)
     return 0
 
 
@@ -92,7 +103,10 @@ def _print(found: dict[str, Any]) -> None:
         if found.get(name):
             out.say("")
             print_rows([{key.replace("_", " "): _short(value) for key, value in row.items()} for row in found[name]])
-    out.say("\nMedians of rounds in which every case ran in turn; compare within one run only.")
+    out.say(
+        "\nMedians of rounds in which the cases ran in turn; compare within one run only. Shares and images are told "
+        "in forward passes of the engine that is named: ours, at that precision."
+    )
 
 
 def _short(value: object) -> str:

@@ -5,13 +5,13 @@ Legend: B images, C colours, (H, W) pixels.
 
 import resource
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.bench.ours import EIGHT, engine_name, first_step_case, forward_cases, method_case, road_cases
+from pipeline.bench.ours import EIGHT, engine_name, first_step_cases, forward_cases, method_case, road_cases
 from pipeline.bench.peers import peer_cases
 from pipeline.bench.report import case_rows, projection_rows
 from pipeline.bench.timing import Case, time_cases
@@ -38,7 +38,7 @@ class Setup:
         methods: by their name.
         peers: names of the peers.
         precision: of our methods.
-        images: that methods are given together.
+        pixels_BCHW: normalised images that methods are given together.
         compiled: whether masked passes are compiled, as in long runs.
     """
 
@@ -46,7 +46,7 @@ class Setup:
     methods: Mapping[str, CamMethod]
     peers: tuple[str, ...]
     precision: Precision
-    images: int
+    pixels_BCHW: Tensor
     compiled: bool
 
 
@@ -57,14 +57,12 @@ def measured(setup: Setup, rounds: int, long_rounds: int, tell: Tell) -> dict[st
         ImportError: a peer is not installed.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    side = setup.loaded.preprocess.crop
-    random_BCHW = torch.randn(setup.images, 3, side, side, generator=torch.Generator().manual_seed(0))
     setup.loaded.model.to(device)
-    timings = time_cases(_cases(setup, random_BCHW.to(device), tell), rounds, long_rounds, tell)
+    timings = time_cases(_cases(setup, setup.pixels_BCHW.to(device), tell), rounds, long_rounds, tell)
     return {
         "layer": setup.loaded.layer,
-        "pixels": side,
-        "images": setup.images,
+        "pixels": setup.loaded.preprocess.crop,
+        "images": len(setup.pixels_BCHW),
         "precision": setup.precision,
         "device": torch.cuda.get_device_name(0) if device == "cuda" else f"CPU, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
@@ -81,13 +79,13 @@ def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[Case]:
     engine = engine_name(setup.precision, compiled=False)
     masked_engine = engine_name(setup.precision, compiled=setup.compiled)
     with kept_freed_memory():
-        probe = _probe(setup, setup.images, 1, compiled=False)
+        probe = _probe(setup, len(pixels_BCHW), 1, compiled=False)
         masked_probe = _probe(setup, BATCH_MULTIPLE, BATCH_MULTIPLE, compiled=setup.compiled)
         best = _warm(masked_probe, pixels_BCHW)
         tell(f"layer {loaded.layer}, {pixels_BCHW.shape[2]} px, passes of {best} images")
         full_BCHW = pixels_BCHW[:1].repeat(best, 1, 1, 1)
         cases = forward_cases(loaded.model, full_BCHW, (setup.precision,) if setup.compiled else ())
-        cases.append(first_step_case(loaded.model, full_BCHW))
+        cases.extend(first_step_cases(loaded.model, full_BCHW))
         cases.append(method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW, shape, engine))
         for label, method in setup.methods.items():
             passes = method.cost(shape).forwards
@@ -100,10 +98,21 @@ def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[Case]:
     if setup.peers:
         cases.extend(road_cases(pixels_BCHW))
     places = {case.name: place for place, case in enumerate(cases)}
+    ours = _comparable(setup.methods) | {name: name for name in places if name not in setup.methods}
     for peer in setup.peers:
         theirs = peer_cases(peer, loaded.model, loaded.layer, pixels_BCHW)
-        cases.extend(case for case in theirs if case.name in places)
+        cases.extend(replace(case, name=ours[case.name]) for case in theirs if case.name in ours)
     return sorted(cases, key=lambda case: places[case.name])
+
+
+def _comparable(methods: Mapping[str, CamMethod]) -> dict[str, str]:
+    """Our label of each method that does what peers do under its name: the exact one, at its defaults."""
+    return {
+        name: label
+        for name, exact in build_methods(["gradcam", "scorecam"]).items()
+        for label, method in methods.items()
+        if method == exact
+    }
 
 
 def _probe(setup: Setup, batch: int, multiple: int, *, compiled: bool) -> Probe:

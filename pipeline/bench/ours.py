@@ -57,18 +57,22 @@ def method_case(
     return Case(name, OURS, work, len(pixels_BCHW), most * len(pixels_BCHW), probe.counts, engine)
 
 
-def first_step_case(model: nn.Module, pixels_BCHW: Tensor) -> Case:
+def first_step_cases(model: nn.Module, pixels_BCHW: Tensor) -> list[Case]:
     """What a masked pass does before the second layer: making masks, laying them over images, the first convolution.
 
-    All that a shortcut through the first layer's linearity could save is a part of this.
+    All that a shortcut through the first layer's linearity could save is a part of this. Without convolution: nothing.
     """
     count = len(pixels_BCHW)
-    first = next(module for module in fast_copy(model, "fp32", ()).modules() if isinstance(module, nn.Conv2d))
+    first = next((module for module in fast_copy(model, "fp32", ()).modules() if isinstance(module, nn.Conv2d)), None)
+    if first is None:
+        return []
     scorer = Scorer(lambda masked_PCHW: first(masked_PCHW)[:, :, 0, 0], Counts(), Normalisation(), Batcher(count))
     grids_1Muv = torch.rand(1, count, 7, 7, generator=torch.Generator().manual_seed(0)).to(pixels_BCHW)
     masks = MaskStream(grids_1Muv, MaskLook("upsample_first"))
     target_1 = torch.zeros(1, dtype=torch.long, device=pixels_BCHW.device)
-    return Case("masks and first layer alone", OURS, lambda: scorer.scores(pixels_BCHW[:1], masks, target_1), count, 0)
+    return [
+        Case("masks and first layer, fp32", OURS, lambda: scorer.scores(pixels_BCHW[:1], masks, target_1), count, 0)
+    ]
 
 
 def road_cases(pixels_BCHW: Tensor) -> list[Case]:

@@ -18,6 +18,7 @@ def _case_row(timing: Timing, timings: Sequence[Timing]) -> dict[str, Any]:
     return {
         "case": timing.case.name,
         "by": timing.case.by,
+        "rounds": len(timing.rounds),
         "images_per_second": timing.images_per_second,
         "forwards_per_second": timing.forwards_per_second if timing.forwards else None,
         "engine": timing.case.engine.removeprefix(f"{OURS} "),

@@ -18,7 +18,7 @@ OURS = "camatlas"
 ENGINE = f"{OURS} fp32"
 """Whose forward pass is the measure where nothing else is said: our engine's, uncompiled."""
 _LONG = 100
-"""Cases of more forward passes are warm after the first few of them, and long enough to be timed in fewer rounds."""
+"""Cases of more forward passes an image are warm after the first few, and long enough to be timed in fewer rounds."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class Case:
     forwards: int
     counts: Counts | None = None
     engine: str = ENGINE
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is timed in fewer rounds."""
+        return self.forwards > _LONG * self.images
 
 
 @dataclass(frozen=True)
@@ -81,14 +86,14 @@ def time_cases(
     Ours run as they do in a worker, which keeps freed memory; the others as in a process of their own.
     """
     for case in cases:
-        if case.forwards <= _LONG:
+        if not case.is_long:
             tell(f"warming up {case.name} ({case.by})")
             case.work()
     taken: list[list[float]] = [[] for _ in cases]
     made = [case.forwards for case in cases]
     for turn in range(rounds):
         for i, case in enumerate(cases):
-            if case.forwards > _LONG and turn >= long_rounds:
+            if case.is_long and turn >= long_rounds:
                 continue
             tell(f"round {turn + 1} of {rounds}: {case.name} ({case.by})")
             seconds, made[i] = _once(case)
@@ -101,7 +106,7 @@ def _once(case: Case) -> tuple[float, int]:
     gc.collect()
     ours = case.by.startswith(OURS)
     with kept_freed_memory() if ours else contextlib.nullcontext():
-        if ours and case.forwards <= _LONG:
+        if ours and not case.is_long:
             case.work()  # a worker got its memory long ago
         before = case.counts.forwards if case.counts else 0
         began = time.perf_counter()

@@ -118,8 +118,8 @@ def fast_copy(model: nn.Module, precision: Precision, layers: Collection[str]) -
         for conv, norm in _foldable(called, layers):
             _fold(fast, conv, norm)
         if precision == "bf16":
-            for name in list(_last_steps(called)):
-                _replace(fast, name, _InFloat32(fast.get_submodule(name)))
+            for name, wrap in _last_steps(called).items():
+                _replace(fast, name, wrap(fast.get_submodule(name)))
     for name, module in fast.named_modules():
         if type(module) is nn.Conv2d and not _is_hooked(module):
             _lay_out(module, precision if called is not None else "fp32")
@@ -190,20 +190,22 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, module)
 
 
-def _last_steps(graph: _Graph) -> Iterator[str]:
-    """What makes the logits of the last convolution's or hidden layer's output: the pooling, and the linear layer."""
-    linear = False
+def _last_steps(graph: _Graph) -> "dict[str, type[_InFloat32 | _ToFloat32]]":
+    """Where float32 begins before the logits: the linear layer that makes them, and the module before the pooling."""
+    found: dict[str, type[_InFloat32 | _ToFloat32]] = {}
     for node in reversed(graph.nodes):
-        module = graph.modules[str(node.target)]
-        if isinstance(module, nn.Conv2d) or (linear and isinstance(module, nn.Linear)):
-            return
-        linear = linear or isinstance(module, nn.Linear)
-        if type(module) in (nn.Linear, nn.AdaptiveAvgPool2d) and not _is_hooked(module):
-            yield str(node.target)
+        name, module = str(node.target), graph.modules[str(node.target)]
+        if isinstance(module, nn.AdaptiveAvgPool2d | nn.Flatten | nn.Dropout) or _is_hooked(module):
+            continue
+        if found or not isinstance(module, nn.Linear):
+            found[name] = _ToFloat32
+            break
+        found[name] = _InFloat32
+    return found
 
 
 class _InFloat32(nn.Module):
-    """Runs a module in float32: masked images differ in their logits by less than bf16 tells apart."""
+    """Runs a linear layer in float32: masked images differ in their logits by less than bf16 tells apart."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -212,6 +214,18 @@ class _InFloat32(nn.Module):
     def forward(self, values: Tensor) -> Any:  # noqa: ANN401 - whatever the module gives
         with torch.autocast(values.device.type, enabled=False):
             return self.module(values.float())
+
+
+class _ToFloat32(nn.Module):
+    """Runs a module and hands float32 on, so that means over positions are not rounded."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:  # noqa: ANN401 - whatever the module takes and gives
+        given = self.module(*inputs, **named)
+        return given.float() if isinstance(given, Tensor) else given
 
 
 def _lay_out(conv: nn.Conv2d, precision: Precision) -> None:

@@ -11,6 +11,8 @@ from typer.testing import CliRunner, Result
 
 from jobs.bench import bench
 from pipeline.bench.data import data_rows
+from pipeline.bench.images import bench_images
+from pipeline.bench.measure import _comparable
 from pipeline.bench.ours import EIGHT, engine_name, forward_cases, method_case, road_cases
 from pipeline.bench.peers import peer_cases
 from pipeline.bench.report import case_rows, projection_rows
@@ -18,6 +20,8 @@ from pipeline.bench.timing import ENGINE, Case, Timing, time_cases
 from pipeline.cams import LayerShape, NetShape, build_methods
 from pipeline.config import load_config
 from pipeline.demo.data import write_demo
+from pipeline.errors import ConfigError
+from pipeline.framing import Preprocess
 from pipeline.model.probe import Probe
 
 
@@ -122,6 +126,7 @@ def test_the_verb_prints_one_object(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert [row["case"] for row in found["cases"]][-2:] == ["gradcam", "scorecam"]
     assert found["imagenet_val"][-1]["forwards_per_image"] <= 1 + 4
+    assert {row["rounds"] for row in found["cases"]} == {1}
     assert chart.read_text(encoding="utf-8").startswith("<?xml")
 
 
@@ -129,3 +134,24 @@ def test_wrong_options_are_told_before_anything_is_timed() -> None:
     assert camatlas("--against", "torchcan").exit_code == 2
     assert camatlas("--precision", "fp8").exit_code == 2
     assert camatlas("--chart", "chart.txt").exit_code == 2
+    assert camatlas("--chart", "nowhere/chart.svg").exit_code == 2
+    assert camatlas("--set", "explain.seed=1").exit_code == 2
+    assert camatlas("run.yaml", "--model", "torchvision/resnet18").exit_code == 2
+
+
+def test_peers_are_compared_with_the_same_method_only() -> None:
+    methods = build_methods([{"gradcam": {"as": "ours"}}, {"scorecam": {"clusters": 4}}])
+    assert _comparable(methods) == {"gradcam": "ours"}
+
+
+def test_what_is_timed_are_images(tmp_path: Path) -> None:
+    config = load_config(str(write_demo(tmp_path, scenes=3)))
+    drawn_BCHW = bench_images(None, Preprocess(96, 96), 4)
+    read_BCHW = bench_images(config, Preprocess(96, 96), 4)
+    assert drawn_BCHW.shape == read_BCHW.shape == (4, 3, 96, 96)
+    assert torch.equal(read_BCHW[3], read_BCHW[0]), "three images, four are wanted"
+    assert float(drawn_BCHW.std()) > 0.1
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.jpg").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match="can be decoded"):
+        bench_images(load_config(str(tmp_path / "run.yaml"), [f"data.shards={tmp_path}/bad"]), Preprocess(96, 96), 4)

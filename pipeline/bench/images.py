@@ -1,0 +1,44 @@
+"""What is explained while it is timed: images as users have them, for noise leaves many channels of a network dead.
+
+Legend: B images, C colours, (H, W) pixels.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import RunConfig
+from pipeline.decode import DecodeLimits, PixelArray
+from pipeline.demo.scenes import make_scene
+from pipeline.errors import ConfigError
+from pipeline.framing import Preprocess, resized
+from pipeline.model.baselines import Normalisation
+from pipeline.preflight import read_annotations
+from pipeline.sampling import take_sample
+from pipeline.sources import Reading
+from pipeline.sources.listing import list_shards
+
+
+def bench_images(config: RunConfig | None, preprocess: Preprocess, count: int) -> Tensor:
+    """Give normalised images (B, C, H, W): of a run file's data, or drawn scenes without one.
+
+    Raises:
+        ConfigError: the data has no image that can be decoded.
+    """
+    found_NHWC = _scenes(preprocess, count) if config is None else _sampled(config, preprocess, count)
+    pixels_BHWC = torch.tensor(found_NHWC[np.arange(count) % len(found_NHWC)])
+    return Normalisation(preprocess.mean, preprocess.std).apply(pixels_BHWC.permute(0, 3, 1, 2).float().div(255))
+
+
+def _scenes(preprocess: Preprocess, count: int) -> PixelArray:
+    return np.stack([np.asarray(resized(make_scene(index).image, preprocess)[0]) for index in range(count)])
+
+
+def _sampled(config: RunConfig, preprocess: Preprocess, count: int) -> PixelArray:
+    shards = list_shards(config.data.shards)
+    reading = Reading(read_annotations(config, shards), config.data.columns.model_dump())
+    limits = DecodeLimits(tuple(config.data.formats), config.data.max_pixels)
+    pixels_NHWC = take_sample(shards, reading, preprocess, limits, count).chunk.pixels_NHWC
+    if not len(pixels_NHWC):
+        raise ConfigError.one("data.shards", "none of the images that were tried can be decoded")
+    return pixels_NHWC
