@@ -263,8 +263,8 @@ def bench_pipeline(
     }
     if what not in makers:
         raise ConfigError.one("--what", f"'{what}' is not measured", f"one of {', '.join(makers)}")
-    if what == "efficiency" and config is None:
-        raise ConfigError.one("CONFIG", "efficiency is that of a run", "name a run file")
+    if (what == "efficiency") != (config is not None):
+        raise ConfigError.one("CONFIG", "efficiency is that of a run, the rest is not", "name a run file for it alone")
     err.say(f"load of the machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
     found = makers[what]()
     facts = dataclasses.asdict(found)

@@ -12,13 +12,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from jobs.console import err
 
 _SECONDS_BETWEEN_LINES = 10.0
+_LEAST_SECONDS = 1.0
 
 
 @dataclass
 class Tally:
     """What a session of a run has done so far.
 
-    The rate counts from the first news on: the start of the workers, and the images of that news, are left out.
+    The rate counts from the first news on: the start of the workers, and the images of that news, are left out. Where
+    hardly a second passed since, it counts from the beginning.
 
     Attributes:
         total_images: images to explain in this session, where known.
@@ -34,8 +36,12 @@ class Tally:
     failures: Counter[str] = field(default_factory=Counter)
     clock: Callable[[], float] = time.monotonic
 
+    _began: float = field(init=False)
     _first: tuple[float, int] | None = field(default=None, init=False)
     _latest: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self._began = self.clock()
 
     def mark(self) -> None:
         """Say that news has arrived and is counted."""
@@ -45,10 +51,12 @@ class Tally:
 
     @property
     def images_per_second(self) -> float:
-        """Mean rate between the first and the latest news, 0 before there are two."""
-        if self._first is None:
+        """Mean rate up to the latest news, 0 before there are two."""
+        if self._first is None or self.images == self._first[1]:
             return 0.0
         began, images = self._first
+        if self._latest - began < _LEAST_SECONDS:
+            began, images = self._began, 0
         seconds = self._latest - began
         return (self.images - images) / seconds if seconds > 0 else 0.0
 

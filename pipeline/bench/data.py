@@ -10,6 +10,7 @@ from typing import Any
 from pipeline import run_folder
 from pipeline.config import RunConfig
 from pipeline.decode import decode_chunk
+from pipeline.errors import ConfigError
 from pipeline.explainer import Explainer
 from pipeline.parts import publish_part
 from pipeline.preflight import PreparedRun, prepare
@@ -82,6 +83,8 @@ def _step_rows(spent: _Spent) -> list[dict[str, Any]]:
 def _question_rows(url: str) -> list[dict[str, Any]]:
     with open_run(url) as run:
         keys = run.arrow("SELECT DISTINCT image_key FROM explanations LIMIT 20")["image_key"].to_pylist()
+        if not keys:
+            raise ConfigError.one("data.shards", "none of the images that were tried could be explained")
         lookups = [_timed(lambda k=key: run.arrow(_LOOKUP, [k]))[0] for key in keys]  # type: ignore[misc]
         boards = [_timed(lambda: run.arrow("SELECT * FROM leaderboard"))[0] for _ in range(_ASKED)]
         method = run.arrow("SELECT method FROM explanations LIMIT 1")["method"].to_pylist()[0]

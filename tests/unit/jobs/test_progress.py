@@ -51,6 +51,13 @@ def test_one_piece_of_news_gives_no_rate_yet(clock: Clock) -> None:
     assert made.share == 0.1
 
 
+def test_news_that_come_all_at_once_at_the_end_give_the_rate_of_the_whole_session(clock: Clock) -> None:
+    made = tally(clock)
+    news(made, clock, 20, 16)
+    news(made, clock, 0.002, 14)
+    assert made.images_per_second == pytest.approx(30 / 20.002)
+
+
 def test_the_start_of_the_workers_does_not_count(clock: Clock) -> None:
     made = tally(clock)
     news(made, clock, 3600, 10)

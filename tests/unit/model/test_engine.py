@@ -163,7 +163,11 @@ def test_passes_over_stages_are_exact_at_short_precision() -> None:
         )
         for precision in ("fp32", "bf16")
     }
-    short = Probe(StagedNet(0), "stage2", precision="bf16").capture(pixels_BCHW, gradients=True)
+    probe = Probe(StagedNet(0), "stage2", stages=StagedNet.STAGES, precision="bf16")
+    short = probe.capture(pixels_BCHW, gradients=True)
+    assert probe.counts.forwards == len(pixels_BCHW)
+    probe.capture(pixels_BCHW, gradients=True, stages=True)
+    assert probe.counts.forwards == 3 * len(pixels_BCHW), "the exact pass, and the one that it replaces"
     torch.testing.assert_close(found["bf16"].logits_BN, short.logits_BN)  # as masked passes will say it
     assert not torch.allclose(found["bf16"].logits_BN, found["fp32"].logits_BN, rtol=1e-5, atol=1e-6)
     for layer in StagedNet.STAGES:
