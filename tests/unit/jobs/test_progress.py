@@ -86,13 +86,6 @@ def test_what_comes_after_the_last_news_does_not_lower_the_rate(clock: Clock) ->
     assert made.seconds_left == 12.5
 
 
-def test_two_pieces_of_news_at_once_give_no_rate(clock: Clock) -> None:
-    made = tally(clock)
-    news(made, clock, 5, 10)
-    news(made, clock, 0, 10)
-    assert (made.images_per_second, made.seconds_left) == (0.0, None)
-
-
 def test_nothing_is_left_at_the_end_even_if_there_was_more_than_expected(clock: Clock) -> None:
     made = tally(clock)
     news(made, clock, 1, 10)
