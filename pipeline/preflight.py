@@ -144,7 +144,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         annotations = read_annotations(config, shards)
     with found.collecting():
-        limits = _limits(config)
+        limits = decode_limits(config)
     with found.collecting():
         methods = build_methods(config.explain.methods)
     with found.collecting():
@@ -200,7 +200,8 @@ def read_annotations(config: RunConfig, shards: list[Shard]) -> Annotations:
     return given.or_else(folder_annotations([shard for shard in shards if shard.kind == "folder"], classes))
 
 
-def _limits(config: RunConfig) -> DecodeLimits:
+def decode_limits(config: RunConfig) -> DecodeLimits:
+    """Say what may be decoded; raises ConfigError for a format that is not known."""
     names = [name.upper() for name in config.data.formats]
     unknown = [
         Mistake("data.formats", f"unknown format '{name}'", nearest(name, FORMATS))

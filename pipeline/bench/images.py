@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from pipeline.config import RunConfig
-from pipeline.decode import DecodeLimits, PixelArray
+from pipeline.decode import PixelArray
 from pipeline.demo.scenes import make_scene
 from pipeline.errors import ConfigError
 from pipeline.framing import Preprocess, resized
 from pipeline.model.baselines import Normalisation
-from pipeline.preflight import read_annotations
+from pipeline.preflight import decode_limits, read_annotations
 from pipeline.sampling import take_sample
 from pipeline.sources import Reading
 from pipeline.sources.listing import list_shards
@@ -37,8 +37,7 @@ def _scenes(preprocess: Preprocess, count: int) -> PixelArray:
 def _sampled(config: RunConfig, preprocess: Preprocess, count: int) -> PixelArray:
     shards = list_shards(config.data.shards)
     reading = Reading(read_annotations(config, shards), config.data.columns.model_dump())
-    limits = DecodeLimits(tuple(config.data.formats), config.data.max_pixels)
-    pixels_NHWC = take_sample(shards, reading, preprocess, limits, count).chunk.pixels_NHWC
+    pixels_NHWC = take_sample(shards, reading, preprocess, decode_limits(config), count).chunk.pixels_NHWC
     if not len(pixels_NHWC):
         raise ConfigError.one("data.shards", "none of the images that were tried can be decoded")
     return pixels_NHWC

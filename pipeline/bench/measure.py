@@ -98,14 +98,14 @@ def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[Case]:
     if setup.peers:
         cases.extend(road_cases(pixels_BCHW))
     places = {case.name: place for place, case in enumerate(cases)}
-    ours = _comparable(setup.methods) | {name: name for name in places if name not in setup.methods}
+    ours = comparable(setup.methods) | {name: name for name in places if name not in setup.methods}
     for peer in setup.peers:
         theirs = peer_cases(peer, loaded.model, loaded.layer, pixels_BCHW)
         cases.extend(replace(case, name=ours[case.name]) for case in theirs if case.name in ours)
     return sorted(cases, key=lambda case: places[case.name])
 
 
-def _comparable(methods: Mapping[str, CamMethod]) -> dict[str, str]:
+def comparable(methods: Mapping[str, CamMethod]) -> dict[str, str]:
     """Our label of each method that does what peers do under its name: the exact one, at its defaults."""
     return {
         name: label

@@ -55,21 +55,23 @@ WEAKENINGS = (
 
 
 def caught(_: Scenes, seed: int) -> Outcome:
-    """W: plant one weakening in a copy of the project and run the test that should fail."""
+    """W: a test that passes in a copy of the project must fail once one weakening is planted there."""
     weakening = WEAKENINGS[(seed - 1) % len(WEAKENINGS)]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         left_out = shutil.ignore_patterns(".*", "demo_*", "build", "*.egg-info", "__pycache__")
         shutil.copytree(ROOT, copy, ignore=left_out)
+        sound = _tested(copy, weakening.test)
         file = copy / weakening.file
         file.write_text(file.read_text(encoding="utf-8").replace(weakening.sound, weakening.weak), encoding="utf-8")
-        ended = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", weakening.test],
-            cwd=copy,
-            env=os.environ | {"PYTHONPATH": str(copy)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    noticed = ended.returncode == 1 and "failed" in ended.stdout
-    return Outcome(1, [] if noticed else [f"without {weakening.lost}, {weakening.test} ends with {ended.returncode}"])
+        weak = _tested(copy, weakening.test)
+    problems = [] if sound == 0 else [f"{weakening.test} ends with {sound} before anything is planted"]
+    problems += [] if weak == 1 else [f"without {weakening.lost}, {weakening.test} ends with {weak}"]
+    return Outcome(1, problems)
+
+
+def _tested(copy: Path, test: str) -> int:
+    """Run a test in a copy; gives pytest's exit code: 0 passed, 1 failed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
+    env = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}  # a file is changed within a second
+    return subprocess.run(command, cwd=copy, env=env, capture_output=True, check=False).returncode

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from jobs.bench import bench
 from pipeline.bench.data import data_rows
 from pipeline.bench.images import bench_images
-from pipeline.bench.measure import _comparable
+from pipeline.bench.measure import comparable
 from pipeline.bench.ours import EIGHT, engine_name, forward_cases, method_case, road_cases
 from pipeline.bench.peers import peer_cases
 from pipeline.bench.report import case_rows, projection_rows
@@ -141,7 +141,7 @@ def test_wrong_options_are_told_before_anything_is_timed() -> None:
 
 def test_peers_are_compared_with_the_same_method_only() -> None:
     methods = build_methods([{"gradcam": {"as": "ours"}}, {"scorecam": {"clusters": 4}}])
-    assert _comparable(methods) == {"gradcam": "ours"}
+    assert comparable(methods) == {"gradcam": "ours"}
 
 
 def test_what_is_timed_are_images(tmp_path: Path) -> None:
