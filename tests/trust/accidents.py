@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,15 +79,14 @@ class Scenes:
 def workers_killed(scenes: Scenes, seed: int) -> Outcome:
     """C1: SIGKILL of a random process of Ray that works for the run, again and again."""
     chance, name = random.Random(seed), f"workers-{seed}"
-    driver = _driver(scenes.run_file(name))
     kills = 0
-    with Watcher(scenes.folder / name) as watcher, _ended(driver):
+    with Watcher(scenes.folder / name) as watcher, _driving(scenes.run_file(name)) as driver:
         until = time.monotonic() + LONGEST
         while driver.poll() is None and time.monotonic() < until:
             time.sleep(chance.uniform(1.0, 4.0))
             at_work = [process for process in descendants(driver.pid) if _is_at_work(process)]
             if at_work and kills < 10:
-                kills += _killed(chance.choice(at_work))
+                kills += _signalled(chance.choice(at_work), signal.SIGKILL)
         code = driver.poll()
     problems = [] if code == 0 else [f"the driver ended with {code}"]
     return Outcome(kills, [*problems, *watcher.breaches, *scenes.judged(name)])
@@ -109,50 +108,55 @@ def raylet_killed(scenes: Scenes, seed: int) -> Outcome:
         names = ("raylet", "gcs_server") if chance.random() < 0.5 else ("gcs_server", "raylet")
         found = [process for wanted in names for process in descendants(driver.pid) if wanted in _command(process)]
         if found:
-            _killed(found[0])
-        began = time.monotonic()
-        ended = _waits(driver, 60)
-        if not ended:
+            _signalled(found[0], signal.SIGKILL)
+        if not _waits(driver, 60):
             driver.kill()
             driver.wait()
-            return [f"the driver went on for {time.monotonic() - began:.0f} s after its {names[0]} died"]
+            return [f"the driver went on for 60 s after its {names[0]} died"]
         return [] if driver.returncode else ["the driver ended with 0 although its engine died"]
 
     return _again_and_again(scenes, name, 3, strike)
 
 
 def two_drivers(scenes: Scenes, seed: int) -> Outcome:
-    """C6: two drivers on one run at the same time."""
+    """C6: a driver, and two more that begin the same run while it works."""
     chance, name = random.Random(seed), f"two-{seed}"
     path = scenes.run_file(name)
-    first = _driver(path)
-    with Watcher(scenes.folder / name) as watcher, _ended(first):
-        time.sleep(chance.uniform(0, 8))
-        second = _driver(path)
-        with _ended(second):
-            codes = [driver.wait(LONGEST) for driver in (first, second)]
-    problems = [] if codes == [0, 0] else [f"the drivers ended with {codes}"]
-    return Outcome(1, [*problems, *watcher.breaches, *scenes.judged(name)])
+    with Watcher(scenes.folder / name) as watcher, ExitStack() as stack:
+        drivers = [stack.enter_context(_driving(path))]
+        for _ in range(2):
+            time.sleep(chance.uniform(0, 8))
+            drivers.append(stack.enter_context(_driving(path)))
+        codes = [driver.wait(LONGEST) for driver in drivers]
+    problems = [f"a driver ended with {code}" for code in codes if code]
+    return Outcome(len(drivers) - 1, [*problems, *watcher.breaches, *scenes.judged(name)])
 
 
 def zombie(scenes: Scenes, seed: int) -> Outcome:
-    """C7: a driver and all that works for it stand still; another one does the run; then they wake up."""
+    """C7: drivers and all that works for them stand still, one after the other; another does the run; they wake up."""
     chance, name = random.Random(seed), f"zombie-{seed}"
     path = scenes.run_file(name)
-    first = _driver(path)
-    with Watcher(scenes.folder / name) as watcher, _ended(first):
-        _waits(first, chance.uniform(6, 14))
-        asleep = [first.pid, *descendants(first.pid)]
-        for process in asleep:
-            _signalled(process, signal.SIGSTOP)
+    with Watcher(scenes.folder / name) as watcher, ExitStack() as stack:
+        drivers = []
+        asleep: list[int] = []
+        for _ in range(3):
+            driver = stack.enter_context(_driving(path))
+            if _waits(driver, chance.uniform(6, 14)):
+                break
+            drivers.append(driver)
+            family = [driver.pid, *descendants(driver.pid)]
+            for process in family:
+                _signalled(process, signal.SIGSTOP)
+            asleep += family
         code = _driver(path).wait(LONGEST)
-        problems = [] if code == 0 else [f"the second driver ended with {code}"]
+        problems = [] if code == 0 else [f"the driver that overtook them ended with {code}"]
         for process in reversed(asleep):
             _signalled(process, signal.SIGCONT)
-        first.wait(LONGEST)
-    code = _driver(path).wait(LONGEST)  # sweeps what the zombie left
+        for driver in drivers:
+            driver.wait(LONGEST)
+    code = _driver(path).wait(LONGEST)  # sweeps what the zombies left
     problems += [] if code == 0 else [f"the last driver ended with {code}"]
-    return Outcome(1, [*problems, *watcher.breaches, *scenes.judged(name)])
+    return Outcome(len(drivers), [*problems, *watcher.breaches, *scenes.judged(name)])
 
 
 def stopped(scenes: Scenes, seed: int) -> Outcome:
@@ -207,8 +211,7 @@ def _again_and_again(scenes: Scenes, name: str, times: int, strike: Strike) -> O
     accidents = 0
     with Watcher(run) as watcher:
         for _ in range(times):
-            driver = _driver(path)
-            with _ended(driver):
+            with _driving(path) as driver:
                 problems += strike(driver)
             problems += check_if_there(run)
             if driver.returncode == 0:
@@ -231,13 +234,13 @@ def _driver(run_file: Path) -> "subprocess.Popen[bytes]":
 
 
 def _explaining(run_file: Path) -> list[str]:
-    options = ["--workers", "2", "--set", "compute.compile=false"]
-    return [sys.executable, "-m", "jobs.explain", str(run_file), *options]
+    return [sys.executable, "-m", "jobs.explain", str(run_file), "--workers", "2", "--set", "compute.compile=false"]
 
 
 @contextmanager
-def _ended(driver: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Leave nothing of a driver behind, whatever happens."""
+def _driving(run_file: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start a driver, and leave nothing of it behind, whatever happens."""
+    driver = _driver(run_file)
     family: set[int] = set()
     watching = threading.Event()
 
@@ -248,7 +251,7 @@ def _ended(driver: "subprocess.Popen[bytes]") -> Iterator[None]:
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield
+        yield driver
     finally:
         watching.set()
         thread.join()
@@ -274,10 +277,6 @@ def _waits(driver: "subprocess.Popen[bytes]", seconds: float) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
-
-
-def _killed(process: int) -> bool:
-    return _signalled(process, signal.SIGKILL)
 
 
 def _signalled(process: int, number: int) -> bool:

@@ -50,8 +50,8 @@ ACCIDENTS = (
     Accident("C1", "SIGKILL of a random worker, reader or ledger", 200, accidents.workers_killed),
     Accident("C2", "SIGKILL of the driver, then the same command", 100, accidents.driver_killed),
     Accident("C3", "SIGKILL of Ray's node or head process", 30, accidents.raylet_killed),
-    Accident("C6", "two drivers on one run", 50, accidents.two_drivers),
-    Accident("C7", "a driver stopped (SIGSTOP), overtaken, and woken", 50, accidents.zombie),
+    Accident("C6", "a second and a third driver on one run", 50, accidents.two_drivers),
+    Accident("C7", "a driver stopped (SIGSTOP), overtaken, and woken; three in a run", 50, accidents.zombie),
     Accident("C9", "SIGINT or SIGTERM", 50, accidents.stopped),
     Accident("S1", "a disk that is full at a random point of a run, then has room again", 10, accidents.disk_full),
     Accident(
