@@ -33,7 +33,7 @@ def give(answer: "pa.Table", *, as_csv: bool, as_json: bool, output: str | None)
     if output is not None:
         _write(answer, Path(output))
     elif as_csv:
-        _to_csv(answer, sys.stdout)
+        write_csv(answer, sys.stdout)
     elif as_json:
         _to_json(answer, sys.stdout)
     else:
@@ -50,7 +50,7 @@ def _distinct(answer: "pa.Table") -> "pa.Table":
 
 
 def _write(answer: "pa.Table", path: Path) -> None:
-    writers = {".csv": _to_csv, ".json": _to_json}
+    writers = {".csv": write_csv, ".json": _to_json}
     try:
         if path.suffix == ".parquet":
             import pyarrow.parquet as pq
@@ -66,7 +66,7 @@ def _write(answer: "pa.Table", path: Path) -> None:
     out.print(str(path))
 
 
-def _to_csv(answer: "pa.Table", file: IO[str]) -> None:
+def write_csv(answer: "pa.Table", file: IO[str]) -> None:
     """Write CSV; texts that a spreadsheet would take for a formula get an apostrophe in front."""
     file.write(_csv_line(answer.column_names))
     for row in answer.to_pylist():

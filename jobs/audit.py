@@ -1,48 +1,124 @@
-"""camatlas audit: one HTML report on a run, and its numbers as JSON."""
+"""camatlas audit: one HTML report on a run, its numbers as JSON, its long tables as CSV."""
 
 import json
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.console import command, err, out
 from pipeline.errors import ConfigError
 
+if TYPE_CHECKING:
+    from pipeline.audit.facts import Audited
+
+
+class Gallery(StrEnum):
+    """How many images the gallery shows."""
+
+    normal = "normal"
+    large = "large"
+
+
+BUDGETS = {Gallery.normal: 3_000_000, Gallery.large: 8_000_000}
+"""Most bytes of the page, whatever the size of the dataset."""
+
 
 @command
 def audit(
     run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
     output: Annotated[str | None, typer.Option("--out", help="folder for report.html; by default RUN/_audit")] = None,
+    compare: Annotated[str | None, typer.Option("--compare", metavar="RUN2", help="another run, same images")] = None,
+    gallery: Annotated[
+        Gallery, typer.Option("--gallery", help="images a group: page <= 3 MB, or <= 8 MB")
+    ] = Gallery.normal,
+    no_model: Annotated[bool, typer.Option("--no-model", help="ask the model nothing: no interventions")] = False,
+    no_images: Annotated[bool, typer.Option("--no-images", help="leave the photographs out")] = False,
+    redact_keys: Annotated[
+        str | None, typer.Option("--redact-keys", metavar="FILE", help="hash image keys with FILE")
+    ] = None,
 ) -> int:
-    """Write report.html and audit.json; prints the path of the report."""
+    """Write report.html, audit.json and tables/*.csv; prints the path of the report."""
+    from pipeline.audit.privacy import redacted, without_pictures
+
     if output is None and "://" in run:
         raise ConfigError.one("--out", f"the report on '{run}' is written to a local folder", "name one")
-    out.say(write_report(run, Path(output or f"{run}/_audit")))
+    audited = _audited(run, compare, gallery, ask_model=not no_model)
+    audited = without_pictures(audited) if no_images else audited
+    audited = redacted(audited, _secret(redact_keys)) if redact_keys is not None else audited
+    out.say(_write(audited, Path(output or f"{run}/_audit"), BUDGETS[gallery]))
     return 0
 
 
 def write_report(run: str, folder: Path) -> str:
-    """Collect the facts of a run, render the page, write both; gives the path of the page."""
-    from pipeline.audit.facts import collect
-    from pipeline.audit.page import render
-    from pipeline.originals import originals
+    """Audit a run and write the report; gives the path of the page."""
+    return _write(_audited(run, None, Gallery.normal, ask_model=True), folder, BUDGETS[Gallery.normal])
+
+
+def _audited(run: str, compare: str | None, gallery: Gallery, *, ask_model: bool) -> "Audited":
+    from pipeline.audit.facts import audit as audited
     from pipeline.query import open_run
 
     with open_run(run) as opened:
-        facts = collect(opened)
-        wanted = [(image["shard"], image["image_key"]) for group in facts["gallery"] for image in group["images"]]
-        pictures = dict(originals(opened.manifest, wanted))
-    if len(pictures) < len(set(wanted)):
-        err.say("some originals are not where the run found them; the gallery shows their maps alone")
+        if compare is None:
+            found = audited(opened, gallery=gallery, ask_model=ask_model)
+        else:
+            with open_run(compare) as other:
+                found = audited(opened, other, gallery=gallery, ask_model=ask_model)
+    for sentence in found.facts["unchecked"]:
+        err.say(f"not checked: {sentence}")
+    return found
+
+
+def _secret(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError.one("--redact-keys", f"cannot read '{path}': {error.strerror or error}") from None
+
+
+def _write(audited: "Audited", folder: Path, budget: int) -> str:
+    from pipeline.audit.page import fitted
+
+    facts, html = fitted(audited, budget)
     page = folder / "report.html"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        page.write_text(render(facts, pictures), encoding="utf-8")
+        (folder / "tables").mkdir(parents=True, exist_ok=True)
+        page.write_text(html, encoding="utf-8")
         (folder / "audit.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+        for name, rows in _tables(facts).items():
+            _write_csv(rows, folder / "tables" / f"{name}.csv")
     except OSError as error:
         raise ConfigError.one("--out", f"cannot write to '{folder}': {error.strerror or error}") from None
     return str(page)
+
+
+def _tables(facts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The tables of the page that a spreadsheet can hold; cells that are no plain value are left out."""
+    found = {
+        "classes": facts["classes"]["rows"],
+        "leaderboard": facts["leaderboard"]["rows"],
+        "confusions": facts["accuracy"]["confusions"]["rows"],
+        "failures": facts["failures"]["rows"],
+        "shards": facts["shards"]["worst"]["rows"],
+        "agreement": facts["agreement"]["rows"],
+        "findings": facts["findings"],
+    }
+    return {
+        name: [{key: value for key, value in row.items() if not isinstance(value, (dict, list))} for row in rows]
+        for name, rows in found.items()
+    }
+
+
+def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
+    import pyarrow as pa
+
+    from jobs.answers import write_csv
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        write_csv(pa.Table.from_pylist(rows), file)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
+from pydantic import ValidationError
 
 from pipeline.config import RunConfig
 from pipeline.decode import DecodeLimits, UnreadableImageError
-from pipeline.errors import CamatlasError
+from pipeline.errors import CamatlasError, ConfigError
 from pipeline.framing import Preprocess
 from pipeline.isolation import Apart
 from pipeline.preflight import read_annotations
@@ -28,6 +29,21 @@ class Original:
     boxes_xyxy: Boxes | None
 
 
+def run_config(manifest: RunManifest) -> RunConfig:
+    """Read the run file that a manifest keeps.
+
+    Raises:
+        ConfigError: this version does not understand it.
+    """
+    try:
+        return RunConfig.model_validate(manifest.config)
+    except ValidationError as error:
+        wrong = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
+        raise ConfigError.one(
+            "RUN", f"its run file is not understood ({wrong})", "use the version that made it"
+        ) from None
+
+
 def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Original]]:
     """Find images by (shard, image key); those whose shard is gone or changed are left out.
 
@@ -36,8 +52,8 @@ def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Itera
     by_shard: dict[str, set[str]] = defaultdict(set)
     for shard_name, key in wanted:
         by_shard[shard_name].add(key)
-    config = RunConfig.model_validate(manifest.config)
     try:
+        config = run_config(manifest)
         shards = list_shards(config.data.shards)
         reading = Reading(read_annotations(config, shards), config.data.columns.model_dump())
     except CamatlasError:

@@ -62,7 +62,7 @@ class RunMaker:
                 for ordinal, name in enumerate(self.shards)
             ),
             chunk_images=2,
-            data={"formats": ["JPEG"], "preprocess": {"mean": (0.5, 0.25, 0.125)}},
+            data={"annotations": "none", "formats": ["JPEG"], "preprocess": {"mean": (0.5, 0.25, 0.125)}},
             model={"name": "toy", "weights_sha256": "00", "layer": "features"},
             targets="predicted",
             methods={name: {"name": name} for name in self.methods},

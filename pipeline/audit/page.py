@@ -3,38 +3,112 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from pipeline.audit import charts
+from pipeline.audit.facts import Audited
 from pipeline.audit.figures import THUMBNAIL, grey_map, thumbnail
+from pipeline.errors import ConfigError
 from pipeline.originals import Original
 from pipeline.pictures import VIRIDIS
 
 _TEMPLATES = files("pipeline.audit") / "templates"
+_SECTIONS = (
+    ("findings", "Findings"), ("provenance", "Provenance"), ("coverage", "Coverage"), ("accuracy", "Accuracy"),
+    ("leaderboard", "Methods"), ("agreement", "Agreement"), ("classes", "Classes"), ("gallery", "Gallery"),
+    ("background", "Beside the object"), ("strategies", "Strategies"), ("compare", "Comparison"),
+    ("failures", "Failures"), ("cost", "Cost"), ("methods", "Method notes"), ("reproduce", "Reproduce"),
+)  # fmt: skip
 
 
 def render(facts: Mapping[str, Any], pictures: Mapping[tuple[str, str], Original]) -> str:
     """Render the page.
 
     Args:
-        facts: what `facts.collect` gave.
-        pictures: the originals of the gallery, by (shard, image key); missing ones are shown as maps alone.
+        facts: what `facts.audit` gave.
+        pictures: the originals, by (shard, image key); missing ones are shown as maps alone.
     """
-    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "percent": _percent, "pretty": _pretty, "grey_map": grey_map}
-    template = environment.from_string((_TEMPLATES / "report.html").read_text(encoding="utf-8"))
-    return template.render(
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_read)
+    )
+    environment.filters |= {
+        "number": _number, "percent": _percent, "small": _small, "pretty": _pretty, "grey_map": grey_map,
+    }  # fmt: skip
+    environment.tests["single"] = lambda clusters: len(clusters) == 1
+    style, script = _read("report.css"), _read("report.js")
+    places = _places(facts)
+    shown = {key: _shown(original) for key, original in sorted(pictures.items()) if key in places}
+    ids: Mapping[tuple[str, str], str] = defaultdict(str, {key: f"p{i}" for i, key in enumerate(shown, 1)})
+    return environment.get_template("report.html").render(
         **facts,
         style=style,
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        style_hash=_digest(style),
+        script=script,
+        script_hash=_digest(script),
         channels=[_channel(index) for index in (0, 2, 4)],
-        side=THUMBNAIL,
-        shown={key: _shown(original) for key, original in pictures.items()},
+        contents=[(key, title) for key, title in _SECTIONS if _there(facts, key)],
+        methods=list(dict.fromkeys(row["method"] for row in facts["leaderboard"]["rows"])),
+        charts=_charts(facts),
+        shown=shown,
+        ids=ids,
     )
+
+
+def fitted(audited: Audited, budget: int) -> tuple[Mapping[str, Any], str]:
+    """Render the page within a number of bytes; the gallery gives way.
+
+    Returns:
+        The facts as they are shown, and the page.
+
+    Raises:
+        ConfigError: the page is too large with three images a group.
+    """
+    for most in (48, 32, 16, 12, 8, 5, 3):
+        facts = audited.facts | {"gallery": [g | {"images": g["images"][:most]} for g in audited.facts["gallery"]]}
+        html = render(facts, audited.pictures)
+        if len(html.encode("utf-8", "backslashreplace")) <= budget:
+            return facts, html
+    raise ConfigError.one(
+        "RUN", f"its report would take more than {budget} bytes", "use --no-images, or --gallery large"
+    )
+
+
+def _read(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _there(facts: Mapping[str, Any], section: str) -> bool:
+    if section == "agreement":
+        return bool(facts["agreement"]["rows"])
+    return section != "compare" or facts["compare"] is not None
+
+
+def _charts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    rows: Sequence[Mapping[str, Any]] = facts["leaderboard"]["rows"]
+    return {
+        "reliability": charts.reliability(facts["accuracy"]["reliability"]["rows"]),
+        "histogram": charts.histogram(facts["accuracy"]["histogram"]["rows"]),
+        "whiskers": {name: charts.whiskers(rows, name) for name in facts["metrics"]} if len(rows) > 1 else {},
+        "agreement": charts.agreement(facts["agreement"]["rows"]),
+        "reliance": charts.reliance(facts["background"]["points"]),
+    }
+
+
+def _places(facts: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Shard and key of every image on the page."""
+    images = [image for group in facts["gallery"] for image in group["images"]]
+    images += (facts["compare"] or {"pairs": []})["pairs"]
+    nearest = [place for kind in facts["strategies"] for cluster in kind["clusters"] for place in cluster["nearest"]]
+    return {(image["shard"], image["image_key"]) for image in images} | {(shard, key) for shard, key in nearest}
 
 
 def _shown(original: Original) -> dict[str, Any]:
@@ -52,6 +126,10 @@ def _number(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _small(value: float | None) -> str:
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _percent(value: float | None) -> str:

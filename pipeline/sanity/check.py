@@ -21,16 +21,13 @@ from torch import Tensor, nn
 from pipeline.agreement import SAMPLE
 from pipeline.cams import build_methods
 from pipeline.codec import FloatArray
-from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.explainer import BATCH_MULTIPLE
 from pipeline.explanations import explain_evidence, observe
-from pipeline.model.baselines import Normalisation
 from pipeline.model.noise import generator
 from pipeline.model.probe import DEFAULT_BATCH, Probe
-from pipeline.model.zoo import LoadedModel, load_model
-from pipeline.originals import originals
 from pipeline.query import Run
+from pipeline.rerun import Rerun, as_batch
 from pipeline.sanity.randomise import randomised
 from pipeline.similarity import enlarged, mean_interval, spearman, ssim
 from schemas.sanity import SANITY_FOLDER, SANITY_SCHEMA
@@ -77,21 +74,18 @@ class _Sample:
     """Some images of a run with a target each, and the maps of the model as it is."""
 
     def __init__(self, run: Run, wanted: list[dict[str, Any]]) -> None:
-        config = RunConfig.model_validate(run.manifest.config)
-        self.loaded = _same_model(run, config)
+        again = Rerun(run)
+        self.loaded, config = again.loaded, again.config
         self.methods = build_methods(config.explain.methods)
         self.config, self.seed = config, config.explain.seed
-        shown = dict(originals(run.manifest, [(row["shard"], row["image_key"]) for row in wanted]))
+        shown = again.pictures([(row["shard"], row["image_key"]) for row in wanted])
         rows = [row for row in wanted if (row["shard"], row["image_key"]) in shown]
         if not rows:
             raise ConfigError.one("RUN", "none of its images is where the run found them", "put the shards back")
-        pictures = [np.asarray(shown[row["shard"], row["image_key"]].image.convert("RGB")) for row in rows]
-        pixels_BCHW = torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2).float().div(255).contiguous()
-        self.normalisation = Normalisation(self.loaded.preprocess.mean, self.loaded.preprocess.std)
-        self.pixels_BCHW = self.normalisation.apply(pixels_BCHW)
+        self.normalisation, self.device = again.normalisation, again.device
+        self.pixels_BCHW = self.normalisation.apply(as_batch([shown[row["shard"], row["image_key"]] for row in rows]))
         self.targets_B = torch.tensor([row["target"] for row in rows])
         self.keys = tuple(row["image_key"] for row in rows)
-        self.device = "cuda" if config.compute.device != "cpu" and torch.cuda.is_available() else "cpu"
         self.learnt = self.maps(self.loaded.model, self.targets_B)
 
     def maps(self, model: nn.Module, targets_B: Tensor) -> Heatmaps:
@@ -123,15 +117,6 @@ class _Sample:
                 "maps": count, "degenerate": float((~after_BHW.any((1, 2))).mean()), "spearman": rank,
                 "spearman_half_width": rank_half, "ssim": alike, "ssim_half_width": alike_half,
             }  # fmt: skip
-
-
-def _same_model(run: Run, config: RunConfig) -> LoadedModel:
-    """Load the model again; refuse one that is not the run's."""
-    identity = run.manifest.identity.model
-    loaded = load_model(config.model)
-    if (loaded.weights_digest, loaded.layer) != (identity["weights_sha256"], identity["layer"]):
-        raise ConfigError.one("RUN", f"the weights of {config.model.name} are not those of the run", "put them back")
-    return loaded
 
 
 def _randomisation(sample: _Sample, steps: int) -> Iterator[dict[str, object]]:

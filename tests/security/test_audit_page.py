@@ -5,52 +5,34 @@ import copy
 import hashlib
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from typing import Any
 
 import pytest
-from PIL import Image
+from audited import full_facts, pictures_of
 
 from pipeline.audit.page import render
-from pipeline.originals import Original
 
 PAYLOADS = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "' onmouseover='alert(1)",
-    "</style><script>alert(1)</script>",
-    "</title><svg onload=alert(1)>",
-    "javascript:alert(1)",
-    "{{ 7 * 7 }}{% for x in y %}",
-    "&lt;script&gt;",
-    "+ADw-script+AD4-",
-    "\u202egnp.exe",
-    "http://evil.example/x.png",
-    "a" * 5000,
-]
+    "<script>alert(1)</script>", "</script><script>alert(1)</script>", '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)", '" autofocus onfocus="alert(1)', "</style><script>alert(1)</script>",
+    "</title><svg onload=alert(1)>", "</template><script>alert(1)</script>", "<svg><script>alert(1)</script></svg>",
+    "<svg><animate onbegin=alert(1) attributeName=x dur=1s>", "<math><mi xlink:href=javascript:alert(1)>x",
+    "<iframe srcdoc='<script>alert(1)</script>'>", "<object data=javascript:alert(1)>", "<embed src=//evil.example>",
+    "<link rel=stylesheet href=//evil.example>", "<meta http-equiv=refresh content='0;url=//evil.example'>",
+    "<base href=//evil.example>", "<form action=//evil.example><button>x", "<a href=javascript:alert(1)>x</a>",
+    "<details open ontoggle=alert(1)>", "<style>*{background:url(//evil.example)}</style>", "<!--<script>-->",
+    "<![CDATA[<script>alert(1)</script>]]>", "javascript:alert(1)", "data:text/html,<script>alert(1)</script>",
+    "http://evil.example/x.png", "url(//evil.example)", "expression(alert(1))", "{{ 7 * 7 }}{% for x in y %}",
+    "{{ self.__init__.__globals__ }}", "${7*7}", "&lt;script&gt;", "&#60;script&#62;", "&amp;lt;", "+ADw-script+AD4-",
+    "\u202egnp.exe", "\u2028alert(1)\u2029", "\x00<script>", "`onload=alert(1)`", "a" * 5000,
+]  # fmt: skip
 
-FACTS: dict[str, Any] = {
-    "facts_version": 1,
-    "run": {"id": "0123", "path": "/runs/x", "started_at": "2026-11-20T00:00:00+00:00"},
-    "provenance": {"model": "m", "weights sha256": "0", "seed": 0, "run file": {"data": {"shards": "s"}}},
-    "coverage": {"verified": False, "problems": ["p"], "images": 1, "explained": 1, "failed": 0, "rows": 1, "parts": 1,
-                 "bytes": 1},
-    "counts": {"images": 1, "explained": 1, "labelled": 1, "correct": 0, "mean_confidence": 0.5},
-    "wins": {"rows": [{"method": "gradcam", "other": "cam", "images": 1, "wins": 0.5}], "sql": "S"},
-    "leaderboard": {"rows": [{"method": "gradcam", "interpretation": False, "approximate": True, "target_rule": "label",
-                              "images": 1, "degenerate": 0.0, "energy_in_box": 0.5}],
-                    "best": {"energy_in_box": 0.5}, "sql": "SELECT 1"},
-    "metrics": {"energy_in_box": {"unit": "u", "better": "higher", "reads": "map"}},
-    "classes": {"rows": [{"class": 0, "name": "n", "images": 1, "accuracy": 0.0, "mean_confidence": 0.5,
-                          "mean_maps": {"gradcam": [[0.0, 1.0]]}, "metrics": {"gradcam": {"energy_in_box": None}}}],
-                "sql": "SELECT 2"},
-    "gallery": [{"title": "t", "sql": "SELECT 3", "images": [
-        {"shard": "s", "image_key": "k", "label": 0, "label_name": "l", "predicted": 1, "predicted_name": "p",
-         "target_name": "g", "confidence": 0.9, "methods": [
-             {"method": "gradcam", "map": [[0.0, 1.0]], "degenerate": False, "metrics": {"energy_in_box": 0.5}}]}]}],
-    "failures": {"rows": [{"error_stage": "decode", "error_code": "corrupt", "rows": 1, "example": "k", "detail": "d"}],
-                 "sql": "SELECT 4"},
-    "method_pages": {"gradcam": "page"},
-}  # fmt: skip
+FACTS = full_facts()
+NAMES = {*(row["method"] for row in FACTS["leaderboard"]["rows"]), *FACTS["metrics"], *FACTS["method_pages"]}
+"""Texts of users that are keys of the facts too."""
+
+STRUCTURE = {"higher", "lower", "neither"}
 
 
 class Parsed(HTMLParser):
@@ -59,6 +41,7 @@ class Parsed(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
         self.tags: set[str] = set()
+        self.counts: dict[str, int] = {}
         self.handlers: list[str] = []
         self.addresses: list[str] = []
         self.inline_styles = 0
@@ -67,79 +50,93 @@ class Parsed(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
+        self.counts[tag] = self.counts.get(tag, 0) + 1
         for name, value in attrs:
             self.handlers += [name] if name.startswith("on") else []
             self.inline_styles += name == "style"
-            if name in ("src", "href", "action", "data", "xlink:href"):
+            if name in ("src", "href", "action", "data", "xlink:href", "srcdoc", "formaction", "poster"):
                 self.addresses.append(value or "")
-        self.text += [value or "" for name, value in attrs if name == "aria-label"]
+        self.text += [value or "" for name, value in attrs if name in ("aria-label", "data-method", "value")]
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
 
 
-def places(facts: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:  # noqa: ANN401 - any JSON
+def everywhere(facts: Any, payload: str) -> Any:  # noqa: ANN401 - any JSON
+    """Put a payload in front of every text, and of every key that is a user's word."""
     if isinstance(facts, dict):
-        return [found for name, value in facts.items() for found in places(value, (*path, name))]
+        return {payload + name if name in NAMES else name: everywhere(value, payload) for name, value in facts.items()}
     if isinstance(facts, list):
-        return [found for i, value in enumerate(facts) for found in places(value, (*path, i))]
-    return [path] if isinstance(facts, str) else []
+        return [everywhere(value, payload) for value in facts]
+    return payload + facts if isinstance(facts, str) and facts and facts not in STRUCTURE else facts
 
 
-def planted(place: tuple[Any, ...], payload: str) -> dict[str, Any]:
-    facts = copy.deepcopy(FACTS)
-    section: Any = facts
-    for name in place[:-1]:
-        section = section[name]
-    section[place[-1]] = payload
-    return facts
+def texts(facts: Any) -> set[str]:  # noqa: ANN401 - any JSON
+    if isinstance(facts, dict):
+        return {text for value in facts.values() for text in texts(value)}
+    if isinstance(facts, list):
+        return {text for value in facts for text in texts(value)}
+    return {facts} if isinstance(facts, str) else set()
 
 
-def pictures(facts: dict[str, Any]) -> dict[tuple[str, str], Original]:
-    image = facts["gallery"][0]["images"][0]
-    return {(image["shard"], image["image_key"]): Original(Image.new("RGB", (96, 96)), ((1.0, 2.0, 30.0, 40.0),))}
-
-
-CLEAN = Parsed(render(FACTS, pictures(FACTS)))
+CLEAN = Parsed(render(FACTS, pictures_of(FACTS)))
+PRINTED = {text for text in texts(FACTS) - STRUCTURE if len(text) > 1 and text in CLEAN.text}
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_a_payload_anywhere_stays_text(payload: str) -> None:
-    for place in places(FACTS):
-        facts = planted(place, payload)
-        found = Parsed(render(facts, pictures(facts)))
-        assert found.tags == CLEAN.tags, place
-        assert found.handlers == []
-        assert found.inline_styles == 0
-        assert all(address.startswith(("#", "data:image/")) for address in found.addresses), place
-        if place[-1] not in ("path", "better", "shard") and place != ("gallery", 0, "images", 0, "label_name"):
-            assert payload in "".join(found.text), place
+def test_a_payload_in_every_place_stays_text(payload: str) -> None:
+    facts = everywhere(FACTS, payload)
+    found = Parsed(render(facts, pictures_of(facts)))
+    assert found.counts == CLEAN.counts
+    assert found.handlers == []
+    assert found.inline_styles == 0
+    assert all(address.startswith(("#", "data:image/")) for address in found.addresses)
+    shown = "\n".join(found.text).replace("\ufffd", "\x00")
+    assert len(PRINTED) > 25
+    for text in PRINTED:
+        assert payload + text in shown
 
 
-def test_payloads_in_names_of_things_stay_text() -> None:
+def test_payloads_in_names_of_fields_stay_text() -> None:
     for payload in PAYLOADS:
         facts = copy.deepcopy(FACTS)
-        facts["method_pages"] = {payload: payload}
-        facts["provenance"] |= {payload: payload}
-        facts["metrics"] = {payload: facts["metrics"]["energy_in_box"]}
-        facts["leaderboard"]["rows"][0][payload] = facts["leaderboard"]["best"][payload] = 0.5
-        found = Parsed(render(facts, pictures(facts)))
+        facts["provenance"] |= {payload: payload, payload + "2": {payload: payload}}
+        facts["grades"] = {payload: payload}
+        found = Parsed(render(facts, pictures_of(facts)))
         assert found.tags == CLEAN.tags
         assert found.handlers == []
 
 
-def test_the_policy_allows_our_style_and_nothing_else() -> None:
-    page = render(FACTS, pictures(FACTS))
+def test_the_policy_allows_our_style_and_our_script_and_nothing_else() -> None:
+    page = render(FACTS, pictures_of(FACTS))
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
-    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
     assert policy is not None
-    assert style is not None
-    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    templates = files("pipeline.audit") / "templates"
+    hashes = []
+    for tag, name in (("style", "report.css"), ("script", "report.js")):
+        (inner,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        assert inner == (templates / name).read_text()
+        hashes.append(base64.b64encode(hashlib.sha256(inner.encode()).digest()).decode())
     assert policy[1] == (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
+        "base-uri 'none'; form-action 'none'"
     )
-    assert "script" not in CLEAN.tags
+
+
+def test_the_script_builds_no_markup_and_loads_nothing() -> None:
+    script = (files("pipeline.audit") / "templates" / "report.js").read_text()
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|eval|Function\(|fetch|XMLHttp|import", script
+    )
+
+
+def test_no_template_switches_escaping_off_but_for_our_style_script_and_charts() -> None:
+    marked = []
+    for file in (files("pipeline.audit") / "templates").iterdir():
+        marked += re.findall(r"\{\{[^}]*\|\s*safe[^}]*\}\}", file.read_text())
+        assert "autoescape" not in file.read_text()
+    assert sorted(marked) == ["{{ script|safe }}", "{{ style|safe }}", "{{ svg|safe }}"]
 
 
 def test_the_page_is_the_same_bytes_each_time() -> None:
-    assert render(FACTS, pictures(FACTS)) == render(copy.deepcopy(FACTS), pictures(FACTS))
+    assert render(FACTS, pictures_of(FACTS)) == render(copy.deepcopy(FACTS), pictures_of(FACTS))

@@ -1,0 +1,129 @@
+"""Does the answer come from the surroundings? Boxes removed, boxes alone, and energy outside the box.
+
+An image relies on its surroundings when the model keeps at least half of its confidence without the object, and less
+than half with the object alone. Both were asked of the model during the run (`box_removed_confidence`,
+`box_only_confidence`).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.audit.findings import ENOUGH, LEAST_SHARE, Effect, Finding, percent
+from pipeline.audit.statistics import wilson
+from pipeline.audit.tables import asked, class_name, quoted
+from pipeline.audit.values import Flags, Values
+from pipeline.query import Run
+
+MOST_POINTS = 400
+
+_CLASSES = """
+SELECT class, count(*) AS images, avg(removed) AS removed, avg(alone) AS alone,
+  avg((removed >= confidence / 2 AND alone < confidence / 2)::INT) AS relies
+FROM (SELECT predicted AS class, any_value(confidence) AS confidence, any_value({removed}) AS removed,
+    any_value({alone}) AS alone FROM explanations
+  WHERE predicted = target AND predicted = coalesce(label, predicted) GROUP BY shard, image_key, predicted)
+WHERE removed IS NOT NULL AND alone IS NOT NULL GROUP BY class ORDER BY relies DESC, images DESC, class
+"""
+
+
+def background(run: Run, values: Values, sane_methods: list[str]) -> tuple[dict[str, Any], list[Finding]]:
+    """Collect the section, and the finding when classes rely on their surroundings."""
+    labels = _labels(run)
+    if len(labels) < 2:
+        return {"asked": False, "classes": {"rows": [], "sql": ""}, "points": [], "outside": []}, []
+    table = asked(run, _CLASSES.format(**{name: quoted(label) for name, label in labels.items()}))
+    removed_I, alone_I = values.metric(labels["removed"]), values.metric(labels["alone"])
+    right_I = (values.correct_I != 0) & np.isfinite(removed_I) & np.isfinite(alone_I)
+    half_I = values.confidences_I / 2
+    relies_I = right_I & (removed_I >= half_I) & (alone_I < half_I)
+    for row in table["rows"]:
+        row["name"] = class_name(run, row["class"])
+        row["low"], row["high"] = wilson(round(row["relies"] * row["images"]), row["images"])
+    section = {
+        "asked": True,
+        "classes": {**table, "rows": table["rows"][:50]},
+        "points": _points(removed_I, alone_I, right_I),
+        "outside": _outside(run, values),
+    }
+    return section, _findings(run, values, right_I, relies_I, sane_methods)
+
+
+def _labels(run: Run) -> dict[str, str]:
+    """Labels of the two metrics within the run."""
+    wanted = {"box_removed_confidence": "removed", "box_only_confidence": "alone"}
+    specs = run.manifest.identity.metrics.items()
+    return {wanted[str(fields["name"])]: label for label, fields in specs if fields["name"] in wanted}
+
+
+def _points(removed_I: Any, alone_I: Any, right_I: Flags) -> list[dict[str, float]]:  # noqa: ANN401
+    rows = np.flatnonzero(right_I)
+    rows = rows[:: max(1, -(-len(rows) // MOST_POINTS))]
+    return [{"removed": float(removed_I[row]), "alone": float(alone_I[row])} for row in rows]
+
+
+def _outside(run: Run, values: Values) -> list[dict[str, Any]]:
+    """Mean share of each method's energy outside the box."""
+    label = _energy(run)
+    if label is None:
+        return []
+    found = []
+    for method in run.manifest.identity.methods:
+        outside_I = 1 - values.metric(label, method)
+        known_I = outside_I[np.isfinite(outside_I)]
+        found.append(
+            {"method": method, "images": len(known_I), "outside": float(known_I.mean()) if len(known_I) else None}
+        )
+    return found
+
+
+def _energy(run: Run) -> str | None:
+    specs = run.manifest.identity.metrics.items()
+    return next((label for label, fields in specs if fields["name"] == "energy_in_box"), None)
+
+
+def _findings(run: Run, values: Values, right_I: Flags, relies_I: Flags, sane_methods: list[str]) -> list[Finding]:
+    """One finding about the worst class; it names the others."""
+    bad = {}
+    for index in np.unique(values.predicted_I[right_I]):
+        rows_I = right_I & (values.predicted_I == index)
+        effects = [_effect(relies_I[rows_I & (values.held_out_I == half)]) for half in (False, True)]
+        if all(found is not None and found.low >= LEAST_SHARE for found in effects):
+            bad[int(index)] = effects[1]
+    if not bad:
+        return []
+    worst = max(bad, key=lambda index: (bad[index].low, -index))  # type: ignore[union-attr]
+    effect = bad[worst]
+    assert effect is not None
+    others = [class_name(run, index) for index in bad if index != worst]
+    name = class_name(run, worst)
+    also = f" So it is for {', '.join(others[:5])}{' and others' if len(others) > 5 else ''}." if others else ""
+    outside = _methods_outside(run, values, right_I & (values.predicted_I == worst) & values.held_out_I, sane_methods)
+    return [
+        Finding(
+            "background", str(worst), name, "background", "replicated" if len(outside) > 1 else "intervened",
+            f"The surroundings alone make the model say '{name}': in {percent(effect.value)} of its right answers they "
+            f"suffice, and the object alone does not.{also}",
+            effect,
+            "Boxes were removed, and kept alone, during the run; both halves of the images show it"
+            + (f"; {', '.join(outside)} put most of their energy outside the box." if outside else "."),
+            "Collect images of this class in other surroundings, and look at the scatter of box-removed confidence.",
+        )
+    ]  # fmt: skip
+
+
+def _effect(relies_I: Flags) -> Effect | None:
+    if len(relies_I) < ENOUGH:
+        return None
+    low, high = wilson(int(relies_I.sum()), len(relies_I))
+    what = "right answers that rely on the surroundings"
+    return Effect(what, float(relies_I.mean()), low or 0.0, high or 0.0, len(relies_I))
+
+
+def _methods_outside(run: Run, values: Values, rows_I: Flags, sane_methods: list[str]) -> list[str]:
+    """Methods that follow the model and put most of their energy outside the box."""
+    label = _energy(run)
+    if label is None:
+        return []
+    energies = {method: values.metric(label, method)[rows_I] for method in sane_methods}
+    return [m for m, found in energies.items() if np.isfinite(found).any() and float(np.nanmean(found)) < 0.5]

@@ -1,0 +1,132 @@
+"""Charts of the report: Altair descriptions, drawn once to static SVG; their texts are escaped by the renderer.
+
+Every chart has a table beside it with the same numbers. Colours follow the page (`currentColor`) or are safe for
+colour-blind readers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Rows = Sequence[Mapping[str, Any]]
+
+_BLUE, _ORANGE = "#3b7dd8", "#d9822b"
+_GREY = "#8a919a"
+
+
+def reliability(rows: Rows) -> str:
+    """Accuracy of the answers of each bin of confidence, with its interval, and the diagonal of a calibrated model."""
+    import altair as alt  # costs time to import
+
+    base = alt.Chart(_data(rows)).encode(
+        x=alt.X("mean_confidence:Q", title="confidence", scale=alt.Scale(domain=[0, 1]))
+    )
+    diagonal = alt.Chart(_data([{"a": 0, "b": 0}, {"a": 1, "b": 1}])).mark_line(color=_GREY, strokeDash=[4, 4])
+    diagonal = diagonal.encode(x="a:Q", y="b:Q")
+    whiskers = base.mark_rule(color=_BLUE).encode(
+        y=alt.Y("low:Q", title="accuracy", scale=alt.Scale(domain=[0, 1])), y2="high:Q"
+    )
+    points = base.mark_point(color=_BLUE, filled=True, size=45, opacity=1).encode(y="accuracy:Q")
+    return _svg(diagonal + whiskers + points, 260, 200)
+
+
+def histogram(rows: Rows, bins: int = 20) -> str:
+    """How many answers of each confidence are right, wrong, or of images without label."""
+    import altair as alt  # costs time to import
+
+    parts = [
+        {"from": row["bin"] / bins, "to": (row["bin"] + 1) / bins, "answer": answer, "images": count}
+        for row in rows
+        for answer, count in _answers(row).items()
+        if count
+    ]
+    scale = alt.Scale(domain=["right", "wrong", "unlabelled"], range=[_BLUE, _ORANGE, _GREY])
+    chart = alt.Chart(_data(parts)).mark_bar(binSpacing=1).encode(
+        x=alt.X("from:Q", bin="binned", title="confidence", scale=alt.Scale(domain=[0, 1])),
+        x2="to:Q",
+        y=alt.Y("images:Q", stack="zero", title="images"),
+        color=alt.Color("answer:N", scale=scale, legend=alt.Legend(title=None, orient="top", columnPadding=40)),
+    )  # fmt: skip
+    return _svg(chart, 260, 180)
+
+
+def _answers(row: Mapping[str, Any]) -> dict[str, int]:
+    unlabelled = row["images"] - row["right"] - row["wrong"]
+    return {"right": row["right"], "wrong": row["wrong"], "unlabelled": unlabelled}
+
+
+def whiskers(rows: Rows, metric: str) -> str:
+    """Mean of one metric for every method, with its interval; what is tied with the best is filled."""
+    import altair as alt  # costs time to import
+
+    marks = ["best or tied with it", "other"]
+    points = [
+        {"method": row["method"], "value": row[metric], "low": found["low"], "high": found["high"],
+         "mark": marks[not (found["best"] or found["tied"])]}
+        for row in rows
+        if (found := row["intervals"].get(metric)) and row[metric] is not None
+    ]  # fmt: skip
+    base = alt.Chart(_data(points)).encode(y=alt.Y("method:N", title=None, sort=None))
+    lines = base.mark_rule(color=_GREY).encode(
+        x=alt.X("low:Q", title=_printable(metric), scale=alt.Scale(zero=False)), x2="high:Q"
+    )
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(
+        x="value:Q",
+        color=alt.Color("mark:N", legend=None, scale=alt.Scale(domain=marks, range=[_BLUE, _GREY])),
+        shape=alt.Shape("mark:N", legend=None, scale=alt.Scale(domain=marks, range=["diamond", "circle"])),
+    )  # fmt: skip
+    return _svg(lines + dots, 200, 18 * max(2, len(points)))
+
+
+def agreement(rows: Rows) -> str:
+    """Mean rank correlation of every two methods, with the number in each cell."""
+    import altair as alt  # costs time to import
+
+    methods = list(dict.fromkeys(_printable(name) for row in rows for name in (row["method"], row["other"])))
+    cells = [{"a": one, "b": other, "r": row["spearman"]} for row in rows if row["spearman"] is not None
+             for one, other in ((row["method"], row["other"]), (row["other"], row["method"]))]  # fmt: skip
+    x = alt.X("a:N", title=None, sort=methods, axis=alt.Axis(labelAngle=-45))
+    base = alt.Chart(_data(cells)).encode(x=x, y=alt.Y("b:N", title=None, sort=methods))
+    scale = alt.Scale(domain=[-1, 1], scheme="purpleorange", reverse=True)
+    squares = base.mark_rect().encode(color=alt.Color("r:Q", scale=scale, legend=None))
+    ink = alt.condition("abs(datum.r) > 0.5", alt.value("#ffffff"), alt.value("#1b1f24"))
+    numbers = base.mark_text(fontSize=10).encode(text=alt.Text("r:Q", format=".2f"), color=ink)
+    return _svg(squares + numbers, 36 * len(methods), 26 * len(methods))
+
+
+def reliance(points: Rows) -> str:
+    """Confidence without the object against that with the object alone; the shaded corner relies on surroundings."""
+    import altair as alt  # costs time to import
+
+    share = alt.Scale(domain=[0, 1])
+    corner = alt.Chart(_data([{"x": 0.5, "x2": 1, "y": 0, "y2": 0.5}])).mark_rect(color=_ORANGE, opacity=0.15)
+    corner = corner.encode(x=alt.X("x:Q", scale=share), x2="x2:Q", y=alt.Y("y:Q", scale=share), y2="y2:Q")
+    dots = alt.Chart(_data(points)).mark_circle(size=14, opacity=0.6, color=_BLUE).encode(
+        x=alt.X("removed:Q", title="confidence without the object"), y=alt.Y("alone:Q", title="with the object alone")
+    )  # fmt: skip
+    return _svg(corner + dots, 240, 240)
+
+
+def _data(rows: Rows) -> Any:  # noqa: ANN401 - Altair's own
+    import altair as alt  # costs time to import
+
+    plain = [{name: _printable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
+    return alt.InlineData(values=plain)
+
+
+def _printable(text: str) -> str:
+    """Replace what is no printable character: NUL aborts the renderer, line separators end its expressions."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+def _svg(chart: Any, width: int, height: int) -> str:  # noqa: ANN401 - Altair's own
+    import vl_convert  # costs time to import
+
+    ink = {f"{part}Color": "currentColor" for part in ("label", "title", "domain", "tick")}
+    whole = (
+        chart.properties(width=width, height=height, padding={"left": 30, "right": 10, "top": 5, "bottom": 5})
+        .configure(font="system-ui, sans-serif", background="transparent", aria=False)  # the page describes them
+        .configure_axis(**ink, gridColor="currentColor", gridOpacity=0.15)
+        .configure_legend(labelColor="currentColor", titleColor="currentColor")
+        .configure_view(stroke=None)
+    )
+    return str(vl_convert.vegalite_to_svg(whole.to_dict()))

@@ -1,0 +1,144 @@
+"""Strategies: groups of images of one class on which the model looks at different things (SpRAy).
+
+Lapuschkin et al., Nature Communications 2019: maps, shrunk and scaled to unit sum, are clustered by the spectrum of
+their neighbourhood graph (10 nearest neighbours, symmetric normalised Laplacian); the largest gap of its eigenvalues
+gives the number of clusters. Clusters are `seen`: they are shown, and claim nothing by themselves.
+
+Legend: B images of a class, P cells, K clusters.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.audit.maps import Maps
+from pipeline.audit.statistics import RARE, Indices, Numbers, wilson
+from pipeline.audit.values import Place, Values
+
+MOST_CLASSES, MOST_IMAGES = 12, 500
+NEIGHBOURS, MOST_CLUSTERS = 10, 8
+RESAMPLES, RESAMPLED, NEAREST = 10, 0.9, 4
+CLEAR = 0.2
+"""A gap counts when the eigenvalue before it is at most this share of the one after it: a single cloud of images has
+gaps too, but its eigenvalues grow like 1 : 4 : 9 at the fastest."""
+
+SMALL, TIGHT = 0.25, 0.7
+"""A cluster is flagged that holds less than SMALL of the class's images and is narrower than TIGHT times the class."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Clusters of one class.
+
+    Attributes:
+        labels_B: cluster of each image, by falling size.
+        embedding_BK: where the images lie in the spectrum.
+        gap: the gap of eigenvalues that chose the number.
+    """
+
+    labels_B: Indices
+    embedding_BK: Numbers
+    gap: float
+
+
+def strategies(values: Values, maps: Maps, methods: Sequence[str], seed: int) -> list[dict[str, Any]]:
+    """Cluster the mean maps of the methods for the largest classes; one entry a class."""
+    classes, counts = np.unique(values.classes_I, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    chosen = [int(classes[i]) for i in order if counts[i] >= RARE and classes[i] >= 0][:MOST_CLASSES]
+    return [found for index in chosen if (found := _class(values, maps, methods, index, seed)) is not None]
+
+
+def _class(values: Values, maps: Maps, methods: Sequence[str], index: int, seed: int) -> dict[str, Any] | None:
+    rows = np.flatnonzero(values.classes_I == index)
+    rows = rows[:: max(1, -(-len(rows) // MOST_IMAGES))]
+    heat_Buv = maps.consensus(methods, rows)
+    shown = heat_Buv.any((1, 2))
+    rows, cells_BP = rows[shown], heat_Buv[shown].reshape(int(shown.sum()), -1).astype(np.float64)
+    if len(rows) < RARE:
+        return None
+    cells_BP /= cells_BP.sum(1, keepdims=True)
+    found = split(cells_BP, seed)
+    return {
+        "class": index,
+        "images": len(rows),
+        "separation": _separation(found),
+        "stability": _stability(cells_BP, found, seed),
+        "clusters": [_cluster(values, rows, cells_BP, found, cluster) for cluster in range(found.labels_B.max() + 1)],
+    }
+
+
+def split(cells_BP: Numbers, seed: int) -> Split:
+    """Cluster maps of unit sum."""
+    from scipy.linalg import eigh  # costs time to import
+    from sklearn.cluster import KMeans
+    from sklearn.neighbors import kneighbors_graph
+
+    near = kneighbors_graph(cells_BP, min(NEIGHBOURS, len(cells_BP) - 1)).toarray()
+    joined_BB = np.maximum(near, near.T)
+    scale_B = 1 / np.sqrt(joined_BB.sum(1))
+    laplacian_BB = np.eye(len(cells_BP)) - scale_B[:, None] * joined_BB * scale_B[None]
+    values_E, vectors_BE = eigh(laplacian_BB, subset_by_index=[0, min(MOST_CLUSTERS, len(cells_BP) - 1)])
+    gaps = np.where(values_E[:-1] <= CLEAR * values_E[1:], np.diff(values_E), 0)
+    count = int(gaps.argmax()) + 1
+    embedding_BK = vectors_BE[:, :count] / np.maximum(
+        np.linalg.norm(vectors_BE[:, :count], axis=1, keepdims=True), 1e-12
+    )
+    labels_B = KMeans(count, n_init=4, random_state=seed).fit_predict(embedding_BK)
+    order = np.argsort(-np.bincount(labels_B, minlength=count), kind="stable")
+    return Split(np.argsort(order)[labels_B], embedding_BK, float(gaps[count - 1]))
+
+
+def _separation(found: Split) -> float | None:
+    """Silhouette of the clusters in the spectrum, [-1, 1]; None for a single one."""
+    from sklearn.metrics import silhouette_score
+
+    return float(silhouette_score(found.embedding_BK, found.labels_B)) if found.labels_B.max() else None
+
+
+def _stability(cells_BP: Numbers, found: Split, seed: int) -> float:
+    """Mean adjusted Rand index with the clusters of resamples of the images; 1 means that they come back the same.
+
+    Images are drawn without replacement: an image drawn twice would be its own nearest neighbour.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    random = np.random.default_rng(seed)
+    scores = []
+    for _ in range(RESAMPLES):
+        drawn = np.sort(random.permutation(len(cells_BP))[: round(RESAMPLED * len(cells_BP))])
+        scores.append(adjusted_rand_score(found.labels_B[drawn], split(cells_BP[drawn], seed).labels_B))
+    return float(np.mean(scores))
+
+
+def _cluster(values: Values, rows: Indices, cells_BP: Numbers, found: Split, cluster: int) -> dict[str, Any]:
+    mine_B = found.labels_B == cluster
+    own = rows[mine_B]
+    correct = values.correct_I[own]
+    known = correct[np.isfinite(correct)]
+    low, high = wilson(int((1 - known).sum()), len(known))
+    centre_P, width = cells_BP[mine_B].mean(0), _width(cells_BP[mine_B])
+    distances = ((cells_BP[mine_B] - centre_P) ** 2).sum(1)
+    narrow = width / _width(cells_BP) if _width(cells_BP) > 0 else 1.0
+    side = round(len(centre_P) ** 0.5)
+    return {
+        "images": len(own),
+        "errors": float(1 - known.mean()) if len(known) else None,
+        "low": low,
+        "high": high,
+        "mean_map": (centre_P / max(centre_P.max(), 1e-12)).reshape(side, side).tolist(),
+        "width": narrow,
+        "flagged": len(own) < SMALL * len(rows) and narrow < TIGHT,
+        "nearest": [_place(values, own[i]) for i in np.argsort(distances, kind="stable")[:NEAREST]],
+    }
+
+
+def _width(cells_BP: Numbers) -> float:
+    """Mean distance to the centre."""
+    return float(np.sqrt(((cells_BP - cells_BP.mean(0)) ** 2).sum(1)).mean())
+
+
+def _place(values: Values, row: int) -> Place:
+    return values.places[row]

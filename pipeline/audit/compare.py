@@ -1,0 +1,117 @@
+"""Two runs over the same images: changed answers, paired differences of metrics, the same image before and after."""
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.audit.gallery import details
+from pipeline.audit.statistics import differences, holm, resampled
+from pipeline.audit.tables import class_name
+from pipeline.audit.values import Column, Place, Values, load_values
+from pipeline.errors import ConfigError
+from pipeline.query import Run
+
+MOST_PAIRS = 12
+
+
+def compared(run: Run, values: Values, other: Run) -> dict[str, Any]:
+    """Compare a run with another one, image by image (same shard name and key).
+
+    Raises:
+        ConfigError: they have no image in common.
+    """
+    others = load_values(other)
+    rows, partners = _matched(values, others)
+    if not len(rows):
+        raise ConfigError.one(
+            "--compare", f"no image of '{other.store.url}' is in this run", "compare runs over one dataset"
+        )
+    changed = np.flatnonzero(values.predicted_I[rows] != others.predicted_I[partners])
+    return {
+        "run": {"id": other.manifest.run_id, "model": other.manifest.identity.model["name"],
+                "weights sha256": other.manifest.identity.model["weights_sha256"]},
+        "images": len(rows),
+        "only_here": len(values) - len(rows),
+        "only_there": len(others) - len(partners),
+        "changed": len(changed),
+        "answers": _answers(values, others, rows, partners),
+        "metrics": _metrics(run, values, others, rows, partners),
+        "pairs": _pairs(run, other, values, others, rows[changed], partners[changed]),
+    }  # fmt: skip
+
+
+def _matched(values: Values, others: Values) -> tuple[Any, Any]:
+    there = {place: index for index, place in enumerate(others.places)}
+    pairs = [(row, there[place]) for row, place in enumerate(values.places) if place in there]
+    both = np.array(pairs, np.int64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
+def _answers(values: Values, others: Values, rows: Any, partners: Any) -> dict[str, Any]:  # noqa: ANN401 - numpy
+    """Who is right: both, one alone, none; and McNemar's exact p that both are as good."""
+    from scipy.stats import binomtest  # costs time to import
+
+    mine, theirs = values.correct_I[rows], others.correct_I[partners]
+    known = np.isfinite(mine) & np.isfinite(theirs)
+    here, there = mine[known] == 1, theirs[known] == 1
+    only_here, only_there = int((here & ~there).sum()), int((there & ~here).sum())
+    discordant = only_here + only_there
+    return {
+        "judged": int(known.sum()),
+        "both": int((here & there).sum()),
+        "only_here": only_here,
+        "only_there": only_there,
+        "neither": int((~here & ~there).sum()),
+        "p": float(binomtest(only_here, discordant).pvalue) if discordant else None,
+    }
+
+
+def _metrics(run: Run, values: Values, others: Values, rows: Any, partners: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Mean of every column that both runs have, here minus there, on images that have it in both."""
+    shared = [column for column in values.columns if column in others.columns]
+    if not shared:
+        return []
+    here = [_column(values, column, rows) for column in shared]
+    there = [_column(others, column, partners) for column in shared]
+    apart = [differences(one, other) for one, other in zip(here, there, strict=True)]
+    common = [
+        [(sums * known, known) for (sums, _), (_, known) in zip(side, apart, strict=True)] for side in (here, there)
+    ]
+    whole = [*common[0], *common[1], *apart]
+    sums_IK, counts_IK = (np.stack([one[side] for one in whole], axis=1) for side in (0, 1))
+    drawn = resampled(sums_IK, counts_IK, values.classes_I[rows], run.manifest.identity.seed)
+    found_rows: list[dict[str, Any]] = []
+    for index, (rule, method, metric) in enumerate(shared):
+        difference = drawn.difference(2 * len(shared) + index)
+        means = [float(drawn.mean_K[side * len(shared) + index]) for side in (0, 1)]
+        found_rows.append({
+            "target_rule": rule, "method": method, "metric": metric, "images": int(apart[index][1].sum()),
+            "here": means[0], "there": means[1], "difference": difference.value, "low": difference.low,
+            "high": difference.high, "p": difference.p,
+        })  # fmt: skip
+    for row, p in zip(found_rows, holm([row["p"] if row["p"] is not None else 1.0 for row in found_rows]), strict=True):
+        row["p"] = p
+    return found_rows
+
+
+def _column(values: Values, column: Column, rows: Any) -> tuple[Any, Any]:  # noqa: ANN401 - numpy
+    """Give each image's mean of a column, and whether it has one."""
+    index = values.columns[column]
+    counts_I = values.counts_IK[rows, index]
+    return values.sums_IK[rows, index] / np.maximum(counts_I, 1), (counts_I > 0).astype(np.float32)
+
+
+def _pairs(run: Run, other: Run, values: Values, others: Values, rows: Any, partners: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Images whose answer changed, the surest first, with the maps of both runs."""
+    sure = np.minimum(values.confidences_I[rows], others.confidences_I[partners])
+    chosen: list[Place] = [values.places[rows[i]] for i in np.argsort(-sure, kind="stable")[:MOST_PAIRS]]
+    before, after = details(other, sorted(chosen)), details(run, sorted(chosen))
+    return [
+        {
+            **{name: after[place][name] for name in ("shard", "image_key", "label_name")},
+            "here": after[place],
+            "there": {**before[place], "predicted_name": class_name(other, before[place]["predicted"])},
+        }
+        for place in chosen
+        if place in before and place in after
+    ]

@@ -1,0 +1,175 @@
+"""Images worth a look, group by group: each with its map of every method, and where it comes from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.audit.maps import Maps
+from pipeline.audit.tables import class_name, quoted, tidy
+from pipeline.audit.values import Place, Values, metric_labels
+from pipeline.codec import FloatArray
+from pipeline.query import Run, decode_row
+
+_ORDERED = (
+    "SELECT shard, image_key FROM images WHERE maps > 0 AND {condition} ORDER BY {order}, shard, image_key LIMIT {n}"
+)
+_RELIANCE = """
+SELECT shard, image_key FROM explanations WHERE predicted = label AND target = predicted AND {energy} IS NOT NULL
+  AND {removed} {sign} confidence / 2
+GROUP BY shard, image_key ORDER BY avg({energy}), shard, image_key LIMIT {n}
+"""
+_ELSEWHERE = """
+SELECT shard, image_key FROM explanations WHERE predicted = label AND {energy} IS NOT NULL
+GROUP BY shard, image_key ORDER BY avg({energy}), shard, image_key LIMIT {n}
+"""
+_ROWS = """
+SELECT * FROM explanations
+JOIN (SELECT unnest(?::VARCHAR[]) AS shard, unnest(?::VARCHAR[]) AS image_key) USING (shard, image_key)
+QUALIFY target = first_value(target) OVER (
+  PARTITION BY shard, image_key ORDER BY target <> coalesce(label, predicted), target <> predicted, target)
+ORDER BY shard, image_key, method
+"""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of images.
+
+    Attributes:
+        title: what they have in common.
+        note: what that means, or how they were chosen where no query says it.
+        sql: the query that chose them; "" where maps did.
+        places: the images, in order.
+    """
+
+    title: str
+    note: str
+    sql: str
+    places: list[Place]
+
+
+def groups(run: Run, values: Values, maps: Maps, size: int) -> list[Group]:
+    """Choose the images of every group that the run can fill."""
+    labelled = bool(np.isfinite(values.correct_I).any())
+    found = [*_judged(run, values, maps, size)] if labelled else [_most(run, "Most confident", "true", size)]
+    found.append(_ordered(run, "Least confident", "The model is unsure of these.", "true", "confidence", size))
+    return [group for group in found if group.places]
+
+
+def _judged(run: Run, values: Values, maps: Maps, size: int) -> list[Group]:
+    agreement_I = maps.agreement()
+    right_I, wrong_I = values.correct_I == 1, values.correct_I == 0
+    suspects_I = np.where(wrong_I & (values.confidences_I >= 0.8), np.nan_to_num(agreement_I, nan=-1), -np.inf)
+    disagreeing_I = np.where(right_I & np.isfinite(agreement_I), -agreement_I, -np.inf)
+    return [
+        _most(run, "Wrong, and most confident", "NOT correct", size),
+        *_elsewhere(run, size),
+        _chosen(
+            values, "Right, but the methods disagree",
+            "Chosen by the lowest mean correlation between the methods' maps; trust none of these maps alone.",
+            disagreeing_I, size,
+        ),
+        _chosen(
+            values, "Label suspects",
+            "Wrong with a confidence of at least 0.8 while the methods' maps agree: perhaps the label is wrong.",
+            suspects_I, size,
+        ),
+        _most(run, "Right, and most confident", "correct", size),
+    ]  # fmt: skip
+
+
+def _most(run: Run, title: str, condition: str, size: int) -> Group:
+    return _ordered(run, title, "", condition, "confidence DESC", size)
+
+
+def _ordered(run: Run, title: str, note: str, condition: str, order: str, size: int) -> Group:
+    sql = _ORDERED.format(condition=condition, order=order, n=size)
+    return Group(title, note, sql, _places(run, sql))
+
+
+def _elsewhere(run: Run, size: int) -> list[Group]:
+    """Right answers whose maps lie outside the box; split by what the model says without the object, where known."""
+    labels = {str(fields["name"]): quoted(label) for label, fields in run.manifest.identity.metrics.items()}
+    energy, removed = labels.get("energy_in_box"), labels.get("box_removed_confidence")
+    if energy is None:
+        return []
+    if removed is None:
+        sql = _ELSEWHERE.format(energy=energy, n=size)
+        return [
+            Group(
+                "Right, with the least energy in the box", "Seen only: the model was not asked.", sql, _places(run, sql)
+            )
+        ]
+    sqls = [_RELIANCE.format(energy=energy, removed=removed, sign=sign, n=size) for sign in (">=", "<")]
+    return [
+        Group(
+            "Right for the wrong reason", "Least energy in the box, and the answer stays without the object.",
+            sqls[0], _places(run, sqls[0]),
+        ),
+        Group(
+            "Right, with the least energy in the box, and the object is needed",
+            "The maps lie outside the box, yet without the object the confidence falls: the maps mislead.",
+            sqls[1], _places(run, sqls[1]),
+        ),
+    ]  # fmt: skip
+
+
+def _chosen(values: Values, title: str, note: str, worth_I: Any, size: int) -> Group:  # noqa: ANN401 - numpy
+    order = np.argsort(-worth_I, kind="stable")[:size]
+    return Group(title, note, "", [values.places[row] for row in order if np.isfinite(worth_I[row])])
+
+
+def _places(run: Run, sql: str) -> list[Place]:
+    return [(row["shard"], row["image_key"]) for row in run.arrow(sql).to_pylist()]
+
+
+def shown(run: Run, found: Sequence[Group]) -> list[dict[str, Any]]:
+    """Give the groups with all that the page says of their images."""
+    items = details(run, sorted({place for group in found for place in group.places}))
+    return [
+        {
+            "title": group.title,
+            "note": group.note,
+            "sql": tidy(group.sql),
+            "images": [items[place] for place in group.places if place in items],
+        }
+        for group in found
+    ]
+
+
+def details(run: Run, places: Sequence[Place]) -> dict[Place, dict[str, Any]]:
+    """Give label, answer and every method's map and metrics of some images."""
+    if not places:
+        return {}
+    found: dict[Place, dict[str, Any]] = {}
+    labels = metric_labels(run)
+    for row in run.arrow(_ROWS, [[shard for shard, _ in places], [key for _, key in places]]).to_pylist():
+        place = (row["shard"], row["image_key"])
+        item = found.setdefault(place, _item(run, row))
+        item["methods"].append(
+            {
+                "method": row["method"],
+                "map": _listed(decode_row(row)),
+                "degenerate": row["degenerate"],
+                "metrics": {name: row[name] for name in labels},
+            }
+        )
+    return found
+
+
+def _item(run: Run, row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **{name: row[name] for name in ("shard", "image_key", "label", "predicted", "confidence")},
+        "label_name": None if row["label"] is None else class_name(run, row["label"]),
+        "predicted_name": class_name(run, row["predicted"]),
+        "target_name": class_name(run, row["target"]),
+        "methods": [],
+    }
+
+
+def _listed(map_uv: FloatArray) -> list[list[float]]:
+    """Scale a map to [0, 1] at its own grid; a constant one becomes zero."""
+    low, span = float(map_uv.min()), float(np.ptp(map_uv))
+    return [[round((float(value) - low) / span, 3) if span > 0 else 0.0 for value in row] for row in map_uv]

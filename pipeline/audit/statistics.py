@@ -1,0 +1,173 @@
+"""Intervals, tests and resampling for the report.
+
+Legend: I images, K columns (one metric of one method), R resamples, G groups that resampling keeps apart (strata).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+Column = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""Sums and counts of each image."""
+
+RESAMPLES = 2000
+LEVEL = 0.95
+RARE = 20
+"""Groups with fewer images are shown without rank."""
+
+_BYTES_AT_ONCE = 1 << 27
+
+
+def wilson(successes: int, trials: int) -> tuple[float | None, float | None]:
+    """Give the 95 % interval of a share by Wilson's score; (None, None) without trials."""
+    from scipy.stats import binomtest  # costs time to import
+
+    if not trials:
+        return None, None
+    found = binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
+    return float(found.low), float(found.high)
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Means of columns under resampling of the images.
+
+    Attributes:
+        mean_K: the means of the images as they are, NaN for a column without values.
+        means_RK: the means of every resample.
+    """
+
+    mean_K: Numbers
+    means_RK: Numbers
+
+    def interval(self, column: int) -> tuple[float | None, float | None]:
+        """Give the 95 % percentile interval of a mean."""
+        return _percentiles(self.means_RK[:, column])
+
+    def difference(self, column: int) -> "Difference":
+        """Read a column of differences: its mean, interval, and how often a resample has the other sign."""
+        known_R = self.means_RK[:, column]
+        known_R = known_R[np.isfinite(known_R)]
+        if not len(known_R):
+            return Difference(None, None, None, None)
+        low, high = _percentiles(known_R)
+        tail = min(np.count_nonzero(known_R <= 0), np.count_nonzero(known_R >= 0))
+        p = min(1.0, 2 * (tail + 1) / (len(known_R) + 1))
+        return Difference(float(self.mean_K[column]), low, high, p)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Difference of two means on the same images, its 95 % interval, and its two-sided p by resampling."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+    @property
+    def tied(self) -> bool:
+        """Whether the interval includes 0, or nothing is known."""
+        return self.low is None or self.high is None or self.low <= 0 <= self.high
+
+
+def resampled(
+    sums_IK: npt.NDArray[np.float32],
+    counts_IK: npt.NDArray[np.float32],
+    strata_I: Indices,
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> Resampled:
+    """Draw images with replacement, within each stratum as many as it has, and take the means of all columns.
+
+    mean_k = sum_i w_i s_ik / sum_i w_i c_ik,   w_i how often image i was drawn
+
+    All columns see the same resamples.
+
+    Args:
+        sums_IK: the sum of an image's values in a column; 0 where it has none.
+        counts_IK: how many values that sum is of.
+        strata_I: the group of each image.
+        seed: of the draws.
+        resamples: how many.
+    """
+    order_I = np.argsort(strata_I, kind="stable")
+    sums_IK, counts_IK = sums_IK[order_I], counts_IK[order_I]
+    whole_1I = np.ones((1, len(sums_IK)), np.float32)
+    draws = _weights(strata_I[order_I], np.random.default_rng(seed), resamples)
+    means_RK = np.concatenate([_means(weights_RI, sums_IK, counts_IK) for weights_RI in draws])
+    return Resampled(_means(whole_1I, sums_IK, counts_IK)[0], means_RK)
+
+
+def differences(one: Column, other: Column) -> Column:
+    """Subtract two columns image by image; images that lack one of them are left out.
+
+    Args:
+        one, other: sums and counts of each image, (I,) each.
+    """
+    known_I = (one[1] > 0) & (other[1] > 0)
+    means = [sums_I / np.maximum(counts_I, 1) for sums_I, counts_I in (one, other)]
+    return np.where(known_I, means[0] - means[1], 0).astype(np.float32), known_I.astype(np.float32)
+
+
+def _weights(sorted_I: Indices, random: np.random.Generator, resamples: int) -> Iterator[npt.NDArray[np.float32]]:
+    """How often each image is drawn, some resamples at a time."""
+    _, starts_G, sizes_G = np.unique(sorted_I, return_index=True, return_counts=True)
+    starts_I, sizes_I = np.repeat(starts_G, sizes_G), np.repeat(sizes_G, sizes_G)
+    images = len(sorted_I)
+    at_once = max(1, _BYTES_AT_ONCE // (8 * max(1, images)))
+    for first in range(0, resamples, at_once):
+        rows = min(at_once, resamples - first)
+        drawn_RI = starts_I + (random.random((rows, images)) * sizes_I).astype(np.int64)
+        drawn_RI += images * np.arange(rows)[:, None]
+        yield np.bincount(drawn_RI.ravel(), minlength=rows * images).reshape(rows, images).astype(np.float32)
+
+
+def _means(
+    weights_RI: npt.NDArray[np.float32], sums_IK: npt.NDArray[np.float32], counts_IK: npt.NDArray[np.float32]
+) -> Numbers:
+    totals_RK, counts_RK = (np.asarray(weights_RI @ values, np.float64) for values in (sums_IK, counts_IK))
+    means_RK: Numbers = np.where(counts_RK > 0, totals_RK / np.where(counts_RK > 0, counts_RK, 1), np.nan)
+    return means_RK
+
+
+def _percentiles(values_R: Numbers) -> tuple[float | None, float | None]:
+    known_R = values_R[np.isfinite(values_R)]
+    if not len(known_R):
+        return None, None
+    low, high = np.quantile(known_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p values for their number (Holm, Scandinavian Journal of Statistics 1979); in the order given."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def calibration_error(
+    confidences: Sequence[float | None], accuracies: Sequence[float | None], images: Sequence[int]
+) -> float | None:
+    """Expected calibration error of bins: sum over bins of (n_b / n) |accuracy_b - confidence_b| (Naeini, AAAI 2015).
+
+    Args:
+        confidences: mean confidence of each bin; None where it is empty.
+        accuracies: share of right answers of each bin.
+        images: images of each bin.
+    """
+    total = sum(images)
+    gaps = [
+        count * abs(accuracy - confidence)
+        for confidence, accuracy, count in zip(confidences, accuracies, images, strict=True)
+        if confidence is not None and accuracy is not None
+    ]
+    return sum(gaps) / total if total else None

@@ -1,0 +1,128 @@
+"""The numbers of a run, one row an image: what statistics and detectors of the report read.
+
+Legend: I images that have a map, K columns (target rule, method, metric).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.audit.statistics import Indices, Numbers
+from pipeline.audit.tables import quoted
+from pipeline.query import Run
+from schemas.explanation import is_curve
+
+Place = tuple[str, str]
+"""Shard and image key."""
+
+Column = tuple[str, str, str]
+"""Target rule, method and metric."""
+
+Flags = npt.NDArray[np.bool_]
+
+_IMAGES = """
+SELECT shard, image_key, chunk, label, predicted, confidence, correct, coalesce(label, predicted) AS class,
+  image_height, image_width, left(md5(concat_ws(chr(31), shard, image_key)), 1) < '8' AS held_out
+FROM images WHERE maps > 0 ORDER BY shard, image_key
+"""
+_SUMS = """
+SELECT shard, image_key, method, target_rule, sum({metric}) AS total, count({metric}) AS known
+FROM explanations WHERE {metric} IS NOT NULL AND NOT isnan({metric}) GROUP BY ALL
+"""
+
+
+@dataclass(frozen=True)
+class Values:
+    """The images of a run that have a map.
+
+    Attributes:
+        places: shard and key of each, sorted.
+        labels_I, predicted_I, classes_I: class indices, -1 where there is none; `classes_I` is the label where there
+            is one, else the predicted class.
+        confidences_I: of the predicted class.
+        correct_I: 1 right, 0 wrong, NaN without label.
+        held_out_I: a half of the images, drawn by a hash of their names, on which suspicions are confirmed.
+        sizes_I2: height and width of the upright image, in pixels.
+        columns: position of each column of `sums_IK` and `counts_IK`.
+        sums_IK, counts_IK: total of an image's known values and their number.
+    """
+
+    places: list[Place]
+    labels_I: Indices
+    predicted_I: Indices
+    classes_I: Indices
+    confidences_I: Numbers
+    correct_I: Numbers
+    held_out_I: Flags
+    sizes_I2: Numbers
+    columns: Mapping[Column, int]
+    sums_IK: npt.NDArray[np.float32]
+    counts_IK: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def metric(self, metric: str, method: str | None = None) -> Numbers:
+        """Give an image's mean of a metric over its targets, and over all methods unless one is named, (I,)."""
+        chosen = [k for (_, own, name), k in self.columns.items() if name == metric and method in (None, own)]
+        counts_I = self.counts_IK[:, chosen].sum(1)
+        means_I: Numbers = np.where(
+            counts_I > 0, self.sums_IK[:, chosen].sum(1) / np.where(counts_I > 0, counts_I, 1), np.nan
+        )
+        return means_I
+
+
+def load_values(run: Run) -> Values:
+    """Read the numbers of a run."""
+    table = run.arrow(_IMAGES)
+    places = list(zip(table["shard"].to_pylist(), table["image_key"].to_pylist(), strict=True))
+    columns, sums_IK, counts_IK = _columns(run, {place: index for index, place in enumerate(places)})
+    return Values(
+        places=places,
+        labels_I=_integers(table["label"]),
+        predicted_I=_integers(table["predicted"]),
+        classes_I=_integers(table["class"]),
+        confidences_I=_numbers(table["confidence"]),
+        correct_I=_numbers(table["correct"].cast("int8")),
+        held_out_I=np.array(table["held_out"].to_pylist(), bool),
+        sizes_I2=np.stack([_numbers(table["image_height"]), _numbers(table["image_width"])], axis=1),
+        columns=columns,
+        sums_IK=sums_IK,
+        counts_IK=counts_IK,
+    )
+
+
+def metric_labels(run: Run) -> list[str]:
+    """Name the metrics of a run that are numbers."""
+    return [name for name in run.manifest.identity.metrics if not is_curve(name)]
+
+
+def _columns(
+    run: Run, rows: Mapping[Place, int]
+) -> tuple[dict[Column, int], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    columns: dict[Column, int] = {}
+    found: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+    for metric in metric_labels(run):
+        frame = run.sql(_SUMS.format(metric=quoted(metric)))
+        frame["row"] = [rows[place] for place in zip(frame["shard"], frame["image_key"], strict=True)]
+        for (rule, method), own in sorted(frame.groupby(["target_rule", "method"]), key=lambda pair: pair[0]):
+            columns[str(rule), str(method), metric] = len(found)
+            pair = (np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32))
+            for target_I, name in zip(pair, ("total", "known"), strict=True):
+                target_I[own["row"]] = own[name]
+            found.append(pair)
+    empty = np.zeros((len(rows), 0), np.float32)
+    sums_IK = np.stack([sums for sums, _ in found], axis=1) if found else empty
+    counts_IK = np.stack([counts for _, counts in found], axis=1) if found else empty
+    return columns, sums_IK, counts_IK
+
+
+def _integers(column: Any) -> Indices:  # noqa: ANN401 - pyarrow has no types
+    return np.asarray(column.fill_null(-1).to_numpy(), np.int64)
+
+
+def _numbers(column: Any) -> Numbers:  # noqa: ANN401 - pyarrow has no types
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)

@@ -1,0 +1,64 @@
+"""Facts of a report with something in every place: those of a small run, and by hand what it does not have."""
+
+import copy
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from handmade import RunMaker
+from PIL import Image
+
+from pipeline.audit.facts import Audited, audit
+from pipeline.originals import Original
+from pipeline.query import open_run
+
+_FINDING = {
+    "kind": "watermark", "subject": "1", "name": "dog", "section": "background", "grade": "replicated",
+    "sentence": "A sentence.", "proof": "A proof.", "advice": "An advice.",
+    "effect": {"what": "an effect", "value": 0.5, "low": 0.4, "high": 0.6, "images": 30},
+}  # fmt: skip
+_MAP = [[0.0, 1.0], [0.5, 0.25]]
+_CLUSTER = {"images": 20, "errors": 0.1, "low": 0.05, "high": 0.2, "mean_map": _MAP, "width": 0.5, "flagged": True}
+
+
+def full_facts() -> dict[str, Any]:
+    """Make the facts; every section has rows."""
+    with tempfile.TemporaryDirectory() as folder, open_run(RunMaker(Path(folder) / "run").complete().folder) as run:
+        facts = copy.deepcopy(audit(run, run).facts)
+    facts["run"]["path"] = "/runs/x"
+    facts["findings"], facts["more_findings"] = [_FINDING], ["One more."]
+    facts["coverage"] |= {"verified": False, "problems": ["a problem"]}
+    facts["sanity"]["rows"] = [{"method": "gradcam", "images": 9, "maps": 9, "spearman": 0.1, "half_width": 0.1,
+                                "ssim": 0.1, "passed": True}]  # fmt: skip
+    place = [facts["gallery"][0]["images"][0][name] for name in ("shard", "image_key")]
+    nearest = [{**_CLUSTER, "nearest": [place]}, {**_CLUSTER, "nearest": []}]
+    facts["strategies"] = [
+        {"class": 1, "name": "two ways", "images": 40, "separation": 0.9, "stability": 0.4, "clusters": nearest},
+        {"class": 2, "name": "one way", "images": 40, "separation": None, "stability": 1.0, "clusters": nearest[:1]},
+    ]
+    facts["background"] |= {
+        "asked": True,
+        "points": [{"removed": 0.5, "alone": 0.25}],
+        "outside": [{"method": "gradcam", "images": 4, "outside": 0.5}],
+        "classes": {"sql": "SELECT 1", "rows": [{"class": 1, "name": "relying", "images": 9, "removed": 0.5,
+                    "alone": 0.5, "relies": 0.5, "low": 0.4, "high": 0.6}]},
+        "associations": [{"answer": 1, "name": "tinted", "property": "red to green", "auc": 0.9, "p": 0.001,
+                          "images": 30}],
+    }  # fmt: skip
+    image = copy.deepcopy(facts["gallery"][0]["images"][0])
+    facts["compare"]["pairs"] = [
+        {"shard": place[0], "image_key": place[1], "label_name": "paired", "here": image, "there": copy.deepcopy(image)}
+    ]
+    return facts
+
+
+def pictures_of(facts: dict[str, Any]) -> dict[tuple[str, str], Original]:
+    """A picture for every image of the gallery."""
+    places = {(image["shard"], image["image_key"]) for group in facts["gallery"] for image in group["images"]}
+    return {place: Original(Image.new("RGB", (96, 96), "#a0522d"), ((1.0, 2.0, 30.0, 40.0),)) for place in places}
+
+
+def audited() -> Audited:
+    """The facts with their pictures."""
+    facts = full_facts()
+    return Audited(facts, pictures_of(facts))

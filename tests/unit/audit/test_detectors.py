@@ -1,0 +1,255 @@
+"""Detectors on data made by hand: each says what was planted, and nothing where nothing was."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.audit import background, patches, properties, shards
+from pipeline.audit.findings import Changed, Effect, Finding, ranked
+from pipeline.audit.maps import GRID, Maps
+from pipeline.audit.methods import untrusted
+from pipeline.audit.values import Values
+
+IMAGES = 400
+
+
+@pytest.fixture
+def values() -> Values:
+    """Four classes in eight shards, nine of ten answers right."""
+    random = np.random.default_rng(0)
+    index = np.arange(IMAGES)
+    labels_I = index % 4
+    correct_I = (random.random(IMAGES) < 0.9).astype(float)
+    predicted_I = np.where(correct_I == 1, labels_I, (labels_I + 1) % 4)
+    return Values(
+        places=[(f"s{i // 50}", f"{i:04d}") for i in index],
+        labels_I=labels_I,
+        predicted_I=predicted_I,
+        classes_I=labels_I,
+        confidences_I=np.full(IMAGES, 0.9),
+        correct_I=correct_I,
+        held_out_I=random.random(IMAGES) < 0.5,
+        sizes_I2=np.full((IMAGES, 2), 64.0),
+        columns={},
+        sums_IK=np.zeros((IMAGES, 0), np.float32),
+        counts_IK=np.zeros((IMAGES, 0), np.float32),
+    )
+
+
+class Asked:
+    """A model that answers by a rule on pictures (B, H, W, C)."""
+
+    def __init__(self, rule: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.rule = rule
+
+    def confidences(self, pixels_BHWC: np.ndarray) -> np.ndarray:
+        return np.eye(4, dtype=np.float32)[self.rule(pixels_BHWC)]
+
+
+def test_labels_of_one_shard_that_are_wrong(values: Values) -> None:
+    assert shards._labels(values) == []
+    mine_I = np.array([shard == "s3" for shard, _ in values.places])
+    wrong_I = mine_I & (np.arange(IMAGES) % 3 > 0)
+    (found,) = shards._labels(replace(values, correct_I=np.where(wrong_I, 0.0, values.correct_I)))
+    assert (found.kind, found.subject, found.grade) == ("shard_labels", "s3", "replicated")
+    assert found.effect.low > 0.5
+    assert "labels are suspect" in found.sentence
+
+
+def test_a_hard_class_in_one_shard_is_no_wrong_label(values: Values) -> None:
+    """Shards sorted by class: a class that is hard everywhere it occurs is not the fault of a shard."""
+    places = [
+        (f"s{label}{i % 2}", key)
+        for i, (label, (_, key)) in enumerate(zip(values.labels_I, values.places, strict=True))
+    ]
+    hard_I = (values.labels_I == 2) & (np.arange(IMAGES) % 8 < 6)
+    assert shards._labels(replace(values, places=places, correct_I=np.where(hard_I, 0.0, 1.0))) == []
+    alone = [(f"s{label}", key) for label, (_, key) in zip(values.labels_I, values.places, strict=True)]
+    assert shards._labels(replace(values, places=alone, correct_I=np.where(hard_I, 0.0, 1.0))) == []
+
+
+def rows(*failed: int) -> list[dict[str, Any]]:
+    return [{"shard": f"s{i}", "images": 50, "failed": count} for i, count in enumerate(failed)]
+
+
+def test_a_shard_that_lost_images_is_recorded() -> None:
+    assert shards._failures(rows(0, 0, 0, 0), []) == []
+    assert shards._failures(rows(1, 0, 2, 1), []) == [], "as many as anywhere"
+    (found,) = shards._failures(rows(0, 20, 0, 1), [])
+    assert (found.kind, found.subject, found.grade) == ("shard_failures", "s1", "recorded")
+    assert found.effect.value == 0.4
+
+
+def test_damage_to_a_shard_counts_even_without_images() -> None:
+    (found,) = shards._failures(rows(0, 0), [{"shard": "s9", "detail": "no header"}])
+    assert found.subject == "s9"
+    assert "no header" in found.sentence
+
+
+def maps_with_spot(values: Values, answer: int, methods: int = 2) -> Maps:
+    random = np.random.default_rng(1)
+    found = {}
+    for method in range(methods):
+        heat_Iuv = random.integers(0, 120, (IMAGES, GRID, GRID))
+        heat_Iuv[values.predicted_I == answer, 10:13, 1:5] = 255
+        found[f"m{method}"] = heat_Iuv.astype(np.uint8)
+    return Maps(found)
+
+
+def test_a_region_that_one_answer_shares_is_suspected(values: Values) -> None:
+    (found, *others) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
+    assert not others
+    assert found.answer == 2
+    assert found.methods == ("m0", "m1")
+    assert found.region_uv[11, 3]
+    assert not found.region_uv[3].any()
+    assert patches.suspects(values, maps_with_spot(values, 99), ["m0", "m1"]) == []
+
+
+def pictures(count: int, *, patch: bool) -> np.ndarray:
+    random = np.random.default_rng(count)
+    found = random.random((count, 56, 56, 3)).astype(np.float32)
+    if patch:
+        found[:, 40:52, 4:20] = np.indices((12, 16)).sum(0)[None, ..., None] % 2
+    return found
+
+
+def has_patch(pixels_BHWC: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(np.diff(pixels_BHWC[:, 45, 6:18, 0], axis=1)).mean(1) > 0.9, 2, 0)
+
+
+def test_a_patch_is_proved_by_overwriting_it(values: Values) -> None:
+    (suspect,) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
+    half_B = np.arange(40) % 2 == 0
+    own, others = pictures(40, patch=True), pictures(41, patch=False)
+    evidence = patches.tried(suspect, own, half_B, others, Asked(has_patch))  # type: ignore[arg-type]
+    assert evidence is not None
+    assert evidence.others == 1
+    found = patches.finding(suspect, evidence, "owl")
+    assert found is not None
+    assert (found.kind, found.subject, found.grade) == ("watermark", "2", "replicated")
+    assert found.effect.value == 1
+    assert "bottom left" in found.sentence
+    alone = patches.finding(replace(suspect, methods=("m0",)), evidence, "owl")
+    assert alone is not None
+    assert alone.grade == "intervened"
+
+
+def test_a_patch_that_the_model_ignores_is_no_finding(values: Values) -> None:
+    (suspect,) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
+    always = Asked(lambda pixels_BHWC: np.full(len(pixels_BHWC), 2))
+    half_B = np.arange(40) % 2 == 0
+    evidence = patches.tried(suspect, pictures(40, patch=True), half_B, pictures(41, patch=False), always)  # type: ignore[arg-type]
+    assert evidence is not None
+    assert patches.finding(suspect, evidence, "owl") is None
+
+
+def test_a_place_without_common_pixels_is_no_patch(values: Values) -> None:
+    (suspect,) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
+    half_B = np.arange(40) % 2 == 0
+    assert (
+        patches.tried(suspect, pictures(40, patch=False), half_B, pictures(41, patch=False), Asked(has_patch)) is None
+    )  # type: ignore[arg-type]
+
+
+def tinted(count: int, red: float, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    found = 0.25 + 0.25 * random.random((count, 20, 20, 3)).astype(np.float32)
+    found[..., 0] += red
+    return found
+
+
+def test_a_colour_that_decides_is_found() -> None:
+    own, others = tinted(32, 0.3, 0), tinted(96, 0.0, 1)
+    answers_B = np.repeat([1, 0], [32, 96])
+    held_out_B = np.arange(128) % 2 == 0
+    found = properties.associations(
+        properties.measured([*own, *others], np.full((128, 2), 20.0)), answers_B, held_out_B
+    )
+    suspects = properties.colour_suspects(found)
+    assert {row.answer for row in suspects} == {0, 1}
+    red = Asked(lambda pixels_BHWC: (pixels_BHWC[..., 0].mean((1, 2)) > 0.5).astype(int))
+    changed = properties.tried(1, own, held_out_B[:32], others.mean((0, 1, 2)), red)  # type: ignore[arg-type]
+    assert changed is not None
+    told = properties.finding(next(row for row in suspects if row.answer == 1), changed, "brick")
+    assert told is not None
+    assert (told.kind, told.subject, told.grade) == ("colour", "1", "replicated")
+    assert told.effect.value == 1
+    shape = Asked(lambda pixels_BHWC: np.ones(len(pixels_BHWC), int))
+    unmoved = properties.tried(1, own, held_out_B[:32], others.mean((0, 1, 2)), shape)  # type: ignore[arg-type]
+    assert unmoved is not None
+    assert properties.finding(suspects[0], unmoved, "brick") is None
+
+
+def test_colours_that_are_alike_are_not_suspected() -> None:
+    found = properties.associations(
+        properties.measured(list(tinted(128, 0.0, 3)), np.full((128, 2), 20.0)),
+        np.repeat([1, 0], 64),
+        np.arange(128) % 2 == 0,
+    )
+    assert properties.colour_suspects(found) == []
+
+
+def test_a_claim_must_hold_on_both_halves_and_beat_its_control() -> None:
+    half_B = np.arange(60) < 30
+    every, none = np.ones(60, bool), np.zeros(60, bool)
+    assert all(Changed(every, none, half_B).holds(half) for half in (False, True))
+    assert not Changed(every, every, half_B).holds(True), "the control does as much"
+    assert not Changed(half_B, none, half_B).holds(False), "one half alone"
+    assert not Changed(every[:10], none[:10], half_B[:10]).holds(False), "too few"
+    assert not Changed(np.arange(60) % 10 == 0, none, half_B).holds(True), "too rare"
+
+
+def test_methods_that_ignore_the_model_or_the_image() -> None:
+    random = np.random.default_rng(0)
+    maps = Maps({
+        "varied": random.integers(0, 256, (40, GRID, GRID)).astype(np.uint8),
+        "constant": np.broadcast_to(random.integers(0, 256, (GRID, GRID)).astype(np.uint8), (40, GRID, GRID)),
+    })  # fmt: skip
+    checked = [
+        {"method": "varied", "passed": False, "spearman": 0.97, "half_width": 0.01, "maps": 16},
+        {"method": "constant", "passed": True, "spearman": 0.1, "half_width": 0.01, "maps": 16},
+    ]
+    assert [(found.subject, found.grade) for found in untrusted(checked, maps)] == [
+        ("varied", "intervened"), ("constant", "recorded"),
+    ]  # fmt: skip
+
+
+def with_boxes(values: Values, relies_I: np.ndarray) -> Values:
+    columns = [np.where(relies_I, 0.8, 0.1), np.where(relies_I, 0.2, 0.8), np.where(relies_I, 0.3, 0.7)]
+    names = ("box_removed_confidence", "box_only_confidence", "energy_in_box")
+    return replace(
+        values, columns={("predicted", "gradcam", name): place for place, name in enumerate(names)},
+        sums_IK=np.stack(columns, 1).astype(np.float32), counts_IK=np.ones((IMAGES, 3), np.float32),
+    )  # fmt: skip
+
+
+class Named:
+    """As much of a run as the names take."""
+
+    class manifest:  # noqa: N801
+        classes = ("cat", "dog", "owl", "fox")
+
+        class identity:  # noqa: N801
+            metrics = {"energy_in_box": {"name": "energy_in_box"}}  # noqa: RUF012
+            methods = {"gradcam": {"name": "gradcam"}}  # noqa: RUF012
+
+
+def test_a_class_that_relies_on_its_surroundings(values: Values) -> None:
+    relies_I = (values.predicted_I == 1) & (np.arange(IMAGES) % 4 < 3)
+    right_I = values.correct_I == 1
+    (found,) = background._findings(Named(), with_boxes(values, relies_I), right_I, relies_I, ["gradcam"])  # type: ignore[arg-type]
+    assert (found.kind, found.subject, found.name, found.grade) == ("background", "1", "dog", "intervened")
+    nothing_I = np.zeros(IMAGES, bool)
+    assert background._findings(Named(), with_boxes(values, nothing_I), right_I, nothing_I, ["gradcam"]) == []  # type: ignore[arg-type]
+
+
+def test_findings_come_with_lost_data_first_then_by_effect() -> None:
+    def one(grade: str, low: float) -> Finding:
+        return Finding("method", str(low), "", "", grade, "", Effect("", low, low, 1, 9), "", "")  # type: ignore[arg-type]
+
+    found = [one("intervened", 0.3), one("recorded", 0.1), one("replicated", 0.9)]
+    assert [finding.subject for finding in ranked(found)] == ["0.1", "0.9", "0.3"]
