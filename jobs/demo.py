@@ -1,4 +1,4 @@
-"""camatlas demo: the whole way on bundled data, offline: shards, explain, verify, report."""
+"""camatlas demo: the whole way on bundled data, offline: shards, explain, verify, sanity, report."""
 
 import time
 from pathlib import Path
@@ -21,6 +21,8 @@ def demo(
     from jobs.verify import told
     from pipeline.config import load_config
     from pipeline.demo.data import write_demo
+    from pipeline.query import open_run
+    from pipeline.sanity import check_sanity
     from pipeline.store import open_store
     from pipeline.verify import verify
 
@@ -28,17 +30,22 @@ def demo(
     base = Path(folder)
     if base.exists() and not base.is_dir():
         raise ConfigError.one("DIR", f"'{folder}' is not a folder", "choose another")
-    err.say(f"1/4 making scenes in {folder}/shards")
+    err.say(f"1/5 making scenes in {folder}/shards")
     config = load_config(str(write_demo(base)))
-    err.say("2/4 explaining them by every method (camatlas explain)")
+    err.say("2/5 explaining them by every method (camatlas explain)")
     run(config)
-    err.say("3/4 checking every row (camatlas verify)")
+    err.say("3/5 checking every row (camatlas verify)")
     findings = verify(open_store(config.output.path))
     err.say(told(findings))
-    err.say("4/4 writing the report (camatlas audit)")
+    err.say("4/5 asking whether the methods follow the model (camatlas sanity)")
+    with open_run(config.output.path) as opened:
+        check_sanity(opened, images=16, steps=2)
+    err.say("5/5 writing the report (camatlas audit)")
     report = write_report(config.output.path, base)
-    err.say(f"done in {duration(time.monotonic() - began)}. Open the report: the mean maps of the class 'star' show")
-    err.say("the watermark that was planted in its lower left corner. Look further with:")
+    err.say(
+        f"done in {duration(time.monotonic() - began)}. Open the report: its first finding is the watermark that was"
+    )
+    err.say("planted in the lower left corner of the class 'star'. Look further with:")
     err.say(f"  camatlas query {config.output.path}")
     err.say(f"  camatlas show {config.output.path} scene_00003")
     out.say(str(Path(report).resolve()))

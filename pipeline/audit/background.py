@@ -23,7 +23,7 @@ SELECT class, count(*) AS images, avg(removed) AS removed, avg(alone) AS alone,
 FROM (SELECT predicted AS class, any_value(confidence) AS confidence, any_value({removed}) AS removed,
     any_value({alone}) AS alone FROM explanations
   WHERE predicted = target AND predicted = coalesce(label, predicted) GROUP BY shard, image_key, predicted)
-WHERE removed IS NOT NULL AND alone IS NOT NULL GROUP BY class ORDER BY relies DESC, images DESC, class
+WHERE removed IS NOT NULL AND alone IS NOT NULL GROUP BY class ORDER BY images < 20, relies DESC, images DESC, class
 """
 
 

@@ -11,6 +11,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 _BLUE, _ORANGE = "#3b7dd8", "#d9822b"
 _GREY = "#8a919a"
+_ANSWERS = {"right": _BLUE, "wrong": _ORANGE, "unlabelled": _GREY}
 
 
 def reliability(rows: Rows) -> str:
@@ -39,7 +40,9 @@ def histogram(rows: Rows, bins: int = 20) -> str:
         for answer, count in _answers(row).items()
         if count
     ]
-    scale = alt.Scale(domain=["right", "wrong", "unlabelled"], range=[_BLUE, _ORANGE, _GREY])
+    there = {part["answer"] for part in parts}
+    known = {name: colour for name, colour in _ANSWERS.items() if name in there}
+    scale = alt.Scale(domain=list(known), range=list(known.values()))
     chart = alt.Chart(_data(parts)).mark_bar(binSpacing=1).encode(
         x=alt.X("from:Q", bin="binned", title="confidence", scale=alt.Scale(domain=[0, 1])),
         x2="to:Q",
@@ -129,4 +132,5 @@ def _svg(chart: Any, width: int, height: int) -> str:  # noqa: ANN401 - Altair's
         .configure_legend(labelColor="currentColor", titleColor="currentColor")
         .configure_view(stroke=None)
     )
-    return str(vl_convert.vegalite_to_svg(whole.to_dict()))
+    drawn = str(vl_convert.vegalite_to_svg(whole.to_dict()))
+    return drawn.replace("<svg ", '<svg aria-hidden="true" ', 1)  # the figure around it says what it shows

@@ -110,7 +110,7 @@ def _elsewhere(run: Run, size: int) -> list[Group]:
         ),
         Group(
             "Right, with the least energy in the box, and the object is needed",
-            "The maps lie outside the box, yet without the object the confidence falls: the maps mislead.",
+            "Without the object the confidence falls: it is small for the grid of the maps, or the maps mislead.",
             sqls[1], _places(run, sqls[1]),
         ),
     ]  # fmt: skip

@@ -44,12 +44,17 @@ def leaderboard(run: Run, values: Values) -> dict[str, Any]:
     return found
 
 
+OF_THE_MODEL = ("box_removed_confidence", "box_only_confidence")
+"""Metrics that say something of the model and the image, the same for every method; they have their own section."""
+
+
 def metrics(run: Run) -> dict[str, dict[str, Any]]:
-    """Say what the run's metrics are: unit, which direction is better, what they read."""
+    """Say what the run's metrics of methods are: unit, which direction is better, what they read."""
+    kinds = {label: METRICS[run.manifest.identity.metrics[label]["name"]] for label in metric_labels(run)}
     return {
         label: {"unit": kind.unit, "better": kind.better, "reads": kind.reads}
-        for label in metric_labels(run)
-        for kind in [METRICS[run.manifest.identity.metrics[label]["name"]]]
+        for label, kind in kinds.items()
+        if kind.name not in OF_THE_MODEL
     }
 
 

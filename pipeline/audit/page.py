@@ -94,10 +94,11 @@ def _there(facts: Mapping[str, Any], section: str) -> bool:
 
 def _charts(facts: Mapping[str, Any]) -> dict[str, Any]:
     rows: Sequence[Mapping[str, Any]] = facts["leaderboard"]["rows"]
+    judging = [name for name, about in facts["metrics"].items() if about["better"] != "neither"]
     return {
         "reliability": charts.reliability(facts["accuracy"]["reliability"]["rows"]),
         "histogram": charts.histogram(facts["accuracy"]["histogram"]["rows"]),
-        "whiskers": {name: charts.whiskers(rows, name) for name in facts["metrics"]} if len(rows) > 1 else {},
+        "whiskers": {name: charts.whiskers(rows, name) for name in judging} if len(rows) > 1 else {},
         "agreement": charts.agreement(facts["agreement"]["rows"]),
         "reliance": charts.reliance(facts["background"]["points"]),
     }

@@ -41,7 +41,14 @@ def run_file(folder: Path) -> dict[str, object]:
         "explain": {
             "targets": "predicted",
             "methods": ["gradcam", "gradcam_pp", "integrated_gradcam", "scorecam", "iscam"],
-            "metrics": ["average_drop", "increase", {"pointing_game": {"tolerance": 0}}, "energy_in_box"],
+            "metrics": [
+                "average_drop",
+                "increase",
+                {"pointing_game": {"tolerance": 0}},
+                "energy_in_box",
+                "box_removed_confidence",
+                "box_only_confidence",
+            ],
         },
         "output": {"path": f"{folder}/run"},
     }

@@ -1,33 +1,116 @@
-"""The report in a real browser: it opens from disk, offline, and asks for nothing. Skips without Chromium."""
+"""The report in a real browser: it opens offline, asks for nothing, and its few controls do what they say."""
 
-import shutil
-import subprocess
-from pathlib import Path
+import io
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from audited import full_facts, pictures_of
+from browser.conftest import Watched
 from PIL import Image
-from security.test_audit_page import FACTS, pictures
+from security.test_audit_page import PAYLOADS, everywhere
 
+from pipeline.audit import page as page_module
 from pipeline.audit.page import render
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND",
-]  # fmt: skip
+pytestmark = pytest.mark.slow
+Open = Callable[..., Watched]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_the_report_opens_in_a_browser(tmp_path: Path) -> None:
-    page = tmp_path / "report.html"
-    page.write_text(render(FACTS, pictures(FACTS)), encoding="utf-8")
-    shot = tmp_path / "shot.png"
-    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
-    command += ["--window-size=1200,1800", f"--screenshot={shot}", page.as_uri()]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert "CONSOLE" not in ended.stderr, "a refused style, script or request would be told here"
-    with Image.open(shot) as picture:
+@pytest.mark.parametrize("width", [400, 900, 1600])
+def test_it_opens_offline_at_every_width_and_asks_for_nothing(opened: Open, report: str, width: int) -> None:
+    watched = opened(report, viewport={"width": width, "height": 900})
+    assert watched.quiet, (watched.said, watched.requests)
+    assert watched.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing sticks out"
+    with Image.open(io.BytesIO(watched.page.screenshot(full_page=True))) as picture:
         colours = picture.convert("RGB").getcolors(1 << 24) or []
-    assert len(colours) > 50
+    assert len(colours) > 100
     assert any(red > 200 and green > 190 and blue < 90 for _, (red, green, blue) in colours), "the heat filter's yellow"
+
+
+def test_choosing_a_method_hides_the_others(opened: Open, report: str) -> None:
+    page = opened(report).page
+
+    def shown() -> set[str]:
+        return set(page.eval_on_selector_all(
+            "#gallery ~ ul [data-method]", "cells => cells.filter(c => c.offsetParent).map(c => c.dataset.method)"
+        ))  # fmt: skip
+
+    assert shown() == {"gradcam", "scorecam"}
+    page.check("input[name=method][value=scorecam]")
+    assert shown() == {"scorecam"}
+    page.check('input[name=method][value=""]')
+    assert shown() == {"gradcam", "scorecam"}
+
+
+def set_slider(page: Any, name: str, value: int) -> None:  # noqa: ANN401 - Playwright is optional
+    page.eval_on_selector(f"#{name}", f"s => {{ s.value = {value}; s.dispatchEvent(new Event('input')); }}")
+
+
+def test_threshold_and_opacity_change_the_pictures(opened: Open, report: str) -> None:
+    page = opened(report).page
+    picture = page.locator("#gallery ~ ul [data-method] svg").first
+    before = picture.screenshot()
+    set_slider(page, "threshold", 10)
+    assert page.get_attribute("#cut", "tableValues").split() == ["0"] * 10 + ["1"] * 10
+    assert page.inner_text("#threshold-shown") == "0.50"
+    cut = picture.screenshot()
+    assert cut != before
+    set_slider(page, "opacity", 0)
+    bare = picture.screenshot()
+    assert bare not in (before, cut)
+
+
+def test_tables_sort_by_number_both_ways_and_by_keyboard(opened: Open, report: str) -> None:
+    page = opened(report).page
+    heading = page.locator("#leaderboard ~ div table thead th", has_text="average_drop").first.locator("button")
+
+    def column() -> list[str]:
+        return page.locator("#leaderboard ~ div table").first.locator("tbody th").all_inner_texts()
+
+    heading.click()
+    assert column() == ["scorecam", "gradcam"], "falling"
+    heading.focus()
+    page.keyboard.press("Enter")
+    assert column() == ["gradcam", "scorecam"], "rising"
+    assert page.locator("th[aria-sort=ascending]").count() == 1
+
+
+def test_classes_can_be_filtered(opened: Open, report: str) -> None:
+    page = opened(report).page
+    rows = page.locator("#class-table tbody tr")
+    assert rows.filter(visible=True).count() == rows.count() > 0
+    page.fill("input[data-filters=class-table]", "no such class")
+    assert rows.filter(visible=True).count() == 0
+    page.fill("input[data-filters=class-table]", "DOG")
+    assert rows.filter(visible=True).count() == 1
+
+
+def test_it_can_be_read_with_scripts_off(opened: Open, report: str) -> None:
+    page = opened(report, java_script_enabled=False).page
+    assert page.locator("#leaderboard ~ div table tbody tr").first.is_visible()
+    assert page.locator("#gallery ~ ul svg").first.is_visible()
+    assert not page.locator("#controls").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_accessibility_has_no_violation(opened: Open, report: str, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = opened(report, color_scheme=scheme, bypass_csp=True).page
+    page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_payloads_in_every_place_do_nothing(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each payload stands in every text of the facts at once: several hundred places."""
+    facts = full_facts()
+    charts = page_module._charts(facts)
+    monkeypatch.setattr(page_module, "_charts", lambda facts: charts)  # their texts are tried in tests/security
+    for payload in PAYLOADS:
+        hostile = everywhere(facts, payload)
+        watched = opened(render(hostile, pictures_of(hostile)))
+        watched.page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
+        assert watched.quiet, (payload, watched)
+        assert watched.page.locator("script").count() == 1
