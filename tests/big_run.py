@@ -1,4 +1,4 @@
-"""Write a run of any size with rows by chance, to measure what reads runs: `python tests/big_run.py DIR IMAGES METHODS`.
+"""Write a run of any size with rows by chance, to measure its readers: `python tests/big_run.py DIR IMAGES METHODS`.
 
 Prints what the report on it took: seconds, bytes of the page, megabytes of memory.
 """
@@ -14,7 +14,6 @@ from handmade import RunMaker
 
 from jobs.audit import write_report
 from pipeline.parts import Footer, publish_part
-from pipeline.run_folder import PartName
 
 METHODS = ("gradcam", "gradcam_pp", "layercam", "hirescam", "xgradcam", "scorecam", "iscam", "integrated_gradcam")
 METRICS = ("average_drop", "increase", "pointing_game", "energy_in_box", "insertion", "deletion")
