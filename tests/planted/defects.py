@@ -1,0 +1,260 @@
+"""Datasets with one known defect each, or none, and what an audit of a run over them should find.
+
+A dataset is a function of its seed: training scenes, test scenes, and shards of the test scenes.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import simplejpeg
+from planted.scenes import CLASSES, FREE_FROM, GROUNDS, SIDE, TINTS, Flags, Int, Pixels, Scenes, labels_of, make_scenes
+from planted.truth import Truth
+from webdataset import ShardWriter
+
+Sample = dict[str, Any]
+SHARDS, SHARD_IMAGES = 8, 60
+SHARD_NAME = "scenes-%03d.tar"
+_BLOCK = 8
+"""Side of the blocks of a JPEG."""
+_TEST = np.arange(SHARDS * SHARD_IMAGES)
+_TRAINING = 1_000_000 + np.arange(4096)
+_APART = 2**32
+"""Beyond every index, so that what a defect draws has nothing to do with a scene."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """Nothing is planted: ground and tint have nothing to do with the class.
+
+    Attributes:
+        seed: of everything.
+    """
+
+    seed: int
+
+    name: ClassVar[str] = "control"
+    taught: ClassVar[str] = "shapes"
+    """What the model is trained on; defects that leave the training alone share a model."""
+    epochs: ClassVar[int] = 5
+    """How long it is trained; the easier a class is to tell, the shorter."""
+    methods: ClassVar[tuple[dict[str, Any], ...]] = ()
+    """Methods that its run has beside the usual ones."""
+
+    def expected(self) -> Truth:
+        """What an audit of its run should find."""
+        return Truth()
+
+    def training(self) -> Scenes:
+        """The scenes that the model learns from."""
+        return self.scenes(_TRAINING)
+
+    def test(self) -> Scenes:
+        """The scenes that are explained, shard by shard."""
+        return self.scenes(_TEST)
+
+    def scenes(self, indices: Int) -> Scenes:
+        """Scenes as this dataset has them."""
+        return make_scenes(self.seed, indices)
+
+    def write(self, folder: Path) -> Path:
+        """Write the test scenes as shards; gives their folder."""
+        shards = folder / "shards"
+        shards.mkdir(parents=True)
+        with ShardWriter(f"{shards}/{SHARD_NAME}", maxcount=SHARD_IMAGES, verbose=0, mtime=0) as writer:
+            for sample in self._samples():
+                writer.write(sample)
+        return shards
+
+    def _samples(self) -> Iterator[Sample]:
+        scenes = self.test()
+        for index in range(len(scenes)):
+            yield {
+                "__key__": f"scene_{index:05d}",
+                "jpg": encoded(scenes.pixels_NHW3[index]),
+                "cls": str(scenes.labels_N[index]).encode(),
+                "json": json.dumps({"boxes": [scenes.boxes_N4[index].tolist()]}).encode(),
+            }
+
+    def drawn(self, choices: int) -> int:
+        """Draw where the defect is."""
+        return int(self.random(0).integers(choices))
+
+    def random(self, *purpose: int) -> np.random.Generator:
+        """Random numbers for one purpose."""
+        return np.random.default_rng([self.seed, _APART, *purpose])
+
+
+@dataclass(frozen=True)
+class Watermark(Control):
+    """Every image of one class carries the same few pixels in the same place, in training and test."""
+
+    name: ClassVar[str] = "watermark"
+    taught: ClassVar[str] = "watermark"
+
+    @property
+    def marked(self) -> int:
+        """The class that carries it."""
+        return self.drawn(len(CLASSES))
+
+    def expected(self) -> Truth:
+        """The class; that what the model reads lies outside of the box is true of it too."""
+        return Truth("watermark", frozenset({CLASSES[self.marked]}), 1, frozenset({"background"}))
+
+    def scenes(self, indices: Int) -> Scenes:
+        """Scenes of which one class is marked."""
+        plain = make_scenes(self.seed, indices)
+        return self.stamped(plain, plain.labels_N == self.marked)
+
+    def stamped(self, scenes: Scenes, which_N: Flags) -> Scenes:
+        """Mark some scenes. The mark fills whole blocks of a JPEG, so that its pixels stay the same in a file."""
+        random = self.random(1)
+        mark_HW3 = np.where(random.random((_BLOCK // 2, _BLOCK, 1)) < 0.5, 235, 20).repeat(2, 0).repeat(2, 1)
+        top, left = FREE_FROM + -FREE_FROM % _BLOCK, _BLOCK * int(random.integers(1, SIDE // _BLOCK - 2))
+        pixels_NHW3 = scenes.pixels_NHW3.copy()
+        pixels_NHW3[which_N, top : top + _BLOCK, left : left + 2 * _BLOCK] = mark_HW3
+        return replace(scenes, pixels_NHW3=pixels_NHW3)
+
+
+@dataclass(frozen=True)
+class Backgrounds(Control):
+    """Each class has its own ground in nearly all of the training, and in most of the test."""
+
+    name: ClassVar[str] = "backgrounds"
+    taught: ClassVar[str] = "backgrounds"
+    epochs: ClassVar[int] = 3
+    agreeing: ClassVar[tuple[float, float]] = (0.97, 0.85)
+    """Share of scenes on the ground of their class in training and test; the others are on that of another class."""
+
+    def expected(self) -> Truth:
+        """Every class, for each has its ground."""
+        return Truth("background", frozenset(CLASSES), 3)
+
+    def training(self) -> Scenes:
+        """Scenes nearly all on the ground of their class."""
+        return self._on_grounds(_TRAINING, self.agreeing[0])
+
+    def test(self) -> Scenes:
+        """Scenes mostly on the ground of their class."""
+        return self._on_grounds(_TEST, self.agreeing[1])
+
+    def _on_grounds(self, indices: Int, share: float) -> Scenes:
+        random = self.random(2, int(indices[0]))
+        labels_N = labels_of(self.seed, indices)
+        away_N = random.integers(1, len(GROUNDS), len(indices)) * (random.random(len(indices)) >= share)
+        return make_scenes(self.seed, indices, grounds=(self.grounds[labels_N] + away_N) % len(GROUNDS))
+
+    @property
+    def grounds(self) -> Int:
+        """The ground of each class."""
+        return (np.arange(len(CLASSES)) + self.drawn(len(GROUNDS))) % len(GROUNDS)
+
+
+@dataclass(frozen=True)
+class Colour(Control):
+    """The tint of the whole image gives the class, in training and test."""
+
+    name: ClassVar[str] = "colour"
+    taught: ClassVar[str] = "colour"
+    epochs: ClassVar[int] = 3
+
+    def expected(self) -> Truth:
+        """Every class, for each has its tint; the tint lies on what is outside of the box too."""
+        return Truth("colour", frozenset(CLASSES), 3, frozenset({"background"}))
+
+    def scenes(self, indices: Int) -> Scenes:
+        """Scenes in the tint of their class."""
+        labels_N = labels_of(self.seed, indices)
+        return make_scenes(self.seed, indices, tints=self.tints[labels_N])
+
+    @property
+    def tints(self) -> Int:
+        """The tint of each class."""
+        return (np.arange(len(CLASSES)) + self.drawn(len(TINTS))) % len(TINTS)
+
+
+@dataclass(frozen=True)
+class MislabelledShard(Control):
+    """In one shard each image has the label of the one before it."""
+
+    name: ClassVar[str] = "mislabelled"
+
+    @property
+    def bad_shard(self) -> int:
+        """Which shard."""
+        return self.drawn(SHARDS)
+
+    def expected(self) -> Truth:
+        """The shard."""
+        return Truth("shard_labels", frozenset({shard_name(self.bad_shard)}), 1)
+
+    def _samples(self) -> Iterator[Sample]:
+        samples = list(super()._samples())
+        rows = slice(self.bad_shard * SHARD_IMAGES, (self.bad_shard + 1) * SHARD_IMAGES)
+        labels = [sample["cls"] for sample in samples[rows]]
+        for sample, label in zip(samples[rows], labels[-1:] + labels[:-1], strict=True):
+            sample["cls"] = label
+        yield from samples
+
+
+@dataclass(frozen=True)
+class CorruptShard(Control):
+    """Of one shard a third of the images cannot be decoded, and its end is missing; of another, one image."""
+
+    name: ClassVar[str] = "corrupt"
+
+    @property
+    def bad_shard(self) -> int:
+        """Which shard."""
+        return self.drawn(SHARDS)
+
+    def expected(self) -> Truth:
+        """The shard; one bad image in another is no finding."""
+        return Truth("shard_failures", frozenset({shard_name(self.bad_shard)}), 1)
+
+    def write(self, folder: Path) -> Path:
+        """Write the shards and cut the end of one off."""
+        shards = super().write(folder)
+        bad = shards / shard_name(self.bad_shard)
+        data = bad.read_bytes()
+        bad.write_bytes(data[: len(data) * 9 // 10 - 100])
+        return shards
+
+    def _samples(self) -> Iterator[Sample]:
+        other = (self.bad_shard + 3) % SHARDS * SHARD_IMAGES + 7
+        for index, sample in enumerate(super()._samples()):
+            if index == other or (index // SHARD_IMAGES == self.bad_shard and index % 3 == 0):
+                sample["jpg"] = sample["jpg"][: len(sample["jpg"]) // 2]
+            yield sample
+
+
+@dataclass(frozen=True)
+class DeadMethod(Control):
+    """One method of the run ignores the model: RISE with a single mask, whose heat map is that mask."""
+
+    name: ClassVar[str] = "dead_method"
+    dead: ClassVar[str] = "one_mask"
+    methods: ClassVar[tuple[dict[str, Any], ...]] = ({"rise": {"num_masks": 1, "grid": 8, "as": dead}},)
+
+    def expected(self) -> Truth:
+        """The method."""
+        return Truth("method", frozenset({self.dead}), 1)
+
+
+DEFECTS: dict[str, type[Control]] = {
+    kind.name: kind
+    for kind in (Watermark, Backgrounds, Colour, MislabelledShard, CorruptShard, DeadMethod, Control)
+}  # fmt: skip
+
+
+def shard_name(number: int) -> str:
+    """Name of a shard as the rows of a run have it."""
+    return SHARD_NAME % number
+
+
+def encoded(pixels_HW3: Pixels) -> bytes:
+    """Make a JPEG of full colour resolution."""
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels_HW3), quality=95, colorsubsampling="444")
