@@ -39,8 +39,8 @@ campaign: setup ## long proofs, going on where they stopped: make campaign only=
 	@$(BIN)/python tests/trust/campaign.py $(if $(only),--only $(only)) $(if $(minutes),--minutes $(minutes))
 
 lock: ## resolve requirements.lock anew (no index address is written)
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --extra timm \
-		--no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--extra dev --extra export --extra timm --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and the demo
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

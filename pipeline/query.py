@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pipeline.codec import EncodedMap, FloatArray, decode, decode_stack
 from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line, nearest
 from pipeline.parts import read_part
-from pipeline.run_folder import part_names, read_manifest
+from pipeline.run_folder import PartName, part_names, read_manifest
 from pipeline.store import Store, open_store
 from schemas.explanation import CURVE_SUFFIX, ERROR_FIELDS, IDENTITY_FIELDS, MAP_FIELDS, SHARD_STAGE, is_curve
 from schemas.manifest import RunManifest
@@ -68,15 +68,18 @@ FROM explanations GROUP BY method, target_rule ORDER BY method, target_rule
 
 
 class Run:
-    """An open run folder; close it, or use it as a context manager."""
+    """An open run folder, with the parts that it held when it was opened; close it, or use it as a context manager."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.manifest: RunManifest = read_manifest(store)
+        self.parts = part_names(store)
+        rows = _dataset(store, self.parts)
+        self.schema: pa.Schema = rows.schema
         self._connection = duckdb.connect(
             ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}
         )
-        self._connection.register("parts", _parts(store))
+        self._connection.register("parts", rows)
         self._connection.register("sanity", _sanity(store))
         numbers = [name for name in self.manifest.identity.metrics if not is_curve(name)]
         leaderboard = _LEADERBOARD if numbers else _BARE_LEADERBOARD
@@ -125,6 +128,19 @@ class Run:
         """
         return decode_table(self.table(MAP_COLUMNS, where))
 
+    def tables(self) -> Iterator[tuple[PartName, pa.Table]]:
+        """Give all rows part by part, failures included, in the order of the parts.
+
+        Raises:
+            DamagedRunError: a part cannot be read.
+        """
+        for part in self.parts:
+            try:
+                table, _ = read_part(self.store.read(part.file))
+            except (ValueError, StoreError, FileNotFoundError) as error:
+                raise DamagedRunError(_unreadable(self.store, part.file, error)) from None
+            yield part, table
+
     def close(self) -> None:
         """Let go of the parts."""
         self._connection.close()
@@ -149,11 +165,8 @@ class Run:
 
     def _refuse_damage(self) -> None:
         """Read every part once more, to see whether one of them was the reason."""
-        for part in part_names(self.store):
-            try:
-                read_part(self.store.read(part.file))
-            except (ValueError, StoreError, FileNotFoundError) as error:
-                raise DamagedRunError(_unreadable(self.store, part.file, error)) from None
+        for _ in self.tables():
+            pass
 
 
 def open_run(path: str | Path) -> Run:
@@ -187,9 +200,9 @@ def decode_table(table: pa.Table) -> FloatArray:
     return decode_stack(table["map"].to_pylist(), height, width, dtype, ranges_N2)
 
 
-def _parts(store: Store) -> pa.dataset.Dataset:
-    """All parts as one dataset with the schema of the first; empty when nothing is published yet."""
-    names = [part.file for part in part_names(store)]
+def _dataset(store: Store, parts: Sequence[PartName]) -> pa.dataset.Dataset:
+    """All parts as one dataset with the schema of the first."""
+    names = [part.file for part in parts]
     if not names:
         raise ConfigError.one("RUN", f"'{store.url}' holds no finished chunk yet", "run `camatlas explain` first")
     try:

@@ -54,7 +54,7 @@ def test_explain_speaks_json(finished: tuple[Path, "subprocess.CompletedProcess[
     assert "planted-" not in ended.stdout + ended.stderr
 
 
-def test_verify_query_show_and_audit_work_on_it(
+def test_verify_query_show_audit_and_export_work_on_it(
     finished: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:
     folder, _ = finished
@@ -71,6 +71,9 @@ def test_verify_query_show_and_audit_work_on_it(
         assert sheet.width >= 3 * 96
     report = Path(camatlas("audit", run).stdout.strip())
     assert report == run / "_audit" / "report.html"
+    exported = camatlas("export", run, tmp_path / "seen", "--to", "fiftyone")
+    assert (exported.stdout, exported.stderr) == (f"{tmp_path}/seen\n", "40 explanations; no failures\n")
+    assert len(list((tmp_path / "seen" / "data").iterdir())) == 20
     facts = json.loads((run / "_audit" / "audit.json").read_text(encoding="utf-8"))
     assert facts["counts"]["images"] == 20
     assert facts["coverage"]["verified"] is True
@@ -161,6 +164,7 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_written(tmp_path: Path) ->
         (["query", "nowhere"], "is not a run folder"),
         (["audit", "nowhere"], "is not a run folder"),
         (["show", "nowhere", "key"], "is not a run folder"),
+        (["export", "nowhere", "dest", "--to", "hf"], "is not a run folder"),
         (["methods", "gradcan"], "did you mean 'gradcam'?"),
         (["metrics", "pointing"], "did you mean 'pointing_game'?"),
         (["pack", "nowhere", "dest"], "matches nothing"),

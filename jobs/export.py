@@ -1,0 +1,26 @@
+"""camatlas export: a run in the form that another tool opens."""
+
+from typing import Annotated
+
+import typer
+
+from jobs.console import command, err, out
+
+
+@command
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="a new folder")],
+    target: Annotated[str, typer.Option("--to", help="delta, fiftyone, hf, iceberg or spotlight")],
+) -> int:
+    """Write a run for Delta Lake, FiftyOne, Hugging Face datasets, Iceberg or Spotlight; prints the folder's path."""
+    from pipeline.export import export_run
+
+    for note in export_run(run, target, dest):
+        err.say(note)
+    out.say(dest)
+    return 0
+
+
+if __name__ == "__main__":
+    typer.run(export)

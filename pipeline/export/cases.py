@@ -1,0 +1,133 @@
+"""What viewers show as one sample: an image, a class, the maps that all methods drew of it, and the picture itself."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+from PIL import Image
+
+from pipeline.export.folders import distinct
+from pipeline.query import Run
+from pipeline.sources.shards import Boxes
+from schemas.explanation import is_curve, metric_names
+from schemas.manifest import RunManifest
+
+Place = tuple[str, str]
+"""Shard and key of an image."""
+Row = dict[str, Any]
+
+_MISSING = "missing.jpg"
+_METHODS = "SELECT DISTINCT method FROM explanations ORDER BY method"
+_IMAGES = "SELECT shard, image_key FROM images WHERE maps > 0 ORDER BY shard, image_key"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image and one explained class.
+
+    Attributes:
+        place: shard and key of the image.
+        rows: the explanations by method; a method that failed on the image has none.
+    """
+
+    place: Place
+    rows: Mapping[str, Row]
+
+    @property
+    def facts(self) -> Row:
+        """A row, for what all of them have in common."""
+        return next(iter(self.rows.values()))
+
+
+def cases(run: Run) -> Iterator[Case]:
+    """Give what was explained, part by part, in the order of the rows; failures are left out."""
+    for _, table in run.tables():
+        found: dict[tuple[str, str, int], dict[str, Row]] = {}
+        for row in table.filter(pc.is_null(table["error_code"])).to_pylist():
+            found.setdefault((row["shard"], row["image_key"], row["target"]), {})[row["method"]] = row
+        yield from (Case((shard, key), rows) for (shard, key, _), rows in found.items())
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names for what a viewer shows of each method: letters, digits and underscores, no two alike.
+
+    Attributes:
+        heatmaps: by method.
+        numbers: by metric and method; curves are left out.
+    """
+
+    heatmaps: dict[str, str]
+    numbers: dict[tuple[str, str], str]
+
+    @classmethod
+    def of(cls, run: Run, taken: tuple[str, ...]) -> "Columns":
+        """Name the columns of a run; those that are `taken` are not used."""
+        methods = run.arrow(_METHODS)["method"].to_pylist()
+        metrics = [metric for metric in metric_names(run.schema) if not is_curve(metric)]
+        pairs = [(metric, method) for metric in metrics for method in methods]
+        wanted = [f"heatmap_{method}" for method in methods] + [f"{metric}_{method}" for metric, method in pairs]
+        plain = (re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("_") or "number" for name in wanted)
+        names = distinct([*taken, *plain])[len(taken) :]
+        return cls(dict(zip(methods, names, strict=False)), dict(zip(pairs, names[len(methods) :], strict=True)))
+
+    def values(self, case: Case) -> dict[str, float | None]:
+        """Give the metrics of all methods on one case."""
+        return {name: finite(case.rows.get(method, {}).get(metric)) for (metric, method), name in self.numbers.items()}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The explained images as files, as the model saw them; numbered, so that no key chooses a file name.
+
+    Attributes:
+        folder: where they lie.
+        boxes: their boxes, where known, in pixels of the picture; images that were not found again are not in it.
+        numbers: of all images.
+    """
+
+    folder: Path
+    boxes: dict[Place, Boxes | None]
+    numbers: dict[Place, int]
+
+    def path(self, place: Place) -> Path:
+        """Tell the file of an image; all that were not found again share a grey one."""
+        return self.folder / (f"{self.numbers[place]:08d}.jpg" if place in self.boxes else _MISSING)
+
+    @property
+    def notes(self) -> list[str]:
+        """Say how many images are not where the run found them."""
+        lost = len(self.numbers) - len(self.boxes)
+        return [f"{lost} originals are not where the run found them; they are grey"] if lost else []
+
+
+def write_pictures(run: Run, folder: Path) -> Pictures:
+    """Write every image of which there is a map as a JPEG of the model's size."""
+    from pipeline.originals import originals  # torch comes with it, which tables do without
+
+    folder.mkdir()
+    rows = run.arrow(_IMAGES).to_pylist()
+    pictures = Pictures(folder, {}, {(row["shard"], row["image_key"]): i for i, row in enumerate(rows)})
+    for place, original in originals(run.manifest, pictures.numbers):
+        pictures.boxes[place] = original.boxes_xyxy
+        original.image.save(pictures.path(place), quality=95)
+    if pictures.notes:
+        side = run.manifest.identity.data["preprocess"]["crop"]
+        Image.new("RGB", (side, side), "#808080").save(folder / _MISSING)
+    return pictures
+
+
+def class_name(manifest: RunManifest, index: int | None) -> str | None:
+    """Name a class; its number where the run knows no name."""
+    if index is None:
+        return None
+    return manifest.classes[index] if 0 <= index < len(manifest.classes) else str(index)
+
+
+def finite(value: float | None) -> float | None:
+    """Give a number that JSON and viewers know, or nothing."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,87 @@
+"""The small handmade run with originals behind it: two Parquet shards, boxes, a curve, and two targets if asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from handmade import PARTS, RunMaker
+from pictures import noise, saved
+
+from pipeline.rows import Row
+from pipeline.run_folder import PartName
+from pipeline.sources.listing import list_shards
+from schemas.explanation import described, explanation_schema, is_curve
+from schemas.manifest import RunIdentity, RunManifest, ShardEntry
+
+CROP = 32
+BOX = (16.0, 12.0, 48.0, 24.0)
+"""In a picture of 64 x 48 pixels, which is squashed to CROP x CROP."""
+CURVE = "insertion_curve"
+
+
+@dataclass(frozen=True)
+class PicturedRun(RunMaker):
+    """A run whose originals can be found: 7 explanations of 4 images, and 3 failures.
+
+    The first image of each chunk has a box; the first image of all has two explained classes if `targets` is 2, so that
+    there are two explanations more.
+    """
+
+    shards: Sequence[str] = ("a.parquet", "b.parquet")
+    metrics: Sequence[str] = ("average_drop", CURVE, "pointing_game")
+    classes: tuple[str, ...] = ("cat", "dog", "owl")
+    targets: int = 1
+
+    @property
+    def data(self) -> Path:
+        """Where the shards lie."""
+        return self.folder.parent / "data"
+
+    @property
+    def identity(self) -> RunIdentity:
+        entries = [
+            ShardEntry(name=shard.name, kind=shard.kind, size=shard.size, fingerprint=shard.fingerprint)
+            for shard in list_shards(str(self.data))
+        ]
+        data = {"formats": ["JPEG"], "max_pixels": 10_000, "preprocess": {"crop": CROP, "resize": None}}
+        return super().identity.model_copy(update={"shards": tuple(entries), "data": data})
+
+    @property
+    def manifest(self) -> RunManifest:
+        config = {
+            "data": {"shards": str(self.data)},
+            "model": {"name": "torchvision/resnet18"},
+            "output": {"path": str(self.folder)},
+        }
+        return super().manifest.model_copy(update={"config": config, "classes": self.classes})
+
+    @property
+    def schema(self) -> pa.Schema:
+        kinds = {name: pa.list_(pa.float32()) if is_curve(name) else pa.float32() for name in sorted(self.metrics)}
+        return explanation_schema([described(name, kind, "", f"what {name} is") for name, kind in kinds.items()])
+
+    def rows(self, part: PartName) -> list[Row]:
+        rows = super().rows(part)
+        for row in rows:
+            row |= {CURVE: [0.0, 0.5, 1.0]} if row.get("map") else {}
+        again = [row | {"target": 2, "target_rule": "label"} for row in rows[:2]]
+        return rows + (again if self.targets == 2 and part == PARTS[0] else [])
+
+    def complete(self) -> "PicturedRun":
+        self.data.mkdir(parents=True)
+        for ordinal, shard in enumerate(self.shards):
+            parts = [part for part in PARTS if part.shard == ordinal]
+            keys = [self.image(part, number) for part in parts for number in range(2)]
+            pictures = [
+                {
+                    "key": key,
+                    "image": saved(noise(64, 48 + 16 * (i % 2)), "JPEG"),
+                    "boxes": [BOX] if i % 2 == 0 else None,
+                }
+                for i, key in enumerate(keys)
+            ]
+            pq.write_table(pa.Table.from_pylist(pictures), self.data / shard)
+        super().complete()
+        return self
