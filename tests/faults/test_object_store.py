@@ -12,6 +12,7 @@ import pytest
 from faults.s3 import BUCKET, Accident, Proxy, Strike, s3_server, use
 from handmade import RunMaker
 
+from jobs import doctor
 from pipeline import object_store
 from pipeline.errors import ConfigError, StoreError
 from pipeline.object_store import TRIES, ObjectStore
@@ -130,6 +131,15 @@ def test_a_store_that_forgets_the_condition_is_refused(store: ObjectStore, monke
     with proxy.running() as url, pytest.raises(StoreError, match="If-None-Match"):
         behind(store, url, monkeypatch).check_writable()
     assert store.names() == [], "the proof is cleared away"
+
+
+def test_doctor_proves_put_if_absent_on_the_target(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._output(store.url) == f"{store.url} publishes whole and only if absent"
+    assert store.names() == []
+    proxy = Proxy(store_endpoint(), lambda _verb, _path: "unconditional")
+    with proxy.running() as url, pytest.raises(StoreError, match="If-None-Match"):
+        use(url, monkeypatch)
+        doctor._output(store.url)
 
 
 @pytest.mark.parametrize("url", ["s3://", "ftp://host/path", "s3:///path"])
