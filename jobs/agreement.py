@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from jobs.answers import AsCsv, AsJson, Output, give
-from jobs.console import command
+from jobs.console import command, leave_after
 
 
 @command
@@ -27,4 +27,4 @@ def agreement(
 
 
 if __name__ == "__main__":
-    typer.run(agreement)
+    leave_after(lambda: typer.run(agreement))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.console import command, err, out
+from jobs.console import command, err, leave_after, out
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -122,4 +122,4 @@ def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(audit)
+    leave_after(lambda: typer.run(audit))

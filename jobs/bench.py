@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobs.console import command, err, out
+from jobs.console import command, err, leave_after, out
 from jobs.methods import print_rows
 from pipeline.config import ModelConfig, RunConfig, load_config
 from pipeline.errors import ConfigError, nearest
@@ -114,4 +114,4 @@ def _short(value: object) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(bench)
+    leave_after(lambda: typer.run(bench))

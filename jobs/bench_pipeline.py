@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pyarrow as pa
 import typer
 
-from jobs.console import command, err, out
+from jobs.console import command, err, leave_after, out
 from jobs.memory import anonymous_megabytes, slope, worker_processes
 from pipeline.config import RunConfig, load_config, parse_config
 from pipeline.decode import DecodedChunk
@@ -281,4 +281,4 @@ def bench_pipeline(
 
 
 if __name__ == "__main__":
-    typer.run(bench_pipeline)
+    leave_after(lambda: typer.run(bench_pipeline))

@@ -1,8 +1,5 @@
 """camatlas: one command, one verb per file of this package."""
 
-import contextlib
-import os
-import sys
 from typing import NoReturn
 
 import typer
@@ -24,6 +21,7 @@ from jobs import (
     show,
     verify,
 )
+from jobs.console import leave_after
 
 app = typer.Typer(
     name="camatlas",
@@ -53,19 +51,8 @@ for verb in (
 
 
 def main() -> NoReturn:
-    """Run the command line, and leave at once when it is done.
-
-    The verbs close what they open. Python's own way out would also take down the thread pools of native libraries,
-    which now and then abort a command that has done its work ("terminate called without an active exception").
-    """
-    try:
-        app()
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
+    """Run the command line."""
+    leave_after(app)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,23 @@ def command(verb: Callable[P, int]) -> Callable[P, NoReturn]:
     return run
 
 
+def leave_after(work: Callable[[], object]) -> NoReturn:
+    """Do the work of a process, and leave at once when it is done.
+
+    The verbs close what they open. Python's own way out would also take down the thread pools of native libraries,
+    which now and then abort a command that has done its work ("terminate called without an active exception").
+    """
+    code = 0
+    try:
+        work()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 def _guarded(verb: Callable[[], int]) -> int:
     try:
         with terminated_by_signal():

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import EXIT_NOT_VERIFIED, command, err, out
+from jobs.console import EXIT_NOT_VERIFIED, command, err, leave_after, out
 from jobs.progress import duration
 from pipeline.errors import ConfigError
 
@@ -53,4 +53,4 @@ def demo(
 
 
 if __name__ == "__main__":
-    typer.run(demo)
+    leave_after(lambda: typer.run(demo))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import command, native_stderr_aside, out
+from jobs.console import command, leave_after, native_stderr_aside, out
 from pipeline.errors import CamatlasError, first_line
 
 
@@ -113,4 +113,4 @@ def _output(path: str) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(doctor)
+    leave_after(lambda: typer.run(doctor))

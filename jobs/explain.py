@@ -11,6 +11,7 @@ from jobs.console import (
     TerminatedError,
     command,
     err,
+    leave_after,
     native_stderr_aside,
     out,
     terminated_by_signal,
@@ -167,4 +168,4 @@ def _tell(ended: Ended, tally: Tally) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(explain)
+    leave_after(lambda: typer.run(explain))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import command, err, out
+from jobs.console import command, err, leave_after, out
 
 
 @command
@@ -23,4 +23,4 @@ def export(
 
 
 if __name__ == "__main__":
-    typer.run(export)
+    leave_after(lambda: typer.run(export))

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from jobs.console import command, out
+from jobs.console import command, leave_after, out
 from pipeline.errors import ConfigError, nearest
 
 
@@ -41,4 +41,4 @@ def print_rows(rows: list[dict[str, str]]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(methods)
+    leave_after(lambda: typer.run(methods))

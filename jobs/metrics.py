@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import command, out
+from jobs.console import command, leave_after, out
 from jobs.methods import print_rows
 from pipeline.errors import ConfigError, nearest
 
@@ -28,4 +28,4 @@ def metrics(
 
 
 if __name__ == "__main__":
-    typer.run(metrics)
+    leave_after(lambda: typer.run(metrics))

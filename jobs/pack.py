@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import EXIT_TOO_MANY_FAILURES, command, err, out
+from jobs.console import EXIT_TOO_MANY_FAILURES, command, err, leave_after, out
 
 
 @command
@@ -27,4 +27,4 @@ def pack(
 
 
 if __name__ == "__main__":
-    typer.run(pack)
+    leave_after(lambda: typer.run(pack))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import amount, command, err, out
+from jobs.console import amount, command, err, leave_after, out
 from jobs.explain import with_options
 from jobs.methods import print_rows
 from jobs.progress import duration
@@ -85,4 +85,4 @@ def _totals(found: "Plan", price: float | None) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    typer.run(plan)
+    leave_after(lambda: typer.run(plan))

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from jobs.answers import AsCsv, AsJson, Output, give
-from jobs.console import command
+from jobs.console import command, leave_after
 
 
 @command
@@ -28,4 +28,4 @@ def sanity(
 
 
 if __name__ == "__main__":
-    typer.run(sanity)
+    leave_after(lambda: typer.run(sanity))

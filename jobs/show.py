@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import command, err, out, printable
+from jobs.console import command, err, leave_after, out, printable
 from pipeline.errors import ConfigError
 from schemas.explanation import is_curve
 
@@ -110,4 +110,4 @@ def _name(manifest: Any, index: int) -> str:  # noqa: ANN401 - imported late
 
 
 if __name__ == "__main__":
-    typer.run(show)
+    leave_after(lambda: typer.run(show))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import EXIT_NOT_VERIFIED, command, err, out
+from jobs.console import EXIT_NOT_VERIFIED, command, err, leave_after, out
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,4 +65,4 @@ def told(findings: "Findings") -> str:
 
 
 if __name__ == "__main__":
-    typer.run(verify)
+    leave_after(lambda: typer.run(verify))

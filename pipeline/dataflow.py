@@ -203,9 +203,8 @@ def _unpack(block: Block) -> Iterator[Any]:
 def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
     """Join the cluster at `address` (or in RAY_ADDRESS), or start a local one that ends with this block.
 
-    A local one has as many logical CPUs as asked, or as the machine has.
-
-    A connection that is there already is used and left open.
+    A local one has as many logical CPUs as asked, or as the machine has. A connection that is there already is used and
+    left open.
     """
     if ray.is_initialized():
         yield
@@ -224,7 +223,8 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
 
 def _start(cpus: int, quiet: dict[str, Any]) -> None:
     try:
-        ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+        patience = {"gcs_rpc_server_reconnect_timeout_s": 20}  # a head of our own that died does not come back
+        ray.init(num_cpus=cpus, include_dashboard=False, _system_config=patience, **quiet)
     except Exception as error:  # Ray's own, of many types
         raise StalledError(f"Ray did not start here: {first_line(error)}. Try `camatlas doctor`.") from error
 

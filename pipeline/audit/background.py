@@ -15,7 +15,7 @@ from pipeline.audit.tables import asked, class_name, quoted
 from pipeline.audit.values import Flags, Values
 from pipeline.query import Run
 
-MOST_POINTS = 400
+MOST_POINTS, MOST_CLASSES = 400, 4
 
 _CLASSES = """
 SELECT class, count(*) AS images, avg(removed) AS removed, avg(alone) AS alone,
@@ -83,33 +83,34 @@ def _energy(run: Run) -> str | None:
 
 
 def _findings(run: Run, values: Values, right_I: Flags, relies_I: Flags, sane_methods: list[str]) -> list[Finding]:
-    """One finding about the worst class; it names the others."""
-    bad = {}
+    """State the worst classes; the first finding tells how many there are."""
+    bad: dict[int, Effect] = {}
     for index in np.unique(values.predicted_I[right_I]):
         rows_I = right_I & (values.predicted_I == index)
-        effects = [_effect(relies_I[rows_I & (values.held_out_I == half)]) for half in (False, True)]
-        if all(found is not None and found.low >= LEAST_SHARE for found in effects):
-            bad[int(index)] = effects[1]
-    if not bad:
-        return []
-    worst = max(bad, key=lambda index: (bad[index].low, -index))  # type: ignore[union-attr]
-    effect = bad[worst]
-    assert effect is not None
-    others = [class_name(run, index) for index in bad if index != worst]
-    name = class_name(run, worst)
-    also = f" So it is for {', '.join(others[:5])}{' and others' if len(others) > 5 else ''}." if others else ""
-    outside = _methods_outside(run, values, right_I & (values.predicted_I == worst) & values.held_out_I, sane_methods)
-    return [
-        Finding(
-            "background", str(worst), name, "background", "replicated" if len(outside) > 1 else "intervened",
-            f"The surroundings alone make the model say '{name}': in {percent(effect.value)} of its right answers they "
-            f"suffice, and the object alone does not.{also}",
-            effect,
-            "Boxes were removed, and kept alone, during the run; both halves of the images show it"
-            + (f"; {', '.join(outside)} put most of their energy outside the box." if outside else "."),
-            "Collect images of this class in other surroundings, and look at the scatter of box-removed confidence.",
-        )
-    ]  # fmt: skip
+        first, second = (_effect(relies_I[rows_I & (values.held_out_I == half)]) for half in (False, True))
+        if first and second and min(first.low, second.low) >= LEAST_SHARE:
+            bad[int(index)] = second
+    worst = sorted(bad, key=lambda index: (-bad[index].low, index))[:MOST_CLASSES]
+    found = []
+    for place, index in enumerate(worst):
+        rows_I = right_I & (values.predicted_I == index) & values.held_out_I
+        outside = _methods_outside(run, values, rows_I, sane_methods)
+        more = len(bad) if place == 0 and len(bad) > 1 else 0
+        found.append(_finding(index, class_name(run, index), bad[index], outside, more))
+    return found
+
+
+def _finding(index: int, name: str, effect: Effect, outside: list[str], classes: int) -> Finding:
+    also = f" So it is for {classes} classes." if classes else ""
+    return Finding(
+        "background", str(index), name, "background", "replicated" if len(outside) > 1 else "intervened",
+        f"The surroundings alone make the model say '{name}': in {percent(effect.value)} of its right answers they "
+        f"suffice, and the object alone does not.{also}",
+        effect,
+        "Boxes were removed, and kept alone, during the run; both halves of the images show it"
+        + (f"; {', '.join(outside)} put most of their energy outside the box." if outside else "."),
+        "Collect images of this class in other surroundings, and look at the scatter of box-removed confidence.",
+    )  # fmt: skip
 
 
 def _effect(relies_I: Flags) -> Effect | None:
