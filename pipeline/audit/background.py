@@ -1,7 +1,7 @@
 """Does the answer come from the surroundings? Boxes removed, boxes alone, and energy outside the box.
 
-An image relies on its surroundings when the model keeps at least half of its confidence without the object, and less
-than half with the object alone. Both were asked of the model during the run (`box_removed_confidence`,
+A right answer relies on the surroundings when the model still gives it a confidence of 0.5 or more without the object,
+and less than 0.5 with the object alone. Both were asked of the model during the run (`box_removed_confidence`,
 `box_only_confidence`).
 """
 
@@ -9,18 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.audit.findings import ENOUGH, LEAST_SHARE, Effect, Finding, percent
+from pipeline.audit.findings import ENOUGH, Effect, Finding, percent
 from pipeline.audit.statistics import wilson
 from pipeline.audit.tables import asked, class_name, quoted
 from pipeline.audit.values import Flags, Values
 from pipeline.query import Run
 
 MOST_POINTS, MOST_CLASSES = 400, 4
+MOST_ANSWERS = 0.5
+"""Most right answers of a class must rely on the surroundings: a model says some class of empty pictures too, now and
+then, and such a class must not be taken for one that is known by its surroundings."""
 
 _CLASSES = """
 SELECT class, count(*) AS images, avg(removed) AS removed, avg(alone) AS alone,
-  avg((removed >= confidence / 2 AND alone < confidence / 2)::INT) AS relies
-FROM (SELECT predicted AS class, any_value(confidence) AS confidence, any_value({removed}) AS removed,
+  avg((removed >= 0.5 AND alone < 0.5)::INT) AS relies
+FROM (SELECT predicted AS class, any_value({removed}) AS removed,
     any_value({alone}) AS alone FROM explanations
   WHERE predicted = target AND predicted = coalesce(label, predicted) GROUP BY shard, image_key, predicted)
 WHERE removed IS NOT NULL AND alone IS NOT NULL GROUP BY class ORDER BY images < 20, relies DESC, images DESC, class
@@ -35,8 +38,7 @@ def background(run: Run, values: Values, sane_methods: list[str]) -> tuple[dict[
     table = asked(run, _CLASSES.format(**{name: quoted(label) for name, label in labels.items()}))
     removed_I, alone_I = values.metric(labels["removed"]), values.metric(labels["alone"])
     right_I = (values.correct_I != 0) & np.isfinite(removed_I) & np.isfinite(alone_I)
-    half_I = values.confidences_I / 2
-    relies_I = right_I & (removed_I >= half_I) & (alone_I < half_I)
+    relies_I = right_I & (removed_I >= 0.5) & (alone_I < 0.5)
     for row in table["rows"]:
         row["name"] = class_name(run, row["class"])
         row["low"], row["high"] = wilson(round(row["relies"] * row["images"]), row["images"])
@@ -88,7 +90,7 @@ def _findings(run: Run, values: Values, right_I: Flags, relies_I: Flags, sane_me
     for index in np.unique(values.predicted_I[right_I]):
         rows_I = right_I & (values.predicted_I == index)
         first, second = (_effect(relies_I[rows_I & (values.held_out_I == half)]) for half in (False, True))
-        if first and second and min(first.low, second.low) >= LEAST_SHARE:
+        if first and second and min(first.low, second.low) >= MOST_ANSWERS:
             bad[int(index)] = second
     worst = sorted(bad, key=lambda index: (-bad[index].low, index))[:MOST_CLASSES]
     found = []

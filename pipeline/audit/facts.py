@@ -104,7 +104,7 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
         "metrics": metrics(run),
         "sanity": checked,
         "wins": _wins(run),
-        "agreement": _agreement(run),
+        "agreement": _agreement(run, values),
         "classes": classes(run, values, maps),
         "gallery": shown(run, grouped),
         "background": surroundings | {"associations": interventions.associated()},
@@ -184,8 +184,8 @@ def _wins(run: Run) -> Table:
     return asked(run, _WINS)
 
 
-def _agreement(run: Run) -> Table:
-    if len(run.manifest.identity.methods) < 2:
+def _agreement(run: Run, values: Values) -> Table:
+    if len(run.manifest.identity.methods) < 2 or not len(values):
         return {"rows": [], "sql": ""}
     return {"rows": agreement(run, AGREEMENT_IMAGES).to_pylist(), "sql": ""}
 

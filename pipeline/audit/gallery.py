@@ -17,7 +17,7 @@ _ORDERED = (
 )
 _RELIANCE = """
 SELECT shard, image_key FROM explanations WHERE predicted = label AND target = predicted AND {energy} IS NOT NULL
-  AND {removed} {sign} confidence / 2
+  AND {removed} {sign} 0.5
 GROUP BY shard, image_key ORDER BY avg({energy}), shard, image_key LIMIT {n}
 """
 _ELSEWHERE = """

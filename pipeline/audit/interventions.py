@@ -44,14 +44,12 @@ class Interventions:
         self.rerun = self._model() if ask_model else None
         if not ask_model:
             self.unchecked.append("Patches and colours: the model was not to be asked (--no-model).")
-        sampled = [place for place in self.sample if place in self.pictures]
-        self.answers_B = values.predicted_I[[self.rows[place] for place in sampled]]
-        self.held_out_B = self._held_out(sampled)
-        self.pixels = [as_pixels(self.pictures[place]) for place in sampled]
-        self.associations = properties.associations(
-            properties.measured(self.pixels, values.sizes_I2[[self.rows[place] for place in sampled]]),
-            self.answers_B, self.held_out_B,
-        )  # fmt: skip
+        self.sampled = [place for place in self.sample if place in self.pictures]
+        self.answers_B = values.predicted_I[[self.rows[place] for place in self.sampled]]
+        self.held_out_B = self._held_out(self.sampled)
+        sizes_B2 = values.sizes_I2[[self.rows[place] for place in self.sampled]]
+        measured = properties.measured(map(self._pixels, self.sampled), sizes_B2)
+        self.associations = properties.associations(measured, self.answers_B, self.held_out_B)
 
     def findings(self) -> list[Finding]:
         """Put every suspicion to the model."""
@@ -74,11 +72,10 @@ class Interventions:
     def _patches(self, rerun: Rerun) -> Iterator[Finding]:
         for suspect in self.suspects:
             own = [place for place in self.own[suspect.answer] if place in self.pictures]
-            others_BHWC = self._stacked(
-                [p for p, a in zip(self.pixels, self.answers_B, strict=True) if a != suspect.answer]
-            )
-            own_BHWC = self._stacked([as_pixels(self.pictures[place]) for place in own])
-            evidence = patches.tried(suspect, own_BHWC, self._held_out(own), others_BHWC, rerun)
+            others = self._with(self.answers_B != suspect.answer)
+            others = others[:: max(1, -(-len(others) // max(1, len(own))))]  # as many, of every class
+            pixels = self._stacked(own), self._held_out(own), self._stacked(others)
+            evidence = patches.tried(suspect, *pixels, rerun)
             found = evidence and patches.finding(suspect, evidence, class_name(self.run, suspect.answer))
             if found:
                 yield found
@@ -86,18 +83,22 @@ class Interventions:
     def _colours(self, rerun: Rerun) -> Iterator[Finding]:
         for association in properties.colour_suspects(self.associations):
             mine_B = self.answers_B == association.answer
-            others = [p.mean((0, 1)) for p, mine in zip(self.pixels, mine_B, strict=True) if not mine]
-            own_BHWC = self._stacked([p for p, mine in zip(self.pixels, mine_B, strict=True) if mine])
-            changed = properties.tried(
-                association.answer, own_BHWC, self.held_out_B[mine_B], np.mean(others, axis=0), rerun
-            )
+            mean_C = np.mean([self._pixels(place).mean((0, 1)) for place in self._with(~mine_B)], axis=0)
+            own_BHWC = self._stacked(self._with(mine_B))
+            changed = properties.tried(association.answer, own_BHWC, self.held_out_B[mine_B], mean_C, rerun)
             found = changed and properties.finding(association, changed, class_name(self.run, association.answer))
             if found:
                 yield found
 
+    def _with(self, chosen_B: Flags) -> list[Place]:
+        """Give some of the sampled images."""
+        return [place for place, chosen in zip(self.sampled, chosen_B, strict=True) if chosen]
+
     def _held_out(self, places: Sequence[Place]) -> Flags:
         return self.values.held_out_I[[self.rows[place] for place in places]]
 
-    @staticmethod
-    def _stacked(pixels: Sequence[FloatArray]) -> FloatArray:
-        return np.stack(pixels) if pixels else np.zeros((0, 1, 1, 3), np.float32)
+    def _pixels(self, place: Place) -> FloatArray:
+        return as_pixels(self.pictures[place])
+
+    def _stacked(self, places: Sequence[Place]) -> FloatArray:
+        return np.stack(list(map(self._pixels, places))) if places else np.zeros((0, 1, 1, 3), np.float32)

@@ -6,7 +6,7 @@ its images are moved to the average colour of the others, and, as a control, as 
 Legend: B images, C colours, (H, W) pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ def sample(values: Values) -> list[Place]:
     return places
 
 
-def measured(pictures: Sequence[FloatArray], sizes_B2: Numbers) -> dict[str, Numbers]:
+def measured(pictures: Iterable[FloatArray], sizes_B2: Numbers) -> dict[str, Numbers]:
     """Measure each picture (H, W, C) in [0, 1]; `sizes_B2` are height and width before resizing."""
     rows = [_of(picture_HWC) for picture_HWC in pictures]
     found = {name: np.array([row[name] for row in rows]) for name in rows[0]} if rows else {}

@@ -1,0 +1,94 @@
+"""The facts of runs that lack something: labels, methods, metrics, originals, any explanation at all."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from handmade import RunMaker
+
+from pipeline.audit.compare import compared
+from pipeline.audit.facts import audit
+from pipeline.audit.page import fitted, render
+from pipeline.audit.values import load_values
+from pipeline.errors import ConfigError
+from pipeline.query import open_run
+from pipeline.rows import Row, failure_row
+from pipeline.run_folder import PartName
+from pipeline.sources.shards import Failure
+
+
+class NothingExplained(RunMaker):
+    """Every image failed."""
+
+    def explained(self, part: PartName, number: int, failing: str = "") -> list[Row]:
+        key = self.image(part, number)
+        return [failure_row(Failure(key, self.shards[part.shard], "decode", "truncated", "gone"), part.chunk)]
+
+
+class Unlabelled(RunMaker):
+    """No image has a label."""
+
+    def explained(self, part: PartName, number: int, failing: str = "") -> list[Row]:
+        return [row | {"label": None} for row in super().explained(part, number, failing)]
+
+
+def facts_of(maker: RunMaker) -> dict[str, Any]:
+    with open_run(maker.complete().folder) as run:
+        found = audit(run)
+    assert "<!doctype html>" in render(found.facts, found.pictures)
+    return found.facts
+
+
+def test_a_run_in_which_everything_failed_has_a_report(tmp_path: Path) -> None:
+    facts = facts_of(NothingExplained(tmp_path / "run"))
+    assert facts["coverage"]["explained"] == 0
+    assert facts["gallery"] == []
+    assert facts["leaderboard"]["rows"] == []
+    assert facts["findings"][0]["kind"] == "shard_failures"
+
+
+def test_a_run_without_labels_says_so(tmp_path: Path) -> None:
+    facts = facts_of(Unlabelled(tmp_path / "run"))
+    assert facts["accuracy"]["overall"]["rows"][0]["accuracy"] is None
+    assert [group["title"] for group in facts["gallery"]] == ["Most confident", "Least confident"]
+    assert any("no labels" in sentence for sentence in facts["unchecked"])
+
+
+def test_a_run_of_one_method_without_metrics(tmp_path: Path) -> None:
+    facts = facts_of(RunMaker(tmp_path / "run", methods=("gradcam",), metrics=()))
+    assert facts["metrics"] == {}
+    assert facts["agreement"]["rows"] == facts["wins"]["rows"] == []
+    assert any("single method" in sentence for sentence in facts["unchecked"])
+
+
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    told = " ".join(facts_of(RunMaker(tmp_path / "run"))["unchecked"])
+    assert "camatlas sanity" in told
+    assert "box_removed_confidence" in told
+    assert "originals are not where" in told
+    assert "the model could not be asked" in told
+
+
+def test_runs_without_a_common_image_cannot_be_compared(tmp_path: Path) -> None:
+    makers = [RunMaker(tmp_path / name, prefix=name).complete() for name in ("one", "two")]
+    with (
+        open_run(makers[0].folder) as run,
+        open_run(makers[1].folder) as other,
+        pytest.raises(ConfigError, match="no image of"),
+    ):
+        compared(run, load_values(run), other)
+
+
+def test_the_gallery_gives_way_to_the_budget(tmp_path: Path) -> None:
+    with open_run(RunMaker(tmp_path / "run").complete().folder) as run:
+        found = audit(run)
+    image = found.facts["gallery"][0]["images"][0]
+    long = replace(found, facts=found.facts | {"gallery": [{**found.facts["gallery"][0], "images": [image] * 48}]})
+    sizes = {most: len(render(long.facts | {"gallery": [{**long.facts["gallery"][0], "images": [image] * most}]}, {}))
+             for most in (8, 12)}  # fmt: skip
+    facts, html = fitted(replace(long, pictures={}), (sizes[8] + sizes[12]) // 2)
+    assert len(facts["gallery"][0]["images"]) == 8
+    assert len(html) == sizes[8]
+    with pytest.raises(ConfigError, match="more than 1000 bytes"):
+        fitted(replace(long, pictures={}), 1000)
