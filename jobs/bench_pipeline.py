@@ -19,6 +19,7 @@ import pyarrow as pa
 import typer
 
 from jobs.console import command, err, leave_after, out
+from jobs.lookups import LookupCost, lookup_cost
 from jobs.memory import anonymous_megabytes, slope, worker_processes
 from pipeline.config import RunConfig, load_config, parse_config
 from pipeline.decode import DecodedChunk
@@ -247,19 +248,21 @@ def _marks(news: News) -> Iterator[Mark]:
 @command
 def bench_pipeline(
     config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="run file of --what efficiency")] = None,
-    what: Annotated[str, typer.Option(help="driver, efficiency or memory")] = "driver",
+    what: Annotated[str, typer.Option(help="driver, efficiency, memory or lookup")] = "driver",
     workers: Annotated[int, typer.Option(min=1, help="actors; for driver and efficiency")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="of a worker on CPUs; for efficiency")] = CPU_THREADS,
     chunks: Annotated[int, typer.Option(min=10, help="for driver")] = 6000,
     sleep: Annotated[float, typer.Option(min=0, help="seconds a simulated worker sleeps; for driver")] = 0.5,
     images: Annotated[int, typer.Option(min=100, help="for memory; the first fifth warms up")] = 20_000,
+    rows: Annotated[int, typer.Option(min=10_000, help="for lookup")] = 1_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> int:
     """Measure what the pipeline costs around the model, on this machine."""
-    makers: dict[str, Callable[[], DriverCost | PipelineEfficiency | MemorySlope]] = {
+    makers: dict[str, Callable[[], DriverCost | PipelineEfficiency | MemorySlope | LookupCost]] = {
         "driver": lambda: driver_cost(workers, chunks, sleep),
         "efficiency": lambda: pipeline_efficiency(load_config(config or ""), workers, threads),
         "memory": lambda: memory_slope(images, images // 5),
+        "lookup": lambda: lookup_cost(rows),
     }
     if what not in makers:
         raise ConfigError.one("--what", f"'{what}' is not measured", f"one of {', '.join(makers)}")
@@ -276,7 +279,7 @@ def bench_pipeline(
         out.say(json.dumps(facts))
     else:
         for name, value in facts.items():
-            out.say(f"{name:14} {value:.4g}")
+            out.say(f"{name:18} {value:.4g}")
     return 0
 
 

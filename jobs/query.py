@@ -1,4 +1,4 @@
-"""camatlas query: read-only SQL over a run."""
+"""camatlas query: read-only SQL over a run, or over an atlas of runs."""
 
 from typing import Annotated
 
@@ -10,18 +10,20 @@ from jobs.console import command, leave_after
 
 @command
 def query(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
-    sql: Annotated[str, typer.Argument(help="a SELECT; views: explanations, images, failures, leaderboard, sanity")] = (
-        "SELECT * FROM leaderboard"
-    ),
+    run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder, or a folder of runs")],
+    sql: Annotated[
+        str,
+        typer.Argument(help="a SELECT; views: explanations, images, failures, leaderboard, sanity; runs of a folder"),
+    ] = "SELECT * FROM leaderboard",
     as_csv: AsCsv = False,
     as_json: AsJson = False,
     output: Output = None,
 ) -> int:
-    """Ask a run in SQL; without a question the leaderboard of the methods."""
+    """Ask a run, or a folder of runs, in SQL; without a question the leaderboard of the methods."""
+    from pipeline.atlas import is_atlas, open_atlas
     from pipeline.query import open_run
 
-    with open_run(run) as opened:
+    with open_atlas(run) if is_atlas(run) else open_run(run) as opened:
         answer = opened.arrow(sql)
     give(answer, as_csv=as_csv, as_json=as_json, output=output)
     return 0

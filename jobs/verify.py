@@ -9,6 +9,7 @@ from jobs.console import EXIT_NOT_VERIFIED, command, err, leave_after, out
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pipeline.config import RunConfig
     from pipeline.store import Store
     from pipeline.verify import Findings
 
@@ -33,22 +34,37 @@ def verify(
 
 
 def _repair(store: "Store", findings: "Findings") -> None:
-    """Explain damaged chunks anew, by the run file that the manifest holds; nothing is deleted unless that can be."""
+    """Drop a merged copy that is wrong or will be, and explain damaged chunks anew.
+
+    Nothing is deleted unless what the manifest says can be explained.
+    """
     from jobs.explain import run
+    from pipeline.compaction import drop
+    from pipeline.run_folder import PartName
+
+    for problem in findings.problems:
+        err.say(f"problem: {problem}")
+    config = _runnable(store) if len(findings.problems) > len(findings.merged) else None
+    if findings.merged or any(map(PartName.parse, findings.damaged)):
+        drop(store)
+    for name in findings.damaged:
+        store.delete(name)
+    if config:
+        run(config)
+
+
+def _runnable(store: "Store") -> "RunConfig":
+    """The run file that the manifest holds; raises ConfigError when what it names is not there any more."""
     from pipeline.config import parse_config
     from pipeline.preflight import absolute, prepare
     from pipeline.run_folder import read_manifest
 
-    for problem in findings.problems:
-        err.say(f"problem: {problem}")
     fields = read_manifest(store).config
     config, mistakes = parse_config({**fields, "output": {**fields["output"], "path": store.url}})
     if mistakes:
         raise ConfigError(mistakes)
     prepare(absolute(config))
-    for name in findings.damaged:
-        store.delete(name)
-    run(config)
+    return config
 
 
 def told(findings: "Findings") -> str:

@@ -1,16 +1,17 @@
 """camatlas: explain a whole image dataset.
 
-The three doors for notebooks are opened on first use, so that small workers do not pay for torch or DuckDB.
+The doors for notebooks are opened on first use, so that small workers do not pay for torch or DuckDB.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.atlas import Atlas, open_atlas
     from pipeline.explanations import Explanations
     from pipeline.notebook import evaluate, explain
     from pipeline.query import Run, open_run
 
-__all__ = ["Explanations", "Run", "evaluate", "explain", "open_run"]
+__all__ = ["Atlas", "Explanations", "Run", "evaluate", "explain", "open_atlas", "open_run"]
 
 _DOORS = {
     "explain": "pipeline.notebook",
@@ -18,6 +19,8 @@ _DOORS = {
     "Explanations": "pipeline.explanations",
     "open_run": "pipeline.query",
     "Run": "pipeline.query",
+    "open_atlas": "pipeline.atlas",
+    "Atlas": "pipeline.atlas",
 }
 
 

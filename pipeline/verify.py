@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.codec import STORED
 from pipeline.errors import StoreError
+from pipeline.merged import check_merged
 from pipeline.metrics import build_metrics, metric_fields
 from pipeline.parts import KEY_COLUMNS, Footer, read_part
 from pipeline.run_folder import RECEIPTS, PartName, Receipt, part_names, read_manifest, receipts
@@ -36,6 +37,7 @@ class Findings:
         rows, parts, bytes: what is there.
         failures: rows with an error, by stage and code.
         damaged: files to delete, so that explaining again makes them anew.
+        merged: those of the problems that are about the merged copy, which may simply be dropped.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -48,6 +50,7 @@ class Findings:
     bytes: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     damaged: list[str] = field(default_factory=list)
+    merged: list[str] = field(default_factory=list)
 
 
 def verify(store: Store) -> Findings:
@@ -63,8 +66,9 @@ def verify(store: Store) -> Findings:
     expected = explanation_schema(metric_fields(build_metrics(_specs(manifest))))
     seen: dict[int, set[str]] = defaultdict(set)
     footers: dict[PartName, Footer] = {}
+    digests: dict[PartName, str] = {}
     for part in part_names(store):
-        table, footer = _opened(store, part, known.pop(part.file, None), findings)
+        table, footer = _opened(store, part, known.pop(part.file, None), findings, digests)
         if table is None or footer is None:
             continue
         footers[part] = footer
@@ -80,6 +84,8 @@ def verify(store: Store) -> Findings:
     findings.problems.extend(f"{name}: its receipt is there, the part is not" for name in sorted(known))
     findings.problems.extend(_strangers(store))
     findings.problems.extend(_coverage(footers, manifest))
+    findings.merged.extend(check_merged(store, manifest.run_id, digests, findings.notes))
+    findings.problems.extend(findings.merged)
     return findings
 
 
@@ -107,14 +113,16 @@ def _receipts(store: Store, findings: Findings) -> dict[str, Receipt]:
 
 
 def _opened(
-    store: Store, part: PartName, receipt: Receipt | None, findings: Findings
+    store: Store, part: PartName, receipt: Receipt | None, findings: Findings, digests: dict[PartName, str]
 ) -> tuple[pa.Table | None, Footer | None]:
     """Read one part and compare it with its receipt; bytes that are not those of the receipt are not parsed."""
     try:
         data = store.read(part.file)
         findings.parts += 1
         findings.bytes += len(data)
-        if receipt is not None and receipt != Receipt.of(part, data, receipt.rows):
+        found = Receipt.of(part, data, receipt.rows if receipt else 0)
+        digests[part] = found.sha256
+        if receipt not in (None, found):
             raise ValueError("not the bytes that were published, sha256 or size differs")
         table, footer = read_part(data)
         if receipt is not None and receipt.rows != table.num_rows:

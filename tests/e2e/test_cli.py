@@ -91,6 +91,31 @@ def test_the_same_command_again_has_nothing_to_do(
     assert "resuming, 2 chunks are done" in again.stderr
 
 
+def test_a_compacted_run_answers_as_before_and_is_resumed(
+    finished: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    questions = (("query",), ("query", "SELECT * FROM parts ORDER BY ALL"), ("agreement",))
+    before = [camatlas(verb, run, *words, "--json").stdout for verb, *words in questions]
+    facts = audited(run, tmp_path / "before")
+    assert camatlas("compact", run).stdout.startswith("merged 40 rows of 2 parts; files: 1, ")
+    assert [camatlas(verb, run, *words, "--json").stdout for verb, *words in questions] == before
+    assert audited(run, tmp_path / "after") == facts
+    again = camatlas("explain", folder / "run.yaml", "--out", run)
+    assert (again.returncode, again.stdout.strip()) == (0, str(run))
+    assert "resuming, 2 chunks are done" in again.stderr
+    assert camatlas("verify", run).returncode == 0
+
+
+def audited(run: Path, folder: Path) -> dict[str, object]:
+    """The facts of a report, but for means whose last digit depends on the order of rows."""
+    assert camatlas("audit", run, "--out", folder).returncode == 0
+    facts: dict[str, object] = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    return {name: fact for name, fact in facts.items() if name != "classes"}
+
+
 def damaged_copy(folder: Path, where: Path) -> tuple[Path, Path]:
     """Copy the run and cut the end of a part off; gives the copy and the part."""
     damaged = where / "run"
@@ -162,6 +187,7 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_written(tmp_path: Path) ->
         (["explain", "none.yaml"], "cannot read 'none.yaml'"),
         (["verify", "nowhere"], "is not a run folder"),
         (["query", "nowhere"], "is not a run folder"),
+        (["compact", "nowhere"], "is not a run folder"),
         (["audit", "nowhere"], "is not a run folder"),
         (["show", "nowhere", "key"], "is not a run folder"),
         (["export", "nowhere", "dest", "--to", "hf"], "is not a run folder"),

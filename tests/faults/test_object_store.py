@@ -14,7 +14,10 @@ from handmade import RunMaker
 
 from jobs import doctor
 from pipeline import object_store
+from pipeline.atlas import is_atlas, open_atlas
+from pipeline.compaction import Limits, compact, drop
 from pipeline.errors import ConfigError, StoreError
+from pipeline.merged import COMPACT, files_of
 from pipeline.object_store import TRIES, ObjectStore
 from pipeline.query import open_run
 from pipeline.store import open_store
@@ -177,3 +180,43 @@ def test_a_run_there_holds_what_a_folder_holds(store: ObjectStore, tmp_path: Pat
     with open_run(store.url) as there, open_run(tmp_path / "run") as here:
         question = "SELECT * FROM explanations ORDER BY ALL"
         assert there.arrow(question).equals(here.arrow(question))
+
+
+def test_a_merged_copy_there_is_one_here(store: ObjectStore, tmp_path: Path) -> None:
+    run = RunMaker(tmp_path / "run").complete()
+    run.work(store)
+    assert compact(store, Limits(rows=6)).new
+    assert not compact(store).new
+    found = files_of(store, run.manifest.run_id)
+    assert (len(found.merged), found.beside) == (2, ())
+    assert verify(store).problems == []
+    question = "SELECT * FROM explanations ORDER BY ALL"
+    with open_run(store.url) as there, open_run(tmp_path / "run") as here:
+        assert there.arrow(question).equals(here.arrow(question))
+        drop(store)
+        assert there.arrow(question).equals(here.arrow(question)), "it was open, and goes on with the parts"
+    assert store.names(COMPACT) == []
+
+
+@pytest.mark.parametrize("accident", ["lost", "reset", "slow_down", "internal"])
+def test_a_record_whose_answer_is_lost_counts(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, accident: Accident
+) -> None:
+    run = RunMaker(tmp_path / "run")
+    run.work(store)
+    proxy = Proxy(store_endpoint(), first(accident, "PUT", "record-000001.json"))
+    with proxy.running() as url:
+        assert compact(behind(store, url, monkeypatch)).new
+    assert [found for _, _, found in proxy.requests if found] == [accident]
+    use(proxy.target, monkeypatch)
+    assert len(files_of(store, run.manifest.run_id).merged) == 1
+    assert verify(store).problems == []
+
+
+def test_an_atlas_there_is_asked_as_one_here(store: ObjectStore, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        RunMaker(tmp_path / str(seed), seed=seed).work(ObjectStore(f"{store.url}/run-{seed}"))
+    assert is_atlas(store.url)
+    with open_atlas(store.url) as atlas:
+        assert atlas.arrow("SELECT folder FROM runs ORDER BY folder")["folder"].to_pylist() == ["run-1", "run-2"]
+        assert atlas.arrow("SELECT * FROM explanations").num_rows == 14
