@@ -144,6 +144,7 @@ def test_findings_are_right_when_they_say_what_is_planted_and_nothing_else() -> 
         for kind, subject in (("background", "ring"), ("colour", "disc"), ("colour", "cross"), ("method", "ring"))
     )
     assert truth.mistakes([right]) == truth.mistakes([right, also]) == []
+    assert truth.mistakes([right | {"subject": "3", "name": "ring"}]) == []
     assert len(truth.mistakes([])) == len(truth.mistakes([also])) == 1
     assert len(truth.mistakes([right, wrong, other])) == 2
     assert Truth().mistakes([]) == []

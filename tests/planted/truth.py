@@ -22,8 +22,12 @@ class Truth:
     besides: frozenset[str] = frozenset()
 
     def mistakes(self, findings: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Tell what is missing from findings (dicts with `kind` and `subject`), and what should not be there."""
-        told = {(finding["kind"], finding["subject"]) for finding in findings}
+        """Tell what is missing from findings, and what should not be there.
+
+        Args:
+            findings: dicts with `kind` and `subject`; and `name`, where the subject is an index.
+        """
+        told = {(finding["kind"], finding.get("name", finding["subject"])) for finding in findings}
         right = {(self.kind, subject) for subject in self.subjects}
         also_right = {(kind, subject) for kind in self.besides for subject in self.subjects}
         wrong = [f"{kind} of {subject} is not so" for kind, subject in sorted(told - right - also_right, key=str)]
