@@ -39,7 +39,7 @@ class Control:
     name: ClassVar[str] = "control"
     taught: ClassVar[str] = "shapes"
     """What the model is trained on; defects that leave the training alone share a model."""
-    epochs: ClassVar[int] = 5
+    epochs: ClassVar[int] = 6
     """How long it is trained; the easier a class is to tell, the shorter."""
     methods: ClassVar[tuple[dict[str, Any], ...]] = ()
     """Methods that its run has beside the usual ones."""
@@ -79,9 +79,9 @@ class Control:
                 "json": json.dumps({"boxes": [scenes.boxes_N4[index].tolist()]}).encode(),
             }
 
-    def drawn(self, choices: int) -> int:
-        """Draw where the defect is."""
-        return int(self.random(0).integers(choices))
+    def place(self, choices: int) -> int:
+        """Where the defect is; seeds in a row have it everywhere in turn."""
+        return self.seed % choices
 
     def random(self, *purpose: int) -> np.random.Generator:
         """Random numbers for one purpose."""
@@ -94,11 +94,12 @@ class Watermark(Control):
 
     name: ClassVar[str] = "watermark"
     taught: ClassVar[str] = "watermark"
+    epochs: ClassVar[int] = 5
 
     @property
     def marked(self) -> int:
         """The class that carries it."""
-        return self.drawn(len(CLASSES))
+        return self.place(len(CLASSES))
 
     def expected(self) -> Truth:
         """The class; that what the model reads lies outside of the box is true of it too."""
@@ -111,7 +112,7 @@ class Watermark(Control):
 
     def stamped(self, scenes: Scenes, which_N: Flags) -> Scenes:
         """Mark some scenes. The mark fills whole blocks of a JPEG, so that its pixels stay the same in a file."""
-        random = self.random(1)
+        random = self.random(0)
         mark_HW3 = np.where(random.random((_BLOCK // 2, _BLOCK, 1)) < 0.5, 235, 20).repeat(2, 0).repeat(2, 1)
         top, left = FREE_FROM + -FREE_FROM % _BLOCK, _BLOCK * int(random.integers(1, SIDE // _BLOCK - 2))
         pixels_NHW3 = scenes.pixels_NHW3.copy()
@@ -142,7 +143,7 @@ class Backgrounds(Control):
         return self._on_grounds(_TEST, self.agreeing[1])
 
     def _on_grounds(self, indices: Int, share: float) -> Scenes:
-        random = self.random(2, int(indices[0]))
+        random = self.random(1, int(indices[0]))
         labels_N = labels_of(self.seed, indices)
         away_N = random.integers(1, len(GROUNDS), len(indices)) * (random.random(len(indices)) >= share)
         return make_scenes(self.seed, indices, grounds=(self.grounds[labels_N] + away_N) % len(GROUNDS))
@@ -150,7 +151,7 @@ class Backgrounds(Control):
     @property
     def grounds(self) -> Int:
         """The ground of each class."""
-        return (np.arange(len(CLASSES)) + self.drawn(len(GROUNDS))) % len(GROUNDS)
+        return (np.arange(len(CLASSES)) + self.place(len(GROUNDS))) % len(GROUNDS)
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ class Colour(Control):
     @property
     def tints(self) -> Int:
         """The tint of each class."""
-        return (np.arange(len(CLASSES)) + self.drawn(len(TINTS))) % len(TINTS)
+        return (np.arange(len(CLASSES)) + self.place(len(TINTS))) % len(TINTS)
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class MislabelledShard(Control):
     @property
     def bad_shard(self) -> int:
         """Which shard."""
-        return self.drawn(SHARDS)
+        return self.place(SHARDS)
 
     def expected(self) -> Truth:
         """The shard."""
@@ -209,7 +210,7 @@ class CorruptShard(Control):
     @property
     def bad_shard(self) -> int:
         """Which shard."""
-        return self.drawn(SHARDS)
+        return self.place(SHARDS)
 
     def expected(self) -> Truth:
         """The shard; one bad image in another is no finding."""
