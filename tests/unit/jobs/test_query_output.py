@@ -13,7 +13,7 @@ import typer
 from handmade import RunMaker
 from typer.testing import CliRunner, Result
 
-from jobs.answers import _distinct, _to_csv, _to_json, _to_terminal
+from jobs.answers import _distinct, _to_json, _to_terminal, write_csv
 from jobs.query import query
 
 app = typer.Typer()
@@ -35,7 +35,7 @@ def asked(run: RunMaker, *arguments: str) -> Result:
 
 def written_csv(table: pa.Table) -> list[list[str]]:
     file = io.StringIO()
-    _to_csv(table, file)
+    write_csv(table, file)
     return list(csv.reader(io.StringIO(file.getvalue(), newline="")))
 
 
