@@ -94,7 +94,8 @@ class ObjectStore:
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
         """Open Parquet objects as one dataset; only what a question needs is fetched."""
         scheme, _, place = self.url.partition("://")
-        objects = FsspecStore(scheme, client_options=self._client)  # type: ignore[call-overload]  # any scheme we take
+        options = {"client_options": self._client, "skip_instance_cache": True}  # the environment may have changed
+        objects = FsspecStore(scheme, **options)  # type: ignore[call-overload]  # any scheme we take
         system = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(objects))
         return pyarrow.dataset.dataset([f"{place}/{name}" for name in names], format="parquet", filesystem=system)
 
