@@ -75,7 +75,7 @@ def test_verify_query_show_audit_and_export_work_on_it(
     assert (exported.stdout, exported.stderr) == (f"{tmp_path}/seen\n", "40 explanations; no failures\n")
     assert len(list((tmp_path / "seen" / "data").iterdir())) == 20
     facts = json.loads((run / "_audit" / "audit.json").read_text(encoding="utf-8"))
-    assert facts["counts"]["images"] == 20
+    assert facts["accuracy"]["overall"]["rows"][0]["images"] == 20
     assert facts["coverage"]["verified"] is True
     written = [path.read_bytes() for path in (*folder.rglob("*.*"), report) if path.is_file()]
     assert not [data for data in written if b"planted-" in data], "secrets of the environment stay there"
