@@ -99,6 +99,10 @@ def _guarded(verb: Callable[[], int]) -> int:
         return EXIT_INTERRUPTED
     except TerminatedError:
         return EXIT_TERMINATED
+    except SystemExit as ended:  # while Ray starts, the handler for SIGTERM is Ray's, which exits with the number
+        if ended.code != signal.SIGTERM:
+            raise
+        return EXIT_TERMINATED
     except BrokenPipeError:
         if not _is_unread(sys.stdout):
             raise

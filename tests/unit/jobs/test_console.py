@@ -74,6 +74,20 @@ def test_sigterm_ends_with_143_after_the_verb_has_cleaned_up() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_the_handler_that_ray_puts_in_our_place_ends_a_command_in_the_same_way() -> None:
+    def as_ray_does(number: int, frame: object) -> None:
+        raise SystemExit(number)
+
+    def verb() -> int:
+        signal.signal(signal.SIGTERM, as_ray_does)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    assert exit_code(verb) == EXIT_TERMINATED
+    with pytest.raises(SystemExit):
+        exit_code(raising(SystemExit(9)))
+
+
 def test_sigterm_is_not_taken_for_a_failure_on_the_way() -> None:
     assert issubclass(TerminatedError, BaseException)
     assert not issubclass(TerminatedError, Exception)
