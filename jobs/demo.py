@@ -42,9 +42,7 @@ def demo(
         check_sanity(opened, images=16, steps=2)
     err.say("5/5 writing the report (camatlas audit)")
     report = write_report(config.output.path, base)
-    err.say(
-        f"done in {duration(time.monotonic() - began)}. Open the report: its findings name the watermark that was"
-    )
+    err.say(f"done in {duration(time.monotonic() - began)}. Open the report: its findings name the watermark that was")
     err.say("planted in the lower left corner of the class 'star'. Look further with:")
     err.say(f"  camatlas query {config.output.path}")
     err.say(f"  camatlas show {config.output.path} scene_00003")
