@@ -2,8 +2,10 @@
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +17,8 @@ from pipeline.store import Store
 from schemas.explanation import SCHEMA_VERSION, explanation_schema, metric_names
 
 _PREFIX = "camatlas."
+_AT_ONCE = 16
+"""Footers read at the same time: a store far away answers slowly, and many at once."""
 KEY_COLUMNS = ["shard", "image_key", "target", "method"]
 """What identifies a row; a failure row of an image has neither target nor method."""
 
@@ -117,7 +121,7 @@ class Progress:
 
 
 def progress(store: Store) -> Progress:
-    """List what is done; opens one footer per shard.
+    """List what is done; opens one part per shard.
 
     Raises:
         DamagedRunError: a part's footer cannot be read.
@@ -125,11 +129,10 @@ def progress(store: Store) -> Progress:
     done: dict[int, set[int]] = {}
     for part in part_names(store):
         done.setdefault(part.shard, set()).add(part.chunk)
-    finished = {
-        shard
-        for shard, chunks in done.items()
-        if len(chunks) == max(chunks) + 1 and _is_last(store, PartName(shard, max(chunks)))
-    }
+    whole = [PartName(shard, max(chunks)) for shard, chunks in done.items() if len(chunks) == max(chunks) + 1]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        ends = pool.map(partial(_is_last, store), whole)
+        finished = {part.shard for part, ended in zip(whole, ends, strict=True) if ended}
     return Progress({shard: frozenset(chunks) for shard, chunks in done.items()}, frozenset(finished))
 
 

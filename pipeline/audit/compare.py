@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.audit.gallery import details
-from pipeline.audit.statistics import differences, holm, resampled
+from pipeline.audit.statistics import differences, holm, paired_p, resampled
 from pipeline.audit.tables import class_name
 from pipeline.audit.values import Column, Place, Values, load_values
 from pipeline.errors import ConfigError
@@ -87,9 +87,10 @@ def _metrics(run: Run, values: Values, others: Values, rows: Any, partners: Any)
         found_rows.append({
             "target_rule": rule, "method": method, "metric": metric, "images": int(apart[index][1].sum()),
             "here": means[0], "there": means[1], "difference": difference.value, "low": difference.low,
-            "high": difference.high, "p": difference.p,
+            "high": difference.high, "p": paired_p(apart[index]),
         })  # fmt: skip
-    for row, p in zip(found_rows, holm([row["p"] if row["p"] is not None else 1.0 for row in found_rows]), strict=True):
+    tested = [row for row in found_rows if row["p"] is not None]
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p"] = p
     return found_rows
 

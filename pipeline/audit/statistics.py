@@ -115,6 +115,19 @@ def differences(one: Column, other: Column) -> Column:
     return np.where(known_I, means[0] - means[1], 0).astype(np.float32), known_I.astype(np.float32)
 
 
+def paired_p(differences_I: Column) -> float | None:
+    """Two-sided p of Student's paired test that the mean difference is 0; None where it says nothing.
+
+    Resampling cannot give a p below 2 / (R + 1), which adjusting for many comparisons makes large.
+    """
+    from scipy.stats import ttest_1samp  # costs time to import
+
+    known_I = differences_I[0][differences_I[1] > 0].astype(np.float64)
+    if len(known_I) < 2 or not np.ptp(known_I):
+        return None
+    return float(ttest_1samp(known_I, 0.0).pvalue)
+
+
 def _weights(sorted_I: Indices, random: np.random.Generator, resamples: int) -> Iterator[npt.NDArray[np.float32]]:
     """How often each image is drawn, some resamples at a time."""
     _, starts_G, sizes_G = np.unique(sorted_I, return_index=True, return_counts=True)

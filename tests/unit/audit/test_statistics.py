@@ -9,6 +9,7 @@ from pipeline.audit.statistics import (
     calibration_error,
     differences,
     holm,
+    paired_p,
     resampled,
     wilson,
 )
@@ -109,3 +110,15 @@ def test_differences_leave_out_images_that_lack_one() -> None:
     sums_I, counts_I = differences(one, other)
     assert sums_I.tolist() == [1, 0, 0]
     assert counts_I.tolist() == [1, 0, 0]
+
+
+def test_a_large_difference_stays_beyond_doubt_however_many_are_compared() -> None:
+    random, ones = np.random.default_rng(5), np.ones(500, np.float32)
+    clear = paired_p((random.normal(-0.5, 0.3, 500).astype(np.float32), ones))
+    assert clear is not None
+    assert holm([clear] * 50)[0] < 1e-20
+    nothing = paired_p((random.normal(0, 0.3, 500).astype(np.float32), ones))
+    assert nothing is not None
+    assert nothing > 0.01
+    assert paired_p((ones, ones)) is None  # no spread
+    assert paired_p((ones, np.zeros(500, np.float32))) is None  # nothing known
