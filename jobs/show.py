@@ -37,7 +37,7 @@ def show(
 
 def _explained(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - pipeline.query is imported late
     """Rows with a map of one image; what failed is told."""
-    rows = opened.arrow(_ROWS, [key, key]).to_pylist()
+    rows = _rows(opened, key)
     if not rows:
         raise ConfigError.one("KEY", f"the run has no image '{key}'", _hint(opened, key))
     shards = sorted({row["shard"] for row in rows})
@@ -52,10 +52,18 @@ def _explained(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 -
     return explained
 
 
-_ROWS = """
-SELECT * FROM parts WHERE image_key = ? OR shard || '/' || image_key = ?
-ORDER BY shard, target_confidence DESC, target, method
-"""
+_ROWS = "SELECT * FROM parts WHERE image_key = ? ORDER BY shard, target_confidence DESC, target, method"
+
+
+def _rows(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - pipeline.query is imported late
+    """Rows of the images that are called KEY, or SHARD/KEY; asked by image key alone, which finds them fast."""
+    rows: list[dict[str, Any]] = opened.arrow(_ROWS, [key]).to_pylist()
+    for slash in re.finditer("/", key):
+        shard, image = key[: slash.start()], key[slash.end() :]
+        rows += [row for row in opened.arrow(_ROWS, [image]).to_pylist() if row["shard"] == shard]
+    return rows
+
+
 _KEYS = "SELECT image_key FROM images ORDER BY jaro_winkler_similarity(image_key, ?) DESC LIMIT 1"
 
 
