@@ -71,16 +71,17 @@ class Machine:
 
 @contextmanager
 def machines(count: int) -> Iterator[list[Machine]]:
-    """Start machines on one network; the first one is the switch, and the place of the store."""
+    """Start machines on one network; the first one is the switch and the place of the store, with the usual /tmp."""
     with ExitStack() as stack:
-        made = [stack.enter_context(_machine(f"10.213.0.{number + 1}")) for number in range(count)]
-        store = made[0]
+        store = stack.enter_context(_machine(STORE, ()))
+        private = ("/tmp", "/dev/shm")
+        others = [stack.enter_context(_machine(f"10.213.0.{number + 1}", private)) for number in range(1, count)]
         store.run("ip", "link", "add", "lan", "type", "bridge")
         store.run("ip", "addr", "add", f"{store.address}/24", "dev", "lan")
         store.run("ip", "link", "set", "lan", "up")
-        for number, machine in enumerate(made[1:]):
+        for number, machine in enumerate(others):
             _plug(store, machine, f"port{number}")
-        yield made
+        yield [store, *others]
 
 
 def _plug(store: Machine, machine: Machine, port: str) -> None:
@@ -91,7 +92,7 @@ def _plug(store: Machine, machine: Machine, port: str) -> None:
 
 
 @contextmanager
-def _machine(address: str) -> Iterator[Machine]:
+def _machine(address: str, private: tuple[str, ...]) -> Iterator[Machine]:
     try:
         holder = subprocess.Popen(["unshare", "--net", "--mount", "sleep", "infinity"])
     except OSError as error:
@@ -102,7 +103,7 @@ def _machine(address: str) -> Iterator[Machine]:
             pytest.skip("no namespaces here: not allowed")
         machine = Machine(address, holder.pid)
         machine.run("ip", "link", "set", "lo", "up")
-        for folder in ("/tmp", "/dev/shm"):
+        for folder in private:
             machine.run("mount", "-t", "tmpfs", "tmpfs", folder)
         yield machine
         machine.lose()

@@ -1,0 +1,35 @@
+"""Copy a folder to a bucket, which is made, or a bucket's folder down: `python copy_objects.py up|down SOURCE DEST`."""
+
+import os
+import sys
+import urllib.request
+from pathlib import Path
+
+import obstore
+from obstore.store import from_url
+
+CLIENT = {"allow_http": True}
+
+
+def up(folder: str, url: str) -> None:
+    """Put every file of a folder."""
+    bucket = url.removeprefix("s3://").partition("/")[0]
+    made = urllib.request.Request(f"{os.environ['AWS_ENDPOINT_URL']}/{bucket}", method="PUT")  # noqa: S310 - ours
+    urllib.request.urlopen(made, timeout=10).close()  # noqa: S310
+    store = from_url(url, client_options=CLIENT)
+    for path in sorted(Path(folder).iterdir()):
+        obstore.put(store, path.name, path.read_bytes())
+
+
+def down(url: str, folder: str) -> None:
+    """Get every object of a folder."""
+    store = from_url(url, client_options=CLIENT)
+    for found in obstore.list(store):
+        for meta in found:
+            place = Path(folder) / meta["path"]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(bytes(obstore.get(store, meta["path"]).bytes()))
+
+
+if __name__ == "__main__":
+    {"up": up, "down": down}[sys.argv[1]](*sys.argv[2:])
