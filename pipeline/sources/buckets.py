@@ -1,7 +1,7 @@
 """Shards in object stores: which objects a URL names, and what is known of each before it is read.
 
 Costs: a list request for each 1,000 objects below a prefix or glob; then for each shard one HEAD and two ranged GETs
-(one where it has at most 64 KiB, none where it is empty), and one or two more for the footer of a Parquet file.
+(one where it has at most 64 KiB, none where it is empty), and more only for a Parquet footer beyond the last 64 KiB.
 """
 
 import io
@@ -89,7 +89,7 @@ def _shard(stores: Mapping[str, "ObjectStore"], named: tuple[str, str]) -> Shard
         return None
     except ValueError as error:
         raise ConfigError.one(_WHERE, f"'{url}' is no name that can be read: {error}") from None
-    file = io.BufferedReader(ObjectFile(stores[place], name, stat), EDGE_BYTES)
+    file = io.BufferedReader(ObjectFile(stores[place], name, stat, EDGE_BYTES))
     fingerprint, kind = edges_digest(file, stat.size), KINDS[_suffix(url)]
     rows = parquet_rows(file) if kind == "parquet" else None
     return Shard(0, called, kind, url, stat.size, fingerprint, rows, etag=stat.etag)

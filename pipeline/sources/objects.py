@@ -42,14 +42,15 @@ def bucket(url: str, where: str) -> "ObjectStore":
 
 
 class ObjectFile(io.RawIOBase):
-    """One object, read by ranges; put a buffer around it.
+    """One object, read by ranges, of which the latest is kept; put a small buffer around it.
 
     Every request is tried again as `ObjectStore` does, and names the ETag, so that no two objects are mixed.
     """
 
-    def __init__(self, store: "ObjectStore", name: str, stat: Stat) -> None:
-        self._store, self._name, self._stat = store, name, stat
-        self._at = 0
+    def __init__(self, store: "ObjectStore", name: str, stat: Stat, piece_bytes: int) -> None:
+        self._store, self._name, self._stat, self._piece_bytes = store, name, stat, piece_bytes
+        self._at = self._start = 0
+        self._piece = memoryview(b"")
 
     def readable(self) -> bool:
         """It can be read."""
@@ -69,21 +70,26 @@ class ObjectFile(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Fill a buffer by one request; raises StoreError when the bytes do not come."""
-        room = memoryview(buffer).cast("B")
-        stop = min(self._at + min(len(room), PIECE_BYTES), self._stat.size)
-        if stop <= self._at:
+        """Give what is kept from here on, or else the answer to one request; raises StoreError when none comes."""
+        if self._at >= self._stat.size:
             return 0
+        if not self._start <= self._at < self._start + len(self._piece):
+            self._piece, self._start = memoryview(self._fetched()), self._at
+        room = memoryview(buffer).cast("B")
+        found = self._piece[self._at - self._start :][: len(room)]
+        room[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+    def _fetched(self) -> bytes:
+        stop = min(self._at + self._piece_bytes, self._stat.size)
         try:
-            data = self._store.piece(self._name, self._at, stop, self._stat.etag)
+            return self._store.piece(self._name, self._at, stop, self._stat.etag)
         except FileNotFoundError as error:
             raise StoreError(
                 f"{error} was there when the run began and is gone. Finished chunks are kept; put it back and run the "
                 "same command again."
             ) from None
-        room[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 def open_shard(shard: Shard) -> BinaryIO:
@@ -95,8 +101,8 @@ def open_shard(shard: Shard) -> BinaryIO:
     if not is_url(shard.location):
         return open(shard.location, "rb")  # noqa: PTH123 - the caller closes it
     place, name = split_url(shard.location)
-    file = ObjectFile(bucket(place, "data.shards"), name, Stat(shard.size, shard.etag))
-    return io.BufferedReader(file, PIECE_BYTES)
+    stat = Stat(shard.size, shard.etag)
+    return io.BufferedReader(ObjectFile(bucket(place, "data.shards"), name, stat, PIECE_BYTES))
 
 
 def read_text(where: str, place: str) -> str:

@@ -19,8 +19,8 @@ SECRET = "never-to-be-seen"
 Accident = Literal[
     "slow_down", "internal", "forbidden", "reset", "lost", "stall", "error_body", "unconditional", "cut", "short"
 ]
-"""503, 500 and 403; the connection ends before, or after the work; five seconds late; 200 with an error as its body; the
-condition of a put or get is forgotten; the connection ends amid the body; a body that is whole, and half as long."""
+"""503, 500 and 403; the connection ends before, or after the work; five seconds late; 200 with an error as its body;
+the condition of a put or get is forgotten; the connection ends amid the body; a body that is whole, and half as long."""
 Strike = Callable[[str, str], Accident | None]
 """Says from method and path which accident happens to a request."""
 
