@@ -12,15 +12,16 @@ from typing import Literal
 
 import boto3
 import pytest
+from faults.s3_environment import BUCKET, SECRET, environment
 from moto.server import ThreadedMotoServer
 
-BUCKET = "atlas"
-SECRET = "never-to-be-seen"
+__all__ = ["BUCKET", "SECRET", "Accident", "Proxy", "Strike", "s3_server", "use"]
+
 Accident = Literal[
     "slow_down", "internal", "forbidden", "reset", "lost", "stall", "error_body", "unconditional", "cut", "short"
 ]
 """503, 500 and 403; the connection ends before, or after the work; five seconds late; 200 with an error as its body;
-the condition of a put or get is forgotten; the connection ends amid the body; a body that is whole, and half as long."""
+the condition of a put or get is forgotten; the connection ends amid the body; half the body, as if it were whole."""
 Strike = Callable[[str, str], Accident | None]
 """Says from method and path which accident happens to a request."""
 
@@ -44,12 +45,7 @@ def s3_server() -> Iterator[str]:
 
 def use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Point the environment at a server, as a user would."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_REGION": "us-east-1",
-    }.items():
+    for name, value in environment(endpoint).items():
         monkeypatch.setenv(name, value)
 
 
@@ -60,12 +56,13 @@ class Proxy:
     target: str
     strike: Strike
     requests: list[tuple[str, str, Accident | None]] = field(default_factory=list)
+    port: int = 0
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
         """Serve on loopback; gives the URL."""
         handler = type("Handler", (_Handler,), {"proxy": self})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
