@@ -64,8 +64,10 @@ def _totals(found: "Plan", price: float | None) -> dict[str, str]:
     machines, sampled = found.machines, found.sampled
     gpu = machines.device == "cuda"
     read = f"{found.shards} shards, {found.chunks} chunks, {amount(found.encoded_bytes, 'B')}"
+    if found.estimated:
+        read += "; an estimate by the sizes of shards, which are not fetched to be counted"
     totals = {
-        "images": f"{found.images:,} ({read})",
+        "images": f"{'about ' if found.estimated else ''}{found.images:,} ({read})",
         "run folder": f"{found.rows:,} rows in {found.chunks} parts, {amount(found.run_bytes, 'B')}",
         "forwards": f"{found.forwards:,}",
         "an image": f"{found.image_seconds:.3g} s of a worker, {found.reading_seconds:.3g} s of a CPU to read it",

@@ -6,7 +6,7 @@
     ├── ConfigError           2    mistakes in the run file, options, model, data or output, all at once
     ├── LayerError            2    the target layer cannot serve as one (also a ValueError)
     ├── DamagedRunError       4    a run folder does not hold what its manifest promises
-    ├── StoreError            5    the output cannot be reached or cannot publish safely
+    ├── StoreError            5    a store cannot be reached or publish safely, or a shard there is gone or replaced
     └── StalledError          1    the engine stopped: a worker kept dying or nothing moved
 """
 
@@ -76,7 +76,7 @@ class DamagedRunError(CamatlasError):
 
 
 class StoreError(CamatlasError):
-    """A store cannot be reached, is not writable, or cannot publish if absent."""
+    """A store cannot be reached, is not writable, cannot publish if absent, or holds another shard than before."""
 
     exit_code = 5
 

@@ -1,4 +1,4 @@
-"""A run folder in an object store: S3 and what speaks like it, Google Cloud Storage, Azure.
+"""Run folders and shards in an object store: S3 and what speaks like it, Google Cloud Storage, Azure.
 
 An object appears whole or not at all, so that publishing is one conditional put (`If-None-Match: *`); a store that does
 not know it is refused. Credentials and endpoints come from the ordinary environment (`AWS_ACCESS_KEY_ID`,
@@ -23,8 +23,10 @@ from obstore.fsspec import FsspecStore
 from obstore.store import from_url
 
 from pipeline.errors import ConfigError, StoreError, first_line
+from pipeline.store import Stat
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore.store import ClientConfig, RetryConfig
 
 T = TypeVar("T")
@@ -40,22 +42,25 @@ class ObjectStore:
     Args:
         url: `s3://BUCKET/PREFIX`, `gs://...` or `az://...`.
         seconds: after which one request counts as lost.
+        where: the setting that the URL comes from, for messages.
 
     Raises:
         ConfigError: the URL or the environment do not name a bucket.
     """
 
-    def __init__(self, url: str, seconds: float = 30.0) -> None:
+    def __init__(self, url: str, seconds: float = 30.0, where: str = "output.path") -> None:
         self.url = url.rstrip("/")
-        if "@" in url.partition("://")[2].partition("/")[0]:
-            raise ConfigError.one("output.path", "credentials do not belong in a URL", "put them in the environment")
+        if "@" in url.partition("://")[2].partition("/")[0] or "?" in url:
+            raise ConfigError.one(
+                where, "credentials and queries do not belong in a URL", "put them in the environment"
+            )
         if url.partition("://")[0] not in _KNOWN:
-            raise ConfigError.one("output.path", f"'{self.url}' is no place for a run", _SCHEMES)
+            raise ConfigError.one(where, f"'{self.url}' is in no store that is known", _SCHEMES)
         try:
             self._client = _client(seconds)
             self._objects: Any = from_url(self.url, client_options=self._client, retry_config=_no_retries())
         except (BaseError, ValueError) as error:
-            raise ConfigError.one("output.path", f"'{self.url}': {_reason(error)}", _SCHEMES) from None
+            raise ConfigError.one(where, f"'{self.url}': {_reason(error)}", _SCHEMES) from None
 
     def publish(self, name: str, data: bytes) -> bool:
         """Put an object if absent.
@@ -79,6 +84,24 @@ class ObjectStore:
     def read(self, name: str) -> bytes:
         """Read one object."""
         return self._retried("read", name, lambda: bytes(obstore.get(self._objects, name).bytes()))
+
+    def stat(self, name: str) -> Stat:
+        """Ask for size and ETag of one object; raises FileNotFoundError when it is absent."""
+        found = self._retried("look at", name, lambda: obstore.head(self._objects, name))
+        return Stat(found["size"], found["e_tag"])
+
+    def piece(self, name: str, start: int, stop: int, etag: str | None) -> bytes:
+        """Read the bytes from `start` to before `stop`, all of them there.
+
+        Raises:
+            FileNotFoundError: the object is absent.
+            StoreError: it cannot be read, or is not the one with this ETag any more.
+        """
+        return self._retried("read", name, lambda: self._piece(name, start, stop, etag))
+
+    def find(self, folder: str, *, deep: bool) -> list[str]:
+        """List the objects directly under a prefix, or at any depth below it: their whole names, sorted."""
+        return sorted(self._retried("list", folder, lambda: self._find(folder or None, deep=deep)))
 
     def names(self, folder: str = "") -> list[str]:
         """List what lies directly under a prefix; an absent one is empty."""
@@ -118,6 +141,24 @@ class ObjectStore:
         except (AlreadyExistsError, PreconditionError) as error:
             raise FileExistsError(name) from error
 
+    def _piece(self, name: str, start: int, stop: int, etag: str | None) -> bytes:
+        options: GetOptions = {"range": (start, stop)} if etag is None else {"range": (start, stop), "if_match": etag}
+        try:
+            found = obstore.get(self._objects, name, options=options)
+        except PreconditionError:
+            found = None
+        if found is None or (etag is not None and found.meta["e_tag"] != etag):  # a store may ignore the condition
+            raise StoreError(f"{self.url}/{name} is another object than before: it was replaced. {_REPLACED}")
+        data = bytes(found.bytes())
+        if len(data) != stop - start:
+            raise GenericError(f"{len(data)} bytes came where {stop - start} were asked for")
+        return data
+
+    def _find(self, folder: str | None, *, deep: bool) -> list[str]:
+        if not deep:
+            return [meta["path"] for meta in obstore.list_with_delimiter(self._objects, prefix=folder)["objects"]]
+        return [meta["path"] for page in obstore.list(self._objects, prefix=folder) for meta in page]
+
     def _attempt_of(self, name: str) -> str | None:
         found: str | None = obstore.get(self._objects, name).attributes.get(_ATTEMPT)
         return found
@@ -141,6 +182,10 @@ _TRY_AGAIN = ("408", "409", "429")
 _KNOWN = ("s3", "gs", "az")
 _SCHEMES = "a local path, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
 _ADVICE = "Finished chunks are kept; see that the store can be reached, then run the same command again."
+_REPLACED = (
+    "Rows of both do not belong in one run. Finished chunks are kept; put the old object back and run the same command "
+    "again, or begin a run in another folder."
+)
 
 
 def _pauses() -> Iterator[float]:

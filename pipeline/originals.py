@@ -54,7 +54,7 @@ def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Itera
         by_shard[shard_name].add(key)
     try:
         config = run_config(manifest)
-        shards = list_shards(config.data.shards)
+        shards = list_shards(config.data.shards, only=by_shard)
         reading = Reading(read_annotations(config, shards), config.data.columns.model_dump())
     except CamatlasError:
         return

@@ -23,11 +23,13 @@ from pipeline.preflight import PreparedRun, net_shape
 from pipeline.rehearsal import SHARED, SWEEP, Account, Rehearser
 from pipeline.run_folder import PartName, Receipt
 from pipeline.sampling import ImageSample, take_sample
-from pipeline.sources import count_images
+from pipeline.sources import Shard, count_images
 from pipeline.targets import TargetRules
 
 ENGINE_SECONDS = 12.0
 """To start Ray and its workers and to end them, beside making the run ready; short runs on 2 cores took as long."""
+_TAR_BYTES = 1792
+"""Of a tar for each image beside its own bytes: two headers, a label's block, and half a block to the next header."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Plan:
 
     Attributes:
         images, shards, chunks, encoded_bytes: what is read; a chunk becomes a part.
+        estimated: whether `images` rests on the sizes of shards and of the sampled images: a tar in an object store
+            would have to be fetched to be counted.
         rows: of the table; those of failed images included.
         run_bytes: of the finished run folder.
         lines: passes and seconds per image.
@@ -94,6 +98,7 @@ class Plan:
     start_seconds: float
     machines: Machines
     sampled: Sampled
+    estimated: bool = False
 
     @property
     def image_seconds(self) -> float:
@@ -154,8 +159,10 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
         torch.set_num_threads(CPU_THREADS)
         keep_freed_memory()
     explainer = Explainer(run.loaded.model, run.explainer_spec(machines.device, machines.workers))
-    counts = [count_images(shard) for shard in run.shards]
-    sample = _sample(run, min(explainer.probe.batcher.size, chunk_images, max(counts)))
+    counted = [(shard, count_images(shard)) for shard in run.shards]
+    most = max(chunk_images if count is None else count for _, count in counted)
+    sample = _sample(run, min(explainer.probe.batcher.size, chunk_images, most))
+    counts = [_estimated(shard, sample) if count is None else count for shard, count in counted]
     pace = find_pace(Rehearser(explainer), sample.chunk, began + probe_seconds)
     part = PartSize.of(pace.last.rows)
     explained = len(sample.chunk.samples) / sample.images
@@ -176,6 +183,7 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
         start_seconds=ready_seconds + ENGINE_SECONDS,
         machines=machines,
         sampled=_sampled(sample, pace, time.perf_counter() - began),
+        estimated=any(count is None for _, count in counted),
     )
 
 
@@ -189,6 +197,11 @@ def _sample(run: PreparedRun, images: int) -> ImageSample:
     if not sample.chunk.samples:
         raise ConfigError.one("data.shards", f"none of {sample.images} sampled images can be read")
     return sample
+
+
+def _estimated(shard: Shard, sample: ImageSample) -> int:
+    """Images of a tar that is not read: by its size, and by what a sampled image takes in a tar."""
+    return round(shard.size / (sample.chunk.encoded_bytes / sample.images + _TAR_BYTES))
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,21 @@ import contextlib
 import os
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow.dataset
 
 from pipeline.errors import ConfigError, StoreError
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What a store says of an object; the ETag changes with every put, and some stores have none."""
+
+    size: int
+    etag: str | None
 
 
 class Store(Protocol):

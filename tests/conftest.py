@@ -1,11 +1,13 @@
 """What several test folders share: where the real data is, small models, and one local Ray for the session."""
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from faults.s3_environment import environment
 
 from pipeline.model.memory import FREED_MEMORY_IS_KEPT
 
@@ -27,11 +29,23 @@ def data_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
+def s3_port() -> int:
+    """Where the workers of the local Ray look for S3; a test that wants it there starts it."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="session")
+def local_ray(s3_port: int) -> Iterator[None]:
     """One local Ray for all tests that need one; four logical CPUs, or reading could starve beside the actors."""
     import ray
 
     os.environ.update(FREED_MEMORY_IS_KEPT)
-    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with pytest.MonkeyPatch.context() as patch:  # of the workers, which take the environment of this moment
+        for name, value in environment(f"http://127.0.0.1:{s3_port}").items():
+            patch.setenv(name, value)
+        ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()

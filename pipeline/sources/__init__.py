@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.sources.annotations import Annotations
 from pipeline.sources.folder import read_folder
+from pipeline.sources.objects import is_url
 from pipeline.sources.parquet import read_parquet
 from pipeline.sources.shards import Chunk, Failure, Item, Sample, Shard, chunked, damage, taking
 from pipeline.sources.tar import count_tar_images, read_tar
@@ -36,7 +37,11 @@ class Reading:
 def read_shard(shard: Shard, reading: Reading) -> Iterator[Item]:
     """Stream the samples and failures of one shard, in their order, as many as the run takes.
 
-    A shard that cannot be opened, or breaks on the way, is one failure row; what was read before is kept.
+    A file that cannot be opened, or breaks on the way, is one failure row; what was read before is kept. A shard in an
+    object store whose bytes do not come is none, see `pipeline.sources.objects`.
+
+    Raises:
+        StoreError: an object store cannot be reached, or holds another shard than before.
     """
     return taking(_guarded(shard, reading), shard.take)
 
@@ -60,12 +65,15 @@ def images_of(items: Iterable[Item]) -> Iterator[Item]:
     return (item for item in items if isinstance(item, Sample) or item.is_image)
 
 
-def count_images(shard: Shard) -> int:
+def count_images(shard: Shard) -> int | None:
     """Count the images of a shard that belong to the run, failed ones included; of a tar only headers are read.
 
-    A shard that does not tell, because it is damaged, counts as empty.
+    A shard that does not tell, because it is damaged, counts as empty. None for a tar in an object store: its headers
+    lie so close that all of it would have to be fetched.
     """
     images = shard.images
+    if images is None and shard.kind == "tar" and is_url(shard.location):
+        return None
     if images is None:
         try:
             images = count_tar_images(shard) if shard.kind == "tar" else 0

@@ -2,10 +2,10 @@
 
 import csv
 import hashlib
+import io
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 from pipeline.errors import ConfigError
@@ -18,6 +18,7 @@ from pipeline.sources.members import (
     parse_box,
     xml_boxes,
 )
+from pipeline.sources.objects import read_text
 from pipeline.sources.shards import Box, Boxes, Failure, Item, Sample, Shard
 
 Value = TypeVar("Value")
@@ -144,15 +145,14 @@ def _find(table: Mapping[str, Value], stems: Mapping[str, Value], key: str) -> V
 
 
 def read_csv(where: str, path: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Read the rows of a CSV file that must have some columns.
+    """Read the rows of a CSV file, at a path or a URL, that must have some columns.
 
     Raises:
         ConfigError: the file is missing, holds no row, or lacks a column.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(read_text(where, path), newline="")))
+    except csv.Error as error:
         raise ConfigError.one(where, f"cannot read '{path}': {error}") from None
     missing = [name for name in columns if not rows or name not in rows[0]]
     if missing:

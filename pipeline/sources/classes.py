@@ -3,9 +3,9 @@
 import csv
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pipeline.errors import ConfigError
+from pipeline.sources.objects import read_text
 
 _MOST_DIGITS = 9
 """Longest class index: it must fit the int32 column of the labels."""
@@ -35,7 +35,7 @@ class ClassTable:
 
 
 def load_classes(spec: str | None) -> ClassTable:
-    """Load `data.classes`: 'imagenet-1k', a CSV (class_index, class_name, wnid?) or a text file of names.
+    """Load `data.classes`: 'imagenet-1k', a CSV (class_index, class_name, wnid?) or a text file of names (path or URL).
 
     Raises:
         ConfigError: the file is missing or is not such a table.
@@ -46,14 +46,8 @@ def load_classes(spec: str | None) -> ClassTable:
         from torchvision.models import ResNet50_Weights  # costs seconds; only who asks for it pays
 
         return ClassTable(tuple(ResNet50_Weights.DEFAULT.meta["categories"]))
-    path = Path(spec)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError.one(
-            "data.classes", f"cannot read '{spec}': {error}", "a CSV, a text file or imagenet-1k"
-        ) from None
-    return _from_csv(spec, text) if path.suffix.lower() == ".csv" else ClassTable(tuple(text.splitlines()))
+    text = read_text("data.classes", spec)
+    return _from_csv(spec, text) if spec.lower().endswith(".csv") else ClassTable(tuple(text.splitlines()))
 
 
 def _from_csv(spec: str, text: str) -> ClassTable:

@@ -1,34 +1,36 @@
-"""From the words of a run file to the list of shards: braces, globs, folders, tars and Parquet files."""
+"""From the words of a run file to the list of shards: braces, globs, folders, prefixes, tars and Parquet files."""
 
 import glob
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from braceexpand import braceexpand
 
 from pipeline.errors import ConfigError, Mistake, Mistakes
+from pipeline.sources.buckets import look, urls_of
+from pipeline.sources.fingerprint import KINDS, digest, edges_digest, parquet_rows
 from pipeline.sources.folder import FILES_PER_SHARD, list_images
-from pipeline.sources.shards import Shard, ShardKind, clean_text
+from pipeline.sources.objects import is_url
+from pipeline.sources.shards import Shard, clean_text
 from pipeline.sources.tar import IMAGE_SUFFIXES
 
 _WHERE = "data.shards"
-_KINDS: dict[str, ShardKind] = {".tar": "tar", ".parquet": "parquet"}
-_EDGE_BYTES = 64 << 10
 
 
-def list_shards(specs: str | Iterable[str]) -> list[Shard]:
+def list_shards(specs: str | Iterable[str], only: Collection[str] | None = None) -> list[Shard]:
     """List the shards that `data.shards` names, in order.
 
     Args:
-        specs: paths of tars, Parquet files or folders; braces (`{000..049}`) and globs are expanded.
+        specs: paths of tars, Parquet files or folders, or URLs (`s3://`, `gs://`, `az://`) of tars, Parquet files or
+            prefixes that end in `/`; braces (`{000..049}`) and globs are expanded.
+        only: names of shards; others in object stores are left out without a request for them.
 
     Raises:
         ConfigError: something matches nothing, is unreadable, of an unknown kind, or named twice.
+        StoreError: an object store cannot be reached.
     """
     mistakes = Mistakes()
     paths: list[str] = []
@@ -39,21 +41,27 @@ def list_shards(specs: str | Iterable[str]) -> list[Shard]:
         Mistake(_WHERE, f"'{path}' is named {count} times") for path, count in Counter(paths).items() if count > 1
     )
     mistakes.raise_if_any()
+    names = dict(zip(paths, _short_names(paths), strict=True))
+    wanted = [path for path, name in names.items() if not is_url(path) or only is None or name in only]
+    far: dict[str, Shard] = {}
+    with mistakes.collecting():
+        far = look({path: names[path] for path in wanted if is_url(path)})
     shards: list[Shard] = []
-    for path, name in zip(paths, _short_names(paths), strict=True):
+    for path in wanted:
         with mistakes.collecting():
-            shards.extend(_open(Path(path), name, first=len(shards)))
+            opened = [far[path]] if path in far else [] if is_url(path) else _open(path, names[path])
+            shards.extend([replace(shard, ordinal=len(shards) + i) for i, shard in enumerate(opened)])
     mistakes.raise_if_any()
     return shards
 
 
 def _expand(spec: str) -> list[str]:
-    if "://" in spec:
-        raise ConfigError.one(_WHERE, f"'{spec}': only local paths are read so far", "copy or mount the shards")
     try:
         words = list(braceexpand(spec))
     except ValueError:
         raise ConfigError.one(_WHERE, f"'{spec}' has unbalanced braces") from None
+    if is_url(spec):
+        return [url for word in words for url in urls_of(word)]
     try:
         return _found(spec, words)
     except OSError as error:
@@ -79,7 +87,7 @@ def _matches(word: str) -> list[str]:
 def _inside(path: Path) -> list[str]:
     """A folder of shards stands for its shards; any other path for itself."""
     if path.is_dir():
-        for suffix in _KINDS:
+        for suffix in KINDS:
             shards = sorted(str(entry) for entry in path.iterdir() if _is_shard(entry, suffix))
             if shards:
                 _refuse_loose(path)
@@ -99,29 +107,23 @@ def _is_shard(path: Path, suffix: str) -> bool:
     return path.suffix.lower() == suffix and not path.name.startswith(".") and path.is_file()
 
 
-def _open(path: Path, name: str, first: int) -> list[Shard]:
+def _open(place: str, name: str) -> list[Shard]:
+    path = Path(place)
     try:
         if path.is_dir():
-            return _folder_shards(path, name, first)
-        kind = _KINDS.get(path.suffix.lower())
+            return _folder_shards(path, name)
+        kind = KINDS.get(path.suffix.lower())
         if kind is None:
             raise ConfigError.one(_WHERE, f"'{path}' is neither a folder nor a .tar nor a .parquet file")
         size = path.stat().st_size
-        rows = _parquet_rows(path) if kind == "parquet" else None
-        return [Shard(first, name, kind, str(path), size, _edges_digest(path, size), rows)]
+        rows = parquet_rows(path) if kind == "parquet" else None
+        with path.open("rb") as file:
+            return [Shard(0, name, kind, str(path), size, edges_digest(file, size), rows)]
     except OSError as error:
         raise ConfigError.one(_WHERE, f"cannot read '{path}': {error.strerror}") from None
 
 
-def _parquet_rows(path: Path) -> int | None:
-    try:
-        rows: int = pq.read_metadata(path).num_rows
-        return rows
-    except (pa.ArrowException, OSError):
-        return None  # reading it will tell what is wrong, as a failure row
-
-
-def _folder_shards(folder: Path, name: str, first: int) -> list[Shard]:
+def _folder_shards(folder: Path, name: str) -> list[Shard]:
     members = list_images(folder)
     if not members:
         raise ConfigError.one(_WHERE, f"folder '{folder}' holds no image, tar or Parquet file")
@@ -129,30 +131,19 @@ def _folder_shards(folder: Path, name: str, first: int) -> list[Shard]:
     for start in range(0, len(members), FILES_PER_SHARD):
         part = tuple(members[start : start + FILES_PER_SHARD])
         sizes = [Path(folder, member).stat().st_size for member in part]
-        digest = _digest(repr(list(zip(part, sizes, strict=True))).encode("utf-8", "surrogatepass"))
+        listing = digest(repr(list(zip(part, sizes, strict=True))).encode("utf-8", "surrogatepass"))
         index = len(shards)
         shards.append(
-            Shard(first + index, f"{name}[{index}]", "folder", str(folder), sum(sizes), digest, len(part), members=part)
+            Shard(index, f"{name}[{index}]", "folder", str(folder), sum(sizes), listing, len(part), members=part)
         )
     return shards
 
 
-def _edges_digest(path: Path, size: int) -> str:
-    """Hash the size, the first and the last 64 KiB: cheap, and it notices a shard written anew."""
-    with path.open("rb") as file:
-        head = file.read(_EDGE_BYTES)
-        file.seek(max(0, size - _EDGE_BYTES))
-        return _digest(str(size).encode() + head + file.read(_EDGE_BYTES))
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
 def _short_names(paths: list[str]) -> list[str]:
     """Base names where they tell the shards apart, else paths below the common folder."""
-    bases = [clean_text(Path(path).name) for path in paths]
+    places = [Path(f"/{path.replace('://', '/')}" if is_url(path) else path) for path in paths]
+    bases = [clean_text(place.name) for place in places]
     if len(set(bases)) == len(bases):
         return bases
-    top = os.path.commonpath([str(Path(path).parent) for path in paths])
-    return [clean_text(Path(path).relative_to(top).as_posix()) for path in paths]
+    top = os.path.commonpath([str(place.parent) for place in places])
+    return [clean_text(place.relative_to(top).as_posix()) for place in places]

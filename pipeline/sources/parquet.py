@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from pipeline.sources.annotations import Annotations, annotated
 from pipeline.sources.members import BadAnnotationError, checked, parse_box
+from pipeline.sources.objects import is_url, open_shard
 from pipeline.sources.shards import Failure, Item, Sample, Shard, damage
 
 _ROWS_AT_A_TIME = 64
@@ -27,7 +28,7 @@ def read_parquet(shard: Shard, annotations: Annotations, columns: dict[str, str]
     """
     row = 0
     try:
-        with pq.ParquetFile(shard.location) as file:
+        with pq.ParquetFile(open_shard(shard) if is_url(shard.location) else shard.location) as file:
             present = [name for name in columns.values() if name in file.schema_arrow.names]
             if columns["image"] not in present:
                 yield damage(shard, 0, "unreadable", f"no column '{columns['image']}'")

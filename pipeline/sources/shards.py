@@ -23,6 +23,7 @@ class Shard:
     name: str
     kind: ShardKind
     location: str
+    """A path, or a URL in an object store; never holds a secret."""
     size: int
     fingerprint: str
     images: int | None = None
@@ -31,6 +32,8 @@ class Shard:
     """How many leading images belong to the run; None means all."""
     members: tuple[str, ...] = ()
     """Folder shards: the files, relative to `location`."""
+    etag: str | None = None
+    """Of the object that was listed, where `location` is a URL; no other one is read in its place."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from pipeline.errors import StoreError
 from pipeline.sources.annotations import Annotations, annotated, split_name
+from pipeline.sources.objects import open_shard
 from pipeline.sources.shards import Failure, Item, Shard, clean_text, damage
 
 IMAGE_SUFFIXES = (
@@ -50,7 +52,7 @@ class Member:
 
 def read_tar(shard: Shard, annotations: Annotations) -> Iterator[Item]:
     """Stream the samples of one tar; everything lost on the way is a failure."""
-    with open(shard.location, "rb") as file:  # noqa: PTH123 - the builtin gives the buffered reader tarfile wants
+    with open_shard(shard) as file:
         seen: set[str] = set()
         for group in _groups(_members(file, shard, _member)):
             if isinstance(group, Failure):
@@ -61,7 +63,7 @@ def read_tar(shard: Shard, annotations: Annotations) -> Iterator[Item]:
 
 def count_tar_images(shard: Shard) -> int:
     """Count the images of one tar, failed ones included, from its headers alone."""
-    with open(shard.location, "rb") as file:  # noqa: PTH123 - as above
+    with open_shard(shard) as file:
         seen: set[str] = set()
         groups = (group for group in _groups(_members(file, shard, _unread)) if not isinstance(group, Failure))
         return sum(1 for group in groups for _ in _assemble(group, shard, Annotations(), seen))
@@ -126,7 +128,7 @@ def _header(file: BinaryIO, start: int) -> tuple[tarfile.TarInfo, int] | None:
     archive = _Archive(fileobj=_HeaderFile(file), encoding="utf-8")  # type: ignore[arg-type]  # it only reads
     try:
         info = tarfile.TarInfo.fromtarfile(archive)
-    except OSError:
+    except (OSError, StoreError):
         raise
     except Exception:  # hostile bytes: tarfile's parsers raise many types
         return None

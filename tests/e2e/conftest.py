@@ -1,11 +1,13 @@
 """A small dataset of scenes, and runs over it in this process on the session's local Ray."""
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.runs import Settings
+from e2e.runs import Place, Settings
+from faults.s3 import BUCKET, Proxy, s3_server, use
 
 from jobs.explain import Ended, run
 from pipeline.config import parse_config
@@ -20,13 +22,33 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def s3(s3_port: int) -> Iterator[Proxy]:
+    """S3 where the workers look for it, behind a proxy that lets everything through until a test says otherwise."""
+    with s3_server() as url:
+        proxy = Proxy(url, lambda _verb, _path: None, port=s3_port)
+        with proxy.running():
+            yield proxy
+
+
 @pytest.fixture
-def settings(scenes: Path, tmp_path: Path) -> Settings:
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Where the test works: in its folder, or with `in_both_places` in S3 too."""
+    if getattr(request, "param", "folder") == "folder":
+        return Place(str(tmp_path))
+    proxy: Proxy = request.getfixturevalue("s3")
+    use(f"http://127.0.0.1:{proxy.port}", monkeypatch)
+    return Place(f"s3://{BUCKET}/{tmp_path.name}-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def settings(scenes: Path, place: Place) -> Settings:
     """A run file over the scenes: one method, cheap metrics, small chunks."""
     fields: Any = run_file(scenes)
+    fields["data"]["shards"] = place.put(scenes / "shards")
     fields["data"]["chunk_images"] = 4
     fields["explain"]["methods"] = ["gradcam", "gradcam_pp"]
-    fields["output"]["path"] = str(tmp_path / "run")
+    fields["output"]["path"] = f"{place.root}/run"
     return fields
 
 

@@ -1,13 +1,37 @@
 """Helpers for whole runs."""
 
+import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
+from pipeline.store import open_store
+
 Settings = dict[str, Any]
+KEYS = ("shard", "image_key", "target", "method")
+in_both_places = pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
+"""The test runs twice: shards and run folder on the disk, and both in an object store."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the shards and the run folder of a test are: below a folder, or a prefix in an object store."""
+
+    root: str
+
+    def put(self, folder: Path) -> str:
+        """Bring the files of a folder there; gives the path or URL of the folder."""
+        if "://" not in self.root:
+            return str(folder)
+        store = open_store(f"{self.root}/{folder.name}")
+        for path in folder.iterdir():
+            assert store.publish(path.name, path.read_bytes())
+        return f"{store.url}/"
 
 
 def write_run_file(fields: Settings, path: Path) -> Path:
@@ -18,7 +42,6 @@ def write_run_file(fields: Settings, path: Path) -> Path:
 
 def table_of(path: str | Path) -> pa.Table:
     """All rows of a run in one order, read by pyarrow alone; the place of a shard in the list does not count."""
-    keys = ["shard", "image_key", "target", "method"]
-    return pa.concat_tables(map(pq.read_table, sorted(Path(path).glob("*.parquet")))).sort_by(
-        [(key, "ascending") for key in keys]
-    )
+    store = open_store(str(path))
+    tables = [pq.read_table(io.BytesIO(store.read(name))) for name in store.names() if name.endswith(".parquet")]
+    return pa.concat_tables(tables).sort_by([(key, "ascending") for key in KEYS])

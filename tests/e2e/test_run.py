@@ -9,23 +9,24 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
-from e2e.runs import Settings, table_of
+from e2e.runs import Place, Settings, in_both_places, table_of
 
 from jobs.explain import Ended
 from pipeline.errors import ConfigError
 from pipeline.query import open_run
 from pipeline.run_folder import part_names
-from pipeline.store import LocalStore
+from pipeline.store import open_store
 from pipeline.verify import verify
 
 Explained = Callable[[Settings], Ended]
 pytestmark = pytest.mark.timeout(300)
 
 
+@in_both_places
 def test_every_image_has_one_row_a_method(settings: Settings, explained: Explained) -> None:
     ended = explained(settings)
     assert (ended.images, ended.explained, ended.rows, ended.failure_rate) == (50, 50, 100, 0)
-    findings = verify(LocalStore(ended.path))
+    findings = verify(open_store(ended.path))
     assert findings.problems == []
     assert findings.notes == []
     assert findings.parts == 15
@@ -44,16 +45,17 @@ def test_a_finished_run_is_not_run_again(settings: Settings, explained: Explaine
     assert {file.name: file.stat().st_mtime_ns for file in Path(path).iterdir()} == before
 
 
+@in_both_places
 def test_a_resumed_run_has_the_bytes_of_an_uninterrupted_one(settings: Settings, explained: Explained) -> None:
-    path = Path(explained(settings).path)
-    parts = {part.file: (path / part.file).read_bytes() for part in part_names(LocalStore(path))}
+    store = open_store(explained(settings).path)
+    parts = {part.file: store.read(part.file) for part in part_names(store)}
     for name in list(parts)[::2]:
-        (path / name).unlink()
-    (path / ".part-00000-000.parquet.0123456789abcdef0123456789abcdef.tmp").write_bytes(b"left by a dead writer")
+        store.delete(name)
+    store.publish(".part-00000-000.parquet.0123456789abcdef0123456789abcdef.tmp", b"left by a dead writer")
     explained(settings)
-    assert {part.file: (path / part.file).read_bytes() for part in part_names(LocalStore(path))} == parts
-    assert not list(path.glob(".*.tmp"))
-    assert verify(LocalStore(path)).problems == []
+    assert {part.file: store.read(part.file) for part in part_names(store)} == parts
+    assert not [name for name in store.names() if name.startswith(".")]
+    assert verify(store).problems == []
 
 
 def test_rows_do_not_depend_on_workers_batches_or_the_order_of_shards(
@@ -66,18 +68,22 @@ def test_rows_do_not_depend_on_workers_batches_or_the_order_of_shards(
     assert table_of(explained(settings).path).equals(first)
 
 
+@in_both_places
 def test_a_limit_takes_the_first_images(settings: Settings, explained: Explained) -> None:
     settings["data"]["limit"] = 13
     ended = explained(settings)
     assert ended.images == 13
-    assert verify(LocalStore(ended.path)).problems == []
+    assert verify(open_store(ended.path)).problems == []
     keys = set(table_of(ended.path).to_pandas()["image_key"])
     assert keys == {f"scene_{i:05d}" for i in range(13)}
 
 
-def test_damaged_shards_and_images_are_rows(settings: Settings, explained: Explained, tmp_path: Path) -> None:
-    shards = tmp_path / "shards"
-    shutil.copytree(Path(settings["data"]["shards"]), shards)
+@in_both_places
+def test_damaged_shards_and_images_are_rows(
+    settings: Settings, explained: Explained, scenes: Path, place: Place, tmp_path: Path
+) -> None:
+    shards = tmp_path / "damaged"
+    shutil.copytree(scenes / "shards", shards)
     names = sorted(shards.iterdir())
     names[0].write_bytes(names[0].read_bytes()[:40_000])
     names[1].write_bytes(b"")
@@ -86,9 +92,9 @@ def test_damaged_shards_and_images_are_rows(settings: Settings, explained: Expla
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    settings["data"]["shards"] = str(shards)
+    settings["data"]["shards"] = place.put(shards)
     ended = explained(settings)
-    assert verify(LocalStore(ended.path)).problems == []
+    assert verify(open_store(ended.path)).problems == []
     assert ended.failure_rate > 0.01
     codes = {tuple(code.split("/")) for code in ended.failures}
     assert codes == {("shard", "truncated"), ("read", "truncated"), ("shard", "empty"), ("decode", "corrupt"),

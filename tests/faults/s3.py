@@ -12,13 +12,16 @@ from typing import Literal
 
 import boto3
 import pytest
+from faults.s3_environment import BUCKET, SECRET, environment
 from moto.server import ThreadedMotoServer
 
-BUCKET = "atlas"
-SECRET = "never-to-be-seen"
-Accident = Literal["slow_down", "internal", "reset", "lost", "stall", "error_body", "unconditional"]
-"""503 and 500; the connection ends before, or after the work; five seconds late; 200 with an error as its body; the
-condition of a put is forgotten."""
+__all__ = ["BUCKET", "SECRET", "Accident", "Proxy", "Strike", "s3_server", "use"]
+
+Accident = Literal[
+    "slow_down", "internal", "forbidden", "reset", "lost", "stall", "error_body", "unconditional", "cut", "short"
+]
+"""503, 500 and 403; the connection ends before, or after the work; five seconds late; 200 with an error as its body;
+the condition of a put or get is forgotten; the connection ends amid the body; half the body, as if it were whole."""
 Strike = Callable[[str, str], Accident | None]
 """Says from method and path which accident happens to a request."""
 
@@ -42,12 +45,7 @@ def s3_server() -> Iterator[str]:
 
 def use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Point the environment at a server, as a user would."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_REGION": "us-east-1",
-    }.items():
+    for name, value in environment(endpoint).items():
         monkeypatch.setenv(name, value)
 
 
@@ -58,12 +56,13 @@ class Proxy:
     target: str
     strike: Strike
     requests: list[tuple[str, str, Accident | None]] = field(default_factory=list)
+    port: int = 0
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
         """Serve on loopback; gives the URL."""
         handler = type("Handler", (_Handler,), {"proxy": self})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
@@ -87,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(503, _ERROR % b"SlowDown", {})
         elif accident == "internal":
             self._answer(500, _ERROR % b"InternalError", {})
+        elif accident == "forbidden":
+            self._answer(403, _ERROR % b"AccessDenied", {})
         elif accident == "error_body":
             self._answer(200, _ERROR % b"InternalError", {})
         elif accident == "reset":
@@ -97,15 +98,19 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer, headers = self._forwarded(body, conditional=accident != "unconditional")
             if accident == "lost":
                 self._hang_up()
+            elif accident == "cut":
+                self._answer(status, answer, headers, sent=len(answer) // 2)
+                self._hang_up()
+            elif accident == "short":
+                self._answer(status, answer[: len(answer) // 2], headers)
             else:
                 self._answer(status, answer, headers)
 
     do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _serve
 
     def _forwarded(self, body: bytes, *, conditional: bool) -> tuple[int, bytes, dict[str, str]]:
-        headers = {
-            name: value for name, value in self.headers.items() if conditional or name.lower() != "if-none-match"
-        }
+        conditions = ("if-none-match", "if-match")
+        headers = {name: value for name, value in self.headers.items() if conditional or name.lower() not in conditions}
         connection = http.client.HTTPConnection(self.proxy.target.removeprefix("http://"), timeout=30)
         try:
             connection.request(self.command, self.path, body, headers)
@@ -114,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             connection.close()
 
-    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+    def _answer(self, status: int, body: bytes, headers: dict[str, str], sent: int | None = None) -> None:
         with contextlib.suppress(OSError):  # the client waited no longer
             self.send_response(status)
             length = headers.get("Content-Length", str(len(body))) if self.command == "HEAD" else str(len(body))
@@ -125,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", length)
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(body)
+                self.wfile.write(body[:sent])
 
     def _hang_up(self) -> None:
         self.close_connection = True

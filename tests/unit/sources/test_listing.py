@@ -157,10 +157,25 @@ def test_unbalanced_braces_are_told(spec: str) -> None:
     assert mistakes(spec) == [f"'{spec}' has unbalanced braces"]
 
 
-@pytest.mark.parametrize("spec", ["s3://bucket/a.tar", "https://host/{0..9}.tar", "pipe:curl x://y"])
-def test_urls_are_refused(spec: str) -> None:
+@pytest.mark.parametrize("spec", ["https://host/{0..9}.tar", "pipe:curl x://y", "file:///a.tar", "://a.tar"])
+def test_urls_of_no_object_store_are_refused(spec: str) -> None:
     (what,) = mistakes(spec)
-    assert "only local paths" in what
+    assert "is in no store that is known" in what
+
+
+@pytest.mark.parametrize(
+    "spec", ["s3://KEY:hunter2@bucket/a.tar", "s3://bucket/a.tar?X-Amz-Signature=hunter2", "gs://b/*.tar?key=hunter2"]
+)
+def test_credentials_in_a_url_are_refused_and_not_repeated(spec: str) -> None:
+    (what,) = mistakes(spec)
+    assert "do not belong in a URL" in what
+    assert "hunter2" not in what
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/photos/1.jpg", "s3://bucket/photos", "gs://bucket/a.tar.gz"])
+def test_an_object_of_an_unknown_kind_is_told_without_a_request(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"neither a \.tar nor a \.parquet object .*camatlas pack"):
+        list_shards(url)
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", "a", "a.jpg"])
@@ -181,7 +196,7 @@ def test_a_path_that_is_named_twice_is_told(touch: Touch, tmp_path: Path) -> Non
 
 
 def test_all_mistakes_are_told_at_once(touch: Touch, tmp_path: Path) -> None:
-    found = mistakes([f"{tmp_path}/no.tar", "s3://b/a.tar", "{"])
+    found = mistakes([f"{tmp_path}/no.tar", "s3://b/a.tar?key=1", "{"])
     assert len(found) == 3
 
 

@@ -1,0 +1,300 @@
+"""Shards in an object store: the same shards and the same items as in a folder, or a StoreError and no row at all."""
+
+import itertools
+import os
+import pickle
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from faults.s3 import BUCKET, SECRET, Accident, Proxy, s3_server, use
+from tars import END, layout, tar_of, three_samples
+
+from pipeline import object_store
+from pipeline.errors import ConfigError, StoreError
+from pipeline.object_store import ObjectStore
+from pipeline.sources import Item, Reading, Shard, count_images, objects, read_shard
+from pipeline.sources.annotations import load_annotations
+from pipeline.sources.classes import load_classes
+from pipeline.sources.listing import list_shards
+from pipeline.sources.objects import ObjectFile
+from pipeline.store import Stat
+
+NOISE = np.random.default_rng(0).bytes(200_000)
+GOOD = tar_of([*three_samples(), ("d.jpg", NOISE), ("d.cls", b"4")])
+FILES = {
+    "a.tar": GOOD,
+    "b.tar": tar_of(three_samples("pax", "é"), "pax"),
+    "damaged.tar": GOOD[:512] + b"\xff" * 700 + GOOD[1212:],
+    "empty.tar": b"",
+    "edge.tar": tar_of([("x.jpg", NOISE[: (64 << 10) - 512])])[: 64 << 10],
+    "headless.tar": NOISE,
+    "truncated.tar": GOOD[:100_000],
+    "zeros.tar": GOOD[: layout(GOOD)[2].offset] + END + GOOD[layout(GOOD)[2].offset :],
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def store(server: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    use(server, monkeypatch)
+    return ObjectStore(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture(autouse=True)
+def _small_and_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "_LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(objects, "PIECE_BYTES", 70_000)
+
+
+@pytest.fixture
+def proxied(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy between us and the server, without accidents until a test puts some in."""
+    proxy = Proxy(server, lambda _verb, _path: None)
+    with proxy.running() as url:
+        use(url, monkeypatch)
+        yield proxy
+
+
+def both(store: ObjectStore, folder: Path, files: dict[str, bytes]) -> None:
+    """Put the same files into a folder and into the store."""
+    folder.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+        store.publish(name, data)
+
+
+def parquet(folder: Path, rows: int = 300) -> bytes:
+    images = [bytes([i % 256]) * 700 for i in range(rows)]
+    table = pa.table({"key": [f"k{i}" for i in range(rows)], "image": images, "label": list(range(rows))})
+    pq.write_table(table, folder / "made.parquet", row_group_size=64, compression="none", use_dictionary=False)
+    return (folder / "made.parquet").read_bytes()
+
+
+def facts(shards: list[Shard]) -> list[tuple[object, ...]]:
+    return [(s.ordinal, s.name, s.kind, s.size, s.fingerprint, s.images, s.take) for s in shards]
+
+
+def items(shard: Shard) -> list[Item]:
+    return list(read_shard(shard, Reading()))
+
+
+def kinds(proxy: Proxy) -> list[str]:
+    return [verb for verb, _, _ in proxy.requests]
+
+
+@pytest.mark.parametrize("spec", ["{}/", "{}/*.tar", "{}/{{a,b,damaged,edge,empty}}.tar", "{}/[a-e]*.tar"])
+def test_the_same_shards_are_found_as_in_a_folder(store: ObjectStore, tmp_path: Path, spec: str) -> None:
+    both(store, tmp_path / "d", FILES)
+    here, there = list_shards(spec.format(tmp_path / "d")), list_shards(spec.format(store.url))
+    assert facts(there) == facts(here)
+    assert [shard.location for shard in there] == [f"{store.url}/{shard.name}" for shard in here]
+    assert all(shard.etag for shard in there)
+
+
+def test_the_same_items_are_read_as_from_files(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "PIECE_BYTES", 7_000)
+    files = {**FILES, "p.parquet": parquet(tmp_path), "q.parquet": parquet(tmp_path)[:-9]}
+    both(store, tmp_path / "d", files)
+    for name in files:
+        (here,), (there,) = list_shards(f"{tmp_path}/d/{name}"), list_shards(f"{store.url}/{name}")
+        assert facts([there]) == facts([here])
+        assert items(there) == items(here), name
+        assert SECRET.encode() not in pickle.dumps(there)
+
+
+def test_folders_of_a_glob_and_hidden_objects(store: ObjectStore) -> None:
+    for name in ("x/1.tar", "x/y/2.tar", "x/.y/3.tar", "x/.4.tar", "5.tar", "x[0].tar", "x/6.TAR"):
+        store.publish(name, END)
+
+    def found(spec: str) -> list[str]:
+        return [shard.location.removeprefix(f"{store.url}/") for shard in list_shards(f"{store.url}/{spec}")]
+
+    assert found("**/*.tar") == ["5.tar", "x/1.tar", "x/y/2.tar", "x[0].tar"]
+    assert found("*/*.tar") == ["x/1.tar"]
+    assert found("x/?.tar") == ["x/1.tar"]
+    assert found("x[0].tar") == ["x[0].tar"]
+    assert found("x/.*.tar") == ["x/.4.tar"]
+    assert found("x/") == ["x/1.tar", "x/6.TAR"]
+    assert found("{x,x/y}/*.tar") == ["x/1.tar", "x/y/2.tar"]
+
+
+def test_a_list_may_mix_places_and_names_tell_them_apart(store: ObjectStore, tmp_path: Path) -> None:
+    both(store, tmp_path / "d", {"a.tar": GOOD})
+    store.publish("e/a.tar", GOOD)
+    shards = list_shards([f"{tmp_path}/d", f"{store.url}/a.tar", f"{store.url}/e/"])
+    assert [shard.ordinal for shard in shards] == [0, 1, 2]
+    assert len({shard.name for shard in shards}) == 3
+    assert [shard.name for shard in list_shards([f"{store.url}/a.tar", f"{store.url}/e/"])] == ["a.tar", "e/a.tar"]
+
+
+def test_missing_shards_are_all_named_at_once(store: ObjectStore) -> None:
+    store.publish("s-03.tar", GOOD)
+    with pytest.raises(ConfigError) as refused:
+        list_shards([f"{store.url}/s-{{00..22}}.tar", f"{store.url}/t.tar"])
+    assert f"{store.url}/s-19.tar" in str(refused.value)
+    assert "s-03.tar" not in str(refused.value)
+    assert "and 3 more" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "spec", "message"),
+    [
+        (["1.jpg", "2.jpg"], "/", r"loose images \('1.jpg'\).*camatlas pack"),
+        (["a.tar", "2.JPG"], "/", r"shards and loose images \('2.JPG'\).*/\*\.tar"),
+        (["cat/1.jpg"], "/", r"no \.tar and no \.parquet object.*camatlas pack"),
+        (["a.tar"], "/*.parquet", "matches nothing"),
+        (["a.tar"], "/b//a.tar", "no name that can be read"),
+    ],
+)
+def test_what_holds_no_shard_is_a_mistake(store: ObjectStore, names: list[str], spec: str, message: str) -> None:
+    for name in names:
+        store.publish(name, b"x")
+    with pytest.raises(ConfigError, match=message):
+        list_shards(f"{store.url}{spec}")
+
+
+def test_requests_are_as_few_as_promised(store: ObjectStore, proxied: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "PIECE_BYTES", 100_000)
+    store = ObjectStore(store.url)
+    data = tar_of([(f"{i}.jpg", NOISE[:20_000]) for i in range(20)])
+    for i in range(3):
+        store.publish(f"{i}.tar", data)
+    proxied.requests.clear()
+    first, _, third = list_shards(f"{store.url}/")
+    assert sorted(kinds(proxied)) == ["GET"] * 7 + ["HEAD"] * 3, "one list; a HEAD and two GETs for each"
+    proxied.requests.clear()
+    items(first)
+    assert kinds(proxied) == ["GET"] * -(-len(data) // objects.PIECE_BYTES)
+    proxied.requests.clear()
+    assert list_shards(f"{store.url}/{{0,1,2}}.tar", only={"2.tar"})[0].fingerprint == third.fingerprint
+    assert sorted(kinds(proxied)) == ["GET", "GET", "HEAD"]
+    proxied.requests.clear()
+    assert count_images(first) is None
+    assert proxied.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "accident"),
+    [("a.tar", "slow_down"), ("a.tar", "internal"), ("a.tar", "reset"), ("a.tar", "cut"), ("a.tar", "short"),
+     ("p.parquet", "lost"), ("p.parquet", "cut")],
+)  # fmt: skip
+def test_an_accident_on_the_way_changes_nothing(
+    store: ObjectStore, proxied: Proxy, tmp_path: Path, name: str, accident: Accident
+) -> None:
+    """Every third request, the first one included; the next try of each comes through."""
+    both(store, tmp_path / "d", {name: parquet(tmp_path) if name == "p.parquet" else GOOD})
+    (here,) = list_shards(f"{tmp_path}/d/{name}")
+    count = itertools.count()
+    proxied.strike = lambda _verb, _path: accident if next(count) % 3 == 0 else None
+    (there,) = list_shards(f"{store.url}/{name}")
+    assert facts([there]) == facts([here])
+    assert items(there) == items(here)
+    assert [struck for _, _, struck in proxied.requests].count(accident) >= 3
+
+
+def test_a_stall_is_cut_short_and_asked_again(store: ObjectStore, proxied: Proxy) -> None:
+    store.publish("a.bin", NOISE)
+    left: list[Accident] = ["stall"]
+    proxied.strike = lambda verb, _path: left.pop() if left and verb == "GET" else None
+    file = ObjectFile(ObjectStore(store.url, seconds=1), "a.bin", Stat(len(NOISE), None), 1 << 20)
+    assert file.read(5000) == NOISE[:5000]
+    assert file.read(5000) == NOISE[5000:10_000], "of the same request"
+    assert [struck for _, _, struck in proxied.requests] == ["stall", None]
+
+
+@pytest.mark.parametrize("accident", ["slow_down", "forbidden", "cut"])
+@pytest.mark.parametrize("name", ["a.tar", "p.parquet"])
+def test_a_store_that_fails_from_any_request_on_ends_the_reading_and_makes_no_row(
+    store: ObjectStore, proxied: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accident: Accident, name: str
+) -> None:
+    monkeypatch.setattr(object_store, "TRIES", 2)
+    both(store, tmp_path / "d", {name: parquet(tmp_path, 70) if name == "p.parquet" else tar_of(three_samples())})
+    (shard,) = list_shards(f"{store.url}/{name}")
+    monkeypatch.setattr(objects, "PIECE_BYTES", 16 << 10 if shard.kind == "parquet" else 1 << 10)
+    proxied.requests.clear()
+    want = items(shard)
+    needed = len(proxied.requests)
+    assert 4 < needed < 16
+    for good in range(needed):
+        left = iter(range(good))
+        proxied.strike = lambda _verb, _path, left=left: accident if next(left, None) is None else None
+        seen: list[Item] = []
+        with pytest.raises(StoreError, match=f"cannot read {store.url}/{name}"):
+            seen.extend(read_shard(shard, Reading()))
+        assert seen == want[: len(seen)]
+
+
+@pytest.mark.parametrize("conditions", [True, False], ids=["If-Match is known", "If-Match is forgotten"])
+@pytest.mark.parametrize("new", [GOOD[::-1], GOOD[:9000]], ids=["other bytes", "shorter"])
+def test_a_shard_that_is_replaced_while_it_is_read_is_noticed(
+    store: ObjectStore, proxied: Proxy, conditions: bool, new: bytes
+) -> None:
+    store.publish("a.tar", GOOD)
+    (shard,) = list_shards(f"{store.url}/a.tar")
+    reading = read_shard(shard, Reading())
+    next(reading)
+    store.delete("a.tar")
+    store.publish("a.tar", new)
+    if not conditions:
+        proxied.strike = lambda verb, _path: "unconditional" if verb == "GET" else None
+    with pytest.raises(StoreError, match=r"a\.tar .*(was replaced|cannot read)|cannot read .*a\.tar"):
+        list(reading)
+    with pytest.raises(StoreError, match=r"was replaced.*run the same command again"):
+        items(shard)
+
+
+def test_a_shard_that_is_removed_while_it_is_read_is_told(store: ObjectStore) -> None:
+    store.publish("a.tar", GOOD)
+    (shard,) = list_shards(f"{store.url}/a.tar")
+    reading = read_shard(shard, Reading())
+    next(reading)
+    store.delete("a.tar")
+    with pytest.raises(StoreError, match=r"a\.tar was there when the run began and is gone"):
+        list(reading)
+
+
+def test_a_shard_that_may_not_be_read_is_told_before_any_work(store: ObjectStore, proxied: Proxy) -> None:
+    store.publish("a.tar", GOOD)
+    store.publish("b.tar", GOOD)
+    proxied.strike = lambda verb, path: "forbidden" if verb == "GET" and path.endswith("b.tar") else None
+    with pytest.raises(StoreError, match=r"b\.tar: the store says AccessDenied"):
+        list_shards(f"{store.url}/{{a,b}}.tar")
+
+
+def test_small_files_are_read_by_url(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.publish("labels.csv", b"\xef\xbb\xbffilename,class_index\n1.jpg,7\n")
+    store.publish("boxes.csv", b"filename,x0,y0,x1,y1\n1.jpg,1,2,3,4\n")
+    store.publish("classes.CSV", b"class_index,class_name\n0,cat\n")
+    store.publish("classes.txt", b"cat\ndog\n")
+    annotations = load_annotations(f"{store.url}/labels.csv", f"{store.url}/boxes.csv", load_classes(None))
+    assert (annotations.labels, annotations.boxes) == ({"1.jpg": "7"}, {"1.jpg": ((1, 2, 3, 4),)})
+    assert load_classes(f"{store.url}/classes.CSV").names == ("cat",)
+    assert load_classes(f"{store.url}/classes.txt").names == ("cat", "dog")
+    with pytest.raises(ConfigError, match=r"data\.labels: cannot read 's3://.*none\.csv'"):
+        load_annotations(f"{store.url}/none.csv", None, load_classes(None))
+    with pytest.raises(ConfigError, match=r"data\.classes: 'https://host' is in no store"):
+        load_classes("https://host/classes.csv")
+    monkeypatch.setattr(object_store, "TRIES", 1)
+    use("http://127.0.0.1:9", monkeypatch)
+    with pytest.raises(StoreError, match=r"cannot read .*labels\.csv"):
+        load_annotations(f"{store.url}/labels.csv", None, load_classes(None))
+
+
+def test_the_environment_alone_holds_the_credentials(store: ObjectStore) -> None:
+    store.publish("a.tar", GOOD)
+    (shard,) = list_shards(f"{store.url}/a.tar")
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET
+    assert SECRET not in repr(shard)
+    assert isinstance(shard.etag, str)
