@@ -48,6 +48,16 @@ def _json(data: bytes, code: str) -> dict[str, object]:
     return fields
 
 
+def json_names(data: bytes, field: str) -> list[str] | None:
+    """Read a list of labels of a `.json` member, `labels` or `box_labels`, as written; None where it is not there."""
+    names = _json(data, field).get(field)
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, (int, str)) for name in names):
+        raise BadAnnotationError(field, f"{field} is not a list of classes")
+    return list(map(str, names))
+
+
 def json_boxes(data: bytes) -> Boxes | None:
     """Read `boxes` of a `.json` member: a list of [x0, y0, x1, y1]."""
     boxes = _json(data, "boxes").get("boxes")
