@@ -70,13 +70,22 @@ def json_boxes(data: bytes) -> Boxes | None:
 
 def xml_boxes(data: bytes) -> Boxes | None:
     """Read the `bndbox` elements of a PASCAL VOC `.xml` member."""
+    found = parse_xml(data).iter("bndbox")
+    return tuple(parse_box([box.findtext(name) for name in ("xmin", "ymin", "xmax", "ymax")]) for box in found)
+
+
+def parse_xml(data: bytes) -> ElementTree.Element:
+    """Read a bounded XML text without a document type, so that no entity can grow or reach for a file.
+
+    Raises:
+        BadAnnotationError: it is too long, has a document type, or is not XML.
+    """
     text = _text(data, "boxes")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise BadAnnotationError("boxes", "XML with a document type is refused")
     try:
-        found = ElementTree.fromstring(text).iter("bndbox")  # noqa: S314 - no document type, bounded length
-        return tuple(parse_box([box.findtext(name) for name in ("xmin", "ymin", "xmax", "ymax")]) for box in found)
-    except ElementTree.ParseError as error:
+        return ElementTree.fromstring(text)  # noqa: S314 - no document type, bounded length
+    except (ElementTree.ParseError, ValueError) as error:
         raise BadAnnotationError("boxes", f"not XML: {error}") from None
 
 
