@@ -109,6 +109,8 @@ def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: boo
     if not json_events:
         begun = "new run" if new else f"resuming, {sum(map(len, progress.done.values()))} chunks are done"
         err.say(f"run {prepared.manifest.run_id} in {prepared.store.url} ({begun})")
+        if prepared.reading.draw:
+            err.say(str(prepared.reading.draw))
     if prepared.pending(progress):
         _work(prepared, progress, tally, json_events=json_events)
         run_folder.sweep(prepared.store)

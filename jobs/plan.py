@@ -36,6 +36,8 @@ def plan(
 
     prepared = prepare(absolute(loaded), mistakes)
     ready_seconds = time.perf_counter() - began
+    if prepared.reading.draw:
+        err.say(str(prepared.reading.draw))
     err.say("probing this machine with a few images of the run")
     found = planned(prepared, ready_seconds, probe_seconds)
     if as_json:

@@ -43,12 +43,7 @@ class ImageBatch:
         return failure_row(Failure(sample.key, self.shard, "explain", code, detail), self.chunk, sample)
 
     def truth(self, targets_B: Tensor) -> Truth:
-        """Boxes of the explained class: those of the image, unless its label is known to be another class."""
-        return Truth(
-            [
-                torch.tensor(sample.boxes_xyxy).reshape(-1, 4)
-                if sample.boxes_xyxy is not None and sample.label in (None, target)
-                else None
-                for sample, target in zip(self.samples, targets_B.tolist(), strict=True)
-            ]
-        )
+        """Boxes of the explained class: those of the image, unless it is known that they are of another class."""
+        pairs = zip(self.samples, targets_B.tolist(), strict=True)
+        found = [sample.boxes_of(target) for sample, target in pairs]
+        return Truth([None if boxes is None else torch.tensor(boxes).reshape(-1, 4) for boxes in found])

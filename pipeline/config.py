@@ -6,48 +6,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
 from pipeline.codec import MapDtype
+from pipeline.data_config import DataConfig, Positive, Section
 from pipeline.errors import ConfigError, Mistake, Mistakes, masked, nearest
 
-TargetRule = Literal["predicted", "label"]
+TargetRule = Literal["predicted", "label", "labels"]
 Spec = str | dict[str, Any]
 Location = tuple[Any, ...]
-MOST_PIXELS = 89_478_485
-"""Pillow's own limit: beyond it an image is taken for a decompression bomb."""
-
-Positive = Annotated[int, Field(ge=1, strict=True)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class ColumnsConfig(_Section):
-    """Names of the columns of Parquet inputs."""
-
-    image: str = "image"
-    key: str = "key"
-    label: str = "label"
-    boxes: str = "boxes"
-
-
-class DataConfig(_Section):
-    """Which images, and what is known of them."""
-
-    shards: str | Annotated[list[str], Field(min_length=1)]
-    labels: str | None = None
-    boxes: str | None = None
-    classes: str | None = None
-    columns: ColumnsConfig = ColumnsConfig()
-    chunk_images: Positive = 128
-    formats: Annotated[list[str], Field(min_length=1)] = ["JPEG", "PNG", "WEBP"]
-    max_pixels: Annotated[int, Field(ge=1, le=MOST_PIXELS, strict=True)] = 64_000_000
-    limit: Positive | None = None
-
-
-class PreprocessConfig(_Section):
+class PreprocessConfig(Section):
     """Own preprocessing; `resize: null` squashes to the crop size."""
 
     resize: Positive | None = 256
@@ -57,7 +27,7 @@ class PreprocessConfig(_Section):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Which model, with which weights, seen at which layer."""
 
     name: str
@@ -70,13 +40,13 @@ class ModelConfig(_Section):
     allow_pt: bool = False
 
 
-class Top(_Section):
+class Top(Section):
     """The likeliest classes of each image."""
 
     top: Positive
 
 
-class Classes(_Section):
+class Classes(Section):
     """The same classes of every image."""
 
     classes: Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
@@ -100,16 +70,16 @@ Targets = Annotated[
 ]
 
 
-class ExplainConfig(_Section):
+class ExplainConfig(Section):
     """What to explain, how, and how to measure it."""
 
     targets: Targets = "predicted"
-    methods: Annotated[list[Spec], Field(min_length=1)] = ["gradcam"]
-    metrics: list[Spec] = []
+    methods: list[Spec] = Field(default=["gradcam"], min_length=1)
+    metrics: list[Spec] = Field(default=[])
     seed: Annotated[int, Field(strict=True)] = 0
 
 
-class ComputeConfig(_Section):
+class ComputeConfig(Section):
     """Where and how fast; nothing here but `precision` changes a row by more than rounding."""
 
     workers: Literal["auto"] | Positive = "auto"
@@ -121,14 +91,14 @@ class ComputeConfig(_Section):
     stall_seconds: Literal["auto"] | Positive = "auto"
 
 
-class OutputConfig(_Section):
+class OutputConfig(Section):
     """Where the run folder is and how maps are stored."""
 
     path: str
     maps: MapDtype = "u8"
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """A whole run file."""
 
     data: DataConfig

@@ -48,12 +48,29 @@ class DecodeLimits:
 
 @dataclass(frozen=True)
 class DecodedSample:
-    """What is known of a sample beside its pixels; `size` is (height, width) of the upright image."""
+    """What is known of a sample beside its pixels; `size` is (height, width) of the upright image.
+
+    `label`, `labels` and `box_labels` are as in `Sample`.
+    """
 
     key: str
     label: int | None
     boxes_xyxy: Boxes | None
     size: tuple[int, int]
+    labels: tuple[int, ...] = ()
+    box_labels: tuple[int, ...] | None = None
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The classes that the image has by its label or labels."""
+        return self.labels or (() if self.label is None else (self.label,))
+
+    def boxes_of(self, target: int) -> Boxes | None:
+        """Boxes of one class; None where there is none, or where the image is labelled as something else."""
+        if self.boxes_xyxy is None or self.box_labels is None:
+            return self.boxes_xyxy if self.label in (None, target) else None
+        own = zip(self.boxes_xyxy, self.box_labels, strict=True)
+        return tuple(box for box, label in own if label == target) or None
 
 
 @dataclass(frozen=True)
@@ -69,11 +86,15 @@ class DecodedChunk:
 
 @dataclass(frozen=True)
 class Framed:
-    """One image at the model's size: pixels (crop, crop, 3), boxes moved along, (height, width) before resizing."""
+    """One image at the model's size: pixels (crop, crop, 3), boxes moved along, (height, width) before resizing.
+
+    Boxes that the crop does not see are gone; `places` says which of those given are left.
+    """
 
     pixels_HWC: PixelArray
     boxes_xyxy: Boxes | None
     size: tuple[int, int]
+    places: tuple[int, ...] = ()
 
 
 Frame = Callable[[bytes, Boxes | None, Preprocess, DecodeLimits], Framed]
@@ -84,8 +105,10 @@ def frame_image(data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits
     image, orientation = decode_image(data, limits)
     width, height = image.size
     small, seen = resized(upright(image, orientation), preprocess)
-    moved = boxes and moved_boxes(upright_boxes(boxes, orientation, width, height), seen, preprocess.crop)
-    return Framed(np.asarray(small, dtype=np.uint8), moved, (width, height) if orientation >= 5 else (height, width))
+    moved = moved_boxes(upright_boxes(boxes or (), orientation, width, height), seen, preprocess.crop)
+    kept = None if boxes is None else tuple(moved.values())
+    size = (width, height) if orientation >= 5 else (height, width)
+    return Framed(np.asarray(small, dtype=np.uint8), kept, size, tuple(moved))
 
 
 def decode_chunk(
@@ -101,12 +124,19 @@ def decode_chunk(
         except UnreadableImageError as error:
             failures.append(_failure(sample, error))
             continue
-        samples.append(DecodedSample(sample.key, sample.label, framed.boxes_xyxy, framed.size))
+        samples.append(_decoded(sample, framed))
         pixels.append(framed.pixels_HWC)
     stacked = np.stack(pixels) if pixels else np.empty((0, preprocess.crop, preprocess.crop, 3), np.uint8)
     emptied = Chunk(chunk.shard, chunk.ordinal, chunk.last)
     encoded_bytes = sum(len(sample.image) for sample in chunk.samples)
     return DecodedChunk(emptied, tuple(samples), stacked, tuple(failures), encoded_bytes)
+
+
+def _decoded(sample: Sample, framed: Framed) -> DecodedSample:
+    """Say what is known of a sample; the class of a box that is not seen goes with it."""
+    named = sample.box_labels
+    box_labels = None if named is None else tuple(named[place] for place in framed.places)
+    return DecodedSample(sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels)
 
 
 def decode_image(data: bytes, limits: DecodeLimits) -> tuple[Image.Image, int]:

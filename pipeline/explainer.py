@@ -142,7 +142,7 @@ class Explainer:
         keys = [sample.key for sample in batch.samples]
         observation = observe(self._pixels(batch), self.spec.methods, self.probe, keys)
         finite_I = observation.logits_IN.isfinite().all(1)
-        labels = [sample.label for sample in batch.samples]
+        labels = [sample.classes for sample in batch.samples]
         images_B, targets_B, rules = self.spec.targets.chosen(observation.logits_IN.nan_to_num(), labels)
         kept_B = finite_I[images_B]
         images_B, targets_B = images_B[kept_B], targets_B[kept_B]
@@ -206,8 +206,7 @@ class Explainer:
         return self.spec.normalisation.apply(pixels_BHWC.permute(0, 3, 1, 2).float().div(255))
 
     def _label_trouble(self, sample: DecodedSample) -> str:
-        if sample.label is None:
-            return "no label, and targets: label needs one" if self.spec.targets.needs_label else ""
-        if sample.label >= self.spec.classes:
-            return f"label {sample.label}, the model knows {self.spec.classes} classes"
-        return ""
+        unknown = [label for label in sample.classes if label >= self.spec.classes]
+        if unknown:
+            return f"label {unknown[0]}, the model knows {self.spec.classes} classes"
+        return self.spec.targets.trouble(sample.classes)

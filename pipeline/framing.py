@@ -103,8 +103,12 @@ def upright_boxes(boxes: Boxes, orientation: int, width: int, height: int) -> Bo
     return tuple((min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])) for a, b in moved)
 
 
-def moved_boxes(boxes: Boxes, seen: Box, crop: int) -> Boxes:
-    """Move boxes of the upright image into the model's input; what the crop does not see is cut off."""
+def moved_boxes(boxes: Boxes, seen: Box, crop: int) -> dict[int, Box]:
+    """Move boxes of the upright image into the model's input; what the crop does not see is cut off.
+
+    Returns:
+        The boxes of which something is seen, by their place among `boxes`.
+    """
     left, top, right, bottom = seen
 
     def fit(value: float, low: float, high: float) -> float:
@@ -114,7 +118,7 @@ def moved_boxes(boxes: Boxes, seen: Box, crop: int) -> Boxes:
         (fit(x0, left, right), fit(y0, top, bottom), fit(x1, left, right), fit(y1, top, bottom))
         for x0, y0, x1, y1 in boxes
     ]
-    return tuple(box for box in moved if box[0] < box[2] and box[1] < box[3])
+    return {place: box for place, box in enumerate(moved) if box[0] < box[2] and box[1] < box[3]}
 
 
 def _shorter_side_to(length: int, width: int, height: int) -> tuple[int, int]:

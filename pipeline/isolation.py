@@ -79,7 +79,7 @@ class Apart:
             raise UnreadableImageError(answer["code"], answer["detail"])
         array = np.frombuffer(pixels, np.uint8).reshape(preprocess.crop, preprocess.crop, 3)
         moved = None if answer["boxes"] is None else tuple(tuple(box) for box in answer["boxes"])
-        return Framed(array, moved, tuple(answer["size"]))
+        return Framed(array, moved, tuple(answer["size"]), tuple(answer["places"]))
 
     def close(self) -> None:
         """End the child."""
@@ -177,7 +177,8 @@ def _framed(asked: dict[str, Any], data: bytes) -> tuple[dict[str, object], byte
         framed = frame_image(data, boxes, Preprocess(**asked["preprocess"]), limits)
     except UnreadableImageError as error:
         return {"code": error.code, "detail": str(error)}, b""
-    return {"boxes": framed.boxes_xyxy, "size": framed.size}, framed.pixels_HWC.tobytes()
+    known: dict[str, object] = {"boxes": framed.boxes_xyxy, "size": framed.size, "places": framed.places}
+    return known, framed.pixels_HWC.tobytes()
 
 
 def _bound_memory(extra: int) -> None:

@@ -1,15 +1,18 @@
-"""Writing webdataset shards from an image folder."""
+"""Writing webdataset shards: from an image folder, or from the official archive of a dataset."""
 
+import csv
 import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from webdataset import ShardWriter
 
+from pipeline.archives import read_archive
 from pipeline.errors import ConfigError
-from pipeline.sources import Failure, Reading, Sample, Shard, read_shard
+from pipeline.sources import Failure, Item, Reading, Sample, Shard, read_shard
 from pipeline.sources.annotations import Annotations, load_annotations, read_csv
 from pipeline.sources.classes import ClassTable, load_classes
 from pipeline.sources.folder import folder_annotations
@@ -43,17 +46,54 @@ def pack_images(source: Path, dest: Path, images_per_shard: int, classes: str | 
     Raises:
         ConfigError: there are no images, or the destination is not empty.
     """
-    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise ConfigError.one("DEST", f"'{dest}' is not an empty folder", "choose another")
+    _refuse_taken(dest)
     table = load_classes(classes)
     shards, annotations = _listed(source, table) if source.suffix == ".csv" else _folder(source, table)
+    return _written(
+        (item for shard in shards for item in read_shard(shard, Reading(annotations))), dest, images_per_shard
+    )
+
+
+def pack_archive(kind: str, source: Path, dest: Path, images_per_shard: int, split: str | None = None) -> Packed:
+    """Write the images of an official archive as `DEST/shard-NNNNNN.tar`, and its classes as `DEST/classes.csv`.
+
+    Members are as of `pack_images`. Where images may have several labels, KEY.json also lists them (labels), and the
+    class of each box (box_labels).
+
+    Args:
+        kind: imagenet-val, voc2007 or cub200.
+        source: the archive, unpacked; its images may be a tar.
+        dest: a new or empty folder.
+        images_per_shard: most images in one shard.
+        split: which images; None takes test where the archive has splits.
+
+    Raises:
+        ConfigError: the destination is not empty, or anything is wrong with the archive; nothing was written then.
+    """
+    _refuse_taken(dest)
+    archive = read_archive(kind, source, split)
+    packed = _written(archive.items(), dest, images_per_shard)
+    with (dest / "classes.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["class_index", "class_name", "wnid"])
+        wnids = archive.classes.wnids or [""] * len(archive.classes.names)
+        writer.writerows(zip(itertools.count(), archive.classes.names, wnids, strict=False))
+    return packed
+
+
+def _refuse_taken(dest: Path) -> None:
+    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+        raise ConfigError.one("DEST", f"'{dest}' is not an empty folder", "choose another")
+
+
+def _written(items: Iterable[Item], dest: Path, images_per_shard: int) -> Packed:
     dest.mkdir(parents=True, exist_ok=True)
     keys: set[str] = set()
     failures: list[Failure] = []
     names = f"{dest.absolute()}".replace("%", "%%") + "/shard-%06d.tar"  # absolute: it must never read as a URL
     # mtime=0: the same images give the same shards
     with ShardWriter(names, maxcount=images_per_shard, maxsize=1e12, verbose=0, mtime=0) as writer:
-        for item in (item for shard in shards for item in read_shard(shard, Reading(annotations))):
+        for item in items:
             if isinstance(item, Sample):
                 writer.write(_members(item, keys))
             else:
@@ -88,8 +128,10 @@ def _members(sample: Sample, keys: set[str]) -> dict[str, Any]:
     members[suffix if suffix in IMAGE_SUFFIXES else "img"] = sample.image
     if sample.label is not None:
         members["cls"] = str(sample.label).encode()
-    if sample.boxes_xyxy is not None:
-        members["json"] = json.dumps({"boxes": sample.boxes_xyxy}).encode()
+    fields = {"boxes": sample.boxes_xyxy, "labels": sample.labels or None, "box_labels": sample.box_labels}
+    known = {name: value for name, value in fields.items() if value is not None}
+    if known:
+        members["json"] = json.dumps(known).encode()
     return members
 
 

@@ -173,7 +173,7 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
         shards=len(run.shards),
         chunks=len(chunks),
         encoded_bytes=round(
-            sum(shard.size for shard in run.shards if shard.take is None)
+            sum(shard.bytes for shard in run.shards if shard.take is None)
             + sum(shard.take or 0 for shard in run.shards) * sample.chunk.encoded_bytes / sample.images
         ),
         rows=round(sum(counts) * rows_each),

@@ -1,10 +1,9 @@
 """Everything that can be known to be wrong before any work starts, found at once; and the run made ready."""
 
 import datetime
-import itertools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from pipeline.parts import Progress
 from pipeline.provenance import code_facts, code_version, package_versions
 from pipeline.registry import parameters
 from pipeline.run_folder import check_claim
-from pipeline.sources import Reading, Shard, images_of, read_shard
+from pipeline.selection import select
+from pipeline.sources import Reading, Shard
 from pipeline.sources.annotations import Annotations, load_annotations
 from pipeline.sources.classes import load_classes
 from pipeline.sources.folder import folder_annotations
@@ -104,7 +104,7 @@ class PreparedRun:
 
     def bytes_left(self, progress: Progress) -> int:
         """Bytes of the shards that are not done yet."""
-        return sum(shard.size for shard in self.pending(progress))
+        return sum(shard.bytes for shard in self.pending(progress))
 
     def pending(self, progress: Progress) -> list[Shard]:
         """Shards that are not finished yet."""
@@ -165,8 +165,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
         _check_classes(annotations, loaded)
     found.raise_if_any()
     reading = Reading(annotations, config.data.columns.model_dump())
-    shards = _limited(shards, reading, config.data.limit)
-    manifest = _manifest(config, shards, annotations, loaded, methods, metrics)
+    shards, reading = select(config.data, shards, reading)
+    manifest = _manifest(config, shards, reading, loaded, methods, metrics)
     check_claim(store, manifest)
     return PreparedRun(config, tuple(shards), reading, limits, loaded, methods, metrics, store, manifest)
 
@@ -233,25 +233,10 @@ def _check_heads(methods: Mapping[str, CamMethod], loaded: LoadedModel) -> None:
         )
 
 
-def _limited(shards: list[Shard], reading: Reading, limit: int | None) -> list[Shard]:
-    """Take the first `limit` images in shard order: whole shards, then a part of the next one."""
-    if limit is None:
-        return shards
-    taken: list[Shard] = []
-    left = limit
-    for shard in shards:
-        count = sum(1 for _ in itertools.islice(images_of(read_shard(shard, reading)), left))
-        taken.append(replace(shard, images=count, take=count if count == left else None))
-        left -= count
-        if not left:
-            break
-    return taken
-
-
 def _manifest(
     config: RunConfig,
     shards: list[Shard],
-    annotations: Annotations,
+    reading: Reading,
     loaded: LoadedModel,
     methods: Mapping[str, CamMethod],
     metrics: Mapping[str, Metric],
@@ -263,7 +248,7 @@ def _manifest(
             ShardEntry(name=s.name, kind=s.kind, size=s.size, fingerprint=s.fingerprint, take=s.take) for s in shards
         ),
         chunk_images=config.data.chunk_images,
-        data=_data_identity(config, annotations, loaded),
+        data=_data_identity(config, reading, loaded),
         model={
             "name": config.model.name,
             "weights_sha256": loaded.weights_digest,
@@ -280,7 +265,7 @@ def _manifest(
     return RunManifest(
         identity=identity,
         locations=tuple(shard.location for shard in shards),
-        classes=annotations.classes.names,
+        classes=reading.annotations.classes.names,
         config=config.model_dump(mode="json"),
         packages=package_versions(),
         code=code_facts(),
@@ -288,9 +273,10 @@ def _manifest(
     )
 
 
-def _data_identity(config: RunConfig, annotations: Annotations, loaded: LoadedModel) -> dict[str, Any]:
-    return {
-        "annotations": annotations.digest(),
+def _data_identity(config: RunConfig, reading: Reading, loaded: LoadedModel) -> dict[str, Any]:
+    drawn = {} if reading.draw is None else {"sample": vars(reading.draw)}
+    return drawn | {
+        "annotations": reading.annotations.digest(),
         "columns": config.data.columns.model_dump(),
         "formats": sorted(name.upper() for name in config.data.formats),
         "max_pixels": config.data.max_pixels,

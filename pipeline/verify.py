@@ -18,6 +18,7 @@ from pipeline.merged import check_merged
 from pipeline.metrics import build_metrics, metric_fields
 from pipeline.parts import KEY_COLUMNS, Footer, read_part
 from pipeline.run_folder import RECEIPTS, PartName, Receipt, part_names, read_manifest, receipts
+from pipeline.sources import Draw
 from pipeline.store import Store
 from pipeline.targets import TargetRules
 from schemas.explanation import SHARD_STAGE, explanation_schema
@@ -74,7 +75,7 @@ def verify(store: Store) -> Findings:
         footers[part] = footer
         problems = list(_belongs(part, footer, manifest))
         if table.schema.equals(expected, check_metadata=False):
-            problems += [*_placed(table, part, manifest), *_sized(table)]
+            problems += [*_placed(table, part, manifest), *_drawn(table, manifest), *_sized(table)]
             problems += _adds_up(table, footer, manifest, seen[part.shard])
             _count(table, findings)
         else:
@@ -161,6 +162,16 @@ def _placed(table: pa.Table, part: PartName, manifest: RunManifest) -> Iterator[
         yield "rows in it name another shard or chunk"
 
 
+def _drawn(table: pa.Table, manifest: RunManifest) -> Iterator[str]:
+    """Images that the run did not draw."""
+    known = manifest.identity.data.get("sample")
+    images = table.filter(pc.not_equal(pc.fill_null(table["error_stage"], ""), SHARD_STAGE))
+    rows = images.select(["shard", "image_key"]).group_by(["shard", "image_key"]).aggregate([]).to_pylist()
+    strange = [row["image_key"] for row in rows if known and not Draw(**known).holds(row["shard"], row["image_key"])]
+    if strange:
+        yield f"holds {len(strange)} images that are not in the sample, one is '{min(strange)}'"
+
+
 def _sized(table: pa.Table) -> Iterator[str]:
     if pc.any(pc.equal(pc.is_valid(table["map"]), pc.is_valid(table["error_code"]))).as_py():
         yield "a row has neither a map nor an error, or both"
@@ -201,7 +212,7 @@ def _incomplete(methods: Mapping[str, Mapping[int | None, list[str | None]]], ma
             continue
         if any(Counter(names) != expected for names in by_target.values()):
             yield f"image '{image}' has rows for {found}, not one for each method nor one failure"
-        elif not targets.least <= len(by_target) <= targets.most:
+        elif not targets.allow(len(by_target)):
             yield f"image '{image}' has rows for {len(by_target)} targets, the run explains {manifest.identity.targets}"
 
 

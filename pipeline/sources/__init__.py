@@ -4,14 +4,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pipeline.sources.annotations import Annotations
-from pipeline.sources.folder import read_folder
+from pipeline.sources.draw import Draw
+from pipeline.sources.folder import list_folder, read_folder
 from pipeline.sources.objects import is_url
-from pipeline.sources.parquet import read_parquet
-from pipeline.sources.shards import Chunk, Failure, Item, Sample, Shard, chunked, damage, taking
-from pipeline.sources.tar import count_tar_images, read_tar
+from pipeline.sources.parquet import list_parquet, read_parquet
+from pipeline.sources.shards import Chunk, Failure, Item, Sample, Shard, chunked, damage, is_image, taking
+from pipeline.sources.tar import list_tar, read_tar
 
 __all__ = [
     "Chunk",
+    "Draw",
     "Failure",
     "Item",
     "Reading",
@@ -20,6 +22,7 @@ __all__ = [
     "chunked",
     "count_images",
     "images_of",
+    "list_items",
     "read_shard",
 ]
 
@@ -32,6 +35,8 @@ class Reading:
 
     annotations: Annotations = field(default_factory=Annotations)
     columns: dict[str, str] = field(default_factory=lambda: dict(PARQUET_COLUMNS))
+    draw: Draw | None = None
+    """Which images are drawn; None takes all."""
 
 
 def read_shard(shard: Shard, reading: Reading) -> Iterator[Item]:
@@ -43,7 +48,20 @@ def read_shard(shard: Shard, reading: Reading) -> Iterator[Item]:
     Raises:
         StoreError: an object store cannot be reached, or holds another shard than before.
     """
-    return taking(_guarded(shard, reading), shard.take)
+    return taking(_drawn(_guarded(shard, _read(shard, reading)), shard, reading.draw), shard.take)
+
+
+def list_items(shard: Shard, reading: Reading) -> Iterator[Item]:
+    """Stream the items that reading all of a shard would give, without their content.
+
+    Of a tar only headers are read, of a Parquet file only the keys, of a folder nothing.
+    """
+    return _guarded(shard, _list(shard, reading))
+
+
+def _drawn(items: Iterable[Item], shard: Shard, draw: Draw | None) -> Iterator[Item]:
+    """Pass on what is drawn, and damage to the shard."""
+    return (item for item in items if draw is None or not is_image(item) or draw.holds(shard.name, item.key))
 
 
 def _distinct(items: Iterable[Item]) -> Iterator[Item]:
@@ -62,7 +80,7 @@ def _distinct(items: Iterable[Item]) -> Iterator[Item]:
 
 def images_of(items: Iterable[Item]) -> Iterator[Item]:
     """Leave out the rows that stand for damage to a shard."""
-    return (item for item in items if isinstance(item, Sample) or item.is_image)
+    return filter(is_image, items)
 
 
 def count_images(shard: Shard) -> int | None:
@@ -76,16 +94,16 @@ def count_images(shard: Shard) -> int | None:
         return None
     if images is None:
         try:
-            images = count_tar_images(shard) if shard.kind == "tar" else 0
+            images = sum(1 for _ in images_of(list_tar(shard))) if shard.kind == "tar" else 0
         except OSError:
             images = 0
     return images if shard.take is None else min(images, shard.take)
 
 
-def _guarded(shard: Shard, reading: Reading) -> Iterator[Item]:
+def _guarded(shard: Shard, items: Iterator[Item]) -> Iterator[Item]:
     read = 0
     try:
-        for item in _read(shard, reading):
+        for item in items:
             yield item
             read += 1
     except OSError as error:
@@ -98,3 +116,9 @@ def _read(shard: Shard, reading: Reading) -> Iterator[Item]:
     if shard.kind == "parquet":
         return _distinct(read_parquet(shard, reading.annotations, reading.columns))
     return read_folder(shard, reading.annotations)
+
+
+def _list(shard: Shard, reading: Reading) -> Iterator[Item]:
+    if shard.kind == "tar":
+        return _distinct(list_tar(shard))
+    return _distinct(list_parquet(shard, reading.columns)) if shard.kind == "parquet" else list_folder(shard)

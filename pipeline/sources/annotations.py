@@ -1,11 +1,14 @@
-"""Labels and boxes: from CSV files beside the data, or from members of the sample itself."""
+"""Labels and boxes: from CSV files beside the data, or from members of the sample itself.
+
+An image may have several labels: `labels` of its `.json` member lists them, and `box_labels` the class of each box.
+"""
 
 import csv
 import hashlib
 import io
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from pipeline.errors import ConfigError
@@ -14,6 +17,7 @@ from pipeline.sources.members import (
     BadAnnotationError,
     checked,
     json_boxes,
+    json_names,
     label_text,
     parse_box,
     xml_boxes,
@@ -51,8 +55,31 @@ class Annotations:
         text = _find(self.labels, self.label_stems, key)
         if text is None:
             text = label_text(members)
-        if text is None or not text.strip():
+        return None if text is None or not text.strip() else self._index(text)
+
+    def labels_of(self, key: str, members: Mapping[str, bytes]) -> tuple[int, ...] | None:
+        """Find all classes of an image: `.json` (field labels), unless a CSV file gives its label; None without.
+
+        Raises:
+            BadAnnotationError: one of them is neither a class index nor a known class.
+        """
+        if "json" not in members or _find(self.labels, self.label_stems, key) is not None:
             return None
+        names = json_names(members["json"], "labels")
+        return None if names is None else tuple(dict.fromkeys(map(self._index, names)))
+
+    def box_labels_of(self, key: str, members: Mapping[str, bytes]) -> tuple[int, ...] | None:
+        """Find the class of each box: `.json` (field box_labels), unless a CSV file gives the boxes; None without.
+
+        Raises:
+            BadAnnotationError: one of them is neither a class index nor a known class.
+        """
+        if "json" not in members or _find(self.boxes, self.box_stems, key) is not None:
+            return None
+        names = json_names(members["json"], "box_labels")
+        return None if names is None else tuple(map(self._index, names))
+
+    def _index(self, text: str) -> int:
         index = self.classes.index(text)
         if index is None:
             raise BadAnnotationError("label", f"'{text[:80]}' is neither a class index nor a known class")
@@ -124,10 +151,25 @@ def load_annotations(labels_csv: str | None, boxes_csv: str | None, classes: Cla
 def annotated(key: str, shard: Shard, image: bytes, members: Mapping[str, bytes], annotations: Annotations) -> Item:
     """Make a sample with its label and boxes, or the failure of a label or box that cannot be right."""
     try:
-        label, boxes = annotations.label_of(key, members), annotations.boxes_of(key, members)
+        return _known(Sample(key, shard.name, image, None, None), members, annotations)
     except BadAnnotationError as error:
         return Failure(key, shard.name, "read", error.code, str(error))
-    return Sample(key, shard.name, image, label, boxes)
+
+
+def _known(sample: Sample, members: Mapping[str, bytes], annotations: Annotations) -> Sample:
+    """Add what is known of a sample."""
+    labels, boxes = annotations.labels_of(sample.key, members), annotations.boxes_of(sample.key, members)
+    box_labels = annotations.box_labels_of(sample.key, members)
+    label = annotations.label_of(sample.key, members) if labels is None else _only(labels)
+    if box_labels is not None and len(box_labels) != len(boxes or ()):
+        raise BadAnnotationError("boxes", f"{len(box_labels)} box_labels for {len(boxes or ())} boxes")
+    if boxes and box_labels is None and labels is not None and len(labels) > 1:
+        raise BadAnnotationError("boxes", f"boxes of an image with {len(labels)} labels, and no box_labels")
+    return replace(sample, label=label, boxes_xyxy=boxes, labels=labels or (), box_labels=box_labels)
+
+
+def _only(labels: tuple[int, ...]) -> int | None:
+    return labels[0] if len(labels) == 1 else None
 
 
 def _find(table: Mapping[str, Value], stems: Mapping[str, Value], key: str) -> Value | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.errors import ConfigError
 from pipeline.sources.annotations import Annotations, annotated, load_annotations
 from pipeline.sources.classes import ClassTable
-from pipeline.sources.shards import Failure, Item, Shard, clean_text
+from pipeline.sources.shards import Failure, Item, Sample, Shard, clean_text
 from pipeline.sources.tar import MAX_MEMBER_BYTES
 
 SIDE_FILES = (".csv", ".json", ".xml", ".txt")
@@ -32,6 +32,11 @@ def read_folder(shard: Shard, annotations: Annotations) -> Iterator[Item]:
             yield Failure(name, shard.name, "read", "unreadable", str(detail))
             continue
         yield annotated(name, shard, data, {}, annotations)
+
+
+def list_folder(shard: Shard) -> Iterator[Item]:
+    """Stream the keys of one folder shard, as samples without content."""
+    return (Sample(clean_text(member), shard.name, b"", None, None) for member in shard.members)
 
 
 def list_images(folder: Path) -> list[str]:

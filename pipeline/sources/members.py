@@ -48,6 +48,16 @@ def _json(data: bytes, code: str) -> dict[str, object]:
     return fields
 
 
+def json_names(data: bytes, field: str) -> list[str] | None:
+    """Read a list of labels of a `.json` member, `labels` or `box_labels`, as written; None where it is not there."""
+    names = _json(data, field).get(field)
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, (int, str)) for name in names):
+        raise BadAnnotationError(field, f"{field} is not a list of classes")
+    return list(map(str, names))
+
+
 def json_boxes(data: bytes) -> Boxes | None:
     """Read `boxes` of a `.json` member: a list of [x0, y0, x1, y1]."""
     boxes = _json(data, "boxes").get("boxes")
@@ -60,13 +70,22 @@ def json_boxes(data: bytes) -> Boxes | None:
 
 def xml_boxes(data: bytes) -> Boxes | None:
     """Read the `bndbox` elements of a PASCAL VOC `.xml` member."""
+    found = parse_xml(data).iter("bndbox")
+    return tuple(parse_box([box.findtext(name) for name in ("xmin", "ymin", "xmax", "ymax")]) for box in found)
+
+
+def parse_xml(data: bytes) -> ElementTree.Element:
+    """Read a bounded XML text without a document type, so that no entity can grow or reach for a file.
+
+    Raises:
+        BadAnnotationError: it is too long, has a document type, or is not XML.
+    """
     text = _text(data, "boxes")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise BadAnnotationError("boxes", "XML with a document type is refused")
     try:
-        found = ElementTree.fromstring(text).iter("bndbox")  # noqa: S314 - no document type, bounded length
-        return tuple(parse_box([box.findtext(name) for name in ("xmin", "ymin", "xmax", "ymax")]) for box in found)
-    except ElementTree.ParseError as error:
+        return ElementTree.fromstring(text)  # noqa: S314 - no document type, bounded length
+    except (ElementTree.ParseError, ValueError) as error:
         raise BadAnnotationError("boxes", f"not XML: {error}") from None
 
 

@@ -1,7 +1,8 @@
 """Parquet files with a column of encoded images (bytes, or a struct with a field `bytes`)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,8 @@ from pipeline.sources.annotations import Annotations, annotated
 from pipeline.sources.members import BadAnnotationError, checked, parse_box
 from pipeline.sources.objects import is_url, open_shard
 from pipeline.sources.shards import Failure, Item, Sample, Shard, damage
+
+Record = dict[str, Any]
 
 _ROWS_AT_A_TIME = 64
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
@@ -26,35 +29,54 @@ def read_parquet(shard: Shard, annotations: Annotations, columns: dict[str, str]
         columns: names of the columns `image`, `key`, `label`, `boxes` (only `image` must exist in the file).
             Without a key column the key is the file's stem and the row number.
     """
+    return _items(
+        shard, columns, list(columns.values()), lambda key, record: _item(key, record, shard, annotations, columns)
+    )
+
+
+def list_parquet(shard: Shard, columns: dict[str, str]) -> Iterator[Item]:
+    """Stream the keys of one Parquet file, as samples without content; other columns are not read."""
+    return _items(shard, columns, [columns["key"]], lambda key, _: Sample(key, shard.name, b"", None, None))
+
+
+def _items(
+    shard: Shard, columns: dict[str, str], wanted: list[str], make: Callable[[str, Record], Item]
+) -> Iterator[Item]:
+    """Stream the rows of a file, made into items by their key and the wanted columns; a repeated key is a failure."""
     row = 0
     try:
         with pq.ParquetFile(open_shard(shard) if is_url(shard.location) else shard.location) as file:
-            present = [name for name in columns.values() if name in file.schema_arrow.names]
-            if columns["image"] not in present:
+            if columns["image"] not in file.schema_arrow.names:
                 yield damage(shard, 0, "unreadable", f"no column '{columns['image']}'")
                 return
             seen: set[str] = set()
-            for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=present):
-                for record in batch.to_pylist():
-                    yield _item(record, row, shard, annotations, columns, seen)
-                    row += 1
+            for record in _records(file, wanted):
+                key = _key(record.get(columns["key"]), row, shard)
+                yield _repeated(key, row, shard) if key in seen else make(key, record)
+                seen.add(key)
+                row += 1
     except _UNREADABLE as error:
         yield damage(shard, row, "damaged" if row else "unreadable", f"row {row}: {error}; the rest was not read")
 
 
-def _item(
-    record: dict[str, Any],
-    row: int,
-    shard: Shard,
-    annotations: Annotations,
-    columns: dict[str, str],
-    seen: set[str],
-) -> Item:
-    given = record.get(columns["key"])
-    key = str(given) if given is not None else f"{shard.name.rpartition('.')[0] or shard.name}-{row:08d}"
-    if key in seen:
-        return Failure(f"{key}@{row}", shard.name, "read", "duplicate_key", "the key stood earlier in this shard")
-    seen.add(key)
+def _records(file: pq.ParquetFile, wanted: list[str]) -> Iterator[Record]:
+    present = [name for name in wanted if name in file.schema_arrow.names]
+    if not present:
+        yield from ({} for _ in range(file.metadata.num_rows))
+        return
+    for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=present):
+        yield from batch.to_pylist()
+
+
+def _key(given: object, row: int, shard: Shard) -> str:
+    return str(given) if given is not None else f"{shard.name.rpartition('.')[0] or shard.name}-{row:08d}"
+
+
+def _repeated(key: str, row: int, shard: Shard) -> Failure:
+    return Failure(f"{key}@{row}", shard.name, "read", "duplicate_key", "the key stood earlier in this shard")
+
+
+def _item(key: str, record: Record, shard: Shard, annotations: Annotations, columns: dict[str, str]) -> Item:
     image = record[columns["image"]]
     data = image.get("bytes") if isinstance(image, dict) else image
     if not isinstance(data, bytes):
@@ -76,6 +98,6 @@ def _members(label: object) -> dict[str, bytes]:
 def _with_boxes(sample: Sample, boxes: object) -> Item:
     try:
         rows = [list(box) for box in boxes]  # type: ignore[attr-defined]
-        return Sample(sample.key, sample.shard, sample.image, sample.label, checked(tuple(map(parse_box, rows))))
+        return replace(sample, boxes_xyxy=checked(tuple(map(parse_box, rows))))
     except (TypeError, BadAnnotationError) as error:
         return Failure(sample.key, sample.shard, "read", "boxes", str(error))

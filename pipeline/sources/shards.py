@@ -30,21 +30,40 @@ class Shard:
     """How many images it holds, where that is known without reading it."""
     take: int | None = None
     """How many leading images belong to the run; None means all."""
+    held: int | None = None
+    """How many images it holds in all, where the run draws some of them."""
     members: tuple[str, ...] = ()
     """Folder shards: the files, relative to `location`."""
     etag: str | None = None
     """Of the object that was listed, where `location` is a URL; no other one is read in its place."""
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the images that belong to the run; where some are drawn, about."""
+        return self.size * (self.images or 0) // self.held if self.held else self.size
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One encoded image with what is known of it."""
+    """One encoded image with what is known of it.
+
+    Attributes:
+        key: name of the image within its shard.
+        shard: name of the shard.
+        image: the encoded bytes.
+        label: the class of the image; None where it is not known, and where there are several.
+        boxes_xyxy: boxes of its objects.
+        labels: every class of the image, where the data may name several; empty where it names one label or none.
+        box_labels: the class of each box; None where the boxes are those of the label.
+    """
 
     key: str
     shard: str
     image: bytes
     label: int | None
     boxes_xyxy: Boxes | None
+    labels: tuple[int, ...] = ()
+    box_labels: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,11 @@ class Failure:
 
 
 Item = Sample | Failure
+
+
+def is_image(item: Item) -> bool:
+    """Tell images, failed ones included, from damage to a shard."""
+    return isinstance(item, Sample) or item.is_image
 
 
 @dataclass(frozen=True)
@@ -89,7 +113,7 @@ def taking(items: Iterable[Item], limit: int | None) -> Iterator[Item]:
         if left == 0:
             return
         yield item
-        if left is not None and (isinstance(item, Sample) or item.is_image):
+        if left is not None and is_image(item):
             left -= 1
 
 

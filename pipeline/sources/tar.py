@@ -52,21 +52,24 @@ class Member:
 
 def read_tar(shard: Shard, annotations: Annotations) -> Iterator[Item]:
     """Stream the samples of one tar; everything lost on the way is a failure."""
+    return _items(shard, annotations, _member)
+
+
+def _items(
+    shard: Shard, annotations: Annotations, read: Callable[[BinaryIO, tarfile.TarInfo], "Member"]
+) -> Iterator[Item]:
     with open_shard(shard) as file:
         seen: set[str] = set()
-        for group in _groups(_members(file, shard, _member)):
+        for group in _groups(_members(file, shard, read)):
             if isinstance(group, Failure):
                 yield group
             else:
                 yield from _assemble(group, shard, annotations, seen)
 
 
-def count_tar_images(shard: Shard) -> int:
-    """Count the images of one tar, failed ones included, from its headers alone."""
-    with open_shard(shard) as file:
-        seen: set[str] = set()
-        groups = (group for group in _groups(_members(file, shard, _unread)) if not isinstance(group, Failure))
-        return sum(1 for group in groups for _ in _assemble(group, shard, Annotations(), seen))
+def list_tar(shard: Shard) -> Iterator[Item]:
+    """Stream the items of one tar, without their content, from its headers alone."""
+    return _items(shard, Annotations(), _unread)
 
 
 class _Archive(tarfile.TarFile):

@@ -14,8 +14,8 @@ CLIENT = {"allow_http": True}
 def up(folder: str, url: str) -> None:
     """Put every file of a folder."""
     bucket = url.removeprefix("s3://").partition("/")[0]
-    made = urllib.request.Request(f"{os.environ['AWS_ENDPOINT_URL']}/{bucket}", method="PUT")  # noqa: S310 - ours
-    urllib.request.urlopen(made, timeout=10).close()  # noqa: S310
+    made = urllib.request.Request(f"{os.environ['AWS_ENDPOINT_URL']}/{bucket}", method="PUT")
+    urllib.request.urlopen(made, timeout=10).close()
     store = from_url(url, client_options=CLIENT)
     for path in sorted(Path(folder).iterdir()):
         obstore.put(store, path.name, path.read_bytes())

@@ -1,5 +1,7 @@
 """Several targets of an image, methods that join stages, and random methods: rows whatever the batches."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 import torch
@@ -9,6 +11,8 @@ from quick import SPECS
 
 from pipeline.cams import METHODS as KNOWN
 from pipeline.cams import build_methods
+from pipeline.config import TargetRule
+from pipeline.decode import DecodedChunk, DecodedSample
 from pipeline.explainer import Explainer
 from pipeline.metrics import METRICS as MEASURES
 from pipeline.metrics import build_metrics
@@ -81,3 +85,46 @@ def test_a_nan_image_fails_alone_among_several_targets() -> None:
     failed = [row for row in found if row["error_code"] is not None]
     assert [row["error_code"] for row in failed] == ["nonfinite"]
     assert len(found) == 2 * 4 + 1
+
+
+def several(*, box_labels: tuple[int, ...], labels: tuple[int, ...] = (3, 1)) -> DecodedChunk:
+    """One image with a small box and a large one."""
+    boxes = ((1.0, 1.0, 5.0, 5.0), (0.0, 0.0, 16.0, 14.0))
+    sample = DecodedSample("k0", None, boxes[: len(box_labels)], (30, 40), labels, box_labels)
+    return replace(chunk(1), samples=(sample,))
+
+
+def measured(targets: TargetRules, decoded: DecodedChunk) -> dict[object, dict[str, object]]:
+    changes = {"targets": targets, "methods": build_methods(["layercam"]), **STAGED}
+    return {row["target"]: row for row in rows(Explainer(StagedNet(1), spec(**changes)), decoded)}
+
+
+def test_every_label_of_an_image_has_its_rows_and_its_own_boxes() -> None:
+    found = measured(TargetRules(("labels",)), several(box_labels=(3, 1)))
+    assert [(found[target]["target_rule"], found[target]["label"]) for target in (1, 3)] == [("label", None)] * 2
+    small = measured(TargetRules(classes=(1, 3)), replace_label(3, 0))
+    large = measured(TargetRules(classes=(1, 3)), replace_label(1, 1))
+    assert found[3]["energy_in_box"] == small[3]["energy_in_box"] != large[1]["energy_in_box"]
+    assert found[1]["energy_in_box"] == large[1]["energy_in_box"] is not None
+
+
+def replace_label(label: int, box: int) -> DecodedChunk:
+    """The same image, with one label and one of the boxes."""
+    (sample,) = several(box_labels=(3, 1)).samples
+    one = DecodedSample("k0", label, (sample.boxes_xyxy or ())[box : box + 1], sample.size)
+    return replace(chunk(1), samples=(one,))
+
+
+def test_a_label_without_a_box_has_no_box_metrics() -> None:
+    found = measured(TargetRules(("labels",)), several(box_labels=(1, 1)))
+    assert (found[3]["energy_in_box"], found[1]["energy_in_box"] is None) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("rule", "labels", "word"),
+    [("label", (3, 1), "2 labels"), ("labels", (), "no label"), ("labels", (3, 4), "label 4")],
+)
+def test_an_image_whose_labels_do_not_fit_is_one_failure(rule: TargetRule, labels: tuple[int, ...], word: str) -> None:
+    (row,) = measured(TargetRules((rule,)), several(box_labels=(3, 3), labels=labels)).values()
+    assert row["error_code"] == "label"
+    assert word in str(row["error_detail"])

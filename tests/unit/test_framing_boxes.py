@@ -2,14 +2,14 @@
 
 import io
 import struct
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from pictures import LIMITS, decoded, sample, saved
 from PIL import Image, ImageOps
 
-from pipeline.decode import PixelArray, decode_image
+from pipeline.decode import DecodedSample, PixelArray, decode_image
 from pipeline.framing import Preprocess, moved_boxes, upright_boxes
 from pipeline.sources.shards import Boxes
 
@@ -147,6 +147,27 @@ def test_boxes_of_a_long_image_stay_on_their_object() -> None:
     assert np.allclose(box, extent(chunk.pixels_NHWC[0]), atol=1)
 
 
-@pytest.mark.parametrize("make", [lambda b: moved_boxes(b, (0, 0, 9, 9), 3), lambda b: upright_boxes(b, 6, 9, 9)])
-def test_no_boxes_stay_no_boxes(make: Callable[[Boxes], Boxes]) -> None:
-    assert make(()) == ()
+def test_no_boxes_stay_no_boxes() -> None:
+    assert moved_boxes((), (0, 0, 9, 9), 3) == {}
+    assert upright_boxes((), 6, 9, 9) == ()
+
+
+def test_boxes_in_view_keep_their_places() -> None:
+    boxes = ((0.0, 0.0, 3.0, 3.0), (20.0, 0.0, 30.0, 9.0), (6.0, 6.0, 9.0, 9.0))
+    assert moved_boxes(boxes, (0, 0, 9, 9), 3) == {0: (0, 0, 1, 1), 2: (2, 2, 3, 3)}
+
+
+def test_the_class_of_a_box_that_is_not_seen_goes_with_it() -> None:
+    boxes = ((0.0, 0.0, 8.0, 40.0), (22.0, 16.0, 30.0, 20.0), (30.0, 0.0, 38.0, 9.0))
+    one = replace(sample(saved(Image.new("RGB", (60, 40))), boxes=boxes), labels=(5, 6), box_labels=(5, 6, 5))
+    (found,) = decoded(one, preprocess=Preprocess(20, 20)).samples
+    assert (found.labels, found.box_labels) == ((5, 6), (6, 5))
+    assert found.boxes_of(6) == (found.boxes_xyxy or ())[:1]
+    assert found.boxes_of(5) == (found.boxes_xyxy or ())[1:]
+    assert found.boxes_of(4) is None
+
+
+@pytest.mark.parametrize(("label", "target", "known"), [(3, 3, True), (3, 4, False), (None, 4, True)])
+def test_boxes_without_classes_are_those_of_the_label(label: int | None, target: int, known: bool) -> None:
+    found = DecodedSample("k", label, ((0.0, 0.0, 1.0, 1.0),), (9, 9))
+    assert found.boxes_of(target) == (((0, 0, 1, 1),) if known else None)

@@ -45,7 +45,8 @@ def apart() -> Iterator[Apart]:
 
 
 def same(one: Framed, two: Framed) -> bool:
-    return (one.boxes_xyxy, one.size) == (two.boxes_xyxy, two.size) and np.array_equal(one.pixels_HWC, two.pixels_HWC)
+    alike = (one.boxes_xyxy, one.size, one.places) == (two.boxes_xyxy, two.size, two.places)
+    return alike and np.array_equal(one.pixels_HWC, two.pixels_HWC)
 
 
 def refusal(child: Apart, data: bytes) -> str:

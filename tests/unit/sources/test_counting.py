@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from tars import END, layout, tar_of, three_samples
 
-from pipeline.sources import Reading, Shard, count_images, images_of, read_shard
+from pipeline.sources import Reading, Shard, count_images, images_of, list_items, read_shard
 from pipeline.sources.listing import list_shards
+from pipeline.sources.shards import is_image
 
 GOOD = tar_of(three_samples())
 TARS = {
@@ -35,6 +36,39 @@ def test_a_tar_is_counted_by_its_headers(name: str, tmp_path: Path) -> None:
     path.write_bytes(TARS[name])
     count, read = counted(Shard(0, "s.tar", "tar", str(path), len(TARS[name]), "x"))
     assert count == read
+
+
+@pytest.mark.parametrize("name", TARS)
+def test_a_tar_lists_the_keys_that_reading_gives(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.tar"
+    path.write_bytes(TARS[name])
+    listed, read = both(Shard(0, "s.tar", "tar", str(path), len(TARS[name]), "x"))
+    assert listed == read
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"image": [b"x", b"y", b"z"]},
+        {"image": [b"x", b"y", b"z"], "key": ["a", "b", "a"]},
+        {"image": [b"x", None], "key": [7, None]},
+        {"other": [1]},
+    ],
+)
+def test_other_shards_list_the_keys_that_reading_gives(columns: dict[str, list[object]], tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(b"x")
+    pq.write_table(pa.table(columns), tmp_path / "p.parquet")
+    (tmp_path / "q.parquet").write_bytes(b"PAR1 no PAR1")
+    for shard in list_shards([str(tmp_path / name) for name in ("images", "p.parquet", "q.parquet")]):
+        listed, read = both(shard)
+        assert listed == read != []
+
+
+def both(shard: Shard) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
+    """Keys, and whether they are images, as listed and as read."""
+    listed, read = list_items(shard, Reading()), read_shard(shard, Reading())
+    return [(item.key, is_image(item)) for item in listed], [(item.key, is_image(item)) for item in read]
 
 
 def test_the_limit_counts(tmp_path: Path) -> None:

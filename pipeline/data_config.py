@@ -1,0 +1,47 @@
+"""The section `data` of a run file, and what all sections have in common."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST_PIXELS = 89_478_485
+"""Pillow's own limit: beyond it an image is taken for a decompression bomb."""
+
+Positive = Annotated[int, Field(ge=1, strict=True)]
+
+
+class Section(BaseModel):
+    """A part of a run file: unknown keys are refused, and nothing changes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ColumnsConfig(Section):
+    """Names of the columns of Parquet inputs."""
+
+    image: str = "image"
+    key: str = "key"
+    label: str = "label"
+    boxes: str = "boxes"
+
+
+class SampleConfig(Section):
+    """So many images of all, drawn at random."""
+
+    n: Positive
+    seed: Annotated[int, Field(strict=True)] = 0
+
+
+class DataConfig(Section):
+    """Which images, and what is known of them."""
+
+    shards: str | Annotated[list[str], Field(min_length=1)]
+    labels: str | None = None
+    boxes: str | None = None
+    classes: str | None = None
+    columns: ColumnsConfig = ColumnsConfig()
+    chunk_images: Positive = 128
+    formats: Annotated[list[str], Field(min_length=1)] = ["JPEG", "PNG", "WEBP"]
+    max_pixels: Annotated[int, Field(ge=1, le=MOST_PIXELS, strict=True)] = 64_000_000
+    sample: SampleConfig | None = None
+    limit: Positive | None = None
