@@ -38,9 +38,12 @@ bench: setup ## speed as ratios: the methods against the plain model
 campaign: setup ## long proofs, going on where they stopped: make campaign only=C1 minutes=60; writes TRUST.md
 	@$(BIN)/python tests/trust/campaign.py $(if $(only),--only $(only)) $(if $(minutes),--minutes $(minutes))
 
-lock: ## resolve requirements.lock anew (no index address is written)
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--extra dev --extra export --extra timm --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock'
+
+lock: ## resolve both lock files anew (no index address is written)
+	@$(COMPILE) --extra dev --extra export --extra timm -o requirements.lock pyproject.toml
+	@$(COMPILE) --extra cluster --extra timm --constraint requirements.lock -o deploy/requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and the demo
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

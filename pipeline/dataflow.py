@@ -203,31 +203,30 @@ def _unpack(block: Block) -> Iterator[Any]:
 def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
     """Join the cluster at `address` (or in RAY_ADDRESS), or start a local one that ends with this block.
 
-    A local one has as many logical CPUs as asked, or as the machine has. A connection that is there already is used and
-    left open.
+    A local one has as many logical CPUs as asked, or as there are. One that is there already is used and left open.
     """
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
-        if address or os.environ.get("RAY_ADDRESS"):
-            ray.init(address=address or "auto", **quiet)
+        if asked := address or os.environ.get("RAY_ADDRESS"):
+            _begin(f"no Ray cluster answers at '{asked}'", address=address or "auto")
         else:
             stack.enter_context(_environment(FREED_MEMORY_IS_KEPT))  # of all processes of the cluster
-            _start(cpus or logical_cpus(), quiet)
+            patience = {"gcs_rpc_server_reconnect_timeout_s": 20}  # a head of our own that died does not come back
+            size = {"num_cpus": cpus or logical_cpus(), "include_dashboard": False}
+            # "local": without it, Ray would join any cluster that somebody has left running on this machine
+            _begin("Ray did not start here", address="local", _system_config=patience, **size)
         yield
 
 
-def _start(cpus: int, quiet: dict[str, Any]) -> None:
+def _begin(trouble: str, **options: Any) -> None:  # noqa: ANN401 - what Ray takes
     try:
-        patience = {"gcs_rpc_server_reconnect_timeout_s": 20}  # a head of our own that died does not come back
-        # "local": without it, Ray would join any cluster that somebody has left running on this machine
-        ray.init("local", num_cpus=cpus, include_dashboard=False, _system_config=patience, **quiet)
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     except Exception as error:  # Ray's own, of many types
-        raise StalledError(f"Ray did not start here: {first_line(error)}. Try `camatlas doctor`.") from error
+        raise StalledError(f"{trouble}: {first_line(error)}. Try `camatlas doctor`.") from error
 
 
 @contextmanager

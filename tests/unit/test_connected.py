@@ -1,0 +1,43 @@
+"""How a run joins a cluster or starts its own, without starting either."""
+
+import pytest
+import ray
+
+from pipeline.dataflow import connected
+from pipeline.errors import StalledError
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """What Ray is asked for; nobody answers."""
+    calls: list[dict[str, object]] = []
+
+    def refuse(**options: object) -> None:
+        calls.append(options)
+        raise ConnectionError("nobody is there")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return calls
+
+
+@pytest.mark.parametrize(("address", "environment"), [("10.0.0.1:6379", None), (None, "10.0.0.1:6379")])
+def test_a_cluster_that_does_not_answer_is_named(
+    address: str | None, environment: str | None, asked: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if environment:
+        monkeypatch.setenv("RAY_ADDRESS", environment)
+    with (
+        pytest.raises(StalledError, match=r"no Ray cluster answers at '10\.0\.0\.1:6379': .*nobody"),
+        connected(address),
+    ):
+        pass
+    assert [call["address"] for call in asked] == [address or "auto"]
+
+
+def test_a_ray_of_our_own_never_joins_another(asked: list[dict[str, object]]) -> None:
+    with pytest.raises(StalledError, match="did not start here"), connected(None, cpus=4):
+        pass
+    assert [(call["address"], call["num_cpus"]) for call in asked] == [("local", 4)]
