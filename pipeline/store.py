@@ -7,12 +7,28 @@ import contextlib
 import os
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow.dataset
 
 from pipeline.errors import ConfigError, StoreError
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a listing says of one object.
+
+    Attributes:
+        name: within its folder.
+        size: bytes.
+        modified: seconds since 1970, UTC, by the clock of the place.
+    """
+
+    name: str
+    size: int
+    modified: float
 
 
 class Store(Protocol):
@@ -30,6 +46,10 @@ class Store(Protocol):
 
     def names(self, folder: str = "") -> list[str]:
         """List the names directly in a folder, hidden ones included, sorted."""
+        ...
+
+    def listed(self) -> list[Listed]:
+        """List the objects directly in the run folder, hidden ones included, folders not, sorted by name."""
         ...
 
     def delete(self, name: str) -> None:
@@ -80,6 +100,14 @@ class LocalStore:
         try:
             with _refusals("list", self.folder / folder):
                 return sorted(os.listdir(self.folder / folder))  # noqa: PTH208 - names, not paths
+        except FileNotFoundError:
+            return []
+
+    def listed(self) -> list[Listed]:
+        """List the files of the folder; an absent one is empty."""
+        try:
+            with _refusals("list", self.folder), os.scandir(self.folder) as entries:
+                return sorted(filter(None, map(_listed, entries)), key=lambda file: file.name)
         except FileNotFoundError:
             return []
 
@@ -148,6 +176,15 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _listed(entry: "os.DirEntry[str]") -> Listed | None:
+    """What is known of a file; None for a folder, a link, and a temporary that has gone meanwhile."""
+    try:
+        facts = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return Listed(entry.name, facts.st_size, facts.st_mtime) if entry.is_file(follow_symlinks=False) else None
 
 
 def _no_link(path: str, flags: int) -> int:
