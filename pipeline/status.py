@@ -122,7 +122,9 @@ class Status:
     @cached_property
     def stragglers(self) -> list[Straggler]:
         """Shards and chunks that are far slower than the rest, slowest first."""
-        return stragglers(self.chunks, sorted(self.chunks.keys() - self.finished), self.rhythm)
+        ends = {shard: PartName(shard, max(chunks)) for shard, chunks in self.chunks.items()}
+        unfinished = [shard for shard, end in ends.items() if end in self.footers and shard not in self.finished]
+        return stragglers(self.chunks, unfinished, self.rhythm)
 
     @cached_property
     def _parts(self) -> list[PartName]:
