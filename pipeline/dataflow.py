@@ -224,7 +224,8 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
 def _start(cpus: int, quiet: dict[str, Any]) -> None:
     try:
         patience = {"gcs_rpc_server_reconnect_timeout_s": 20}  # a head of our own that died does not come back
-        ray.init(num_cpus=cpus, include_dashboard=False, _system_config=patience, **quiet)
+        # "local": without it, Ray would join any cluster that somebody has left running on this machine
+        ray.init("local", num_cpus=cpus, include_dashboard=False, _system_config=patience, **quiet)
     except Exception as error:  # Ray's own, of many types
         raise StalledError(f"Ray did not start here: {first_line(error)}. Try `camatlas doctor`.") from error
 

@@ -32,6 +32,6 @@ def local_ray() -> Iterator[None]:
     import ray
 
     os.environ.update(FREED_MEMORY_IS_KEPT)
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()

@@ -1,0 +1,30 @@
+"""A driver of a simulated cluster: all of `camatlas explain`, but what asks for a GPU computes on the CPU.
+
+The GPUs of a simulated cluster are numbers only. The actors ask for one each, so that Ray plans and places the run as
+it does in production.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+import typer
+
+from jobs.console import leave_after
+from jobs.explain import explain
+from pipeline import dataflow
+from pipeline.news import Beat, Committed
+from pipeline.parts import Progress
+from pipeline.preflight import PreparedRun
+
+
+def run_chunks(run: PreparedRun, progress: Progress, workers: int) -> Iterator[Beat | Committed]:
+    """What the engine does, on the CPU."""
+    assert dataflow.worker_device(run.config.compute.device) == "cuda"
+    explain_on = partial(dataflow.explain_on, run.loaded.model, run.explainer_spec("cpu", workers), threads=1)
+    yield from dataflow.stream_chunks(run, progress, workers, explain_on)
+
+
+dataflow.run_chunks = run_chunks
+
+if __name__ == "__main__":
+    leave_after(lambda: typer.run(explain))

@@ -1,0 +1,134 @@
+"""Machines that share nothing but a network: each has its own network, its own /tmp and its own /dev/shm.
+
+Linux namespaces make them, so this needs root and its own right to do so; where that is missing the tests skip.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+STORE, HEAD = "10.213.0.1", "10.213.0.2"
+S3_PORT, RAY_PORT = 9000, 6379
+S3 = {
+    "AWS_ENDPOINT_URL": f"http://{STORE}:{S3_PORT}",
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_REGION": "us-east-1",
+}
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Namespaces, held open by a process that sleeps."""
+
+    address: str
+    pid: int
+
+    def start(self, *command: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+        """Start a command on this machine."""
+        inside = ["nsenter", f"--target={self.pid}", "--net", "--mount", f"--wd={Path.cwd()}", *command]
+        return subprocess.Popen(
+            inside, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **S3, **(env or {})}
+        )
+
+    def run(self, *command: str, seconds: float = 300) -> str:
+        """Run a command to its end; gives what it printed."""
+        process = self.start(*command)
+        told = process.communicate(timeout=seconds)[0]
+        assert process.returncode == 0, f"{command}: {told[-3000:]}"
+        return told
+
+    def file(self, path: str) -> Path:
+        """A file of this machine as seen from outside."""
+        return Path(f"/proc/{self.pid}/root/{path}")
+
+    def lose(self) -> None:
+        """End all that runs on this machine, at once."""
+        for process in self._processes():
+            if process != self.pid:
+                os.kill(process, signal.SIGKILL)
+
+    def _processes(self) -> list[int]:
+        mine = os.stat(f"/proc/{self.pid}/ns/net").st_ino  # noqa: PTH116 - a link that leads nowhere
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.stat(entry / "ns" / "net").st_ino == mine:  # noqa: PTH116
+                    found.append(int(entry.name))
+            except OSError:
+                continue  # ended just now
+        return found
+
+
+@contextmanager
+def machines(count: int) -> Iterator[list[Machine]]:
+    """Start machines on one network; the first one is the switch, and the place of the store."""
+    with ExitStack() as stack:
+        made = [stack.enter_context(_machine(f"10.213.0.{number + 1}")) for number in range(count)]
+        store = made[0]
+        store.run("ip", "link", "add", "lan", "type", "bridge")
+        store.run("ip", "addr", "add", f"{store.address}/24", "dev", "lan")
+        store.run("ip", "link", "set", "lan", "up")
+        for number, machine in enumerate(made[1:]):
+            _plug(store, machine, f"port{number}")
+        yield made
+
+
+def _plug(store: Machine, machine: Machine, port: str) -> None:
+    store.run("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(machine.pid))
+    store.run("ip", "link", "set", port, "master", "lan", "up")
+    machine.run("ip", "addr", "add", f"{machine.address}/24", "dev", "eth0")
+    machine.run("ip", "link", "set", "eth0", "up")
+
+
+@contextmanager
+def _machine(address: str) -> Iterator[Machine]:
+    try:
+        holder = subprocess.Popen(["unshare", "--net", "--mount", "sleep", "infinity"])
+    except OSError as error:
+        pytest.skip(f"no namespaces here: {error}")
+    try:
+        time.sleep(0.3)
+        if holder.poll() is not None:
+            pytest.skip("no namespaces here: not allowed")
+        machine = Machine(address, holder.pid)
+        machine.run("ip", "link", "set", "lo", "up")
+        for folder in ("/tmp", "/dev/shm"):
+            machine.run("mount", "-t", "tmpfs", "tmpfs", folder)
+        yield machine
+        machine.lose()
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def start_store(machine: Machine) -> None:
+    """Start an S3 server, and wait until it answers."""
+    machine.start(str(BIN / "moto_server"), "-H", machine.address, "-p", str(S3_PORT))
+    asking = f"import urllib.request as u; u.urlopen('http://{machine.address}:{S3_PORT}/moto-api/', timeout=2)"
+    until = time.monotonic() + 60
+    while machine.start(sys.executable, "-c", asking).wait() != 0:
+        assert time.monotonic() < until, "the S3 server does not answer"
+        time.sleep(0.5)
+
+
+def start_ray(machine: Machine, *options: str) -> "subprocess.Popen[str]":
+    """Start Ray's processes of a node; they end with the machine."""
+    return machine.start(
+        str(BIN / "ray"),
+        "start",
+        f"--node-ip-address={machine.address}",
+        "--disable-usage-stats",
+        "--object-store-memory=150000000",
+        "--block",
+        *options,
+    )

@@ -1,0 +1,30 @@
+"""The plan of operators is the same on CPUs and on GPUs, so that what is tested here is what runs in production."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.data._internal.logical.optimizers import get_execution_plan
+
+from pipeline.config import parse_config
+from pipeline.dataflow import _graph, explain_on
+from pipeline.demo.data import run_file, write_demo
+from pipeline.parts import progress
+from pipeline.preflight import prepare
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_reading_and_explaining_are_two_stages_on_every_device(tmp_path: Path) -> None:
+    """Ray fuses stages that ask for the same resources; a GPU's would then run apart, and a CPU's together."""
+    write_demo(tmp_path, scenes=4, scenes_per_shard=2)
+    stages = {device: _stages(tmp_path, device) for device in ("cpu", "cuda")}
+    assert stages["cpu"] == stages["cuda"] == ["Input", "ReadLoadSource", "MapBatches(_Actor)"]
+
+
+def _stages(folder: Path, device: str) -> list[str]:
+    fields: Any = run_file(folder)
+    fields["compute"] = {"device": device, "workers": 2}
+    run = prepare(parse_config(fields)[0])
+    done = progress(run.store)
+    graph: Any = _graph(run, done, run.pending(done), 2, explain_on)
+    return [operator.name for operator in get_execution_plan(graph._logical_plan)[0].dag.post_order_iter()]
