@@ -230,11 +230,12 @@ def _sleeping(seconds: float, schema: pa.Schema) -> "Explain":
 
 
 def _streamed(run: "PreparedRun", workers: int, make_explain: "Callable[[], Explain]", cpus: int | None = None) -> News:
-    from pipeline import dataflow
+    from pipeline.cluster import connected
+    from pipeline.dataflow import stream_chunks
     from pipeline.parts import progress
 
-    with dataflow.connected(None, cpus):
-        yield from dataflow.stream_chunks(run, progress(run.store), workers, make_explain)
+    with connected(None, cpus):
+        yield from stream_chunks(run, progress(run.store), workers, make_explain)
 
 
 def _marks(news: News) -> Iterator[Mark]:

@@ -20,6 +20,7 @@ from jobs import (
     query,
     sanity,
     show,
+    status,
     verify,
 )
 from jobs.console import leave_after
@@ -35,6 +36,7 @@ for verb in (
     demo.demo,
     plan.plan,
     explain.explain,
+    status.status,
     verify.verify,
     compact.compact,
     query.query,

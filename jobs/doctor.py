@@ -85,11 +85,11 @@ def _explain() -> str:
 
 
 def _engine() -> str:
-    from pipeline import dataflow
+    from pipeline.cluster import cluster_resources, connected
     from pipeline.provenance import package_versions
 
-    with native_stderr_aside(), dataflow.connected(None):
-        resources = dataflow.cluster_resources()
+    with native_stderr_aside(), connected(None):
+        resources = cluster_resources()
     cpus, gpus = (f"{resources.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU"))
     return f"Ray {package_versions()['ray']} with {cpus} and {gpus}"
 

@@ -1,7 +1,7 @@
 """camatlas explain: explain a whole dataset; run the same command again to resume."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,12 +16,13 @@ from jobs.console import (
     out,
     terminated_by_signal,
 )
-from jobs.progress import Reporter, Tally
+from jobs.progress import Reporter, Tally, emit
+from jobs.watch import Watch, session_fields
 from pipeline.config import RunConfig, load_config
 from pipeline.errors import Mistakes
-from pipeline.news import Beat, Committed
 
 if TYPE_CHECKING:
+    from pipeline.breakdown import Breakdown
     from pipeline.parts import Progress
     from pipeline.preflight import PreparedRun
 
@@ -78,6 +79,7 @@ class Ended:
         images, explained, rows: images in total, those with a map, and maps.
         with_failures: images and shards with at least one failure row.
         failures: number of failure rows by stage and code.
+        session: where the time of this session went; None when there was nothing to do.
     """
 
     path: str
@@ -86,6 +88,7 @@ class Ended:
     rows: int
     with_failures: int
     failures: dict[str, int]
+    session: "Breakdown | None" = None
 
     @property
     def failure_rate(self) -> float:
@@ -94,7 +97,8 @@ class Ended:
 
     def to_json(self) -> dict[str, object]:
         """The result for programs."""
-        return {"event": "end", **vars(self), "failure_rate": round(self.failure_rate, 6)}
+        totals = {**vars(self), "failure_rate": round(self.failure_rate, 6)}
+        return {"event": "end", **totals, "session": session_fields(self.session)}
 
 
 def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: bool = False) -> Ended:
@@ -106,49 +110,78 @@ def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: boo
     new = run_folder.claim(prepared.store, prepared.manifest)
     progress = parts.progress(prepared.store)
     tally = Tally(prepared.images_left(progress), prepared.bytes_left(progress))
-    if not json_events:
-        begun = "new run" if new else f"resuming, {sum(map(len, progress.done.values()))} chunks are done"
-        err.say(f"run {prepared.manifest.run_id} in {prepared.store.url} ({begun})")
-        if prepared.reading.draw:
-            err.say(str(prepared.reading.draw))
+    begun = Begun(prepared, new, sum(map(len, progress.done.values())), tally.total_images)
+    begun.tell(json_events=json_events)
+    breakdown = None
     if prepared.pending(progress):
-        _work(prepared, progress, tally, json_events=json_events)
+        breakdown = _work(begun, progress, tally, json_events=json_events)
         run_folder.sweep(prepared.store)
-    ended = _ended(prepared.store.url)
+    ended = replace(_ended(prepared.store.url), session=breakdown)
     if not json_events:
         _tell(ended, tally)
     return ended
 
 
-def _work(prepared: "PreparedRun", progress: "Progress", tally: Tally, *, json_events: bool) -> None:
-    """Run the engine until every chunk is committed."""
-    from pipeline import dataflow
+@dataclass(frozen=True)
+class Begun:
+    """A session at its begin: the run, whether it is new, how many chunks are done, how many images are left."""
 
+    prepared: "PreparedRun"
+    new: bool
+    chunks_done: int
+    images_left: int | None
+
+    def tell(self, *, json_events: bool) -> None:
+        """Say which run it is."""
+        manifest, path = self.prepared.manifest, self.prepared.store.url
+        if not json_events:
+            begun = "new run" if self.new else f"resuming, {self.chunks_done} chunks are done"
+            err.say(f"run {manifest.run_id} in {path} ({begun})")
+            if draw := self.prepared.reading.draw:
+                err.say(str(draw))
+            return
+        emit(
+            "start",
+            run_id=manifest.run_id,
+            path=path,
+            new=self.new,
+            chunks_done=self.chunks_done,
+            images_left=self.images_left,
+            versions={"camatlas": manifest.code["version"], **manifest.packages},
+        )
+
+
+def _work(begun: Begun, progress: "Progress", tally: Tally, *, json_events: bool) -> "Breakdown":
+    """Run the engine until every chunk is committed; tells where the time went."""
+    from pipeline import dataflow
+    from pipeline.breakdown import Circumstances, Session
+    from pipeline.cluster import connected, worker_count, worker_device
+
+    prepared, session = begun.prepared, Session(tally.clock)
     compute = prepared.config.compute
     try:
         with (
             native_stderr_aside(),
-            dataflow.connected(compute.address),
+            connected(compute.address),
             terminated_by_signal(),
             Reporter(tally, json_events=json_events) as reporter,
         ):
-            workers = dataflow.worker_count(compute.workers, compute.device)
+            workers, device = worker_count(compute.workers, compute.device), worker_device(compute.device)
+            if json_events:
+                emit("workers", workers=workers, device=device)
+            shards = tuple(shard.name for shard in prepared.shards)
+            watch = Watch(tally, session, workers, shards, json_events=json_events)
             for news in dataflow.run_chunks(prepared, progress, workers):
-                _note(tally, news)
+                watch.note(news)
                 reporter.update()
+            pending = len(prepared.pending(progress))
+            return session.breakdown(Circumstances(workers, pending, device, compute.precision))
     except (KeyboardInterrupt, TerminatedError):
-        err.say(f"stopped after {tally.line()}; finished chunks are kept. Run the same command again to resume.")
+        if json_events:
+            emit("stopped", **tally.event())
+        else:
+            err.say(f"stopped after {tally.line()}; finished chunks are kept. Run the same command again to resume.")
         raise
-
-
-def _note(tally: Tally, news: Beat | Committed) -> None:
-    if isinstance(news, Beat):
-        tally.images += news.images
-        return
-    tally.chunks += news.ours
-    tally.committed_images += news.images
-    tally.committed_bytes += news.encoded_bytes
-    tally.failures.update(news.failures)
 
 
 def _ended(path: str) -> Ended:
@@ -164,6 +197,9 @@ def _tell(ended: Ended, tally: Tally) -> None:
     if tally.chunks:
         rate = f", {tally.images_per_second:.1f} images/s" if tally.images_per_second else ""
         err.say(f"this session: {tally.images} images{rate}, {tally.chunks} chunks")
+    if ended.session:
+        err.say(f"its time: {ended.session.line()}")
+        err.say(f"  {ended.session.bottleneck()}")
     err.say(f"the run: {ended.images} images, {ended.explained} explained, {ended.rows} explanations")
     for code, count in ended.failures.items():
         err.say(f"  {count:6d} failed: {code}")

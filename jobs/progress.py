@@ -1,5 +1,6 @@
 """Progress of a run on stderr: a live bar on a terminal, one line every ten seconds otherwise, JSON on request."""
 
+import datetime
 import json
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from jobs.console import err
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_EVENTS = 1.0
 _LEAST_SECONDS = 1.0
 
 
@@ -86,10 +88,9 @@ class Tally:
         return ", ".join([*parts, f"about {duration(left)} left"] if left is not None else parts)
 
     def event(self) -> dict[str, object]:
-        """The same for programs."""
+        """The same for programs: the fields of a `progress` event."""
         left = self.seconds_left
         return {
-            "event": "progress",
             "images": self.images,
             "images_per_second": round(self.images_per_second, 2),
             "chunks": self.chunks,
@@ -105,6 +106,8 @@ class Reporter:
         self._tally = tally
         self._json = json_events
         self._last_line = tally.clock()
+        self._last_event: float | None = None
+        self._is_told = True
         self._bar: Progress | None = None
 
     def __enter__(self) -> "Reporter":
@@ -120,12 +123,16 @@ class Reporter:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if self._json and not self._is_told:
+            self._tell_event()
 
     def update(self) -> None:
         """Show the tally as it is now, with the news that has just arrived."""
         self._tally.mark()
         if self._json:
-            err.print(json.dumps(self._tally.event()))
+            self._is_told = False
+            if self._last_event is None or self._tally.clock() - self._last_event >= _SECONDS_BETWEEN_EVENTS:
+                self._tell_event()
         elif self._bar is not None:
             share = self._tally.share
             total = None if share is None else 1.0
@@ -133,6 +140,17 @@ class Reporter:
         elif self._tally.clock() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = self._tally.clock()
             err.print(self._tally.line())
+
+    def _tell_event(self) -> None:
+        """Tell programs, at most once a second, and of the last news in any case."""
+        self._last_event, self._is_told = self._tally.clock(), True
+        emit("progress", **self._tally.event())
+
+
+def emit(event: str, **fields: object) -> None:
+    """Print an event for programs: one JSON object a line, with its kind and the time (UTC)."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    err.say(json.dumps({"event": event, "time": now, **fields}))
 
 
 def duration(seconds: float) -> str:

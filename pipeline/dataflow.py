@@ -1,8 +1,9 @@
 """The Ray Data graph, and nothing else: read and decode -> explain and commit.
 
-Only this file imports Ray. A row of the dataset is a load: a chunk, or a few that travel together, packed whole into
-one cell, so that Ray can split and merge blocks as it likes and never tears a chunk; blocks are kept to one load each,
-so that a chunk reaches the model as soon as its load is read.
+Ray is imported here, in `pipeline.cluster` (where it runs) and in `pipeline.telemetry` (its counters), nowhere else. A
+row of the dataset is a load: a chunk, or a few that travel together, packed whole into one cell, so that Ray can split
+and merge blocks as it likes and never tears a chunk; blocks are kept to one load each, so that a chunk reaches the
+model as soon as its load is read.
 
 The driver pays a few milliseconds for every block and every task, whatever is in them (`jobs/bench_pipeline.py`). So
 there are two stages only, chunks of long runs travel together, and a worker speaks once a load unless that takes long.
@@ -11,8 +12,7 @@ there are two stages only, chunks of long runs travel together, and a worker spe
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,13 +23,16 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from pipeline.attempts import Attempt, Attempts, Ledger, Work
+from pipeline.cluster import cluster_resources, worker_device
 from pipeline.decode import DecodedChunk
 from pipeline.errors import CamatlasError, StalledError, first_line
 from pipeline.loads import Recipe
 from pipeline.model.memory import FREED_MEMORY_IS_KEPT
+from pipeline.news import Spent
 from pipeline.parts import Progress
-from pipeline.placement import CPU_THREADS, logical_cpus, workers_for
+from pipeline.placement import CPU_THREADS
 from pipeline.sources import Shard
+from pipeline.telemetry import Counters
 from pipeline.worker import Explain, News, Worker
 
 if TYPE_CHECKING:  # torch stays out of the workers that only read, decode and commit
@@ -141,10 +144,12 @@ class _Actor:
 
     def __init__(self, make_explain: "ray.ObjectRef[Any]", run_id: str, url: str, attempts: Attempts) -> None:
         self._worker = Worker(ray.get(make_explain)(), run_id, url, attempts)
+        self._counters = Counters(run_id)
 
     def __call__(self, block: Block) -> Iterator[Block]:
         """Explain and commit the load of a block."""
         for news in self._worker.tell(_unpack(block)):  # Ray takes a generator, and no other iterator
+            self._counters.note(news)
             yield _pack(news)
 
 
@@ -179,9 +184,10 @@ def explain_on(model: Any, spec: "ExplainerSpec", threads: int = CPU_THREADS) ->
         torch.set_num_threads(threads)
     explainer = Explainer(model, spec)
 
-    def tables(chunk: DecodedChunk) -> Iterator[pa.Table]:
+    def tables(chunk: DecodedChunk) -> Iterator[pa.Table | Spent]:
         try:
             yield from explainer.tables(chunk)
+            yield explainer.spent()
         except torch.AcceleratorError as error:  # the device can be used no more by this process
             os.write(2, f"camatlas: the device failed: {first_line(error)}\n".encode())
             os._exit(1)  # another takes its place, and is careful
@@ -197,72 +203,6 @@ def _pack(items: Sequence[object]) -> Block:
 def _unpack(block: Block) -> Iterator[Any]:
     for cell in block["items"] if block.num_rows else ():  # a task without any load gives a block without columns
         yield from pickle.loads(cell.as_buffer())  # noqa: S301 - written by _pack above
-
-
-@contextmanager
-def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
-    """Join the cluster at `address` (or in RAY_ADDRESS), or start a local one that ends with this block.
-
-    A local one has as many logical CPUs as asked, or as there are. One that is there already is used and left open.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with ExitStack() as stack:
-        stack.callback(ray.shutdown)
-        if asked := address or os.environ.get("RAY_ADDRESS"):
-            _begin(f"no Ray cluster answers at '{asked}'", address=address or "auto")
-        else:
-            stack.enter_context(_environment(FREED_MEMORY_IS_KEPT))  # of all processes of the cluster
-            patience = {"gcs_rpc_server_reconnect_timeout_s": 20}  # a head of our own that died does not come back
-            size = {"num_cpus": cpus or logical_cpus(), "include_dashboard": False}
-            # "local": without it, Ray would join any cluster that somebody has left running on this machine
-            _begin("Ray did not start here", address="local", _system_config=patience, **size)
-        yield
-
-
-def _begin(trouble: str, **options: Any) -> None:  # noqa: ANN401 - what Ray takes
-    try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-    except Exception as error:  # Ray's own, of many types
-        raise StalledError(f"{trouble}: {first_line(error)}. Try `camatlas doctor`.") from error
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for as long as this lasts."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def worker_count(asked: str | int, device: str) -> int:
-    """Choose the number of actors: as asked, or what the cluster that is connected holds."""
-    if asked != "auto":
-        return int(asked)
-    resources = cluster_resources()
-    return workers_for(worker_device(device), resources["CPU"], resources.get("GPU", 0))
-
-
-def worker_device(asked: str) -> str:
-    """Choose where the actors run: on GPUs when the cluster has any."""
-    if asked != "auto":
-        return asked
-    return "cuda" if cluster_resources().get("GPU", 0) >= 1 else "cpu"
-
-
-def cluster_resources() -> dict[str, float]:
-    """CPUs, GPUs and memory of the cluster that is connected."""
-    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return found
 
 
 def _actor_options(device: str, workers: int) -> dict[str, Any]:

@@ -75,13 +75,14 @@ class DecodedSample:
 
 @dataclass(frozen=True)
 class DecodedChunk:
-    """A chunk ready for the model; `pixels_NHWC` and `samples` run in parallel."""
+    """A chunk ready for the model; `pixels_NHWC` and `samples` run in parallel, `seconds` went into making it."""
 
     chunk: Chunk
     samples: tuple[DecodedSample, ...]
     pixels_NHWC: PixelArray
     failures: tuple[Failure, ...]
     encoded_bytes: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

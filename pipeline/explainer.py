@@ -4,7 +4,7 @@ Legend: B images, C colours, (H, W) pixels, N classes.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +23,10 @@ from pipeline.model.batching import is_out_of_memory
 from pipeline.model.engine import Precision
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
+from pipeline.news import Spent
 from pipeline.registry import parameters
 from pipeline.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
+from pipeline.stages import Stopwatch
 from pipeline.targets import TargetRules
 from schemas.explanation import explanation_schema
 from schemas.manifest import canonical_json
@@ -98,11 +100,23 @@ class Explainer:
         )
         if spec.batch is None:
             self.probe.choose_batch((spec.crop, spec.crop))
+        self._watch, self._told = Stopwatch(), replace(self.probe.counts)
         self._together = images_together(self.probe.batcher.size, spec.passes)
         self._facts = {
             label: MethodFacts(label, canonical_json(parameters(method)), self.probe.layer)
             for label, method in spec.methods.items()
         }
+
+    def spent(self) -> Spent:
+        """Tell what was spent since this was last asked."""
+        before, now = self._told, replace(self.probe.counts)
+        self._told = now
+        passes = {
+            "forward": now.forwards - before.forwards,
+            "head": now.head_passes - before.head_passes,
+            "backward": now.backwards - before.backwards,
+        }
+        return Spent(self._watch.take(), passes)
 
     def tables(self, chunk: DecodedChunk) -> Iterator[pa.Table]:
         """Explain a chunk; each table holds the rows of some images, the rows of its failures come last."""
@@ -140,8 +154,10 @@ class Explainer:
     def _explained(self, batch: ImageBatch) -> list[Row]:
         """Explain the images on which the model gives finite logits; the others fail."""
         keys = [sample.key for sample in batch.samples]
-        observation = observe(self._pixels(batch), self.spec.methods, self.probe, keys)
-        finite_I = observation.logits_IN.isfinite().all(1)
+        with self._watch.timing("evidence"):
+            observation = observe(self._pixels(batch), self.spec.methods, self.probe, keys)
+            finite_I = observation.logits_IN.isfinite().all(1)
+            finite_N = finite_I.cpu().numpy()  # waits for the device, so that its time is counted here
         labels = [sample.classes for sample in batch.samples]
         images_B, targets_B, rules = self.spec.targets.chosen(observation.logits_IN.nan_to_num(), labels)
         kept_B = finite_I[images_B]
@@ -149,7 +165,7 @@ class Explainer:
         rules = [rule for rule, kept in zip(rules, kept_B.tolist(), strict=True) if kept]
         rows = [
             batch.failed(sample, "nonfinite", "the model gave NaN or infinite logits")
-            for sample in batch.where(~finite_I.cpu().numpy()).samples
+            for sample in batch.where(~finite_N).samples
         ]
         if not rules:
             return rows
@@ -158,10 +174,12 @@ class Explainer:
 
     def _rows(self, pairs: ImageBatch, evidence: Evidence, rules: list[str]) -> list[Row]:
         """Run methods and metrics; one row per image, target and method, in this order."""
-        explanations = explain_evidence(evidence, self.spec.methods, self.probe)
-        values = measure(explanations, self.spec.metrics, pairs.truth(evidence.targets_B))
-        values_BM = {name: {label: found.tolist() for label, found in by.items()} for name, by in values.items()}
-        maps = {label: map_Buv.float().cpu().numpy() for label, map_Buv in explanations.maps.items()}
+        with self._watch.timing("methods"):
+            explanations = explain_evidence(evidence, self.spec.methods, self.probe)
+            maps = {label: map_Buv.float().cpu().numpy() for label, map_Buv in explanations.maps.items()}
+        with self._watch.timing("metrics"):
+            values = measure(explanations, self.spec.metrics, pairs.truth(evidence.targets_B))
+            values_BM = {name: {label: found.tolist() for label, found in by.items()} for name, by in values.items()}
         return [
             explanation_row(
                 image,

@@ -5,9 +5,10 @@ runs travel together. Each is still explained, committed and resumed by itself.
 """
 
 import itertools
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.attempts import Attempt, Attempts, Ledger, Work
@@ -56,7 +57,7 @@ class Recipe:
         """Read and decode; a chunk at which the reading process died is decoded apart, whatever its images are."""
         chunks = chunked(read_shard(shard, self.reading), shard, self.chunk_images)
         for ordinal in itertools.count():
-            work = Work("read", shard.ordinal, ordinal)
+            began, work = time.monotonic(), Work("read", shard.ordinal, ordinal)
             attempt = attempts.begin(work) if ordinal not in done else Attempt()
             if attempt.careful:
                 attempts.reach(work, 0)
@@ -65,7 +66,7 @@ class Recipe:
                 frame = apart.frame_apart if attempt.careful else apart.frame
                 decoded = decode_chunk(chunk, self.preprocess, self.limits, frame)
                 attempts.end(work)
-                yield decoded
+                yield replace(decoded, seconds=time.monotonic() - began)
             if chunk is None or chunk.last:
                 return
 

@@ -1,6 +1,20 @@
 """What the stages of a run tell the driver while it goes on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What something took.
+
+    Attributes:
+        seconds: by stage, see `pipeline.stages`.
+        passes: of the model, in images, by kind: forward, head, backward.
+    """
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    passes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -20,6 +34,10 @@ class Committed:
         encoded_bytes: bytes of its images as they were read.
         failures: rows with an error, by code.
         ours: False when somebody else had published the chunk before.
+        worker: who says so; another name is another process.
+        careful: an earlier attempt ended early, so that it was explained image by image.
+        waiting: loads that the worker holds ready beside this one.
+        spent: what the worker spent since it last said so, beside reading this chunk.
     """
 
     shard: int
@@ -28,3 +46,7 @@ class Committed:
     encoded_bytes: int
     failures: dict[str, int]
     ours: bool
+    worker: str = ""
+    careful: bool = False
+    waiting: int = 0
+    spent: Spent = field(default_factory=Spent)

@@ -23,7 +23,7 @@ from obstore.fsspec import FsspecStore
 from obstore.store import from_url
 
 from pipeline.errors import ConfigError, StoreError, first_line
-from pipeline.store import Stat
+from pipeline.store import Listed, Stat
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -108,6 +108,15 @@ class ObjectStore:
         found = self._retried("list", folder, lambda: obstore.list_with_delimiter(self._objects, prefix=folder or None))
         paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
+
+    def listed(self) -> list[Listed]:
+        """List the objects directly under the prefix, in as many requests as the store needs pages."""
+        found = self._retried("list", "", lambda: obstore.list_with_delimiter(self._objects))
+        files = (
+            Listed(meta["path"].rpartition("/")[2], meta["size"], meta["last_modified"].timestamp())
+            for meta in found["objects"]
+        )
+        return sorted(files, key=lambda file: file.name)
 
     def delete(self, name: str) -> None:
         """Remove one object."""

@@ -265,6 +265,7 @@ def _manifest(
     return RunManifest(
         identity=identity,
         locations=tuple(shard.location for shard in shards),
+        images=tuple(shard.images for shard in shards),
         classes=reading.annotations.classes.names,
         config=config.model_dump(mode="json"),
         packages=package_versions(),

@@ -75,6 +75,11 @@ class Receipt:
         return receipt
 
 
+def is_temporary(name: str) -> bool:
+    """Tell whether a file is one that is being written, or was when its writer died."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def part_names(store: Store) -> list[PartName]:
     """List the published parts in order."""
     return sorted(part for name in store.names() if (part := PartName.parse(name)))
@@ -128,7 +133,7 @@ def check_claim(store: Store, manifest: RunManifest) -> None:
             f"'{store.url}' holds another run ({there.run_id}); it differs in: {fields}",
             "choose another folder, or the run file that made this one",
         )
-    if not there and (foreign := [name for name in store.names() if not _TEMPORARY.fullmatch(name)]):
+    if not there and (foreign := [name for name in store.names() if not is_temporary(name)]):
         raise ConfigError.one(
             "output.path",
             f"'{store.url}' is not empty and holds no run (found '{foreign[0]}')",

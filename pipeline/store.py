@@ -24,6 +24,21 @@ class Stat:
     etag: str | None
 
 
+@dataclass(frozen=True)
+class Listed:
+    """What a listing says of one object.
+
+    Attributes:
+        name: within its folder.
+        size: bytes.
+        modified: seconds since 1970, UTC, by the clock of the place.
+    """
+
+    name: str
+    size: int
+    modified: float
+
+
 class Store(Protocol):
     """What a run needs of a place: a handful of verbs over flat names, on disk or in an object store."""
 
@@ -39,6 +54,10 @@ class Store(Protocol):
 
     def names(self, folder: str = "") -> list[str]:
         """List the names directly in a folder, hidden ones included, sorted."""
+        ...
+
+    def listed(self) -> list[Listed]:
+        """List the objects directly in the run folder, hidden ones included, folders not, sorted by name."""
         ...
 
     def delete(self, name: str) -> None:
@@ -89,6 +108,14 @@ class LocalStore:
         try:
             with _refusals("list", self.folder / folder):
                 return sorted(os.listdir(self.folder / folder))  # noqa: PTH208 - names, not paths
+        except FileNotFoundError:
+            return []
+
+    def listed(self) -> list[Listed]:
+        """List the files of the folder; an absent one is empty."""
+        try:
+            with _refusals("list", self.folder), os.scandir(self.folder) as entries:
+                return sorted(filter(None, map(_listed, entries)), key=lambda file: file.name)
         except FileNotFoundError:
             return []
 
@@ -157,6 +184,15 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _listed(entry: "os.DirEntry[str]") -> Listed | None:
+    """What is known of a file; None for a folder, a link, and a temporary that has gone meanwhile."""
+    try:
+        facts = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return Listed(entry.name, facts.st_size, facts.st_mtime) if entry.is_file(follow_symlinks=False) else None
 
 
 def _no_link(path: str, flags: int) -> int:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
@@ -11,13 +12,14 @@ import pyarrow.compute as pc
 
 from pipeline.attempts import Attempts, pieces, work_of
 from pipeline.decode import DecodedChunk
-from pipeline.news import Beat, Committed
+from pipeline.news import Beat, Committed, Spent
 from pipeline.parts import KEY_COLUMNS, Footer, publish_part
+from pipeline.stages import PUBLISH, READ, Stopwatch, Timeline
 from pipeline.store import open_store
 from schemas.explanation import SHARD_STAGE
 
-Explain: TypeAlias = Callable[[DecodedChunk], Iterator[pa.Table]]
-"""Explains a chunk; each table holds the rows of some images."""
+Explain: TypeAlias = Callable[[DecodedChunk], Iterator[pa.Table | Spent]]
+"""Explains a chunk; each table holds the rows of some images, and what it took may be told between."""
 News: TypeAlias = Beat | Committed
 BEAT_SECONDS = 5.0
 """A worker tells how far it is when a load takes longer than this."""
@@ -33,36 +35,47 @@ class Worker:
         self._explain, self._run_id, self._store = explain, run_id, open_store(url)
         self._attempts = attempts
         self._model_is_taken = threading.Lock()
+        self._timeline, self._name = Timeline(), uuid.uuid4().hex[:8]
 
     def tell(self, load: Iterable[DecodedChunk]) -> Iterator[list[News]]:
         """Work on a load; speaks at its end, and before that while it goes on, so that progress and a stall show."""
         news: list[News] = []
         told_at = time.monotonic()
-        for item in self._work(load):
-            news.append(item)
-            if time.monotonic() - told_at >= BEAT_SECONDS:
-                yield news
-                news, told_at = [], time.monotonic()
+        with self._timeline.load():
+            for item in self._work(load):
+                news.append(item)
+                if time.monotonic() - told_at >= BEAT_SECONDS:
+                    yield news
+                    news, told_at = [], time.monotonic()
         yield news
 
     def _work(self, load: Iterable[DecodedChunk]) -> Iterator[News]:
         for chunk in load:
             tables: list[pa.Table] = []
-            with self._model_is_taken:
-                for piece in pieces(chunk, self._attempts):
-                    for table in self._explain(piece):
-                        tables.append(table)
-                        if images := _images_in(table):
+            spent: list[Spent] = []
+            tries = 0
+            with self._model_is_taken, self._timeline.model():
+                for tries, piece in enumerate(pieces(chunk, self._attempts), 1):  # noqa: B007 - their number is meant
+                    for told in self._explain(piece):
+                        if isinstance(told, Spent):
+                            spent.append(told)
+                            continue
+                        tables.append(told)
+                        if images := _images_in(told):
                             yield Beat(images)
-            yield self._committed(chunk, sorted_rows(tables))
+            yield self._committed(chunk, sorted_rows(tables), spent, careful=tries > 1)
             self._attempts.end(work_of(chunk))
 
-    def _committed(self, chunk: DecodedChunk, rows: pa.Table) -> Committed:
-        footer = footer_of(chunk, self._run_id)
-        receipt = publish_part(self._store, rows, footer)
+    def _committed(self, chunk: DecodedChunk, rows: pa.Table, spent: list[Spent], *, careful: bool) -> Committed:
+        footer, watch = footer_of(chunk, self._run_id), Stopwatch()
+        with watch.timing(PUBLISH):
+            receipt = publish_part(self._store, rows, footer)
         codes = Counter(code for code in rows["error_code"].to_pylist() if code is not None)
-        ours = receipt is not None
-        return Committed(footer.shard, footer.chunk, footer.images, chunk.encoded_bytes, dict(codes), ours)
+        own = Spent({READ: chunk.seconds, **watch.take(), **self._timeline.take()})
+        return Committed(
+            footer.shard, footer.chunk, footer.images, chunk.encoded_bytes, dict(codes), ours=receipt is not None,
+            worker=self._name, careful=careful, waiting=self._timeline.inside - 1, spent=together([own, *spent]),
+        )  # fmt: skip
 
 
 def sorted_rows(tables: Iterable[pa.Table]) -> pa.Table:
@@ -80,3 +93,14 @@ def footer_of(decoded: DecodedChunk, run_id: str) -> Footer:
 def _images_in(table: pa.Table) -> int:
     images = table.filter(pc.not_equal(pc.fill_null(table["error_stage"], ""), SHARD_STAGE))
     return len(images["image_key"].unique())
+
+
+def together(spent: Iterable[Spent]) -> Spent:
+    """Add up what several things took."""
+    seconds: dict[str, float] = {}
+    passes: Counter[str] = Counter()
+    for each in spent:
+        passes.update(each.passes)
+        for stage, more in each.seconds.items():
+            seconds[stage] = seconds.get(stage, 0.0) + more
+    return Spent(seconds, dict(passes))

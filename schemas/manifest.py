@@ -49,6 +49,8 @@ class RunManifest(_Frozen):
     identity: RunIdentity
     locations: tuple[str, ...]
     """Where each shard lay when the run was started, in the order of `identity.shards`."""
+    images: tuple[int | None, ...] = ()
+    """How many images each shard holds, where that is known without reading it; empty when it was not noted."""
     classes: tuple[str, ...] = ()
     """Class names by index; empty when unknown."""
     config: dict[str, Any]

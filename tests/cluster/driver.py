@@ -12,6 +12,7 @@ import typer
 from jobs.console import leave_after
 from jobs.explain import explain
 from pipeline import dataflow
+from pipeline.cluster import worker_device
 from pipeline.news import Beat, Committed
 from pipeline.parts import Progress
 from pipeline.preflight import PreparedRun
@@ -19,7 +20,7 @@ from pipeline.preflight import PreparedRun
 
 def run_chunks(run: PreparedRun, progress: Progress, workers: int) -> Iterator[Beat | Committed]:
     """What the engine does, on the CPU."""
-    assert dataflow.worker_device(run.config.compute.device) == "cuda"
+    assert worker_device(run.config.compute.device) == "cuda"
     explain_on = partial(dataflow.explain_on, run.loaded.model, run.explainer_spec("cpu", workers), threads=1)
     yield from dataflow.stream_chunks(run, progress, workers, explain_on)
 

@@ -48,9 +48,18 @@ def test_explain_speaks_json(finished: tuple[Path, "subprocess.CompletedProcess[
     assert (result["images"], result["explained"], result["rows"], result["failure_rate"]) == (20, 20, 40, 0)
     assert result["path"] == str(folder / "run")
     events = [json.loads(line) for line in ended.stderr.splitlines()]
-    assert events[-1]["images"] == 20
-    assert events[-1]["chunks"] == 2
-    assert {event["event"] for event in events} == {"progress"}
+    assert [event["event"] for event in events[:2]] == ["start", "workers"]
+    assert {event["event"] for event in events[2:]} == {"progress"}
+    assert (events[-1]["images"], events[-1]["chunks"]) == (20, 2)
+    assert events[0]["run_id"] == json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))["run_id"]
+    assert (events[0]["new"], events[0]["chunks_done"]) == (True, 0)
+    assert {"camatlas", "ray", "torch"} <= set(events[0]["versions"])
+    assert (events[1]["workers"] >= 1, events[1]["device"]) == (True, "cpu")
+    session = result["session"]
+    assert sum(session["stage_seconds"].values()) == pytest.approx(session["seconds"] * session["workers"], rel=0.01)
+    assert min(session["stage_seconds"][stage] for stage in ("start", "evidence", "methods", "metrics")) > 0
+    assert min(session["beside_seconds"].values()) > 0
+    assert session["bottleneck"]
     assert "planted-" not in ended.stdout + ended.stderr
 
 
@@ -89,6 +98,8 @@ def test_the_same_command_again_has_nothing_to_do(
     assert again.returncode == 0
     assert again.stdout.strip() == str(folder / "run")
     assert "resuming, 2 chunks are done" in again.stderr
+    answer = json.loads(camatlas("status", folder / "run", "--json").stdout)
+    assert (answer["state"], answer["images"]["done"], answer["chunks"]["total"]) == ("complete", 20, 2)
 
 
 def test_a_compacted_run_answers_as_before_and_is_resumed(

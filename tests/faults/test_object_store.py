@@ -3,23 +3,29 @@
 import os
 import random
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import typer
 from faults.s3 import BUCKET, Accident, Proxy, Strike, s3_server, use
-from handmade import RunMaker
+from handmade import PARTS, RunMaker
 
 from jobs import doctor
+from jobs.status import status as show_status
 from pipeline import object_store
 from pipeline.atlas import is_atlas, open_atlas
 from pipeline.compaction import Limits, compact, drop
 from pipeline.errors import ConfigError, StoreError
 from pipeline.merged import COMPACT, files_of
 from pipeline.object_store import TRIES, ObjectStore
+from pipeline.parts import publish_part
 from pipeline.query import open_run
+from pipeline.run_folder import claim
+from pipeline.status import Count, status
 from pipeline.store import open_store
 from pipeline.verify import verify
 
@@ -220,3 +226,31 @@ def test_an_atlas_there_is_asked_as_one_here(store: ObjectStore, tmp_path: Path)
     with open_atlas(store.url) as atlas:
         assert atlas.arrow("SELECT folder FROM runs ORDER BY folder")["folder"].to_pylist() == ["run-1", "run-2"]
         assert atlas.arrow("SELECT * FROM explanations").num_rows == 14
+
+
+def test_a_run_in_s3_tells_how_far_it_is(store: ObjectStore) -> None:
+    maker = RunMaker(Path("unused"))
+    claim(store, maker.manifest)
+    assert status(store, time.time()).state == "starting"
+    publish_part(store, maker.table(PARTS[0]), maker.footer(PARTS[0]))
+    young = status(store, time.time())
+    assert (young.state, young.chunks_done, young.images_done) == ("going", 1, Count(2, True))
+    assert abs(young.now - young.last_sign) < 60
+    maker.work(store)
+    done = status(store, time.time())
+    assert (done.state, done.images_done, done.damaged) == ("complete", Count(5, True), {})
+    assert done.failures.codes == {"explain/nonfinite": 1, "decode/truncated": 1, "shard/tar": 1}
+    assert [(file.name, file.size > 0) for file in store.listed()] == [
+        *((part.file, True) for part in PARTS),
+        ("run.json", True),
+    ]
+
+
+def test_a_store_that_does_not_answer_has_exit_code_5_also_for_status(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Proxy(store.url, lambda *_: "slow_down").running() as proxy:
+        use(proxy, monkeypatch)
+        with pytest.raises(typer.Exit) as ended:
+            show_status(store.url)
+    assert ended.value.exit_code == 5

@@ -3,7 +3,7 @@
 import pytest
 import ray
 
-from pipeline.dataflow import connected
+from pipeline.cluster import connected
 from pipeline.errors import StalledError
 
 

@@ -10,7 +10,7 @@ from disk import failing
 
 from pipeline.errors import ConfigError, StoreError
 from pipeline.run_folder import part_names
-from pipeline.store import LocalStore, open_store
+from pipeline.store import Listed, LocalStore, open_store
 
 
 def test_what_is_absent_is_not_found(store: LocalStore, tmp_path: Path) -> None:
@@ -31,6 +31,7 @@ def test_a_missing_folder_is_an_empty_one(store: LocalStore) -> None:
     ("function", "act"),
     [
         ("listdir", lambda store: store.names()),
+        ("scandir", lambda store: store.listed()),
         ("open", lambda store: store.read("a.bin")),
         ("unlink", lambda store: store.delete("a.bin")),
     ],
@@ -42,6 +43,17 @@ def test_what_the_disk_refuses_is_told_in_a_sentence(
     monkeypatch.setattr(os, function, failing(errno.EIO))
     with pytest.raises(StoreError, match=f"cannot (list|read|delete) {store.folder}.*: Input/output error"):
         act(store)
+
+
+def test_a_listing_tells_size_and_time_of_files_and_of_nothing_else(store: LocalStore) -> None:
+    assert store.listed() == []
+    store.publish("b.bin", b"xyz")
+    store.publish("a.bin", b"")
+    store.publish("_receipts/a.json", b"{}")
+    (store.folder / "link").symlink_to(store.folder / "a.bin")
+    os.utime(store.folder / "b.bin", (7.5, 7.5))
+    os.utime(store.folder / "a.bin", (8, 8))
+    assert store.listed() == [Listed("a.bin", 0, 8), Listed("b.bin", 3, 7.5)]
 
 
 def test_deleting_takes_one_file_and_does_not_miss_an_absent_one(store: LocalStore) -> None:

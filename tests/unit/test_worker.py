@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,15 +11,15 @@ import pytest
 from pictures import LIMITS, noise, sample, saved
 
 from pipeline import worker as module
-from pipeline.attempts import Ledger
+from pipeline.attempts import Ledger, work_of
 from pipeline.decode import DecodedChunk, decode_chunk
 from pipeline.framing import Preprocess
-from pipeline.news import Beat, Committed
+from pipeline.news import Beat, Committed, Spent
 from pipeline.parts import read_part
 from pipeline.rows import failure_row, to_table
 from pipeline.sources.shards import Chunk, Failure, Shard
 from pipeline.store import LocalStore
-from pipeline.worker import Worker
+from pipeline.worker import Worker, together
 from schemas.explanation import explanation_schema
 
 SHARD = Shard(0, "s.tar", "tar", "", 0, "")
@@ -54,6 +55,47 @@ def test_a_load_that_takes_long_is_told_of_as_it_goes(tmp_path: Path, monkeypatc
     told = list(Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0)]))
     assert [len(news) for news in told] == [1, 1, 1, 1, 0]
     assert [type(news[0]) for news in told[:4]] == [Beat, Beat, Beat, Committed]
+
+
+def test_a_chunk_tells_what_was_spent_on_it(tmp_path: Path) -> None:
+    def telling(chunk: DecodedChunk) -> Iterator[pa.Table | Spent]:
+        yield from explain(chunk)
+        yield Spent({"methods": 1.5}, {"forward": 7})
+
+    chunks = [replace(chunk_of(ordinal), seconds=0.25) for ordinal in range(2)]
+    (news,) = Worker(telling, "run", str(tmp_path), Ledger()).tell(chunks)
+    first, second = (item for item in news if isinstance(item, Committed))
+    for item in (first, second):
+        assert item.spent.passes == {"forward": 7}
+        assert (item.spent.seconds["methods"], item.spent.seconds["read"]) == (1.5, 0.25)
+        assert item.spent.seconds["publish"] > 0
+        assert item.spent.seconds["explain"] > 0
+        assert (item.careful, item.waiting) == (False, 0)
+    assert first.worker == second.worker != ""
+
+
+def test_a_careful_attempt_is_told(tmp_path: Path) -> None:
+    ledger, chunk = Ledger(), chunk_of(0)
+    ledger.begin(work_of(chunk))
+    (news,) = Worker(explain, "run", str(tmp_path), ledger).tell([chunk])
+    assert [item.careful for item in news if isinstance(item, Committed)] == [True]
+
+
+def test_the_time_of_a_worker_that_fails_is_closed(tmp_path: Path) -> None:
+    def failing(chunk: DecodedChunk) -> Iterator[pa.Table]:
+        raise RuntimeError("bug")
+        yield
+
+    worker = Worker(failing, "run", str(tmp_path), Ledger())
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            list(worker.tell([chunk_of(0)]))
+    assert worker._timeline.inside == 0
+
+
+def test_what_is_told_adds_up() -> None:
+    both = together([Spent({"read": 1.0}, {"head": 1}), Spent({"read": 0.5, "wait": 2.0}, {"head": 2, "forward": 3})])
+    assert both == Spent({"read": 1.5, "wait": 2.0}, {"head": 3, "forward": 3})
 
 
 def test_what_somebody_else_published_is_not_ours(tmp_path: Path) -> None:

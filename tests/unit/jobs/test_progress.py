@@ -125,7 +125,6 @@ def test_an_event_tells_programs_the_same(clock: Clock) -> None:
     made.failures.update({"truncated": 2})
     news(made, clock, 1, 10)
     assert json.loads(json.dumps(made.event())) == {
-        "event": "progress",
         "images": 10,
         "images_per_second": 0.0,
         "chunks": 0,
@@ -147,6 +146,32 @@ def test_a_reporter_marks_the_news_that_it_shows(clock: Clock, capsys: pytest.Ca
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [event["images"] for event in events] == [5, 10, 15]
     assert [event["images_per_second"] for event in events] == [0.0, 5.0, 5.0]
+
+
+def test_events_come_at_most_once_a_second_and_the_last_news_is_told(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tally(clock, total_images=None)
+    with Reporter(made, json_events=True) as reporter:
+        for _ in range(1005):
+            clock.now += 1 / 64
+            made.images += 1
+            reporter.update()
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [event["images"] for event in events[:3]] == [1, 65, 129]
+    assert (len(events), events[-1]["images"]) == (17, 1005)
+    assert {event["event"] for event in events} == {"progress"}
+    assert all(event["time"].endswith("+00:00") for event in events)
+
+
+def test_news_that_was_told_is_not_told_again_at_the_end(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    made = tally(clock)
+    with Reporter(made, json_events=True) as reporter:
+        made.images += 1
+        reporter.update()
+    with Reporter(made, json_events=True):
+        pass
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_without_a_terminal_there_is_a_line_every_ten_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ OTHER: dict[str, Any] = {
 }
 PROVENANCE: dict[str, Any] = {
     "locations": ("/elsewhere",),
+    "images": (3, None),
     "classes": ("x",),
     "config": {"compute": {"workers": 3}},
     "packages": {"numpy": "3"},

@@ -1,0 +1,83 @@
+"""Where Ray runs: a cluster to join, or a local one that lives as long as it is needed."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import ray
+
+from pipeline.errors import StalledError, first_line
+from pipeline.model.memory import FREED_MEMORY_IS_KEPT
+from pipeline.placement import logical_cpus, workers_for
+
+
+@contextmanager
+def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
+    """Join the cluster at `address` (or in RAY_ADDRESS), or start a local one that ends with this block.
+
+    A local one has as many logical CPUs as asked, or as the machine has. A connection that is there already is used and
+    left open.
+
+    Raises:
+        StalledError: no cluster answers, or none could be started.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with ExitStack() as stack:
+        stack.callback(ray.shutdown)
+        if asked := address or os.environ.get("RAY_ADDRESS"):
+            _begin(f"no Ray cluster answers at '{asked}'", address=address or "auto")
+        else:
+            stack.enter_context(_environment(FREED_MEMORY_IS_KEPT))  # of all processes of the cluster
+            patience = {"gcs_rpc_server_reconnect_timeout_s": 20}  # a head of our own that died does not come back
+            size = {"num_cpus": cpus or logical_cpus(), "include_dashboard": False}
+            # "local": without it, Ray would join any cluster that somebody has left running on this machine
+            _begin("Ray did not start here", address="local", _system_config=patience, **size)
+        yield
+
+
+def _begin(trouble: str, **options: Any) -> None:  # noqa: ANN401 - what Ray takes
+    try:
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+    except Exception as error:  # Ray's own, of many types
+        raise StalledError(f"{trouble}: {first_line(error)}. Try `camatlas doctor`.") from error
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for as long as this lasts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def worker_count(asked: str | int, device: str) -> int:
+    """Choose the number of actors: as asked, or what the cluster that is connected holds."""
+    if asked != "auto":
+        return int(asked)
+    resources = cluster_resources()
+    return workers_for(worker_device(device), resources["CPU"], resources.get("GPU", 0))
+
+
+def worker_device(asked: str) -> str:
+    """Choose where the actors run: on GPUs when the cluster has any."""
+    if asked != "auto":
+        return asked
+    return "cuda" if cluster_resources().get("GPU", 0) >= 1 else "cpu"
+
+
+def cluster_resources() -> dict[str, float]:
+    """CPUs, GPUs and memory of the cluster that is connected."""
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
