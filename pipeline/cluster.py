@@ -14,25 +14,38 @@ from pipeline.placement import logical_cpus, workers_for
 
 
 @contextmanager
-def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
+def connected(address: str | None, cpus: int | None = None) -> Iterator[str | None]:
     """Join the cluster at `address` (or in RAY_ADDRESS), or start a local one that ends with this block.
 
-    A local one has as many logical CPUs as asked, or as the machine has. A connection that is there already is used and
-    left open.
+    Gives where the dashboard of a cluster that was joined listens; a local one has none. A local one has as many
+    logical CPUs as asked, or as the machine has. A connection that is there already is used and left open.
+
+    Raises:
+        StalledError: the cluster cannot be joined, or Ray does not start here.
     """
     if ray.is_initialized():
-        yield
+        yield None
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         if address or os.environ.get("RAY_ADDRESS"):
-            ray.init(address=address or "auto", **quiet)
+            yield _join(address or "auto", quiet)
         else:
             stack.enter_context(_environment(FREED_MEMORY_IS_KEPT))  # of all processes of the cluster
             _start(cpus or logical_cpus(), quiet)
-        yield
+            yield None
+
+
+def _join(address: str, quiet: dict[str, Any]) -> str | None:
+    try:
+        joined: Any = ray.init(address=address, **quiet)
+    except Exception as error:  # Ray's own, of many types; among them another version of Ray or Python
+        advice = f"Try `camatlas doctor --address {address}`"
+        raise StalledError(f"cannot join the Ray cluster at '{address}': {first_line(error)}. {advice}.") from error
+    url: str | None = joined.address_info.get("webui_url")
+    return url
 
 
 def _start(cpus: int, quiet: dict[str, Any]) -> None:
