@@ -1,56 +1,60 @@
 """camatlas doctor: is this machine, and this output folder, fit for a run?"""
 
+import os
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs import fitness
 from jobs.console import command, leave_after, native_stderr_aside, out
+from jobs.fitness import Found
 from pipeline.errors import CamatlasError, first_line
+
+if TYPE_CHECKING:
+    from pipeline.store import Store
 
 
 @command
 def doctor(
     output: Annotated[str | None, typer.Argument(metavar="[OUTPUT]", help="also try this output folder")] = None,
+    address: Annotated[str | None, typer.Option(help="also try this Ray cluster (or RAY_ADDRESS)")] = None,
 ) -> int:
-    """Try the engine, the decoders, the model code and the output; exit code 1 when something is unfit."""
-    checks: list[tuple[str, Callable[[], str]]] = [
-        ("libraries", _libraries),
-        ("device", _device),
+    """Try the engine, the decoders, the model code, the machine and the output; exit code 1 when something is unfit."""
+    cluster = address or os.environ.get("RAY_ADDRESS")
+    checks: list[tuple[str, Callable[[], Found]]] = [
+        ("libraries", fitness.libraries),
+        ("device", fitness.device),
         ("decode", _decode),
         ("explain", _explain),
-        ("engine", _engine),
+        ("files", fitness.files),
+        ("room", lambda: fitness.room(output)),
+        ("engine", lambda: _cluster(cluster) if cluster else _engine()),
     ]
     if output is not None:
         checks.append(("output", lambda: _output(output)))
+        checks.append(("clock", lambda: _clock(output)))
     unfit = 0
     for name, check in checks:
         try:
-            out.print(f"ok    {name}: {check()}")
+            _tell(name, check())
         except Exception as error:  # whatever it is, the doctor reports it and goes on
             unfit += 1
-            out.print(f"UNFIT {name}: {error if isinstance(error, CamatlasError) else first_line(error)}")
+            out.say(f"UNFIT {name}: {error if isinstance(error, CamatlasError) else first_line(error)}")
     return 1 if unfit else 0
 
 
-def _libraries() -> str:
-    from pipeline.provenance import code_version, package_versions
-
-    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
-    return f"camatlas {code_version()}; {versions}"
-
-
-def _device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"no CUDA device; CPU with {torch.get_num_threads()} threads"
+def _tell(name: str, found: Found) -> None:
+    out.say(f"{'note ' if found.advice else 'ok   '} {name}: {found.what}")
+    if found.advice:
+        out.say(f"      {found.advice}")
 
 
-def _decode() -> str:
+def _decode() -> Found:
     import io
 
     from PIL import Image
@@ -65,10 +69,10 @@ def _decode() -> str:
         if image.size != (64, 48):
             raise ValueError(f"{name} came back as {image.size}")
         found.append(name)
-    return ", ".join(found)
+    return Found(", ".join(found))
 
 
-def _explain() -> str:
+def _explain() -> Found:
     import torch
 
     import pipeline
@@ -81,21 +85,56 @@ def _explain() -> str:
         torch.nn.Linear(4, 3),
     )
     found = pipeline.explain(model, torch.rand(2, 3, 16, 16), methods=["gradcam", "scorecam"], layer="1")
-    return f"maps of {tuple(found.maps['gradcam'].shape[1:])} by {', '.join(found.maps)}"
+    return Found(f"maps of {tuple(found.maps['gradcam'].shape[1:])} by {', '.join(found.maps)}")
 
 
-def _engine() -> str:
-    from pipeline.cluster import cluster_resources, connected
+def _engine() -> Found:
+    from pipeline.cluster import connected
     from pipeline.provenance import package_versions
 
     with native_stderr_aside(), connected(None):
-        resources = cluster_resources()
-    cpus, gpus = (f"{resources.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU"))
-    return f"Ray {package_versions()['ray']} with {cpus} and {gpus}"
+        return Found(f"Ray {package_versions()['ray']} starts here, with {_resources()}")
 
 
-def _output(path: str) -> str:
+def _cluster(address: str) -> Found:
+    """Join a cluster; Ray itself refuses another version of Ray or Python."""
+    from pipeline.cluster import connected
+    from pipeline.provenance import package_versions
+
+    fitness.reach(address)
+    with native_stderr_aside(), connected(address) as dashboard:
+        found = fitness.dashboard(dashboard)
+        what = f"Ray {package_versions()['ray']} at {address}, with {_resources()}; {found.what}"
+        return Found(what, found.advice)
+
+
+def _resources() -> str:
+    from pipeline.cluster import cluster_resources
+
+    resources = cluster_resources()
+    return " and ".join(f"{resources.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU"))
+
+
+def _output(path: str) -> Found:
     """Prove that the output publishes whole and only if absent."""
+    with _probe(path) as (store, name):
+        if store.publish(name, b"second") or store.read(name) != b"first":
+            raise CamatlasError(f"{store.url} does not publish if absent; a run there could lose or double rows")
+        return Found(f"{store.url} publishes whole and only if absent")
+
+
+def _clock(path: str) -> Found:
+    """Compare our clock with that of the place: of its file system, or of the object store."""
+    before = time.time()
+    with _probe(path) as (store, name):
+        modified = next(file.modified for file in store.listed() if file.name == name)
+    after = time.time()
+    return fitness.clock(modified - min(max(modified, before), after))
+
+
+@contextmanager
+def _probe(path: str) -> Iterator[tuple["Store", str]]:
+    """Publish a small object for a moment; a folder that was not there is none afterwards."""
     from pipeline.store import open_store
 
     store = open_store(path)
@@ -103,13 +142,13 @@ def _output(path: str) -> str:
     name = f".camatlas-doctor-{uuid.uuid4().hex}"
     existed = Path(path).exists()
     try:
-        if not store.publish(name, b"first") or store.publish(name, b"second") or store.read(name) != b"first":
-            raise CamatlasError(f"{store.url} does not publish if absent; a run there could lose or double rows")
+        if not store.publish(name, b"first"):
+            raise CamatlasError(f"{store.url} says of a new name that something is there")
+        yield store, name
     finally:
         store.delete(name)
         if not existed and Path(path).is_dir():
             Path(path).rmdir()
-    return f"{store.url} publishes whole and only if absent"
 
 
 if __name__ == "__main__":

@@ -14,37 +14,41 @@ from pipeline.placement import logical_cpus, workers_for
 
 
 @contextmanager
-def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
+def connected(address: str | None, cpus: int | None = None) -> Iterator[str | None]:
     """Join the cluster at `address` (or in RAY_ADDRESS), or start a local one that ends with this block.
 
-    A local one has as many logical CPUs as asked, or as the machine has. A connection that is there already is used and
-    left open.
+    Gives where the dashboard of a cluster that was joined listens; a local one has none. A local one has as many
+    logical CPUs as asked, or as the machine has. A connection that is there already is used and left open.
 
     Raises:
-        StalledError: no cluster answers, or none could be started.
+        StalledError: the cluster cannot be joined, or Ray does not start here.
     """
     if ray.is_initialized():
-        yield
+        yield None
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         if asked := address or os.environ.get("RAY_ADDRESS"):
-            _begin(f"no Ray cluster answers at '{asked}'", address=address or "auto")
+            yield _begin(f"cannot join the Ray cluster at '{asked}'", address=address or "auto")
         else:
             stack.enter_context(_environment(FREED_MEMORY_IS_KEPT))  # of all processes of the cluster
             patience = {"gcs_rpc_server_reconnect_timeout_s": 20}  # a head of our own that died does not come back
             size = {"num_cpus": cpus or logical_cpus(), "include_dashboard": False}
             # "local": without it, Ray would join any cluster that somebody has left running on this machine
             _begin("Ray did not start here", address="local", _system_config=patience, **size)
-        yield
+            yield None
 
 
-def _begin(trouble: str, **options: Any) -> None:  # noqa: ANN401 - what Ray takes
+def _begin(trouble: str, **options: Any) -> str | None:  # noqa: ANN401 - what Ray takes
+    """Connect; gives where a dashboard listens."""
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-    except Exception as error:  # Ray's own, of many types
-        raise StalledError(f"{trouble}: {first_line(error)}. Try `camatlas doctor`.") from error
+        joined: Any = ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+    except Exception as error:  # Ray's own, of many types; among them another version of Ray or Python
+        advice = "" if options["address"] == "local" else f" --address {options['address']}"
+        raise StalledError(f"{trouble}: {first_line(error)}. Try `camatlas doctor{advice}`.") from error
+    url: str | None = joined.address_info.get("webui_url")
+    return url
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from faults.s3 import BUCKET, Accident, Proxy, Strike, s3_server, use
 from handmade import PARTS, RunMaker
 
 from jobs import doctor
+from jobs.fitness import Found
 from jobs.status import status as show_status
 from pipeline import object_store
 from pipeline.atlas import is_atlas, open_atlas
@@ -143,7 +144,8 @@ def test_a_store_that_forgets_the_condition_is_refused(store: ObjectStore, monke
 
 
 def test_doctor_proves_put_if_absent_on_the_target(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor._output(store.url) == f"{store.url} publishes whole and only if absent"
+    assert doctor._output(store.url) == Found(f"{store.url} publishes whole and only if absent")
+    assert doctor._clock(store.url) == Found("agrees with that of the output")
     assert store.names() == []
     proxy = Proxy(store_endpoint(), lambda _verb, _path: "unconditional")
     with proxy.running() as url:

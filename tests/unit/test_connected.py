@@ -30,7 +30,7 @@ def test_a_cluster_that_does_not_answer_is_named(
     if environment:
         monkeypatch.setenv("RAY_ADDRESS", environment)
     with (
-        pytest.raises(StalledError, match=r"no Ray cluster answers at '10\.0\.0\.1:6379': .*nobody"),
+        pytest.raises(StalledError, match=r"cannot join the Ray cluster at '10\.0\.0\.1:6379': .*nobody"),
         connected(address),
     ):
         pass
