@@ -1,6 +1,7 @@
 """camatlas explain: explain a whole dataset; run the same command again to resume."""
 
 import json
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,16 +26,7 @@ if TYPE_CHECKING:
     from pipeline.breakdown import Breakdown
     from pipeline.parts import Progress
     from pipeline.preflight import PreparedRun
-
-_TOTALS = """
-SELECT (SELECT count(*) FROM images) AS images, (SELECT count(*) FROM images WHERE maps > 0) AS explained,
-  (SELECT count(*) FROM explanations) AS rows,
-  (SELECT count(DISTINCT (shard, image_key)) FROM failures) AS with_failures
-"""
-_CODES = """
-SELECT error_stage || '/' || error_code AS code, count(*) AS failed FROM failures
-GROUP BY ALL ORDER BY failed DESC, code
-"""
+    from pipeline.store import Store
 
 
 @command
@@ -116,7 +108,7 @@ def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: boo
     if prepared.pending(progress):
         breakdown = _work(begun, progress, tally, json_events=json_events)
         run_folder.sweep(prepared.store)
-    ended = replace(_ended(prepared.store.url), session=breakdown)
+    ended = replace(_ended(prepared.store), session=breakdown)
     if not json_events:
         _tell(ended, tally)
     return ended
@@ -153,6 +145,9 @@ class Begun:
 
 def _work(begun: Begun, progress: "Progress", tally: Tally, *, json_events: bool) -> "Breakdown":
     """Run the engine until every chunk is committed; tells where the time went."""
+    if not (begun.prepared.config.compute.address or os.environ.get("RAY_ADDRESS")):
+        # Ray reads it when it is imported: a head of our own that dies, even while it starts, does not come back
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
     from pipeline import dataflow
     from pipeline.breakdown import Circumstances, Session
     from pipeline.cluster import connected, worker_count, worker_device
@@ -184,13 +179,10 @@ def _work(begun: Begun, progress: "Progress", tally: Tally, *, json_events: bool
         raise
 
 
-def _ended(path: str) -> Ended:
-    from pipeline.query import open_run
+def _ended(store: "Store") -> Ended:
+    from pipeline.totals import totals
 
-    with open_run(path) as finished:
-        (totals,) = finished.arrow(_TOTALS).to_pylist()
-        codes = finished.arrow(_CODES).to_pylist()
-    return Ended(path, **totals, failures={code["code"]: code["failed"] for code in codes})
+    return Ended(store.url, **vars(totals(store)))
 
 
 def _tell(ended: Ended, tally: Tally) -> None:

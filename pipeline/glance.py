@@ -1,6 +1,6 @@
 """What parts say without their rows being read: their footers, and the codes of rows that failed.
 
-Of each part the footer is read; its statistics tell whether any row failed, and only then two columns are read. Damage
+Of each part the footer is read; its statistics tell whether any row failed, and only then some columns are read. Damage
 is told, and stops nothing.
 """
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import first_line
 from pipeline.parts import Footer
 from pipeline.store import Store
+from schemas.explanation import SHARD_STAGE
 
 _BATCH = 32
 """Files that are opened together."""
@@ -30,11 +31,17 @@ class Glance:
 
     Attributes:
         footer: None in files of a merged copy, which have none of ours.
+        rows: explanations, rows with an error left out.
         failures: rows with an error, by `stage/code`.
+        with_failures: images and shards that have such a row.
+        unexplained: images that have no explanation.
     """
 
     footer: Footer | None
+    rows: int
     failures: Counter[str]
+    with_failures: int = 0
+    unexplained: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def _glance(fragment: ds.Fragment) -> Glance:
     metadata = fragment.metadata
     pairs = metadata.metadata or {}
     footer = Footer.from_metadata(pairs) if any(key.startswith(b"camatlas.") for key in pairs) else None
-    return Glance(footer, _codes(fragment) if _may_have_failed(metadata) else Counter())
+    return _counted(fragment, footer) if _may_have_failed(metadata) else Glance(footer, metadata.num_rows, Counter())
 
 
 def _may_have_failed(metadata: pq.FileMetaData) -> bool:
@@ -104,6 +111,13 @@ def _may_have_failed(metadata: pq.FileMetaData) -> bool:
     return any(found is None or not found.has_null_count or found.null_count < rows for rows, found in statistics)
 
 
-def _codes(fragment: ds.Fragment) -> Counter[str]:
-    failed = fragment.to_table(columns=["error_stage", "error_code"], filter=ds.field("error_code").is_valid())
-    return Counter(f"{row['error_stage']}/{row['error_code']}" for row in failed.to_pylist())
+def _counted(fragment: ds.Fragment, footer: Footer | None) -> Glance:
+    """Look at rows, where some failed."""
+    columns = ["shard", "image_key", "error_stage", "error_code"]
+    rows = fragment.to_table(columns=columns).to_pylist()
+    failed = [row for row in rows if row["error_code"] is not None]
+    places = {(row["shard"], row["image_key"]) for row in failed}
+    images = {(row["shard"], row["image_key"]) for row in failed if row["error_stage"] != SHARD_STAGE}
+    explained = {(row["shard"], row["image_key"]) for row in rows if row["error_code"] is None}
+    codes = Counter(f"{row['error_stage']}/{row['error_code']}" for row in failed)
+    return Glance(footer, len(rows) - len(failed), codes, len(places), len(images - explained))

@@ -1,0 +1,50 @@
+"""How a run stands, from what its parts say of themselves; no row is read but those of parts with failures."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from pipeline.errors import DamagedRunError
+from pipeline.glance import look
+from pipeline.run_folder import part_names
+from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counts over all parts of a run.
+
+    Attributes:
+        images, explained, rows: images in total, those with a map, and maps.
+        with_failures: images and shards with at least one failure row.
+        failures: number of failure rows by `stage/code`, most frequent first.
+    """
+
+    images: int
+    explained: int
+    rows: int
+    with_failures: int
+    failures: dict[str, int]
+
+
+def totals(store: Store) -> Totals:
+    """Count what a run holds.
+
+    Raises:
+        DamagedRunError: a part cannot be read.
+    """
+    seen = look(store, [part.file for part in part_names(store)])
+    if seen.damaged:
+        name, trouble = min(seen.damaged.items())
+        raise DamagedRunError(
+            f"{store.url}/{name} cannot be read: {trouble}; run `camatlas verify` for the whole extent"
+        )
+    glances = seen.glances.values()
+    images = sum(one.footer.images for one in glances if one.footer)
+    failures = sum((one.failures for one in glances), Counter[str]())
+    return Totals(
+        images=images,
+        explained=images - sum(one.unexplained for one in glances),
+        rows=sum(one.rows for one in glances),
+        with_failures=sum(one.with_failures for one in glances),
+        failures=dict(sorted(failures.items(), key=lambda item: (-item[1], item[0]))),
+    )
