@@ -8,7 +8,7 @@ from pipeline.sources.folder import read_folder
 from pipeline.sources.objects import is_url
 from pipeline.sources.parquet import read_parquet
 from pipeline.sources.shards import Chunk, Failure, Item, Sample, Shard, chunked, damage, taking
-from pipeline.sources.tar import count_tar_images, read_tar
+from pipeline.sources.tar import count_tar_images, image_bytes, read_tar
 
 __all__ = [
     "Chunk",
@@ -19,6 +19,7 @@ __all__ = [
     "Shard",
     "chunked",
     "count_images",
+    "image_bytes",
     "images_of",
     "read_shard",
 ]
