@@ -58,7 +58,6 @@ def test_a_run_in_s3_is_the_run_in_a_folder_and_every_verb_takes_its_url(
     plan = json.loads(camatlas("plan", run_file, "--json", "--probe-seconds", 0, "--workers", 1))
     assert plan["estimated"]
     assert plan["images"] == pytest.approx(50, rel=0.05)
-    assert "about" in camatlas("plan", run_file, "--probe-seconds", 0, "--workers", 1)
     assert camatlas("verify", there.url).startswith("verified: 50 images = 50 explained + 0 failed")
     assert camatlas("query", there.url, ROWS, "--csv") == camatlas("query", here.url, ROWS, "--csv")
     camatlas("show", there.url, "scene_00009", "--out", tmp_path / "there.png")
