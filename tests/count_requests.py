@@ -18,7 +18,7 @@ from faults.s3_environment import environment
 from pipeline.demo.data import run_file, write_demo
 from pipeline.object_store import ObjectStore
 
-KINDS = ("LIST", "HEAD", "GET", "PUT", "DELETE")
+KINDS = ("LIST", "HEAD", "GET", "PUT", "POST")
 
 
 def kind_of(verb: str, path: str) -> tuple[str, str]:
