@@ -5,6 +5,7 @@ counted there, and seconds measured; both are scaled to all images. See `Plan` f
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,13 +24,11 @@ from pipeline.preflight import PreparedRun, net_shape
 from pipeline.rehearsal import SHARED, SWEEP, Account, Rehearser
 from pipeline.run_folder import PartName, Receipt
 from pipeline.sampling import ImageSample, take_sample
-from pipeline.sources import Shard, count_images
+from pipeline.sources import Shard, count_images, image_bytes
 from pipeline.targets import TargetRules
 
 ENGINE_SECONDS = 12.0
 """To start Ray and its workers and to end them, beside making the run ready; short runs on 2 cores took as long."""
-_TAR_BYTES = 1792
-"""Of a tar for each image beside its own bytes: two headers, a label's block, and half a block to the next header."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ class Plan:
 
     Attributes:
         images, shards, chunks, encoded_bytes: what is read; a chunk becomes a part.
-        estimated: whether `images` rests on the sizes of shards and of the sampled images: a tar in an object store
-            would have to be fetched to be counted.
+        estimated: whether `images` rests on the sizes of shards, of which only some were looked into: a tar in an
+            object store would have to be fetched to be counted.
         rows: of the table; those of failed images included.
         run_bytes: of the finished run folder.
         lines: passes and seconds per image.
@@ -160,9 +159,8 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
         keep_freed_memory()
     explainer = Explainer(run.loaded.model, run.explainer_spec(machines.device, machines.workers))
     counted = [(shard, count_images(shard)) for shard in run.shards]
-    most = max(chunk_images if count is None else count for _, count in counted)
-    sample = _sample(run, min(explainer.probe.batcher.size, chunk_images, most))
-    counts = [_estimated(shard, sample) if count is None else count for shard, count in counted]
+    counts = _estimated(counted)
+    sample = _sample(run, min(explainer.probe.batcher.size, chunk_images, max(counts)))
     pace = find_pace(Rehearser(explainer), sample.chunk, began + probe_seconds)
     part = PartSize.of(pace.last.rows)
     explained = len(sample.chunk.samples) / sample.images
@@ -199,9 +197,11 @@ def _sample(run: PreparedRun, images: int) -> ImageSample:
     return sample
 
 
-def _estimated(shard: Shard, sample: ImageSample) -> int:
-    """Images of a tar that is not read: by its size, and by what a sampled image takes in a tar."""
-    return round(shard.size / (sample.chunk.encoded_bytes / sample.images + _TAR_BYTES))
+def _estimated(counted: Sequence[tuple[Shard, int | None]]) -> list[int]:
+    """Images of each shard; where they are not counted, by its size and by what an image takes in a few of those."""
+    unknown = [shard for shard, count in counted if count is None]
+    each = image_bytes(unknown[:: max(1, len(unknown) // 3)])
+    return [round(shard.size / each) if count is None else count for shard, count in counted]
 
 
 @dataclass(frozen=True)

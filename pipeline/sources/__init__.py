@@ -9,7 +9,7 @@ from pipeline.sources.folder import list_folder, read_folder
 from pipeline.sources.objects import is_url
 from pipeline.sources.parquet import list_parquet, read_parquet
 from pipeline.sources.shards import Chunk, Failure, Item, Sample, Shard, chunked, damage, is_image, taking
-from pipeline.sources.tar import list_tar, read_tar
+from pipeline.sources.tar import image_bytes, list_tar, read_tar
 
 __all__ = [
     "Chunk",
@@ -21,6 +21,7 @@ __all__ = [
     "Shard",
     "chunked",
     "count_images",
+    "image_bytes",
     "images_of",
     "list_items",
     "read_shard",

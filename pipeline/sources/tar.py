@@ -5,6 +5,7 @@ Members of one key stand side by side; the key is the path up to the first dot o
 itself, because `tarfile` takes a damaged header, or two zero blocks, for the end of the archive.
 """
 
+import io
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from typing import BinaryIO
 from pipeline.errors import StoreError
 from pipeline.sources.annotations import Annotations, annotated, split_name
 from pipeline.sources.objects import open_shard
-from pipeline.sources.shards import Failure, Item, Shard, clean_text, damage
+from pipeline.sources.shards import Failure, Item, Shard, clean_text, damage, is_image
 
 IMAGE_SUFFIXES = (
     "jpg",
@@ -38,6 +39,7 @@ MAX_HEADER_BYTES = 64 << 10
 """Longest header (PAX, GNU long name or sparse map included) that is believed."""
 
 _BLOCK = tarfile.BLOCKSIZE
+_HEAD_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,34 @@ def _items(
     shard: Shard, annotations: Annotations, read: Callable[[BinaryIO, tarfile.TarInfo], "Member"]
 ) -> Iterator[Item]:
     with open_shard(shard) as file:
-        seen: set[str] = set()
-        for group in _groups(_members(file, shard, read)):
-            if isinstance(group, Failure):
-                yield group
-            else:
-                yield from _assemble(group, shard, annotations, seen)
+        yield from _items_in(file, shard, annotations, read)
+
+
+def _items_in(
+    file: BinaryIO, shard: Shard, annotations: Annotations, read: Callable[[BinaryIO, tarfile.TarInfo], "Member"]
+) -> Iterator[Item]:
+    seen: set[str] = set()
+    for group in _groups(_members(file, shard, read)):
+        if isinstance(group, Failure):
+            yield group
+        else:
+            yield from _assemble(group, shard, annotations, seen)
 
 
 def list_tar(shard: Shard) -> Iterator[Item]:
     """Stream the items of one tar, without their content, from its headers alone."""
     return _items(shard, Annotations(), _unread)
+
+
+def image_bytes(shards: Iterable[Shard]) -> float:
+    """Tell what an image takes of a tar, headers, labels and padding included, by the first 8 MiB of each of some."""
+    images = size = 0
+    for shard in shards:
+        with open_shard(shard) as file:
+            head = file.read(_HEAD_BYTES)
+        listed = _items_in(io.BytesIO(head), shard, Annotations(), _unread)
+        images, size = images + sum(map(is_image, listed)), size + len(head)
+    return max(1.0, size / max(1, images))
 
 
 class _Archive(tarfile.TarFile):

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from jobs.console import amount
 from jobs.plan import plan
+from pipeline import planner
 from pipeline.demo.data import run_file, write_demo
 
 app = typer.Typer()
@@ -46,10 +47,19 @@ def test_it_prints_a_table_and_totals(demo: Path) -> None:
     assert not (demo.parent / "run").exists()
 
 
+def test_images_that_are_not_counted_are_an_estimate(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "count_images", lambda _: None)
+    shown = planned(demo, "--set", "explain.methods=[gradcam]", "--set", "explain.metrics=[]")
+    (line,) = [line for line in shown.stdout.splitlines() if line.startswith("images")]
+    assert "about 6 (2 shards" in line
+    assert "an estimate by the sizes of shards" in line
+
+
 def test_json_is_one_object(demo: Path) -> None:
     shown = planned(demo, "--json", "--limit", 4, "--set", "explain.methods=[gradcam]")
     found = json.loads(shown.stdout)
     assert (found["images"], found["rows"], found["cost"], found["machines"]["device"]) == (4, 4, None, "cpu")
+    assert not found["estimated"]
     assert [line["name"] for line in found["lines"]][1:] == ["gradcam", "average_drop", "increase"]
     assert sum(line["share"] for line in found["lines"]) == pytest.approx(1)
 

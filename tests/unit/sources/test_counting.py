@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from tars import END, layout, tar_of, three_samples
 
-from pipeline.sources import Reading, Shard, count_images, images_of, list_items, read_shard
+from pipeline.sources import Reading, Shard, count_images, image_bytes, images_of, list_items, read_shard, tar
 from pipeline.sources.listing import list_shards
 from pipeline.sources.shards import is_image
 
@@ -69,6 +69,17 @@ def both(shard: Shard) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
     """Keys, and whether they are images, as listed and as read."""
     listed, read = list_items(shard, Reading()), read_shard(shard, Reading())
     return [(item.key, is_image(item)) for item in listed], [(item.key, is_image(item)) for item in read]
+
+
+def test_the_bytes_of_an_image_come_from_the_heads_of_tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tar_of([(f"{i}.jpg", bytes(3 * 512)) for i in range(40)])
+    (tmp_path / "s.tar").write_bytes(data)
+    shard = Shard(0, "s.tar", "tar", str(tmp_path / "s.tar"), len(data), "x")
+    assert image_bytes([shard, shard]) == len(data) / 40
+    monkeypatch.setattr(tar, "_HEAD_BYTES", 20 * 2048 + 1)
+    assert image_bytes([shard]) == pytest.approx(2048, rel=0.01)
+    (tmp_path / "s.tar").write_bytes(b"")
+    assert image_bytes([shard]) == 1
 
 
 def test_the_limit_counts(tmp_path: Path) -> None:
