@@ -1,7 +1,12 @@
 """deploy/README.md names only what there is, and marks what was not run."""
 
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 from typer.main import get_command
 from unit.deploy.manifests import DEPLOY, ROOT
 
@@ -15,6 +20,13 @@ COMMANDS = [
 ]
 UNRUN = re.compile(r"^(kubectl|helm|docker|aws|ray (up|down|dashboard))\b")
 SOON = {"status"}
+PLACEHOLDERS = r"\b(?:REGISTRY|BUCKET|REGION|ACCOUNT|AMI|ADDRESS)\b"
+
+
+def _bare(folder: Path) -> str:
+    """All files that hold placeholders, without comments."""
+    paths = [folder / "ray-cluster.yaml", folder / "imagenet-val.yaml", *folder.glob("kuberay/*.yaml")]
+    return " ".join(re.sub(r"#.*", "", path.read_text(encoding="utf-8")) for path in paths)
 
 
 def test_commands_for_clouds_are_marked_as_not_run() -> None:
@@ -46,8 +58,18 @@ def test_no_file_names_a_registry_or_holds_a_key() -> None:
 
 
 def test_the_placeholders_are_explained() -> None:
-    files = [DEPLOY / "ray-cluster.yaml", DEPLOY / "imagenet-val.yaml", *DEPLOY.glob("kuberay/*.yaml")]
-    bare = " ".join(re.sub(r"#.*", "", path.read_text(encoding="utf-8")) for path in files)
-    used = set(re.findall(r"\b(REGISTRY|BUCKET|REGION|ACCOUNT|AMI|ADDRESS)\b", bare))
+    used = set(re.findall(PLACEHOLDERS, _bare(DEPLOY)))
     explained = TEXT.split("Replace the words in capitals everywhere: ")[1].split("\n\n")[0]
     assert used == set(re.findall(r"[A-Z]{3,}", explained))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the commands are written for GNU sed")
+def test_its_commands_replace_every_placeholder_and_nothing_else(tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    edits = [line for line in COMMANDS if line.startswith("sed ")]
+    assert len(edits) == 3
+    for line in edits:
+        subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True, timeout=30)
+    changed = _bare(tmp_path / "deploy")
+    assert re.findall(PLACEHOLDERS, changed) == []
+    assert changed.count("{name: AWS_REGION, value: my-region}") == 2
