@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft7Validator
+from ray.autoscaler._private.util import prepare_config, validate_config
 from unit.deploy.manifests import DEPLOY
 
 TEXT = (DEPLOY / "ray-cluster.yaml").read_text(encoding="utf-8")
@@ -105,3 +106,13 @@ def test_a_worse_cluster_is_found(old: str, new: str, told: str) -> None:
     errors = broken(TEXT.replace(old, new))
     assert any(told in error for error in errors)
     assert told or Draft7Validator(SCHEMA).is_valid(yaml.safe_load(TEXT.replace(old, new))) is False
+
+
+def test_the_launcher_takes_it_and_adds_nothing_of_its_own() -> None:
+    cluster = yaml.safe_load(TEXT)
+    prepared = prepare_config(yaml.safe_load(TEXT))
+    validate_config(prepared)
+    assert {name: value for name, value in prepared.items() if value and name not in cluster} == {}
+    assert not any(prepared[f"{when}setup_commands"] for when in ("", "head_", "worker_"))
+    bare = prepare_config({name: value for name, value in cluster.items() if not name.endswith("setup_commands")})
+    assert "pip install" in " ".join(bare["head_setup_commands"])  # why those empty lists stand there

@@ -3,9 +3,10 @@
 import pytest
 from unit.deploy.manifests import DEPLOY
 
-from pipeline.cams import build_methods
+from pipeline.cams import LayerShape, NetShape, build_methods
 from pipeline.config import load_config
 from pipeline.metrics import build_metrics
+from pipeline.metrics.cost import metrics_cost
 
 RUN = DEPLOY / "imagenet-val.yaml"
 
@@ -30,3 +31,13 @@ def test_it_reads_and_writes_a_bucket(place: str) -> None:
     config = load_config(str(RUN))
     url = config.data.shards if place == "shards" else config.output.path
     assert str(url).startswith("s3://BUCKET/")
+
+
+def test_the_readme_states_its_passes() -> None:
+    config = load_config(str(RUN))
+    shape = NetShape((LayerShape(2048, 7, 7),), linear_head=True)
+    methods, metrics = build_methods(config.explain.methods), build_metrics(config.explain.metrics)
+    own = sum(method.cost(shape).forwards for method in methods.values())
+    judged = metrics_cost(metrics.values(), methods, shape).forwards
+    row = f"({own} of its forwards for methods, {judged} for metrics) | {1 + own + judged} |"
+    assert row in (DEPLOY / "README.md").read_text(encoding="utf-8")
