@@ -217,6 +217,7 @@ class Listing:
         raise AssertionError("time was up before any part")
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_parts_are_told_from_the_listing() -> None:
     maker = RunMaker(Path("unused"), shards=[f"{number}.tar" for number in range(10_000)])
     files = [Listed(PartName(n // 10, n % 10).file, 1000, BEGAN + n / 100) for n in range(100_000)]

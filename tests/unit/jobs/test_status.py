@@ -13,6 +13,7 @@ from handmade import PARTS, RunMaker
 from typer.testing import CliRunner, Result
 
 from jobs.status import lines, status, to_json
+from pipeline.run_folder import PartName
 from pipeline.status import status as look
 
 app = typer.Typer()
@@ -32,7 +33,7 @@ def test_a_complete_run_in_words(small_run: RunMaker) -> None:
     assert sign.endswith("+00:00)")
     assert chunks == "  chunks: 3 of 3; shards: 2 finished, 2 begun, 2 in all"
     assert images == "  images: 5 of 5"
-    assert rate == "  no rate yet"
+    assert rate == "  rate not known"
     assert failures == "  failures: 1 decode/truncated, 1 shard/tar, 1 explain/nonfinite"
 
 
@@ -98,7 +99,7 @@ def test_damage_and_stragglers_are_listed_up_to_a_number(small_run: RunMaker) ->
     assert "  damaged: part-0: torn; run `camatlas verify`" in told
     assert told[-1] == "  and 4 more damaged parts"
     chunks = {0: {n: 10.0 * n for n in range(60)}, 1: {0: 0.0, 1: 10.0, 2: 400.0}}
-    slow = replace(found, chunks=chunks)
+    slow = replace(found, chunks=chunks, footers={PartName(1, 2): replace(small_run.footer(FIRST), chunk=2)})
     assert "  slow: chunk 2 of b.tar took 6 min" in lines(slow, "run")
     assert {one["kind"] for one in to_json(slow, "run")["stragglers"]} == {"slow", "behind"}  # type: ignore[union-attr]
     assert any(line.startswith("  behind: b.tar waits for chunk 3, ") for line in lines(slow, "run"))
