@@ -63,8 +63,8 @@ _METRIC_WORDS = (
     "E is the heat map: the map enlarged to the image bilinearly, then scaled to [0, 1]. A degenerate (constant) map",
     "has E = 0 everywhere and, with some metrics, a good value; the leaderboard tells the share of such maps, and",
     "WHERE NOT degenerate leaves them out. G are the pixels of the object: those of its mask, or whose centre lies in",
-    "one of its boxes. Boxes are the label's: where another class is explained there is no G. p is the softmax",
-    "probability of the explained class.",
+    "one of its boxes. Boxes are the label's, or each of its own class where the data names it: where another class",
+    "is explained there is no G. p is the softmax probability of the explained class.",
 )
 
 

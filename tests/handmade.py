@@ -12,6 +12,7 @@ from pipeline.parts import Footer, progress, publish_part
 from pipeline.registry import parameters
 from pipeline.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
 from pipeline.run_folder import PartName, claim, sweep
+from pipeline.sources import Draw
 from pipeline.sources.shards import Failure
 from pipeline.store import LocalStore, Store
 from schemas.explanation import SCHEMA_VERSION, SHARD_STAGE, described, explanation_schema
@@ -45,6 +46,7 @@ class RunMaker:
     prefix: str = ""
     seed: int = 0
     take: int | None = None
+    draw: Draw | None = None
     store: LocalStore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,7 +64,8 @@ class RunMaker:
                 for ordinal, name in enumerate(self.shards)
             ),
             chunk_images=2,
-            data={"annotations": "none", "formats": ["JPEG"], "preprocess": {"mean": (0.5, 0.25, 0.125)}},
+            data={"annotations": "none", "formats": ["JPEG"], "preprocess": {"mean": (0.5, 0.25, 0.125)}}
+            | ({} if self.draw is None else {"sample": vars(self.draw)}),
             model={"name": "toy", "weights_sha256": "00", "layer": "features"},
             targets="predicted",
             methods={name: {"name": name} for name in self.methods},

@@ -1,5 +1,6 @@
 """Whole runs: every image exactly once, resumed, and the same rows however they were made."""
 
+import hashlib
 import io
 import shutil
 import tarfile
@@ -76,6 +77,23 @@ def test_a_limit_takes_the_first_images(settings: Settings, explained: Explained
     assert verify(open_store(ended.path)).problems == []
     keys = set(table_of(ended.path).to_pandas()["image_key"])
     assert keys == {f"scene_{i:05d}" for i in range(13)}
+
+
+def test_a_sample_is_the_same_whatever_the_shards_and_however_often_it_is_resumed(
+    settings: Settings, explained: Explained, scenes: Path, tmp_path: Path
+) -> None:
+    settings["data"]["sample"] = {"n": 9, "seed": 4}
+    ended = explained(settings)
+    first = table_of(ended.path)
+    keys = [f"scene_{i:05d}" for i in range(50)]
+    wanted = sorted(keys, key=lambda key: hashlib.sha256(f"4\0{key}".encode()).hexdigest())[:9]
+    assert (ended.images, sorted(set(first["image_key"].to_pylist()))) == (9, sorted(wanted))
+    assert verify(open_store(ended.path)).problems == []
+    min(Path(ended.path).glob("part-*.parquet")).unlink()
+    assert table_of(explained(settings).path).equals(first)
+    settings["data"]["shards"] = sorted((str(path) for path in (scenes / "shards").iterdir()), reverse=True)
+    settings["output"]["path"] = str(tmp_path / "other")
+    assert table_of(explained(settings).path).equals(first)
 
 
 @in_both_places

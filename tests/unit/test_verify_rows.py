@@ -13,6 +13,7 @@ from handmade import RunMaker
 
 from pipeline.parts import Footer
 from pipeline.run_folder import PartName
+from pipeline.sources import Draw
 from pipeline.verify import verify
 
 
@@ -68,6 +69,19 @@ def test_a_missing_method_row_is_found(small_run: RunMaker, row: int) -> None:
     replace_part(small_run, FIRST, table.filter(pa.array([index != row for index in range(4)])))
     image = small_run.image(FIRST, row // 2)
     assert only_problem(small_run).startswith(f"{FIRST.file}: image '{image}' has rows for ['")
+
+
+def test_images_that_were_not_drawn_are_found(small_run: RunMaker, tmp_path: Path) -> None:
+    tables = [small_run.table(part).to_pylist() for part in (FIRST, SECOND, OTHER_SHARD)]
+    images = {(row["shard"], row["image_key"]) for rows in tables for row in rows if row["error_stage"] != "shard"}
+    draw = Draw(4, 0, 5)
+    *drawn, (last_shard, left_out) = sorted(images, key=lambda image: draw.rank(*image))
+    whole = RunMaker(tmp_path / "whole", draw=draw).complete()
+    assert verify(whole.store).problems == []
+    most = RunMaker(tmp_path / "most", draw=replace(draw, last=draw.rank(last_shard, left_out))).complete()
+    assert verify(most.store).problems == []
+    few = RunMaker(tmp_path / "few", draw=replace(draw, last=draw.rank(*drawn[-1]))).complete()
+    assert only_problem(few).endswith(f"holds 1 images that are not in the sample, one is '{left_out}'")
 
 
 def test_a_missing_row_of_a_method_that_failed_is_found(small_run: RunMaker) -> None:
