@@ -53,6 +53,16 @@ def test_news_of_one_load_are_of_one_time() -> None:
     assert session.breakdown(HERE).seconds["start"] == 15
 
 
+def test_a_worker_began_when_its_first_word_says_so() -> None:
+    clock = Clock()
+    session = Session(clock)
+    clock.now += 30
+    session.note(told("a", explain=10.0))
+    clock.now += 30
+    session.note(told("a", explain=5.0))
+    assert session.breakdown(HERE).seconds["start"] == 20
+
+
 def test_what_went_with_a_worker_that_died_is_lost() -> None:
     clock = Clock()
     session = Session(clock)

@@ -75,7 +75,7 @@ def test_a_chunk_tells_what_was_spent_on_it(tmp_path: Path) -> None:
 
 
 def test_a_careful_attempt_is_told(tmp_path: Path) -> None:
-    ledger, chunk = Ledger(), chunk_of(0)
+    ledger, chunk = Ledger(), chunk_of(0, images=1)
     ledger.begin(work_of(chunk))
     (news,) = Worker(explain, "run", str(tmp_path), ledger).tell([chunk])
     assert [item.careful for item in news if isinstance(item, Committed)] == [True]
