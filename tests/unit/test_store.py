@@ -102,5 +102,5 @@ def test_a_store_is_opened_by_path_or_file_url(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("url", ["ftp://host/run", "memory:///run", "http://host/run"])
 def test_a_place_that_cannot_be_written_safely_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match="is no place for a run"):
+    with pytest.raises(ConfigError, match="is in no store that is known"):
         open_store(url)
