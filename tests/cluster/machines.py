@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -32,20 +32,26 @@ class Machine:
 
     address: str
     pid: int
+    started: list["subprocess.Popen[str]"] = field(default_factory=list)
 
-    def start(self, *command: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
-        """Start a command on this machine."""
-        inside = ["nsenter", f"--target={self.pid}", "--net", "--mount", f"--wd={Path.cwd()}", *command]
-        return subprocess.Popen(
-            inside, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **S3, **(env or {})}
-        )
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """Start a command on this machine; what it prints can be read."""
+        return self._popen(command, subprocess.PIPE)
 
-    def run(self, *command: str, seconds: float = 300) -> str:
-        """Run a command to its end; gives what it printed."""
+    def serve(self, *command: str) -> None:
+        """Start a command that runs as long as the machine."""
+        self._popen(command, subprocess.DEVNULL)
+
+    def tried(self, *command: str, seconds: float = 120) -> tuple[int, str]:
+        """Run a command to its end; gives its exit code and what it printed."""
         process = self.start(*command)
         told = process.communicate(timeout=seconds)[0]
-        assert process.returncode == 0, f"{command}: {told[-3000:]}"
-        return told
+        return process.returncode, told
+
+    def run(self, *command: str) -> None:
+        """Run a command that must go well."""
+        code, told = self.tried(*command, seconds=300)
+        assert code == 0, f"{command}: {told[-3000:]}"
 
     def file(self, path: str) -> Path:
         """A file of this machine as seen from outside."""
@@ -56,6 +62,16 @@ class Machine:
         for process in self._processes():
             if process != self.pid:
                 os.kill(process, signal.SIGKILL)
+        for started in self.started:
+            started.wait()
+            if started.stdout:
+                started.stdout.close()
+
+    def _popen(self, command: tuple[str, ...], output: int) -> "subprocess.Popen[str]":
+        inside = ["nsenter", f"--target={self.pid}", "--net", "--mount", f"--wd={Path.cwd()}", *command]
+        process = subprocess.Popen(inside, stdout=output, stderr=subprocess.STDOUT, text=True, env={**os.environ, **S3})
+        self.started.append(process)
+        return process
 
     def _processes(self) -> list[int]:
         mine = os.stat(f"/proc/{self.pid}/ns/net").st_ino  # noqa: PTH116 - a link that leads nowhere
@@ -114,22 +130,15 @@ def _machine(address: str, private: tuple[str, ...]) -> Iterator[Machine]:
 
 def start_store(machine: Machine) -> None:
     """Start an S3 server, and wait until it answers."""
-    machine.start(str(BIN / "moto_server"), "-H", machine.address, "-p", str(S3_PORT))
+    machine.serve(str(BIN / "moto_server"), "-H", machine.address, "-p", str(S3_PORT))
     asking = f"import urllib.request as u; u.urlopen('http://{machine.address}:{S3_PORT}/moto-api/', timeout=2)"
     until = time.monotonic() + 60
-    while machine.start(sys.executable, "-c", asking).wait() != 0:
+    while machine.tried(sys.executable, "-c", asking)[0] != 0:
         assert time.monotonic() < until, "the S3 server does not answer"
         time.sleep(0.5)
 
 
-def start_ray(machine: Machine, *options: str) -> "subprocess.Popen[str]":
+def start_ray(machine: Machine, *options: str) -> None:
     """Start Ray's processes of a node; they end with the machine."""
-    return machine.start(
-        str(BIN / "ray"),
-        "start",
-        f"--node-ip-address={machine.address}",
-        "--disable-usage-stats",
-        "--object-store-memory=150000000",
-        "--block",
-        *options,
-    )
+    common = (f"--node-ip-address={machine.address}", "--disable-usage-stats", "--object-store-memory=150000000")
+    machine.serve(str(BIN / "ray"), "start", *common, "--block", *options)

@@ -67,15 +67,25 @@ def simulated(nodes: int) -> Iterator[Simulated]:
 def driving(run_file: Path, address: str) -> Iterator["subprocess.Popen[str]"]:
     """Start a driver against a cluster; it ends with this block at the latest."""
     command = [sys.executable, str(DRIVER), str(run_file), "--set", f"compute.address={address}", "--json"]
+    patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # with a head that went; Ray's own is a minute
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "RAY_ADDRESS": ""}
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **patience}
     )
     try:
         yield process
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait()
+        process.communicate()
+
+
+def wait_for_actors(cluster: Simulated, count: int, seconds: float = 60) -> list[str]:
+    """Wait until so many actors live; gives their nodes."""
+    until = time.monotonic() + seconds
+    while len(nodes := cluster.actor_nodes()) < count:
+        assert time.monotonic() < until, f"{len(nodes)} of {count} actors live after {seconds:.0f} s"
+        time.sleep(0.2)
+    return nodes
 
 
 def wait_for_parts(run: Path, count: int, process: "subprocess.Popen[str]", seconds: float = 120) -> None:

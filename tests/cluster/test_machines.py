@@ -67,8 +67,8 @@ def _wait(head: Machine, nodes: int) -> None:
         f"assert sum(node['Alive'] for node in ray.nodes()) >= {nodes}"
     )
     until = time.monotonic() + 180
-    while (process := head.start(sys.executable, "-c", asking)).wait() != 0:
-        assert time.monotonic() < until, process.communicate()[0][-2000:]
+    while (answer := head.tried(sys.executable, "-c", asking))[0] != 0:
+        assert time.monotonic() < until, answer[1][-2000:]
         time.sleep(1)
 
 
@@ -77,9 +77,8 @@ def _wait_for_chunks(head: Machine, count: int, driver: "subprocess.Popen[str]")
     until = time.monotonic() + 300
     while time.monotonic() < until:
         assert driver.poll() is None, driver.communicate()[0][-3000:]
-        status = head.start(sys.executable, "-m", "jobs.status", "s3://atlas/run", "--json")
-        told = status.communicate(timeout=120)[0]
-        if status.returncode == 0 and json.loads(told.splitlines()[-1])["chunks"]["done"] >= count:
+        code, told = head.tried(sys.executable, "-m", "jobs.status", "s3://atlas/run", "--json")
+        if code == 0 and json.loads(told.splitlines()[-1])["chunks"]["done"] >= count:
             return
         time.sleep(1)
     raise AssertionError(f"fewer than {count} chunks")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from cluster.simulated import driving, simulated, wait_for_parts
+from cluster.simulated import driving, simulated, wait_for_actors, wait_for_parts
 from e2e.runs import Settings, table_of, write_run_file
 from faults.checker import check
 from faults.harness import Watcher, finish
@@ -12,15 +12,15 @@ from pipeline.demo.data import run_file, write_demo
 from pipeline.store import LocalStore
 from pipeline.verify import verify
 
-SCENES, WORKERS = 192, 3
+SCENES, WORKERS = 144, 3
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def a_run(folder: Path, name: str) -> tuple[Path, Path]:
-    """Twelve shards of sixteen scenes in chunks of four, with a method that takes its time."""
+    """Twelve shards of twelve scenes in chunks of four, with a method that takes its time."""
     if not (folder / "shards").exists():
-        write_demo(folder, scenes=SCENES, scenes_per_shard=16)
+        write_demo(folder, scenes=SCENES, scenes_per_shard=12)
     fields: Settings = run_file(folder)
     fields["data"]["chunk_images"] = 4
     fields["explain"] = {"methods": ["gradcam", "scorecam"], "targets": "predicted"}
@@ -46,11 +46,11 @@ def assert_whole(run: Path, folder: Path) -> None:
 def test_a_node_is_lost_and_another_joins_in_the_middle_of_a_run(folder: Path) -> None:
     path, run = a_run(folder, "lost-node")
     with simulated(4) as cluster, Watcher(run) as watcher, driving(path, cluster.address) as driver:
-        wait_for_parts(run, 6, driver)
-        nodes = cluster.actor_nodes()
+        wait_for_parts(run, 4, driver)
+        nodes = wait_for_actors(cluster, WORKERS)
         assert len(set(nodes)) == len(nodes) == WORKERS  # spread: one to each GPU
         cluster.lose_node(nodes[0])
-        wait_for_parts(run, 12, driver)
+        wait_for_parts(run, 10, driver)
         cluster.lose_node(next(node for node in cluster.actor_nodes() if node != nodes[0]))  # two of four are left
         cluster.add_node()
         told = driver.communicate(timeout=300)[1]
@@ -62,7 +62,7 @@ def test_a_node_is_lost_and_another_joins_in_the_middle_of_a_run(folder: Path) -
 def test_the_head_is_lost_and_the_same_command_finishes_on_a_new_cluster(folder: Path) -> None:
     path, run = a_run(folder, "lost-head")
     with simulated(2) as cluster, driving(path, cluster.address) as driver:
-        wait_for_parts(run, 6, driver)
+        wait_for_parts(run, 4, driver)
         cluster.lose_head()
         told = driver.communicate(timeout=120)[1]
     assert driver.returncode not in (0, None), told
