@@ -15,7 +15,7 @@ from faults.harness import finish
 
 from pipeline.demo.data import run_file, write_demo
 
-SCENES, METHODS = 96, 2
+SCENES, METHODS = 48, 2
 COPY = Path(__file__).with_name("copy_objects.py")
 GPU_NODE = (f"--address={HEAD}:{RAY_PORT}", "--num-cpus=2", "--num-gpus=1")
 
@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def settings(folder: Path, shards: str, output: str) -> Settings:
-    """Six shards of sixteen scenes in chunks of four."""
+    """Four shards of twelve scenes in chunks of three."""
     fields: Settings = run_file(folder)
-    fields["data"] = {"shards": shards, "chunk_images": 4}
+    fields["data"] = {"shards": shards, "chunk_images": 3}
     fields["explain"] = {"methods": ["gradcam", "scorecam"], "targets": "predicted"}
     fields["compute"] = {"workers": 2, "stall_seconds": 300}
     fields["output"] = {"path": output}
@@ -33,13 +33,13 @@ def settings(folder: Path, shards: str, output: str) -> Settings:
 
 
 def test_a_machine_is_lost_in_a_run_from_bucket_to_bucket(tmp_path: Path) -> None:
-    write_demo(tmp_path, scenes=SCENES, scenes_per_shard=16)
+    write_demo(tmp_path, scenes=SCENES, scenes_per_shard=12)
     alone = write_run_file(settings(tmp_path, f"{tmp_path}/shards", f"{tmp_path}/alone"), tmp_path / "alone.yaml")
     assert finish(alone) == 0
     with machines(5) as (store, head, first, second, third):
         start_store(store)
         store.run(sys.executable, str(COPY), "up", f"{tmp_path}/shards", "s3://atlas/shards")
-        fields = settings(tmp_path, "s3://atlas/shards/scenes-{000..005}.tar", "s3://atlas/run")
+        fields = settings(tmp_path, "s3://atlas/shards/scenes-{000..003}.tar", "s3://atlas/run")
         write_run_file(fields, head.file("tmp/run.yaml"))
         start_ray(head, "--head", f"--port={RAY_PORT}", "--num-cpus=0", "--include-dashboard=false")
         _wait(head, 1)

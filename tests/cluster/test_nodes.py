@@ -12,17 +12,17 @@ from pipeline.demo.data import run_file, write_demo
 from pipeline.store import LocalStore
 from pipeline.verify import verify
 
-SCENES, WORKERS = 144, 3
+SCENES, WORKERS = 84, 3
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def a_run(folder: Path, name: str) -> tuple[Path, Path]:
-    """Twelve shards of twelve scenes in chunks of four, with a method that takes its time."""
+    """Seven shards of twelve scenes in chunks of three, with a method that takes its time."""
     if not (folder / "shards").exists():
         write_demo(folder, scenes=SCENES, scenes_per_shard=12)
     fields: Settings = run_file(folder)
-    fields["data"]["chunk_images"] = 4
+    fields["data"]["chunk_images"] = 3
     fields["explain"] = {"methods": ["gradcam", "scorecam"], "targets": "predicted"}
     fields["compute"] = {"workers": WORKERS, "stall_seconds": 120}
     fields["output"] = {"path": str(folder / name)}
@@ -59,6 +59,7 @@ def test_a_node_is_lost_and_another_joins_in_the_middle_of_a_run(folder: Path) -
     assert_whole(run, folder)
 
 
+@pytest.mark.campaign
 def test_the_head_is_lost_and_the_same_command_finishes_on_a_new_cluster(folder: Path) -> None:
     path, run = a_run(folder, "lost-head")
     with simulated(2) as cluster, driving(path, cluster.address) as driver:

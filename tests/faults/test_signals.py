@@ -17,7 +17,7 @@ from faults.test_kill import scenes_run
 @pytest.mark.timeout(300)
 def test_a_driver_that_is_stopped_says_how_to_resume(tmp_path: Path) -> None:
     """First by the keyboard, then by the system; the third driver finishes."""
-    run_file, run = scenes_run(tmp_path, "run", scenes=144)
+    run_file, run = scenes_run(tmp_path, "run", scenes=96)
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         driver = subprocess.Popen(
             [sys.executable, "-m", "jobs.explain", str(run_file)],
@@ -36,4 +36,4 @@ def test_a_driver_that_is_stopped_says_how_to_resume(tmp_path: Path) -> None:
         assert "Traceback" not in told
         assert check(run) == []
     assert finish(run_file) == 0
-    assert check(run, images=144, methods=2) == []
+    assert check(run, images=96, methods=2) == []
