@@ -22,7 +22,7 @@ from schemas.explanation import SHARD_STAGE
 
 _BATCH = 32
 """Files that are opened together."""
-_READERS = 4
+_READERS = 16
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,66 @@
+"""A finished run of very many parts, and how long its readers take: `python tests/many_parts.py DIR PARTS`.
+
+All parts are one file by hard links (128 images under five methods), so that a hundred thousand fit on a disk. Their
+footers name another chunk; what is timed here does not look at that.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from big_run import METHODS, METRICS, _rows
+from handmade import RunMaker
+
+from pipeline.parts import Footer, progress, publish_part
+from pipeline.run_folder import PartName, check_claim, part_names, sweep
+from pipeline.status import status
+from pipeline.totals import totals
+
+CHUNKS_A_SHARD, IMAGES = 100, 128
+MOST_LINKS = 60_000
+"""Of one file, on ext4."""
+
+
+def write_run(folder: Path, parts: int) -> RunMaker:
+    """Write one part in earnest, then the others as links to it or to a copy."""
+    shards = [f"shard-{i:05d}.tar" for i in range(parts // CHUNKS_A_SHARD)]
+    maker = RunMaker(folder, shards=shards, methods=METHODS[:5], metrics=METRICS)
+    if (folder / "run.json").exists():
+        return maker
+    maker.claimed()
+    footer = Footer(maker.manifest.run_id, 0, 0, last_chunk=True, images=IMAGES)
+    publish_part(maker.store, _rows(maker, 0, IMAGES), footer)
+    sources = [folder / PartName(0, 0).file, folder / PartName(0, 0).receipt]
+    for number in range(1, parts):
+        name = PartName(*divmod(number, CHUNKS_A_SHARD))
+        for place, target in enumerate((folder / name.file, folder / name.receipt)):
+            if number % MOST_LINKS:
+                os.link(sources[place], target)
+            else:
+                target.write_bytes(sources[place].read_bytes())
+                sources[place] = target
+    return maker
+
+
+def main() -> None:
+    """Write the run where it is missing, time its readers."""
+    maker = write_run(Path(sys.argv[1]), int(sys.argv[2]))
+    readers: dict[str, Callable[[], object]] = {
+        "list the parts": lambda: part_names(maker.store),
+        "check the claim": lambda: check_claim(maker.store, maker.manifest),
+        "find what is done, to resume": lambda: progress(maker.store),
+        "look for temporaries": lambda: sweep(maker.store),
+        "status, every part": lambda: status(maker.store, time.time(), None),
+        "status": lambda: status(maker.store, time.time()),
+        "totals at the end": lambda: totals(maker.store),
+    }
+    for what, read in readers.items():
+        began = time.monotonic()
+        read()
+        sys.stdout.write(f"{what:30} {time.monotonic() - began:6.2f} s\n")
+
+
+if __name__ == "__main__":
+    main()
