@@ -29,6 +29,8 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 def give(answer: "pa.Table", *, as_csv: bool, as_json: bool, output: str | None) -> None:
     """Print a table, or write it to a file and print its name."""
+    if as_csv and as_json:
+        raise ConfigError.one("--csv, --json", "only one of them can be printed")
     answer = _distinct(answer)
     if output is not None:
         _write(answer, Path(output))

@@ -101,7 +101,6 @@ def _cluster(address: str) -> Found:
     from pipeline.cluster import connected
     from pipeline.provenance import package_versions
 
-    fitness.reach(address)
     with native_stderr_aside(), connected(address) as dashboard:
         found = fitness.dashboard(dashboard)
         what = f"Ray {package_versions()['ray']} at {address}, with {_resources()}; {found.what}"

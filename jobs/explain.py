@@ -50,7 +50,11 @@ def explain(
         out.say(ended.path)
     if too_many:
         shares = f"{100 * ended.failure_rate:.2f} % of the images", f"{100 * max_failure_rate:g} %"
-        err.say(f"{shares[0]} have a failure, more than the {shares[1]} allowed by --max-failure-rate")
+        message = f"{shares[0]} have a failure, more than the {shares[1]} allowed by --max-failure-rate"
+        if json_events:
+            emit("warning", kind="too_many_failures", message=message)
+        else:
+            err.say(message)
     return EXIT_TOO_MANY_FAILURES if too_many else 0
 
 

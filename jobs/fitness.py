@@ -5,7 +5,6 @@ Each check gives what it found, with an advice where a run would suffer but not 
 
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 
 from jobs.console import amount
 from jobs.progress import duration
-from pipeline.errors import CamatlasError, ConfigError
+from pipeline.errors import CamatlasError
 
 CLOCKS_AGREE = 60.0
 """Seconds that two clocks may be apart."""
@@ -126,21 +125,6 @@ def clock(ahead: float) -> Found:
         "let NTP set it: object stores refuse requests that are a quarter of an hour off, and `camatlas status` "
         "reckons with both clocks",
     )
-
-
-def reach(address: str) -> None:
-    """Refuse an address that nothing listens at, in seconds; Ray itself would try for minutes."""
-    if address in ("auto", "local"):
-        return
-    found = urlsplit(address if "://" in address else f"ray://{address}")
-    try:
-        place = (found.hostname or "", found.port or 6379)
-        with socket.create_connection(place, timeout=5):
-            pass
-    except (OSError, ValueError) as error:
-        raise ConfigError.one(
-            "compute.address", f"nothing answers at '{address}' ({error})", "is the head up, and its port open to here?"
-        ) from None
 
 
 def dashboard(url: str | None) -> Found:

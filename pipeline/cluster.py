@@ -2,13 +2,15 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 
-from pipeline.errors import StalledError, first_line
+from pipeline.errors import ConfigError, StalledError, first_line
 from pipeline.model.memory import FREED_MEMORY_IS_KEPT
 from pipeline.placement import logical_cpus, workers_for
 
@@ -21,6 +23,7 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[str | No
     logical CPUs as asked, or as the machine has. A connection that is there already is used and left open.
 
     Raises:
+        ConfigError: nothing answers at the address.
         StalledError: the cluster cannot be joined, or Ray does not start here.
     """
     if ray.is_initialized():
@@ -30,6 +33,7 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[str | No
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         if asked := address or os.environ.get("RAY_ADDRESS"):
+            reach(asked)
             yield _begin(f"cannot join the Ray cluster at '{asked}'", address=address or "auto")
         else:
             stack.enter_context(_environment(FREED_MEMORY_IS_KEPT))  # of all processes of the cluster
@@ -38,6 +42,21 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[str | No
             # "local": without it, Ray would join any cluster that somebody has left running on this machine
             _begin("Ray did not start here", address="local", _system_config=patience, **size)
             yield None
+
+
+def reach(address: str) -> None:
+    """Refuse an address that nothing listens at, in seconds; Ray itself would try for minutes."""
+    if address in ("auto", "local"):
+        return
+    found = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        place = (found.hostname or "", found.port or 6379)
+        with socket.create_connection(place, timeout=5):
+            pass
+    except (OSError, ValueError) as error:
+        raise ConfigError.one(
+            "compute.address", f"nothing answers at '{address}' ({error})", "is the head up, and its port open to here?"
+        ) from None
 
 
 def _begin(trouble: str, **options: Any) -> str | None:  # noqa: ANN401 - what Ray takes

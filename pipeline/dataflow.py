@@ -229,12 +229,15 @@ def _configure(run: "PreparedRun") -> None:
 
 
 def _told(error: BaseException) -> CamatlasError:
-    """Find the sentence of ours inside an error of Ray, or tell what Ray says."""
+    """Find the sentence of ours inside an error of Ray, or tell what Ray says.
+
+    The innermost one: Ray makes errors that are of our kind too, and say a whole traceback.
+    """
+    found: CamatlasError | None = None
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, CamatlasError):
-            return seen
+        found = seen if isinstance(seen, CamatlasError) else found
         seen = getattr(seen, "cause", None) or seen.__cause__
-    return StalledError(
+    return found or StalledError(
         f"the run stopped: {first_line(error)}. Finished chunks are kept; run the same command again to resume."
     )

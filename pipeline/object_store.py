@@ -188,6 +188,7 @@ class ObjectStore:
 
 _TRY_AGAIN = ("408", "409", "429")
 """Too slow, in conflict with another put under way, too many."""
+_METADATA_SERVICE = "169.254.169.254"
 _KNOWN = ("s3", "gs", "az")
 _SCHEMES = "a local path, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
 _ADVICE = "Finished chunks are kept; see that the store can be reached, then run the same command again."
@@ -222,5 +223,7 @@ def _is_refusal(error: BaseException) -> bool:
 
 def _reason(error: BaseException) -> str:
     """What the store says, or else the first line of the library's report."""
+    if _METADATA_SERVICE in str(error):  # where the library asks for a role when it has no keys
+        return "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
     code = re.search(r"<Code>(\w+)</Code>", str(error))
-    return f"the store says {code[1]}" if code else first_line(error)
+    return f"the store says {code[1]}" if code else first_line(error).partition("Debug source")[0].strip()

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.agreement import agreement
 from pipeline.audit.accuracy import accuracy
 from pipeline.audit.background import background
 from pipeline.audit.classes import classes
 from pipeline.audit.clusters import strategies
 from pipeline.audit.compare import compared
-from pipeline.audit.findings import GRADES, MOST_FINDINGS, ranked
+from pipeline.audit.findings import ENOUGH, GRADES, MOST_FINDINGS, ranked
 from pipeline.audit.gallery import groups, shown
 from pipeline.audit.interventions import Interventions
 from pipeline.audit.leaderboard import leaderboard, metrics, sane, sanity
@@ -159,7 +161,14 @@ def _coverage(run: Run) -> dict[str, Any]:
 
 def _unchecked(run: Run, values: Values, checked: Table, surroundings: Mapping[str, Any]) -> list[str]:
     """Say what the report does not know, and how to know it."""
+    if not len(values):
+        return ["Anything: no image was explained."]
     found = []
+    if np.unique(values.predicted_I, return_counts=True)[1].max() < 2 * ENOUGH:
+        found.append(
+            f"Patches, colours and surroundings: no class was said of {2 * ENOUGH} images, the least that a finding "
+            "takes."
+        )
     if not checked["rows"]:
         found.append("Whether the methods follow the model: run `camatlas sanity RUN`, then audit again.")
     if not surroundings["asked"]:

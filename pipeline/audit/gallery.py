@@ -54,7 +54,8 @@ def groups(run: Run, values: Values, maps: Maps, size: int) -> list[Group]:
     """Choose the images of every group that the run can fill."""
     labelled = bool(np.isfinite(values.correct_I).any())
     found = [*_judged(run, values, maps, size)] if labelled else [_most(run, "Most confident", "true", size)]
-    found.append(_ordered(run, "Least confident", "The model is unsure of these.", "true", "confidence", size))
+    why = "The model gives its answer less than one half."
+    found.append(_ordered(run, "Least confident", why, "confidence < 0.5", "confidence", size))
     return [group for group in found if group.places]
 
 

@@ -87,7 +87,8 @@ def resampled(
 
     mean_k = sum_i w_i s_ik / sum_i w_i c_ik,   w_i how often image i was drawn
 
-    All columns see the same resamples.
+    All columns see the same resamples. Groups of a single image are drawn from together, or they would never vary; a
+    single image has no interval at all.
 
     Args:
         sums_IK: the sum of an image's values in a column; 0 where it has none.
@@ -96,11 +97,14 @@ def resampled(
         seed: of the draws.
         resamples: how many.
     """
+    strata_I = _pooled(strata_I)
     order_I = np.argsort(strata_I, kind="stable")
     sums_IK, counts_IK = sums_IK[order_I], counts_IK[order_I]
     whole_1I = np.ones((1, len(sums_IK)), np.float32)
     draws = _weights(strata_I[order_I], np.random.default_rng(seed), resamples)
     means_RK = np.concatenate([_means(weights_RI, sums_IK, counts_IK) for weights_RI in draws])
+    if len(sums_IK) < 2:
+        means_RK[:] = np.nan
     return Resampled(_means(whole_1I, sums_IK, counts_IK)[0], means_RK)
 
 
@@ -126,6 +130,13 @@ def paired_p(differences_I: Column) -> float | None:
     if len(known_I) < 2 or not np.ptp(known_I):
         return None
     return float(ttest_1samp(known_I, 0.0).pvalue)
+
+
+def _pooled(strata_I: Indices) -> Indices:
+    """Put the images that are alone in their stratum into one of their own."""
+    _, group_I, sizes_G = np.unique(strata_I, return_inverse=True, return_counts=True)
+    pooled_I: Indices = np.where(sizes_G[group_I] == 1, -1, group_I)
+    return pooled_I
 
 
 def _weights(sorted_I: Indices, random: np.random.Generator, resamples: int) -> Iterator[npt.NDArray[np.float32]]:

@@ -3,8 +3,10 @@
 import pytest
 import ray
 
+from pipeline import cluster
 from pipeline.cluster import connected
-from pipeline.errors import StalledError
+from pipeline.dataflow import _told
+from pipeline.errors import ConfigError, StalledError, StoreError
 
 
 @pytest.fixture
@@ -19,6 +21,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(cluster, "reach", lambda address: None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return calls
 
@@ -41,3 +44,22 @@ def test_a_ray_of_our_own_never_joins_another(asked: list[dict[str, object]]) ->
     with pytest.raises(StalledError, match="did not start here"), connected(None, cpus=4):
         pass
     assert [(call["address"], call["num_cpus"]) for call in asked] == [("local", 4)]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:port"])
+def test_an_address_that_nothing_listens_at_is_refused_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(ConfigError, match="nothing answers at"), connected(address):
+        pass
+
+
+def test_of_an_error_that_ray_wrapped_our_sentence_is_told_and_not_its_traceback() -> None:
+    ours = StoreError("cannot read s3://bucket/key. Run the same command again.")
+
+    class RayTaskError(StoreError):
+        """As Ray makes them: of our kind, with a traceback for a message."""
+
+        cause = ours
+
+    assert _told(RayTaskError("ray::Read() Traceback ...")) is ours

@@ -51,8 +51,9 @@ def test_a_run_in_which_everything_failed_has_a_report(tmp_path: Path) -> None:
 def test_a_run_without_labels_says_so(tmp_path: Path) -> None:
     facts = facts_of(Unlabelled(tmp_path / "run"))
     assert facts["accuracy"]["overall"]["rows"][0]["accuracy"] is None
-    assert [group["title"] for group in facts["gallery"]] == ["Most confident", "Least confident"]
+    assert [group["title"] for group in facts["gallery"]] == ["Most confident"]
     assert any("no labels" in sentence for sentence in facts["unchecked"])
+    assert any("no class was said of 16 images" in sentence for sentence in facts["unchecked"])
 
 
 def test_a_run_of_one_method_without_metrics(tmp_path: Path) -> None:

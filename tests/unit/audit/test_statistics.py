@@ -122,3 +122,14 @@ def test_a_large_difference_stays_beyond_doubt_however_many_are_compared() -> No
     assert nothing > 0.01
     assert paired_p((ones, ones)) is None  # no spread
     assert paired_p((ones, np.zeros(500, np.float32))) is None  # nothing known
+
+
+def test_images_alone_in_their_class_vary_together_and_a_single_image_has_no_interval() -> None:
+    values_I1 = np.array([[0.0]] + [[1.0]] * 9)
+    low, high = drawn(values_I1, np.arange(10)).interval(0)
+    assert low is not None
+    assert high is not None
+    assert low < 0.9 <= high
+    alone = drawn(np.array([[1.0]]), np.zeros(1, np.int64))
+    assert alone.interval(0) == (None, None)
+    assert (alone.difference(0).p, alone.difference(0).tied) == (None, True)
