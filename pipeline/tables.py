@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -162,22 +161,11 @@ class Tables:
         """Ask; once more when a merged copy was replaced by another compaction since it was opened."""
         with self._refusals():
             try:
-                return self._stoppable(ask)
+                return ask()
             except (duckdb.Error, pa.ArrowException, OSError) as error:
                 if isinstance(error, _MISTAKES) or not self._left_for_parts():
                     raise
-                return self._stoppable(ask)
-
-    def _stoppable(self, ask: Callable[[], T]) -> T:
-        """Ask in a thread of its own: while DuckDB works, no signal would reach Python in this one."""
-        with ThreadPoolExecutor(1) as thread:
-            asked = thread.submit(ask)
-            try:
-                return asked.result()
-            except BaseException:
-                if not asked.done():
-                    self._connection.interrupt()
-                raise
+                return ask()
 
     def _left_for_parts(self) -> bool:
         """Read parts, the same ones as before, where a merged copy is gone; False when none is."""

@@ -1,7 +1,6 @@
 """Questions to a run: the views, the doors for notebooks, and runs that are damaged or not finished."""
 
 import re
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -211,19 +210,3 @@ def test_a_run_can_be_asked_while_it_goes_on(maker: RunMaker) -> None:
     (maker.folder / f".{PARTS[1].file}.{'0' * 32}.tmp").write_bytes(b"half")
     with open_run(maker.folder) as run:
         assert rows(run, "SELECT count(*) FROM images") == [(2,)]
-
-
-def test_a_question_without_end_can_be_stopped(small_run: RunMaker) -> None:
-    """A signal in the middle ends it, as Ctrl-C does."""
-
-    def ring(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
-    try:
-        with open_run(small_run.folder) as run, pytest.raises(KeyboardInterrupt):
-            run.sql("SELECT count(*) FROM range(100000000000) a, range(1000) b")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
