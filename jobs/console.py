@@ -14,12 +14,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import IO, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
 
+from jobs.signals import TerminatedError, terminated_by_signal
 from pipeline.errors import CamatlasError, ConfigError
 
 P = ParamSpec("P")
@@ -55,10 +55,6 @@ err = _PatientConsole(stderr=True, highlight=False, soft_wrap=True, markup=False
 
 _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
 """What the system says when stdout leads to a place that is full or broken."""
-
-
-class TerminatedError(BaseException):
-    """SIGTERM arrived; like KeyboardInterrupt, so that nothing on the way takes it for a failure."""
 
 
 def command(verb: Callable[P, int]) -> Callable[P, NoReturn]:
@@ -161,20 +157,6 @@ def tell_error(error: CamatlasError) -> None:
     err.say(f"error: {len(error.mistakes)} mistakes, nothing was started")
     for mistake in error.mistakes:
         err.say(f"  {mistake}")
-
-
-@contextlib.contextmanager
-def terminated_by_signal() -> Iterator[None]:
-    """Let SIGTERM end the work inside in good order; Ray puts a handler of its own in the way when it starts."""
-
-    def raise_it(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the shape signal wants
-        raise TerminatedError
-
-    before = signal.signal(signal.SIGTERM, raise_it)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

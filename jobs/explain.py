@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import (
-    EXIT_TOO_MANY_FAILURES,
-    TerminatedError,
-    command,
-    err,
-    leave_after,
-    native_stderr_aside,
-    out,
-    terminated_by_signal,
-)
+from jobs.console import EXIT_TOO_MANY_FAILURES, command, err, leave_after, native_stderr_aside, out
 from jobs.progress import Reporter, Tally, emit
+from jobs.signals import TerminatedError, terminated_by_signal
 from jobs.watch import Watch, session_fields
 from pipeline.config import RunConfig, load_config
 from pipeline.errors import Mistakes

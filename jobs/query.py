@@ -6,6 +6,7 @@ import typer
 
 from jobs.answers import AsCsv, AsJson, Output, give
 from jobs.console import command, leave_after
+from jobs.signals import heard_by
 
 
 @command
@@ -23,7 +24,7 @@ def query(
     from pipeline.atlas import is_atlas, open_atlas
     from pipeline.query import open_run
 
-    with open_atlas(run) if is_atlas(run) else open_run(run) as opened:
+    with open_atlas(run) if is_atlas(run) else open_run(run) as opened, heard_by(opened.interrupt):
         answer = opened.arrow(sql)
     give(answer, as_csv=as_csv, as_json=as_json, output=output)
     return 0

@@ -116,6 +116,10 @@ class Tables:
         maps_Nuv = decode_table(self.table(MAP_COLUMNS, where))
         return maps_Nuv if size is None else _enlarged(maps_Nuv, size)
 
+    def interrupt(self) -> None:
+        """End the question that is being answered; for other threads than the one that asks."""
+        self._connection.interrupt()
+
     def close(self) -> None:
         """Let go of the files."""
         self._connection.close()

@@ -7,9 +7,11 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 from handmade import RunMaker
 
-from pipeline.merged import COMPACT
+from pipeline.compaction import Limits
+from pipeline.merged import COMPACT, files_of
 from pipeline.parts import Footer
 from pipeline.query import open_run
 from pipeline.rows import Row
@@ -17,6 +19,8 @@ from pipeline.run_folder import PartName
 from pipeline.store import LocalStore
 
 Key = tuple[Any, ...]
+SMALL = Limits(rows=25, group_rows=4)
+"""Limits that make many files and row groups of few rows."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,16 @@ class ManyImages(RunMaker):
     def footer(self, part: PartName, run_id: str = "") -> Footer:
         """The footer of a chunk."""
         return replace(super().footer(part, run_id), images=self.images)
+
+
+def files(run: RunMaker) -> tuple[str, ...]:
+    """The files that readers of ours open."""
+    return files_of(run.store, run.manifest.run_id).names
+
+
+def merged_tables(run: RunMaker) -> list[pa.Table]:
+    """What is in them, file by file."""
+    return [pq.read_table(run.folder / name) for name in files(run)]
 
 
 def seen(folder: Path) -> list[Key]:

@@ -3,22 +3,30 @@
 A right answer relies on the surroundings when the model still gives it a confidence of 0.5 or more without the object,
 and less than 0.5 with the object alone. Both were asked of the model during the run (`box_removed_confidence`,
 `box_only_confidence`).
+
+A class that the model says of any picture without an object looks the same. So pictures of other classes are emptied,
+too, as a control: where the model says the class of many of them, its own surroundings are nothing special.
 """
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pipeline.audit.findings import ENOUGH, Effect, Finding, percent
-from pipeline.audit.statistics import wilson
+from pipeline.audit.statistics import Indices, wilson
 from pipeline.audit.tables import asked, class_name, quoted
 from pipeline.audit.values import Flags, Values
+from pipeline.codec import FloatArray
+from pipeline.originals import Original
 from pipeline.query import Run
+from pipeline.rerun import as_pixels
 
 MOST_POINTS, MOST_CLASSES = 400, 4
 MOST_ANSWERS = 0.5
-"""Most right answers of a class must rely on the surroundings: a model says some class of empty pictures too, now and
-then, and such a class must not be taken for one that is known by its surroundings."""
+"""Most right answers of a class must rely on the surroundings."""
 
 _CLASSES = """
 SELECT class, count(*) AS images, avg(removed) AS removed, avg(alone) AS alone,
@@ -49,6 +57,34 @@ def background(run: Run, values: Values, sane_methods: list[str]) -> tuple[dict[
         "outside": _outside(run, values),
     }
     return section, _findings(run, values, right_I, relies_I, sane_methods)
+
+
+def emptied(picture: Original, fill_C: Sequence[float]) -> FloatArray:
+    """Overwrite the objects of a picture with one colour, (H, W, 3) in [0, 1]."""
+    pixels_HWC = as_pixels(picture).copy()
+    for x0, y0, x1, y1 in picture.boxes_xyxy or ():
+        pixels_HWC[max(0, math.floor(y0)) : math.ceil(y1), max(0, math.floor(x0)) : math.ceil(x1)] = fill_C
+    return pixels_HWC
+
+
+def apart_from_others(found: Finding, confidences_BN: FloatArray, answers_B: Indices) -> Finding | None:
+    """Hold a finding against the control; None where the model says the class of others' emptied pictures, too.
+
+    Args:
+        found: a finding of `background`.
+        confidences_BN: what the model says of emptied pictures.
+        answers_B: what it says of the pictures as they are.
+    """
+    said_B = confidences_BN[answers_B != int(found.subject), int(found.subject)] >= 0.5
+    if len(said_B) < ENOUGH:
+        return found
+    _, high = wilson(int(said_B.sum()), len(said_B))
+    if high is None or high >= MOST_ANSWERS:
+        return None
+    control = (
+        f" Of {len(said_B)} emptied pictures of other classes the model says it in {percent(float(said_B.mean()))}."
+    )
+    return replace(found, proof=found.proof + control)
 
 
 def _labels(run: Run) -> dict[str, str]:

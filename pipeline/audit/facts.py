@@ -88,7 +88,12 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
     shard_section, shard_findings = shards(run, values)
     checked = sanity(run)
     findings = ranked(
-        [*shard_findings, *background_findings, *interventions.findings(), *untrusted(checked["rows"], maps)]
+        [
+            *shard_findings,
+            *interventions.confirmed(background_findings),
+            *interventions.findings(),
+            *untrusted(checked["rows"], maps),
+        ]
     )
     for kind in kinds:
         kind["name"] = class_name(run, kind["class"])

@@ -92,6 +92,7 @@ class _Drawn:
 
     def __init__(self, values: Values, bests: Mapping[tuple[str, str], str], seed: int) -> None:
         self.columns = values.columns
+        self.known_K = np.count_nonzero(values.counts_IK, axis=0)
         found = [(values.sums_IK[:, index], values.counts_IK[:, index]) for index in range(len(values.columns))]
         self.against: dict[Column, int] = {}
         for (rule, method, metric), index in values.columns.items():
@@ -102,6 +103,10 @@ class _Drawn:
         empty = np.zeros((len(values), 0), np.float32)
         sums_IK, counts_IK = (np.stack([one[side] for one in found], axis=1) if found else empty for side in (0, 1))
         self.drawn = resampled(sums_IK, counts_IK, values.classes_I, seed)
+
+    def images(self, column: Column) -> int:
+        """Count the images that have a value: metrics of boxes read right answers alone."""
+        return int(self.known_K[self.columns[column]])
 
     def interval(self, column: Column) -> tuple[float | None, float | None]:
         """Give the interval of a mean."""
@@ -118,7 +123,8 @@ def _compare(rows: list[dict[str, Any]], metric: str, best: str | None, drawn: _
     for row in rows:
         column = (row["target_rule"], row["method"], metric)
         low, high = drawn.interval(column)
-        row["intervals"][metric] = {"low": low, "high": high, "best": row["method"] == best, "tied": False, "p": None}
+        row["intervals"][metric] = {"low": low, "high": high, "images": drawn.images(column)}
+        row["intervals"][metric] |= {"best": row["method"] == best, "tied": False, "p": None}
         if best is not None and row["method"] != best:
             found[row["method"]] = drawn.difference(column)
     adjusted = dict(zip(found, holm([one.p if one.p is not None else 1.0 for one in found.values()]), strict=True))

@@ -24,6 +24,7 @@ _SECTIONS = (
     ("background", "Beside the object"), ("strategies", "Strategies"), ("compare", "Comparison"),
     ("failures", "Failures"), ("cost", "Cost"), ("methods", "Method notes"), ("reproduce", "Reproduce"),
 )  # fmt: skip
+_CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\ufffd")
 
 
 def render(facts: Mapping[str, Any], pictures: Mapping[tuple[str, str], Original]) -> str:
@@ -34,10 +35,12 @@ def render(facts: Mapping[str, Any], pictures: Mapping[tuple[str, str], Original
         pictures: the originals, by (shard, image key); missing ones are shown as maps alone.
     """
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_read)
-    )
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_read),
+        finalize=_without_controls,
+    )  # fmt: skip
     environment.filters |= {
         "number": _number, "percent": _percent, "small": _small, "pretty": _pretty, "grey_map": grey_map,
+        "counted": _counted,
     }  # fmt: skip
     environment.tests["single"] = lambda clusters: len(clusters) == 1
     style, script = _read("report.css"), _read("report.js")
@@ -121,6 +124,15 @@ def _shown(original: Original) -> dict[str, Any]:
 def _channel(index: int) -> str:
     """Table of one colour channel of the heat filter."""
     return " ".join(f"{int(stop[index : index + 2], 16) / 255:.4f}" for stop in VIRIDIS)
+
+
+def _without_controls(value: object) -> object:
+    """Replace control characters of texts, which HTML does not allow."""
+    return value.translate(_CONTROLS) if type(value) is str else value
+
+
+def _counted(images: int) -> str:
+    return f"{images} image" if images == 1 else f"{images} images"
 
 
 def _number(value: object) -> str:

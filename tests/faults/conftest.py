@@ -1,9 +1,14 @@
 """What the tests of faults share."""
 
+import uuid
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pytest
+from faults.s3 import BUCKET, s3_server, use
 
 from pipeline import parts
+from pipeline.object_store import ObjectStore
 from pipeline.parts import Footer
 
 
@@ -18,3 +23,17 @@ def encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return made[footer]
 
     monkeypatch.setattr(parts, "encode_part", encode_once)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of an S3 server with one bucket."""
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def store(server: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """An empty place on that server."""
+    use(server, monkeypatch)
+    return ObjectStore(f"s3://{BUCKET}/{uuid.uuid4().hex}")

@@ -4,14 +4,12 @@ import os
 import random
 import threading
 import time
-import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import typer
-from faults.s3 import BUCKET, Accident, Proxy, Strike, s3_server, use
+from faults.s3 import Accident, Proxy, Strike, use
 from handmade import PARTS, RunMaker
 
 from jobs import doctor
@@ -29,18 +27,6 @@ from pipeline.run_folder import claim
 from pipeline.status import Count, status
 from pipeline.store import open_store
 from pipeline.verify import verify
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture
-def store(server: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    use(server, monkeypatch)
-    return ObjectStore(f"s3://{BUCKET}/{uuid.uuid4().hex}")
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import itertools
 import pickle
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from faults.s3 import BUCKET, SECRET, Accident, Proxy, s3_server, use
+from faults.s3 import SECRET, Accident, Proxy, use
 from tars import END, layout, tar_of, three_samples
 
 from pipeline import object_store
@@ -35,18 +34,6 @@ FILES = {
     "truncated.tar": GOOD[:100_000],
     "zeros.tar": GOOD[: layout(GOOD)[2].offset] + END + GOOD[layout(GOOD)[2].offset :],
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture
-def store(server: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    use(server, monkeypatch)
-    return ObjectStore(f"s3://{BUCKET}/{uuid.uuid4().hex}")
 
 
 @pytest.fixture(autouse=True)

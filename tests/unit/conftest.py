@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from handmade import RunMaker
+from merging import ManyImages
 
 from pipeline.query import Run, open_run
 from pipeline.store import LocalStore
@@ -31,3 +32,9 @@ def store(tmp_path: Path) -> LocalStore:
 def opened(small_run: RunMaker) -> Run:
     """The small run, open for questions."""
     return open_run(small_run.folder)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> ManyImages:
+    """A finished run of 180 rows in three parts, to be merged."""
+    return ManyImages(tmp_path / "run").complete()

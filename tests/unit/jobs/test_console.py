@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from verbs import exit_code, raising
 
 from jobs import console
-from jobs.console import EXIT_INTERRUPTED, EXIT_TERMINATED, TerminatedError, command, out
+from jobs.console import EXIT_INTERRUPTED, EXIT_TERMINATED, command, out
+from jobs.signals import TerminatedError
 from pipeline.errors import CamatlasError, ConfigError, DamagedRunError, LayerError, Mistake, StalledError, StoreError
 
 

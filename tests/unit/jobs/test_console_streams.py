@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from verbs import exit_code, raising
 
-from jobs.console import EXIT_NOT_VERIFIED, TerminatedError, command, err, native_stderr_aside, out
+from jobs.console import EXIT_NOT_VERIFIED, command, err, native_stderr_aside, out
+from jobs.signals import TerminatedError
 from pipeline.errors import StoreError
 
 

@@ -1,0 +1,30 @@
+"""camatlas query: a question that would compute for ever ends at once when a signal comes."""
+
+import os
+import signal
+import threading
+
+import pytest
+import typer
+from handmade import RunMaker
+from typer.testing import CliRunner
+
+from jobs.console import EXIT_INTERRUPTED, EXIT_TERMINATED
+from jobs.query import query
+
+ENDLESS = "SELECT sum(hash(range)) FROM range(1000000000000000)"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, EXIT_INTERRUPTED), (signal.SIGTERM, EXIT_TERMINATED)], ids=["INT", "TERM"]
+)
+def test_an_endless_question_hears_signals(small_run: RunMaker, number: signal.Signals, code: int) -> None:
+    threads = threading.active_count()
+    app = typer.Typer()
+    app.command()(query)
+    later = threading.Timer(0.5, os.kill, (os.getpid(), number))
+    later.start()
+    assert CliRunner().invoke(app, [str(small_run.folder), ENDLESS]).exit_code == code
+    later.join()
+    assert threading.active_count() == threads
+    assert signal.set_wakeup_fd(-1) == -1, "whoever listened before listens again"
