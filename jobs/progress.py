@@ -92,7 +92,7 @@ class Tally:
         left = self.seconds_left
         return {
             "images": self.images,
-            "images_per_second": round(self.images_per_second, 2),
+            "images_per_second": round(self.images_per_second, 2) or None,
             "chunks": self.chunks,
             "failures": dict(self.failures),
             "eta_seconds": None if left is None else round(left),

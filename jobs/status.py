@@ -111,7 +111,7 @@ def _last_sign(found: "Status") -> str:
 
 def _rates(found: "Status") -> str:
     overall, recent = found.rhythm.overall(), found.rhythm.recent(found.now)
-    told = [f"{overall.a_second:.4g} images/s in all"] if overall.a_second else ["rate not known"]
+    told = [f"{overall.a_second:.4g} images/s since the first chunk"] if overall.a_second else ["rate not known"]
     if found.state == "going" and recent.a_second is not None:
         told.insert(0, f"{recent.a_second:.4g} images/s over the last {duration(recent.seconds)}")
     if found.seconds_left is not None:

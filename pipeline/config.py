@@ -218,6 +218,10 @@ def _mistake(place: Location, problems: Sequence[Any]) -> Mistake:
         return Mistake(where, "unknown key", nearest(str(place[-1]), _siblings(place)))
     if kind == "missing":
         return Mistake(where, "is required", _least(str(place[0])) if len(place) == 1 else "")
+    if kind == "model_type":
+        return Mistake(
+            where, f"takes keys, got {problems[0]['input']!r}", f"its keys: {', '.join(_siblings((*place, '')))}"
+        )
     wanted = " or ".join(dict.fromkeys(problem["msg"] for problem in problems))
     return Mistake(where, f"{wanted}, got {problems[0]['input']!r}")
 

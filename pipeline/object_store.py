@@ -177,9 +177,11 @@ class ObjectStore:
         for pause in [*_pauses(), None]:
             try:
                 return ask()
-            except (NotFoundError, FileNotFoundError):
-                raise FileNotFoundError(f"{self.url}/{name}") from None
-            except BaseError as error:
+            except (BaseError, FileNotFoundError) as error:
+                if any(f"<Code>{code}</Code>" in str(error) for code in _NO_BUCKET):
+                    raise StoreError(f"the bucket of {self.url} does not exist. {_MAKE_IT}") from None
+                if isinstance(error, (NotFoundError, FileNotFoundError)):
+                    raise FileNotFoundError(f"{self.url}/{name}") from None
                 if pause is None or _is_refusal(error):
                     raise StoreError(f"cannot {verb} {self.url}/{name}: {_reason(error)}. {_ADVICE}") from error
                 time.sleep(pause)
@@ -188,6 +190,8 @@ class ObjectStore:
 
 _TRY_AGAIN = ("408", "409", "429")
 """Too slow, in conflict with another put under way, too many."""
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+_MAKE_IT = "Correct the URL, or create the bucket."
 _METADATA_SERVICE = "169.254.169.254"
 _KNOWN = ("s3", "gs", "az")
 _SCHEMES = "a local path, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"

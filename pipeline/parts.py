@@ -141,8 +141,8 @@ def _is_last(store: Store, part: PartName) -> bool:
         return read_footer(store.read(part.file)).last_chunk
     except ValueError as error:
         raise DamagedRunError(
-            f"{store.url}/{part.file} is damaged ({error}). Its rows cannot be trusted; run `camatlas verify` for the "
-            "whole extent, delete the files it names and run the same command again to explain those chunks anew."
+            f"{store.url}/{part.file} is damaged ({error}). Its rows cannot be trusted; `camatlas verify` shows the "
+            "whole extent, and with --repair it deletes what is damaged and explains it anew."
         ) from None
 
 

@@ -152,13 +152,27 @@ def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
     assert "SECRET" not in str(refused.value)
 
 
-def test_what_the_store_refuses_is_told_at_once(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    proxy = Proxy(server, lambda _verb, _path: None)
-    with proxy.running() as url:
-        use(url, monkeypatch)
-        with pytest.raises(StoreError, match="NoSuchBucket"):
-            open_store("s3://another-bucket/run").check_writable()
+def test_what_the_store_refuses_is_told_at_once(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Proxy(os.environ["AWS_ENDPOINT_URL"], lambda _verb, _path: "forbidden")
+    with proxy.running() as url, pytest.raises(StoreError, match="AccessDenied"):
+        behind(store, url, monkeypatch).check_writable()
     assert len(proxy.requests) == 1
+
+
+@pytest.mark.parametrize("ask", ["read", "list", "publish", "check"])
+def test_a_bucket_that_does_not_exist_is_named_whoever_asks(
+    server: str, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    use(server, monkeypatch)
+    there = ObjectStore("s3://another-bucket/run")
+    asked = {
+        "read": lambda: open_run(there.url),
+        "list": there.names,
+        "publish": lambda: there.publish("run.json", b"{}"),
+        "check": there.check_writable,
+    }
+    with pytest.raises(StoreError, match="another-bucket/run does not exist"):
+        asked[ask]()
 
 
 def test_a_run_there_holds_what_a_folder_holds(store: ObjectStore, tmp_path: Path) -> None:

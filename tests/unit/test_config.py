@@ -129,7 +129,7 @@ def test_an_unknown_key_is_refused_at_every_level_with_the_nearest(
 def test_a_wrong_value_is_one_mistake_that_names_place_and_value(section: str, field: str, value: object) -> None:
     found = mistakes_in(with_section(section, **{field: value}))
     assert list(found) == [f"{section}.{field}"]
-    assert found[f"{section}.{field}"].endswith(f"got {value!r}")
+    assert found[f"{section}.{field}"].partition(" its keys: ")[0].endswith(f"got {value!r}")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,12 @@ def test_a_wrong_value_deep_inside_is_named_where_it_stands(
 def test_a_section_that_is_none_is_one_mistake(section: str, value: object) -> None:
     found = mistakes_in({**SMALLEST, section: value})
     assert list(found) == [section]
-    assert found[section].endswith(f"got {value!r}")
+    assert f"takes keys, got {value!r}" in found[section]
+
+
+def test_a_value_in_place_of_keys_is_told_the_keys() -> None:
+    mistakes = parse_config({**SMALLEST, "data": {"shards": "x", "sample": 5}})[1]
+    assert [str(mistake) for mistake in mistakes] == ["data.sample: takes keys, got 5 (its keys: n, seed)"]
 
 
 def test_missing_sections_are_named_with_what_they_must_hold() -> None:

@@ -208,7 +208,7 @@ def test_temporaries_count_for_nothing(maker: RunMaker) -> None:
 @pytest.mark.parametrize("data", [b"", b"PAR1PAR1", b"x" * 4000, b"PAR1" + b"\xff" * 1000 + b"\x08\x00\x00\x00PAR1"])
 def test_a_damaged_last_part_stops_a_resume_with_advice(small_run: RunMaker, data: bytes) -> None:
     (small_run.folder / SECOND.file).write_bytes(data)
-    with pytest.raises(DamagedRunError, match=f"{SECOND.file} is damaged .* delete the files it names"):
+    with pytest.raises(DamagedRunError, match=f"{SECOND.file} is damaged .* with --repair it deletes what is damaged"):
         progress(small_run.store)
 
 

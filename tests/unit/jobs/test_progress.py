@@ -126,7 +126,7 @@ def test_an_event_tells_programs_the_same(clock: Clock) -> None:
     news(made, clock, 1, 10)
     assert json.loads(json.dumps(made.event())) == {
         "images": 10,
-        "images_per_second": 0.0,
+        "images_per_second": None,
         "chunks": 0,
         "failures": {"truncated": 2},
         "eta_seconds": None,
@@ -145,7 +145,7 @@ def test_a_reporter_marks_the_news_that_it_shows(clock: Clock, capsys: pytest.Ca
             reporter.update()
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [event["images"] for event in events] == [5, 10, 15]
-    assert [event["images_per_second"] for event in events] == [0.0, 5.0, 5.0]
+    assert [event["images_per_second"] for event in events] == [None, 5.0, 5.0]
 
 
 def test_events_come_at_most_once_a_second_and_the_last_news_is_told(
