@@ -12,6 +12,8 @@ Rows = Sequence[Mapping[str, Any]]
 _BLUE, _ORANGE = "#3b7dd8", "#d9822b"
 _GREY = "#8a919a"
 _ANSWERS = {"right": _BLUE, "wrong": _ORANGE, "unlabelled": _GREY}
+_PADDING = {"left": 30, "right": 10, "top": 5, "bottom": 25}
+"""Texts come out wider in a browser than the renderer measures them, rotated ones longer."""
 
 
 def reliability(rows: Rows) -> str:
@@ -126,7 +128,7 @@ def _svg(chart: Any, width: int, height: int) -> str:  # noqa: ANN401 - Altair's
 
     ink = {f"{part}Color": "currentColor" for part in ("label", "title", "domain", "tick")}
     whole = (
-        chart.properties(width=width, height=height, padding={"left": 30, "right": 10, "top": 5, "bottom": 5})
+        chart.properties(width=width, height=height, padding=_PADDING)
         .configure(font="system-ui, sans-serif", background="transparent", aria=False)  # the page describes them
         .configure_axis(**ink, gridColor="currentColor", gridOpacity=0.15)
         .configure_legend(labelColor="currentColor", titleColor="currentColor")

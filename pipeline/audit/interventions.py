@@ -18,6 +18,8 @@ from pipeline.query import Run
 from pipeline.rerun import Rerun, as_pixels
 
 MOST_SHOWN = 20
+_ASKED = "Patches and colours, and the control of what is found of surroundings"
+"""What takes the model itself."""
 
 
 class Interventions:
@@ -44,7 +46,7 @@ class Interventions:
             self.unchecked.append(f"{lost} of {len(places)} originals are not where the run found them.")
         self.rerun = self._model() if ask_model else None
         if not ask_model:
-            self.unchecked.append("Patches and colours: the model was not to be asked (--no-model).")
+            self.unchecked.append(f"{_ASKED}: the model was not to be asked (--no-model).")
         self.sampled = [place for place in self.sample if place in self.pictures]
         self.answers_B = values.predicted_I[[self.rows[place] for place in self.sampled]]
         self.held_out_B = self._held_out(self.sampled)
@@ -77,7 +79,7 @@ class Interventions:
         try:
             return Rerun(self.run)
         except CamatlasError as error:
-            self.unchecked.append(f"Patches and colours: the model could not be asked ({first_line(error)}).")
+            self.unchecked.append(f"{_ASKED}: the model could not be asked ({first_line(error)}).")
             return None
 
     def _patches(self, rerun: Rerun) -> Iterator[Finding]:
