@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 
 from pipeline.errors import StoreError, first_line
 from pipeline.run_folder import PartName, part_names
-from pipeline.store import Store
+from pipeline.store import Store, is_unanswered
 from schemas.compaction import CompactionRecord, MergedFile, OtherVersionError, PartsDigest
 
 COMPACT = "_compact"
@@ -120,6 +120,8 @@ def check_merged(store: Store, run_id: str, digests: Mapping[PartName, str], not
         notes.append(f"{record_path(number)}: not read, nor checked: {error}")
         return
     except (ValueError, FileNotFoundError, StoreError) as error:
+        if is_unanswered(error):
+            raise
         yield f"{record_path(number)}: not a record ({first_line(error)}); {_DROP}"
         return
     if record.run_id != run_id:
@@ -141,6 +143,8 @@ def _changed(store: Store, file: MergedFile) -> Iterator[str]:
     try:
         data = store.read(path)
     except (FileNotFoundError, StoreError) as error:
+        if is_unanswered(error):
+            raise
         yield f"{path}: {first_line(error)}; {_DROP}"
         return
     if (len(data), hashlib.sha256(data).hexdigest()) != (file.size, file.sha256):

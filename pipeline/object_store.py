@@ -6,6 +6,7 @@ not know it is refused. Credentials and endpoints come from the ordinary environ
 """
 
 import contextlib
+import io
 import os
 import random
 import re
@@ -16,13 +17,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
+import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.fs
 from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotFoundError, PreconditionError
-from obstore.fsspec import FsspecStore
 from obstore.store import from_url
 
 from pipeline.errors import ConfigError, StoreError, first_line
+from pipeline.object_file import ObjectFile
 from pipeline.store import Listed, Stat
 
 if TYPE_CHECKING:
@@ -125,11 +127,8 @@ class ObjectStore:
 
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
         """Open Parquet objects as one dataset; only what a question needs is fetched."""
-        scheme, _, place = self.url.partition("://")
-        options = {"client_options": self._client, "skip_instance_cache": True}  # the environment may have changed
-        objects = FsspecStore(scheme, **options)  # type: ignore[call-overload]  # any scheme we take
-        system = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(objects))
-        return pyarrow.dataset.dataset([f"{place}/{name}" for name in names], format="parquet", filesystem=system)
+        system = pyarrow.fs.PyFileSystem(_Requests(self))
+        return pyarrow.dataset.dataset(list(names), format="parquet", filesystem=system)
 
     def check_writable(self) -> None:
         """Refuse a bucket that cannot be listed, or a store that puts over what is there; leaves nothing behind."""
@@ -188,6 +187,22 @@ class ObjectStore:
         raise AssertionError("the last pause is None")
 
 
+class _Requests(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has no types
+    """Lets pyarrow read by our own requests: tried again, and a store that is down is no absent object."""
+
+    def get_type_name(self) -> str:
+        """Name the kind of file system."""
+        return "objects"
+
+    def open_input_file(self, path: str) -> pa.PythonFile:
+        """Open an object for reading from anywhere; reads come whole, and nothing is read ahead but the piece."""
+        store: ObjectStore = self.fs
+        file = io.BufferedReader(ObjectFile(store, path, store.stat(path), _PIECE_BYTES), buffer_size=1)
+        return pa.PythonFile(file, mode="r")
+
+
+_PIECE_BYTES = 4 << 20
+"""Most bytes of one request of a reader of parts."""
 _TRY_AGAIN = ("408", "409", "429")
 """Too slow, in conflict with another put under way, too many."""
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")

@@ -26,12 +26,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import ConfigError, DamagedRunError, StoreError
+from pipeline.errors import ConfigError
 from pipeline.merged import files_of
 from pipeline.parts import read_part
 from pipeline.run_folder import PartName, read_manifest
 from pipeline.store import Store, open_store
-from pipeline.tables import MAP_COLUMNS, RunFiles, Tables, decode_row, decode_table, unreadable
+from pipeline.tables import MAP_COLUMNS, RunFiles, Tables, damage_named, decode_row, decode_table
 from pipeline.views import VIEWS, view_statements
 from schemas.explanation import is_curve
 from schemas.manifest import RunManifest
@@ -68,10 +68,8 @@ class Run(Tables):
             DamagedRunError: a part cannot be read.
         """
         for part in self.parts:
-            try:
+            with damage_named(self.store, part.file):
                 table, _ = read_part(self.store.read(part.file))
-            except (ValueError, StoreError, FileNotFoundError) as error:
-                raise DamagedRunError(unreadable(self.store, part.file, error)) from None
             yield part, table
 
 
@@ -95,8 +93,6 @@ def sanity_table(store: Store) -> pa.Table:
     names = [name for name in store.names(SANITY_FOLDER) if name.endswith(".parquet") and not name.startswith(".")]
     found = [SANITY_SCHEMA.empty_table()]
     for name in names:
-        try:
+        with damage_named(store, f"{SANITY_FOLDER}/{name}"):
             found.append(pq.read_table(io.BytesIO(store.read(f"{SANITY_FOLDER}/{name}"))).cast(SANITY_SCHEMA))
-        except (ValueError, OSError, pa.ArrowException) as error:
-            raise DamagedRunError(unreadable(store, f"{SANITY_FOLDER}/{name}", error)) from None
     return pa.concat_tables(found)

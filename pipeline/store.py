@@ -4,6 +4,7 @@ A name is published all at once or not at all, so a retry, a zombie or a second 
 """
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from typing import Protocol
 import pyarrow.dataset
 
 from pipeline.errors import ConfigError, StoreError
+
+_UNREADABLE = (errno.ELOOP, errno.EISDIR, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,15 @@ def open_store(url: str) -> Store:
 
         return ObjectStore(url)
     return LocalStore(Path(rest if found else url).expanduser())
+
+
+def is_unanswered(error: BaseException) -> bool:
+    """Whether a store did not answer, which says nothing of what lies there: it may be sound.
+
+    What nobody can read (a link, a folder, a broken disk) is an answer.
+    """
+    cause = error.__cause__
+    return isinstance(error, StoreError) and not (isinstance(cause, OSError) and cause.errno in _UNREADABLE)
 
 
 def _make_folder(folder: Path) -> None:

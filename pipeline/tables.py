@@ -18,7 +18,7 @@ from pipeline.codec import EncodedMap, FloatArray, decode, decode_stack
 from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line, nearest
 from pipeline.merged import Files, is_lost, narrowed
 from pipeline.parts import read_part
-from pipeline.store import Store
+from pipeline.store import Store, is_unanswered
 from pipeline.views import MAP_VALUES
 
 T = TypeVar("T")
@@ -45,14 +45,12 @@ class RunFiles:
         """Read every file once more; raises DamagedRunError for one that cannot be."""
         merged = frozenset(self.files.merged)
         for name in self.files.names:
-            try:
+            with damage_named(self.store, name):
                 data = self.store.read(name)
                 if name in merged:
                     pq.read_table(io.BytesIO(data))
                 else:
                     read_part(data)
-            except (ValueError, OSError, pa.ArrowException, StoreError) as error:
-                raise DamagedRunError(unreadable(self.store, name, error)) from None
 
 
 class Tables:
@@ -209,6 +207,17 @@ def decode_table(table: pa.Table) -> FloatArray:
     ((height, width, dtype),) = kinds
     ranges_N2 = np.stack([table["map_min"].to_numpy(), table["map_max"].to_numpy()], axis=1)
     return decode_stack(table["map"].to_pylist(), height, width, dtype, ranges_N2)
+
+
+@contextmanager
+def damage_named(store: Store, name: str) -> Iterator[None]:
+    """Name the file of a run that is damaged; that its store does not answer stays a StoreError."""
+    try:
+        yield
+    except (ValueError, OSError, pa.ArrowException, StoreError) as error:
+        if is_unanswered(error):
+            raise
+        raise DamagedRunError(unreadable(store, name, error)) from None
 
 
 def unreadable(store: Store, name: str, error: BaseException) -> str:

@@ -32,7 +32,10 @@ def totals(store: Store) -> Totals:
     Raises:
         DamagedRunError: a part cannot be read.
     """
-    seen = look(store, [part.file for part in part_names(store)])
+    names = [part.file for part in part_names(store)]
+    seen = look(store, names)
+    gone = set(names).difference(seen.glances, seen.damaged)
+    seen.damaged.update(dict.fromkeys(gone, "it has gone"))
     if seen.damaged:
         name, trouble = min(seen.damaged.items())
         raise DamagedRunError(

@@ -19,7 +19,7 @@ from pipeline.metrics import build_metrics, metric_fields
 from pipeline.parts import KEY_COLUMNS, Footer, read_part
 from pipeline.run_folder import RECEIPTS, PartName, Receipt, part_names, read_manifest, receipts
 from pipeline.sources import Draw
-from pipeline.store import Store
+from pipeline.store import Store, is_unanswered
 from pipeline.targets import TargetRules
 from schemas.explanation import SHARD_STAGE, explanation_schema
 from schemas.manifest import RunManifest
@@ -129,6 +129,8 @@ def _opened(
         if receipt is not None and receipt.rows != table.num_rows:
             raise ValueError(f"holds {table.num_rows} rows, {receipt.rows} were published")
     except (ValueError, StoreError, FileNotFoundError) as error:
+        if is_unanswered(error):
+            raise  # nothing is known of the part, least of all that it may be deleted
         findings.problems.append(f"{part.file}: {' '.join(str(error).split())[:200]}; {_REDO}")
         findings.damaged.append(part.file)
         return None, None

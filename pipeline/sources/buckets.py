@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, Mistake
 from pipeline.sources.fingerprint import EDGE_BYTES, KINDS, edges_digest, parquet_rows
-from pipeline.sources.objects import ObjectFile, bucket, split_url
+from pipeline.sources.objects import ShardFile, bucket, split_url
 from pipeline.sources.shards import Shard
 from pipeline.sources.tar import IMAGE_SUFFIXES
 
@@ -89,7 +89,7 @@ def _shard(stores: Mapping[str, "ObjectStore"], named: tuple[str, str]) -> Shard
         return None
     except ValueError as error:
         raise ConfigError.one(_WHERE, f"'{url}' is no name that can be read: {error}") from None
-    file = io.BufferedReader(ObjectFile(stores[place], name, stat, EDGE_BYTES))
+    file = io.BufferedReader(ShardFile(stores[place], name, stat, EDGE_BYTES))
     fingerprint, kind = edges_digest(file, stat.size), KINDS[_suffix(url)]
     rows = parquet_rows(file) if kind == "parquet" else None
     return Shard(0, called, kind, url, stat.size, fingerprint, rows, etag=stat.etag)

@@ -6,16 +6,14 @@ run with a StoreError, nothing is written of the chunk, and the same command goe
 """
 
 import io
-import os
 from typing import TYPE_CHECKING, BinaryIO
 
 from pipeline.errors import ConfigError, StoreError
+from pipeline.object_file import ObjectFile
 from pipeline.sources.shards import Shard
 from pipeline.store import Stat
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
     from pipeline.object_store import ObjectStore
 
 PIECE_BYTES = 8 << 20
@@ -41,50 +39,12 @@ def bucket(url: str, where: str) -> "ObjectStore":
     return ObjectStore(url, where=where)
 
 
-class ObjectFile(io.RawIOBase):
-    """One object, read by ranges, of which the latest is kept; put a small buffer around it.
-
-    Every request is tried again as `ObjectStore` does, and names the ETag, so that no two objects are mixed.
-    """
-
-    def __init__(self, store: "ObjectStore", name: str, stat: Stat, piece_bytes: int) -> None:
-        self._store, self._name, self._stat, self._piece_bytes = store, name, stat, piece_bytes
-        self._at = self._start = 0
-        self._piece = memoryview(b"")
-
-    def readable(self) -> bool:
-        """It can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """It can be read from anywhere."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next byte is read."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move without a request."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._stat.size}[whence]
-        return self._at
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Give what is kept from here on, or else the answer to one request; raises StoreError when none comes."""
-        if self._at >= self._stat.size:
-            return 0
-        if not self._start <= self._at < self._start + len(self._piece):
-            self._piece, self._start = memoryview(self._fetched()), self._at
-        room = memoryview(buffer).cast("B")
-        found = self._piece[self._at - self._start :][: len(room)]
-        room[: len(found)] = found
-        self._at += len(found)
-        return len(found)
+class ShardFile(ObjectFile):
+    """A shard in an object store; that it has gone since the run began is told as a StoreError."""
 
     def _fetched(self) -> bytes:
-        stop = min(self._at + self._piece_bytes, self._stat.size)
         try:
-            return self._store.piece(self._name, self._at, stop, self._stat.etag)
+            return super()._fetched()
         except FileNotFoundError as error:
             raise StoreError(
                 f"{error} was there when the run began and is gone. Finished chunks are kept; put it back and run the "
@@ -102,7 +62,7 @@ def open_shard(shard: Shard) -> BinaryIO:
         return open(shard.location, "rb")  # noqa: PTH123 - the caller closes it
     place, name = split_url(shard.location)
     stat = Stat(shard.size, shard.etag)
-    return io.BufferedReader(ObjectFile(bucket(place, "data.shards"), name, stat, PIECE_BYTES))
+    return io.BufferedReader(ShardFile(bucket(place, "data.shards"), name, stat, PIECE_BYTES))
 
 
 def read_text(where: str, place: str) -> str:

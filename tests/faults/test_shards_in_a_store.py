@@ -19,7 +19,7 @@ from pipeline.sources import Item, Reading, Shard, count_images, objects, read_s
 from pipeline.sources.annotations import load_annotations
 from pipeline.sources.classes import load_classes
 from pipeline.sources.listing import list_shards
-from pipeline.sources.objects import ObjectFile
+from pipeline.sources.objects import ShardFile
 from pipeline.store import Stat
 
 NOISE = np.random.default_rng(0).bytes(200_000)
@@ -194,7 +194,7 @@ def test_a_stall_is_cut_short_and_asked_again(store: ObjectStore, proxied: Proxy
     store.publish("a.bin", NOISE)
     left: list[Accident] = ["stall"]
     proxied.strike = lambda verb, _path: left.pop() if left and verb == "GET" else None
-    file = ObjectFile(ObjectStore(store.url, seconds=1), "a.bin", Stat(len(NOISE), None), 1 << 20)
+    file = ShardFile(ObjectStore(store.url, seconds=1), "a.bin", Stat(len(NOISE), None), 1 << 20)
     assert file.read(5000) == NOISE[:5000]
     assert file.read(5000) == NOISE[5000:10_000], "of the same request"
     assert [struck for _, _, struck in proxied.requests] == ["stall", None]

@@ -1,0 +1,100 @@
+"""A store that stops answering while a run is read: neither damage nor absence, and nothing is deleted for it."""
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from faults.s3 import Accident, Proxy, Strike, use
+from handmade import RunMaker
+from typer.testing import CliRunner
+
+from jobs.console import EXIT_STORE
+from jobs.verify import verify as verify_verb
+from pipeline import object_store
+from pipeline.compaction import compact
+from pipeline.errors import DamagedRunError, StoreError
+from pipeline.object_store import ObjectStore
+from pipeline.query import open_run
+from pipeline.status import status
+from pipeline.totals import totals
+from pipeline.verify import verify
+
+Reader = Callable[[ObjectStore], object]
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "_LONGEST_PAUSE", 0.02)
+
+
+@pytest.fixture
+def run(store: ObjectStore, tmp_path: Path) -> ObjectStore:
+    """A finished run in the store."""
+    RunMaker(tmp_path / "run").work(store)
+    return store
+
+
+def asked(question: str) -> Reader:
+    def ask(place: ObjectStore) -> object:
+        with open_run(place.url) as opened:
+            return opened.arrow(question)
+
+    return ask
+
+
+def at_parts(accident: Accident) -> Strike:
+    return lambda _verb, path: accident if "/part-" in path else None
+
+
+READERS: dict[str, Reader] = {
+    "verify": verify,
+    "totals": totals,
+    "status": lambda place: status(place, now=0.0),
+    "compact": compact,
+    "rows": asked("SELECT * FROM explanations"),
+    "count": asked("SELECT count(*) FROM explanations WHERE method = 'gradcam'"),
+    "tables": lambda place: list(open_run(place.url).tables()),
+}
+
+
+@pytest.mark.parametrize("accident", ["slow_down", "forbidden"])
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_tell_it_from_damage(
+    run: ObjectStore, monkeypatch: pytest.MonkeyPatch, reader: str, accident: Accident
+) -> None:
+    with Proxy(os.environ["AWS_ENDPOINT_URL"], at_parts(accident)).running() as url:
+        use(url, monkeypatch)
+        with pytest.raises(StoreError, match=r"cannot (read|look at) s3://"):
+            READERS[reader](ObjectStore(run.url))
+
+
+def test_repair_deletes_nothing(run: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = typer.Typer()
+    app.command()(verify_verb)
+    proxy = Proxy(os.environ["AWS_ENDPOINT_URL"], at_parts("slow_down"))
+    with proxy.running() as url:
+        use(url, monkeypatch)
+        assert CliRunner().invoke(app, [run.url, "--repair"]).exit_code == EXIT_STORE
+    assert {verb for verb, _, _ in proxy.requests} <= {"GET", "HEAD"}
+
+
+def test_a_part_that_goes_while_totals_are_counted_is_missed(run: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = run.names()
+    run.delete(next(name for name in names if name.startswith("part-")))
+    monkeypatch.setattr(run, "names", lambda folder="": names if not folder else [])
+    with pytest.raises(DamagedRunError, match=r"part-.* cannot be read: it has gone"):
+        totals(run)
+
+
+def test_accidents_on_the_way_change_no_answer(run: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    question = asked("SELECT * FROM parts ORDER BY ALL")
+    expected, chance = question(run), random.Random(0)
+    kinds: list[Accident | None] = [*9 * [None], "slow_down", "reset", "cut"]
+    strike: Strike = lambda _verb, path: chance.choice(kinds) if "/part-" in path else None  # noqa: E731
+    with Proxy(os.environ["AWS_ENDPOINT_URL"], strike).running() as url:
+        use(url, monkeypatch)
+        assert question(ObjectStore(run.url)) == expected
+        assert totals(ObjectStore(run.url)).images == 5
