@@ -86,8 +86,9 @@ def _write(audited: "Audited", folder: Path, budget: int) -> str:
     page = folder / "report.html"
     try:
         (folder / "tables").mkdir(parents=True, exist_ok=True)
-        page.write_text(html, encoding="utf-8")
-        (folder / "audit.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+        page.write_text(html, encoding="utf-8", errors="backslashreplace")  # paths may be no UTF-8
+        facts_text = json.dumps(facts, indent=1, ensure_ascii=False)
+        (folder / "audit.json").write_text(facts_text, encoding="utf-8", errors="backslashreplace")
         for name, rows in _tables(facts).items():
             _write_csv(rows, folder / "tables" / f"{name}.csv")
     except OSError as error:

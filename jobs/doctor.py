@@ -1,5 +1,6 @@
 """camatlas doctor: is this machine, and this output folder, fit for a run?"""
 
+import itertools
 import os
 import time
 import uuid
@@ -139,15 +140,20 @@ def _probe(path: str) -> Iterator[tuple["Store", str]]:
     store = open_store(path)
     store.check_writable()
     name = f".camatlas-doctor-{uuid.uuid4().hex}"
-    existed = Path(path).exists()
+    made = _missing(Path(path).expanduser()) if "://" not in path else []
     try:
         if not store.publish(name, b"first"):
             raise CamatlasError(f"{store.url} says of a new name that something is there")
         yield store, name
     finally:
         store.delete(name)
-        if not existed and Path(path).is_dir():
-            Path(path).rmdir()
+        for folder in made:
+            folder.rmdir()
+
+
+def _missing(folder: Path) -> list[Path]:
+    """The folders of a path that are not there, the innermost first."""
+    return list(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.console import EXIT_TOO_MANY_FAILURES, command, err, leave_after, native_stderr_aside, out
-from jobs.progress import Reporter, Tally, emit
+from jobs.progress import Reporter, Tally, emit, utc_now
 from jobs.signals import TerminatedError, terminated_by_signal
 from jobs.watch import Watch, session_fields
 from pipeline.config import RunConfig, load_config
@@ -86,7 +86,7 @@ class Ended:
     def to_json(self) -> dict[str, object]:
         """The result for programs."""
         totals = {**vars(self), "failure_rate": round(self.failure_rate, 6)}
-        return {"event": "end", **totals, "session": session_fields(self.session)}
+        return {"event": "end", "time": utc_now(), **totals, "session": session_fields(self.session)}
 
 
 def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: bool = False) -> Ended:

@@ -149,8 +149,12 @@ class Reporter:
 
 def emit(event: str, **fields: object) -> None:
     """Print an event for programs: one JSON object a line, with its kind and the time (UTC)."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    err.say(json.dumps({"event": event, "time": now, **fields}))
+    err.say(json.dumps({"event": event, "time": utc_now(), **fields}))
+
+
+def utc_now() -> str:
+    """Write the time as events do."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def duration(seconds: float) -> str:

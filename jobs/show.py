@@ -89,9 +89,10 @@ def _sheet(manifest: Any, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - 
         panels = [Panel("image", _truth(manifest, first), boxed(canvas, boxes))]
     targets = list(dict.fromkeys(row["target"] for row in rows))
     for row in rows:
-        title = row["method"] if len(targets) == 1 else f"{row['method']}: {_name(manifest, row['target'])}"
+        title = row["method"] if len(targets) == 1 else f"{row['method']}: {manifest.class_name(row['target'])}"
         panels.append(Panel(title, _measures(manifest, row), overlay(canvas, decode_row(row))))
-    heading = printable(f"{first['image_key']}: explained {', '.join(_name(manifest, target) for target in targets)}")
+    explained = ", ".join(map(manifest.class_name, targets))
+    heading = printable(f"{first['image_key']}: explained {explained}")
     heading = heading.replace("\n", "\\n")
     return contact_sheet(heading, panels)
 
@@ -103,18 +104,14 @@ def _grey(side: int) -> Any:  # noqa: ANN401 - Pillow is imported late
 
 
 def _truth(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - imported late
-    label = "no label" if row["label"] is None else f"label {_name(manifest, row['label'])}"
-    return f"{label}\npredicted {_name(manifest, row['predicted'])}, {row['confidence']:.2f}"
+    label = "no label" if row["label"] is None else f"label {manifest.class_name(row['label'])}"
+    return f"{label}\npredicted {manifest.class_name(row['predicted'])}, {row['confidence']:.2f}"
 
 
 def _measures(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - imported late
     numbers = [name for name in manifest.identity.metrics if not is_curve(name) and row[name] is not None]
     values = [f"{name} {row[name]:.2f}" for name in numbers]
     return "\n".join((["constant map"] if row["degenerate"] else []) + values)
-
-
-def _name(manifest: Any, index: int) -> str:  # noqa: ANN401 - imported late
-    return str(manifest.classes[index]) if index < len(manifest.classes) else str(index)
 
 
 if __name__ == "__main__":

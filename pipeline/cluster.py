@@ -50,7 +50,7 @@ def reach(address: str) -> None:
         return
     found = urlsplit(address if "://" in address else f"ray://{address}")
     try:
-        place = (found.hostname or "", found.port or 6379)
+        place = (found.hostname or "", found.port or (10001 if "://" in address else 6379))  # Ray's own defaults
         with socket.create_connection(place, timeout=5):
             pass
     except (OSError, ValueError) as error:

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DamagedRunError, first_line
 from pipeline.run_folder import PartName, Receipt, part_names
-from pipeline.sources.shards import Chunk
 from pipeline.store import Store
 from schemas.explanation import SCHEMA_VERSION, explanation_schema, metric_names
 
@@ -103,11 +102,6 @@ def publish_part(store: Store, table: pa.Table, footer: Footer) -> Receipt | Non
         store.delete(name.receipt)
         store.publish(name.receipt, receipt.to_json())
     return receipt
-
-
-def images_in(chunk: Chunk) -> int:
-    """Count the images of a chunk, failed ones included."""
-    return len(chunk.samples) + sum(failure.is_image for failure in chunk.failures)
 
 
 @dataclass(frozen=True)

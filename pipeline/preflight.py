@@ -172,7 +172,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
 
 
 def absolute(config: RunConfig) -> RunConfig:
-    """Make local paths absolute, so that workers with another working directory find them."""
+    """Make local paths absolute: workers, and those who read the run later, have another working directory."""
     data = config.data
     shards = [data.shards] if isinstance(data.shards, str) else data.shards
     return config.model_copy(
@@ -182,15 +182,23 @@ def absolute(config: RunConfig) -> RunConfig:
                     "shards": [_absolute(shard) for shard in shards],
                     "labels": data.labels and _absolute(data.labels),
                     "boxes": data.boxes and _absolute(data.boxes),
+                    "classes": data.classes and _absolute(data.classes, "imagenet-1k"),
                 }
             ),
+            "model": config.model.model_copy(update={"weights": _absolute_file(config.model.weights)}),
             "output": config.output.model_copy(update={"path": _absolute(config.output.path)}),
         }
     )
 
 
-def _absolute(path: str) -> str:
-    return path if "://" in path or not path else os.path.abspath(Path(path).expanduser())  # noqa: PTH100
+def _absolute(path: str, name: str = "") -> str:
+    """Make a path absolute; a URL, and a name that stands for something of ours, stay."""
+    return path if "://" in path or path in ("", name) else os.path.abspath(Path(path).expanduser())  # noqa: PTH100
+
+
+def _absolute_file(weights: str | None) -> str | None:
+    """Make a path absolute; names of weights have no point in them."""
+    return _absolute(weights) if weights and "." in weights else weights
 
 
 def read_annotations(config: RunConfig, shards: list[Shard]) -> Annotations:

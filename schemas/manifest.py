@@ -66,6 +66,10 @@ class RunManifest(_Frozen):
             canonical_json(self.identity.model_dump()).encode("utf-8", "backslashreplace")
         ).hexdigest()[:16]
 
+    def class_name(self, index: int) -> str:
+        """Name a class; its number where no name is known."""
+        return self.classes[index] if 0 <= index < len(self.classes) else str(index)
+
     def to_json(self) -> bytes:
         """Write the manifest as canonical JSON with its run id beside it."""
         # a lone surrogate, from a file name that is not UTF-8, becomes its JSON escape

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.audit.findings import ENOUGH, Effect, Finding, percent
 from pipeline.audit.statistics import Indices, wilson
 from pipeline.audit.tables import asked, class_name, quoted
-from pipeline.audit.values import Flags, Values
+from pipeline.audit.values import Flags, Values, metric_label
 from pipeline.codec import FloatArray
 from pipeline.originals import Original
 from pipeline.query import Run
@@ -102,7 +102,7 @@ def _points(removed_I: Any, alone_I: Any, right_I: Flags) -> list[dict[str, floa
 
 def _outside(run: Run, values: Values) -> list[dict[str, Any]]:
     """Mean share of each method's energy outside the box."""
-    label = _energy(run)
+    label = metric_label(run, "energy_in_box")
     if label is None:
         return []
     found = []
@@ -113,11 +113,6 @@ def _outside(run: Run, values: Values) -> list[dict[str, Any]]:
             {"method": method, "images": len(known_I), "outside": float(known_I.mean()) if len(known_I) else None}
         )
     return found
-
-
-def _energy(run: Run) -> str | None:
-    specs = run.manifest.identity.metrics.items()
-    return next((label for label, fields in specs if fields["name"] == "energy_in_box"), None)
 
 
 def _findings(run: Run, values: Values, right_I: Flags, relies_I: Flags, sane_methods: list[str]) -> list[Finding]:
@@ -161,7 +156,7 @@ def _effect(relies_I: Flags) -> Effect | None:
 
 def _methods_outside(run: Run, values: Values, rows_I: Flags, sane_methods: list[str]) -> list[str]:
     """Methods that follow the model and put most of their energy outside the box."""
-    label = _energy(run)
+    label = metric_label(run, "energy_in_box")
     if label is None:
         return []
     energies = {method: values.metric(label, method)[rows_I] for method in sane_methods}

@@ -19,8 +19,8 @@ from pipeline.audit.leaderboard import leaderboard, metrics, sane, sanity
 from pipeline.audit.maps import load_maps
 from pipeline.audit.methods import untrusted
 from pipeline.audit.shards import shards
-from pipeline.audit.tables import Table, asked, class_name, rounded
-from pipeline.audit.values import Place, Values, load_values
+from pipeline.audit.tables import Table, asked, class_name, quoted, rounded
+from pipeline.audit.values import Place, Values, load_values, metric_label
 from pipeline.cams import METHODS
 from pipeline.catalogue import method_page
 from pipeline.originals import Original
@@ -41,9 +41,9 @@ SELECT method, count(*) AS maps, any_value(map_height) AS rows, any_value(map_wi
 """
 _WINS = """
 SELECT one.method AS method, other.method AS other, count(*) AS images,
-  avg((one.average_drop < other.average_drop)::INT) AS wins
+  avg((one.{drop} < other.{drop})::INT) AS wins
 FROM explanations one JOIN explanations other USING (shard, image_key, target)
-WHERE one.method <> other.method AND one.average_drop IS NOT NULL AND other.average_drop IS NOT NULL
+WHERE one.method <> other.method AND one.{drop} IS NOT NULL AND other.{drop} IS NOT NULL
 GROUP BY ALL ORDER BY method, other
 """
 
@@ -126,11 +126,6 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
     return Audited(rounded(facts), pictures)
 
 
-def collect(run: Run) -> dict[str, Any]:
-    """Give the facts of a run alone."""
-    return audit(run).facts
-
-
 def _provenance(run: Run) -> dict[str, Any]:
     identity = run.manifest.identity
     return {
@@ -193,9 +188,10 @@ def _unchecked(run: Run, values: Values, checked: Table, surroundings: Mapping[s
 
 def _wins(run: Run) -> Table:
     """How often each method drops less than each other; nothing without average_drop."""
-    if "average_drop" not in run.manifest.identity.metrics or len(run.manifest.identity.methods) < 2:
+    label = metric_label(run, "average_drop")
+    if label is None or len(run.manifest.identity.methods) < 2:
         return {"rows": [], "sql": ""}
-    return asked(run, _WINS)
+    return asked(run, _WINS.format(drop=quoted(label)))
 
 
 def _agreement(run: Run, values: Values) -> Table:

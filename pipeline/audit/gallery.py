@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.audit.maps import Maps
 from pipeline.audit.tables import class_name, quoted, tidy
-from pipeline.audit.values import Place, Values, metric_labels
+from pipeline.audit.values import Place, Values, metric_label, metric_labels
 from pipeline.codec import FloatArray
 from pipeline.query import Run, decode_row
 
@@ -92,18 +92,17 @@ def _ordered(run: Run, title: str, note: str, condition: str, order: str, size: 
 
 def _elsewhere(run: Run, size: int) -> list[Group]:
     """Right answers whose maps lie outside the box; split by what the model says without the object, where known."""
-    labels = {str(fields["name"]): quoted(label) for label, fields in run.manifest.identity.metrics.items()}
-    energy, removed = labels.get("energy_in_box"), labels.get("box_removed_confidence")
+    energy, removed = metric_label(run, "energy_in_box"), metric_label(run, "box_removed_confidence")
     if energy is None:
         return []
     if removed is None:
-        sql = _ELSEWHERE.format(energy=energy, n=size)
+        sql = _ELSEWHERE.format(energy=quoted(energy), n=size)
         return [
             Group(
                 "Right, with the least energy in the box", "Seen only: the model was not asked.", sql, _places(run, sql)
             )
         ]
-    sqls = [_RELIANCE.format(energy=energy, removed=removed, sign=sign, n=size) for sign in (">=", "<")]
+    sqls = [_RELIANCE.format(energy=quoted(energy), removed=quoted(removed), sign=sign, n=size) for sign in (">=", "<")]
     return [
         Group(
             "Right for the wrong reason", "Least energy in the box, and the answer stays without the object.",

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.audit import patches, properties
 from pipeline.audit.background import apart_from_others, emptied
-from pipeline.audit.findings import Finding
+from pipeline.audit.findings import ENOUGH, Finding
 from pipeline.audit.maps import Maps
 from pipeline.audit.tables import class_name
 from pipeline.audit.values import Flags, Place, Values
@@ -62,12 +62,16 @@ class Interventions:
 
     def confirmed(self, found: list[Finding]) -> list[Finding]:
         """Hold findings about surroundings against emptied pictures of other classes, where the model can be asked."""
+        if not found or self.rerun is None:
+            return found
         places = [place for place in self.sampled if self.pictures[place].boxes_xyxy]
-        if not found or self.rerun is None or not places:
+        answers_B = self.values.predicted_I[[self.rows[place] for place in places]]
+        if any(np.count_nonzero(answers_B != int(one.subject)) < ENOUGH for one in found):
+            self.unchecked.append("Surroundings: too few pictures of other classes with boxes are there for a control.")
+        if not places:
             return found
         fill_C = self.rerun.normalisation.mean
         said_BN = self.rerun.confidences(np.stack([emptied(self.pictures[place], fill_C) for place in places]))
-        answers_B = self.values.predicted_I[[self.rows[place] for place in places]]
         return [kept for one in found if (kept := apart_from_others(one, said_BN, answers_B))]
 
     def associated(self) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ def metrics(run: Run) -> dict[str, dict[str, Any]]:
     """Say what the run's metrics of methods are: unit, which direction is better, what they read."""
     kinds = {label: METRICS[run.manifest.identity.metrics[label]["name"]] for label in metric_labels(run)}
     return {
-        label: {"unit": kind.unit, "better": kind.better, "reads": kind.reads}
+        label: {"name": kind.name, "unit": kind.unit, "better": kind.better, "reads": kind.reads}
         for label, kind in kinds.items()
         if kind.name not in OF_THE_MODEL
     }

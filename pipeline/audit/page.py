@@ -56,6 +56,7 @@ def render(facts: Mapping[str, Any], pictures: Mapping[tuple[str, str], Original
         channels=[_channel(index) for index in (0, 2, 4)],
         contents=[(key, title) for key, title in _SECTIONS if _there(facts, key)],
         methods=list(dict.fromkeys(row["method"] for row in facts["leaderboard"]["rows"])),
+        energy=next((label for label, about in facts["metrics"].items() if about["name"] == "energy_in_box"), ""),
         charts=_charts(facts),
         shown=shown,
         ids=ids,

@@ -116,7 +116,7 @@ def _failures(rows: list[dict[str, Any]], damage: list[dict[str, Any]]) -> list[
     """One finding about the shard that lost most, when it lost more than chance; damage to its file counts too."""
     from scipy.stats import fisher_exact  # costs time to import
 
-    damaged = {row["shard"]: row["detail"] for row in damage}
+    damaged = dict.fromkeys(row["shard"] for row in damage)
     images, failed = sum(row["images"] for row in rows), sum(row["failed"] for row in rows)
     ps = holm([
         float(fisher_exact([[row["failed"], row["images"] - row["failed"]],
@@ -136,14 +136,14 @@ def _failures(rows: list[dict[str, Any]], damage: list[dict[str, Any]]) -> list[
     if not bad:
         return []
     worst = max(bad, key=lambda row: (row["failed"] / max(1, row["images"]), row["shard"] in damaged, row["shard"]))
-    return [_failure_finding(worst, damaged.get(worst["shard"]), len(bad) - 1)]
+    return [_failure_finding(worst, worst["shard"] in damaged, len(bad) - 1)]
 
 
-def _failure_finding(worst: dict[str, Any], detail: str | None, others: int) -> Finding:
+def _failure_finding(worst: dict[str, Any], damaged: bool, others: int) -> Finding:
     share = worst["failed"] / max(1, worst["images"])
     low, high = wilson(worst["failed"], worst["images"])
     lost = f"{worst['failed']} of {worst['images']} images of shard {worst['shard']} could not be explained"
-    torn = f"; its file is damaged ({detail}), so that images after the damage are missing" if detail else ""
+    torn = "; its file is damaged, so that images after the damage are missing" if damaged else ""
     also = f". {others} more shards stand out." if others else "."
     return Finding(
         "shard_failures", worst["shard"], worst["shard"], "failures", "recorded", f"{lost}{torn}{also}",

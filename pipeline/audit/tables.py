@@ -27,8 +27,8 @@ def class_name(run: Run, index: int | None) -> str:
     """Name a class by index; the index itself when names are unknown."""
     if index is None or index < 0:
         return "-"
-    names = run.manifest.classes
-    return names[index] if index < len(names) else f"class {index}"
+    name = run.manifest.class_name(index)
+    return f"class {index}" if name == str(index) else name
 
 
 def rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON

@@ -100,6 +100,12 @@ def metric_labels(run: Run) -> list[str]:
     return [name for name in run.manifest.identity.metrics if not is_curve(name)]
 
 
+def metric_label(run: Run, kind: str) -> str | None:
+    """Name the column of the first metric of a kind; None where the run has none."""
+    metrics = run.manifest.identity.metrics.items()
+    return next((label for label, fields in metrics if fields["name"] == kind), None)
+
+
 def _columns(
     run: Run, rows: Mapping[Place, int]
 ) -> tuple[dict[Column, int], npt.NDArray[np.float32], npt.NDArray[np.float32]]:

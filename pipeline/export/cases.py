@@ -122,10 +122,8 @@ def write_pictures(run: Run, folder: Path) -> Pictures:
 
 
 def class_name(manifest: RunManifest, index: int | None) -> str | None:
-    """Name a class; its number where the run knows no name."""
-    if index is None:
-        return None
-    return manifest.classes[index] if 0 <= index < len(manifest.classes) else str(index)
+    """Name a class, where there is one."""
+    return None if index is None else manifest.class_name(index)
 
 
 def finite(value: float | None) -> float | None:

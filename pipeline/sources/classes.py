@@ -57,6 +57,8 @@ def _from_csv(spec: str, text: str) -> ClassTable:
         if [int(row["class_index"]) for row in rows] != list(range(len(rows))):
             raise ValueError("class_index must run from 0 without gaps or repeats")
         names = tuple(row["class_name"] for row in rows)
+        if None in names:
+            raise ValueError(f"class {names.index(None)} has no name")
     except (KeyError, ValueError, TypeError) as error:
         raise ConfigError.one(
             "data.classes",

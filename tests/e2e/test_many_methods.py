@@ -8,7 +8,7 @@ from e2e.runs import Settings, table_of
 from quick import QUICK
 
 from jobs.explain import Ended
-from pipeline.audit.facts import collect
+from pipeline.audit.facts import audit
 from pipeline.errors import ConfigError
 from pipeline.query import open_run
 from pipeline.store import LocalStore
@@ -31,7 +31,7 @@ def test_two_targets_make_twice_the_rows_and_the_run_is_sound(wide: Settings, ex
     assert verify(LocalStore(ended.path)).problems == []
     with open_run(ended.path) as run:
         board = run.sql("SELECT method, images, target_rule FROM leaderboard")
-        facts = collect(run)
+        facts = audit(run).facts
     assert set(board["images"]) == {8}
     assert set(board["target_rule"]) == {"top"}
     assert {row["method"] for row in facts["leaderboard"]["rows"] if row["interpretation"]} == {"integrative_cam"}

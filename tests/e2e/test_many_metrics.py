@@ -10,7 +10,7 @@ from e2e.runs import Settings, table_of
 
 from jobs.explain import Ended
 from pipeline.agreement import agreement
-from pipeline.audit.facts import collect
+from pipeline.audit.facts import audit
 from pipeline.audit.page import render
 from pipeline.errors import ConfigError
 from pipeline.metrics import METRICS
@@ -52,7 +52,7 @@ def test_every_metric_lands_as_a_column_that_says_what_it_is(measured: Settings,
     with open_run(ended.path) as run:
         board = run.sql("SELECT * FROM leaderboard")
         accuracy = run.sql(MAX_BOX_ACC)
-        facts = collect(run)
+        facts = audit(run).facts
     assert {name for name in METRICS if not is_curve(name)} < set(board.columns)
     assert not any(is_curve(column) for column in board.columns)
     assert accuracy["max_box_acc"].between(0, 1).all()

@@ -23,7 +23,7 @@ from planted.runs import SANITY_STEPS, Workshop
 from planted.scenes import CLASSES, GROUNDS, TINTS, Float, Scenes, make_scenes
 from torch import nn
 
-from pipeline.audit.facts import collect
+from pipeline.audit.facts import audit
 from pipeline.query import open_run
 from pipeline.store import LocalStore
 from pipeline.verify import verify
@@ -136,7 +136,7 @@ def test_the_sanity_check_tells_the_dead_method_from_the_others(workshop: Worksh
 def test_the_audit_finds_what_is_planted_and_nothing_else(workshop: Workshop, name: str, seed: int) -> None:
     planted = DEFECTS[name](seed)
     with open_run(workshop.run(planted)) as run:
-        facts = collect(run)
+        facts = audit(run).facts
     assert all({"kind", "subject", "grade", "section"} <= set(finding) for finding in facts["findings"])
     assert planted.expected().mistakes(facts["findings"]) == []
 

@@ -81,7 +81,11 @@ TESTS = (
         "S2, S4",
         "S3 that throttles, resets, stalls, loses answers, answers 200 with an error; a store without conditional puts",
         "each accident on each side, random lines",
-        ("tests/faults/test_object_store.py",),
+        (
+            "tests/faults/test_object_store.py",
+            "tests/faults/test_shards_in_a_store.py",
+            "tests/faults/test_store_outages.py",
+        ),
     ),
     Tests("S3", "listings that leave out half of what is there", "100 schedules", ("tests/faults/test_storage.py",)),
     Tests("S5", "bits flipped in parts, parts cut, missing, copied, replaced", "1,000 flips, each cut",

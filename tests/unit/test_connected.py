@@ -1,10 +1,13 @@
 """How a run joins a cluster or starts its own, without starting either."""
 
+import socket
+from typing import NoReturn
+
 import pytest
 import ray
 
 from pipeline import cluster
-from pipeline.cluster import connected
+from pipeline.cluster import connected, reach
 from pipeline.dataflow import _told
 from pipeline.errors import ConfigError, StalledError, StoreError
 
@@ -52,6 +55,22 @@ def test_an_address_that_nothing_listens_at_is_refused_at_once(address: str, mon
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with pytest.raises(ConfigError, match="nothing answers at"), connected(address):
         pass
+
+
+@pytest.mark.parametrize(
+    ("address", "port"), [("head", 6379), ("ray://head", 10001), ("head:7", 7), ("ray://head:7", 7)]
+)
+def test_the_port_is_rays_own_where_none_is_named(address: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+
+    def create_connection(place: object, timeout: float) -> NoReturn:
+        tried.append(place)
+        raise OSError("nothing there")
+
+    monkeypatch.setattr(socket, "create_connection", create_connection)
+    with pytest.raises(ConfigError, match="nothing answers"):
+        reach(address)
+    assert tried == [("head", port)]
 
 
 def test_of_an_error_that_ray_wrapped_our_sentence_is_told_and_not_its_traceback() -> None:

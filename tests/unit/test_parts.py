@@ -15,14 +15,12 @@ from pipeline.parts import (
     Footer,
     Progress,
     encode_part,
-    images_in,
     progress,
     publish_part,
     read_footer,
     read_part,
 )
 from pipeline.run_folder import MANIFEST, PartName, Receipt
-from pipeline.sources.shards import Chunk, Failure, Sample, Shard, damage
 from schemas.explanation import SCHEMA_VERSION, explanation_schema
 
 FIRST, SECOND, OTHER_SHARD = PARTS
@@ -165,14 +163,6 @@ def test_rows_that_are_not_fit_to_be_written_leave_nothing(maker: RunMaker) -> N
     with pytest.raises(ValueError, match="same key"):
         publish_part(maker.store, pa.concat_tables([table, table]), maker.footer(FIRST))
     assert maker.store.names() == [MANIFEST]
-
-
-def test_images_are_counted_failed_ones_included_damage_not() -> None:
-    shard = Shard(0, "s.tar", "tar", "/s.tar", 1, "x")
-    samples = (Sample("a", "s.tar", b"", None, None), Sample("b", "s.tar", b"", None, None))
-    failed = Failure("c", "s.tar", "read", "too_large", "")
-    assert images_in(Chunk(shard, 0, True, samples, (failed, damage(shard, 512, "tar", "")))) == 3
-    assert images_in(Chunk(shard, 0, True, (), (damage(shard, 0, "empty", ""),))) == 0
 
 
 def test_nothing_is_done_in_an_empty_folder(maker: RunMaker) -> None:

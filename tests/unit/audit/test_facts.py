@@ -56,6 +56,12 @@ def test_a_run_without_labels_says_so(tmp_path: Path) -> None:
     assert any("no class was said of 16 images" in sentence for sentence in facts["unchecked"])
 
 
+def test_metrics_are_known_by_what_they_are_not_by_their_names(tmp_path: Path) -> None:
+    facts = facts_of(RunMaker(tmp_path / "run", metrics=("drop",)))
+    assert facts["metrics"]["drop"]["name"] == "average_drop"
+    assert {(row["method"], row["wins"]) for row in facts["wins"]["rows"]} == {("gradcam", 1.0), ("scorecam", 0.0)}
+
+
 def test_a_run_of_one_method_without_metrics(tmp_path: Path) -> None:
     facts = facts_of(RunMaker(tmp_path / "run", methods=("gradcam",), metrics=()))
     assert facts["metrics"] == {}

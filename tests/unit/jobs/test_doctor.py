@@ -44,6 +44,12 @@ def test_a_fit_machine_is_told_line_by_line(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists(), "nothing is left behind"
 
 
+def test_folders_that_were_not_there_are_none_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert asked("~/a/b/c").exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_advice_does_not_make_a_machine_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitness, "files", lambda: Found("a process may open 64", "allow more"))
     answer = asked()

@@ -70,8 +70,9 @@ def test_a_text_file_holds_one_name_a_line(write: Write) -> None:
         "class_index,class_name\nx,cat\n",
         "index,name\n0,cat\n",
         "class_index,class_name\n0,cat\n\n,\n",
+        "class_index,class_name\n0\n1,dog\n",
     ],
-    ids=["repeat", "gap", "from one", "no number", "other columns", "an empty row"],
+    ids=["repeat", "gap", "from one", "no number", "other columns", "an empty row", "a short row"],
 )
 def test_a_csv_that_is_no_class_table_is_told(write: Write, text: str) -> None:
     with pytest.raises(ConfigError, match="is not a class table"):
