@@ -25,6 +25,9 @@ LEAST_EXCESS = 0.15
 LARGEST_REGION = 0.3
 """Share of the image; a larger region is no patch."""
 
+PEAK_SHARES = (0.5, 0.6, 0.7, 0.8)
+"""A region takes in what reaches so much of its peak: the least share that gives a patch."""
+
 LEAST_PATTERN = 0.2
 """A patch is there when so much of the variation within the region stays in the mean of the class's images..."""
 
@@ -76,15 +79,18 @@ def _excess(means: Mapping[int, FloatArray], answer: int, large: Sequence[int]) 
 
 
 def _region(excess_uv: FloatArray) -> Flags | None:
-    """The connected cells around the peak that reach half of it, and one cell around them."""
+    """The connected cells that reach half of the peak, or more where that is no patch, and one cell around them."""
     from scipy import ndimage  # costs time to import
 
     peak = np.unravel_index(int(excess_uv.argmax()), excess_uv.shape)
     if excess_uv[peak] < LEAST_EXCESS:
         return None
-    parts_uv, _ = ndimage.label(excess_uv >= excess_uv[peak] / 2, structure=np.ones((3, 3)))
-    region_uv: Flags = ndimage.binary_dilation(parts_uv == parts_uv[peak])
-    return region_uv if region_uv.mean() <= LARGEST_REGION else None
+    for share in PEAK_SHARES:
+        parts_uv, _ = ndimage.label(excess_uv >= share * excess_uv[peak], structure=np.ones((3, 3)))
+        region_uv: Flags = ndimage.binary_dilation(parts_uv == parts_uv[peak])
+        if region_uv.mean() <= LARGEST_REGION:
+            return region_uv
+    return None
 
 
 def wanted(values: Values, suspect: Suspect) -> list[Place]:

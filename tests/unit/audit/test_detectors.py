@@ -122,6 +122,19 @@ def has_patch(pixels_BHWC: np.ndarray) -> np.ndarray:
     return np.where(np.abs(np.diff(pixels_BHWC[:, 45, 6:18, 0], axis=1)).mean(1) > 0.9, 2, 0)
 
 
+def test_a_peak_on_a_broad_base_is_a_region_of_what_stands_out() -> None:
+    """Maps smear: half of the peak may be reached along a whole side."""
+    excess_uv = np.full((GRID, GRID), 0.05, np.float32)
+    excess_uv[8:] = 0.45
+    excess_uv[10:13, 1:5] = 0.8
+    region_uv = patches._region(excess_uv)
+    assert region_uv is not None
+    assert region_uv[10:13, 1:5].all()
+    assert region_uv.mean() <= patches.LARGEST_REGION
+    excess_uv[8:] = 0.75
+    assert patches._region(excess_uv) is None, "all of a side is no patch"
+
+
 def test_a_patch_is_proved_by_overwriting_it(values: Values) -> None:
     (suspect,) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
     half_B = np.arange(40) % 2 == 0
