@@ -19,7 +19,7 @@ SCENES, METHODS = 48, 2
 COPY = Path(__file__).with_name("copy_objects.py")
 GPU_NODE = (f"--address={HEAD}:{RAY_PORT}", "--num-cpus=2", "--num-gpus=1")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900)]
 
 
 def settings(folder: Path, shards: str, output: str) -> Settings:

@@ -56,10 +56,10 @@ def outlives_kills(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_driver_killed_twice_leaves_the_table_of_an_undisturbed_run(tmp_path: Path) -> None:
+def test_a_driver_that_was_killed_leaves_the_table_of_an_undisturbed_run(tmp_path: Path) -> None:
     undisturbed = scenes_run(tmp_path, "undisturbed", scenes=120)
     killed = scenes_run(tmp_path, "killed", scenes=120)
-    outlives_kills(undisturbed, killed, images=120, kills=2, seed=7, longest=20)
+    outlives_kills(undisturbed, killed, images=120, kills=1, seed=7, longest=20)
 
 
 @pytest.mark.campaign

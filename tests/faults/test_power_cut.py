@@ -15,7 +15,6 @@ from pipeline.verify import verify
 
 pytestmark = pytest.mark.usefixtures("encoded_once")
 
-SCHEDULES = 1000
 Operations = list[tuple[str, tuple[object, ...]]]
 
 
@@ -30,12 +29,15 @@ def session(folder: Path, crash: int | None) -> Operations:
     return list(zip(plan.told, plan.given, strict=True))
 
 
-def test_whatever_the_disk_forgets_no_published_part_is_torn_and_the_run_is_completed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schedules", [200, pytest.param(1000, marks=pytest.mark.campaign)])
+def test_whatever_the_disk_forgets_no_published_part_is_torn_and_the_run_is_completed(
+    tmp_path: Path, schedules: int
+) -> None:
     chance = random.Random(0)
     truth = visible(RunMaker(tmp_path / "truth" / "run").complete().folder)
     calls = len(session(tmp_path / "count" / "run", None))
     lost = 0
-    for schedule in range(SCHEDULES):
+    for schedule in range(schedules):
         disk, after = tmp_path / f"disk-{schedule}", tmp_path / f"after-{schedule}"
         disk.mkdir()
         did = session(disk / "run", chance.randrange(calls)) + session(disk / "run", None)
@@ -53,7 +55,7 @@ def test_whatever_the_disk_forgets_no_published_part_is_torn_and_the_run_is_comp
         assert visible(run.folder) == truth
         assert temporaries(run.folder) == []
         assert check(run.folder, images=5, methods=2) == []
-    assert lost > SCHEDULES / 10, "the cuts come where something is under way"
+    assert lost > schedules / 10, "the cuts come where something is under way"
 
 
 @pytest.mark.parametrize("forgotten", ["files", "folders"])

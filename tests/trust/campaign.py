@@ -69,7 +69,7 @@ TESTS = (
         ("tests/faults/test_store_faults.py",),
     ),
     Tests("C5", "the power fails at a random operation: what was not synced is lost, torn by sectors, out of order",
-          "1,000 schedules", ("tests/faults/test_power_cut.py",)),
+          "1,000 schedules", ("tests/faults/test_power_cut.py",), marks=""),
     Tests(
         "C8",
         "an image that ends its worker every time; workers that end at every chunk: exit 0, exit 1, segfault, SIGKILL",
