@@ -202,8 +202,8 @@ def _demo_run(folder: Path, chunk_images: int, methods: list[str], metrics: Sequ
 
 
 def _prepared(config: RunConfig) -> "PreparedRun":
+    from pipeline.claim import claim
     from pipeline.preflight import absolute, prepare
-    from pipeline.run_folder import claim
 
     run = prepare(absolute(config))
     claim(run.store, run.manifest)

@@ -92,10 +92,11 @@ class Ended:
 def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: bool = False) -> Ended:
     """Prepare a run, explain what is not done yet, and tell on stderr how it went."""
     from pipeline import parts, run_folder  # engine and torch cost seconds; asking for help should not
+    from pipeline.claim import claim
     from pipeline.preflight import absolute, prepare
 
     prepared = prepare(absolute(config), mistakes)
-    new = run_folder.claim(prepared.store, prepared.manifest)
+    new = claim(prepared.store, prepared.manifest)
     progress = parts.progress(prepared.store)
     tally = Tally(prepared.images_left(progress), prepared.bytes_left(progress))
     begun = Begun(prepared, new, sum(map(len, progress.done.values())), tally.total_images)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipeline.claim import claim
 from pipeline.compaction import compact
 from pipeline.parts import Footer, publish_part
 from pipeline.query import Run, open_run
-from pipeline.run_folder import claim
 from pipeline.store import LocalStore, Store
 from schemas.explanation import ERROR_FIELDS, SCHEMA_VERSION, described, explanation_schema
 from schemas.manifest import RunIdentity, RunManifest, ShardEntry

@@ -1,7 +1,7 @@
 """One part file: the rows of a chunk as Parquet bytes, checked before they are published and after."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,14 +125,24 @@ def progress(store: Store) -> Progress:
         done.setdefault(part.shard, set()).add(part.chunk)
     whole = [PartName(shard, max(chunks)) for shard, chunks in done.items() if len(chunks) == max(chunks) + 1]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        ends = pool.map(partial(_is_last, store), whole)
-        finished = {part.shard for part, ended in zip(whole, ends, strict=True) if ended}
+        footers = pool.map(partial(_footer, store), whole)
+        finished = {part.shard for part, footer in zip(whole, footers, strict=True) if footer.last_chunk}
     return Progress({shard: frozenset(chunks) for shard, chunks in done.items()}, frozenset(finished))
 
 
-def _is_last(store: Store, part: PartName) -> bool:
+def run_ids(store: Store, parts: Sequence[PartName]) -> set[str]:
+    """Give the runs that these parts say they are of; opens each of them.
+
+    Raises:
+        DamagedRunError: a part's footer cannot be read.
+    """
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return {footer.run_id for footer in pool.map(partial(_footer, store), parts)}
+
+
+def _footer(store: Store, part: PartName) -> Footer:
     try:
-        return read_footer(store.read(part.file)).last_chunk
+        return read_footer(store.read(part.file))
     except ValueError as error:
         raise DamagedRunError(
             f"{store.url}/{part.file} is damaged ({error}). Its rows cannot be trusted; `camatlas verify` shows the "

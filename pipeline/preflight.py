@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
+from pipeline.claim import check_claim
 from pipeline.config import RunConfig
 from pipeline.decode import DecodeLimits
 from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
@@ -19,7 +20,6 @@ from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.parts import Progress
 from pipeline.provenance import code_facts, code_version, package_versions
 from pipeline.registry import parameters
-from pipeline.run_folder import check_claim
 from pipeline.selection import select
 from pipeline.sources import Reading, Shard
 from pipeline.sources.annotations import Annotations, load_annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import ConfigError, DamagedRunError
 from pipeline.store import Store
-from schemas.manifest import RunManifest, canonical_json, differences
+from schemas.manifest import RunManifest, canonical_json
 
 MANIFEST = "run.json"
 RECEIPTS = "_receipts"
@@ -92,53 +92,27 @@ def read_manifest(store: Store) -> RunManifest:
         ConfigError: there is none.
         DamagedRunError: it is not what was written.
     """
-    if there := _manifest_there(store):
+    if there := manifest_there(store):
         return there
     raise ConfigError.one("RUN", f"'{store.url}' is not a run folder: it has no {MANIFEST}")
 
 
-def _manifest_there(store: Store) -> RunManifest | None:
-    """Ask for the manifest itself: a listing may not show it yet."""
+def manifest_there(store: Store) -> RunManifest | None:
+    """Ask for the manifest itself, a listing may not show it yet; None when there is none.
+
+    Raises:
+        DamagedRunError: it is not what was written.
+    """
     try:
         return RunManifest.from_json(store.read(MANIFEST))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise DamagedRunError(
-            f"{store.url}/{MANIFEST} is damaged: {error}. No number of this run can be traced any more; "
-            "restore the file from a backup or start the run anew in another folder."
+            f"{store.url}/{MANIFEST} is damaged: {error}. Until it is whole no number of this run can be traced. "
+            "Restore it from a backup; or delete it and run the same `camatlas explain` again, which writes it anew "
+            "when the parts there are those of that run."
         ) from None
-
-
-def claim(store: Store, manifest: RunManifest) -> bool:
-    """Make the folder belong to this run; True when it is new, False when the run is resumed.
-
-    Raises:
-        ConfigError: the folder holds another run, or files that are no run.
-    """
-    check_claim(store, manifest)
-    new = store.publish(MANIFEST, manifest.to_json())
-    if not new:
-        check_claim(store, manifest)  # another driver may have been first, with another run
-    return new
-
-
-def check_claim(store: Store, manifest: RunManifest) -> None:
-    """Refuse a folder that holds another run, or files that are no run, without writing anything."""
-    there = _manifest_there(store)
-    if there and there.run_id != manifest.run_id:
-        fields = ", ".join(differences(manifest.identity, there.identity))
-        raise ConfigError.one(
-            "output.path",
-            f"'{store.url}' holds another run ({there.run_id}); it differs in: {fields}",
-            "choose another folder, or the run file that made this one",
-        )
-    if not there and (foreign := [name for name in store.names() if not is_temporary(name)]):
-        raise ConfigError.one(
-            "output.path",
-            f"'{store.url}' is not empty and holds no run (found '{foreign[0]}')",
-            "choose an empty folder",
-        )
 
 
 def sweep(store: Store) -> None:

@@ -66,11 +66,15 @@ def verify(store: Store) -> Findings:
     known = _receipts(store, findings)
     expected = explanation_schema(metric_fields(build_metrics(_specs(manifest))))
     seen: dict[int, set[str]] = defaultdict(set)
-    footers: dict[PartName, Footer] = {}
+    footers: dict[PartName, Footer | None] = {}
     digests: dict[PartName, str] = {}
     for part in part_names(store):
-        table, footer = _opened(store, part, known.pop(part.file, None), findings, digests)
-        if table is None or footer is None:
+        try:
+            table, footer = _opened(store, part, known.pop(part.file, None), findings, digests)
+        except ValueError as error:
+            footers[part] = None
+            findings.problems.append(f"{part.file}: {error}; {_of(part, manifest)}, {_REDO}")
+            findings.damaged.append(part.file)
             continue
         footers[part] = footer
         problems = list(_belongs(part, footer, manifest))
@@ -115,8 +119,12 @@ def _receipts(store: Store, findings: Findings) -> dict[str, Receipt]:
 
 def _opened(
     store: Store, part: PartName, receipt: Receipt | None, findings: Findings, digests: dict[PartName, str]
-) -> tuple[pa.Table | None, Footer | None]:
-    """Read one part and compare it with its receipt; bytes that are not those of the receipt are not parsed."""
+) -> tuple[pa.Table, Footer]:
+    """Read one part and compare it with its receipt; bytes that are not those of the receipt are not parsed.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     try:
         data = store.read(part.file)
         findings.parts += 1
@@ -131,12 +139,16 @@ def _opened(
     except (ValueError, StoreError, FileNotFoundError) as error:
         if is_unanswered(error):
             raise  # nothing is known of the part, least of all that it may be deleted
-        findings.problems.append(f"{part.file}: {' '.join(str(error).split())[:200]}; {_REDO}")
-        findings.damaged.append(part.file)
-        return None, None
+        raise ValueError(" ".join(str(error).split())[:200]) from None
     if receipt is None:
         findings.notes.extend(_rebuilt(store, part, Receipt.of(part, data, table.num_rows)))
     return table, footer
+
+
+def _of(part: PartName, manifest: RunManifest) -> str:
+    """Name the shard of a part."""
+    shards = manifest.identity.shards
+    return f"it is of shard {part.shard}" + (f" ({shards[part.shard].name})" if part.shard < len(shards) else "")
 
 
 def _rebuilt(store: Store, part: PartName, receipt: Receipt) -> Iterator[str]:
@@ -236,20 +248,23 @@ def _count(table: pa.Table, findings: Findings) -> None:
     findings.failures.update(f"{row['error_stage']}/{row['error_code']}" for row in errors)
 
 
-def _coverage(footers: dict[PartName, Footer], manifest: RunManifest) -> Iterator[str]:
-    """Every shard must be there from chunk 0 to the one that says it is the last."""
-    chunks: dict[int, dict[int, Footer]] = defaultdict(dict)
+def _coverage(footers: Mapping[PartName, Footer | None], manifest: RunManifest) -> Iterator[str]:
+    """Every shard must be there from chunk 0 to the one that says it is the last.
+
+    A damaged part has no footer here: it is there, and may be the last. What is wrong with it is told once, not twice.
+    """
+    chunks: dict[int, dict[int, Footer | None]] = defaultdict(dict)
     for part, footer in footers.items():
         chunks[part.shard][part.chunk] = footer
     for ordinal, shard in enumerate(manifest.identity.shards):
         found = chunks.get(ordinal, {})
-        last = [chunk for chunk, footer in found.items() if footer.last_chunk]
         wanted = max(found, default=-1) + 1
+        last = [chunk for chunk, footer in found.items() if (footer.last_chunk if footer else chunk == wanted - 1)]
         if len(last) != 1 or last[0] != wanted - 1 or len(found) != wanted:
             yield (
                 f"shard {ordinal} ({shard.name}): {len(found)} chunks are there, not all of them; "
                 "run the same `camatlas explain` again to complete it"
             )
-        taken = sum(footer.images for footer in found.values())
+        taken = sum(footer.images for footer in found.values() if footer)
         if shard.take is not None and taken > shard.take:
             yield f"shard {ordinal} ({shard.name}): {taken} images, the run takes {shard.take}"

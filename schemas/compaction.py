@@ -3,11 +3,10 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from schemas.manifest import canonical_json
+from schemas.manifest import canonical_json, digest_of
 
 RECORD_VERSION = 1
 
@@ -65,7 +64,7 @@ class CompactionRecord(_Frozen):
     def to_json(self) -> bytes:
         """Write the record as canonical JSON with its version and its own digest."""
         fields = {"version": RECORD_VERSION, **self.model_dump()}
-        return canonical_json({**fields, "sha256": _digest(fields)}).encode()
+        return canonical_json({**fields, "sha256": digest_of(fields)}).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> "CompactionRecord":
@@ -80,7 +79,7 @@ class CompactionRecord(_Frozen):
             raise ValueError("a record is a JSON object")
         if fields.get("version") != RECORD_VERSION:
             raise OtherVersionError(f"version {fields.get('version')}, known is {RECORD_VERSION}")
-        if fields.pop("sha256", None) != _digest(fields):
+        if fields.pop("sha256", None) != digest_of(fields):
             raise ValueError("it was changed after it was written")
         del fields["version"]
         try:
@@ -114,7 +113,3 @@ def ranges(chunks: Iterable[Chunk]) -> tuple[tuple[int, int, int], ...]:
         else:
             found.append((shard, chunk, chunk))
     return tuple(found)
-
-
-def _digest(fields: dict[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(fields).encode()).hexdigest()

@@ -62,22 +62,20 @@ class RunManifest(_Frozen):
     @property
     def run_id(self) -> str:
         """The hash of exactly what determines the rows (sha256, first 16 hex digits)."""
-        return hashlib.sha256(
-            canonical_json(self.identity.model_dump()).encode("utf-8", "backslashreplace")
-        ).hexdigest()[:16]
+        return digest_of(self.identity.model_dump())[:16]
 
     def class_name(self, index: int) -> str:
         """Name a class; its number where no name is known."""
         return self.classes[index] if 0 <= index < len(self.classes) else str(index)
 
     def to_json(self) -> bytes:
-        """Write the manifest as canonical JSON with its run id beside it."""
-        # a lone surrogate, from a file name that is not UTF-8, becomes its JSON escape
-        return canonical_json({"run_id": self.run_id, **self.model_dump()}).encode("utf-8", "backslashreplace")
+        """Write the manifest as canonical JSON with its run id and a digest of everything beside it."""
+        fields = {"run_id": self.run_id, **self.model_dump()}
+        return _encoded({"sha256": digest_of(fields), **fields})
 
     @classmethod
     def from_json(cls, text: bytes) -> "RunManifest":
-        """Read a manifest and check that its run id belongs to its identity.
+        """Read a manifest and check that its digest and its run id belong to it.
 
         Raises:
             ValueError: the text is not a manifest, or was changed after it was written.
@@ -85,6 +83,8 @@ class RunManifest(_Frozen):
         fields = json.loads(text)
         if not isinstance(fields, dict):
             raise ValueError("a manifest is a JSON object")
+        sha256 = fields.pop("sha256", None)
+        known = digest_of(fields)
         stated = fields.pop("run_id", None)
         try:
             manifest = cls.model_validate(fields)
@@ -93,12 +93,24 @@ class RunManifest(_Frozen):
             raise ValueError(f"fields are missing or wrong: {', '.join(places)}") from None
         if stated != manifest.run_id:
             raise ValueError(f"run_id {stated} does not belong to this identity ({manifest.run_id})")
+        if sha256 != known:
+            raise ValueError("its sha256 is not that of its content")
         return manifest
 
 
 def canonical_json(value: object) -> str:
     """Write JSON in one canonical form: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(value: object) -> str:
+    """Hash a value by its canonical JSON (sha256, hexadecimal)."""
+    return hashlib.sha256(_encoded(value)).hexdigest()
+
+
+def _encoded(value: object) -> bytes:
+    """Write canonical JSON as bytes; a lone surrogate, from a file name that is not UTF-8, becomes its JSON escape."""
+    return canonical_json(value).encode("utf-8", "backslashreplace")
 
 
 def differences(mine: RunIdentity, theirs: RunIdentity) -> list[str]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from big_run import METHODS, METRICS, _rows
 from handmade import RunMaker
 
+from pipeline.claim import check_claim
 from pipeline.parts import Footer, progress, publish_part
-from pipeline.run_folder import PartName, check_claim, part_names, sweep
+from pipeline.run_folder import PartName, part_names, sweep
 from pipeline.status import status
 from pipeline.totals import totals
 

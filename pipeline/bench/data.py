@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import run_folder
+from pipeline.claim import claim
 from pipeline.config import RunConfig
 from pipeline.decode import decode_chunk
 from pipeline.errors import ConfigError
@@ -41,7 +41,7 @@ def data_rows(config: RunConfig, images: int = 128) -> list[dict[str, Any]]:
         output = config.output.model_copy(update={"path": f"{folder}/run"})
         data = config.data.model_copy(update={"limit": images})
         run = prepare(config.model_copy(update={"output": output, "data": data}))
-        run_folder.claim(run.store, run.manifest)
+        claim(run.store, run.manifest)
         spent = _taken_through(run)
         return [*_step_rows(spent), *_question_rows(run.store.url)]
 

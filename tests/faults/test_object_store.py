@@ -17,13 +17,13 @@ from jobs.fitness import Found
 from jobs.status import status as show_status
 from pipeline import object_store
 from pipeline.atlas import is_atlas, open_atlas
+from pipeline.claim import claim
 from pipeline.compaction import Limits, compact, drop
 from pipeline.errors import ConfigError, StoreError
 from pipeline.merged import COMPACT, files_of
 from pipeline.object_store import TRIES, ObjectStore
 from pipeline.parts import publish_part
 from pipeline.query import open_run
-from pipeline.run_folder import claim
 from pipeline.status import Count, status
 from pipeline.store import open_store
 from pipeline.verify import verify

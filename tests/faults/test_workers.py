@@ -15,6 +15,7 @@ import ray
 import torch
 from faults.checker import check
 
+from pipeline.claim import claim
 from pipeline.config import parse_config
 from pipeline.dataflow import explain_on, stream_chunks
 from pipeline.decode import DecodedChunk
@@ -24,7 +25,6 @@ from pipeline.news import Committed
 from pipeline.parts import progress
 from pipeline.preflight import PreparedRun, absolute, prepare
 from pipeline.rows import failure_row, to_table
-from pipeline.run_folder import claim
 from pipeline.sources.shards import Failure
 from pipeline.store import LocalStore
 from pipeline.verify import verify

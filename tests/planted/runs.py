@@ -10,12 +10,12 @@ from planted.scenes import CLASSES, SIDE
 from torch import nn
 
 from pipeline.attempts import Ledger
+from pipeline.claim import claim
 from pipeline.config import parse_config
 from pipeline.explainer import Explainer
 from pipeline.loads import Recipe
 from pipeline.preflight import absolute, prepare
 from pipeline.query import open_run
-from pipeline.run_folder import claim
 from pipeline.sanity import check_sanity
 from pipeline.worker import Worker
 

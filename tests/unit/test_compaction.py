@@ -10,10 +10,11 @@ import pytest
 from handmade import PARTS, RunMaker
 from merging import SMALL, ManyImages, copy_of, files, merged_tables, seen, seen_plainly
 
+from pipeline.claim import claim
 from pipeline.compaction import Limits, compact, drop
 from pipeline.errors import ConfigError
 from pipeline.merged import COMPACT, files_of, merged_path
-from pipeline.run_folder import RECEIPTS, claim
+from pipeline.run_folder import RECEIPTS
 from pipeline.sorting import SORTED_BY
 from pipeline.store import LocalStore
 from pipeline.verify import verify

@@ -12,10 +12,11 @@ from damage import FIRST, OTHER_SHARD, SECOND
 from handmade import PARTS, RunMaker
 
 from pipeline import glance
+from pipeline.claim import claim
 from pipeline.compaction import compact
 from pipeline.errors import ConfigError, DamagedRunError
 from pipeline.parts import encode_part
-from pipeline.run_folder import MANIFEST, PartName, claim
+from pipeline.run_folder import MANIFEST, PartName
 from pipeline.status import Count, Failures, Status, status
 from pipeline.store import Listed, LocalStore
 from schemas.manifest import RunManifest

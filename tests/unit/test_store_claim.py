@@ -1,14 +1,18 @@
 """Claiming a folder for a run: what holds another run or no run is refused, and so is a damaged manifest."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from disk import HEX
-from handmade import RunMaker
+from handmade import PARTS, RunMaker
 
+from pipeline.claim import check_claim, claim
 from pipeline.errors import ConfigError, DamagedRunError, StoreError
-from pipeline.run_folder import MANIFEST, check_claim, claim, read_manifest
+from pipeline.parts import publish_part
+from pipeline.run_folder import MANIFEST, read_manifest
 from pipeline.store import LocalStore
+from pipeline.verify import verify
 
 
 def test_an_empty_folder_is_claimed_once(maker: RunMaker) -> None:
@@ -32,7 +36,7 @@ def test_leftover_temporaries_of_a_driver_that_died_are_no_obstacle(maker: RunMa
     assert claim(maker.store, maker.manifest)
 
 
-@pytest.mark.parametrize("foreign", ["notes.txt", "part-00000-000.parquet", ".hidden", ".x.tmp", "_receipts/a.json"])
+@pytest.mark.parametrize("foreign", ["notes.txt", "_audit", ".hidden", ".x.tmp", "_receipts/a.json"])
 def test_a_folder_with_other_files_is_refused_and_left_alone(maker: RunMaker, foreign: str) -> None:
     path = maker.folder / foreign
     path.parent.mkdir(parents=True)
@@ -92,6 +96,45 @@ def test_an_edited_manifest_is_damage(small_run: RunMaker) -> None:
     with pytest.raises(DamagedRunError, match="does not belong to this identity"):
         read_manifest(small_run.store)
     with pytest.raises(DamagedRunError):
+        claim(small_run.store, small_run.manifest)
+
+
+def test_a_lost_manifest_is_written_again_for_the_same_run(small_run: RunMaker) -> None:
+    before = small_run.store.read(MANIFEST)
+    (small_run.folder / MANIFEST).unlink()
+    (small_run.folder / "_audit").mkdir()
+    check_claim(small_run.store, small_run.manifest)
+    assert not (small_run.folder / MANIFEST).exists(), "checking writes nothing"
+    assert not claim(small_run.store, small_run.manifest), "it is resumed, and no new run"
+    assert small_run.store.read(MANIFEST) == before
+    assert verify(small_run.store).problems == []
+
+
+def test_parts_without_manifest_are_of_no_other_run(small_run: RunMaker) -> None:
+    (small_run.folder / MANIFEST).unlink()
+    other = RunMaker(small_run.folder, seed=7).manifest
+    with pytest.raises(
+        ConfigError, match=rf"no run\.json, and holds parts of another run \({small_run.manifest.run_id}"
+    ):
+        claim(small_run.store, other)
+    publish_part(small_run.store, small_run.table(PARTS[0]), replace(small_run.footer(PARTS[0], other.run_id), shard=2))
+    with pytest.raises(ConfigError, match=f"parts of another run .{other.run_id}"):
+        claim(small_run.store, small_run.manifest)
+    assert not (small_run.folder / MANIFEST).exists()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "copy.parquet"])
+def test_parts_without_manifest_beside_foreign_files_are_refused(small_run: RunMaker, name: str) -> None:
+    (small_run.folder / MANIFEST).unlink()
+    (small_run.folder / name).write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=f"holds no run .found '{name}'"):
+        claim(small_run.store, small_run.manifest)
+
+
+def test_a_damaged_part_without_manifest_is_named(small_run: RunMaker) -> None:
+    (small_run.folder / MANIFEST).unlink()
+    (small_run.folder / PARTS[1].file).write_bytes(b"mine")
+    with pytest.raises(DamagedRunError, match=rf"{PARTS[1].file} is damaged"):
         claim(small_run.store, small_run.manifest)
 
 

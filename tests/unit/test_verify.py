@@ -161,6 +161,26 @@ def test_several_kinds_of_damage_are_found_at_once(small_run: RunMaker) -> None:
     assert all(name in told for name in (FIRST.file, OTHER_SHARD.file, "copy.parquet", "a.tar", "b.tar"))
 
 
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.file)
+def test_a_damaged_part_is_one_problem_with_one_remedy_and_its_shard_is_named(
+    small_run: RunMaker, part: PartName
+) -> None:
+    (small_run.folder / part.file).write_bytes(b"")
+    assert only_problem(small_run) == (
+        f"{part.file}: not the bytes that were published, sha256 or size differs; it is of shard {part.shard} "
+        f"({small_run.shards[part.shard]}), `camatlas verify --repair` explains it anew"
+    )
+
+
+def test_a_part_that_is_missing_beside_a_damaged_one_is_told_too(small_run: RunMaker) -> None:
+    (small_run.folder / FIRST.file).unlink()
+    (small_run.folder / FIRST.receipt).unlink()
+    (small_run.folder / SECOND.file).write_bytes(b"")
+    damaged, gap = verify(small_run.store).problems
+    assert damaged.startswith(f"{SECOND.file}: not the bytes")
+    assert gap.startswith("shard 0 (a.tar): 1 chunks are there, not all of them")
+
+
 def test_the_advice_for_a_damaged_part_makes_the_run_sound_again(small_run: RunMaker) -> None:
     path = small_run.folder / FIRST.file
     path.write_bytes(path.read_bytes()[:-1])

@@ -108,6 +108,28 @@ def test_an_edited_identity_is_refused(manifest: RunManifest, field: str) -> Non
         RunManifest.from_json(json.dumps(fields).encode())
 
 
+@pytest.mark.parametrize("field", PROVENANCE)
+def test_edited_provenance_is_refused(manifest: RunManifest, field: str) -> None:
+    fields = json.loads(manifest.to_json())
+    fields[field] = PROVENANCE[field]
+    with pytest.raises(ValueError, match="its sha256 is not that of its content"):
+        RunManifest.from_json(json.dumps(fields).encode())
+
+
+def test_no_flipped_bit_changes_what_a_manifest_says(manifest: RunManifest) -> None:
+    text = manifest.model_copy(update={"locations": ("/data/\udcff.tar", "/data/ä"), "config": {"a": 1e30}}).to_json()
+    unnoticed = []
+    for place in range(8 * len(text)):
+        data = bytearray(text)
+        data[place // 8] ^= 1 << place % 8
+        try:
+            unnoticed.append(RunManifest.from_json(bytes(data)))
+        except ValueError:
+            continue
+    assert len(unnoticed) < 10, "the same number or character, written in another way"
+    assert {again.to_json() for again in unnoticed} <= {text}
+
+
 def test_a_missing_or_wrong_run_id_is_refused(manifest: RunManifest) -> None:
     fields = json.loads(manifest.to_json())
     for run_id in (None, "0" * 16, 7):
