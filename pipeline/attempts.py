@@ -80,6 +80,10 @@ class Ledger:
         self._begun.pop(work, None)
         self._ends.pop(work, None)
 
+    def under_way(self) -> list[Work]:
+        """List what was begun and has not ended."""
+        return sorted(self._begun)
+
 
 def pieces(chunk: DecodedChunk, attempts: Attempts) -> Iterator[DecodedChunk]:
     """Give what to explain of a chunk: all of it at once, or after an early end image by image.

@@ -21,6 +21,8 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
+from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import RayError
 
 from pipeline.attempts import Attempt, Attempts, Ledger, Work
 from pipeline.cluster import cluster_resources, worker_device
@@ -40,6 +42,8 @@ if TYPE_CHECKING:  # torch stays out of the workers that only read, decode and c
     from pipeline.preflight import PreparedRun
 
 Block: TypeAlias = pa.Table
+_TOLD_AT_MOST = 8
+"""Chunks named in an error."""
 _LOADS_A_WORKER = 16
 """At least so many loads for each worker, so that all end at about the same time."""
 
@@ -69,22 +73,30 @@ def stream_chunks(
     pending = run.pending(progress)
     if not pending:
         return
+    attempts = _RemoteLedger()
+    graph = _graph(run, progress, pending, workers, make_explain, attempts)
     try:
-        for bundle in _graph(run, progress, pending, workers, make_explain).iter_internal_ref_bundles():
+        for bundle in graph.iter_internal_ref_bundles():
             for block in ray.get(bundle.block_refs):  # without the threads of iter_batches, which cost as much again
                 yield from _unpack(block)
+    except ExecutionTimeoutError as error:
+        raise StalledError(_standstill(run, attempts.under_way())) from error
     except Exception as error:  # Ray's own, wrapped in as many types as it has ways to fail
         raise _told(error) from error
 
 
 def _graph(
-    run: "PreparedRun", progress: Progress, pending: list[Shard], workers: int, make_explain: Callable[[], Explain]
+    run: "PreparedRun",
+    progress: Progress,
+    pending: list[Shard],
+    workers: int,
+    make_explain: Callable[[], Explain],
+    attempts: "_RemoteLedger",
 ) -> Dataset:
     """The whole pipeline on one screen."""
     _configure(run)
     device = worker_device(run.config.compute.device)
     load_bytes = run.bytes_left(progress) // (workers * _LOADS_A_WORKER)
-    attempts = _RemoteLedger()
     source = LoadSource(pending, progress, ray.put(Recipe.of(run, load_bytes)), attempts)
     graph: Dataset = ray.data.read_datasource(source, override_num_blocks=len(pending)).map_batches(
         _Actor,
@@ -173,6 +185,14 @@ class _RemoteLedger:
         """Forget a chunk that is done."""
         self._actor.end.remote(work)
 
+    def under_way(self) -> list[Work]:
+        """List what was begun and has not ended; nothing when the ledger itself does not answer."""
+        try:
+            begun: list[Work] = ray.get(self._actor.under_way.remote(), timeout=10)
+        except RayError:
+            return []
+        return begun
+
 
 def explain_on(model: Any, spec: "ExplainerSpec", threads: int = CPU_THREADS) -> Explain:  # noqa: ANN401 - a module
     """Make ready what a worker of a real run does, on so many threads of a CPU."""
@@ -226,6 +246,18 @@ def _configure(run: "PreparedRun") -> None:
     context.print_on_execution_start = False
     context.enable_auto_log_stats = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _standstill(run: "PreparedRun", begun: Sequence[Work]) -> str:
+    """Say that nothing moved for too long, and what was at hand."""
+    shards = {shard.ordinal: shard.name for shard in run.shards}
+    at_hand = [f"{work.stage} chunk {work.chunk} of {shards[work.shard]}" for work in begun[:_TOLD_AT_MOST]]
+    more = f" and {len(begun) - _TOLD_AT_MOST} more" if len(begun) > _TOLD_AT_MOST else ""
+    return (
+        f"the run stopped: nothing moved for {run.stall_seconds()} s (compute.stall_seconds); at hand: "
+        f"{', '.join(at_hand) or 'nothing'}{more}. A worker hangs, or the cluster gave it no room. Finished chunks are "
+        "kept: run the same command again to resume, with a longer compute.stall_seconds if the model is that slow."
+    )
 
 
 def _told(error: BaseException) -> CamatlasError:

@@ -55,6 +55,8 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        if not self.looks:
+            self.breaches.append("the reader saw nothing all the while")
 
     def _watch(self) -> None:
         while not self._stop.wait(0.05):
@@ -62,8 +64,8 @@ class Watcher:
                 continue
             try:
                 self._look()
-            except duckdb.Error as error:
-                self.breaches.append(f"torn: {error}")
+            except Exception as error:  # whatever it is, the reader would see no more
+                self.breaches.append(f"torn: {type(error).__name__}: {error}")
 
     def _look(self) -> None:
         """Every row once, every chunk whole: each image with a row of each method."""

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipeline.config import parse_config
 from pipeline.dataflow import explain_on, stream_chunks
 from pipeline.decode import DecodedChunk
 from pipeline.demo.data import run_file, write_demo
+from pipeline.errors import StalledError
 from pipeline.loads import Recipe
 from pipeline.news import Committed
 from pipeline.parts import progress
@@ -48,11 +50,12 @@ def prepared(tmp_path: Path) -> PreparedRun:
     return claimed_run(tmp_path, scenes=16, chunk_images=4)
 
 
-def claimed_run(tmp_path: Path, scenes: int, chunk_images: int) -> PreparedRun:
+def claimed_run(tmp_path: Path, scenes: int, chunk_images: int, **compute: int) -> PreparedRun:
     write_demo(tmp_path, scenes=scenes, scenes_per_shard=scenes // 2)
     fields = run_file(tmp_path)
     fields["data"] = {**fields["data"], "chunk_images": chunk_images}  # type: ignore[dict-item]
     fields["explain"] = {"methods": ["gradcam"], "targets": "predicted"}
+    fields["compute"] = {**fields.get("compute", {}), **compute}  # type: ignore[dict-item]
     fields["output"] = {"path": str(tmp_path / "run")}
     run = prepare(absolute(parse_config(fields)[0]))
     claim(run.store, run.manifest)
@@ -80,13 +83,13 @@ def seeing(schema: pa.Schema, dies: Callable[[DecodedChunk], None]) -> Explain:
 
 
 def outcome(
-    run: PreparedRun, workers: int, dies: Callable[[DecodedChunk], None], images: int = 16
+    run: PreparedRun, workers: int, dies: Callable[[DecodedChunk], None], images: int = 16, left: int | None = None
 ) -> dict[str, str | None]:
-    """Run to the end; gives the error code of every image."""
+    """Run to the end, which takes explaining those that are left; gives the error code of every image."""
     news = stream_chunks(
         run, progress(run.store), workers, partial(seeing, run.explainer_spec("cpu", workers).schema, dies)
     )
-    assert sum(item.images for item in news if isinstance(item, Committed)) == images
+    assert sum(item.images for item in news if isinstance(item, Committed)) == (left or images)
     folder = Path(run.store.url)
     assert check(folder, images=images, methods=1) == []
     assert verify(LocalStore(folder)).problems == []
@@ -116,6 +119,26 @@ def test_workers_that_end_once_at_every_chunk_cost_no_image(
     dies = once_a_chunk(tmp_path, lambda chunk: "killed" if chunk.chunk.ordinal else "exit 0")
     assert set(outcome(prepared, 2, dies).values()) == {"seen"}
     assert len(list(tmp_path.glob("died-*"))) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_worker_that_hangs_ends_the_run_with_a_sentence_and_what_was_done_is_kept(
+    tmp_path: Path, local_ray: None
+) -> None:
+    run = claimed_run(tmp_path, scenes=16, chunk_images=4, stall_seconds=10)
+
+    def hangs(chunk: DecodedChunk) -> None:
+        if any(sample.key == POISON for sample in chunk.samples):
+            time.sleep(3600)
+
+    began = time.monotonic()
+    with pytest.raises(StalledError, match=r"nothing moved for 10 s .*; at hand: .*explain chunk 1 of scenes"):
+        outcome(run, 2, hangs)
+    assert 10 <= time.monotonic() - began < 60
+    assert set(outcome(run, 1, lambda _: None, left=4).values()) == {"seen"}, (
+        "the chunk at hand, and no other, is redone"
+    )
 
 
 @pytest.mark.campaign

@@ -4,28 +4,28 @@ A trial makes one run folder, has accidents happen to it, lets the same command 
 there were and what was wrong afterwards.
 """
 
-import os
+import json
 import random
 import shutil
 import signal
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from e2e.runs import table_of, write_run_file
 from faults.checker import check
 from faults.harness import Watcher, check_if_there
+from trust.drivers import Process, command, driving, ended_within, explaining, is_at_work, signalled, started
 
 from jobs.memory import descendants
 from pipeline.demo.data import run_file, write_demo
 
 SHARDS, IMAGES_PER_SHARD, METHODS = 64, 64, 3
+CHUNK_IMAGES = 16
+CHUNKS = SHARDS * IMAGES_PER_SHARD // CHUNK_IMAGES
 IMAGES = SHARDS * IMAGES_PER_SHARD
 LONGEST = 600.0
 """No driver may take longer; a hang is a problem."""
@@ -52,15 +52,16 @@ class Scenes:
         if not (folder / "undisturbed.done").exists():
             shutil.rmtree(folder, ignore_errors=True)
             write_demo(folder, scenes=IMAGES, scenes_per_shard=IMAGES_PER_SHARD)
-            code = _driver(scenes.run_file("undisturbed")).wait(LONGEST)
+            code = started(scenes.run_file("undisturbed")).wait(LONGEST)
             assert code == 0, f"the undisturbed run ended with {code}"
             (folder / "undisturbed.done").touch()
         return scenes
 
     def run_file(self, name: str) -> Path:
-        """Write the run file of one run."""
+        """Write the run file of one run, of which nothing is there yet."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
         fields = run_file(self.folder)
-        fields["data"] = {**fields["data"], "chunk_images": 16}  # type: ignore[dict-item]
+        fields["data"] = {**fields["data"], "chunk_images": CHUNK_IMAGES}  # type: ignore[dict-item]
         fields["explain"] = {"methods": ["gradcam", "layercam", "eigen_cam"], "targets": "predicted"}
         fields["output"] = {"path": str(self.folder / name)}
         return write_run_file(fields, self.folder / f"{name}.yaml")
@@ -71,7 +72,7 @@ class Scenes:
         problems = check(run, images=IMAGES, methods=METHODS)
         if not problems and not table_of(run).equals(table_of(self.folder / "undisturbed")):
             problems.append("the table is not that of the undisturbed run")
-        left = [path.name for path in run.glob(".*.tmp")]
+        left = [path.name for path in run.rglob(".*.tmp")]
         shutil.rmtree(run)
         return [*problems, *(f"{name} was not swept" for name in left)]
 
@@ -80,13 +81,13 @@ def workers_killed(scenes: Scenes, seed: int) -> Outcome:
     """C1: SIGKILL of a random process of Ray that works for the run, again and again."""
     chance, name = random.Random(seed), f"workers-{seed}"
     kills = 0
-    with Watcher(scenes.folder / name) as watcher, _driving(scenes.run_file(name)) as driver:
+    with Watcher(scenes.folder / name) as watcher, driving(scenes.run_file(name)) as driver:
         until = time.monotonic() + LONGEST
         while driver.poll() is None and time.monotonic() < until:
             time.sleep(chance.uniform(1.0, 4.0))
-            at_work = [process for process in descendants(driver.pid) if _is_at_work(process)]
+            at_work = [process for process in descendants(driver.pid) if is_at_work(process)]
             if at_work and kills < 10:
-                kills += _signalled(chance.choice(at_work), signal.SIGKILL)
+                kills += signalled(chance.choice(at_work), signal.SIGKILL)
         code = driver.poll()
     problems = [] if code == 0 else [f"the driver ended with {code}"]
     return Outcome(kills, [*problems, *watcher.breaches, *scenes.judged(name)])
@@ -95,21 +96,29 @@ def workers_killed(scenes: Scenes, seed: int) -> Outcome:
 def driver_killed(scenes: Scenes, seed: int) -> Outcome:
     """C2: SIGKILL of the driver at random moments, then the same command again."""
     chance, name = random.Random(seed), f"driver-{seed}"
-    return _again_and_again(scenes, name, 5, lambda driver: _after(driver, chance.uniform(3, 15), signal.SIGKILL))
+
+    def strike(driver: Process) -> list[str] | None:
+        if ended_within(driver, chance.uniform(3, 15)):
+            return None
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        return []
+
+    return _again_and_again(scenes, name, 5, strike)
 
 
 def raylet_killed(scenes: Scenes, seed: int) -> Outcome:
     """C3: SIGKILL of Ray's own node or head process: the driver ends within a minute, and says so with its code."""
     chance, name = random.Random(seed), f"raylet-{seed}"
 
-    def strike(driver: "subprocess.Popen[bytes]") -> list[str]:
-        if _waits(driver, chance.uniform(6, 14)):
-            return []
+    def strike(driver: Process) -> list[str] | None:
+        if ended_within(driver, chance.uniform(6, 14)):
+            return None
         names = ("raylet", "gcs_server") if chance.random() < 0.5 else ("gcs_server", "raylet")
-        found = [process for wanted in names for process in descendants(driver.pid) if wanted in _command(process)]
+        found = [process for wanted in names for process in descendants(driver.pid) if wanted in command(process)]
         if found:
-            _signalled(found[0], signal.SIGKILL)
-        if not _waits(driver, 60):
+            signalled(found[0], signal.SIGKILL)
+        if not ended_within(driver, 60):
             driver.kill()
             driver.wait()
             return [f"the driver went on for 60 s after its {names[0]} died"]
@@ -124,13 +133,15 @@ def two_drivers(scenes: Scenes, seed: int) -> Outcome:
     chance, name = random.Random(seed), f"two-{seed}"
     path = scenes.run_file(name)
     with Watcher(scenes.folder / name) as watcher, ExitStack() as stack:
-        drivers = [stack.enter_context(_driving(path))]
+        drivers = [stack.enter_context(driving(path))]
+        beside = 0
         for _ in range(2):
             time.sleep(chance.uniform(0, 8))
-            drivers.append(stack.enter_context(_driving(path)))
+            beside += any(driver.poll() is None for driver in drivers)
+            drivers.append(stack.enter_context(driving(path)))
         codes = [driver.wait(LONGEST) for driver in drivers]
     problems = [f"a driver ended with {code}" for code in codes if code]
-    return Outcome(len(drivers) - 1, [*problems, *watcher.breaches, *scenes.judged(name)])
+    return Outcome(beside, [*problems, *watcher.breaches, *scenes.judged(name)])
 
 
 def zombie(scenes: Scenes, seed: int) -> Outcome:
@@ -141,21 +152,21 @@ def zombie(scenes: Scenes, seed: int) -> Outcome:
         drivers = []
         asleep: list[int] = []
         for _ in range(3):
-            driver = stack.enter_context(_driving(path))
-            if _waits(driver, chance.uniform(6, 14)):
+            driver = stack.enter_context(driving(path))
+            if ended_within(driver, chance.uniform(6, 14)):
                 break
             drivers.append(driver)
             family = [driver.pid, *descendants(driver.pid)]
             for process in family:
-                _signalled(process, signal.SIGSTOP)
+                signalled(process, signal.SIGSTOP)
             asleep += family
-        code = _driver(path).wait(LONGEST)
+        code = started(path).wait(LONGEST)
         problems = [] if code == 0 else [f"the driver that overtook them ended with {code}"]
         for process in reversed(asleep):
-            _signalled(process, signal.SIGCONT)
+            signalled(process, signal.SIGCONT)
         for driver in drivers:
             driver.wait(LONGEST)
-    code = _driver(path).wait(LONGEST)  # sweeps what the zombies left
+    code = started(path).wait(LONGEST)  # sweeps what the zombies left
     problems += [] if code == 0 else [f"the last driver ended with {code}"]
     return Outcome(len(drivers), [*problems, *watcher.breaches, *scenes.judged(name)])
 
@@ -164,12 +175,12 @@ def stopped(scenes: Scenes, seed: int) -> Outcome:
     """C9: SIGINT or SIGTERM at a random moment: a clean stop within 30 s, with the signal's exit code."""
     chance, name = random.Random(seed), f"stopped-{seed}"
 
-    def strike(driver: "subprocess.Popen[bytes]") -> list[str]:
+    def strike(driver: Process) -> list[str] | None:
         number = chance.choice([signal.SIGINT, signal.SIGTERM])
-        if _waits(driver, chance.uniform(4, 14)):
-            return []
+        if ended_within(driver, chance.uniform(4, 14)):
+            return None
         driver.send_signal(number)
-        if not _waits(driver, 30):
+        if not ended_within(driver, 30):
             driver.kill()
             driver.wait()
             return [f"still there 30 s after signal {number}"]
@@ -188,12 +199,12 @@ def disk_full(scenes: Scenes, seed: int) -> Outcome:
         ["mount", "-t", "tmpfs", "-o", f"size={int(whole * chance.uniform(0.3, 0.9))}", "tmpfs", run], check=True
     )
     try:
-        ended = subprocess.run(_explaining(path), capture_output=True, text=True, timeout=LONGEST, check=False)
+        ended = subprocess.run(explaining(path), capture_output=True, text=True, timeout=LONGEST, check=False)
         told = f"cannot publish {run}/" in ended.stderr and "No space left on device" in ended.stderr
         problems = [] if ended.returncode and told else [f"ended with {ended.returncode}: {ended.stderr[-300:]}"]
         problems += check_if_there(run)
         subprocess.run(["mount", "-o", "remount,size=1g", run], check=True)
-        code = _driver(path).wait(LONGEST)
+        code = started(path).wait(LONGEST)
         problems += [] if code == 0 else [f"the last driver ended with {code}"]
         shutil.copytree(run, scenes.folder / f"{name}-kept")
     finally:
@@ -202,99 +213,34 @@ def disk_full(scenes: Scenes, seed: int) -> Outcome:
     return Outcome(1, [*problems, *scenes.judged(f"{name}-kept")])
 
 
-Strike = Callable[["subprocess.Popen[bytes]"], list[str]]
+Strike = Callable[[Process], list[str] | None]
+"""Does something to a driver and says what was wrong with how it took that; None when it had ended before."""
 
 
 def _again_and_again(scenes: Scenes, name: str, times: int, strike: Strike) -> Outcome:
-    """Start the same command so often, have something happen to each, then let one finish."""
+    """Start the same command so often, have something happen to each, then let one finish, which redoes nothing."""
     path, run = scenes.run_file(name), scenes.folder / name
     problems: list[str] = []
     accidents = 0
     with Watcher(run) as watcher:
         for _ in range(times):
-            with _driving(path) as driver:
-                problems += strike(driver)
-            problems += check_if_there(run)
-            if driver.returncode == 0:
+            with driving(path) as driver:
+                told = strike(driver)
+            problems += [*(told or ()), *check_if_there(run)]
+            if told is None and driver.returncode:
+                problems.append(f"a driver ended with {driver.returncode}, and nothing had happened to it")
+            if told is None or driver.returncode == 0:
                 break
             accidents += 1
-        code = _driver(path).wait(LONGEST)
-    problems += [] if code == 0 else [f"the last driver ended with {code}"]
+        problems += _finished(path, run)
     return Outcome(accidents, [*problems, *watcher.breaches, *scenes.judged(name)])
 
 
-def _driver(run_file: Path) -> "subprocess.Popen[bytes]":
-    """Start a driver in a session of its own."""
-    return subprocess.Popen(
-        _explaining(run_file),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )
-
-
-def _explaining(run_file: Path) -> list[str]:
-    return [sys.executable, "-m", "jobs.explain", str(run_file), "--workers", "2", "--set", "compute.compile=false"]
-
-
-@contextmanager
-def _driving(run_file: Path) -> "Iterator[subprocess.Popen[bytes]]":
-    """Start a driver, and leave nothing of it behind, whatever happens."""
-    driver = _driver(run_file)
-    family: set[int] = set()
-    watching = threading.Event()
-
-    def watch() -> None:
-        while not watching.wait(0.5):
-            family.update(descendants(driver.pid))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield driver
-    finally:
-        watching.set()
-        thread.join()
-        if driver.poll() is None:
-            driver.kill()
-            driver.wait()
-        for process in family:
-            if "ray" in _command(process):
-                _signalled(process, signal.SIGKILL)
-
-
-def _after(driver: "subprocess.Popen[bytes]", seconds: float, number: int) -> list[str]:
-    if not _waits(driver, seconds):
-        driver.send_signal(number)
-        driver.wait()
-    return []
-
-
-def _waits(driver: "subprocess.Popen[bytes]", seconds: float) -> bool:
-    """Wait for a driver's end; False when it goes on."""
-    try:
-        driver.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def _signalled(process: int, number: int) -> bool:
-    try:
-        os.kill(process, number)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _is_at_work(process: int) -> bool:
-    """Whether it is a process of the run's tasks or actors, and not one of Ray's node."""
-    return _command(process).startswith(("ray::Map", "ray::Read", "ray::Ledger", "ray::_RemoteLedger", "ray::IDLE"))
-
-
-def _command(process: int) -> str:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
+def _finished(path: Path, run: Path) -> list[str]:
+    """Let a driver finish the run; it must explain what is missing, and no chunk more."""
+    missing = CHUNKS - len(list(run.glob("*.parquet")))
+    ended = subprocess.run(explaining(path, "--json"), capture_output=True, text=True, timeout=LONGEST, check=False)
+    events = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]
+    redone = max((event["chunks"] for event in events if event["event"] == "progress"), default=0)
+    problems = [] if ended.returncode == 0 else [f"the last driver ended with {ended.returncode}"]
+    return problems if redone <= missing else [*problems, f"{missing} chunks were missing, {redone} were explained"]
