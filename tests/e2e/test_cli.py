@@ -13,6 +13,7 @@ from e2e.runs import Settings, write_run_file
 from PIL import Image
 
 from pipeline.demo.data import run_file, write_demo
+from schemas.manifest import RunManifest
 
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "AKIA-planted-1",
@@ -156,9 +157,9 @@ def test_damage_that_cannot_be_repaired_deletes_nothing(
     finished: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:
     damaged, part = damaged_copy(finished[0], tmp_path)
-    manifest = json.loads((damaged / "run.json").read_text(encoding="utf-8"))
-    manifest["config"]["data"]["shards"] = [str(tmp_path / "moved.tar")]
-    (damaged / "run.json").write_text(json.dumps(manifest), encoding="utf-8")
+    manifest = RunManifest.from_json((damaged / "run.json").read_bytes())
+    manifest.config["data"]["shards"] = [str(tmp_path / "moved.tar")]
+    (damaged / "run.json").write_bytes(manifest.to_json())
     refused = camatlas("verify", damaged, "--repair")
     assert refused.returncode == 2
     assert "moved.tar" in refused.stderr
