@@ -13,6 +13,7 @@ import typer
 
 from jobs import fitness
 from jobs.console import command, leave_after, native_stderr_aside, out
+from jobs.deadline import STARTING_SECONDS, Deadline
 from jobs.fitness import Found
 from pipeline.errors import CamatlasError, first_line
 
@@ -93,7 +94,7 @@ def _engine() -> Found:
     from pipeline.cluster import connected
     from pipeline.provenance import package_versions
 
-    with native_stderr_aside(), connected(None):
+    with Deadline(STARTING_SECONDS), native_stderr_aside(), connected(None):
         return Found(f"Ray {package_versions()['ray']} starts here, with {_resources()}")
 
 
@@ -102,7 +103,7 @@ def _cluster(address: str) -> Found:
     from pipeline.cluster import connected
     from pipeline.provenance import package_versions
 
-    with native_stderr_aside(), connected(address) as dashboard:
+    with Deadline(STARTING_SECONDS), native_stderr_aside(), connected(address) as dashboard:
         found = fitness.dashboard(dashboard)
         what = f"Ray {package_versions()['ray']} at {address}, with {_resources()}; {found.what}"
         return Found(what, found.advice)

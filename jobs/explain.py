@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.console import EXIT_TOO_MANY_FAILURES, command, err, leave_after, native_stderr_aside, out
+from jobs.deadline import MARGIN_SECONDS, STARTING_SECONDS, STOPPING_SECONDS, Deadline
 from jobs.progress import Reporter, Tally, emit, utc_now
 from jobs.signals import TerminatedError, terminated_by_signal
 from jobs.watch import Watch, session_fields
@@ -153,6 +154,7 @@ def _work(begun: Begun, progress: "Progress", tally: Tally, *, json_events: bool
     compute = prepared.config.compute
     try:
         with (
+            Deadline(STARTING_SECONDS) as deadline,
             native_stderr_aside(),
             connected(compute.address),
             terminated_by_signal(),
@@ -163,9 +165,15 @@ def _work(begun: Begun, progress: "Progress", tally: Tally, *, json_events: bool
                 emit("workers", workers=workers, device=device)
             shards = tuple(shard.name for shard in prepared.shards)
             watch = Watch(tally, session, workers, shards, json_events=json_events)
-            for news in dataflow.run_chunks(prepared, progress, workers):
-                watch.note(news)
-                reporter.update()
+            patience = prepared.stall_seconds() + MARGIN_SECONDS
+            deadline.put_off(patience)
+            try:
+                for news in dataflow.run_chunks(prepared, progress, workers):
+                    deadline.put_off(patience)
+                    watch.note(news)
+                    reporter.update()
+            finally:
+                deadline.put_off(STOPPING_SECONDS)
             pending = len(prepared.pending(progress))
             return session.breakdown(Circumstances(workers, pending, device, compute.precision))
     except (KeyboardInterrupt, TerminatedError):

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -50,11 +50,13 @@ def prepared(tmp_path: Path) -> PreparedRun:
     return claimed_run(tmp_path, scenes=16, chunk_images=4)
 
 
-def claimed_run(tmp_path: Path, scenes: int, chunk_images: int, **compute: int) -> PreparedRun:
+def claimed_run(
+    tmp_path: Path, scenes: int, chunk_images: int, methods: Sequence[str] = ("gradcam",), **compute: int
+) -> PreparedRun:
     write_demo(tmp_path, scenes=scenes, scenes_per_shard=scenes // 2)
     fields = run_file(tmp_path)
     fields["data"] = {**fields["data"], "chunk_images": chunk_images}  # type: ignore[dict-item]
-    fields["explain"] = {"methods": ["gradcam"], "targets": "predicted"}
+    fields["explain"] = {"methods": list(methods), "targets": "predicted"}
     fields["compute"] = {**fields.get("compute", {}), **compute}  # type: ignore[dict-item]
     fields["output"] = {"path": str(tmp_path / "run")}
     run = prepare(absolute(parse_config(fields)[0]))
