@@ -46,8 +46,20 @@ class Batcher:
 
     def fill(self, rows: Tensor) -> Tensor:
         """Repeat the last row until the number of rows is a multiple of `multiple`."""
-        missing = -len(rows) % self.multiple
+        missing = -len(rows) % min(self.multiple, self.size)
         return rows if not missing else torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
+
+    def fill_images(self, images_PCHW: Tensor) -> Tensor:
+        """Do so with images, colours last in memory whether filled up or not: another layout gives other bits."""
+        return self.fill(images_PCHW).contiguous(memory_format=torch.channels_last)
+
+
+def narrow(batchers: Sequence[Batcher]) -> bool:
+    """Halve passes below what they are filled up to: results then agree up to rounding. False at one row."""
+    size = min(min(batcher.size, batcher.multiple) for batcher in batchers) // 2
+    for batcher in batchers if size else ():
+        batcher.size = size
+    return size > 0
 
 
 def fastest_size(

@@ -231,7 +231,7 @@ class Probe:
         engine = self._exact if len(layers) > 1 and self.precision == "bf16" else self._engine
         modules = {name: engine.layer(name) for name in layers}
         with torch.inference_mode(False):
-            filled_PCHW = _normal(self.batcher.fill(pixels_PCHW.to(self.device, torch.float32)))
+            filled_PCHW = _normal(self.batcher.fill_images(pixels_PCHW.to(self.device, torch.float32)))
             with recording(modules, recorded, gradients=gradients):
                 logits_PN = engine.logits(filled_PCHW, differentiable=gradients)
         for name in layers:
@@ -253,7 +253,7 @@ class Probe:
         count = len(pixels_PCHW)
         outputs: dict[str, Tensor] = {}
         with torch.inference_mode(False), torch.enable_grad():
-            inputs_PCHW = self.batcher.fill(_normal(pixels_PCHW)).detach().requires_grad_()
+            inputs_PCHW = self.batcher.fill_images(_normal(pixels_PCHW)).detach().requires_grad_()
             with watching(taps, outputs):
                 logits_PN = self._engine.plain(inputs_PCHW, differentiable=True)
             score = readout(logits_PN[:count], _normal(targets_P)).sum()
