@@ -40,6 +40,9 @@ class Watch:
             self._warn("worker_replaced", f"a worker died and another took its place ({died} so far); look at memory "
                        "if this goes on", worker=news.worker)  # fmt: skip
         self._warn_of_chunk(news)
+        if batch := news.spent.batch:
+            self._warn("smaller_passes", f"memory ran out in a worker, whose passes now hold {batch} images: "
+                       "give it more, or lower compute.batch", worker=news.worker, batch=batch)  # fmt: skip
 
     def _warn_of_chunk(self, news: Committed) -> None:
         place: dict[str, object] = {"shard": self._shards[news.shard], "chunk": news.chunk}

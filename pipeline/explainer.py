@@ -5,6 +5,7 @@ Legend: B images, C colours, (H, W) pixels, N classes.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from pipeline.errors import CamatlasError, first_line
 from pipeline.explanations import explain_evidence, measure, observe
 from pipeline.metrics import Metric, metric_fields
 from pipeline.model.baselines import Normalisation
-from pipeline.model.batching import is_out_of_memory
+from pipeline.model.batching import is_out_of_memory, narrow
 from pipeline.model.engine import Precision
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
@@ -82,6 +83,13 @@ def images_together(batch: int, passes: int) -> int:
     return max(1, min(batch, _FULL_PASSES * batch // max(1, passes)))
 
 
+class _Trouble(NamedTuple):
+    """Why images could not be explained: no exception, which would keep alive what filled the memory."""
+
+    code: str
+    detail: str
+
+
 class Explainer:
     """Turns decoded chunks into rows; lives as long as its worker and holds the model on its device."""
 
@@ -101,7 +109,8 @@ class Explainer:
         if spec.batch is None:
             self.probe.choose_batch((spec.crop, spec.crop))
         self._watch, self._told = Stopwatch(), replace(self.probe.counts)
-        self._together = images_together(self.probe.batcher.size, spec.passes)
+        self._batchers = (self.probe.batcher, self.probe.scorer.batcher)
+        self._smallest = self._size()
         self._facts = {
             label: MethodFacts(label, canonical_json(parameters(method)), self.probe.layer)
             for label, method in spec.methods.items()
@@ -116,13 +125,17 @@ class Explainer:
             "head": now.head_passes - before.head_passes,
             "backward": now.backwards - before.backwards,
         }
-        return Spent(self._watch.take(), passes)
+        known, self._smallest = self._smallest, min(self._smallest, self._size())
+        return Spent(self._watch.take(), passes, self._smallest if self._smallest < known else None)
+
+    def _size(self) -> int:
+        return min(batcher.size for batcher in self._batchers)
 
     def tables(self, chunk: DecodedChunk) -> Iterator[pa.Table]:
         """Explain a chunk; each table holds the rows of some images, the rows of its failures come last."""
         ordinal = chunk.chunk.ordinal
         batch = ImageBatch(chunk.chunk.shard.name, ordinal, chunk.samples, chunk.pixels_NHWC)
-        for piece in batch.pieces(self._together):
+        for piece in batch.pieces(images_together(self.probe.batcher.size, self.spec.passes)):
             yield to_table(self._labelled(piece), self.spec.schema)
         yield to_table([failure_row(failure, ordinal) for failure in chunk.failures], self.spec.schema)
 
@@ -140,16 +153,34 @@ class Explainer:
         """Explain a batch; when that raises, find the image to blame by halving and spare the others."""
         if not batch.samples:
             return []
+        found = self._tried(batch)
+        if not isinstance(found, _Trouble):
+            return found
+        if len(batch.samples) == 1:
+            return self._alone(batch, found)
+        halves = batch.pieces(-(-len(batch.samples) // 2))
+        return [row for half in halves for row in self._spared(half)]
+
+    def _tried(self, batch: ImageBatch) -> list[Row] | _Trouble:
+        """Explain a batch, or tell what an image of it may be blamed for."""
         try:
             return self._explained(batch)
         except (CamatlasError, torch.AcceleratorError):
             raise  # nothing that an image could be blamed for
         except Exception as error:  # a model may raise anything
-            if len(batch.samples) == 1:
-                code = "out_of_memory" if is_out_of_memory(error) else "model_error"
-                return [batch.failed(batch.samples[0], code, first_line(error))]
-        halves = batch.pieces(-(-len(batch.samples) // 2))
-        return [row for half in halves for row in self._spared(half)]
+            return _Trouble("out_of_memory" if is_out_of_memory(error) else "model_error", first_line(error))
+
+    def _alone(self, image: ImageBatch, trouble: _Trouble) -> list[Row]:
+        """Give up on an image that fails by itself, for want of memory not before a pass holds nothing but it."""
+        sizes = [batcher.size for batcher in self._batchers]
+        while trouble.code == "out_of_memory" and narrow(self._batchers):
+            found = self._tried(image)
+            if not isinstance(found, _Trouble):
+                return found  # and passes stay that small: the model wants more memory than there is
+            trouble = found
+        for batcher, size in zip(self._batchers, sizes, strict=True):
+            batcher.size = size  # it is this image that wants too much: others lose nothing by it
+        return [image.failed(image.samples[0], *trouble)]
 
     def _explained(self, batch: ImageBatch) -> list[Row]:
         """Explain the images on which the model gives finite logits; the others fail."""

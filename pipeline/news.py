@@ -11,10 +11,12 @@ class Spent:
     Attributes:
         seconds: by stage, see `pipeline.stages`.
         passes: of the model, in images, by kind: forward, head, backward.
+        batch: most images in one pass from now on, where memory ran out and made it smaller; else None.
     """
 
     seconds: Mapping[str, float] = field(default_factory=dict)
     passes: Mapping[str, int] = field(default_factory=dict)
+    batch: int | None = None
 
 
 @dataclass(frozen=True)

@@ -99,8 +99,10 @@ def together(spent: Iterable[Spent]) -> Spent:
     """Add up what several things took."""
     seconds: dict[str, float] = {}
     passes: Counter[str] = Counter()
+    batches: list[int] = []
     for each in spent:
+        batches += [] if each.batch is None else [each.batch]
         passes.update(each.passes)
         for stage, more in each.seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + more
-    return Spent(seconds, dict(passes))
+    return Spent(seconds, dict(passes), min(batches, default=None))

@@ -1,7 +1,7 @@
 """Work in passes of bounded size: filled up to a fixed multiple, halved when memory runs out."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -18,7 +18,7 @@ class Batcher:
         multiple: rows of every pass are filled up to a multiple of this. CPU kernels give the same bits for a
             row whatever stands beside it as long as the number of rows is a multiple of 16 (and linear layers
             have sizes that are multiples of 8, which all known networks keep to), so that results
-            do not depend on how images were batched.
+            do not depend on how images were batched. Passes that were narrowed are filled up to their own size.
     """
 
     def __init__(self, size: int, multiple: int = 1) -> None:
@@ -72,6 +72,9 @@ def fastest_size(
         sizes: to try, growing.
         gain: a larger size must be this many times as fast as the smaller ones.
         patience: stop after a pass that took this many seconds, or after two sizes that gained nothing.
+
+    Returns:
+        The smallest size where memory does not suffice even for that.
     """
     rates = dict[int, float]()
     for size in sizes:
@@ -79,9 +82,10 @@ def fastest_size(
             run(size)  # warms up
             seconds = min(_seconds(run, size), _seconds(run, size))  # what disturbs a pass makes it slower only
         except RuntimeError as error:
-            if not is_out_of_memory(error) or not rates:
+            if not is_out_of_memory(error):
                 raise
             _release()
+            rates = rates or {size: 0.0}
             break
         rates[size] = size / seconds
         earlier = list(rates.values())[:-2]

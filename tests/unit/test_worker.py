@@ -96,6 +96,7 @@ def test_the_time_of_a_worker_that_fails_is_closed(tmp_path: Path) -> None:
 def test_what_is_told_adds_up() -> None:
     both = together([Spent({"read": 1.0}, {"head": 1}), Spent({"read": 0.5, "wait": 2.0}, {"head": 2, "forward": 3})])
     assert both == Spent({"read": 1.5, "wait": 2.0}, {"head": 3, "forward": 3})
+    assert together([Spent(batch=8), Spent(batch=4), Spent()]).batch == 4
 
 
 def test_what_somebody_else_published_is_not_ours(tmp_path: Path) -> None:

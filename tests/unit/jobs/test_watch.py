@@ -65,6 +65,15 @@ def test_careful_attempts_and_poison_are_warnings_with_their_place(
     assert "2 images of chunk 7 of b.tar ended their worker" in poison["message"]
 
 
+def test_passes_that_memory_made_smaller_are_a_warning(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
+    watching = watch(tally)
+    watching.note(committed(spent=Spent(batch=8)))
+    watching.note(committed())
+    (told,) = warnings(capsys)
+    assert (told["kind"], told["worker"], told["batch"]) == ("smaller_passes", "w1", 8)
+    assert "passes now hold 8 images" in told["message"]
+
+
 def test_without_events_warnings_are_sentences(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
     watch(tally, json_events=False).note(committed(careful=True))
     assert capsys.readouterr().err == (

@@ -111,8 +111,13 @@ def test_the_fastest_size_of_a_pass_is_found_by_trial(monkeypatch: pytest.Monkey
         run(size)
 
     assert fastest_size(hungry, seconds, patience=10.0) == 16
-    with pytest.raises(torch.OutOfMemoryError):
-        fastest_size(hungry, [64])
+    assert fastest_size(hungry, [64, 128]) == 64  # what it gives is halved when it is used
+
+    def broken(size: int) -> None:
+        raise RuntimeError("no such kernel")
+
+    with pytest.raises(RuntimeError, match="kernel"):
+        fastest_size(broken, seconds)
 
 
 def test_keeping_freed_memory_changes_no_number() -> None:
