@@ -1,6 +1,7 @@
 """The Explainer: chunks to rows, with every failure in its own row and nobody else's."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,13 +12,19 @@ from nets import ToyNet
 from torch import Tensor, nn
 
 import pipeline
+from pipeline.cams import METHODS as ALL_METHODS
 from pipeline.cams import build_methods
-from pipeline.codec import decode_stack
+from pipeline.codec import EncodedMap, FloatArray, decode
 from pipeline.errors import ConfigError, LayerError
 from pipeline.explainer import Explainer
 from pipeline.model.baselines import Normalisation
 from pipeline.sources import Failure
 from pipeline.targets import TargetRules
+
+
+def map_of(row: dict[str, Any]) -> FloatArray:
+    encoded = EncodedMap(*(row[f"map{name}"] for name in ("", "_height", "_width", "_dtype", "_min", "_max")))
+    return decode(encoded)
 
 
 def test_every_image_has_one_row_a_method_with_all_facts() -> None:
@@ -34,9 +41,7 @@ def test_every_image_has_one_row_a_method_with_all_facts() -> None:
         assert row["predicted"] == row["target"] == int(expected.targets[i])
         assert row["target_logit"] == pytest.approx(float(expected.evidence.target_logits_B[i]), abs=1e-5)
         assert row["confidence"] == row["target_confidence"]
-        ranges = np.array([[row["map_min"], row["map_max"]]], dtype=np.float32)
-        map_uv = decode_stack([row["map"]], row["map_height"], row["map_width"], row["map_dtype"], ranges)[0]
-        np.testing.assert_allclose(map_uv, expected.maps[method][i].numpy(), atol=1e-5)
+        np.testing.assert_allclose(map_of(row), expected.maps[method][i].numpy(), atol=1e-5)
         for name in METRICS:
             assert row[name] == pytest.approx(float(values[name][method][i]), abs=1e-5)
         assert row["error_code"] is None
@@ -107,8 +112,24 @@ def not_a_number(marked_B: Tensor, logits_BN: Tensor) -> Tensor:
     return torch.where(marked_B[:, None], torch.nan, logits_BN)
 
 
+def infinite(marked_B: Tensor, logits_BN: Tensor) -> Tensor:
+    return torch.where(marked_B[:, None], torch.inf, logits_BN)
+
+
+def infinite_against_one_class(marked_B: Tensor, logits_BN: Tensor) -> Tensor:
+    against_N = torch.tensor([0.0, 0.0, 0.0, -torch.inf])
+    return torch.where(marked_B[:, None], logits_BN + against_N, logits_BN)
+
+
 @pytest.mark.parametrize(
-    ("trouble", "code"), [(raising, "model_error"), (exhausted, "out_of_memory"), (not_a_number, "nonfinite")]
+    ("trouble", "code"),
+    [
+        (raising, "model_error"),
+        (exhausted, "out_of_memory"),
+        (not_a_number, "nonfinite"),
+        (infinite, "nonfinite"),
+        (infinite_against_one_class, "nonfinite"),
+    ],
 )
 def test_one_image_that_fails_takes_no_other_with_it(trouble: Callable[[Tensor, Tensor], Tensor], code: str) -> None:
     decoded = chunk(7)
@@ -121,6 +142,49 @@ def test_one_image_that_fails_takes_no_other_with_it(trouble: Callable[[Tensor, 
     }
     expected = {row["image_key"]: row["map"] for row in clean if row["method"] == "gradcam"}
     assert all(row["map"] == expected[row["image_key"]] for row in found if row["image_key"] != "k4")
+
+
+HUGE = 2.0**100
+"""About 1e30; a power of two, so that whatever is proportional to the logits keeps its bits."""
+
+
+class Shouting(ToyNet):
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return super().forward(pixels_BCHW) * HUGE
+
+
+def test_huge_logits_give_the_maps_they_are_the_scale_of() -> None:
+    methods = build_methods(["gradcam", "hirescam", "layercam", "ablation_cam", "shapley_cam"])
+    plain = rows(Explainer(ToyNet(0), spec(methods=methods)), chunk())
+    found = rows(Explainer(Shouting(0), spec(methods=methods)), chunk())
+    for row, other in zip(found, plain, strict=True):
+        assert row["error_code"] is None
+        assert row["target_logit"] == float(other["target_logit"]) * HUGE  # type: ignore[arg-type]
+        assert (row["predicted"], row["confidence"]) == (other["predicted"], 1.0)
+        assert row["average_drop"] is not None
+        if row["method"] in ("gradcam", "hirescam", "layercam"):
+            assert row["map_max"] == float(other["map_max"]) * HUGE  # type: ignore[arg-type]
+            np.testing.assert_array_equal(map_of(row), map_of(other) * np.float32(HUGE))
+
+
+@pytest.mark.parametrize("maps", ["u8", "f16", "f32"])
+def test_every_method_gives_finite_maps_of_huge_logits_or_says_that_it_cannot(maps: str) -> None:
+    methods = build_methods([name for name in ALL_METHODS if name not in ("cam", "iscam", "sscam", "rise", "opti_cam")])
+    found = rows(Explainer(Shouting(0), spec(methods=methods, metrics={}, maps=maps)), chunk(2))
+    assert len(found) == 2 * len(methods)
+    assert {row["method"] for row in found if row["error_code"] == "nonfinite"} <= {"integrative_cam"}  # squares them
+    for row in found:
+        assert row["error_code"] in (None, "nonfinite")
+        assert row["error_code"] or bool(np.isfinite(map_of(row)).all())
+
+
+def test_a_model_of_one_class_is_explained() -> None:
+    """Its confidence is 1 whatever it sees; its logit is not."""
+    found = rows(Explainer(ToyNet(0, classes=1), spec(classes=1)), chunk(3, labels=[0, 1, None]))
+    assert [row["error_code"] for row in found] == [None] * 4 + ["label"]
+    for row in found[:4]:
+        assert (row["target"], row["confidence"], row["average_drop"]) == (0, 1.0, 0.0)
+        assert float(row["map_max"]) > float(row["map_min"])  # type: ignore[arg-type]
 
 
 def test_a_layer_that_cannot_serve_stops_the_run_instead_of_failing_every_image() -> None:

@@ -30,10 +30,28 @@ class NotANumber(nn.Module):
         return x / torch.zeros_like(x)
 
 
-def net(between: nn.Module) -> nn.Module:
+class Overflowing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 1e38 * 1e38
+
+
+class NeverTheLast(nn.Module):
+    """Gives the last class no chance, as models do that mask classes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, :-1], torch.full_like(x[:, -1:], -torch.inf)], 1)
+
+
+class Huge(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 1e30
+
+
+def net(between: nn.Module, *after: nn.Module, classes: int = 5) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(3, 64, 3, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), between, nn.Linear(64, 5)
-    )
+        nn.Conv2d(3, 64, 3, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), between,
+        nn.Linear(64, classes), *after,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -42,6 +60,9 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     module = types.ModuleType("mine")
     for kind in (nn.Identity, BatchCentred, AlwaysDropping, NotANumber):
         setattr(module, kind.__name__, lambda kind=kind: net(kind()))
+    for kind in (Overflowing, NeverTheLast, Huge):
+        setattr(module, kind.__name__, lambda kind=kind: net(nn.Identity(), kind()))
+    module.OneClass = lambda: net(nn.Identity(), classes=1)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mine", module)
     return module
 
@@ -64,10 +85,18 @@ def refusal(name: str, **fields: object) -> str:
         ("BatchCentred", "alone and among others"),
         ("AlwaysDropping", "alone and among others"),
         ("NotANumber", "NaN or infinity"),
+        ("Overflowing", "NaN or infinity"),
+        ("NeverTheLast", "NaN or infinity"),
     ],
 )
 def test_models_whose_answers_cannot_be_trusted_are_refused(name: str, words: str) -> None:
     assert words in refusal(name)
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(("name", "classes"), [("Huge", 5), ("OneClass", 1)])
+def test_huge_logits_and_a_single_class_are_taken(name: str, classes: int) -> None:
+    assert load_model(config(name)).classes == classes
 
 
 @pytest.mark.usefixtures("mine")
