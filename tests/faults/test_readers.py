@@ -1,0 +1,98 @@
+"""Reading processes that die: of one Parquet file every time, as its library may on crafted bytes."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from faults.checker import check
+from pictures import noise, saved
+
+from pipeline.attempts import ENDS
+from pipeline.claim import claim
+from pipeline.config import parse_config
+from pipeline.dataflow import stream_chunks
+from pipeline.decode import DecodedChunk
+from pipeline.demo.data import run_file
+from pipeline.news import Committed
+from pipeline.parts import progress
+from pipeline.preflight import PreparedRun, absolute, prepare
+from pipeline.rows import failure_row, to_table
+from pipeline.sources.annotations import Annotations
+from pipeline.sources.shards import Failure
+from pipeline.store import LocalStore
+from pipeline.verify import verify
+
+IMAGES = 8
+"""Of each file; two chunks."""
+POISON = "b5"
+
+
+@pytest.fixture(autouse=True)
+def _what_this_file_holds_travels_whole() -> Iterator[None]:
+    """Workers cannot import tests."""
+    module = sys.modules[__name__]
+    ray.cloudpickle.register_pickle_by_value(module)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+@dataclass(frozen=True)
+class Deadly(Annotations):
+    """Ends the process amid the rows of a file, as a fault in the code below Python would; each death leaves a mark."""
+
+    marks: Path = Path()
+
+    def label_of(self, key: str, members: Mapping[str, bytes]) -> int | None:
+        if key == POISON:
+            (self.marks / f"died-{os.getpid()}").touch()
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().label_of(key, members)
+
+
+def three_files(folder: Path) -> PreparedRun:
+    """Three files of eight images, in chunks of four; reading the second one is deadly."""
+    shards = folder / "shards"
+    shards.mkdir()
+    for name in "abc":
+        images = [saved(noise(20, 20 + index), "JPEG") for index in range(IMAGES)]
+        table = pa.table({"image": images, "key": [f"{name}{index}" for index in range(IMAGES)]})
+        pq.write_table(table, shards / f"{name}.parquet")
+    fields = run_file(folder) | {
+        "data": {"shards": str(shards), "chunk_images": 4},
+        "explain": {"methods": ["gradcam"], "targets": "predicted"},
+    }
+    run = prepare(absolute(parse_config(fields)[0]))
+    claim(run.store, run.manifest)
+    return replace(run, reading=replace(run.reading, annotations=Deadly(marks=folder)))
+
+
+def seeing(schema: pa.Schema, chunk: DecodedChunk) -> Iterator[pa.Table]:
+    """Say of each image that it was seen."""
+    seen = [Failure(sample.key, chunk.chunk.shard.name, "explain", "seen", "") for sample in chunk.samples]
+    yield to_table([failure_row(each, chunk.chunk.ordinal) for each in (*seen, *chunk.failures)], schema)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_file_that_kills_its_reader_every_time_is_one_row_and_the_run_ends(tmp_path: Path, local_ray: None) -> None:
+    run = three_files(tmp_path)
+    explain = partial(partial, seeing, run.explainer_spec("cpu", 1).schema)
+    news = [item for item in stream_chunks(run, progress(run.store), 1, explain) if isinstance(item, Committed)]
+    assert sum(item.images for item in news) == 20, "one chunk of the second file is lost"
+    assert len(list(tmp_path.glob("died-*"))) == ENDS + 1, "once unawares, then as often as it takes to be sure"
+    folder = Path(run.store.url)
+    assert check(folder, images=20, methods=1) == []
+    assert verify(LocalStore(folder)).problems == []
+    rows = pa.concat_tables(map(pq.read_table, folder.glob("*.parquet"))).to_pylist()
+    (lost,) = [row for row in rows if row["error_code"] != "seen"]
+    assert (lost["shard"], lost["error_stage"], lost["error_code"]) == ("b.parquet", "shard", "reader_died")
+    kept = {row["image_key"] for row in rows if row is not lost}
+    assert kept == {f"{name}{index}" for name in "ac" for index in range(IMAGES)} | {f"b{index}" for index in range(4)}
