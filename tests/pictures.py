@@ -62,9 +62,11 @@ def chunk_of(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, *before: bytes) -> bytes:
+def png(
+    width: int, height: int, depth: int, colour: int, rows: bytes, *before: bytes, interlaced: bool = False
+) -> bytes:
     """A PNG by hand."""
-    head = chunk_of(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    head = chunk_of(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
     return (
         b"\x89PNG\r\n\x1a\n" + head + b"".join(before) + chunk_of(b"IDAT", zlib.compress(rows)) + chunk_of(b"IEND", b"")
     )
