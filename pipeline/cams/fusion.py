@@ -70,9 +70,15 @@ class RefineCam(NoExtraPass):
 
 
 def at_finest(maps: list[Tensor]) -> Tensor:
-    """Bring maps (B, u, v) of several grids to the grid of the first, (B, L, u, v)."""
+    """Bring maps (B, u, v) of several grids to the grid of the first, (B, L, u, v); a constant map stays constant."""
     size = (maps[0].shape[1], maps[0].shape[2])
-    return torch.cat([upsample(map_Buv[:, None], size) for map_Buv in maps], 1)
+    return torch.stack([_enlarged(map_Buv, size) for map_Buv in maps], 1)
+
+
+def _enlarged(map_Buv: Tensor, size: tuple[int, int]) -> Tensor:
+    """Enlarge maps; of a constant one that leaves rounding noise, which min-max would blow up."""
+    constant_B11 = map_Buv.amin((1, 2), keepdim=True) == map_Buv.amax((1, 2), keepdim=True)
+    return torch.where(constant_B11, map_Buv[:, :1, :1], upsample(map_Buv[:, None], size)[:, 0])
 
 
 def _by_maximum(map_Buv: Tensor) -> Tensor:
