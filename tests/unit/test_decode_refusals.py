@@ -11,7 +11,8 @@ from PIL import Image, ImageFile
 
 from pipeline.decode import DecodeLimits, decode_image
 
-OTHERS = {kind: saved(noise(16, 16), kind) for kind in ("TIFF", "BMP", "GIF", "PPM", "TGA", "PCX", "ICO", "EPS", "PDF")}
+WRITTEN = ("TIFF", "BMP", "GIF", "PPM", "TGA", "PCX", "ICO", "EPS", "PDF", "AVIF", "JPEG2000")
+OTHERS = {kind: saved(noise(16, 16), kind) for kind in WRITTEN}
 OTHERS |= {
     "PSD": b"8BPS\0\1" + b"\0" * 200,
     "FITS": b"SIMPLE  =                    T".ljust(2880),
@@ -31,6 +32,11 @@ def test_other_formats_are_refused_whatever_the_name(data: bytes) -> None:
     assert [(failure.key, failure.stage, failure.code) for failure in chunk.failures] == [
         ("photo.jpg", "decode", "format")
     ]
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG2000"])
+def test_what_is_refused_by_default_would_open_if_it_were_asked_for(kind: str) -> None:
+    assert decode_image(OTHERS[kind], DecodeLimits((kind,)))[0].size == (16, 16)
 
 
 @pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS.keys())
