@@ -117,7 +117,8 @@ def load_config(path: str, settings: Sequence[str] = (), mistakes: Mistakes | No
         mistakes: takes what is wrong with keys and values, so that later checks can add to it; None raises at once.
 
     Raises:
-        ConfigError: the file cannot be read or, without `mistakes`, anything in it is wrong.
+        ConfigError: the file cannot be read, holds a secret (no check may ask about a place by it), or, without
+            `mistakes`, anything in it is wrong.
     """
     raw = _read(path)
     found = Mistakes() if mistakes is None else mistakes
@@ -126,7 +127,7 @@ def load_config(path: str, settings: Sequence[str] = (), mistakes: Mistakes | No
             _apply(raw, setting)
     config, wrong = parse_config(raw)
     found.found.extend(wrong)
-    if mistakes is None:
+    if mistakes is None or any(_secrets(raw)):
         found.raise_if_any()
     return config
 
@@ -141,21 +142,23 @@ def parse_config(raw: dict[str, Any]) -> tuple[RunConfig, list[Mistake]]:
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
-        return _stand_in(raw), _mistakes(raw, error.errors())
+        return _stand_in(raw), [*_mistakes(raw, error.errors()), *_secrets(raw)]
     required = {"data.shards": config.data.shards, "model.name": config.model.name, "output.path": config.output.path}
     return config, [*(Mistake(where, "is empty") for where, value in required.items() if not value), *_secrets(raw)]
 
 
-def _secrets(value: object, where: str = "") -> Iterator[Mistake]:
+def _secrets(raw: object) -> Iterator[Mistake]:
     """Find values that hold a secret: everybody who may read the run may read its run file."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _secrets(inner, f"{where}.{name}" if where else str(name))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _secrets(inner, where)
-    elif isinstance(value, str) and masked(value) != value:
-        yield Mistake(where, "holds what looks like a secret; run.json would show it", "put it in the environment")
+    waiting, seen = [("", raw)], set[int]()
+    for where, value in waiting:
+        if isinstance(value, str) and masked(value) != value:
+            yield Mistake(where, "holds what looks like a secret; run.json would show it", "put it in the environment")
+        elif isinstance(value, dict | list) and id(value) not in seen:  # YAML may hold itself, or a part many times
+            seen.add(id(value))
+            if isinstance(value, dict):
+                waiting += [(f"{where}.{name}" if where else str(name), inner) for name, inner in value.items()]
+            else:
+                waiting += [(where, inner) for inner in value]
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 _USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
 _SECRET = re.compile(
     r"""((?:[\w-]*(?:secret|token|password|passwd|signature|credential|access_?key|api_?key)[\w-]*|[?&]sig)"""
-    r"""["']?\s*[=:]\s*["']?)[^\s"'&,;})]+""",
+    r"""["']?\s*(?:[=:]|%3[AD])\s*["']?)[^\s"'&,;})]+""",
     re.IGNORECASE,
 )
 
@@ -42,7 +42,7 @@ class Mistake:
     hint: str = ""
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}" + (f" ({self.hint})" if self.hint else "")
+        return masked(f"{self.where}: {self.what}" + (f" ({self.hint})" if self.hint else ""))
 
 
 class ConfigError(CamatlasError, ValueError):

@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
-from e2e.runs import Settings, write_run_file
+from e2e.runs import Settings, table_of, write_run_file
 from PIL import Image
 
 from pipeline.demo.data import run_file, write_demo
@@ -240,18 +241,28 @@ def test_an_empty_folder_and_a_file_for_a_folder_are_refused(tmp_path: Path) -> 
     assert yaml.safe_load((tmp_path / "run.yaml").read_text(encoding="utf-8")) == fields
 
 
-def test_too_many_failures_are_exit_code_3(tmp_path: Path) -> None:
-    images = tmp_path / "images"
+def test_too_many_failures_are_exit_code_3_and_tell_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, damaged, run = tmp_path / "images", tmp_path / "damaged.tar", tmp_path / "run"
     images.mkdir()
     Image.new("RGB", (40, 30), "#204060").save(images / "fine.png")
     (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    damaged.write_bytes(b"no tar" * 1000)
     fields: Settings = {
-        "data": {"shards": str(images)},
+        "data": {"shards": [str(images), str(damaged)]},
         "model": {"name": "torchvision/squeezenet1_1", "weights": "random"},
-        "output": {"path": str(tmp_path / "run")},
+        "output": {"path": str(run)},
     }
     path = write_run_file(fields, tmp_path / "run.yaml")
-    ended = camatlas("explain", path)
+    with tempfile.TemporaryDirectory(prefix="ray-") as engine:  # a short name, or Ray's sockets do not fit
+        monkeypatch.setenv("RAY_TMPDIR", engine)
+        ended = camatlas("explain", path)
+        logs = [found.read_bytes() for found in Path(engine).rglob("*") if found.is_file()]
     assert ended.returncode == 3
     assert "decode/corrupt" in ended.stderr
-    assert camatlas("explain", path, "--max-failure-rate", "0.6").returncode == 0
+    assert "shard/damaged" in ended.stderr
+    details = str(table_of(run).select(["image_key", "error_detail"]).to_pydict())
+    written = [found.read_bytes() for found in tmp_path.rglob("*") if found.is_file()]
+    assert len(logs) > 10
+    said = [ended.stdout.encode(), ended.stderr.encode(), details.encode(), *written, *logs]
+    assert not [data for data in said if b"planted-" in data]
+    assert camatlas("explain", path, "--max-failure-rate", "1").returncode == 0

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import traceback
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -84,8 +85,11 @@ def test_a_store_that_goes_down_ends_the_run_without_a_row_and_the_same_command_
 
     monkeypatch.setattr(object_store, "_LONGEST_PAUSE", 0.02)
     monkeypatch.setattr(s3, "strike", strike)
-    with pytest.raises(StoreError, match=r"cannot read s3://.*scenes-00\d\.tar: the store says SlowDown.*run the same"):
+    with pytest.raises(
+        StoreError, match=r"cannot read s3://.*scenes-00\d\.tar: the store says SlowDown.*run the same"
+    ) as caught:
         explained(settings)
+    assert SECRET not in "".join(traceback.format_exception(caught.value)), "nor in what workers said of it"
     assert StoreError.exit_code == 5
     store = open_store(settings["output"]["path"])
     done = [store.read(part.file) for part in part_names(store)]
