@@ -90,9 +90,10 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def upright_boxes(boxes: Boxes, orientation: int, width: int, height: int) -> Boxes:
-    """Move boxes from the stored image (width x height) to the upright one."""
+    """Move boxes from the stored image (width x height) to the upright one; what lies beyond the image is cut off."""
 
     def corner(x: float, y: float) -> tuple[float, float]:
+        x, y = min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height))
         if orientation in (2, 3, 7, 8):
             x = width - x
         if orientation in (3, 4, 6, 7):

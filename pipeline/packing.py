@@ -58,7 +58,8 @@ def pack_archive(kind: str, source: Path, dest: Path, images_per_shard: int, spl
     """Write the images of an official archive as `DEST/shard-NNNNNN.tar`, and its classes as `DEST/classes.csv`.
 
     Members are as of `pack_images`. Where images may have several labels, KEY.json also lists them (labels), and the
-    class of each box (box_labels).
+    class of each box (box_labels). `classes.csv` is for `load_classes`, which gives back each name as the archive has
+    it: a name that a spreadsheet would take for a formula is not changed, so do not open the file with one.
 
     Args:
         kind: imagenet-val, voc2007 or cub200.

@@ -1,6 +1,7 @@
 """The classes of a dataset: names by index, and what labels may call them."""
 
 import csv
+import io
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -51,7 +52,7 @@ def load_classes(spec: str | None) -> ClassTable:
 
 
 def _from_csv(spec: str, text: str) -> ClassTable:
-    rows = list(csv.DictReader(text.splitlines()))
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
     try:
         rows.sort(key=lambda row: int(row["class_index"]))
         if [int(row["class_index"]) for row in rows] != list(range(len(rows))):
@@ -59,7 +60,10 @@ def _from_csv(spec: str, text: str) -> ClassTable:
         names = tuple(row["class_name"] for row in rows)
         if None in names:
             raise ValueError(f"class {names.index(None)} has no name")
-    except (KeyError, ValueError, TypeError) as error:
+        shared = [wnid for wnid, count in Counter(row.get("wnid") for row in rows).items() if wnid and count > 1]
+        if shared:
+            raise ValueError(f"{shared[0]} stands for several classes")
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise ConfigError.one(
             "data.classes",
             f"'{spec}' is not a class table: {error}",

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.archives.base import Archive
 from pipeline.errors import ConfigError
-from pipeline.packing import Packed, pack_images
-from pipeline.sources import Failure, Item, Reading, Sample, read_shard
+from pipeline.packing import Packed, pack_archive, pack_images
+from pipeline.sources import Failure, Item, Reading, Sample, Shard, read_shard
+from pipeline.sources.classes import ClassTable, load_classes
 from pipeline.sources.listing import list_shards
 
 Put = Callable[..., Path]
@@ -207,3 +209,14 @@ def test_failures_are_those_of_reading(put: Put) -> None:
     (source / "list.csv").write_text("filename\ngone.jpg\n")
     (failure,) = packed(source / "list.csv", source.parent / "dest").failures
     assert failure == Failure("gone.jpg", "list.csv", "read", "unreadable", "No such file or directory")
+
+
+def test_any_class_name_of_an_archive_comes_back_unchanged(
+    tmp_path: Path, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("=1+1", "+a", "-b", "@c", "\td", 'quo"ted, with comma', "two\nlines", "line\u2028mark", " padded ", "süß")
+    shard = Shard(0, "source", "folder", str(put("x.jpg")), 0, "", 1, members=("x.jpg",))
+    archive = Archive(shard, {"x.jpg": Sample("x.jpg", "", b"", 0, None)}, ClassTable(names))
+    monkeypatch.setattr("pipeline.packing.read_archive", lambda *_: archive)
+    pack_archive("voc2007", tmp_path, tmp_path / "dest", 1)
+    assert load_classes(str(tmp_path / "dest" / "classes.csv")).names == names

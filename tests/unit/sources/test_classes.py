@@ -57,6 +57,11 @@ def test_a_csv_may_begin_with_a_byte_order_mark(write: Write) -> None:
     assert load_classes(write("c.csv", "\ufeffclass_index,class_name\n0,cat\n")).names == ("cat",)
 
 
+def test_names_that_two_classes_share_are_kept_and_name_neither(write: Write) -> None:
+    table = load_classes(write("c.csv", "class_index,class_name,wnid\n0,crane,n1\n1,crane,n2\n2,cat,\n3,dog,\n"))
+    assert (table.names, table.index("crane"), table.index("n2")) == (("crane", "crane", "cat", "dog"), None, 1)
+
+
 def test_a_text_file_holds_one_name_a_line(write: Write) -> None:
     assert load_classes(write("c.txt", "cat\ndog\n")).names == ("cat", "dog")
 
@@ -71,8 +76,9 @@ def test_a_text_file_holds_one_name_a_line(write: Write) -> None:
         "index,name\n0,cat\n",
         "class_index,class_name\n0,cat\n\n,\n",
         "class_index,class_name\n0\n1,dog\n",
+        "class_index,class_name,wnid\n0,cat,n1\n1,dog,n1\n",
     ],
-    ids=["repeat", "gap", "from one", "no number", "other columns", "an empty row", "a short row"],
+    ids=["repeat", "gap", "from one", "no number", "other columns", "an empty row", "a short row", "an id for two"],
 )
 def test_a_csv_that_is_no_class_table_is_told(write: Write, text: str) -> None:
     with pytest.raises(ConfigError, match="is not a class table"):
