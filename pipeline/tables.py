@@ -130,6 +130,11 @@ class Tables:
     ) -> None:
         self.close()
 
+    def refuse_damage(self) -> None:
+        """Read every file once more; raises DamagedRunError for one that cannot be."""
+        for table in self._files.values():
+            table.refuse_damage()
+
     def _hand_in(self, name: str, table: RunFiles | pa.Table) -> None:
         if isinstance(table, pa.Table):
             self._connection.register(name, table)
@@ -183,8 +188,7 @@ class Tables:
             yield
         except (duckdb.Error, pa.ArrowException, OSError, UnicodeEncodeError) as error:
             if not isinstance(error, _MISTAKES):
-                for table in self._files.values():
-                    table.refuse_damage()
+                self.refuse_damage()
             raise ConfigError.one("SQL", first_line(error), self._views) from None
 
 

@@ -5,11 +5,13 @@ and `spotlight` draw one sample per image and explained class. Texts of the data
 shard chooses the name of a file.
 """
 
-from collections.abc import Callable, Sequence
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import ConfigError, nearest
+from pipeline.errors import CamatlasError, ConfigError, nearest
 from pipeline.export.delta import write_delta
 from pipeline.export.fiftyone import write_fiftyone
 from pipeline.export.folders import new_folder
@@ -18,6 +20,8 @@ from pipeline.export.iceberg import write_iceberg
 from pipeline.export.spotlight import write_spotlight
 from pipeline.query import Run, open_run
 
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Errors that reading never meets, so that a large run is not read once more for a full disk."""
 _COUNTS = "SELECT count(*) FILTER (error_code IS NULL) AS explanations, count(error_code) AS failures FROM parts"
 
 
@@ -55,6 +59,7 @@ def export_run(run: str, target: str, dest: str | Path) -> list[str]:
         ConfigError: the target is unknown or its package is not installed, the run holds no explanation, or the
             destination cannot be used.
         DamagedRunError: a part cannot be read.
+        StoreError: the store of the run does not answer.
     """
     if target not in TARGETS:
         raise ConfigError.one("--to", f"unknown target '{target}'", nearest(target, TARGETS))
@@ -62,7 +67,18 @@ def export_run(run: str, target: str, dest: str | Path) -> list[str]:
         (counts,) = opened.arrow(_COUNTS).to_pylist()
         if not counts["explanations"]:
             raise ConfigError.one("RUN", "it holds no explanation", "see the view failures")
-        with new_folder(dest, opened.store.url) as folder:
+        with new_folder(dest, opened.store.url) as folder, _run_told_apart(opened):
             notes = TARGETS[target].write(opened, folder)
     failed = f"{counts['failures']} failures: {TARGETS[target].failures}" if counts["failures"] else "no failures"
     return [f"{counts['explanations']} explanations; {failed}", *notes]
+
+
+@contextmanager
+def _run_told_apart(run: Run) -> Iterator[None]:
+    """Tell what cannot be read of the run as that; any other error of the system is one of the destination."""
+    try:
+        yield
+    except Exception as error:  # packages that read parts by themselves have errors of their own
+        if not isinstance(error, CamatlasError) and getattr(error, "errno", None) not in _OF_WRITING:
+            run.refuse_damage()
+        raise

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.export.folders import not_installed
 from pipeline.query import Run
+from pipeline.tables import damage_named
 
 _STATISTICS = "image_key,shard,chunk,label,predicted,target,method,error_code"
 """Columns by which readers may skip files; others, maps among them, would only swell the log."""
@@ -36,10 +37,15 @@ def write_delta(run: Run, folder: Path) -> list[str]:
 
 
 def _linked(run: Run, name: str, folder: Path) -> bool:
-    """Link one part into the folder, or copy it; tells which."""
+    """Link one part into the folder, or copy it; tells which. A symbolic link is no part: reading it refuses."""
+    part = Path(run.store.url, name)
     try:
-        os.link(Path(run.store.url, name), folder / name, follow_symlinks=False)
+        if not part.is_symlink():
+            os.link(part, folder / name, follow_symlinks=False)
+            return True
     except OSError:  # another file system, one without links, or an object store
-        (folder / name).write_bytes(run.store.read(name))
-        return False
-    return True
+        pass
+    with damage_named(run.store, name):
+        data = run.store.read(name)
+    (folder / name).write_bytes(data)
+    return False

@@ -1,6 +1,7 @@
 """What holds for every target: the run stays as it is, nothing is written over, and nothing half is left."""
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,6 +87,51 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(
         export_run(str(pictured.folder), target, dest)
     assert not dest.exists()
     assert dest.parent.is_dir()
+
+
+def taken_away(part: Path) -> None:
+    part.unlink()
+
+
+def broken_off(part: Path) -> None:
+    part.write_bytes(part.read_bytes()[:-20])
+
+
+def closed_to_us(part: Path) -> None:
+    """A link is as unreadable to us as a file of another user."""
+    part.rename(part.with_suffix(".away"))
+    part.symlink_to(part.with_suffix(".away").name + "s")
+
+
+@each_target
+@pytest.mark.parametrize("harm", [taken_away, broken_off, closed_to_us])
+def test_what_cannot_be_read_of_the_run_is_no_trouble_of_the_destination(
+    pictured: PicturedRun,
+    dest: Path,
+    target: str,
+    harm: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The run is harmed while it is exported."""
+    honest = TARGETS[target].write
+
+    def write(run: Run, folder: Path) -> Sequence[str]:
+        harm(pictured.folder / PARTS[1].file)
+        return honest(run, folder)
+
+    monkeypatch.setitem(TARGETS, target, replace(TARGETS[target], write=write))
+    with pytest.raises(DamagedRunError, match=PARTS[1].file):
+        export_run(str(pictured.folder), target, dest)
+    assert not dest.exists()
+
+
+def test_a_folder_that_refuses_is_told_of_the_destination_though_the_run_is_read_once_more(
+    pictured: PicturedRun, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TARGETS, "hf", replace(TARGETS["hf"], write=failing(13)))
+    with pytest.raises(ConfigError, match=r"DEST: cannot write to .*: Permission denied"):
+        export_run(str(pictured.folder), "hf", dest)
+    assert not dest.exists()
 
 
 def test_a_stop_leaves_nothing_behind(pictured: PicturedRun, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
