@@ -15,19 +15,18 @@ nothing from others: once a record is there, nobody can publish another one unde
 """
 
 import hashlib
-import io
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line
 from pipeline.merged import COMPACT, covered_parts, merged_path, newest_record, number_of, record_path, usable_record
 from pipeline.parts import read_part
 from pipeline.run_folder import PartName, part_names, read_manifest
+from pipeline.sealed import open_sealed, sealed
 from pipeline.sorting import SORTED_BY, Sample, Spill, temporary_folder
 from pipeline.store import Store
 from schemas.compaction import CompactionRecord, MergedFile, PartsDigest, ranges
@@ -191,15 +190,10 @@ def _survey(store: Store, parts: Sequence[PartName]) -> Sample:
 
 def _encoded(rows: pa.Table, limits: Limits) -> bytes:
     """Write sorted rows as the bytes of a merged file, and read them back once to be sure."""
-    sink = io.BytesIO()
     group = max(1, min(limits.group_rows, limits.group_size * rows.num_rows // max(1, rows.nbytes)))
     dictionary = [name for name in rows.column_names if name != "map"]
-    pq.write_table(
-        rows, sink, compression="zstd", use_dictionary=dictionary, row_group_size=group,
-        write_statistics=_WITH_STATISTICS,
-    )  # fmt: skip
-    data = sink.getvalue()
-    assert pq.read_table(io.BytesIO(data)).equals(rows), "merged rows do not read back as they were written"
+    data = sealed(rows, use_dictionary=dictionary, row_group_size=group, write_statistics=_WITH_STATISTICS)
+    assert open_sealed(data).read().equals(rows), "merged rows do not read back as they were written"
     return data
 
 

@@ -25,6 +25,7 @@ from obstore.store import from_url
 
 from pipeline.errors import ConfigError, StoreError, first_line
 from pipeline.object_file import ObjectFile
+from pipeline.sealed import CHECKED, check_footer
 from pipeline.store import Listed, Stat
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class ObjectStore:
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
         """Open Parquet objects as one dataset; only what a question needs is fetched."""
         system = pyarrow.fs.PyFileSystem(_Requests(self))
-        return pyarrow.dataset.dataset(list(names), format="parquet", filesystem=system)
+        return pyarrow.dataset.dataset(list(names), format=CHECKED, filesystem=system)
 
     def check_writable(self) -> None:
         """Refuse a bucket that cannot be listed, or a store that puts over what is there; leaves nothing behind."""
@@ -195,9 +196,13 @@ class _Requests(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has 
         return "objects"
 
     def open_input_file(self, path: str) -> pa.PythonFile:
-        """Open an object for reading from anywhere; reads come whole, and nothing is read ahead but the piece."""
+        """Open an object for reading from anywhere; reads come whole, and nothing is read ahead but the piece.
+
+        Its footer is looked at first; it stays the piece that is kept, and costs no request of its own.
+        """
         store: ObjectStore = self.fs
         file = io.BufferedReader(ObjectFile(store, path, store.stat(path), _PIECE_BYTES), buffer_size=1)
+        check_footer(file)
         return pa.PythonFile(file, mode="r")
 
 

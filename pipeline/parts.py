@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DamagedRunError, first_line
 from pipeline.run_folder import PartName, Receipt, part_names
+from pipeline.sealed import check_footer, open_sealed, sealed
 from pipeline.store import Store
 from schemas.explanation import SCHEMA_VERSION, explanation_schema, metric_names
 
@@ -63,10 +64,8 @@ def encode_part(table: pa.Table, footer: Footer) -> bytes:
     """
     _check_rows(table)
     metadata = {**(table.schema.metadata or {}), **footer.to_metadata()}
-    sink = io.BytesIO()
     dictionary = [name for name in table.schema.names if name not in ("map", "image_key")]
-    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd", use_dictionary=dictionary)
-    data = sink.getvalue()
+    data = sealed(table.replace_schema_metadata(metadata), use_dictionary=dictionary)
     if not read_part(data)[0].equals(table):
         raise ValueError("the part does not read back as it was written")
     return data
@@ -76,10 +75,10 @@ def read_part(data: bytes) -> tuple[pa.Table, Footer]:
     """Read the rows and the footer of a part.
 
     Raises:
-        ValueError: the bytes are not a part.
+        ValueError: the bytes are not a part, or not as they were written.
     """
     with _as_value_error():
-        table = pq.ParquetFile(io.BytesIO(data)).read()
+        table = open_sealed(data).read()
     footer = Footer.from_metadata(table.schema.metadata)
     return table.replace_schema_metadata(None), footer
 
@@ -87,6 +86,7 @@ def read_part(data: bytes) -> tuple[pa.Table, Footer]:
 def read_footer(data: bytes) -> Footer:
     """Read only the footer of a part; raises ValueError when it is none."""
     with _as_value_error():
+        check_footer(io.BytesIO(data))
         metadata = pq.read_metadata(io.BytesIO(data)).metadata
     return Footer.from_metadata(metadata)
 

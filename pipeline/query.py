@@ -19,17 +19,16 @@ The mean map of a class is one statement:
     run.maps("method = 'gradcam' AND label = 1").mean(0)  # the same numbers, (u, v)
 """
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError
 from pipeline.merged import files_of
 from pipeline.parts import read_part
 from pipeline.run_folder import PartName, read_manifest
+from pipeline.sealed import open_sealed
 from pipeline.store import Store, open_store
 from pipeline.tables import MAP_COLUMNS, RunFiles, Tables, damage_named, decode_row, decode_table
 from pipeline.views import VIEWS, view_statements
@@ -46,12 +45,12 @@ class Run(Tables):
     def __init__(self, store: Store) -> None:
         self.store = store
         self.manifest: RunManifest = read_manifest(store)
-        files = files_of(store, self.manifest.run_id)
-        self.parts = files.parts
-        if not files.parts:
+        self.files = files_of(store, self.manifest.run_id)
+        self.parts = self.files.parts
+        if not self.parts:
             raise ConfigError.one("RUN", f"'{store.url}' holds no finished chunk yet", "run `camatlas explain` first")
         super().__init__(
-            {"parts": RunFiles(store, files), "sanity": sanity_table(store)},
+            {"parts": RunFiles(store, self.files), "sanity": sanity_table(store)},
             view_statements(numbers=has_numbers(self.manifest)),
             VIEWS,
         )
@@ -71,6 +70,10 @@ class Run(Tables):
             with damage_named(self.store, part.file):
                 table, _ = read_part(self.store.read(part.file))
             yield part, table
+
+    def refuse_damage(self) -> None:
+        """Read every part, for those who hand parts on unread; raises DamagedRunError for one that cannot be."""
+        RunFiles(self.store, self.files.without_merged()).refuse_damage()
 
 
 def open_run(path: str | Path) -> Run:
@@ -94,5 +97,5 @@ def sanity_table(store: Store) -> pa.Table:
     found = [SANITY_SCHEMA.empty_table()]
     for name in names:
         with damage_named(store, f"{SANITY_FOLDER}/{name}"):
-            found.append(pq.read_table(io.BytesIO(store.read(f"{SANITY_FOLDER}/{name}"))).cast(SANITY_SCHEMA))
+            found.append(open_sealed(store.read(f"{SANITY_FOLDER}/{name}")).read().cast(SANITY_SCHEMA))
     return pa.concat_tables(found)

@@ -15,6 +15,7 @@ from typing import Protocol
 import pyarrow.dataset
 
 from pipeline.errors import ConfigError, StoreError
+from pipeline.sealed import CHECKED, check_file
 
 _UNREADABLE = (errno.ELOOP, errno.EISDIR, errno.EIO)
 
@@ -68,7 +69,10 @@ class Store(Protocol):
         ...
 
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
-        """Open Parquet objects as one dataset with the schema of the first, to be read as it is asked."""
+        """Open Parquet objects as one dataset with the schema of the first, to be read as it is asked.
+
+        What is read is compared with checksums; raises ValueError or OSError, here or then, where it is damaged.
+        """
         ...
 
     def check_writable(self) -> None:
@@ -128,8 +132,10 @@ class LocalStore:
             (self.folder / name).unlink(missing_ok=True)
 
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
-        """Open Parquet files as one dataset."""
-        return pyarrow.dataset.dataset([str(self.folder / name) for name in names], format="parquet")
+        """Open Parquet files as one dataset, after a look at the footer of each."""
+        for name in names:
+            check_file(self.folder / name)
+        return pyarrow.dataset.dataset([str(self.folder / name) for name in names], format=CHECKED)
 
     def check_writable(self) -> None:
         """Refuse a path whose nearest existing ancestor is no folder or may not be written to."""

@@ -1,6 +1,5 @@
 """Tables of runs in a DuckDB that can do no harm: what questions to one run and to an atlas of runs have in common."""
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
-import pyarrow.parquet as pq
 
 from pipeline.codec import EncodedMap, FloatArray, decode, decode_stack
 from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line, nearest
 from pipeline.merged import Files, is_lost, narrowed
 from pipeline.parts import read_part
+from pipeline.sealed import open_sealed
 from pipeline.store import Store, is_unanswered
 from pipeline.views import MAP_VALUES
 
@@ -48,7 +47,7 @@ class RunFiles:
             with damage_named(self.store, name):
                 data = self.store.read(name)
                 if name in merged:
-                    pq.read_table(io.BytesIO(data))
+                    open_sealed(data).read()
                 else:
                     read_part(data)
 
@@ -143,6 +142,7 @@ class Tables:
             opened = narrowed(table.store.dataset(table.files.names), table.files)
         except (pa.ArrowException, OSError) as error:
             if not is_lost(table.store, table.files):
+                table.refuse_damage()
                 raise DamagedRunError(unreadable(table.store, table.files.names[0], error)) from None
             self._hand_in(name, RunFiles(table.store, table.files.without_merged()))
         else:

@@ -1,5 +1,6 @@
 """Damage done to small runs, and what verify says of it."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -29,3 +30,11 @@ def with_column(table: pa.Table, name: str, change: Callable[[list[Any]], list[A
 def only_problem(run: RunMaker) -> str:
     (problem,) = verify(run.store).problems
     return problem
+
+
+def flipped(data: bytes, chance: random.Random, *, footer: bool) -> bytes:
+    """A Parquet file with one bit flipped, in its footer or anywhere before it."""
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    spoilt = bytearray(data)
+    spoilt[chance.randrange(start, len(data)) if footer else chance.randrange(start)] ^= 1 << chance.randrange(8)
+    return bytes(spoilt)

@@ -21,11 +21,13 @@ def write_delta(run: Run, folder: Path) -> list[str]:
 
     Raises:
         ConfigError: deltalake is not installed.
+        DamagedRunError: a part cannot be read.
     """
     try:
         from deltalake import convert_to_deltalake
     except ImportError:
         raise not_installed("deltalake") from None
+    run.refuse_damage()
     copied = sum(not _linked(run, part.file, folder) for part in run.parts)
     convert_to_deltalake(
         str(folder),

@@ -20,6 +20,7 @@ def write_iceberg(run: Run, folder: Path) -> list[str]:
 
     Raises:
         ConfigError: pyiceberg is not installed, or the run does not lie in a folder.
+        DamagedRunError: a part cannot be read.
     """
     try:
         from pyiceberg.catalog.sql import SqlCatalog
@@ -28,6 +29,7 @@ def write_iceberg(run: Run, folder: Path) -> list[str]:
     if "://" in run.store.url:
         raise ConfigError.one("RUN", f"'{run.store.url}' is no local folder", "copy it, or use your own catalog")
     check_plain("RUN", run.store.url)
+    run.refuse_damage()
     catalog = SqlCatalog("camatlas", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}")
     try:
         catalog.create_namespace("camatlas")

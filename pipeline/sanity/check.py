@@ -7,14 +7,12 @@ class (Eigen-CAM, KPCA-CAM and FEM do not claim to).
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +27,7 @@ from pipeline.model.probe import DEFAULT_BATCH, Probe
 from pipeline.query import Run
 from pipeline.rerun import Rerun, as_batch
 from pipeline.sanity.randomise import randomised
+from pipeline.sealed import open_sealed, sealed
 from pipeline.similarity import enlarged, mean_interval, spearman, ssim
 from schemas.sanity import SANITY_FOLDER, SANITY_SCHEMA
 
@@ -58,15 +57,13 @@ def check_sanity(run: Run, images: int, steps: int) -> pa.Table:
     name = f"{hashlib.sha256(json.dumps([wanted, steps]).encode()).hexdigest()[:16]}.parquet"
     before = [found for found in run.store.names(SANITY_FOLDER) if found.endswith(".parquet")]
     if name in before:
-        return pq.read_table(io.BytesIO(run.store.read(f"{SANITY_FOLDER}/{name}")))
+        return open_sealed(run.store.read(f"{SANITY_FOLDER}/{name}")).read()
     with torch.inference_mode(False):
         sample = _Sample(run, wanted)
         table = pa.Table.from_pylist([*_randomisation(sample, steps), *_class_swap(sample)], schema=SANITY_SCHEMA)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
     for old in before:
         run.store.delete(f"{SANITY_FOLDER}/{old}")
-    run.store.publish(f"{SANITY_FOLDER}/{name}", buffer.getvalue())
+    run.store.publish(f"{SANITY_FOLDER}/{name}", sealed(table))
     return table
 
 
