@@ -45,11 +45,20 @@ def audit(
 
     if output is None and "://" in run:
         raise ConfigError.one("--out", f"the report on '{run}' is written to a local folder", "name one")
+    if output is None:
+        _refuse_links(Path(run, "_audit"))
     audited = _audited(run, compare, gallery, ask_model=not no_model)
     audited = without_pictures(audited) if no_images else audited
     audited = redacted(audited, _secret(redact_keys)) if redact_keys is not None else audited
     out.say(_write(audited, Path(output or f"{run}/_audit"), BUDGETS[gallery]))
     return 0
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse to write out of a run folder; a folder that the user names may hold links."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():
+            raise ConfigError.one("--out", f"'{path}' is a link, and none is followed within a run folder", "remove it")
 
 
 def write_report(run: str, folder: Path) -> str:

@@ -14,7 +14,6 @@ the receipts. Files without a seal, written before there were any, are read with
 import io
 import os
 import zlib
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -63,17 +62,6 @@ def check_footer(file: BinaryIO) -> None:
     seal = end[: start - size][-_SEAL_BYTES:]
     if seal.startswith(_MARK) and seal != _seal(footer):
         raise pa.ArrowInvalid("its footer is not the one that was written, its checksum differs")
-
-
-def check_file(path: Path) -> None:
-    """Compare the footer of a local file with its seal.
-
-    Raises:
-        pa.ArrowInvalid: it is another.
-        OSError: the file cannot be opened.
-    """
-    with path.open("rb", buffering=0) as file:
-        check_footer(file)
 
 
 def _end(file: BinaryIO, size: int, length: int) -> bytes:

@@ -15,8 +15,9 @@ from typing import Protocol
 import pyarrow.dataset
 
 from pipeline.errors import ConfigError, StoreError
-from pipeline.sealed import CHECKED, check_file
+from pipeline.sealed import CHECKED, check_footer
 
+_NOT_FOLLOWED = "and none is followed within a run folder"
 _UNREADABLE = (errno.ELOOP, errno.EISDIR, errno.EIO)
 
 
@@ -81,7 +82,11 @@ class Store(Protocol):
 
 
 class LocalStore:
-    """A folder on a local or shared file system that has hard links."""
+    """A folder on a local or shared file system that has hard links.
+
+    The folder may be reached by links, which the user made; below it no link is followed, neither to files nor to
+    folders, so that nothing outside is read, written or deleted.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - the name the user gave, links kept
@@ -92,6 +97,7 @@ class LocalStore:
         target = self.folder / name
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
+            self._refuse_link(name.rpartition("/")[0])
             _make_folder(target.parent)
             _write_synced(temporary, data)
             if not _link_if_absent(temporary, target):
@@ -107,13 +113,16 @@ class LocalStore:
     def read(self, name: str) -> bytes:
         """Read one file; a symbolic link is not followed."""
         path = self.folder / name
-        with _refusals("read", path), open(path, "rb", opener=_no_link) as file:
-            return file.read()
+        with _refusals("read", path):
+            self._refuse_link(name.rpartition("/")[0])
+            with open(path, "rb", opener=_no_link) as file:
+                return file.read()
 
     def names(self, folder: str = "") -> list[str]:
         """List a folder; an absent one is empty."""
         try:
             with _refusals("list", self.folder / folder):
+                self._refuse_link(folder)
                 return sorted(os.listdir(self.folder / folder))  # noqa: PTH208 - names, not paths
         except FileNotFoundError:
             return []
@@ -129,21 +138,30 @@ class LocalStore:
     def delete(self, name: str) -> None:
         """Remove one file."""
         with _refusals("delete", self.folder / name):
+            self._refuse_link(name.rpartition("/")[0])
             (self.folder / name).unlink(missing_ok=True)
 
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
         """Open Parquet files as one dataset, after a look at the footer of each."""
         for name in names:
-            check_file(self.folder / name)
+            with open(self.folder / name, "rb", buffering=0, opener=_no_link) as file:
+                check_footer(file)
         return pyarrow.dataset.dataset([str(self.folder / name) for name in names], format=CHECKED)
 
     def check_writable(self) -> None:
-        """Refuse a path whose nearest existing ancestor is no folder or may not be written to."""
+        """Refuse a path whose nearest existing ancestor is no folder or may not be written to, and links in it."""
         there = next(path for path in (self.folder, *self.folder.parents) if os.path.lexists(path))
         if not there.is_dir():
             raise ConfigError.one("output.path", f"'{there}' is not a folder", "choose another path")
         if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
             raise ConfigError.one("output.path", f"'{there}' may not be written to", "choose another path")
+        for name in (name for name in self.names() if name.startswith("_") and (self.folder / name).is_symlink()):
+            raise ConfigError.one("output.path", f"'{self.folder / name}' is a link, {_NOT_FOLLOWED}", "remove it")
+
+    def _refuse_link(self, folder: str) -> None:
+        """Refuse a folder within the run that is a link; raises OSError."""
+        if folder and (self.folder / folder).is_symlink():
+            raise OSError(errno.ELOOP, f"{self.folder / folder} is a link, {_NOT_FOLLOWED}")
 
 
 def open_store(url: str) -> Store:

@@ -2,11 +2,12 @@
 
 import errno
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from disk import failing
+from disk import everything_in, failing
 
 from pipeline.errors import ConfigError, StoreError
 from pipeline.run_folder import part_names
@@ -92,6 +93,74 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
             LocalStore(tmp_path / "run").check_writable()
     finally:
         tmp_path.chmod(0o700)
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A file system that is mounted read-only, with a folder on it."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("a read-only file system takes the right to mount one")
+    try:
+        (folder / "there").mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("path", ["", "there", "there/run", "run"])
+def test_a_read_only_file_system_is_refused_even_for_root(read_only: Path, path: str) -> None:
+    store = LocalStore(read_only / path)
+    with pytest.raises(ConfigError, match=r"output\.path: '.*disk.*' may not be written to"):
+        store.check_writable()
+    with pytest.raises(StoreError, match="Read-only file system"):
+        store.publish("run.json", b"{}")
+
+
+@pytest.fixture(params=["_receipts", "_compact", "_sanity", "_audit"])
+def linked(request: pytest.FixtureRequest, store: LocalStore, tmp_path: Path) -> str:
+    """A run folder of which one folder is a link to another, which holds a file of somebody else's."""
+    name = str(request.param)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "theirs.json").write_bytes(b"theirs")
+    store.folder.mkdir(exist_ok=True)
+    (store.folder / name).symlink_to(tmp_path / "elsewhere")
+    return name
+
+
+def test_a_folder_of_a_run_that_is_a_link_is_refused_before_any_work(store: LocalStore, linked: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{store.folder}/{linked}' is a link, and none is followed"):
+        store.check_writable()
+
+
+@pytest.mark.parametrize(
+    ("verb", "act"),
+    [
+        ("publish", lambda store, name: store.publish(f"{name}/ours.json", b"ours")),
+        ("read", lambda store, name: store.read(f"{name}/theirs.json")),
+        ("list", lambda store, name: store.names(name)),
+        ("delete", lambda store, name: store.delete(f"{name}/theirs.json")),
+    ],
+)
+def test_nothing_outside_a_run_folder_is_touched_through_a_link(
+    store: LocalStore, tmp_path: Path, linked: str, verb: str, act: Callable[[LocalStore, str], object]
+) -> None:
+    with pytest.raises(StoreError, match=f"cannot {verb} {store.folder}/{linked}.*is a link"):
+        act(store, linked)
+    assert everything_in(tmp_path / "elsewhere") == ["theirs.json"]
+    assert (tmp_path / "elsewhere" / "theirs.json").read_bytes() == b"theirs"
+
+
+def test_a_link_to_the_run_folder_itself_is_the_users_own(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    store = LocalStore(tmp_path / "run")
+    store.check_writable()
+    assert store.publish("_receipts/a.json", b"{}")
+    assert everything_in(tmp_path / "disk") == ["_receipts", "_receipts/a.json"]
+    assert store.read("_receipts/a.json") == b"{}"
 
 
 def test_a_store_is_opened_by_path_or_file_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
