@@ -3,9 +3,9 @@
 Legend: B images, C colours, (H, W) pixels, N classes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,11 +26,13 @@ from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
 from pipeline.news import Spent
 from pipeline.registry import parameters
-from pipeline.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
+from pipeline.rows import ImageFacts, MethodFacts, Row, explanation_row, failed_method_row, failure_row, to_table
 from pipeline.stages import Stopwatch
 from pipeline.targets import TargetRules
 from schemas.explanation import explanation_schema
 from schemas.manifest import canonical_json
+
+Result = TypeVar("Result")
 
 BATCH_MULTIPLE = 16
 """Passes of a run are filled up to a multiple of this; see `Batcher`."""
@@ -81,6 +83,17 @@ class ExplainerSpec:
 def images_together(batch: int, passes: int) -> int:
     """Say how many images are explained together that need so many masked passes each, in passes of `batch` images."""
     return max(1, min(batch, _FULL_PASSES * batch // max(1, passes)))
+
+
+class _Seen(NamedTuple):
+    """Images after the pass that all methods share."""
+
+    pairs: ImageBatch
+    """One entry for each (image, target)."""
+    evidence: Evidence | None
+    """Of the pairs; None without any."""
+    rules: list[str]
+    failed: list[Row]
 
 
 class _Trouble(NamedTuple):
@@ -153,7 +166,7 @@ class Explainer:
         """Explain a batch; when that raises, find the image to blame by halving and spare the others."""
         if not batch.samples:
             return []
-        found = self._tried(batch)
+        found = self._tried(lambda: self._explained(batch))
         if not isinstance(found, _Trouble):
             return found
         if len(batch.samples) == 1:
@@ -161,10 +174,10 @@ class Explainer:
         halves = batch.pieces(-(-len(batch.samples) // 2))
         return [row for half in halves for row in self._spared(half)]
 
-    def _tried(self, batch: ImageBatch) -> list[Row] | _Trouble:
-        """Explain a batch, or tell what an image of it may be blamed for."""
+    def _tried(self, work: Callable[[], Result]) -> Result | _Trouble:
+        """Do some work, or tell what an image may be blamed for."""
         try:
-            return self._explained(batch)
+            return work()
         except (CamatlasError, torch.AcceleratorError):
             raise  # nothing that an image could be blamed for
         except Exception as error:  # a model may raise anything
@@ -174,16 +187,32 @@ class Explainer:
         """Give up on an image that fails by itself, for want of memory not before a pass holds nothing but it."""
         sizes = [batcher.size for batcher in self._batchers]
         while trouble.code == "out_of_memory" and narrow(self._batchers):
-            found = self._tried(image)
+            found = self._tried(lambda: self._explained(image))
             if not isinstance(found, _Trouble):
                 return found  # and passes stay that small: the model wants more memory than there is
             trouble = found
         for batcher, size in zip(self._batchers, sizes, strict=True):
             batcher.size = size  # it is this image that wants too much: others lose nothing by it
-        return [image.failed(image.samples[0], *trouble)]
+        seen = self._tried(lambda: self._seen(image))
+        if isinstance(seen, _Trouble):
+            return [image.failed(image.samples[0], *trouble)]
+        return seen.failed + [row for label in self.spec.methods for row in self._apart(seen, label)]
+
+    def _apart(self, seen: _Seen, label: str) -> list[Row]:
+        """Run one method on an image on which not all of them can be run; where it fails, its rows say so."""
+        found = self._tried(lambda: self._rows(seen, {label: self.spec.methods[label]}))
+        if not isinstance(found, _Trouble):
+            return found
+        code = "method_error" if found.code == "model_error" else found.code
+        return [failed_method_row(image, self._facts[label], code, found.detail) for image in self._images(seen)]
 
     def _explained(self, batch: ImageBatch) -> list[Row]:
         """Explain the images on which the model gives finite logits; the others fail."""
+        seen = self._seen(batch)
+        return self._rows(seen, self.spec.methods) + seen.failed
+
+    def _seen(self, batch: ImageBatch) -> _Seen:
+        """Run the pass that all methods share, and choose the targets of the images with finite logits."""
         keys = [sample.key for sample in batch.samples]
         with self._watch.timing("evidence"):
             observation = observe(self._pixels(batch), self.spec.methods, self.probe, keys)
@@ -198,32 +227,35 @@ class Explainer:
             batch.failed(sample, "nonfinite", "the model gave NaN or infinite logits")
             for sample in batch.where(~finite_N).samples
         ]
-        if not rules:
-            return rows
-        pairs = batch.rows(images_B.tolist())
-        return self._rows(pairs, observation.evidence_of(images_B, targets_B), rules) + rows
+        evidence = observation.evidence_of(images_B, targets_B) if rules else None
+        return _Seen(batch.rows(images_B.tolist()), evidence, rules, rows)
 
-    def _rows(self, pairs: ImageBatch, evidence: Evidence, rules: list[str]) -> list[Row]:
+    def _rows(self, seen: _Seen, methods: Mapping[str, CamMethod]) -> list[Row]:
         """Run methods and metrics; one row per image, target and method, in this order."""
+        if seen.evidence is None:
+            return []
         with self._watch.timing("methods"):
-            explanations = explain_evidence(evidence, self.spec.methods, self.probe)
+            explanations = explain_evidence(seen.evidence, methods, self.probe)
             maps = {label: map_Buv.float().cpu().numpy() for label, map_Buv in explanations.maps.items()}
         with self._watch.timing("metrics"):
-            values = measure(explanations, self.spec.metrics, pairs.truth(evidence.targets_B))
+            values = measure(explanations, self.spec.metrics, seen.pairs.truth(seen.evidence.targets_B))
             values_BM = {name: {label: found.tolist() for label, found in by.items()} for name, by in values.items()}
         return [
             explanation_row(
                 image,
-                facts,
+                self._facts[label],
                 maps[label][i],
                 {name: by_method[label][i] for name, by_method in values_BM.items()},
                 self.spec.maps,
             )
-            for i, image in enumerate(self._images(pairs, evidence, rules))
-            for label, facts in self._facts.items()
+            for i, image in enumerate(self._images(seen))
+            for label in methods
         ]
 
-    def _images(self, pairs: ImageBatch, evidence: Evidence, rules: list[str]) -> list[ImageFacts]:
+    def _images(self, seen: _Seen) -> list[ImageFacts]:
+        pairs, evidence = seen.pairs, seen.evidence
+        if evidence is None:
+            return []
         confidence_B, predicted_B = evidence.logits_BN.softmax(1).max(1)
         columns = (
             predicted_B, confidence_B, evidence.targets_B, evidence.target_confidences_B, evidence.target_logits_B
@@ -244,7 +276,7 @@ class Explainer:
                 target_logit=target_logit,
             )
             for sample, rule, predicted, confidence, target, target_confidence, target_logit in zip(
-                pairs.samples, rules, *(column.tolist() for column in columns), strict=True
+                pairs.samples, seen.rules, *(column.tolist() for column in columns), strict=True
             )
         ]
 

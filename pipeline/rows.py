@@ -49,12 +49,11 @@ def explanation_row(
     dtype: MapDtype,
 ) -> Row:
     """Make the row of one explanation; a map that is not finite makes a row with an error and no map."""
-    row: Row = asdict(image) | asdict(method)
     if not np.isfinite(map_uv).all():
-        return row | _error("explain", "nonfinite", "the method gave NaN or infinity on this image")
+        return failed_method_row(image, method, "nonfinite", "the method gave NaN or infinity on this image")
     encoded = encode(map_uv, dtype)
     values = {name: value if np.isfinite(value).all() else None for name, value in metrics.items()}
-    return row | values | {
+    return asdict(image) | asdict(method) | values | {
         "map": encoded.data,
         "map_height": encoded.height,
         "map_width": encoded.width,
@@ -63,6 +62,11 @@ def explanation_row(
         "map_max": encoded.high,
         "degenerate": encoded.low == encoded.high,
     }  # fmt: skip
+
+
+def failed_method_row(image: ImageFacts, method: MethodFacts, code: str, detail: str) -> Row:
+    """Make the row of a method that failed on an image on which others may have gone well."""
+    return asdict(image) | asdict(method) | _error("explain", code, detail)
 
 
 def failure_row(failure: Failure, chunk: int, sample: DecodedSample | None = None) -> Row:

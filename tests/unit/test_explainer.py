@@ -18,6 +18,7 @@ from pipeline.codec import EncodedMap, FloatArray, decode
 from pipeline.errors import ConfigError, LayerError
 from pipeline.explainer import Explainer
 from pipeline.model.baselines import Normalisation
+from pipeline.model.evidence import Evidence
 from pipeline.sources import Failure
 from pipeline.targets import TargetRules
 
@@ -207,6 +208,29 @@ def test_a_method_that_gives_nan_has_its_own_row_and_no_map() -> None:
     assert broken["k1"]["average_drop"] is None
     assert broken["k0"]["error_code"] is None
     assert all(row["error_code"] is None for row in found if row["method"] == "gradcam")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(RuntimeError("CUDA error: CUBLAS"), "method_error"), (torch.OutOfMemoryError("CUDA"), "out_of_memory")],
+)
+def test_a_method_that_raises_on_an_image_has_its_own_row_and_costs_no_other(error: Exception, code: str) -> None:
+    class Raising(type(build_methods(["gradcam"])["gradcam"])):  # type: ignore[misc]
+        def __call__(self, evidence: Evidence, probe: object) -> Tensor:
+            if "k1" in evidence.keys:
+                raise error
+            return super().__call__(evidence, probe)
+
+    clean = rows(Explainer(ToyNet(0), spec()), chunk(5))
+    methods = {**spec().methods, "raising": Raising()}
+    found = rows(Explainer(ToyNet(0), spec(methods=methods)), chunk(5))
+    assert {(row["image_key"], row["error_code"]) for row in found if row["method"] == "raising"} == {
+        ("k0", None), ("k1", code), ("k2", None), ("k3", None), ("k4", None)
+    }  # fmt: skip
+    failed = next(row for row in found if row["error_code"])
+    assert failed["map"] is None
+    assert failed["target"] == next(row["target"] for row in clean if row["image_key"] == "k1")
+    assert sorted(map(str, (row for row in found if row["method"] != "raising"))) == sorted(map(str, clean))
 
 
 def test_explain_refuses_what_does_not_fit() -> None:
