@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from trust import accidents, weakenings
 from trust.accidents import Outcome, Scenes
+from trust.proofs import TESTS, Tests
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENES = ROOT / ".campaign"
@@ -33,17 +34,6 @@ class Accident:
     fault: str
     count: int
     trial: Callable[[Scenes, int], Outcome]
-
-
-@dataclass(frozen=True)
-class Tests:
-    """A proof by tests; `what` says how much they try."""
-
-    name: str
-    fault: str
-    what: str
-    paths: tuple[str, ...]
-    marks: str = "not campaign and not gpu"
 
 
 ACCIDENTS = (
@@ -61,63 +51,6 @@ ACCIDENTS = (
         weakenings.caught,
     ),
 )
-TESTS = (
-    Tests(
-        "C4",
-        "each operation of a run on its store fails: EIO, ENOSPC, EINTR, half a write, error after success, crash",
-        "every operation, exhaustively",
-        ("tests/faults/test_store_faults.py",),
-    ),
-    Tests("C5", "the power fails at a random operation: what was not synced is lost, torn by sectors, out of order",
-          "1,000 schedules", ("tests/faults/test_power_cut.py",), marks=""),
-    Tests(
-        "C8",
-        "an image that ends its worker every time; workers that end at every chunk: exit 0, exit 1, segfault, SIGKILL",
-        "blamed after 3 ends; 50 ends of each kind",
-        ("tests/faults/test_workers.py", "tests/unit/test_attempts.py"),
-        marks="",
-    ),
-    Tests(
-        "S2, S4",
-        "S3 that throttles, resets, stalls, loses answers, answers 200 with an error; a store without conditional puts",
-        "each accident on each side, random lines",
-        (
-            "tests/faults/test_object_store.py",
-            "tests/faults/test_shards_in_a_store.py",
-            "tests/faults/test_store_outages.py",
-        ),
-    ),
-    Tests("S3", "listings that leave out half of what is there", "100 schedules", ("tests/faults/test_storage.py",)),
-    Tests("S5", "bits flipped in parts, parts cut, missing, copied, replaced", "1,000 flips, each cut",
-          ("tests/unit/test_verify.py", "tests/unit/test_verify_rows.py")),
-    Tests("S6", "read-only output, links, foreign files, two runs in one folder", "each", ("tests/unit/test_store.py",
-          "tests/unit/test_store_claim.py", "tests/unit/test_store_publish.py")),
-    Tests("I1", "mutated images: cut, flipped, swapped, zeroed, huge headers, disguised, longer, doubled",
-          "1,000 mutants, a good image after each", ("tests/unit/test_isolation.py",)),
-    Tests("I3", "bombs: huge sizes, texts, profiles and EXIF that unpack or go in circles, thousands of frames",
-          "20, each within 50 MB and 2 s", ("tests/unit/test_bombs.py",)),
-    Tests("I4, I5", "other formats by any name; odd but valid images", "each",
-          ("tests/unit/test_decode.py", "tests/unit/test_decode_refusals.py")),
-    Tests("I6", "damaged and hostile tars", "each", ("tests/unit/sources",)),
-    Tests("I7", "labels and boxes that cannot be right", "each",
-          ("tests/unit/sources/test_annotations.py", "tests/unit/test_framing_boxes.py")),
-    Tests("I8", "damaged and hostile Parquet files", "50 in one run, and each kind",
-          ("tests/e2e/test_bad_images.py", "tests/unit/sources/test_parquet.py", "tests/unit/test_loads.py")),
-    Tests("M1", "pickles under any name, malformed safetensors", "each", ("tests/unit/model/test_weights.py",)),
-    Tests("M2, M3", "models that answer by chance, by their neighbours or NaN; layers that cannot serve", "each",
-          ("tests/unit/model/test_zoo.py", "tests/unit/model/test_layers.py", "tests/unit/model/test_probe.py")),
-    Tests("M4", "hooks, files, threads and memory of one process, with and without errors", "20,000 images",
-          ("tests/faults/test_leaks.py",), marks=""),
-    Tests("M5", "other workers, batches, shard orders", "bit-equal rows", ("tests/e2e/test_run.py",)),
-    Tests("M6", "methods and metrics against their slow twins", "each", ("tests/oracle",)),
-    Tests("M7", "memory that runs out in a pass: passes are halved, rows stay", "each",
-          ("tests/unit/model/test_scorer.py", "tests/unit/model/test_masks.py")),
-    Tests("R1", "payloads in every name of the report", "320", ("tests/security",)),
-    Tests("R2, R3", "names that are SQL, formulas in CSV", "each",
-          ("tests/unit/test_query_harm.py", "tests/unit/jobs/test_query_output.py")),
-    Tests("R4", "secrets in errors, run files and the environment", "5 secrets in every output",
-          ("tests/unit/test_errors.py", "tests/unit/test_config.py", "tests/e2e/test_cli.py")),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
