@@ -16,7 +16,7 @@ from pipeline.decode import DecodedChunk, DecodeLimits, decode_chunk
 from pipeline.framing import Preprocess
 from pipeline.isolation import Apart
 from pipeline.sources import Chunk, Reading, Shard, chunked, read_shard
-from pipeline.sources.shards import damage
+from pipeline.sources.shards import reader_died
 
 if TYPE_CHECKING:
     from pipeline.preflight import PreparedRun
@@ -88,5 +88,4 @@ class Recipe:
 
 def _given_up(shard: Shard, ordinal: int) -> Chunk:
     """End a Parquet file at a chunk that its library dies of; tars are read by Python alone, which does not."""
-    detail = "the library that reads Parquet died here; the rest was not read"
-    return Chunk(shard, ordinal, last=True, failures=(damage(shard, ordinal, "reader_died", detail),))
+    return Chunk(shard, ordinal, last=True, failures=(reader_died(shard, ordinal),))

@@ -16,6 +16,7 @@ from pipeline.framing import Preprocess
 from pipeline.isolation import Apart
 from pipeline.preflight import read_annotations
 from pipeline.sources import Reading, Sample, read_shard
+from pipeline.sources.apart import ParquetApart
 from pipeline.sources.listing import list_shards
 from pipeline.sources.shards import Boxes
 from schemas.manifest import RunManifest
@@ -59,12 +60,12 @@ def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Itera
     except CamatlasError:
         return
     known = {(entry.name, entry.fingerprint) for entry in manifest.identity.shards}
-    with closing(Apart()) as apart:
+    with closing(Apart()) as apart, closing(ParquetApart()) as parquet:
         for shard in shards:
             missing = by_shard.get(shard.name, set())
             if not missing or (shard.name, shard.fingerprint) not in known:
                 continue
-            for item in read_shard(shard, reading):
+            for item in read_shard(shard, reading, parquet.rows):
                 if isinstance(item, Sample) and item.key in missing:
                     missing.discard(item.key)
                     yield from _shown(item, manifest, apart)

@@ -11,6 +11,8 @@ from pipeline.decode import DecodedChunk, DecodeLimits, decode_chunk
 from pipeline.framing import Preprocess
 from pipeline.isolation import Apart
 from pipeline.sources import Chunk, Failure, Item, Reading, Sample, Shard, images_of, read_shard
+from pipeline.sources.apart import ParquetApart
+from pipeline.sources.parquet import Rows
 
 Thing = TypeVar("Thing")
 
@@ -43,16 +45,22 @@ def take_sample(
 ) -> ImageSample:
     """Read and decode images of evenly spaced shards: of a folder evenly spaced files, of others the first ones."""
     chosen = _spaced(list(shards), min(_MOST_SHARDS, images))
-    for first in itertools.islice(images_of(read_shard(_thinned(chosen[0], 1), reading)), 1):
-        _decoded(chosen[0], [first], preprocess, limits)  # untimed: whatever is done once only
-    began = time.perf_counter()
-    items = _distinct(
-        item
-        for shard, count in zip(chosen, _shares(images, len(chosen)), strict=True)
-        for item in itertools.islice(images_of(read_shard(_thinned(shard, count), reading)), count)
-    )
+    with closing(ParquetApart()) as apart:
+        for first in _first(chosen[0], 1, reading, apart.rows):
+            _decoded(chosen[0], [first], preprocess, limits)  # untimed: whatever is done once only
+        began = time.perf_counter()
+        items = _distinct(
+            item
+            for shard, count in zip(chosen, _shares(images, len(chosen)), strict=True)
+            for item in _first(shard, count, reading, apart.rows)
+        )
     chunk = _decoded(chosen[0], items, preprocess, limits)
     return ImageSample(chunk, len(chosen), time.perf_counter() - began)
+
+
+def _first(shard: Shard, count: int, reading: Reading, rows: Rows) -> Iterator[Item]:
+    """Read so many images of a shard."""
+    return itertools.islice(images_of(read_shard(_thinned(shard, count), reading, rows)), count)
 
 
 def _decoded(shard: Shard, items: list[Item], preprocess: Preprocess, limits: DecodeLimits) -> DecodedChunk:

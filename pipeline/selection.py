@@ -7,21 +7,27 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from pipeline.data_config import DataConfig
 from pipeline.sources import Draw, Reading, Shard, images_of, list_items, read_shard
+from pipeline.sources.apart import ParquetApart
+from pipeline.sources.parquet import Rows, rows_here
 from pipeline.sources.shards import clean_text, is_image
 
 
 def select(data: DataConfig, shards: list[Shard], reading: Reading) -> tuple[list[Shard], Reading]:
     """Give the shards that hold images of the run, and how these are read."""
-    if data.sample is not None:
-        shards, reading = drawn(shards, reading, data.sample.n, data.sample.seed)
-    return limited(shards, reading, data.limit), reading
+    with closing(ParquetApart()) as apart:
+        if data.sample is not None:
+            shards, reading = drawn(shards, reading, data.sample.n, data.sample.seed, apart.rows)
+        return limited(shards, reading, data.limit, apart.rows), reading
 
 
-def drawn(shards: list[Shard], reading: Reading, n: int, seed: int) -> tuple[list[Shard], Reading]:
+def drawn(
+    shards: list[Shard], reading: Reading, n: int, seed: int, rows: Rows = rows_here
+) -> tuple[list[Shard], Reading]:
     """Draw n images of all shards; all of them where there are no more.
 
     The keys of all images are listed: of tars the headers are read, of Parquet files the keys. Shards of which nothing
@@ -33,7 +39,7 @@ def drawn(shards: list[Shard], reading: Reading, n: int, seed: int) -> tuple[lis
 
     def ranks() -> Iterator[tuple[str, int]]:
         for place, shard in enumerate(shards):
-            for item in list_items(shard, reading):
+            for item in list_items(shard, reading, rows):
                 if is_image(item):
                     held[place] += 1
                     yield draw.rank(shard.name, item.key), place
@@ -51,14 +57,14 @@ def drawn(shards: list[Shard], reading: Reading, n: int, seed: int) -> tuple[lis
     return _numbered(kept), replace(reading, draw=draw)
 
 
-def limited(shards: list[Shard], reading: Reading, limit: int | None) -> list[Shard]:
+def limited(shards: list[Shard], reading: Reading, limit: int | None, rows: Rows = rows_here) -> list[Shard]:
     """Take the first `limit` images in shard order: whole shards, then a part of the next one."""
     if limit is None:
         return shards
     taken: list[Shard] = []
     left = limit
     for shard in shards:
-        count = sum(1 for _ in itertools.islice(images_of(read_shard(shard, reading)), left))
+        count = sum(1 for _ in itertools.islice(images_of(read_shard(shard, reading, rows)), left))
         taken.append(replace(shard, images=count, take=count if count == left else None))
         left -= count
         if not left:

@@ -7,7 +7,7 @@ from pipeline.sources.annotations import Annotations
 from pipeline.sources.draw import Draw
 from pipeline.sources.folder import list_folder, read_folder
 from pipeline.sources.objects import is_url
-from pipeline.sources.parquet import list_parquet, read_parquet
+from pipeline.sources.parquet import Rows, list_parquet, read_parquet, rows_here
 from pipeline.sources.shards import Chunk, Failure, Item, Sample, Shard, chunked, damage, is_image, taking
 from pipeline.sources.tar import image_bytes, list_tar, read_tar
 
@@ -40,24 +40,28 @@ class Reading:
     """Which images are drawn; None takes all."""
 
 
-def read_shard(shard: Shard, reading: Reading) -> Iterator[Item]:
+def read_shard(shard: Shard, reading: Reading, rows: Rows = rows_here) -> Iterator[Item]:
     """Stream the samples and failures of one shard, in their order, as many as the run takes.
 
     A file that cannot be opened, or breaks on the way, is one failure row; what was read before is kept. A shard in an
     object store whose bytes do not come is none, see `pipeline.sources.objects`.
 
+    Args:
+        shard, reading: what is read, and how.
+        rows: where rows of Parquet files come from; a process that must not die gives those of `ParquetApart`.
+
     Raises:
         StoreError: an object store cannot be reached, or holds another shard than before.
     """
-    return taking(_drawn(_guarded(shard, _read(shard, reading)), shard, reading.draw), shard.take)
+    return taking(_drawn(_guarded(shard, _read(shard, reading, rows)), shard, reading.draw), shard.take)
 
 
-def list_items(shard: Shard, reading: Reading) -> Iterator[Item]:
+def list_items(shard: Shard, reading: Reading, rows: Rows = rows_here) -> Iterator[Item]:
     """Stream the items that reading all of a shard would give, without their content.
 
     Of a tar only headers are read, of a Parquet file only the keys, of a folder nothing.
     """
-    return _guarded(shard, _list(shard, reading))
+    return _guarded(shard, _list(shard, reading, rows))
 
 
 def _drawn(items: Iterable[Item], shard: Shard, draw: Draw | None) -> Iterator[Item]:
@@ -111,15 +115,17 @@ def _guarded(shard: Shard, items: Iterator[Item]) -> Iterator[Item]:
         yield damage(shard, read, "unreadable", f"after {read} items: {error.strerror or error}")
 
 
-def _read(shard: Shard, reading: Reading) -> Iterator[Item]:
+def _read(shard: Shard, reading: Reading, rows: Rows) -> Iterator[Item]:
     if shard.kind == "tar":
         return _distinct(read_tar(shard, reading.annotations))
     if shard.kind == "parquet":
-        return _distinct(read_parquet(shard, reading.annotations, reading.columns))
+        return _distinct(read_parquet(shard, reading.annotations, reading.columns, rows))
     return read_folder(shard, reading.annotations)
 
 
-def _list(shard: Shard, reading: Reading) -> Iterator[Item]:
+def _list(shard: Shard, reading: Reading, rows: Rows) -> Iterator[Item]:
     if shard.kind == "tar":
         return _distinct(list_tar(shard))
-    return _distinct(list_parquet(shard, reading.columns)) if shard.kind == "parquet" else list_folder(shard)
+    if shard.kind == "parquet":
+        return _distinct(list_parquet(shard, reading.columns, rows))
+    return list_folder(shard)

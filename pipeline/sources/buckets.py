@@ -15,7 +15,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, Mistake
-from pipeline.sources.fingerprint import EDGE_BYTES, KINDS, edges_digest, parquet_rows
+from pipeline.sources.apart import Count
+from pipeline.sources.fingerprint import EDGE_BYTES, KINDS, edges_digest, parquet_footer
 from pipeline.sources.objects import ShardFile, bucket, split_url
 from pipeline.sources.shards import Shard
 from pipeline.sources.tar import IMAGE_SUFFIXES
@@ -52,11 +53,12 @@ def urls_of(word: str) -> list[str]:
     return [f"{place}/{name}" for name in found]
 
 
-def look(names: Mapping[str, str]) -> dict[str, Shard]:
+def look(names: Mapping[str, str], count: Count) -> dict[str, Shard]:
     """Ask what is known of each shard, many at a time.
 
     Args:
         names: URLs of the shards, and how the run calls them.
+        count: tells the rows of a Parquet file by its footer.
 
     Returns:
         The shards by URL; their ordinals are still to be given.
@@ -71,7 +73,7 @@ def look(names: Mapping[str, str]) -> dict[str, Shard]:
         raise ConfigError(Mistake(_WHERE, f"'{url}' is neither a .tar nor a .parquet object", hint) for url in unknown)
     stores = {place: bucket(place, _WHERE) for place in sorted({split_url(url)[0] for url in names})}
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip(names, pool.map(partial(_shard, stores), names.items()), strict=True))
+        found = dict(zip(names, pool.map(partial(_shard, stores, count), names.items()), strict=True))
     missing = [url for url, shard in found.items() if shard is None]
     if missing:
         more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
@@ -79,7 +81,7 @@ def look(names: Mapping[str, str]) -> dict[str, Shard]:
     return {url: shard for url, shard in found.items() if shard is not None}
 
 
-def _shard(stores: Mapping[str, "ObjectStore"], named: tuple[str, str]) -> Shard | None:
+def _shard(stores: Mapping[str, "ObjectStore"], count: Count, named: tuple[str, str]) -> Shard | None:
     """Look at one shard; None when it is absent."""
     url, called = named
     place, name = split_url(url)
@@ -91,7 +93,7 @@ def _shard(stores: Mapping[str, "ObjectStore"], named: tuple[str, str]) -> Shard
         raise ConfigError.one(_WHERE, f"'{url}' is no name that can be read: {error}") from None
     file = io.BufferedReader(ShardFile(stores[place], name, stat, EDGE_BYTES))
     fingerprint, kind = edges_digest(file, stat.size), KINDS[_suffix(url)]
-    rows = parquet_rows(file) if kind == "parquet" else None
+    rows = count(parquet_footer(file, stat.size)) if kind == "parquet" else None
     return Shard(0, called, kind, url, stat.size, fingerprint, rows, etag=stat.etag)
 
 

@@ -1,16 +1,15 @@
 """What is known of a shard before it is read: kind, rows, and a digest that changes when it is written anew."""
 
 import hashlib
-from pathlib import Path
 from typing import BinaryIO
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.sources.shards import ShardKind
 
 KINDS: dict[str, ShardKind] = {".tar": "tar", ".parquet": "parquet"}
 EDGE_BYTES = 64 << 10
+_MOST_FOOTER_BYTES = 64 << 20
+_FRAME_BYTES = 8
+"""What ends a Parquet file: the length of its footer, and four letters."""
 
 
 def edges_digest(file: BinaryIO, size: int) -> str:
@@ -27,10 +26,13 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def parquet_rows(source: Path | BinaryIO) -> int | None:
-    """Read how many rows a Parquet file has; None when it does not tell."""
-    try:
-        rows: int = pq.read_metadata(source).num_rows
-        return rows
-    except (pa.ArrowException, OSError):
-        return None  # reading it will tell what is wrong, as a failure row
+def parquet_footer(file: BinaryIO, size: int) -> bytes:
+    """Read the end of a Parquet file, from its footer on, without understanding it; empty where there can be none."""
+    if size < _FRAME_BYTES:
+        return b""
+    file.seek(size - _FRAME_BYTES)
+    length = int.from_bytes(file.read(4), "little") + _FRAME_BYTES
+    if length > min(size, _MOST_FOOTER_BYTES):
+        return b""
+    file.seek(size - length)
+    return file.read(length)

@@ -4,14 +4,16 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from braceexpand import braceexpand
 
 from pipeline.errors import ConfigError, Mistake, Mistakes
+from pipeline.sources.apart import Count, ParquetApart
 from pipeline.sources.buckets import look, urls_of
-from pipeline.sources.fingerprint import KINDS, digest, edges_digest, parquet_rows
+from pipeline.sources.fingerprint import KINDS, digest, edges_digest, parquet_footer
 from pipeline.sources.folder import FILES_PER_SHARD, list_images
 from pipeline.sources.objects import is_url
 from pipeline.sources.shards import Shard, clean_text
@@ -43,14 +45,15 @@ def list_shards(specs: str | Iterable[str], only: Collection[str] | None = None)
     mistakes.raise_if_any()
     names = dict(zip(paths, _short_names(paths), strict=True))
     wanted = [path for path, name in names.items() if not is_url(path) or only is None or name in only]
-    far: dict[str, Shard] = {}
-    with mistakes.collecting():
-        far = look({path: names[path] for path in wanted if is_url(path)})
     shards: list[Shard] = []
-    for path in wanted:
+    with closing(ParquetApart()) as apart:
+        far: dict[str, Shard] = {}
         with mistakes.collecting():
-            opened = [far[path]] if path in far else [] if is_url(path) else _open(path, names[path])
-            shards.extend([replace(shard, ordinal=len(shards) + i) for i, shard in enumerate(opened)])
+            far = look({path: names[path] for path in wanted if is_url(path)}, apart.count)
+        for path in wanted:
+            with mistakes.collecting():
+                opened = [far[path]] if path in far else [] if is_url(path) else _open(path, names[path], apart.count)
+                shards.extend([replace(shard, ordinal=len(shards) + i) for i, shard in enumerate(opened)])
     mistakes.raise_if_any()
     return shards
 
@@ -107,7 +110,7 @@ def _is_shard(path: Path, suffix: str) -> bool:
     return path.suffix.lower() == suffix and not path.name.startswith(".") and path.is_file()
 
 
-def _open(place: str, name: str) -> list[Shard]:
+def _open(place: str, name: str, count: Count) -> list[Shard]:
     path = Path(place)
     try:
         if path.is_dir():
@@ -116,9 +119,10 @@ def _open(place: str, name: str) -> list[Shard]:
         if kind is None:
             raise ConfigError.one(_WHERE, f"'{path}' is neither a folder nor a .tar nor a .parquet file")
         size = path.stat().st_size
-        rows = parquet_rows(path) if kind == "parquet" else None
         with path.open("rb") as file:
-            return [Shard(0, name, kind, str(path), size, edges_digest(file, size), rows)]
+            fingerprint = edges_digest(file, size)
+            rows = count(parquet_footer(file, size)) if kind == "parquet" else None
+        return [Shard(0, name, kind, str(path), size, fingerprint, rows)]
     except OSError as error:
         raise ConfigError.one(_WHERE, f"cannot read '{path}': {error.strerror}") from None
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,16 +11,49 @@ import pyarrow.parquet as pq
 from pipeline.sources.annotations import Annotations, annotated
 from pipeline.sources.members import BadAnnotationError, checked, parse_box
 from pipeline.sources.objects import is_url, open_shard
-from pipeline.sources.shards import Failure, Item, Sample, Shard, damage
+from pipeline.sources.shards import Failure, Item, Sample, Shard, damage, reader_died
 
 Record = dict[str, Any]
 
-_ROWS_AT_A_TIME = 64
-_UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
+ROWS_AT_A_TIME = 64
+UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 """What Arrow raises; the last two for text that is not UTF-8 and dates beyond the calendar."""
 
 
-def read_parquet(shard: Shard, annotations: Annotations, columns: dict[str, str]) -> Iterator[Item]:
+class Row(NamedTuple):
+    """What a Parquet file says of one image."""
+
+    key: str
+    image: bytes | None
+    label: object
+    boxes: object
+
+
+Rows = Callable[[Shard, dict[str, str], bool], Iterator[Row]]
+"""Where rows come from: the shard, names of columns, and whether only the keys are wanted."""
+
+
+class ReaderDiedError(Exception):
+    """The process that read a file ended at it."""
+
+
+def rows_here(shard: Shard, columns: dict[str, str], only_keys: bool) -> Iterator[Row]:
+    """Stream the rows of one Parquet file, in this process.
+
+    Raises:
+        ArrowException, OSError, ValueError, OverflowError: it cannot be read, or not further.
+    """
+    with pq.ParquetFile(open_shard(shard) if is_url(shard.location) else shard.location) as file:
+        if columns["image"] not in file.schema_arrow.names:
+            raise ValueError(f"no column '{columns['image']}'")
+        wanted = [columns["key"]] if only_keys else list(columns.values())
+        for number, record in enumerate(_records(file, wanted)):
+            yield _row(record, columns, number, shard)
+
+
+def read_parquet(
+    shard: Shard, annotations: Annotations, columns: dict[str, str], rows: Rows = rows_here
+) -> Iterator[Item]:
     """Stream the samples of one Parquet file.
 
     Args:
@@ -28,35 +61,29 @@ def read_parquet(shard: Shard, annotations: Annotations, columns: dict[str, str]
         annotations: labels and boxes from CSV files; they win over columns.
         columns: names of the columns `image`, `key`, `label`, `boxes` (only `image` must exist in the file).
             Without a key column the key is the file's stem and the row number.
+        rows: where rows come from.
     """
-    return _items(
-        shard, columns, list(columns.values()), lambda key, record: _item(key, record, shard, annotations, columns)
-    )
+    return _items(shard, rows(shard, columns, False), lambda row: _item(row, shard, annotations, columns))
 
 
-def list_parquet(shard: Shard, columns: dict[str, str]) -> Iterator[Item]:
+def list_parquet(shard: Shard, columns: dict[str, str], rows: Rows = rows_here) -> Iterator[Item]:
     """Stream the keys of one Parquet file, as samples without content; other columns are not read."""
-    return _items(shard, columns, [columns["key"]], lambda key, _: Sample(key, shard.name, b"", None, None))
+    return _items(shard, rows(shard, columns, True), lambda row: Sample(row.key, shard.name, b"", None, None))
 
 
-def _items(
-    shard: Shard, columns: dict[str, str], wanted: list[str], make: Callable[[str, Record], Item]
-) -> Iterator[Item]:
-    """Stream the rows of a file, made into items by their key and the wanted columns; a repeated key is a failure."""
-    row = 0
+def _items(shard: Shard, rows: Iterator[Row], make: Callable[[Row], Item]) -> Iterator[Item]:
+    """Stream the rows of a file, made into items; a repeated key is a failure."""
+    count = 0
+    seen: set[str] = set()
     try:
-        with pq.ParquetFile(open_shard(shard) if is_url(shard.location) else shard.location) as file:
-            if columns["image"] not in file.schema_arrow.names:
-                yield damage(shard, 0, "unreadable", f"no column '{columns['image']}'")
-                return
-            seen: set[str] = set()
-            for record in _records(file, wanted):
-                key = _key(record.get(columns["key"]), row, shard)
-                yield _repeated(key, row, shard) if key in seen else make(key, record)
-                seen.add(key)
-                row += 1
-    except _UNREADABLE as error:
-        yield damage(shard, row, "damaged" if row else "unreadable", f"row {row}: {error}; the rest was not read")
+        for row in rows:
+            yield _repeated(row.key, count, shard) if row.key in seen else make(row)
+            seen.add(row.key)
+            count += 1
+    except ReaderDiedError:
+        yield reader_died(shard, count)
+    except UNREADABLE as error:
+        yield damage(shard, count, "damaged" if count else "unreadable", f"row {count}: {error}; the rest was not read")
 
 
 def _records(file: pq.ParquetFile, wanted: list[str]) -> Iterator[Record]:
@@ -64,8 +91,16 @@ def _records(file: pq.ParquetFile, wanted: list[str]) -> Iterator[Record]:
     if not present:
         yield from ({} for _ in range(file.metadata.num_rows))
         return
-    for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=present):
+    for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=present):
         yield from batch.to_pylist()
+
+
+def _row(record: Record, columns: dict[str, str], number: int, shard: Shard) -> Row:
+    image = record.get(columns["image"])
+    data = image.get("bytes") if isinstance(image, dict) else image
+    key = _key(record.get(columns["key"]), number, shard)
+    label, boxes = record.get(columns["label"]), record.get(columns["boxes"])
+    return Row(key, data if isinstance(data, bytes) else None, label, boxes)
 
 
 def _key(given: object, row: int, shard: Shard) -> str:
@@ -76,16 +111,13 @@ def _repeated(key: str, row: int, shard: Shard) -> Failure:
     return Failure(f"{key}@{row}", shard.name, "read", "duplicate_key", "the key stood earlier in this shard")
 
 
-def _item(key: str, record: Record, shard: Shard, annotations: Annotations, columns: dict[str, str]) -> Item:
-    image = record[columns["image"]]
-    data = image.get("bytes") if isinstance(image, dict) else image
-    if not isinstance(data, bytes):
-        return Failure(key, shard.name, "read", "no_image", f"column '{columns['image']}' holds no bytes")
-    item = annotated(key, shard, data, _members(record.get(columns["label"])), annotations)
-    boxes = record.get(columns["boxes"])
-    if isinstance(item, Failure) or item.boxes_xyxy is not None or boxes is None:
+def _item(row: Row, shard: Shard, annotations: Annotations, columns: dict[str, str]) -> Item:
+    if row.image is None:
+        return Failure(row.key, shard.name, "read", "no_image", f"column '{columns['image']}' holds no bytes")
+    item = annotated(row.key, shard, row.image, _members(row.label), annotations)
+    if isinstance(item, Failure) or item.boxes_xyxy is not None or row.boxes is None:
         return item
-    return _with_boxes(item, boxes)
+    return _with_boxes(item, row.boxes)
 
 
 def _members(label: object) -> dict[str, bytes]:

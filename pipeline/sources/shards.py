@@ -106,6 +106,11 @@ def damage(shard: Shard, offset: int, code: str, detail: str) -> Failure:
     return Failure(f"{shard.name}@{offset}", shard.name, SHARD_STAGE, code, detail)
 
 
+def reader_died(shard: Shard, offset: int) -> Failure:
+    """Make the row for a Parquet file at which the process that read it died."""
+    return damage(shard, offset, "reader_died", "the library that reads Parquet died here; the rest was not read")
+
+
 def taking(items: Iterable[Item], limit: int | None) -> Iterator[Item]:
     """Pass items on until `limit` images have gone by (damage rows do not count)."""
     left = limit

@@ -3,6 +3,7 @@
 import itertools
 import pickle
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipeline.errors import ConfigError, StoreError
 from pipeline.object_store import ObjectStore
 from pipeline.sources import Item, Reading, Shard, count_images, objects, read_shard
 from pipeline.sources.annotations import load_annotations
+from pipeline.sources.apart import ParquetApart
 from pipeline.sources.classes import load_classes
 from pipeline.sources.listing import list_shards
 from pipeline.sources.objects import ShardFile
@@ -198,6 +200,18 @@ def test_a_stall_is_cut_short_and_asked_again(store: ObjectStore, proxied: Proxy
     assert file.read(5000) == NOISE[:5000]
     assert file.read(5000) == NOISE[5000:10_000], "of the same request"
     assert [struck for _, _, struck in proxied.requests] == ["stall", None]
+
+
+def test_a_child_reads_parquet_from_the_store_and_tells_that_the_store_is_down(
+    store: ObjectStore, proxied: Proxy, tmp_path: Path
+) -> None:
+    both(store, tmp_path / "d", {"p.parquet": parquet(tmp_path)})
+    (shard,) = list_shards(f"{store.url}/p.parquet")
+    with closing(ParquetApart()) as apart:
+        assert list(read_shard(shard, Reading(), apart.rows)) == items(shard)
+        proxied.strike = lambda _verb, _path: "forbidden"
+        with pytest.raises(StoreError, match=f"cannot read {store.url}/p.parquet"):
+            list(read_shard(shard, Reading(), apart.rows))
 
 
 @pytest.mark.parametrize("accident", ["slow_down", "forbidden", "cut"])

@@ -64,6 +64,7 @@ TESTS = (
            "tests/unit/test_framing_boxes.py")),
     Tests("I8", "damaged and hostile Parquet files, and one that kills its readers", "50 in one run, and each kind",
           ("tests/faults/test_readers.py", "tests/e2e/test_bad_images.py", "tests/unit/sources/test_parquet.py",
+           "tests/unit/sources/test_apart.py",
            "tests/unit/test_loads.py")),
     Tests("M1", "pickles under any name, malformed safetensors", "each", ("tests/unit/model/test_weights.py",)),
     Tests("M2, M3", "models that answer by chance, by their neighbours or NaN; layers that cannot serve", "each",
