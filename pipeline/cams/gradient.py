@@ -122,16 +122,16 @@ class SmoothGradCamPlusPlus:
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
         """Compute the maps (B, u, v), >= 0."""
         acts_BKuv = evidence.acts_BKuv
-        moments = [torch.zeros_like(acts_BKuv) for _ in range(3)]
+        moments = [torch.zeros_like(acts_BKuv, dtype=torch.float64) for _ in range(3)]  # cubes leave float32's range
         noisy = noisy_copies(evidence, probe.seed, self.name, self.sigma, self.samples)
         for copy in versions(evidence, probe, noisy):
-            moments = [moment + copy.grads_BKuv**p / self.samples for p, moment in enumerate(moments, 1)]
+            moments = [moment + copy.grads_BKuv.double() ** p / self.samples for p, moment in enumerate(moments, 1)]
         first_BKuv, second_BKuv, third_BKuv = moments
         ratio_BKuv = 2 + acts_BKuv.sum((2, 3), keepdim=True) * _share(third_BKuv, second_BKuv)
         usable_BKuv = (second_BKuv > 0) & (ratio_BKuv > 1e-8)
         top_BKuv = 1.0 if self.numerator == "D2" else _share(first_BKuv, second_BKuv)
         alpha_BKuv = torch.where(usable_BKuv, top_BKuv / torch.where(usable_BKuv, ratio_BKuv, 1.0), 0.0)
-        return weighted_sum((alpha_BKuv * first_BKuv.relu()).sum((2, 3)), acts_BKuv)
+        return weighted_sum((alpha_BKuv * first_BKuv.relu()).sum((2, 3)).float(), acts_BKuv)
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
         """One forward and head backward per noisy copy."""

@@ -29,7 +29,8 @@ _FUNCTIONS: dict[str, Smooth] = {
     "identity": lambda score: score,
 }
 _SMALLEST = 1e-8
-_LARGEST_EXPONENT = 690.0
+_LARGEST_EXPONENT = 600.0
+"""So that e to its power, times any float32, stays within double precision."""
 
 
 @dataclass(frozen=True, config=STRICT | ConfigDict(arbitrary_types_allowed=True))
@@ -86,7 +87,7 @@ class IntegrativeCam:
         if self.redundancy is not None:
             scores_BL = scores_BL * _distinct(min_max(maps_BLuv), self.redundancy)
         shares_BL = scores_BL / scores_BL.sum(1, keepdim=True).clamp_min(1e-30)
-        return (shares_BL[:, :, None, None] * maps_BLuv).sum(1)
+        return (shares_BL[:, :, None, None] * maps_BLuv).sum(1).float()
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
         """Nothing beside the shared passes; softmax and log_softmax take a head backward per further class."""
@@ -98,7 +99,7 @@ class IntegrativeCam:
             return _softmax_slopes(evidence, self.top_classes, log=self.f == "log_softmax")
         function = _FUNCTIONS[self.f] if isinstance(self.f, str) else self.f
         scores_B = evidence.target_logits_B.double()
-        if self.f == "exp":  # beyond, double precision ends
+        if self.f == "exp":
             scores_B = scores_B.clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT)
         first_B, second_B, third_B = derivatives_of(function, scores_B)
         ratio_B = torch.where(second_B == 0, torch.inf, third_B / torch.where(second_B == 0, 1.0, second_B))
@@ -128,7 +129,7 @@ class IntegrativeCam:
 
     def _layer_score(self, evidence: Evidence, layer: str) -> Tensor:
         if self.layer_score == "uniform":
-            return torch.ones_like(evidence.target_logits_B)
+            return torch.ones_like(evidence.target_logits_B, dtype=torch.float64)
         return _rms(evidence.grads[layer]) * _rms(evidence.acts[layer])
 
 
@@ -191,7 +192,7 @@ def _own_bias(module: nn.Module, grads_BKuv: Tensor) -> Tensor:
 
 
 def _rms(values_BKuv: Tensor) -> Tensor:
-    return values_BKuv.square().mean((1, 2, 3)).sqrt()
+    return values_BKuv.double().square().mean((1, 2, 3)).sqrt()
 
 
 def _distinct(maps_BLuv: Tensor, likeness: float) -> Tensor:

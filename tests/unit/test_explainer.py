@@ -169,14 +169,13 @@ def test_huge_logits_give_the_maps_they_are_the_scale_of() -> None:
 
 
 @pytest.mark.parametrize("maps", ["u8", "f16", "f32"])
-def test_every_method_gives_finite_maps_of_huge_logits_or_says_that_it_cannot(maps: str) -> None:
+def test_every_method_gives_finite_maps_of_huge_logits(maps: str) -> None:
     methods = build_methods([name for name in ALL_METHODS if name not in ("cam", "iscam", "sscam", "rise", "opti_cam")])
     found = rows(Explainer(Shouting(0), spec(methods=methods, metrics={}, maps=maps)), chunk(2))
     assert len(found) == 2 * len(methods)
-    assert {row["method"] for row in found if row["error_code"] == "nonfinite"} <= {"integrative_cam"}  # squares them
     for row in found:
-        assert row["error_code"] in (None, "nonfinite")
-        assert row["error_code"] or bool(np.isfinite(map_of(row)).all())
+        assert row["error_code"] is None
+        assert bool(np.isfinite(map_of(row)).all())
 
 
 def test_a_model_of_one_class_is_explained() -> None:
