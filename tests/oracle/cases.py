@@ -24,7 +24,8 @@ class Case:
     """A method as a run file would name it, its twin, and the nets on which they are compared.
 
     `tolerance` is relative to the map's largest magnitude, or to `floor` where that is larger: single precision
-    cannot say more of a difference of numbers that are nearly equal.
+    cannot say more of a difference of numbers that are nearly equal. On a share `parting` of many nets, of which the
+    first twenty are none, method and twin may part.
     """
 
     spec: dict[str, dict[str, object]]
@@ -33,6 +34,7 @@ class Case:
     layers: tuple[str, ...] = ("features.3",)
     tolerance: float = 1e-5
     floor: float = 1e-6
+    parting: float = 0.0
 
 
 def case(
@@ -217,17 +219,25 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 LOOSE = {
-    "finer_cam": {"floor": 0.1},
-    "integrated left": {"floor": 1.0},  # at t = 0 the features differ from the baseline's by rounding alone
-    "integrated trapezoid": {"floor": 1.0},
-    "rsi_gradcam logit": {"floor": 1e-4},
-    "ablation_cam": {"floor": 0.1},
-    "ablation_cam abs": {"floor": 0.1},
-    "ablation_cam paper": {"tolerance": 1e-4},  # divides by a logit that may be near zero
-    "group_cam": {"floor": 0.2},
-    "poly_cam": {"floor": 0.2},
+    # What is left of sums that cancel to 1e-4 and less is known to 1e-9: single precision of terms near 1e-2.
+    "xgradcam": {"floor": 2e-4},
+    "shapley_cam": {"floor": 2e-4},
+    "finer_cam": {"floor": 2e-4},
+    "integrated right": {"floor": 2e-4},
+    "integrated left": {"floor": 2e-4},
+    "integrated midpoint": {"floor": 2e-4},
+    "integrated official": {"floor": 2e-4},
+    "rsi_gradcam logit": {"floor": 2e-4},
+    # Weights are differences of confidences or logits, which are near 1 and known to 1e-7.
+    "scorecam logit": {"floor": 5e-3},
+    "ablation_cam": {"floor": 2e-2},
+    "ablation_cam abs": {"floor": 2e-2, "tolerance": 5e-5},  # divides by a logit that may be near zero
+    "ablation_cam paper": {"floor": 2e-2, "tolerance": 5e-5},
+    "group_cam": {"floor": 5e-2},
     "poly_cam minus": {"floor": 0.2},
-    "integrative sigmoid": {"tolerance": 1e-3},  # the ratio of derivatives has a pole
+    "integrative sigmoid": {"tolerance": 5e-4},  # the ratio of derivatives has a pole
+    # Adam takes a whole step along gradients that are rounding alone: two roundings part.
+    "opti_cam": {"parting": 0.04},
 }
 CASES |= {name: replace(CASES[name], **loose) for name, loose in LOOSE.items()}
 assert {name for case in CASES.values() for name in case.spec} <= set(METHODS)

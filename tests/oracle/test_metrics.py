@@ -165,12 +165,8 @@ NEEDS_A_BOX = {
     "pointing_game", "pointing_exact", "pointing_near", "energy_in_box", "top_n_in_box", "miou_top20", "box_iou",
     "box_all", "box_iou_curve", "v2_curve", "box_removed_confidence", "box_only_confidence",
 }  # fmt: skip
-LOOSE = {
-    "max_sensitivity": 1e-3,  # a difference of maps drawn in single precision, over a small step
-    "infidelity": 1e-4, "infidelity_gaussian": 1e-4, "infidelity_baseline": 1e-4,  # sums of 768 products
-    "coherency": 2e-5, "adcc": 2e-5, "arcc": 1e-4,
-}  # fmt: skip
-"""Tolerances, relative to the value or to 1; the others are held to 5e-6."""
+LOOSE = {"max_sensitivity": 1e-5, "coherency": 1e-5, "adcc": 1e-5, "arcc": 1e-5}
+"""Tolerances, relative to the value or to 1, of what compares maps drawn again; the others are held to 5e-6."""
 
 
 def test_every_metric_has_a_twin() -> None:
@@ -178,8 +174,9 @@ def test_every_metric_has_a_twin() -> None:
     assert set(TWINS) == {label for spec in SPECS for label in build_metrics([spec])}
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_metrics_agree_with_their_slow_twins(seed: int) -> None:
+def disagreements(seed: int) -> dict[str, float]:
+    """By metric the largest difference from its twin, relative to the value or to 1, on one network."""
+    worst = dict.fromkeys(TWINS, 0.0)
     model, pixels_BCHW = ToyNet(seed), images(seed, count=4)
     explanations = pipeline.explain(model, pixels_BCHW, methods=["gradcam", "scorecam"], layer="features.3", seed=SEED)
     values = pipeline.evaluate(model, pixels_BCHW, explanations, metrics=SPECS, boxes=BOXES)
@@ -200,8 +197,19 @@ def test_metrics_agree_with_their_slow_twins(seed: int) -> None:
                     continue
                 expected = torch.tensor(one(row), dtype=torch.float64)
                 assert found.shape == expected.shape, name
-                error = float((found.double() - expected).abs().max()) / max(1.0, float(expected.abs().max()))
-                assert error <= LOOSE.get(name, 5e-6), (name, method, b, found, expected)
+                assert torch.equal(found.isnan(), expected.isnan()), name  # nothing can be said of a map of zeros
+                found, expected = found.double().nan_to_num(), expected.nan_to_num()
+                error = float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+                worst[name] = max(worst[name], error)
+    return worst
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(5, 200))]
+)
+def test_metrics_agree_with_their_slow_twins(seed: int) -> None:
+    found = disagreements(seed)
+    assert not {name: error for name, error in found.items() if error > LOOSE.get(name, 5e-6)}
 
 
 def _whole(boxes: list[list[float]]) -> list[list[float]]:
