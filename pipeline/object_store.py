@@ -29,7 +29,7 @@ from pipeline.sealed import CHECKED, check_footer
 from pipeline.store import Listed, Stat
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import Attributes, GetOptions, ObjectMeta
     from obstore.store import ClientConfig, RetryConfig
 
 T = TypeVar("T")
@@ -79,19 +79,18 @@ class ObjectStore:
                     return False
             except FileNotFoundError:
                 raise StoreError(f"{self.url}/{name} vanished while it was published. {_ADVICE}") from None
-        size = self._retried("check", name, lambda: int(obstore.head(self._objects, name)["size"]))
+        size = self._retried("check", name, lambda: self._stat(name).size)
         if size != len(data):
             raise StoreError(f"{self.url}/{name} has {size} bytes after {len(data)} were put; the store is not sound")
         return True
 
     def read(self, name: str) -> bytes:
         """Read one object."""
-        return self._retried("read", name, lambda: bytes(obstore.get(self._objects, name).bytes()))
+        return self._retried("read", name, lambda: self._whole(name)[0])
 
     def stat(self, name: str) -> Stat:
         """Ask for size and ETag of one object; raises FileNotFoundError when it is absent."""
-        found = self._retried("look at", name, lambda: obstore.head(self._objects, name))
-        return Stat(found["size"], found["e_tag"])
+        return self._retried("look at", name, lambda: self._stat(name))
 
     def piece(self, name: str, start: int, stop: int, etag: str | None) -> bytes:
         """Read the bytes from `start` to before `stop`, all of them there.
@@ -104,20 +103,19 @@ class ObjectStore:
 
     def find(self, folder: str, *, deep: bool) -> list[str]:
         """List the objects directly under a prefix, or at any depth below it: their whole names, sorted."""
-        return sorted(self._retried("list", folder, lambda: self._find(folder or None, deep=deep)))
+        found = self._retried("list", folder, lambda: _believed(lambda: self._find(folder or None, deep=deep)))
+        return sorted(found)
 
     def names(self, folder: str = "") -> list[str]:
         """List what lies directly under a prefix; an absent one is empty."""
-        found = self._retried("list", folder, lambda: obstore.list_with_delimiter(self._objects, prefix=folder or None))
-        paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
+        paths = self._retried("list", folder, lambda: _believed(lambda: self._listing(folder)))
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
     def listed(self) -> list[Listed]:
         """List the objects directly under the prefix, in as many requests as the store needs pages."""
-        found = self._retried("list", "", lambda: obstore.list_with_delimiter(self._objects))
+        found = self._retried("list", "", lambda: _believed(lambda: self._objects_in(None)))
         files = (
-            Listed(meta["path"].rpartition("/")[2], meta["size"], meta["last_modified"].timestamp())
-            for meta in found["objects"]
+            Listed(meta["path"].rpartition("/")[2], meta["size"], meta["last_modified"].timestamp()) for meta in found
         )
         return sorted(files, key=lambda file: file.name)
 
@@ -150,6 +148,38 @@ class ObjectStore:
         except (AlreadyExistsError, PreconditionError) as error:
             raise FileExistsError(name) from error
 
+    def _stat(self, name: str) -> Stat:
+        found = obstore.head(self._objects, name)
+        if found["e_tag"] is None:
+            raise GenericError(_NO_OBJECT)
+        return Stat(found["size"], found["e_tag"])
+
+    def _whole(self, name: str) -> tuple[bytes, "Attributes"]:
+        """Read an object and what is attached to it.
+
+        It is asked for as a range: the store then tells beside the bytes how many there are in all, and an error that
+        comes with the status of success is no answer to that.
+        """
+        try:
+            found = obstore.get(self._objects, name, options={"range": {"offset": 0}})
+        except BaseError as error:
+            if _status(error) != _NO_RANGE:
+                raise
+            found = obstore.get(self._objects, name)  # an empty object has no ranges
+        data = bytes(found.bytes())
+        if len(data) != found.meta["size"]:
+            raise GenericError(f"{len(data)} bytes came where there are {found.meta['size']}")
+        if found.meta["e_tag"] is None:
+            raise GenericError(_NO_OBJECT)
+        return data, found.attributes
+
+    def _listing(self, folder: str) -> list[str]:
+        found = obstore.list_with_delimiter(self._objects, prefix=folder or None)
+        return [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
+
+    def _objects_in(self, folder: str | None) -> "Sequence[ObjectMeta]":
+        return obstore.list_with_delimiter(self._objects, prefix=folder)["objects"]
+
     def _piece(self, name: str, start: int, stop: int, etag: str | None) -> bytes:
         options: GetOptions = {"range": (start, stop)} if etag is None else {"range": (start, stop), "if_match": etag}
         try:
@@ -165,11 +195,11 @@ class ObjectStore:
 
     def _find(self, folder: str | None, *, deep: bool) -> list[str]:
         if not deep:
-            return [meta["path"] for meta in obstore.list_with_delimiter(self._objects, prefix=folder)["objects"]]
+            return [meta["path"] for meta in self._objects_in(folder)]
         return [meta["path"] for page in obstore.list(self._objects, prefix=folder) for meta in page]
 
     def _attempt_of(self, name: str) -> str | None:
-        found: str | None = obstore.get(self._objects, name).attributes.get(_ATTEMPT)
+        found: str | None = self._whole(name)[1].get(_ATTEMPT)
         return found
 
     def _retried(self, verb: str, name: str, ask: Callable[[], T]) -> T:
@@ -210,6 +240,8 @@ _PIECE_BYTES = 4 << 20
 """Most bytes of one request of a reader of parts."""
 _TRY_AGAIN = ("408", "409", "429")
 """Too slow, in conflict with another put under way, too many."""
+_NO_RANGE = "416"
+_NO_OBJECT = "the answer has no ETag, it describes no object"
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 _MAKE_IT = "Correct the URL, or create the bucket."
 _METADATA_SERVICE = "169.254.169.254"
@@ -238,10 +270,21 @@ def _no_retries() -> "RetryConfig":
     return {"max_retries": 0, "retry_timeout": timedelta(seconds=600)}
 
 
+def _believed(ask: Callable[[], Sequence[T]]) -> Sequence[T]:
+    """Ask for a listing, again when it is empty: so the library reads an error with the status of success, too."""
+    return ask() or ask()
+
+
+def _status(error: BaseException) -> str:
+    """The status by which a store refused a request; nothing where it did not answer."""
+    found = re.search(r"status code: (\d{3})", str(error))
+    return found[1] if found else ""
+
+
 def _is_refusal(error: BaseException) -> bool:
     """Whether the store refused a request, so that the same one again would be refused as well."""
-    status = re.search(r"status code: (\d{3})", str(error))
-    refused = status is not None and status[1].startswith("4") and status[1] not in _TRY_AGAIN
+    status = _status(error)
+    refused = status.startswith("4") and status not in _TRY_AGAIN
     return refused or type(error) is not GenericError
 
 

@@ -20,7 +20,7 @@ __all__ = ["BUCKET", "SECRET", "Accident", "Proxy", "Strike", "s3_server", "use"
 Accident = Literal[
     "slow_down", "internal", "forbidden", "reset", "lost", "stall", "error_body", "unconditional", "cut", "short"
 ]
-"""503, 500 and 403; the connection ends before, or after the work; five seconds late; 200 with an error as its body;
+"""503, 500 and 403; the connection ends before, or after the work; seconds late; 200 with an error as its body;
 the condition of a put or get is forgotten; the connection ends amid the body; half the body, as if it were whole."""
 Strike = Callable[[str, str], Accident | None]
 """Says from method and path which accident happens to a request."""
@@ -56,6 +56,7 @@ class Proxy:
     target: str
     strike: Strike
     requests: list[tuple[str, str, Accident | None]] = field(default_factory=list)
+    stall: float = 5
     port: int = 0
 
     @contextlib.contextmanager
@@ -94,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
         else:
             if accident == "stall":
-                time.sleep(5)
+                time.sleep(self.proxy.stall)
             status, answer, headers = self._forwarded(body, conditional=accident != "unconditional")
             if accident == "lost":
                 self._hang_up()
