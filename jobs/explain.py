@@ -92,7 +92,7 @@ class Ended:
 
 def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: bool = False) -> Ended:
     """Prepare a run, explain what is not done yet, and tell on stderr how it went."""
-    from pipeline import parts, run_folder  # engine and torch cost seconds; asking for help should not
+    from pipeline import parts  # engine and torch cost seconds; asking for help should not
     from pipeline.claim import claim
     from pipeline.preflight import absolute, prepare
 
@@ -105,7 +105,7 @@ def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: boo
     breakdown = None
     if prepared.pending(progress):
         breakdown = _work(begun, progress, tally, json_events=json_events)
-        run_folder.sweep(prepared.store)
+        parts.sweep(prepared.store)
     ended = replace(_ended(prepared.store), session=breakdown)
     if not json_events:
         _tell(ended, tally)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DamagedRunError, first_line
-from pipeline.run_folder import PartName, Receipt, part_names
+from pipeline.run_folder import RECEIPTS, PartName, Receipt, part_names, temporaries
 from pipeline.sealed import check_footer, open_sealed, sealed
 from pipeline.store import Store
 from schemas.explanation import SCHEMA_VERSION, explanation_schema, metric_names
@@ -102,6 +102,31 @@ def publish_part(store: Store, table: pa.Table, footer: Footer) -> Receipt | Non
         store.delete(name.receipt)
         store.publish(name.receipt, receipt.to_json())
     return receipt
+
+
+def sweep(store: Store) -> None:
+    """Remove temporaries whose target is published: their writers died, or lost the race.
+
+    A receipt that died with its writer, after the part, is written first; nobody else would.
+    """
+    for folder in ("", RECEIPTS):
+        there = set(store.names(folder))
+        for temporary, target in temporaries(store, folder):
+            if target.rpartition("/")[2] in there or _receipt_again(store, target):
+                store.delete(temporary)
+
+
+def _receipt_again(store: Store, name: str) -> bool:
+    """Write a lost receipt of a part that is there and sound; False when there is none."""
+    part = PartName.parse(name.removeprefix(f"{RECEIPTS}/").replace(".json", ".parquet"))
+    try:
+        data = store.read(part.file) if part and part.receipt == name else b""
+        rows = read_part(data)[0].num_rows
+    except (FileNotFoundError, ValueError):
+        return False
+    assert part is not None
+    store.publish(name, Receipt.of(part, data, rows).to_json())
+    return True
 
 
 @dataclass(frozen=True)

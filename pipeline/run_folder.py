@@ -115,14 +115,12 @@ def manifest_there(store: Store) -> RunManifest | None:
         ) from None
 
 
-def sweep(store: Store) -> None:
-    """Remove temporaries whose part is published: their writers died, or lost the race."""
-    for folder in ("", RECEIPTS):
-        there = set(store.names(folder))
-        for name in there:
-            match = _TEMPORARY.fullmatch(name)
-            if match and match[1] in there:
-                store.delete(f"{folder}/{name}" if folder else name)
+def temporaries(store: Store, folder: str = "") -> Iterator[tuple[str, str]]:
+    """Give the name of every temporary in a folder, and of the file that it would have become."""
+    place = f"{folder}/" if folder else ""
+    for name in store.names(folder):
+        if match := _TEMPORARY.fullmatch(name):
+            yield place + name, place + match[1]
 
 
 def receipts(store: Store) -> Iterator[tuple[str, bytes]]:

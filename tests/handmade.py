@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from pipeline.claim import claim
 from pipeline.metrics import METRICS
-from pipeline.parts import Footer, progress, publish_part
+from pipeline.parts import Footer, progress, publish_part, sweep
 from pipeline.registry import parameters
 from pipeline.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
-from pipeline.run_folder import PartName, sweep
+from pipeline.run_folder import PartName
 from pipeline.sources import Draw
 from pipeline.sources.shards import Failure
 from pipeline.store import LocalStore, Store

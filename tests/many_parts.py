@@ -14,8 +14,8 @@ from big_run import METHODS, METRICS, _rows
 from handmade import RunMaker
 
 from pipeline.claim import check_claim
-from pipeline.parts import Footer, progress, publish_part
-from pipeline.run_folder import PartName, part_names, sweep
+from pipeline.parts import Footer, progress, publish_part, sweep
+from pipeline.run_folder import PartName, part_names
 from pipeline.status import status
 from pipeline.totals import totals
 

@@ -7,7 +7,7 @@ import pytest
 from ray.data._internal.logical.optimizers import get_execution_plan
 
 from pipeline.config import parse_config
-from pipeline.dataflow import _graph, explain_on
+from pipeline.dataflow import _graph, _RemoteLedger, explain_on
 from pipeline.demo.data import run_file, write_demo
 from pipeline.parts import progress
 from pipeline.preflight import prepare
@@ -26,5 +26,5 @@ def _stages(folder: Path, device: str) -> list[str]:
     fields["compute"] = {"device": device, "workers": 2}
     run = prepare(parse_config(fields)[0])
     done = progress(run.store)
-    graph: Any = _graph(run, done, run.pending(done), 2, explain_on)
+    graph: Any = _graph(run, done, run.pending(done), 2, explain_on, _RemoteLedger())
     return [operator.name for operator in get_execution_plan(graph._logical_plan)[0].dag.post_order_iter()]

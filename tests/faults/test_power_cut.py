@@ -10,7 +10,8 @@ from faults.checker import check
 from faults.power_cut import write_after_power_cut
 from handmade import PARTS, RunMaker
 
-from pipeline.run_folder import MANIFEST, sweep
+from pipeline.parts import sweep
+from pipeline.run_folder import MANIFEST
 from pipeline.verify import verify
 
 pytestmark = pytest.mark.usefixtures("encoded_once")

@@ -13,7 +13,8 @@ from faults.checker import check
 from handmade import PARTS, RunMaker
 
 from pipeline.errors import StoreError
-from pipeline.run_folder import MANIFEST, sweep
+from pipeline.parts import sweep
+from pipeline.run_folder import MANIFEST
 from pipeline.verify import verify
 
 pytestmark = pytest.mark.usefixtures("encoded_once")

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from disk import HEX, everything_in
+from handmade import PARTS, RunMaker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.run_folder import RECEIPTS, PartName, Receipt, part_names, receipts, sweep
+from pipeline.parts import sweep
+from pipeline.run_folder import RECEIPTS, PartName, Receipt, part_names, receipts, temporaries
 from pipeline.store import LocalStore
 
 
@@ -97,6 +99,19 @@ def test_sweeping_removes_only_temporaries_whose_target_is_published(store: Loca
         (store.folder / name).write_bytes(b"x")
     sweep(store)
     assert everything_in(store.folder) == sorted([*kept, published.file, RECEIPTS, published.receipt])
+
+
+def test_a_receipt_that_died_with_its_writer_is_written_when_it_is_swept(small_run: RunMaker) -> None:
+    first, second = PARTS[:2]
+    before = (small_run.folder / first.receipt).read_bytes()
+    (small_run.folder / second.file).write_bytes(b"torn")
+    for part in (first, second):
+        (small_run.folder / part.receipt).rename(small_run.folder / RECEIPTS / f".{Path(part.receipt).name}.{HEX}.tmp")
+    sweep(small_run.store)
+    assert (small_run.folder / first.receipt).read_bytes() == before
+    assert [name for name, _ in temporaries(small_run.store, RECEIPTS)] == [
+        f"{RECEIPTS}/.{Path(second.receipt).name}.{HEX}.tmp"
+    ], "nothing is said of a part that is damaged"
 
 
 def test_receipts_are_given_with_their_texts_and_without_temporaries(store: LocalStore) -> None:

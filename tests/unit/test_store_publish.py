@@ -11,7 +11,7 @@ import pytest
 from disk import everything_in, failing
 
 from pipeline.errors import StoreError
-from pipeline.run_folder import sweep
+from pipeline.parts import sweep
 from pipeline.store import LocalStore
 
 
