@@ -72,7 +72,7 @@ def narrowed(opened: ds.Dataset, files: Files) -> ds.Dataset:
     if not files.merged:
         return opened
     fragments = [_bounded(fragment, files.bounds) for fragment in opened.get_fragments()]
-    return ds.FileSystemDataset(fragments, opened.schema, opened.format, opened.filesystem)
+    return type(opened)(fragments, opened.schema, opened.format, opened.filesystem)
 
 
 def _bounded(fragment: ds.Fragment, bounds: Mapping[str, tuple[str, str]]) -> ds.Fragment:

@@ -2,8 +2,13 @@
 
 import io
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from pipeline.sealed import SEAL_BYTES, check_end
 from pipeline.store import Stat
 
 if TYPE_CHECKING:
@@ -50,13 +55,57 @@ class ObjectFile(io.RawIOBase):
         if self._at >= self._stat.size:
             return 0
         if not self._start <= self._at < self._start + len(self._piece):
-            self._piece, self._start = memoryview(self._fetched()), self._at
+            self._fetch(self._at)
         room = memoryview(buffer).cast("B")
         found = self._piece[self._at - self._start :][: len(room)]
         room[: len(found)] = found
         self._at += len(found)
         return len(found)
 
-    def _fetched(self) -> bytes:
-        stop = min(self._at + self._piece_bytes, self._stat.size)
-        return self._store.piece(self._name, self._at, stop, self._stat.etag)
+    def _fetch(self, start: int) -> None:
+        """Keep the piece that begins here."""
+        self._piece, self._start = memoryview(self._fetched(start)), start
+
+    def _fetched(self, start: int) -> bytes:
+        stop = min(start + self._piece_bytes, self._stat.size)
+        return self._store.piece(self._name, start, stop, self._stat.etag)
+
+
+class SealedFile(ObjectFile):
+    """A Parquet object: whatever reaches its end, as readers ask first, is compared with the seal of its footer.
+
+    Raises:
+        pa.ArrowInvalid: on reading; the footer is not the one that was written.
+    """
+
+    def _fetch(self, start: int) -> None:
+        """Keep a little more, so that a seal comes with the footer and costs no request."""
+        super()._fetch(max(0, start - SEAL_BYTES))
+        if self._start + len(self._piece) == self._stat.size:
+            check_end(bytes(self._piece), self._stat.size)
+
+
+class Unlocked(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
+    """A dataset of files that Python reads, which is scanned without a deadlock.
+
+    pyarrow begins a stream with Python's lock held, and may then wait for a thread that has to open a file and waits
+    for that lock. Batches are asked for without it.
+    """
+
+    def scanner(self, **asked: Any) -> "_Scan":  # noqa: ANN401 - as pyarrow
+        """Prepare a scan."""
+        return _Scan(super().scanner(**asked))
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """A scan of which all is pyarrow's own but the stream."""
+
+    scanner: ds.Scanner
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever it is
+        return getattr(self.scanner, name)
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """Give the stream of what was asked for."""
+        return pa.RecordBatchReader.from_batches(self.scanner.projected_schema, self.scanner.to_batches())

@@ -24,8 +24,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotF
 from obstore.store import from_url
 
 from pipeline.errors import ConfigError, StoreError, first_line
-from pipeline.object_file import ObjectFile
-from pipeline.sealed import CHECKED, check_footer
+from pipeline.object_file import SealedFile, Unlocked
+from pipeline.sealed import CHECKED
 from pipeline.store import Listed, Stat
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ class ObjectStore:
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
         """Open Parquet objects as one dataset; only what a question needs is fetched."""
         system = pyarrow.fs.PyFileSystem(_Requests(self))
-        return pyarrow.dataset.dataset(list(names), format=CHECKED, filesystem=system)
+        opened = pyarrow.dataset.dataset(list(names), format=CHECKED, filesystem=system)
+        return Unlocked(list(opened.get_fragments()), opened.schema, opened.format, opened.filesystem)
 
     def check_writable(self) -> None:
         """Refuse a bucket that cannot be listed, or a store that puts over what is there; leaves nothing behind."""
@@ -226,13 +227,9 @@ class _Requests(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has 
         return "objects"
 
     def open_input_file(self, path: str) -> pa.PythonFile:
-        """Open an object for reading from anywhere; reads come whole, and nothing is read ahead but the piece.
-
-        Its footer is looked at first; it stays the piece that is kept, and costs no request of its own.
-        """
+        """Open an object for reading from anywhere; reads come whole, and nothing is read ahead but the piece."""
         store: ObjectStore = self.fs
-        file = io.BufferedReader(ObjectFile(store, path, store.stat(path), _PIECE_BYTES), buffer_size=1)
-        check_footer(file)
+        file = io.BufferedReader(SealedFile(store, path, store.stat(path), _PIECE_BYTES), buffer_size=1)
         return pa.PythonFile(file, mode="r")
 
 

@@ -25,11 +25,12 @@ CHECKED = pyarrow.dataset.ParquetFileFormat(
 )
 """The format of datasets whose pages are compared with their checksums as they are read."""
 _MARK = b"camatlas.sum"
-_SEAL_BYTES = len(_MARK) + 4
+SEAL_BYTES = len(_MARK) + 4
+"""So long is a seal."""
 _END_BYTES = 8
 """The length of the footer, and PAR1."""
-_FIRST_READ = 1 << 15
-"""Bytes from the end; the footer of a part has about 10,000."""
+_FIRST_READ = 1 << 16
+"""Bytes from the end, as many as pyarrow reads first; the footer of a part has about 10,000."""
 
 
 def sealed(table: pa.Table, **options: Any) -> bytes:  # noqa: ANN401 - those of pyarrow
@@ -54,19 +55,29 @@ def open_sealed(data: bytes) -> pq.ParquetFile:
 def check_footer(file: BinaryIO) -> None:
     """Compare the footer of a file with its seal; raises pa.ArrowInvalid when it is another."""
     size = file.seek(0, os.SEEK_END)
-    end = _end(file, size, min(size, _FIRST_READ))
-    start = _footer_start(end[-_END_BYTES:], size)
-    if size - start + _SEAL_BYTES > len(end):
-        end = _end(file, size, min(size, size - start + _SEAL_BYTES))
-    footer = end[start - size :]
-    seal = end[: start - size][-_SEAL_BYTES:]
-    if seal.startswith(_MARK) and seal != _seal(footer):
+    end = _end(file, size, _FIRST_READ)
+    if not check_end(end, size):
+        check_end(_end(file, size, size - _footer_start(end[-_END_BYTES:], size) + SEAL_BYTES), size)
+
+
+def check_end(end: bytes, size: int) -> bool:
+    """Compare the footer with its seal, by the last bytes of a file; False when they do not reach back to the seal.
+
+    Raises:
+        pa.ArrowInvalid: it is another.
+    """
+    footer = _footer_start(end[-_END_BYTES:], size) - (size - len(end))
+    if footer < SEAL_BYTES and size > len(end):
+        return False
+    seal = end[max(0, footer - SEAL_BYTES) : footer]
+    if seal.startswith(_MARK) and seal != _seal(end[footer:]):
         raise pa.ArrowInvalid("its footer is not the one that was written, its checksum differs")
+    return True
 
 
 def _end(file: BinaryIO, size: int, length: int) -> bytes:
-    file.seek(size - length)
-    return file.read(length)
+    file.seek(max(0, size - length))
+    return file.read()
 
 
 def _footer_start(end: bytes, size: int) -> int:

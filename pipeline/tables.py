@@ -82,6 +82,7 @@ class Tables:
         Raises:
             ConfigError: DuckDB refuses the query.
             DamagedRunError: a file cannot be read.
+            StoreError: a store does not answer, or did not for a while.
         """
         frame: pd.DataFrame = self.arrow(query, parameters).to_pandas()
         return frame
@@ -188,7 +189,10 @@ class Tables:
             yield
         except (duckdb.Error, pa.ArrowException, OSError, UnicodeEncodeError) as error:
             if not isinstance(error, _MISTAKES):
-                self.refuse_damage()
+                for table in self._files.values():
+                    table.refuse_damage()
+                    if f"{table.store.url}/" in str(error):  # as our sentences, and pyarrow's, name what was not read
+                        raise StoreError(f"{first_line(error)}. It can be read again: ask again.") from None
             raise ConfigError.one("SQL", first_line(error), self._views) from None
 
 

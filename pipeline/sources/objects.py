@@ -42,9 +42,9 @@ def bucket(url: str, where: str) -> "ObjectStore":
 class ShardFile(ObjectFile):
     """A shard in an object store; that it has gone since the run began is told as a StoreError."""
 
-    def _fetched(self) -> bytes:
+    def _fetched(self, start: int) -> bytes:
         try:
-            return super()._fetched()
+            return super()._fetched(start)
         except FileNotFoundError as error:
             raise StoreError(
                 f"{error} was there when the run began and is gone. Finished chunks are kept; put it back and run the "
