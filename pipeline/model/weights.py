@@ -1,6 +1,7 @@
 """Weights from files, without running code: safetensors, and `.pt` only when asked for."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,27 @@ def _read(path: str, *, allow_pt: bool) -> dict[str, Tensor]:
         raise ConfigError.one(_WHERE, f"no file '{path}'", "a torchvision weights name or a .safetensors file")
     if path.endswith(".safetensors"):
         try:
-            return load_file(path)
+            state = load_file(path)
+            _check_names(path)
+            return state
         except (SafetensorError, OSError, ValueError) as error:
             raise ConfigError.one(_WHERE, f"'{path}' is not a safetensors file: {first_line(error)}") from None
     if path.endswith((".pt", ".pth")):
         return _read_pt(path, allow_pt=allow_pt)
     raise ConfigError.one(_WHERE, f"'{path}' is not a .safetensors file", _CONVERT)
+
+
+def _check_names(path: str) -> None:
+    """Refuse a sound file that gives one name twice, of which readers take one or the other."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("it names something twice")
+        return found
+
+    with Path(path).open("rb") as file:
+        json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=unique)
 
 
 def _read_pt(path: str, *, allow_pt: bool) -> dict[str, Tensor]:
