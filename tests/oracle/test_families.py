@@ -1,7 +1,11 @@
 """Every method that reads gradients or activations, on every family of torchvision, with random weights."""
 
+import copy
+from collections.abc import Callable
+
 import pytest
 import torch
+from oracle import twins
 from torch import nn
 from torchvision import models
 
@@ -70,6 +74,70 @@ def test_tokens_and_last_channels_are_read_as_grids() -> None:
     for evidence in (vit, swin):
         acts_1Kuv = evidence.acts_BKuv[:1]
         assert torch.equal(evidence.view.grid(evidence.view.raw(acts_1Kuv, evidence.raw[:1])), acts_1Kuv)
+
+
+def small_vit() -> nn.Module:
+    """Two blocks over 4 x 4 patches."""
+    model = models.VisionTransformer(32, 8, 2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=5)
+    nn.init.normal_(model.heads.head.weight)  # starts at zero
+    return model
+
+
+def small_swin() -> nn.Module:
+    """Two stages of two blocks, the second of each with shifted windows."""
+    return models.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4], stochastic_depth_prob=0.0, num_classes=5)
+
+
+def tokens(values_TK: torch.Tensor) -> torch.Tensor:
+    """(K, u, v) of a class token and 16 patches, row by row."""
+    return torch.stack([torch.stack([values_TK[1 + 4 * i + j] for j in range(4)], -1) for i in range(4)], 1)
+
+
+def channels_last(values_uvK: torch.Tensor) -> torch.Tensor:
+    return torch.stack([values_uvK[..., k] for k in range(values_uvK.shape[-1])])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("build", "layer", "size", "grid"),
+    [
+        (small_vit, "auto", (32, 32), tokens),
+        (small_vit, "encoder.layers.encoder_layer_0", (32, 32), tokens),
+        (small_swin, "auto", (32, 64), torch.clone),  # behind its permutation
+        (small_swin, "features.3", (32, 64), channels_last),
+        (small_swin, "features.1", (64, 32), channels_last),
+    ],
+)
+def test_maps_of_transformers_are_those_of_a_plain_full_backward(
+    build: Callable[[], nn.Module],
+    layer: str,
+    size: tuple[int, int],
+    grid: Callable[[torch.Tensor], torch.Tensor],
+    seed: int,
+) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, pixels_BCHW = build().eval(), torch.randn(2, 3, *size)
+    targets = [seed, seed + 2]
+    explained = pipeline.explain(
+        model, pixels_BCHW, methods=["gradcam", "hirescam", "layercam"], layer=layer, targets=targets
+    )
+    precise = copy.deepcopy(model).double()
+    module = precise.get_submodule(explained.probe.layer)
+    for row, (image_CHW, target) in enumerate(zip(pixels_BCHW.double(), targets, strict=True)):
+        acts, grads, _ = twins.observe(precise, module, image_CHW, target)
+        acts_Kuv, grads_Kuv = grid(acts), grid(grads)
+        weights_K11 = torch.stack([grads_uv.mean() for grads_uv in grads_Kuv])[:, None, None]
+        terms = {
+            "gradcam": weights_K11 * acts_Kuv,
+            "hirescam": grads_Kuv * acts_Kuv,  # cancel before a layer norm, so that the terms give the scale
+            "layercam": grads_Kuv.clamp_min(0) * acts_Kuv,
+        }
+        for method, terms_Kuv in terms.items():
+            found_uv = explained.maps[method][row].double()
+            scale = float(terms_Kuv.abs().sum(0).max())
+            assert float((found_uv - terms_Kuv.sum(0).clamp_min(0)).abs().max()) <= 1e-5 * scale, method
+            assert scale > 0
 
 
 def test_tokens_that_no_longer_reach_the_logits_are_refused() -> None:
