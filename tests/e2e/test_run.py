@@ -62,6 +62,7 @@ def test_a_resumed_run_has_the_bytes_of_an_uninterrupted_one(settings: Settings,
 def test_rows_do_not_depend_on_workers_batches_or_the_order_of_shards(
     settings: Settings, explained: Explained, scenes: Path, tmp_path: Path
 ) -> None:
+    settings["explain"]["methods"] = ["gradcam", {"smoothgrad": {"samples": 2}}, {"rise": {"num_masks": 8}}]
     first = table_of(explained(settings).path)
     settings["compute"] = {"workers": 2, "batch": 16}
     settings["data"]["shards"] = sorted((str(path) for path in (scenes / "shards").iterdir()), reverse=True)
