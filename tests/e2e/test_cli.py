@@ -110,7 +110,7 @@ def test_a_compacted_run_answers_as_before_and_is_resumed(
     folder, _ = finished
     run = tmp_path / "run"
     shutil.copytree(folder / "run", run)
-    questions = (("query",), ("query", "SELECT * FROM parts ORDER BY ALL"), ("agreement",))
+    questions = (("query", "SELECT * FROM parts ORDER BY ALL"), ("agreement",))
     before = [camatlas(verb, run, *words, "--json").stdout for verb, *words in questions]
     facts = audited(run, tmp_path / "before")
     assert camatlas("compact", run).stdout.startswith("merged 40 rows of 2 parts; files: 1, ")

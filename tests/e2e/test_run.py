@@ -23,7 +23,6 @@ Explained = Callable[[Settings], Ended]
 pytestmark = pytest.mark.timeout(300)
 
 
-@in_both_places
 def test_every_image_has_one_row_a_method(settings: Settings, explained: Explained) -> None:
     ended = explained(settings)
     assert (ended.images, ended.explained, ended.rows, ended.failure_rate) == (50, 50, 100, 0)

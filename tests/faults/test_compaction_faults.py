@@ -82,7 +82,10 @@ def expected(made: dict[int, Path]) -> list[Key]:
     return seen_plainly(made[0])
 
 
-@pytest.mark.parametrize(("session", "compacted"), [(on_faulty_store, 0), (on_faulty_store, 2), (on_faulty_disk, 2)])
+@pytest.mark.parametrize(
+    ("session", "compacted"),
+    [(on_faulty_store, 2), (on_faulty_disk, 2), pytest.param(on_faulty_store, 0, marks=pytest.mark.campaign)],
+)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_fails_rows_are_there_once_and_doing_it_again_completes_the_copy(
     tmp_path: Path, made: dict[int, Path], expected: list[Key], fault: Fault, session: Session, compacted: int

@@ -179,7 +179,7 @@ def test_what_goes_well_leaves_the_model_as_it_was() -> None:
 
 @pytest.mark.parametrize(
     "count",
-    [1_000, pytest.param(50_000, marks=[pytest.mark.campaign, pytest.mark.timeout(3 * 3600)])],
+    [600, pytest.param(50_000, marks=[pytest.mark.campaign, pytest.mark.timeout(3 * 3600)])],
 )
 def test_nothing_stays_behind(count: int) -> None:
     model, pixels_BCHW = Fragile(), images(0, count=BATCH, side=32)
