@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
+_IMPORTING = "<frozen importlib._bootstrap>"
+"""Where the frames of Python's own import are."""
+
 
 class TerminatedError(BaseException):
     """SIGTERM arrived; like KeyboardInterrupt, so that nothing on the way takes it for a failure."""
@@ -15,16 +18,36 @@ class TerminatedError(BaseException):
 
 @contextlib.contextmanager
 def terminated_by_signal() -> Iterator[None]:
-    """Let SIGTERM end the work inside in good order; Ray puts a handler of its own in the way when it starts."""
-
-    def raise_it(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the shape signal wants
-        raise TerminatedError
-
-    before = signal.signal(signal.SIGTERM, raise_it)
+    """Let SIGTERM and SIGINT end the work inside in good order; Ray puts a handler in the way when it starts."""
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _terminate)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    _leave_while_importing(number, frame)
+    raise TerminatedError
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    _leave_while_importing(number, frame)
+    raise KeyboardInterrupt
+
+
+def _leave_while_importing(number: int, frame: FrameType | None) -> None:
+    """Leave at once when a signal comes while modules are loaded: nothing is in hand then that must be put in order.
+
+    Native modules run Python as they load, torch for one, and abort the process when an exception comes out of it.
+    """
+    while frame:
+        if frame.f_code.co_filename == _IMPORTING:
+            os._exit(128 + number)
+        frame = frame.f_back
 
 
 @contextlib.contextmanager
