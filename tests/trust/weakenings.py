@@ -51,7 +51,7 @@ WEAKENINGS = (
               "tests/security/test_audit_page.py"),
     Weakening("checksums of pages", "pipeline/sealed.py", "page_checksum_verification=True)", ")",
               "tests/unit/test_sealed.py"),
-    Weakening("the seal of footers", "pipeline/sealed.py", "and seal != _seal(footer)", "and False",
+    Weakening("the seal of footers", "pipeline/sealed.py", "and seal != _seal(end[footer:])", "and False",
               "tests/unit/test_sealed.py"),
     Weakening("the digest of the manifest", "schemas/manifest.py", "if sha256 != known", "if False",
               "tests/unit/schemas/test_manifest.py"),
@@ -82,6 +82,6 @@ def caught(_: Scenes, seed: int) -> Outcome:
 
 def _tested(copy: Path, test: str) -> int:
     """Run a test in a copy; gives pytest's exit code: 0 passed, 1 failed."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not campaign", "-p", "no:cacheprovider", test]
     env = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}  # a file is changed within a second
     return subprocess.run(command, cwd=copy, env=env, capture_output=True, check=False).returncode
