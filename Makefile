@@ -24,7 +24,7 @@ demo: setup ## explain, verify and report on the bundled data, offline
 	@$(BIN)/camatlas demo $(DEMO)
 
 test: setup ## run the tests (about a quarter of an hour on 2 cores)
-	@$(BIN)/python -m pytest -q -m "not campaign" -n 2 tests/unit tests/oracle tests/security tests/browser
+	@$(BIN)/python -m pytest -q -m "not campaign" -n 2 --dist worksteal tests/unit tests/oracle tests/security tests/browser
 	@$(BIN)/python -m pytest -q -m "not campaign" -n 3 --dist loadfile tests/e2e tests/planted tests/faults tests/cluster
 
 check: setup ## lint, formatting and types

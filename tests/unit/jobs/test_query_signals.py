@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 import typer
@@ -13,6 +14,14 @@ from jobs.console import EXIT_INTERRUPTED, EXIT_TERMINATED
 from jobs.query import query
 
 ENDLESS = "SELECT sum(hash(range)) FROM range(1000000000000000)"
+
+
+@pytest.fixture(autouse=True)
+def _the_keyboard_is_heard() -> Iterator[None]:
+    """A shell's background jobs ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,5 +31,6 @@ def test_a_signal_while_modules_are_loaded_ends_the_command_without_an_exception
 ) -> None:
     (tmp_path / "loaded.py").write_text(LOADED.format(number=int(number)))
     command = [sys.executable, "-c", f"import sys; sys.path.append({str(tmp_path)!r})\n{COMMAND}"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, preexec_fn=heard)
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", "")
