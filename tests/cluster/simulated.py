@@ -79,10 +79,13 @@ def driving(run_file: Path, address: str) -> Iterator["subprocess.Popen[str]"]:
         process.communicate()
 
 
-def wait_for_actors(cluster: Simulated, count: int, seconds: float = 60) -> list[str]:
+def wait_for_actors(
+    cluster: Simulated, count: int, process: "subprocess.Popen[str]", seconds: float = 120
+) -> list[str]:
     """Wait until so many actors live; gives their nodes."""
     until = time.monotonic() + seconds
     while len(nodes := cluster.actor_nodes()) < count:
+        assert process.poll() is None, f"the driver ended with {process.returncode}: {process.communicate()[1][-2000:]}"
         assert time.monotonic() < until, f"{len(nodes)} of {count} actors live after {seconds:.0f} s"
         time.sleep(0.2)
     return nodes

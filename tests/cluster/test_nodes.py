@@ -47,7 +47,7 @@ def test_a_node_is_lost_and_another_joins_in_the_middle_of_a_run(folder: Path) -
     path, run = a_run(folder, "lost-node")
     with simulated(4) as cluster, Watcher(run) as watcher, driving(path, cluster.address) as driver:
         wait_for_parts(run, 4, driver)
-        nodes = wait_for_actors(cluster, WORKERS)
+        nodes = wait_for_actors(cluster, WORKERS, driver)
         assert len(set(nodes)) == len(nodes) == WORKERS  # spread: one to each GPU
         cluster.lose_node(nodes[0])
         wait_for_parts(run, 10, driver)
