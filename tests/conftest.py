@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,5 +48,9 @@ def local_ray(s3_port: int) -> Iterator[None]:
         for name, value in environment(f"http://127.0.0.1:{s3_port}").items():
             patch.setenv(name, value)
         ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    node: Any = ray._private.worker._global_node
+    begun = [info.process for infos in node.all_processes.values() for info in infos]
     yield
     ray.shutdown()
+    for process in begun:  # Ray does not wait for all of them, and Python warns of those that it did not
+        process.wait(60)
