@@ -42,8 +42,10 @@ def explain(
     else:
         out.say(ended.path)
     if too_many:
-        shares = f"{100 * ended.failure_rate:.2f} % of the images", f"{100 * max_failure_rate:g} %"
-        message = f"{shares[0]} have a failure, more than the {shares[1]} allowed by --max-failure-rate"
+        message = (
+            f"{100 * ended.failure_rate:.2f} % failed: {ended.with_failures - ended.damages} of {ended.images} images, "
+            f"and damage to shards in {ended.damages} places; --max-failure-rate allows {100 * max_failure_rate:g} %"
+        )
         if json_events:
             emit("warning", kind="too_many_failures", message=message)
         else:
@@ -67,6 +69,7 @@ class Ended:
         path: the run folder.
         images, explained, rows: images in total, those with a map, and maps.
         with_failures: images and shards with at least one failure row.
+        damages: those of them that are no images: damage to shards.
         failures: number of failure rows by stage and code.
         session: where the time of this session went; None when there was nothing to do.
     """
@@ -76,13 +79,14 @@ class Ended:
     explained: int
     rows: int
     with_failures: int
+    damages: int
     failures: dict[str, int]
     session: "Breakdown | None" = None
 
     @property
     def failure_rate(self) -> float:
-        """Images and shards with a failure, as a share of the images."""
-        return self.with_failures / max(1, self.images)
+        """Images and damage with a failure row, as a share of all images and damage: at most 1."""
+        return self.with_failures / max(1, self.images + self.damages)
 
     def to_json(self) -> dict[str, object]:
         """The result for programs."""

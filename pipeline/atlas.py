@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
-from pipeline.merged import Files, files_of
+from pipeline.merged import Files, whole_files_of
 from pipeline.query import has_numbers, sanity_table
 from pipeline.run_folder import MANIFEST, read_manifest
 from pipeline.store import Store, open_store
@@ -104,7 +104,7 @@ def open_atlas(folder: str | Path) -> Atlas:
 
     Raises:
         ConfigError: a sub-folder is no run, two hold the same one, or there is none.
-        DamagedRunError: a manifest or a part is damaged.
+        DamagedRunError: a manifest or a part is damaged, or a part has gone.
     """
     return Atlas(open_store(str(folder)))
 
@@ -133,7 +133,7 @@ def _members(store: Store) -> Iterator[_Member]:
         there = inside.names()
         if MANIFEST in there:
             manifest = read_manifest(inside)
-            yield _Member(name, inside, manifest, files_of(inside, manifest.run_id))
+            yield _Member(name, inside, manifest, whole_files_of(inside, manifest.run_id))
         elif there:
             hint = "move it elsewhere, or let its name begin with _"
             raise ConfigError.one("FOLDER", f"'{inside.url}' is not a run folder: it has no {MANIFEST}", hint)

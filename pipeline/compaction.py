@@ -23,7 +23,16 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line
-from pipeline.merged import COMPACT, covered_parts, merged_path, newest_record, number_of, record_path, usable_record
+from pipeline.merged import (
+    COMPACT,
+    changed,
+    covered_parts,
+    merged_path,
+    newest_record,
+    number_of,
+    record_path,
+    usable_record,
+)
 from pipeline.parts import read_part
 from pipeline.run_folder import PartName, part_names, read_manifest
 from pipeline.sealed import open_sealed, sealed
@@ -82,12 +91,19 @@ def compact(store: Store, limits: Limits | None = None) -> Compacted:
             raise ConfigError.one("RUN", f"'{store.url}' holds no finished chunk yet", "run `camatlas explain` first")
         number = newest_record(store.names(COMPACT))
         record = usable_record(store, run_id)
-        if record and covered_parts(record, parts) == frozenset(parts):
+        if record and _is_whole(store, record, parts):
             _sweep(store, number, record)
             return Compacted(record, new=False)
         if record := _Attempt(store, run_id, number + 1, limits or Limits()).publish(parts):
             return Compacted(record, new=True)
     raise StoreError(f"{store.url}/{COMPACT}: others were first {_TRIES} times, yet no copy of all parts is to be seen")
+
+
+def _is_whole(store: Store, record: CompactionRecord, parts: Sequence[PartName]) -> bool:
+    """Tell whether a copy stands for all parts, and its files are what was published; those are read."""
+    if covered_parts(record, parts) != frozenset(parts):
+        return False
+    return not any(problem for file in record.files for problem in changed(store, file))
 
 
 def drop(store: Store) -> None:

@@ -34,6 +34,7 @@ class Glance:
         rows: explanations, rows with an error left out.
         failures: rows with an error, by `stage/code`.
         with_failures: images and shards that have such a row.
+        damages: those of them that are no images: damage to shards.
         unexplained: images that have no explanation.
     """
 
@@ -41,6 +42,7 @@ class Glance:
     rows: int
     failures: Counter[str]
     with_failures: int = 0
+    damages: int = 0
     unexplained: int = 0
 
 
@@ -120,4 +122,5 @@ def _counted(fragment: ds.Fragment, footer: Footer | None) -> Glance:
     images = {(row["shard"], row["image_key"]) for row in failed if row["error_stage"] != SHARD_STAGE}
     explained = {(row["shard"], row["image_key"]) for row in rows if row["error_code"] is None}
     codes = Counter(f"{row['error_stage']}/{row['error_code']}" for row in failed)
-    return Glance(footer, len(rows) - len(failed), codes, len(places), len(images - explained))
+    damages = len(places - images)
+    return Glance(footer, len(rows) - len(failed), codes, len(places), damages, len(images - explained))

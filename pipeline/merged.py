@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import pyarrow.dataset as ds
 
-from pipeline.errors import StoreError, first_line
-from pipeline.run_folder import PartName, part_names
+from pipeline.errors import DamagedRunError, StoreError, first_line
+from pipeline.run_folder import PartName, part_names, published_parts
 from pipeline.store import Store, is_unanswered
 from schemas.compaction import CompactionRecord, MergedFile, OtherVersionError, PartsDigest
 
@@ -55,8 +55,26 @@ class Files:
         return Files((), self.parts, self.parts)
 
 
+def whole_files_of(store: Store, run_id: str) -> Files:
+    """List the files to answer questions from: those of every part that was ever published.
+
+    Raises:
+        DamagedRunError: a part has gone, its receipt is still there; without its rows answers would be wrong.
+    """
+    published = published_parts(store)  # first: a part that comes between the two listings has its receipt later still
+    files = files_of(store, run_id)
+    lost = published.difference(files.parts)
+    if lost:
+        more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise DamagedRunError(
+            f"{store.url}/{min(lost).file} has gone{more}: it was published, its receipt is there. Answers would lack "
+            "its rows. Run the same `camatlas explain` again, or `camatlas verify --repair`: both explain them anew."
+        )
+    return files
+
+
 def files_of(store: Store, run_id: str) -> Files:
-    """List the files to read a run from."""
+    """List the files to read what there is of a run."""
     parts = tuple(part_names(store))
     record = usable_record(store, run_id)
     covered = covered_parts(record, parts) if record else None
@@ -128,7 +146,7 @@ def check_merged(store: Store, run_id: str, digests: Mapping[PartName, str], not
         yield f"{record_path(number)}: belongs to run {record.run_id}, not {run_id}; {_DROP}"
     elif not _stands_for(record, digests):
         yield f"{record_path(number)}: parts that it stands for are gone or changed; {_DROP}"
-    yield from (problem for file in record.files for problem in _changed(store, file))
+    yield from (problem for file in record.files for problem in changed(store, file))
 
 
 def _stands_for(record: CompactionRecord, digests: Mapping[PartName, str]) -> bool:
@@ -138,7 +156,8 @@ def _stands_for(record: CompactionRecord, digests: Mapping[PartName, str]) -> bo
     return covered is not None and digest.hexdigest() == record.parts_sha256
 
 
-def _changed(store: Store, file: MergedFile) -> Iterator[str]:
+def changed(store: Store, file: MergedFile) -> Iterator[str]:
+    """Say what is wrong with a merged file, all of which is read; nothing where it is as it was published."""
     path = merged_path(file.name)
     try:
         data = store.read(path)

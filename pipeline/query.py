@@ -25,7 +25,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
-from pipeline.merged import files_of
+from pipeline.merged import whole_files_of
 from pipeline.parts import read_part
 from pipeline.run_folder import PartName, read_manifest
 from pipeline.sealed import open_sealed
@@ -45,7 +45,7 @@ class Run(Tables):
     def __init__(self, store: Store) -> None:
         self.store = store
         self.manifest: RunManifest = read_manifest(store)
-        self.files = files_of(store, self.manifest.run_id)
+        self.files = whole_files_of(store, self.manifest.run_id)
         self.parts = self.files.parts
         if not self.parts:
             raise ConfigError.one("RUN", f"'{store.url}' holds no finished chunk yet", "run `camatlas explain` first")
@@ -81,7 +81,7 @@ def open_run(path: str | Path) -> Run:
 
     Raises:
         ConfigError: there is no run.
-        DamagedRunError: its manifest or a part is damaged.
+        DamagedRunError: its manifest or a part is damaged, or a part has gone.
     """
     return Run(open_store(str(path)))
 

@@ -85,6 +85,12 @@ def part_names(store: Store) -> list[PartName]:
     return sorted(part for name in store.names() if (part := PartName.parse(name)))
 
 
+def published_parts(store: Store) -> frozenset[PartName]:
+    """The parts that have a receipt: they were published, whether they are still there or not."""
+    names = (name.replace(".json", ".parquet") for name in store.names(RECEIPTS))
+    return frozenset(part for name in names if (part := PartName.parse(name)))
+
+
 def read_manifest(store: Store) -> RunManifest:
     """Read the manifest of a run folder.
 

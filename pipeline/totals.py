@@ -16,6 +16,7 @@ class Totals:
     Attributes:
         images, explained, rows: images in total, those with a map, and maps.
         with_failures: images and shards with at least one failure row.
+        damages: those of them that are no images: damage to shards.
         failures: number of failure rows by `stage/code`, most frequent first.
     """
 
@@ -23,6 +24,7 @@ class Totals:
     explained: int
     rows: int
     with_failures: int
+    damages: int
     failures: dict[str, int]
 
 
@@ -49,5 +51,6 @@ def totals(store: Store) -> Totals:
         explained=images - sum(one.unexplained for one in glances),
         rows=sum(one.rows for one in glances),
         with_failures=sum(one.with_failures for one in glances),
+        damages=sum(one.damages for one in glances),
         failures=dict(sorted(failures.items(), key=lambda item: (-item[1], item[0]))),
     )

@@ -112,7 +112,9 @@ def _receipts(store: Store, findings: Findings) -> dict[str, Receipt]:
                 raise ValueError(f"it is about '{receipt.part}'")
             found[receipt.part] = receipt
         except (ValueError, TypeError) as error:
-            findings.problems.append(f"{RECEIPTS}/{name}: not a receipt ({error}); delete it and verify again")
+            findings.problems.append(
+                f"{RECEIPTS}/{name}: not a receipt ({error}); `camatlas verify --repair` writes it from the part"
+            )
             findings.damaged.append(f"{RECEIPTS}/{name}")
     return found
 

@@ -52,7 +52,8 @@ def _read(path: str, *, allow_pt: bool) -> dict[str, Tensor]:
             _check_names(path)
             return state
         except (SafetensorError, OSError, ValueError) as error:
-            raise ConfigError.one(_WHERE, f"'{path}' is not a safetensors file: {first_line(error)}") from None
+            message = f"'{path}' is not a safetensors file: {first_line(error)}"
+            raise ConfigError.one(_WHERE, message, f"if it is a pickle, {_CONVERT}") from None
     if path.endswith((".pt", ".pth")):
         return _read_pt(path, allow_pt=allow_pt)
     raise ConfigError.one(_WHERE, f"'{path}' is not a .safetensors file", _CONVERT)

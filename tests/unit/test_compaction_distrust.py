@@ -13,6 +13,7 @@ from pipeline.compaction import compact
 from pipeline.errors import DamagedRunError
 from pipeline.merged import COMPACT, files_of, merged_path, record_path
 from pipeline.query import open_run
+from pipeline.run_folder import PartName
 from pipeline.verify import verify
 
 
@@ -66,9 +67,15 @@ def test_a_copy_without_one_of_its_files_is_not_used(many: ManyImages) -> None:
     assert verify(many.store).problems[0].startswith(merged_path(record.files[3].name))
 
 
+def forget(run: RunMaker, part: PartName) -> None:
+    """Delete a part and its receipt, so that only the copy tells that it ever was."""
+    (run.folder / part.file).unlink()
+    (run.folder / part.receipt).unlink()
+
+
 def test_a_part_that_is_gone_is_gone_for_readers_of_the_copy_too(small_run: RunMaker) -> None:
     compact(small_run.store)
-    (small_run.folder / PARTS[1].file).unlink()
+    forget(small_run, PARTS[1])
     assert seen(small_run.folder) == seen_plainly(small_run.folder)
     assert any(problem.startswith(record_path(1)) for problem in verify(small_run.store).merged)
 
@@ -76,7 +83,7 @@ def test_a_part_that_is_gone_is_gone_for_readers_of_the_copy_too(small_run: RunM
 def test_a_part_that_is_gone_is_missed_though_others_have_come(maker: RunMaker) -> None:
     maker.claimed().publish(*PARTS[:2])
     compact(maker.store)
-    (maker.folder / PARTS[1].file).unlink()
+    forget(maker, PARTS[1])
     maker.publish(PARTS[2])
     assert seen(maker.folder) == seen_plainly(maker.folder)
 

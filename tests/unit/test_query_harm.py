@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 from asking import refusal, rows
-from handmade import RunMaker
+from handmade import PARTS, RunMaker
 
+from pipeline.atlas import open_atlas
+from pipeline.compaction import compact
+from pipeline.errors import DamagedRunError
 from pipeline.query import VIEWS, Run, open_run
 from pipeline.verify import verify
 
@@ -114,3 +117,25 @@ def test_hostile_column_names_are_only_names(tmp_path: Path, monkeypatch: pytest
         assert set(run.arrow("SELECT * FROM leaderboard").column_names[4:]) == {"average_drop", word}
         assert run.table([word])[word].to_pylist()[0] == 0.25
     assert not (tmp_path / "owned.csv").exists()
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_part_that_has_gone_is_missed_before_any_answer(small_run: RunMaker, *, merged: bool) -> None:
+    if merged:
+        compact(small_run.store)
+    for part in PARTS[:2]:
+        (small_run.folder / part.file).unlink()
+    with pytest.raises(DamagedRunError, match=rf"{PARTS[0].file} has gone, and 1 more: .* `camatlas explain` again"):
+        open_run(small_run.folder)
+    with pytest.raises(DamagedRunError, match="has gone"):
+        open_atlas(small_run.folder.parent)
+    small_run.publish(*PARTS[:2])
+    with open_run(small_run.folder) as whole:
+        assert rows(whole, "SELECT count(*) FROM parts") == [(10,)]
+
+
+def test_a_part_whose_receipt_is_not_written_yet_is_read(small_run: RunMaker) -> None:
+    for part in PARTS:
+        (small_run.folder / part.receipt).unlink()
+    with open_run(small_run.folder) as opened:
+        assert rows(opened, "SELECT count(*) FROM parts") == [(10,)]

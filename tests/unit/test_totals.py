@@ -12,7 +12,8 @@ from pipeline.totals import Totals, totals
 _BY_QUESTIONS = """
 SELECT (SELECT count(*) FROM images) AS images, (SELECT count(*) FROM images WHERE maps > 0) AS explained,
   (SELECT count(*) FROM explanations) AS rows,
-  (SELECT count(DISTINCT (shard, image_key)) FROM failures) AS with_failures
+  (SELECT count(DISTINCT (shard, image_key)) FROM failures) AS with_failures,
+  (SELECT count(DISTINCT (shard, image_key)) FROM failures WHERE error_stage = 'shard') AS damages
 """
 
 
@@ -27,12 +28,13 @@ def test_totals_are_what_questions_to_the_rows_give(tmp_path: Path) -> None:
         explained=4,
         rows=7,
         with_failures=3,
+        damages=1,
         failures={"decode/truncated": 1, "explain/nonfinite": 1, "shard/tar": 1},
     )
 
 
 def test_a_run_without_parts_has_nothing(tmp_path: Path) -> None:
-    assert totals(RunMaker(tmp_path / "run").claimed().store) == Totals(0, 0, 0, 0, {})
+    assert totals(RunMaker(tmp_path / "run").claimed().store) == Totals(0, 0, 0, 0, 0, {})
 
 
 def test_a_damaged_part_is_named(tmp_path: Path) -> None:

@@ -152,6 +152,14 @@ def test_compact_says_what_it_did(small_run: RunMaker) -> None:
     assert asked("compact", small_run.folder).stdout.startswith("nothing to do: 10 rows of 3 parts; files: 1, ")
 
 
+@pytest.mark.parametrize("at", [0, 700, -1])
+def test_a_damaged_copy_is_made_anew(small_run: RunMaker, at: int) -> None:
+    (file,) = compact(small_run.store).record.files
+    flip(small_run.folder / merged_path(file.name), at)
+    assert asked("compact", small_run.folder).stdout.startswith("merged 10 rows of 3 parts; files: 1, ")
+    assert verify(small_run.store).problems == []
+
+
 def test_what_cannot_be_compacted_ends_with_its_code(small_run: RunMaker, tmp_path: Path) -> None:
     refused = asked("compact", tmp_path / "none")
     assert refused.exit_code == 2
