@@ -151,7 +151,8 @@ def _commit() -> str:
 
 
 def _tested(proof: Tests) -> Outcome:
-    command = [sys.executable, "-m", "pytest", "-q", "-m", proof.marks, *proof.paths]
+    shared = ["-n", str(proof.processes)] if proof.processes > 1 else []
+    command = [sys.executable, "-m", "pytest", "-q", "-m", proof.marks, *shared, *proof.paths]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     passed = re.search(r"(\d+) passed", ended.stdout)
     whole = ended.returncode == 0 and not re.search(r"\d+ skipped", ended.stdout)  # what was skipped proves nothing

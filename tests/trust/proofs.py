@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tests:
-    """A proof by tests; `what` says how much they try."""
+    """A proof by tests; `what` says how much they try, `processes` how many share them."""
 
     name: str
     fault: str
     what: str
     paths: tuple[str, ...]
     marks: str = "not campaign and not gpu"
+    processes: int = 1
 
 
 TESTS = (
@@ -77,8 +78,8 @@ TESTS = (
           ("tests/faults/test_leaks.py",), marks=""),
     Tests("M5", "other workers, batches, shard orders", "bit-equal rows",
           ("tests/e2e/test_run.py", "tests/unit/test_same_bits.py")),
-    Tests("M6", "methods and metrics against their slow twins", "20 networks a method, 200 with -m campaign",
-          ("tests/oracle",)),
+    Tests("M6", "methods and metrics against their slow twins", "200 networks for each method and each metric",
+          ("tests/oracle",), marks="", processes=2),
     Tests("M7", "memory that runs out in a pass: passes are halved, rows stay", "each",
           ("tests/unit/model/test_scorer.py", "tests/unit/model/test_masks.py", "tests/unit/test_memory_runs_out.py")),
     Tests("R1", "payloads in every name of the report", "320", ("tests/security",)),
