@@ -1,6 +1,10 @@
 """What several test folders share: where the real data is, small models, and one local Ray for the session."""
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several of us share the cores; read when numpy is imported
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +18,7 @@ from pipeline.model.memory import FREED_MEMORY_IS_KEPT
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-if "PYTEST_XDIST_WORKER" in os.environ:  # several of us share the cores
+if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
+import ray.cloudpickle
 from faults.s3 import BUCKET, s3_server, use
 
 from pipeline import parts
@@ -37,3 +38,11 @@ def store(server: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """An empty place on that server."""
     use(server, monkeypatch)
     return ObjectStore(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def travels_whole(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let what a test file defines go to workers as it is: they cannot import tests."""
+    ray.cloudpickle.register_pickle_by_value(request.module)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(request.module)

@@ -1,8 +1,6 @@
 """Methods that fail inside real workers, image after image: by an error, by memory, by the loss of their device."""
 
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 from faults.checker import check
 from faults.test_workers import claimed_run
@@ -25,16 +22,8 @@ from pipeline.parts import progress
 from pipeline.store import LocalStore
 from pipeline.verify import verify
 
+pytestmark = pytest.mark.usefixtures("travels_whole")
 CODES = {"error": "method_error", "memory": "out_of_memory", "device": None}
-
-
-@pytest.fixture(autouse=True)
-def _classes_of_this_file_travel_whole() -> Iterator[None]:
-    """Workers cannot import tests."""
-    module = sys.modules[__name__]
-    ray.cloudpickle.register_pickle_by_value(module)
-    yield
-    ray.cloudpickle.unregister_pickle_by_value(module)
 
 
 @dataclass(frozen=True)

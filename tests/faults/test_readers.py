@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +10,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 from faults.checker import check
 from pictures import noise, saved
 
@@ -30,18 +28,10 @@ from pipeline.sources.shards import Failure
 from pipeline.store import LocalStore
 from pipeline.verify import verify
 
+pytestmark = pytest.mark.usefixtures("travels_whole")
 IMAGES = 8
 """Of each file; two chunks."""
 POISON = "b5"
-
-
-@pytest.fixture(autouse=True)
-def _what_this_file_holds_travels_whole() -> Iterator[None]:
-    """Workers cannot import tests."""
-    module = sys.modules[__name__]
-    ray.cloudpickle.register_pickle_by_value(module)
-    yield
-    ray.cloudpickle.unregister_pickle_by_value(module)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -12,7 +11,6 @@ from typing import NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 from faults.checker import check
 
@@ -32,16 +30,8 @@ from pipeline.store import LocalStore
 from pipeline.verify import verify
 from pipeline.worker import Explain
 
+pytestmark = pytest.mark.usefixtures("travels_whole")
 POISON = "scene_00005"
-
-
-@pytest.fixture(autouse=True)
-def _functions_of_this_file_travel_whole() -> Iterator[None]:
-    """Workers cannot import tests."""
-    module = sys.modules[__name__]
-    ray.cloudpickle.register_pickle_by_value(module)
-    yield
-    ray.cloudpickle.unregister_pickle_by_value(module)
 
 
 @pytest.fixture
