@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from torch import Tensor, nn
-from torchvision.ops import Permute
 
 from pipeline.errors import LayerError, nearest
 
@@ -30,7 +29,7 @@ AUTO_LAYERS = {
 
 _CHANNELS_LAST = {"SwinTransformer", "SwinTransformerV2"}
 """Families whose blocks give (B, u, v, K); convolutions and permutations in them give (B, K, u, v)."""
-_CHANNELS_FIRST_AGAIN = (nn.Conv2d, nn.AdaptiveAvgPool2d, Permute)
+_CHANNELS_FIRST_AGAIN = {"Conv2d", "AdaptiveAvgPool2d", "Permute"}
 
 _POOLED_LAST = ("AlexNet", "VGG")
 
@@ -98,8 +97,13 @@ def _last_norm_of_tokens(modules: dict[str, nn.Module]) -> str:
 
 def gives_channels_last(model: nn.Module, layer: str) -> bool:
     """Tell whether a layer of a family with channels last keeps them there; wrapped and derived models included."""
-    kinds = {kind.__name__ for module in model.modules() for kind in type(module).__mro__}
-    return bool(kinds & _CHANNELS_LAST) and not isinstance(model.get_submodule(layer), _CHANNELS_FIRST_AGAIN)
+    kinds = set[str]().union(*map(_kinds, model.modules()))
+    return bool(kinds & _CHANNELS_LAST) and not _kinds(model.get_submodule(layer)) & _CHANNELS_FIRST_AGAIN
+
+
+def _kinds(module: nn.Module) -> set[str]:
+    """Name the classes that a module is of, the ones it is derived from included."""
+    return {kind.__name__ for kind in type(module).__mro__}
 
 
 def checked_stages(model: nn.Module, stages: Sequence[str], layer: str) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from pipeline.config import ModelConfig, PreprocessConfig
 from pipeline.errors import ConfigError, LayerError, Mistakes, first_line, nearest
@@ -94,6 +93,8 @@ def _architecture(config: ModelConfig) -> tuple[nn.Module, Preprocess]:
 
 
 def _torchvision(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
+    from torchvision import models  # costs a second; only who asks for one pays
+
     known = models.list_models(module=models)
     if name not in known:
         raise ConfigError.one(_WHERE, f"torchvision has no classifier '{name}'", nearest(name, known))

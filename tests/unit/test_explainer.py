@@ -247,13 +247,13 @@ def test_targets_out_of_range_are_refused() -> None:
         pipeline.explain(ToyNet(0), torch.rand(2, 3, 16, 16), targets=[0, 9], layer="features.3")
 
 
-def test_the_doors_of_the_package_need_no_engine() -> None:
+@pytest.mark.parametrize("costly", ["ray", "torchvision"])
+def test_the_doors_of_the_package_need_no_engine_nor_other_peoples_models(costly: str) -> None:
     import subprocess
     import sys
 
-    code = (
-        "import pipeline, sys; pipeline.explain, pipeline.evaluate, pipeline.open_run; sys.exit('ray' in sys.modules)"
-    )
+    doors = "import pipeline, sys; pipeline.explain, pipeline.evaluate, pipeline.open_run"
+    code = f"{doors}; sys.exit('{costly}' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
