@@ -31,21 +31,33 @@ class Accident:
     """A proof by accidents of whole runs; `count` is how many accidents it takes."""
 
     name: str
+    promise: str
     fault: str
     count: int
     trial: Callable[[Scenes, int], Outcome]
 
 
 ACCIDENTS = (
-    Accident("C1", "SIGKILL of a random worker, reader or ledger", 200, accidents.workers_killed),
-    Accident("C2", "SIGKILL of the driver, then the same command", 100, accidents.driver_killed),
-    Accident("C3", "SIGKILL of Ray's node or head process", 30, accidents.raylet_killed),
-    Accident("C6", "a second and a third driver on one run", 50, accidents.two_drivers),
-    Accident("C7", "a driver stopped (SIGSTOP), overtaken, and woken; three in a run", 50, accidents.zombie),
-    Accident("C9", "SIGINT or SIGTERM", 50, accidents.stopped),
-    Accident("S1", "a disk that is full at a random point of a run, then has room again", 10, accidents.disk_full),
+    Accident(
+        "C1", "exactly one, resume", "SIGKILL of a random worker, reader or ledger", 200, accidents.workers_killed
+    ),
+    Accident("C2", "exactly one, resume", "SIGKILL of the driver, then the same command", 100, accidents.driver_killed),
+    Accident("C3", "exactly one, resume", "SIGKILL of Ray's node or head process", 30, accidents.raylet_killed),
+    Accident("C6", "exactly one", "a second and a third driver on one run", 50, accidents.two_drivers),
+    Accident(
+        "C7", "exactly one", "a driver stopped (SIGSTOP), overtaken, and woken; three in a run", 50, accidents.zombie
+    ),
+    Accident("C9", "resume", "SIGINT or SIGTERM", 50, accidents.stopped),
+    Accident(
+        "S1",
+        "all or nothing, resume",
+        "a disk that is full at a random point of a run, then has room again",
+        10,
+        accidents.disk_full,
+    ),
     Accident(
         "W",
+        "all of them",
         "a safeguard taken out of a copy of the code: a test must fail",
         len(weakenings.WEAKENINGS),
         weakenings.caught,
@@ -105,8 +117,8 @@ def page(results: list[Result]) -> str:
         "undisturbed run, and by a DuckDB reader that polls all the while. A problem is any lost, doubled or torn row,",
         "a wrong exit code, a hang, or a temporary that was not swept.",
         "",
-        "| | accident | done of | problems | last date | commit | command |",
-        "|---|---|---|---|---|---|---|",
+        "| | promise | accident | done of | problems | seeds | last date | commit | command |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for proof in (*ACCIDENTS, *TESTS):
         mine = [result for result in results if result.name == proof.name]
@@ -117,8 +129,10 @@ def page(results: list[Result]) -> str:
         command = (
             f"make campaign only={proof.name}" if isinstance(proof, Accident) else f"pytest {' '.join(proof.paths)}"
         )
+        seeds = f"1 to {len(mine)}" if isinstance(proof, Accident) else "in the tests"
         when = f"{mine[-1].date} | {mine[-1].commit}" if mine else " | "
-        lines.append(f"| {proof.name} | {proof.fault} | {wanted} | {problems if mine else ''} | {when} | `{command}` |")
+        came = f"{wanted} | {problems if mine else ''} | {seeds} | {when}"
+        lines.append(f"| {proof.name} | {proof.promise} | {proof.fault} | {came} | `{command}` |")
     failed = [result for result in results if result.problems]
     lines += ["", *(f"* {each.name}, seed {each.seed}: {'; '.join(each.problems[:3])}" for each in failed)]
     return "\n".join(lines).rstrip() + "\n"
