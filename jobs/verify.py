@@ -40,6 +40,7 @@ def _repair(store: "Store", findings: "Findings") -> None:
     """
     from jobs.explain import run
     from pipeline.compaction import drop
+    from pipeline.parts import forget_strays
     from pipeline.run_folder import PartName
 
     for problem in findings.problems:
@@ -51,6 +52,7 @@ def _repair(store: "Store", findings: "Findings") -> None:
         store.delete(name)
     if config:
         run(config)
+        forget_strays(store)
 
 
 def _runnable(store: "Store") -> "RunConfig":

@@ -34,7 +34,7 @@ from pipeline.merged import (
     usable_record,
 )
 from pipeline.parts import read_part
-from pipeline.run_folder import PartName, part_names, read_manifest
+from pipeline.run_folder import PartName, read_manifest, whole_part_names
 from pipeline.sealed import open_sealed, sealed
 from pipeline.sorting import SORTED_BY, Sample, Spill, temporary_folder
 from pipeline.store import Store
@@ -81,12 +81,12 @@ def compact(store: Store, limits: Limits | None = None) -> Compacted:
 
     Raises:
         ConfigError: there is no run, or no finished chunk.
-        DamagedRunError: the manifest or a part is damaged.
+        DamagedRunError: the manifest or a part is damaged, or a part has gone.
         StoreError: the store refuses, or there is no room for temporary files.
     """
     run_id = read_manifest(store).run_id
     for _ in range(_TRIES):  # where another compaction is first, what it wrote is found the next time
-        parts = part_names(store)
+        parts = whole_part_names(store)
         if not parts:
             raise ConfigError.one("RUN", f"'{store.url}' holds no finished chunk yet", "run `camatlas explain` first")
         number = newest_record(store.names(COMPACT))

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import pyarrow.dataset as ds
 
-from pipeline.errors import DamagedRunError, StoreError, first_line
-from pipeline.run_folder import PartName, part_names, published_parts
+from pipeline.errors import StoreError, first_line
+from pipeline.run_folder import PartName, part_names, whole_part_names
 from pipeline.store import Store, is_unanswered
 from schemas.compaction import CompactionRecord, MergedFile, OtherVersionError, PartsDigest
 
@@ -34,12 +34,14 @@ class Files:
     """The files of a run that hold each of its rows exactly once.
 
     Attributes:
+        run_id: of the run.
         merged: files of the merged copy; none where there is no copy that can be used.
         beside: parts that they do not stand for.
         parts: all parts; they hold the same rows.
         bounds: first and last image key of each merged file, by its name.
     """
 
+    run_id: str
     merged: tuple[str, ...]
     beside: tuple[PartName, ...]
     parts: tuple[PartName, ...]
@@ -52,7 +54,7 @@ class Files:
 
     def without_merged(self) -> "Files":
         """The same rows, read from parts alone."""
-        return Files((), self.parts, self.parts)
+        return Files(self.run_id, (), self.parts, self.parts)
 
 
 def whole_files_of(store: Store, run_id: str) -> Files:
@@ -61,28 +63,22 @@ def whole_files_of(store: Store, run_id: str) -> Files:
     Raises:
         DamagedRunError: a part has gone, its receipt is still there; without its rows answers would be wrong.
     """
-    published = published_parts(store)  # first: a part that comes between the two listings has its receipt later still
-    files = files_of(store, run_id)
-    lost = published.difference(files.parts)
-    if lost:
-        more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
-        raise DamagedRunError(
-            f"{store.url}/{min(lost).file} has gone{more}: it was published, its receipt is there. Answers would lack "
-            "its rows. Run the same `camatlas explain` again, or `camatlas verify --repair`: both explain them anew."
-        )
-    return files
+    return _files(store, run_id, tuple(whole_part_names(store)))
 
 
 def files_of(store: Store, run_id: str) -> Files:
     """List the files to read what there is of a run."""
-    parts = tuple(part_names(store))
+    return _files(store, run_id, tuple(part_names(store)))
+
+
+def _files(store: Store, run_id: str, parts: tuple[PartName, ...]) -> Files:
     record = usable_record(store, run_id)
     covered = covered_parts(record, parts) if record else None
     if record is None or covered is None:
-        return Files((), parts, parts)
+        return Files(run_id, (), parts, parts)
     beside = tuple(part for part in parts if part not in covered)
     bounds = {file.name: (file.first_key, file.last_key) for file in record.files}
-    return Files(tuple(map(merged_path, bounds)), beside, parts, bounds)
+    return Files(run_id, tuple(map(merged_path, bounds)), beside, parts, bounds)
 
 
 def narrowed(opened: ds.Dataset, files: Files) -> ds.Dataset:

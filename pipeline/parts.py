@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DamagedRunError, first_line
-from pipeline.run_folder import RECEIPTS, PartName, Receipt, part_names, temporaries
+from pipeline.run_folder import RECEIPTS, PartName, Receipt, part_names, published_parts, temporaries
 from pipeline.sealed import check_footer, open_sealed, sealed
 from pipeline.store import Store
 from schemas.explanation import SCHEMA_VERSION, explanation_schema, metric_names
@@ -114,6 +114,12 @@ def sweep(store: Store) -> None:
         for temporary, target in temporaries(store, folder):
             if target.rpartition("/")[2] in there or _receipt_again(store, target):
                 store.delete(temporary)
+
+
+def forget_strays(store: Store) -> None:
+    """Remove receipts without a part from a run that is complete: what they are about was no part of it."""
+    for part in published_parts(store).difference(part_names(store)):
+        store.delete(part.receipt)
 
 
 def _receipt_again(store: Store, name: str) -> bool:

@@ -91,15 +91,39 @@ def published_parts(store: Store) -> frozenset[PartName]:
     return frozenset(part for name in names if (part := PartName.parse(name)))
 
 
+def whole_part_names(store: Store) -> list[PartName]:
+    """List the published parts in order, all of which must still be there.
+
+    Raises:
+        DamagedRunError: a part has gone, its receipt is still there.
+    """
+    published = published_parts(store)  # first: a part that comes between the two listings has its receipt later still
+    parts = part_names(store)
+    lost = published.difference(parts)
+    if lost:
+        more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise DamagedRunError(
+            f"{store.url}/{min(lost).file} has gone{more}: it was published, its receipt is there. Answers would lack "
+            "its rows. Run `camatlas verify --repair`, or the same `camatlas explain` again: both explain them anew."
+        )
+    return parts
+
+
 def read_manifest(store: Store) -> RunManifest:
     """Read the manifest of a run folder.
 
     Raises:
         ConfigError: there is none.
-        DamagedRunError: it is not what was written.
+        DamagedRunError: it is not what was written, or there is none beside parts.
     """
     if there := manifest_there(store):
         return there
+    if parts := part_names(store):
+        raise DamagedRunError(
+            f"{store.url} has lost its {MANIFEST}; {len(parts)} parts are there. Without it no number of this run can "
+            "be traced. Run the same `camatlas explain` again, which writes it anew when the parts are those of that "
+            "run; or restore it from a backup."
+        )
     raise ConfigError.one("RUN", f"'{store.url}' is not a run folder: it has no {MANIFEST}")
 
 

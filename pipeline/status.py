@@ -1,4 +1,4 @@
-"""How far a run is, from its folder alone: one listing, the manifest, and glances at parts; nothing is written.
+"""How far a run is, from its folder alone: two listings, the manifest, and glances at parts; nothing is written.
 
 It needs no driver and may be asked from any machine at any moment, also after the run. What a listing shows is
 published whole, so that every number is one that was true. Names give chunks, times of modification give rates; the
@@ -16,7 +16,7 @@ from pipeline.glance import Seen, look
 from pipeline.merged import files_of
 from pipeline.parts import Footer
 from pipeline.rhythm import Rhythm, Straggler, stragglers
-from pipeline.run_folder import MANIFEST, PartName, is_temporary, read_manifest
+from pipeline.run_folder import MANIFEST, PartName, is_temporary, published_parts, read_manifest
 from pipeline.store import Store
 from schemas.manifest import RunManifest
 
@@ -54,7 +54,7 @@ class Status:
         last_sign: when a driver or worker last wrote anything.
         chunks: what is published.
         footers: of the parts that were looked at.
-        damaged: parts that cannot be read, and why.
+        damaged: parts that cannot be read or have gone, and why.
         unseen_ends: shards whose last part was not looked at.
         failures: what failed.
     """
@@ -164,7 +164,7 @@ def status(store: Store, now: float, patience: float | None = PATIENCE) -> Statu
         DamagedRunError: its manifest is damaged.
         StoreError: it cannot be reached.
     """
-    manifest = read_manifest(store)
+    manifest, published = read_manifest(store), published_parts(store)
     listing = store.listed()
     shards = len(manifest.identity.shards)
     times = {part: file.modified for file in listing if (part := PartName.parse(file.name)) and part.shard < shards}
@@ -173,13 +173,15 @@ def status(store: Store, now: float, patience: float | None = PATIENCE) -> Statu
     order = sorted(times, key=lambda part: (part not in ends, -times[part]))
     seen = look(store, [part.file for part in order], patience)
     footers, foreign = _footers(order, seen, manifest.run_id)
+    gone = published.difference(PartName.parse(file.name) for file in listing)
+    lost = {part.file: "it has gone, its receipt is there" for part in gone}
     return Status(
         manifest=manifest,
         now=now,
         last_sign=max((file.modified for file in listing if _is_sign(file.name)), default=now),
         chunks=chunks,
         footers=footers,
-        damaged=seen.damaged | foreign,
+        damaged=seen.damaged | foreign | lost,
         unseen_ends=max(0, seen.skipped - (len(order) - len(ends))),
         failures=_failures(store, manifest.run_id, seen, patience),
     )
@@ -193,17 +195,21 @@ def _by_shard(times: Mapping[PartName, float]) -> Chunks:
 
 
 def _footers(parts: Iterable[PartName], seen: Seen, run_id: str) -> tuple[dict[PartName, Footer], dict[str, str]]:
-    """Sort out footers of this run, and parts that have none or belong to another one."""
+    """Sort out footers of this run, and parts that have none, or one of another run or chunk."""
     footers: dict[PartName, Footer] = {}
     foreign: dict[str, str] = {}
     for part in parts:
         if part.file not in seen.glances:
             continue
         footer = seen.glances[part.file].footer
-        if footer is not None and footer.run_id == run_id:
-            footers[part] = footer
+        if footer is None:
+            foreign[part.file] = "has no footer of a part"
+        elif footer.run_id != run_id:
+            foreign[part.file] = f"belongs to run {footer.run_id}"
+        elif (footer.shard, footer.chunk) != (part.shard, part.chunk):
+            foreign[part.file] = f"holds shard {footer.shard} chunk {footer.chunk}, not what its name says"
         else:
-            foreign[part.file] = f"belongs to run {footer.run_id}" if footer else "has no footer of a part"
+            footers[part] = footer
     return footers, foreign
 
 

@@ -1,6 +1,7 @@
 """Tables of runs in a DuckDB that can do no harm: what questions to one run and to an atlas of runs have in common."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,12 +16,14 @@ import pyarrow.dataset
 from pipeline.codec import EncodedMap, FloatArray, decode, decode_stack
 from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line, nearest
 from pipeline.merged import Files, is_lost, narrowed
-from pipeline.parts import read_part
+from pipeline.parts import Footer, read_part
 from pipeline.sealed import open_sealed
 from pipeline.store import Store, is_unanswered
 from pipeline.views import MAP_VALUES
 
 T = TypeVar("T")
+_AT_ONCE = 16
+"""Footers read at the same time."""
 MAP_COLUMNS = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
 _MISTAKES = (
     duckdb.ParserException,
@@ -141,6 +144,7 @@ class Tables:
             return
         try:
             opened = narrowed(table.store.dataset(table.files.names), table.files)
+            _refuse_misplaced(opened, table)
         except (pa.ArrowException, OSError) as error:
             if not is_lost(table.store, table.files):
                 table.refuse_damage()
@@ -194,6 +198,25 @@ class Tables:
                     if f"{table.store.url}/" in str(error):  # as our sentences, and pyarrow's, name what was not read
                         raise StoreError(f"{first_line(error)}. It can be read again: ask again.") from None
             raise ConfigError.one("SQL", first_line(error), self._views) from None
+
+
+def _refuse_misplaced(opened: pyarrow.dataset.Dataset, table: RunFiles) -> None:
+    """Refuse a sound part under the name of another chunk, or of another run: its rows would be there twice.
+
+    Their footers are read at once, and kept for the questions, which want them, too.
+    """
+    expected = {part.file: part for part in table.files.beside}
+    fragments = [found for found in opened.get_fragments() if found.path.rpartition("/")[2] in expected]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for fragment, metadata in zip(fragments, pool.map(lambda found: found.metadata, fragments), strict=True):
+            part = expected[fragment.path.rpartition("/")[2]]
+            with damage_named(table.store, part.file):
+                footer = Footer.from_metadata(metadata.metadata)
+            if (footer.run_id, footer.shard, footer.chunk) != (table.files.run_id, part.shard, part.chunk):
+                raise DamagedRunError(
+                    f"{table.store.url}/{part.file} holds chunk {footer.chunk} of shard {footer.shard} of run "
+                    f"{footer.run_id}, not what its name says; run `camatlas verify`"
+                )
 
 
 def decode_row(row: Mapping[str, Any]) -> FloatArray:

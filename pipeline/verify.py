@@ -7,7 +7,7 @@ images in = explained + failed, per chunk, per shard and in total.
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -69,8 +69,9 @@ def verify(store: Store) -> Findings:
     footers: dict[PartName, Footer | None] = {}
     digests: dict[PartName, str] = {}
     for part in part_names(store):
+        receipt = known.pop(part.file, None)
         try:
-            table, footer = _opened(store, part, known.pop(part.file, None), findings, digests)
+            table, footer, found = _opened(store, part, receipt, findings, digests)
         except ValueError as error:
             footers[part] = None
             findings.problems.append(f"{part.file}: {error}; {_of(part, manifest)}, {_REDO}")
@@ -86,6 +87,7 @@ def verify(store: Store) -> Findings:
             problems.append("its columns are not those of this run")
         findings.problems.extend(f"{part.file}: {problem}" for problem in problems)
         findings.damaged.extend([part.file] if problems else [])
+        findings.notes.extend(_rebuilt(store, part, found) if receipt is None and not problems else [])
     findings.problems.extend(f"{name}: its receipt is there, the part is not" for name in sorted(known))
     findings.problems.extend(_strangers(store))
     findings.problems.extend(_coverage(footers, manifest))
@@ -121,8 +123,11 @@ def _receipts(store: Store, findings: Findings) -> dict[str, Receipt]:
 
 def _opened(
     store: Store, part: PartName, receipt: Receipt | None, findings: Findings, digests: dict[PartName, str]
-) -> tuple[pa.Table, Footer]:
+) -> tuple[pa.Table, Footer, Receipt]:
     """Read one part and compare it with its receipt; bytes that are not those of the receipt are not parsed.
+
+    Returns:
+        Its rows, its footer, and the receipt that it should have.
 
     Raises:
         ValueError: it is damaged.
@@ -142,9 +147,7 @@ def _opened(
         if is_unanswered(error):
             raise  # nothing is known of the part, least of all that it may be deleted
         raise ValueError(" ".join(str(error).split())[:200]) from None
-    if receipt is None:
-        findings.notes.extend(_rebuilt(store, part, Receipt.of(part, data, table.num_rows)))
-    return table, footer
+    return table, footer, replace(found, rows=table.num_rows)
 
 
 def _of(part: PartName, manifest: RunManifest) -> str:

@@ -118,7 +118,7 @@ def test_a_store_that_was_away_for_a_while_is_no_mistake_of_the_question(
 ) -> None:
     """All tries for one part fail while a question is answered; when parts are looked over afterwards, it is back."""
     monkeypatch.setattr(object_store, "_LONGEST_PAUSE", 0.01)
-    left: list[Accident] = ["slow_down"] * TRIES
+    left: list[Accident] = []
 
     def away(_verb: str, path: str) -> Accident | None:
         return left.pop() if left and path.endswith(PARTS[2].file) else None
@@ -126,6 +126,7 @@ def test_a_store_that_was_away_for_a_while_is_no_mistake_of_the_question(
     with Proxy(os.environ["AWS_ENDPOINT_URL"], away).running() as url:
         use(url, monkeypatch)
         with open_run(run.url) as opened:
+            left += ["slow_down"] * TRIES
             with pytest.raises(StoreError, match=rf"cannot look at {run.url}/{PARTS[2].file}.* ask again"):
                 opened.arrow(QUESTION)
             assert opened.arrow(QUESTION).num_rows == 10

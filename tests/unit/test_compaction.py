@@ -12,7 +12,7 @@ from merging import SMALL, ManyImages, copy_of, files, merged_tables, seen, seen
 
 from pipeline.claim import claim
 from pipeline.compaction import Limits, compact, drop
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DamagedRunError
 from pipeline.merged import COMPACT, files_of, merged_path
 from pipeline.run_folder import RECEIPTS
 from pipeline.sorting import SORTED_BY
@@ -155,3 +155,9 @@ def test_values_survive_to_the_last_bit(many: ManyImages) -> None:
     whole = pa.concat_tables([many.table(part) for part in PARTS]).sort_by(by_key)
     assert pa.concat_tables(merged_tables(many)).equals(whole)
     assert pc.all(pc.is_valid(whole["map"])).as_py()
+
+
+def test_a_run_of_which_a_part_has_gone_is_not_merged(small_run: RunMaker) -> None:
+    (small_run.folder / PARTS[1].file).unlink()
+    with pytest.raises(DamagedRunError, match=rf"{PARTS[1].file} has gone"):
+        compact(small_run.store)

@@ -1,5 +1,6 @@
 """Asking can do no harm: wrong questions, questions that want files, and hostile names."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pipeline.atlas import open_atlas
 from pipeline.compaction import compact
 from pipeline.errors import DamagedRunError
 from pipeline.query import VIEWS, Run, open_run
+from pipeline.run_folder import MANIFEST, PartName
 from pipeline.verify import verify
 
 HOSTILE = [
@@ -139,3 +141,26 @@ def test_a_part_whose_receipt_is_not_written_yet_is_read(small_run: RunMaker) ->
         (small_run.folder / part.receipt).unlink()
     with open_run(small_run.folder) as opened:
         assert rows(opened, "SELECT count(*) FROM parts") == [(10,)]
+
+
+@pytest.mark.parametrize("name", [PARTS[1], PartName(0, 2)], ids=["in place of another", "beyond the end"])
+def test_a_part_copied_under_another_name_doubles_no_row(small_run: RunMaker, name: PartName) -> None:
+    shutil.copy(small_run.folder / PARTS[0].file, small_run.folder / name.file)
+    told = rf"{name.file} holds chunk 0 of shard 0 of run {small_run.manifest.run_id}, not what its name says"
+    with pytest.raises(DamagedRunError, match=told):
+        open_run(small_run.folder)
+    with pytest.raises(DamagedRunError, match=told):
+        open_atlas(small_run.folder.parent)
+
+
+def test_a_part_of_another_run_is_refused(small_run: RunMaker, tmp_path: Path) -> None:
+    other = RunMaker(tmp_path / "other" / "run", seed=1).complete()
+    shutil.copy(other.folder / PARTS[1].file, small_run.folder)
+    with pytest.raises(DamagedRunError, match=rf"{PARTS[1].file} holds .* of run {other.manifest.run_id}, not what"):
+        open_run(small_run.folder)
+
+
+def test_parts_without_a_manifest_are_a_damaged_run(small_run: RunMaker) -> None:
+    (small_run.folder / MANIFEST).unlink()
+    with pytest.raises(DamagedRunError, match=r"has lost its run\.json; 3 parts are there.* same `camatlas explain`"):
+        open_run(small_run.folder)

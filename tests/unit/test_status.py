@@ -1,6 +1,7 @@
 """How far a run is, told by its folder alone: going on, dead, complete, empty, damaged, merged, and very large."""
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,6 +133,16 @@ def test_a_damaged_part_is_named_and_hides_no_other(small_run: RunMaker, part: P
     assert (found.chunks_done, found.images_done.exact) == (3, False)
     assert sum(found.failures.codes.values()) == {FIRST: 3, SECOND: 2, OTHER_SHARD: 1}[part]
     assert (found.state == "complete") is (part == FIRST), "a shard counts by its last part"
+
+
+def test_a_part_copied_over_another_is_damage(small_run: RunMaker) -> None:
+    shutil.copy(small_run.folder / PARTS[0].file, small_run.folder / SECOND.file)
+    assert asked(small_run, 60).damaged == {SECOND.file: "holds shard 0 chunk 0, not what its name says"}
+
+
+def test_a_part_that_has_gone_is_told(small_run: RunMaker) -> None:
+    (small_run.folder / SECOND.file).unlink()
+    assert asked(small_run, 60).damaged == {SECOND.file: "it has gone, its receipt is there"}
 
 
 def test_a_part_of_another_run_is_damage(small_run: RunMaker) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -105,6 +106,15 @@ def test_a_missing_receipt_is_rebuilt_and_noted_once(small_run: RunMaker) -> Non
     assert findings.notes == [f"{SECOND.file}: had no receipt; wrote one from what is there now"]
     assert path.read_bytes() == before
     assert verify(small_run.store).notes == []
+
+
+def test_a_part_that_does_not_belong_gets_no_receipt(small_run: RunMaker) -> None:
+    stray = PartName(0, 2)
+    shutil.copy(small_run.folder / PARTS[0].file, small_run.folder / stray.file)
+    findings = verify(small_run.store)
+    assert stray.file in findings.damaged
+    assert findings.notes == []
+    assert not (small_run.folder / stray.receipt).exists()
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"part": 3, "sha256": "", "size": 1, "rows": 1}', b"\xff"])

@@ -15,7 +15,7 @@ from jobs.verify import verify as verify_verb
 from pipeline.compaction import Limits, compact
 from pipeline.errors import ConfigError
 from pipeline.merged import merged_path, record_path
-from pipeline.run_folder import MANIFEST
+from pipeline.run_folder import MANIFEST, PartName, Receipt
 from pipeline.verify import verify
 from schemas.compaction import CompactionRecord
 
@@ -143,6 +143,22 @@ def test_repair_of_a_part_drops_the_copy_with_it(
     repaired = asked("verify", run.folder, "--repair")
     assert (repaired.exit_code, ran) == (0, [explained]), repaired.stderr
     assert copy_of(run.folder) == {}
+
+
+@pytest.mark.parametrize("with_receipt", [False, True])
+def test_repair_of_a_stray_part_leaves_nothing_of_it(
+    small_run: RunMaker, monkeypatch: pytest.MonkeyPatch, with_receipt: bool
+) -> None:
+    """Its receipt would have readers miss it for ever: the run has no such chunk."""
+    stray, data = PartName(0, 2), small_run.store.read(PARTS[0].file)
+    small_run.store.publish(stray.file, data)
+    if with_receipt:
+        small_run.store.publish(stray.receipt, Receipt.of(stray, data, 4).to_json())
+    monkeypatch.setattr("jobs.verify._runnable", lambda store: object())
+    monkeypatch.setattr("jobs.explain.run", lambda config: small_run.publish(*PARTS))
+    repaired = asked("verify", small_run.folder, "--repair")
+    assert (repaired.exit_code, repaired.stdout[:18]) == (0, "verified: 5 images"), repaired.stderr
+    assert seen(small_run.folder) == seen_plainly(small_run.folder)
 
 
 def test_compact_says_what_it_did(small_run: RunMaker) -> None:
