@@ -23,9 +23,12 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: setup ## explain, verify and report on the bundled data, offline
 	@$(BIN)/camatlas demo $(DEMO)
 
+# Files go to processes whole, in this order; one that takes minutes would keep all waiting at the end.
+LONGEST_FIRST := tests/cluster tests/e2e tests/planted tests/faults
+
 test: setup ## run the tests (about a quarter of an hour on 2 cores)
 	@$(BIN)/python -m pytest -q -m "not campaign" -n 2 --dist worksteal tests/unit tests/oracle tests/security tests/browser
-	@$(BIN)/python -m pytest -q -m "not campaign" -n 3 --dist loadfile tests/e2e tests/planted tests/faults tests/cluster
+	@$(BIN)/python -m pytest -q -m "not campaign" -n 3 --dist loadfile --no-loadscope-reorder $(LONGEST_FIRST)
 
 check: setup ## lint, formatting and types
 	@$(BIN)/ruff check .
