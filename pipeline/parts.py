@@ -39,6 +39,13 @@ class Footer:
         """Write the footer as Parquet key-value metadata."""
         return {f"{_PREFIX}{name}": str(int(v) if isinstance(v, bool) else v) for name, v in self.__dict__.items()}
 
+    def contradictions(self, part: PartName, run_id: str) -> Iterator[str]:
+        """Say where this is not the footer of this part of this run: another one was copied to its place."""
+        if self.run_id != run_id:
+            yield f"belongs to run {self.run_id}, not {run_id}"
+        if (self.shard, self.chunk) != (part.shard, part.chunk):
+            yield f"holds shard {self.shard} chunk {self.chunk}, not what its name says"
+
     @classmethod
     def from_metadata(cls, metadata: dict[bytes, bytes] | None) -> "Footer":
         """Read the footer; raises ValueError when it is missing or incomplete."""

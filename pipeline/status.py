@@ -204,10 +204,8 @@ def _footers(parts: Iterable[PartName], seen: Seen, run_id: str) -> tuple[dict[P
         footer = seen.glances[part.file].footer
         if footer is None:
             foreign[part.file] = "has no footer of a part"
-        elif footer.run_id != run_id:
-            foreign[part.file] = f"belongs to run {footer.run_id}"
-        elif (footer.shard, footer.chunk) != (part.shard, part.chunk):
-            foreign[part.file] = f"holds shard {footer.shard} chunk {footer.chunk}, not what its name says"
+        elif wrong := list(footer.contradictions(part, run_id)):
+            foreign[part.file] = "; ".join(wrong)
         else:
             footers[part] = footer
     return footers, foreign

@@ -212,11 +212,8 @@ def _refuse_misplaced(opened: pyarrow.dataset.Dataset, table: RunFiles) -> None:
             part = expected[fragment.path.rpartition("/")[2]]
             with damage_named(table.store, part.file):
                 footer = Footer.from_metadata(metadata.metadata)
-            if (footer.run_id, footer.shard, footer.chunk) != (table.files.run_id, part.shard, part.chunk):
-                raise DamagedRunError(
-                    f"{table.store.url}/{part.file} holds chunk {footer.chunk} of shard {footer.shard} of run "
-                    f"{footer.run_id}, not what its name says; run `camatlas verify`"
-                )
+            if wrong := list(footer.contradictions(part, table.files.run_id)):
+                raise DamagedRunError(f"{table.store.url}/{part.file} {'; '.join(wrong)}; run `camatlas verify`")
 
 
 def decode_row(row: Mapping[str, Any]) -> FloatArray:

@@ -166,10 +166,7 @@ def _rebuilt(store: Store, part: PartName, receipt: Receipt) -> Iterator[str]:
 
 
 def _belongs(part: PartName, footer: Footer, manifest: RunManifest) -> Iterator[str]:
-    if footer.run_id != manifest.run_id:
-        yield f"belongs to run {footer.run_id}, not {manifest.run_id}"
-    if (footer.shard, footer.chunk) != (part.shard, part.chunk):
-        yield f"holds shard {footer.shard} chunk {footer.chunk}, not what its name says"
+    yield from footer.contradictions(part, manifest.run_id)
     if part.shard >= len(manifest.identity.shards):
         yield f"the run has {len(manifest.identity.shards)} shards only"
 

@@ -93,7 +93,7 @@ def _architecture(config: ModelConfig) -> tuple[nn.Module, Preprocess]:
 
 
 def _torchvision(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
-    from torchvision import models  # costs a second; only who asks for one pays
+    from torchvision import models  # costs two seconds; only who asks for one pays
 
     known = models.list_models(module=models)
     if name not in known:

@@ -129,6 +129,7 @@ def test_a_worker_that_hangs_ends_the_run_with_a_sentence_and_what_was_done_is_k
         outcome(run, 2, hangs)
     assert 10 <= time.monotonic() - began < 60
     kept = sum(map(len, progress(run.store).done.values()))  # chunks of four
+    assert 1 <= kept <= 3, "chunk 0 went before; chunk 1 hung"
     assert set(outcome(run, 1, lambda _: None, left=16 - 4 * kept).values()) == {"seen"}, "what was done is kept"
 
 

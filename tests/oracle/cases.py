@@ -239,8 +239,7 @@ LOOSE = {
     # Adam takes a whole step along gradients that are rounding alone: two roundings part.
     "opti_cam": {"parting": 0.04},
     # Otsu's method counts values in bins: one at an edge falls to either side by rounding, and the threshold moves.
-    "sise": {"parting": 0.01},
-    "sise strict": {"parting": 0.01},
+    "sise strict": {"parting": 0.005},
 }
 CASES |= {name: replace(CASES[name], **loose) for name, loose in LOOSE.items()}
 assert {name for case in CASES.values() for name in case.spec} <= set(METHODS)

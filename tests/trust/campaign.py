@@ -129,7 +129,8 @@ def page(results: list[Result]) -> str:
         command = (
             f"make campaign only={proof.name}" if isinstance(proof, Accident) else f"pytest {' '.join(proof.paths)}"
         )
-        seeds = f"1 to {len(mine)}" if isinstance(proof, Accident) else "in the tests"
+        numbers = sorted(result.seed for result in mine)
+        seeds = f"{numbers[0]} to {numbers[-1]}" if isinstance(proof, Accident) and mine else "in the tests"
         when = f"{mine[-1].date} | {mine[-1].commit}" if mine else " | "
         came = f"{wanted} | {problems if mine else ''} | {seeds} | {when}"
         lines.append(f"| {proof.name} | {proof.promise} | {proof.fault} | {came} | `{command}` |")

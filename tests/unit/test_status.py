@@ -149,7 +149,7 @@ def test_a_part_of_another_run_is_damage(small_run: RunMaker) -> None:
     data = encode_part(small_run.table(SECOND), small_run.footer(SECOND, run_id="other"))
     (small_run.folder / SECOND.file).write_bytes(data)
     found = asked(small_run, 0)
-    assert found.damaged == {SECOND.file: "belongs to run other"}
+    assert found.damaged == {SECOND.file: f"belongs to run other, not {small_run.manifest.run_id}"}
     assert sorted(found.finished) == [1]
 
 
