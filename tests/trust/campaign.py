@@ -117,7 +117,7 @@ def page(results: list[Result]) -> str:
         "undisturbed run, and by a DuckDB reader that polls all the while. A problem is any lost, doubled or torn row,",
         "a wrong exit code, a hang, or a temporary that was not swept.",
         "",
-        "| | promise | accident | done of | problems | seeds | last date | commit | command |",
+        "| | promise | accident | done of | problems | seeds | last date | its commit | command |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for proof in (*ACCIDENTS, *TESTS):
