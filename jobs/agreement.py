@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.answers import AsCsv, AsJson, Output, give
-from jobs.console import command, leave_after
+from jobs.support.answers import AsCsv, AsJson, Output, give
+from jobs.support.console import command, leave_after
 
 
 @command
@@ -17,8 +17,8 @@ def agreement(
     output: Output = None,
 ) -> int:
     """Compare the stored maps of every two methods: rank correlation and structural similarity, with 95 % intervals."""
-    from pipeline.agreement import agreement as compared
-    from pipeline.query import open_run
+    from pipeline.results.agreement import agreement as compared
+    from pipeline.results.query import open_run
 
     with open_run(run) as opened:
         answer = compared(opened, images)

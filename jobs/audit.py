@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.console import command, err, leave_after, out
+from jobs.support.console import command, err, leave_after, out
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def write_report(run: str, folder: Path) -> str:
 
 def _audited(run: str, compare: str | None, gallery: Gallery, *, ask_model: bool) -> "Audited":
     from pipeline.audit.facts import audit as audited
-    from pipeline.query import open_run
+    from pipeline.results.query import open_run
 
     with open_run(run) as opened:
         if compare is None:
@@ -125,7 +125,7 @@ def _tables(facts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
 def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
     import pyarrow as pa
 
-    from jobs.answers import write_csv
+    from jobs.support.answers import write_csv
 
     with path.open("w", newline="", encoding="utf-8") as file:
         write_csv(pa.Table.from_pylist(rows), file)

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobs.console import command, err, leave_after, out
 from jobs.methods import print_rows
-from pipeline.config import ModelConfig, RunConfig, load_config
+from jobs.support.console import command, err, leave_after, out
 from pipeline.errors import ConfigError, nearest
+from pipeline.settings.run_file import ModelConfig, RunConfig, load_config
 
 Precision = Literal["fp32", "bf16"]
 

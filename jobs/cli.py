@@ -23,7 +23,7 @@ from jobs import (
     status,
     verify,
 )
-from jobs.console import leave_after
+from jobs.support.console import leave_after
 
 app = typer.Typer(
     name="camatlas",

@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import amount, command, leave_after, out
+from jobs.support.console import amount, command, leave_after, out
 
 
 @command
 def compact(run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")]) -> int:
     """Write a merged copy of the parts, in which an image is found faster; the parts stay."""
-    from pipeline.compaction import compact as compacted
-    from pipeline.store import open_store
+    from pipeline.storage.compaction import compact as compacted
+    from pipeline.storage.store import open_store
 
     done = compacted(open_store(run))
     files = done.record.files

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import EXIT_NOT_VERIFIED, command, err, leave_after, out
-from jobs.progress import duration
+from jobs.support.console import EXIT_NOT_VERIFIED, command, err, leave_after, out
+from jobs.support.progress import duration
 from pipeline.errors import ConfigError
 
 
@@ -18,13 +18,13 @@ def demo(
     """Explain, verify and report on bundled data, offline; prints the path of the report."""
     from jobs.audit import write_report
     from jobs.explain import run
-    from jobs.verify import told
-    from pipeline.config import load_config
+    from jobs.verify import reported
+    from pipeline.audit.sanity import check_sanity
     from pipeline.demo.data import write_demo
-    from pipeline.query import open_run
-    from pipeline.sanity import check_sanity
-    from pipeline.store import open_store
-    from pipeline.verify import verify
+    from pipeline.results.query import open_run
+    from pipeline.results.verify import verify
+    from pipeline.settings.run_file import load_config
+    from pipeline.storage.store import open_store
 
     began = time.monotonic()
     base = Path(folder)
@@ -36,7 +36,7 @@ def demo(
     run(config)
     err.say("3/5 checking every row (camatlas verify)")
     findings = verify(open_store(config.output.path))
-    err.say(told(findings))
+    err.say(reported(findings))
     err.say("4/5 asking whether the methods follow the model (camatlas sanity)")
     with open_run(config.output.path) as opened:
         check_sanity(opened, images=16, steps=2)

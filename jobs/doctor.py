@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import fitness
-from jobs.console import command, leave_after, native_stderr_aside, out
-from jobs.deadline import STARTING_SECONDS, Deadline
-from jobs.fitness import Found
+from jobs.support import fitness
+from jobs.support.console import command, leave_after, native_stderr_aside, out
+from jobs.support.deadline import STARTING_SECONDS, Deadline
+from jobs.support.fitness import Found
 from pipeline.errors import CamatlasError, first_line
 
 if TYPE_CHECKING:
-    from pipeline.store import Store
+    from pipeline.storage.base import Store
 
 
 @command
@@ -61,7 +61,7 @@ def _decode() -> Found:
 
     from PIL import Image
 
-    from pipeline.decode import DecodeLimits, decode_image
+    from pipeline.data.decode import DecodeLimits, decode_image
 
     found = []
     for name in ("JPEG", "PNG", "WEBP"):
@@ -91,8 +91,8 @@ def _explain() -> Found:
 
 
 def _engine() -> Found:
-    from pipeline.cluster import connected
-    from pipeline.provenance import package_versions
+    from pipeline.run.cluster import connected
+    from pipeline.run.provenance import package_versions
 
     with Deadline(STARTING_SECONDS), native_stderr_aside(), connected(None):
         return Found(f"Ray {package_versions()['ray']} starts here, with {_resources()}")
@@ -100,8 +100,8 @@ def _engine() -> Found:
 
 def _cluster(address: str) -> Found:
     """Join a cluster; Ray itself refuses another version of Ray or Python."""
-    from pipeline.cluster import connected
-    from pipeline.provenance import package_versions
+    from pipeline.run.cluster import connected
+    from pipeline.run.provenance import package_versions
 
     with Deadline(STARTING_SECONDS), native_stderr_aside(), connected(address) as dashboard:
         found = fitness.dashboard(dashboard)
@@ -110,7 +110,7 @@ def _cluster(address: str) -> Found:
 
 
 def _resources() -> str:
-    from pipeline.cluster import cluster_resources
+    from pipeline.run.cluster import cluster_resources
 
     resources = cluster_resources()
     return " and ".join(f"{resources.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU"))
@@ -136,7 +136,7 @@ def _clock(path: str) -> Found:
 @contextmanager
 def _probe(path: str) -> Iterator[tuple["Store", str]]:
     """Publish a small object for a moment; a folder that was not there is none afterwards."""
-    from pipeline.store import open_store
+    from pipeline.storage.store import open_store
 
     store = open_store(path)
     store.check_writable()

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import EXIT_TOO_MANY_FAILURES, command, err, leave_after, native_stderr_aside, out
-from jobs.deadline import MARGIN_SECONDS, STARTING_SECONDS, STOPPING_SECONDS, Deadline
-from jobs.progress import Reporter, Tally, emit, utc_now
-from jobs.signals import TerminatedError, terminated_by_signal
-from jobs.watch import Watch, session_fields
-from pipeline.config import RunConfig, load_config
+from jobs.support.console import EXIT_TOO_MANY_FAILURES, command, err, leave_after, native_stderr_aside, out
+from jobs.support.deadline import MARGIN_SECONDS, STARTING_SECONDS, STOPPING_SECONDS, Deadline
+from jobs.support.progress import Reporter, Tally, emit, utc_now
+from jobs.support.signals import TerminatedError, terminated_by_signal
+from jobs.support.watch import Watch, session_fields
 from pipeline.errors import Mistakes
+from pipeline.settings.run_file import RunConfig, load_config
 
 if TYPE_CHECKING:
-    from pipeline.breakdown import Breakdown
-    from pipeline.parts import Progress
-    from pipeline.preflight import PreparedRun
-    from pipeline.store import Store
+    from pipeline.run.preflight import PreparedRun
+    from pipeline.storage.base import Store
+    from pipeline.storage.parts import Progress
+    from pipeline.telemetry.bottleneck import StageTimes
 
 
 @command
@@ -81,7 +81,7 @@ class Ended:
     with_failures: int
     damages: int
     failures: dict[str, int]
-    session: "Breakdown | None" = None
+    session: "StageTimes | None" = None
 
     @property
     def failure_rate(self) -> float:
@@ -96,21 +96,21 @@ class Ended:
 
 def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: bool = False) -> Ended:
     """Prepare a run, explain what is not done yet, and tell on stderr how it went."""
-    from pipeline import parts  # engine and torch cost seconds; asking for help should not
-    from pipeline.claim import claim
-    from pipeline.preflight import absolute, prepare
+    from pipeline.run.preflight import absolute, prepare
+    from pipeline.storage import parts  # engine and torch cost seconds; asking for help should not
+    from pipeline.storage.ownership import take_ownership
 
     prepared = prepare(absolute(config), mistakes)
-    new = claim(prepared.store, prepared.manifest)
+    new = take_ownership(prepared.store, prepared.manifest)
     progress = parts.progress(prepared.store)
     tally = Tally(prepared.images_left(progress), prepared.bytes_left(progress))
     begun = Begun(prepared, new, sum(map(len, progress.done.values())), tally.total_images)
     begun.tell(json_events=json_events)
-    breakdown = None
+    stage_times = None
     if prepared.pending(progress):
-        breakdown = _work(begun, progress, tally, json_events=json_events)
+        stage_times = _work(begun, progress, tally, json_events=json_events)
         parts.sweep(prepared.store)
-    ended = replace(_ended(prepared.store), session=breakdown)
+    ended = replace(_ended(prepared.store), session=stage_times)
     if not json_events:
         _tell(ended, tally)
     return ended
@@ -145,14 +145,14 @@ class Begun:
         )
 
 
-def _work(begun: Begun, progress: "Progress", tally: Tally, *, json_events: bool) -> "Breakdown":
+def _work(begun: Begun, progress: "Progress", tally: Tally, *, json_events: bool) -> "StageTimes":
     """Run the engine until every chunk is committed; tells where the time went."""
     if not (begun.prepared.config.compute.address or os.environ.get("RAY_ADDRESS")):
         # Ray reads it when it is imported: a head of our own that dies, even while it starts, does not come back
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
-    from pipeline import dataflow
-    from pipeline.breakdown import Circumstances, Session
-    from pipeline.cluster import connected, worker_count, worker_device
+    from pipeline.run import dataflow
+    from pipeline.run.cluster import connected, worker_count, worker_device
+    from pipeline.telemetry.bottleneck import Environment, Session
 
     prepared, session = begun.prepared, Session(tally.clock)
     compute = prepared.config.compute
@@ -172,14 +172,14 @@ def _work(begun: Begun, progress: "Progress", tally: Tally, *, json_events: bool
             patience = prepared.stall_seconds() + MARGIN_SECONDS
             deadline.put_off(patience)
             try:
-                for news in dataflow.run_chunks(prepared, progress, workers):
+                for event in dataflow.run_chunks(prepared, progress, workers):
                     deadline.put_off(patience)
-                    watch.note(news)
+                    watch.note(event)
                     reporter.update()
             finally:
                 deadline.put_off(STOPPING_SECONDS)
             pending = len(prepared.pending(progress))
-            return session.breakdown(Circumstances(workers, pending, device, compute.precision))
+            return session.stage_times(Environment(workers, pending, device, compute.precision))
     except (KeyboardInterrupt, TerminatedError):
         if json_events:
             emit("stopped", **tally.event())
@@ -189,7 +189,7 @@ def _work(begun: Begun, progress: "Progress", tally: Tally, *, json_events: bool
 
 
 def _ended(store: "Store") -> Ended:
-    from pipeline.totals import totals
+    from pipeline.results.summary import totals
 
     return Ended(store.url, **vars(totals(store)))
 

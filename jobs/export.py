@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import command, err, leave_after, out
+from jobs.support.console import command, err, leave_after, out
 
 
 @command

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from jobs.console import command, leave_after, out
+from jobs.support.console import command, leave_after, out
 from pipeline.errors import ConfigError, nearest
 
 
@@ -15,7 +15,7 @@ def methods(
 ) -> int:
     """List the CAM methods with their paper and cost; with a name, print its page."""
     from pipeline.cams import METHODS
-    from pipeline.catalogue import method_page, method_rows
+    from pipeline.results.catalogue import method_page, method_rows
 
     if name is None:
         print_rows(method_rows())

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import command, leave_after, out
 from jobs.methods import print_rows
+from jobs.support.console import command, leave_after, out
 from pipeline.errors import ConfigError, nearest
 
 
@@ -14,8 +14,8 @@ def metrics(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="print the page of this metric")] = None,
 ) -> int:
     """List the metrics with their paper, unit and direction; with a name, print its page."""
-    from pipeline.catalogue import metric_page, metric_rows
     from pipeline.metrics import METRICS
+    from pipeline.results.catalogue import metric_page, metric_rows
 
     if name is None:
         print_rows(metric_rows())

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import EXIT_TOO_MANY_FAILURES, command, err, leave_after, out
+from jobs.support.console import EXIT_TOO_MANY_FAILURES, command, err, leave_after, out
 from pipeline.errors import ConfigError
 
 
@@ -19,7 +19,7 @@ def pack(
     split: Annotated[str | None, typer.Option(help="with --from: test (where there is one), train, ...")] = None,
 ) -> int:
     """Write webdataset shards from loose images or an archive; prints the brace pattern that names them."""
-    from pipeline.packing import pack_archive, pack_images
+    from pipeline.data.packing import pack_archive, pack_images
 
     if archive is None:
         _refuse("--split", split, "goes with --from")

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import amount, command, err, leave_after, out
 from jobs.explain import with_options
 from jobs.methods import print_rows
-from jobs.progress import duration
-from pipeline.config import load_config
+from jobs.support.console import amount, command, err, leave_after, out
+from jobs.support.progress import duration
 from pipeline.errors import Mistakes
+from pipeline.settings.run_file import load_config
 
 if TYPE_CHECKING:
-    from pipeline.planner import Line, Plan
+    from pipeline.planning.planner import Line, Plan
 
 
 @command
@@ -31,8 +31,8 @@ def plan(
     began = time.perf_counter()
     mistakes = Mistakes()
     loaded = load_config(config, with_options(settings, limit=limit, workers=workers), mistakes)
-    from pipeline.planner import plan as planned  # torch costs seconds; asking for help should not
-    from pipeline.preflight import absolute, prepare
+    from pipeline.planning.planner import plan as planned  # torch costs seconds; asking for help should not
+    from pipeline.run.preflight import absolute, prepare
 
     prepared = prepare(absolute(loaded), mistakes)
     ready_seconds = time.perf_counter() - began

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from jobs.answers import AsCsv, AsJson, Output, give
-from jobs.console import command, leave_after
-from jobs.signals import heard_by
+from jobs.support.answers import AsCsv, AsJson, Output, give
+from jobs.support.console import command, leave_after
+from jobs.support.signals import heard_by
 
 
 @command
@@ -21,8 +21,8 @@ def query(
     output: Output = None,
 ) -> int:
     """Ask a run, or a folder of runs, in SQL; without a question the leaderboard of the methods."""
-    from pipeline.atlas import is_atlas, open_atlas
-    from pipeline.query import open_run
+    from pipeline.results.atlas import is_atlas, open_atlas
+    from pipeline.results.query import open_run
 
     with open_atlas(run) if is_atlas(run) else open_run(run) as opened, heard_by(opened.interrupt):
         answer = opened.arrow(sql)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.answers import AsCsv, AsJson, Output, give
-from jobs.console import command, leave_after
+from jobs.support.answers import AsCsv, AsJson, Output, give
+from jobs.support.console import command, leave_after
 
 
 @command
@@ -18,8 +18,8 @@ def sanity(
     output: Output = None,
 ) -> int:
     """Draw maps again with a model made random step by step, and for another class; `query` calls it sanity."""
-    from pipeline.query import open_run
-    from pipeline.sanity import check_sanity
+    from pipeline.audit.sanity import check_sanity
+    from pipeline.results.query import open_run
 
     with open_run(run) as opened:
         answer = check_sanity(opened, images, steps)

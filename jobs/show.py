@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import command, err, leave_after, out, printable
+from jobs.support.console import command, err, leave_after, out, printable
 from pipeline.errors import ConfigError
 from schemas.explanation import is_curve
 
@@ -21,8 +21,8 @@ def show(
     output: Annotated[str | None, typer.Option("--out", help="PNG to write; by default KEY.png here")] = None,
 ) -> int:
     """Draw images and every method's maps of them; prints the path of the PNG."""
-    from pipeline.pictures import stacked
-    from pipeline.query import open_run
+    from pipeline.maps.pictures import stacked
+    from pipeline.results.query import open_run
 
     path = Path(output or re.sub(r"[^\w.-]+", "_", keys[0]) + ".png")
     with open_run(run) as opened:
@@ -35,7 +35,7 @@ def show(
     return 0
 
 
-def _explained(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - pipeline.query is imported late
+def _explained(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - pipeline.results.query is imported late
     """Rows with a map of one image; what failed is told."""
     rows = _rows(opened, key)
     if not rows:
@@ -55,7 +55,7 @@ def _explained(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 -
 _ROWS = "SELECT * FROM parts WHERE image_key = ? ORDER BY shard, target_confidence DESC, target, method"
 
 
-def _rows(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - pipeline.query is imported late
+def _rows(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - pipeline.results.query is imported late
     """Rows of the images that are called KEY, or SHARD/KEY; asked by image key alone, which finds them fast."""
     rows: list[dict[str, Any]] = opened.arrow(_ROWS, [key]).to_pylist()
     for slash in re.finditer("/", key):
@@ -67,15 +67,15 @@ def _rows(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - pipe
 _KEYS = "SELECT image_key FROM images ORDER BY jaro_winkler_similarity(image_key, ?) DESC LIMIT 1"
 
 
-def _hint(opened: Any, key: str) -> str:  # noqa: ANN401 - pipeline.query is imported late
+def _hint(opened: Any, key: str) -> str:  # noqa: ANN401 - pipeline.results.query is imported late
     nearest = opened.arrow(_KEYS, [key]).to_pylist()
     return f"did you mean '{nearest[0]['image_key']}'?" if nearest else ""
 
 
 def _sheet(manifest: Any, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - imported late
-    from pipeline.originals import originals
-    from pipeline.pictures import Panel, at_least, boxed, contact_sheet, overlay
-    from pipeline.query import decode_row
+    from pipeline.maps.pictures import Panel, at_least, boxed, contact_sheet, overlay
+    from pipeline.results.query import decode_row
+    from pipeline.results.source_images import originals
 
     first = rows[0]
     found = dict(originals(manifest, [(first["shard"], first["image_key"])]))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import command, leave_after, out
-from jobs.progress import duration
+from jobs.support.console import command, leave_after, out
+from jobs.support.progress import duration
 
 if TYPE_CHECKING:
-    from pipeline.rhythm import Rate, Straggler
-    from pipeline.status import Count, Status
+    from pipeline.results.status import Count, Status
+    from pipeline.results.throughput import Rate, Straggler
 
 _SHOWN = 5
 _LISTED = 20
@@ -32,19 +32,19 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> int:
     """Tell how far a run is: chunks, images, rates, time left, failures, stragglers; nothing is written."""
-    from pipeline.status import PATIENCE
-    from pipeline.status import status as look
-    from pipeline.store import open_store
+    from pipeline.results.status import PATIENCE
+    from pipeline.results.status import status as scan
+    from pipeline.storage.store import open_store
 
     store = open_store(run)
-    found = look(store, time.time(), None if every_part else PATIENCE)
+    found = scan(store, time.time(), None if every_part else PATIENCE)
     out.say(json.dumps(to_json(found, store.url)) if as_json else "\n".join(lines(found, store.url)))
     return 0
 
 
 def to_json(found: "Status", url: str) -> dict[str, object]:
     """The answer for programs; times are UTC, numbers that nobody knows are null."""
-    overall, recent = found.rhythm.overall(), found.rhythm.recent(found.now)
+    overall, recent = found.throughput.overall(), found.throughput.recent(found.now)
     left = found.seconds_left
     return {
         "run_id": found.manifest.run_id,
@@ -52,7 +52,7 @@ def to_json(found: "Status", url: str) -> dict[str, object]:
         "state": found.state,
         "asked_at": _utc(found.now),
         "started_at": found.manifest.started_at,
-        "last_part_at": _utc(found.rhythm.parts[-1][0]) if found.rhythm.parts else None,
+        "last_part_at": _utc(found.throughput.parts[-1][0]) if found.throughput.parts else None,
         "seconds_since_sign": round(max(0.0, found.now - found.last_sign), 1),
         "shards": {
             "total": len(found.manifest.identity.shards),
@@ -110,7 +110,7 @@ def _last_sign(found: "Status") -> str:
 
 
 def _rates(found: "Status") -> str:
-    overall, recent = found.rhythm.overall(), found.rhythm.recent(found.now)
+    overall, recent = found.throughput.overall(), found.throughput.recent(found.now)
     told = [f"{overall.a_second:.4g} images/s since the first chunk"] if overall.a_second else ["rate not known"]
     if found.state == "going" and recent.a_second is not None:
         told.insert(0, f"{recent.a_second:.4g} images/s over the last {duration(recent.seconds)}")

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import EXIT_NOT_VERIFIED, command, err, leave_after, out
+from jobs.support.console import EXIT_NOT_VERIFIED, command, err, leave_after, out
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pipeline.config import RunConfig
-    from pipeline.store import Store
-    from pipeline.verify import Findings
+    from pipeline.results.verify import Findings
+    from pipeline.settings.run_file import RunConfig
+    from pipeline.storage.base import Store
 
 
 @command
@@ -21,15 +21,15 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> int:
     """Check hashes, schema, keys, counts and coverage; exit code 4 when anything is off."""
-    from pipeline.store import open_store
-    from pipeline.verify import verify as check
+    from pipeline.results.verify import verify as check
+    from pipeline.storage.store import open_store
 
     store = open_store(run)
     findings = check(store)
     if repair and findings.problems:
         _repair(store, findings)
         findings = check(store)
-    out.say(json.dumps(vars(findings)) if as_json else told(findings))
+    out.say(json.dumps(vars(findings)) if as_json else reported(findings))
     return EXIT_NOT_VERIFIED if findings.problems else 0
 
 
@@ -39,9 +39,9 @@ def _repair(store: "Store", findings: "Findings") -> None:
     Nothing is deleted unless what the manifest says can be explained.
     """
     from jobs.explain import run
-    from pipeline.compaction import drop
-    from pipeline.parts import forget_strays
-    from pipeline.run_folder import PartName
+    from pipeline.storage.compaction import drop
+    from pipeline.storage.parts import forget_strays
+    from pipeline.storage.run_folder import PartName
 
     for problem in findings.problems:
         err.say(f"problem: {problem}")
@@ -57,9 +57,9 @@ def _repair(store: "Store", findings: "Findings") -> None:
 
 def _runnable(store: "Store") -> "RunConfig":
     """The run file that the manifest holds; raises ConfigError when what it names is not there any more."""
-    from pipeline.config import parse_config
-    from pipeline.preflight import absolute, prepare
-    from pipeline.run_folder import read_manifest
+    from pipeline.run.preflight import absolute, prepare
+    from pipeline.settings.run_file import parse_config
+    from pipeline.storage.run_folder import read_manifest
 
     fields = read_manifest(store).config
     config, mistakes = parse_config({**fields, "output": {**fields["output"], "path": store.url}})
@@ -69,7 +69,7 @@ def _runnable(store: "Store") -> "RunConfig":
     return config
 
 
-def told(findings: "Findings") -> str:
+def reported(findings: "Findings") -> str:
     """Print notes and problems on stderr; gives the sentence that sums them up."""
     for note in findings.notes:
         err.say(f"note: {note}")

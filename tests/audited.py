@@ -9,8 +9,8 @@ from handmade import RunMaker
 from PIL import Image
 
 from pipeline.audit.facts import Audited, audit
-from pipeline.originals import Original
-from pipeline.query import open_run
+from pipeline.results.query import open_run
+from pipeline.results.source_images import Original
 
 _FINDING = {
     "kind": "watermark", "subject": "1", "name": "dog", "section": "background", "grade": "replicated",

@@ -13,7 +13,7 @@ import pyarrow as pa
 from handmade import RunMaker
 
 from jobs.audit import write_report
-from pipeline.parts import Footer, publish_part
+from pipeline.storage.parts import Footer, publish_part
 
 METHODS = ("gradcam", "gradcam_pp", "layercam", "hirescam", "xgradcam", "scorecam", "iscam", "integrated_gradcam")
 METRICS = ("average_drop", "increase", "pointing_game", "energy_in_box", "insertion", "deletion")
@@ -24,7 +24,7 @@ def write_run(folder: Path, images: int, methods: int) -> None:
     """Write a run whose maps are spots at random places."""
     chunks = -(-images // CHUNK)
     maker = RunMaker(folder, shards=[f"shard-{i:05d}.tar" for i in range(chunks)], methods=METHODS[:methods],
-                     metrics=METRICS).claimed()  # fmt: skip
+                     metrics=METRICS).owned()  # fmt: skip
     for shard in range(chunks):
         rows = _rows(maker, shard, min(CHUNK, images - shard * CHUNK))
         footer = Footer(maker.manifest.run_id, shard, 0, last_chunk=True, images=min(CHUNK, images - shard * CHUNK))

@@ -16,7 +16,7 @@ from faults.s3 import BUCKET, Proxy, s3_server
 from faults.s3_environment import environment
 
 from pipeline.demo.data import run_file, write_demo
-from pipeline.object_store import ObjectStore
+from pipeline.storage.object_store import ObjectStore
 
 KINDS = ("LIST", "HEAD", "GET", "PUT", "POST")
 

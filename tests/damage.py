@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 from handmade import PARTS, RunMaker
 
-from pipeline.parts import Footer, encode_part
-from pipeline.run_folder import PartName, Receipt
-from pipeline.verify import verify
+from pipeline.results.verify import verify
+from pipeline.storage.parts import Footer, encode_part
+from pipeline.storage.run_folder import PartName, Receipt
 
 FIRST, SECOND, OTHER_SHARD = PARTS
 

@@ -4,12 +4,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.cams import build_methods
-from pipeline.decode import DecodedChunk, DecodedSample
-from pipeline.explainer import Explainer, ExplainerSpec
+from pipeline.data.decode import DecodedChunk, DecodedSample
+from pipeline.data.sources import Chunk, Failure, Shard
+from pipeline.explain.explainer import Explainer, ExplainerSpec
 from pipeline.metrics import build_metrics
 from pipeline.model.baselines import Normalisation
-from pipeline.sources import Chunk, Failure, Shard
-from pipeline.targets import TargetRules
+from pipeline.settings.targets import TargetRules
 
 SHARD = Shard(0, "s.tar", "tar", "/nowhere/s.tar", 1, "x")
 METHODS = ["gradcam", "scorecam"]

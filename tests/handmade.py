@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.claim import claim
+from pipeline.data.sources import Draw
+from pipeline.data.sources.shards import Failure
+from pipeline.explain.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
 from pipeline.metrics import METRICS
-from pipeline.parts import Footer, progress, publish_part, sweep
-from pipeline.registry import parameters
-from pipeline.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
-from pipeline.run_folder import PartName
-from pipeline.sources import Draw
-from pipeline.sources.shards import Failure
-from pipeline.store import LocalStore, Store
+from pipeline.settings.registry import parameters
+from pipeline.storage.base import Store
+from pipeline.storage.local_store import LocalStore
+from pipeline.storage.ownership import take_ownership
+from pipeline.storage.parts import Footer, progress, publish_part, sweep
+from pipeline.storage.run_folder import PartName
 from schemas.explanation import SCHEMA_VERSION, SHARD_STAGE, described, explanation_schema
 from schemas.manifest import RunIdentity, RunManifest, ShardEntry
 
@@ -130,9 +131,9 @@ class RunMaker:
         images = 1 if part.chunk == 1 else 2
         return Footer(run_id or self.manifest.run_id, part.shard, part.chunk, part != PARTS[0], images)
 
-    def claimed(self) -> "RunMaker":
+    def owned(self) -> "RunMaker":
         """Claim the folder; gives the maker."""
-        claim(self.store, self.manifest)
+        take_ownership(self.store, self.manifest)
         return self
 
     def publish(self, *parts: PartName) -> "RunMaker":
@@ -143,7 +144,7 @@ class RunMaker:
 
     def work(self, store: Store) -> None:
         """Do as a driver does, in this store: claim the folder, see what is done, publish the rest, sweep."""
-        claim(store, self.manifest)
+        take_ownership(store, self.manifest)
         done = progress(store).done
         for part in PARTS:
             if part.chunk not in done.get(part.shard, ()):
@@ -152,7 +153,7 @@ class RunMaker:
 
     def complete(self) -> "RunMaker":
         """Make the whole run; gives the maker."""
-        return self.claimed().publish(*PARTS)
+        return self.owned().publish(*PARTS)
 
     def _facts(self, part: PartName, number: int) -> ImageFacts:
         return ImageFacts(

@@ -13,11 +13,11 @@ from pathlib import Path
 from big_run import METHODS, METRICS, _rows
 from handmade import RunMaker
 
-from pipeline.claim import check_claim
-from pipeline.parts import Footer, progress, publish_part, sweep
-from pipeline.run_folder import PartName, part_names
-from pipeline.status import status
-from pipeline.totals import totals
+from pipeline.results.status import status
+from pipeline.results.summary import totals
+from pipeline.storage.ownership import check_ownership
+from pipeline.storage.parts import Footer, progress, publish_part, sweep
+from pipeline.storage.run_folder import PartName, part_names
 
 CHUNKS_A_SHARD, IMAGES = 100, 128
 MOST_LINKS = 60_000
@@ -30,7 +30,7 @@ def write_run(folder: Path, parts: int) -> RunMaker:
     maker = RunMaker(folder, shards=shards, methods=METHODS[:5], metrics=METRICS)
     if (folder / "run.json").exists():
         return maker
-    maker.claimed()
+    maker.owned()
     footer = Footer(maker.manifest.run_id, 0, 0, last_chunk=True, images=IMAGES)
     publish_part(maker.store, _rows(maker, 0, IMAGES), footer)
     sources = [folder / PartName(0, 0).file, folder / PartName(0, 0).receipt]
@@ -50,7 +50,7 @@ def main() -> None:
     maker = write_run(Path(sys.argv[1]), int(sys.argv[2]))
     readers: dict[str, Callable[[], object]] = {
         "list the parts": lambda: part_names(maker.store),
-        "check the claim": lambda: check_claim(maker.store, maker.manifest),
+        "check the claim": lambda: check_ownership(maker.store, maker.manifest),
         "find what is done, to resume": lambda: progress(maker.store),
         "look for temporaries": lambda: sweep(maker.store),
         "status, every part": lambda: status(maker.store, time.time(), None),

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from handmade import RunMaker
 
-from pipeline.compaction import Limits
-from pipeline.merged import COMPACT, files_of
-from pipeline.parts import Footer
-from pipeline.query import open_run
-from pipeline.rows import Row
-from pipeline.run_folder import PartName
-from pipeline.store import LocalStore
+from pipeline.explain.rows import Row
+from pipeline.results.query import open_run
+from pipeline.storage.compaction import Limits
+from pipeline.storage.local_store import LocalStore
+from pipeline.storage.merged import COMPACT, files_of
+from pipeline.storage.parts import Footer
+from pipeline.storage.run_folder import PartName
 
 Key = tuple[Any, ...]
 SMALL = Limits(rows=25, group_rows=4)

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 from handmade import PARTS, RunMaker
 from pictures import noise, saved
 
-from pipeline.rows import Row
-from pipeline.run_folder import PartName
-from pipeline.sources.listing import list_shards
+from pipeline.data.sources.listing import list_shards
+from pipeline.explain.rows import Row
+from pipeline.storage.run_folder import PartName
 from schemas.explanation import described, explanation_schema, is_curve
 from schemas.manifest import RunIdentity, RunManifest, ShardEntry
 

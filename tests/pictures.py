@@ -10,9 +10,16 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from pipeline.decode import DecodedChunk, DecodeLimits, PixelArray, UnreadableImageError, decode_chunk, decode_image
-from pipeline.framing import Preprocess
-from pipeline.sources.shards import Boxes, Chunk, Sample, Shard
+from pipeline.data.decode import (
+    DecodedChunk,
+    DecodeLimits,
+    PixelArray,
+    UnreadableImageError,
+    decode_chunk,
+    decode_image,
+)
+from pipeline.data.sources.shards import Boxes, Chunk, Sample, Shard
+from pipeline.settings.preprocess import Preprocess
 
 SHARD = Shard(0, "s.tar", "tar", "", 0, "")
 PRESET = Preprocess(224, 256)

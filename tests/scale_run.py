@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from webdataset import ShardWriter
 
-from jobs.memory import anonymous_megabytes
+from pipeline.bench.memory import anonymous_megabytes
 from pipeline.demo.data import run_file
 
 SIDE, PICTURES = 48, 16

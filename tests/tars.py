@@ -4,7 +4,7 @@ import io
 import tarfile
 from collections.abc import Callable
 
-from pipeline.sources import Failure, Item, Sample, images_of
+from pipeline.data.sources import Failure, Item, Sample, images_of
 
 ReadBytes = Callable[..., list[Item]]
 Files = list[tuple[str, bytes]]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import typer
 
-from jobs.console import command
+from jobs.support.console import command
 
 Verb = Callable[[], int]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pipeline.audit.statistics import calibration_error, wilson
 from pipeline.audit.tables import asked, class_name
-from pipeline.query import Run
+from pipeline.results.query import Run
 
 _COUNTS = """
 SELECT count(*) AS images, count(*) FILTER (maps > 0) AS explained, count(label) AS labelled,

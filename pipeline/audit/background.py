@@ -19,10 +19,10 @@ from pipeline.audit.findings import ENOUGH, Effect, Finding, percent
 from pipeline.audit.statistics import Indices, wilson
 from pipeline.audit.tables import asked, class_name, quoted
 from pipeline.audit.values import Flags, Values, metric_label
-from pipeline.codec import FloatArray
-from pipeline.originals import Original
-from pipeline.query import Run
-from pipeline.rerun import as_pixels
+from pipeline.maps.codec import FloatArray
+from pipeline.results.query import Run
+from pipeline.results.rerun import as_pixels
+from pipeline.results.source_images import Original
 
 MOST_POINTS, MOST_CLASSES = 400, 4
 MOST_ANSWERS = 0.5

@@ -8,8 +8,8 @@ from pipeline.audit.maps import Maps
 from pipeline.audit.statistics import RARE, Numbers, wilson
 from pipeline.audit.tables import asked, class_name
 from pipeline.audit.values import Values, metric_labels
-from pipeline.codec import FloatArray
-from pipeline.query import Run
+from pipeline.maps.codec import FloatArray
+from pipeline.results.query import Run
 
 MOST_CLASSES = 50
 

@@ -9,7 +9,7 @@ from pipeline.audit.statistics import differences, holm, paired_p, resampled
 from pipeline.audit.tables import class_name
 from pipeline.audit.values import Column, Place, Values, load_values
 from pipeline.errors import ConfigError
-from pipeline.query import Run
+from pipeline.results.query import Run
 
 MOST_PAIRS = 12
 

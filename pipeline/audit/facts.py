@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.agreement import agreement
 from pipeline.audit.accuracy import accuracy
 from pipeline.audit.background import background
 from pipeline.audit.classes import classes
@@ -22,10 +21,11 @@ from pipeline.audit.shards import shards
 from pipeline.audit.tables import Table, asked, class_name, quoted, rounded
 from pipeline.audit.values import Place, Values, load_values, metric_label
 from pipeline.cams import METHODS
-from pipeline.catalogue import method_page
-from pipeline.originals import Original
-from pipeline.query import Run
-from pipeline.verify import verify
+from pipeline.results.agreement import agreement
+from pipeline.results.catalogue import method_page
+from pipeline.results.query import Run
+from pipeline.results.source_images import Original
+from pipeline.results.verify import verify
 
 FACTS_VERSION = 2
 GALLERY_IMAGES = {"normal": 16, "large": 48}

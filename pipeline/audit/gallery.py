@@ -9,8 +9,8 @@ import numpy as np
 from pipeline.audit.maps import Maps
 from pipeline.audit.tables import class_name, quoted, tidy
 from pipeline.audit.values import Place, Values, metric_label, metric_labels
-from pipeline.codec import FloatArray
-from pipeline.query import Run, decode_row
+from pipeline.maps.codec import FloatArray
+from pipeline.results.query import Run, decode_row
 
 _ORDERED = (
     "SELECT shard, image_key FROM images WHERE maps > 0 AND {condition} ORDER BY {order}, shard, image_key LIMIT {n}"

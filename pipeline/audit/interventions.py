@@ -11,11 +11,11 @@ from pipeline.audit.findings import ENOUGH, Finding
 from pipeline.audit.maps import Maps
 from pipeline.audit.tables import class_name
 from pipeline.audit.values import Flags, Place, Values
-from pipeline.codec import FloatArray
 from pipeline.errors import CamatlasError, first_line
-from pipeline.originals import Original, originals
-from pipeline.query import Run
-from pipeline.rerun import Rerun, as_pixels
+from pipeline.maps.codec import FloatArray
+from pipeline.results.query import Run
+from pipeline.results.rerun import RunModel, as_pixels
+from pipeline.results.source_images import Original, originals
 
 MOST_SHOWN = 20
 _ASKED = "Patches and colours, and the control of what is found of surroundings"
@@ -79,14 +79,14 @@ class Interventions:
         strongest = [row for row in self.associations if row.p < 0.01][:MOST_SHOWN]
         return [properties.to_json(row, class_name(self.run, row.answer)) for row in strongest]
 
-    def _model(self) -> Rerun | None:
+    def _model(self) -> RunModel | None:
         try:
-            return Rerun(self.run)
+            return RunModel(self.run)
         except CamatlasError as error:
             self.unchecked.append(f"{_ASKED}: the model could not be asked ({first_line(error)}).")
             return None
 
-    def _patches(self, rerun: Rerun) -> Iterator[Finding]:
+    def _patches(self, rerun: RunModel) -> Iterator[Finding]:
         for suspect in self.suspects:
             own = [place for place in self.own[suspect.answer] if place in self.pictures]
             others = self._with(self.answers_B != suspect.answer)
@@ -97,7 +97,7 @@ class Interventions:
             if found:
                 yield found
 
-    def _colours(self, rerun: Rerun) -> Iterator[Finding]:
+    def _colours(self, rerun: RunModel) -> Iterator[Finding]:
         for association in properties.colour_suspects(self.associations):
             mine_B = self.answers_B == association.answer
             mean_C = np.mean([self._pixels(place).mean((0, 1)) for place in self._with(~mine_B)], axis=0)

@@ -10,7 +10,7 @@ from pipeline.audit.tables import asked
 from pipeline.audit.values import Column, Values, metric_labels
 from pipeline.cams import METHODS
 from pipeline.metrics import METRICS
-from pipeline.query import Run
+from pipeline.results.query import Run
 
 APPROXIMATE = ("clusters", "channels")
 """Parameters of methods that save passes at a price."""

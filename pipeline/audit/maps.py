@@ -12,9 +12,9 @@ import torch
 
 from pipeline.audit.statistics import Indices, Numbers
 from pipeline.audit.values import Place
-from pipeline.codec import FloatArray
-from pipeline.heatmaps import heatmaps
-from pipeline.query import Run, decode_table
+from pipeline.maps.codec import FloatArray
+from pipeline.maps.heatmaps import heatmaps
+from pipeline.results.query import Run, decode_table
 
 GRID = 14
 _ROWS_AT_ONCE = 4096

@@ -14,8 +14,8 @@ from pipeline.audit import charts
 from pipeline.audit.facts import Audited
 from pipeline.audit.figures import THUMBNAIL, grey_map, thumbnail
 from pipeline.errors import ConfigError
-from pipeline.originals import Original
-from pipeline.pictures import VIRIDIS
+from pipeline.maps.pictures import VIRIDIS
+from pipeline.results.source_images import Original
 
 _TEMPLATES = files("pipeline.audit") / "templates"
 _SECTIONS = (

@@ -14,8 +14,8 @@ import numpy as np
 from pipeline.audit.findings import ENOUGH, Changed, Finding, percent
 from pipeline.audit.maps import GRID, Maps
 from pipeline.audit.values import Flags, Place, Values
-from pipeline.codec import FloatArray
-from pipeline.rerun import Rerun
+from pipeline.maps.codec import FloatArray
+from pipeline.results.rerun import RunModel
 
 MOST_SUSPECTS = 6
 IMAGES_PER_HALF = 32
@@ -103,7 +103,7 @@ def wanted(values: Values, suspect: Suspect) -> list[Place]:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PatchEvidence:
     """What the model said when the region was overwritten.
 
     Attributes:
@@ -116,8 +116,8 @@ class Evidence:
 
 
 def tried(
-    suspect: Suspect, own_BHWC: FloatArray, held_out_B: Flags, other_BHWC: FloatArray, rerun: Rerun
-) -> Evidence | None:
+    suspect: Suspect, own_BHWC: FloatArray, held_out_B: Flags, other_BHWC: FloatArray, rerun: RunModel
+) -> PatchEvidence | None:
     """Ask the model; None when the region is no constant patch, or there is nothing to overwrite it with.
 
     Args:
@@ -141,10 +141,10 @@ def tried(
     changed_B, control_B = (rerun.confidences(pixels_BHWC).argmax(1) != suspect.answer for pixels_BHWC in asked)
     given_BHWC = np.where(region_HW[None, ..., None], own_BHWC[np.arange(len(other_BHWC)) % len(own_BHWC)], other_BHWC)
     turned_B = rerun.confidences(given_BHWC).argmax(1) == suspect.answer
-    return Evidence(Changed(changed_B[right_B], control_B[right_B], held_out_B[right_B]), float(turned_B.mean()))
+    return PatchEvidence(Changed(changed_B[right_B], control_B[right_B], held_out_B[right_B]), float(turned_B.mean()))
 
 
-def finding(suspect: Suspect, evidence: Evidence, name: str) -> Finding | None:
+def finding(suspect: Suspect, evidence: PatchEvidence, name: str) -> Finding | None:
     """State it, when both halves show the effect."""
     changed = evidence.changed
     if not (changed.holds(False) and changed.holds(True)):

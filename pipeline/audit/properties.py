@@ -15,8 +15,8 @@ import numpy as np
 from pipeline.audit.findings import ENOUGH, Changed, Finding, percent
 from pipeline.audit.statistics import Indices, Numbers, holm
 from pipeline.audit.values import Flags, Place, Values
-from pipeline.codec import FloatArray
-from pipeline.rerun import Rerun
+from pipeline.maps.codec import FloatArray
+from pipeline.results.rerun import RunModel
 
 MOST_CLASSES, IMAGES_PER_HALF = 60, 16
 LEAST_SEPARATION = 0.35
@@ -131,7 +131,7 @@ def colour_suspects(found: Sequence[Association]) -> list[Association]:
     return list(strong.values())[:MOST_SUSPECTS]
 
 
-def tried(answer: int, own_BHWC: FloatArray, held_out_B: Flags, mean_C: FloatArray, rerun: Rerun) -> Changed | None:
+def tried(answer: int, own_BHWC: FloatArray, held_out_B: Flags, mean_C: FloatArray, rerun: RunModel) -> Changed | None:
     """Move pictures to the others' mean colour, and as far the other way, and see whose answers change."""
     right_B = rerun.confidences(own_BHWC).argmax(1) == answer
     if not right_B.any():

@@ -9,7 +9,7 @@ from pipeline.audit.findings import ENOUGH, Effect, Finding, percent
 from pipeline.audit.statistics import Numbers, holm, wilson
 from pipeline.audit.tables import asked
 from pipeline.audit.values import Flags, Values
-from pipeline.query import Run
+from pipeline.results.query import Run
 
 LEAST_EXCESS = 0.15
 """A shard must have so many more errors than its classes have elsewhere."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.query import Run
+from pipeline.results.query import Run
 
 Table = dict[str, Any]
 """`rows`, and the `sql` that gives them; rows may hold further fields that were computed from them."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.audit.statistics import Indices, Numbers
 from pipeline.audit.tables import quoted
-from pipeline.query import Run
+from pipeline.results.query import Run
 from schemas.explanation import is_curve
 
 Place = tuple[str, str]

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.claim import claim
-from pipeline.config import RunConfig
-from pipeline.decode import decode_chunk
+from pipeline.data.decode import decode_chunk
+from pipeline.data.sources import Chunk, chunked, read_shard
 from pipeline.errors import ConfigError
-from pipeline.explainer import Explainer
-from pipeline.parts import publish_part
-from pipeline.preflight import PreparedRun, prepare
-from pipeline.query import open_run
-from pipeline.sources import Chunk, chunked, read_shard
-from pipeline.worker import footer_of, sorted_rows
+from pipeline.explain.explainer import Explainer
+from pipeline.results.query import open_run
+from pipeline.run.preflight import PreparedRun, prepare
+from pipeline.run.worker import footer_of, sorted_rows
+from pipeline.settings.run_file import RunConfig
+from pipeline.storage.ownership import take_ownership
+from pipeline.storage.parts import publish_part
 
 _ASKED = 20
 """Questions of one kind; their median is told."""
@@ -41,7 +41,7 @@ def data_rows(config: RunConfig, images: int = 128) -> list[dict[str, Any]]:
         output = config.output.model_copy(update={"path": f"{folder}/run"})
         data = config.data.model_copy(update={"limit": images})
         run = prepare(config.model_copy(update={"output": output, "data": data}))
-        claim(run.store, run.manifest)
+        take_ownership(run.store, run.manifest)
         spent = _taken_through(run)
         return [*_step_rows(spent), *_question_rows(run.store.url)]
 

@@ -7,16 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import RunConfig
-from pipeline.decode import PixelArray
+from pipeline.data.decode import PixelArray
+from pipeline.data.framing import resized
+from pipeline.data.sources import Reading
+from pipeline.data.sources.listing import list_shards
 from pipeline.demo.scenes import make_scene
 from pipeline.errors import ConfigError
-from pipeline.framing import Preprocess, resized
 from pipeline.model.baselines import Normalisation
-from pipeline.preflight import decode_limits, read_annotations
-from pipeline.sampling import take_sample
-from pipeline.sources import Reading
-from pipeline.sources.listing import list_shards
+from pipeline.planning.sampling import take_sample
+from pipeline.run.preflight import decode_limits, read_annotations
+from pipeline.settings.preprocess import Preprocess
+from pipeline.settings.run_file import RunConfig
 
 
 def bench_images(config: RunConfig | None, preprocess: Preprocess, count: int) -> Tensor:

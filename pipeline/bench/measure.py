@@ -14,14 +14,14 @@ from torch import Tensor
 from pipeline.bench.ours import EIGHT, engine_name, first_step_cases, forward_cases, method_case, road_cases
 from pipeline.bench.peers import peer_cases
 from pipeline.bench.report import case_rows, projection_rows
-from pipeline.bench.timing import Case, time_cases
+from pipeline.bench.timing import BenchCase, time_cases
 from pipeline.cams import CamMethod, build_methods
-from pipeline.explainer import BATCH_MULTIPLE, images_together
+from pipeline.explain.explainer import BATCH_MULTIPLE, images_together
 from pipeline.model.engine import Precision
 from pipeline.model.memory import kept_freed_memory
 from pipeline.model.probe import Probe
 from pipeline.model.zoo import LoadedModel
-from pipeline.preflight import net_shape
+from pipeline.run.preflight import net_shape
 
 _MANY = 32
 """Methods of more masked passes an image run as in a worker, in passes filled up to a fixed size."""
@@ -73,7 +73,7 @@ def measured(setup: Setup, rounds: int, long_rounds: int, tell: Tell) -> dict[st
     }
 
 
-def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[Case]:
+def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[BenchCase]:
     """Every case, each peer's beside the one of ours that does the same."""
     loaded, shape = setup.loaded, net_shape(setup.loaded)
     engine = engine_name(setup.precision, compiled=False)
@@ -134,5 +134,5 @@ def _warm(probe: Probe, pixels_BCHW: Tensor) -> int:
     best = probe.scorer.batcher.size
     for count in {best, probe.scorer.batcher.multiple}:
         targets_P1 = torch.zeros(count, 1, dtype=torch.long, device=pixels_BCHW.device)
-        probe.scorer.answers(lambda places_P: pixels_BCHW[:1].expand(len(places_P), -1, -1, -1), targets_P1)
+        probe.scorer.target_scores(lambda places_P: pixels_BCHW[:1].expand(len(places_P), -1, -1, -1), targets_P1)
     return best

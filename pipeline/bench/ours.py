@@ -9,10 +9,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pipeline.bench.timing import OURS, Case
+from pipeline.bench.timing import OURS, BenchCase
 from pipeline.cams import CamMethod, NetShape
-from pipeline.explanations import explain_evidence, observe
-from pipeline.heatmaps import upsample
+from pipeline.explain.explanations import explain_evidence, observe
+from pipeline.maps.heatmaps import upsample
 from pipeline.metrics.imputation import imputed
 from pipeline.model.baselines import Normalisation
 from pipeline.model.batching import Batcher
@@ -33,31 +33,31 @@ def engine_name(precision: Precision, *, compiled: bool) -> str:
     return f"{OURS} {precision} compiled" if compiled else f"{OURS} {precision}"
 
 
-def forward_cases(model: nn.Module, pixels_BCHW: Tensor, compiled: Collection[Precision] = ()) -> list[Case]:
+def forward_cases(model: nn.Module, pixels_BCHW: Tensor, compiled: Collection[Precision] = ()) -> list[BenchCase]:
     """The model's own forward pass, and the engine's at each precision, also compiled where that is asked for."""
     count = len(pixels_BCHW)
     kinds: list[tuple[Precision, bool]] = [("fp32", False), ("bf16", False), *((name, True) for name in compiled)]
-    cases = [Case("forward pass", "plain model", partial(_plain, model, pixels_BCHW), count, count)]
+    cases = [BenchCase("forward pass", "plain model", partial(_plain, model, pixels_BCHW), count, count)]
     for precision, is_compiled in kinds:
         by = engine_name(precision, compiled=is_compiled)
         engine = Engine(model, precision, (), compiled=is_compiled)
-        cases.append(Case("forward pass", by, partial(_masked, engine, pixels_BCHW), count, count, engine=by))
+        cases.append(BenchCase("forward pass", by, partial(_masked, engine, pixels_BCHW), count, count, engine=by))
     return cases
 
 
 def method_case(
     probe: Probe, name: str, methods: Mapping[str, CamMethod], pixels_BCHW: Tensor, shape: NetShape, engine: str
-) -> Case:
+) -> BenchCase:
     """Methods together on images; `forwards` is the most that their costs allow."""
 
     def work() -> None:
         explain_evidence(observe(pixels_BCHW, methods, probe).evidence(), methods, probe)
 
     most = 1 + sum(method.cost(shape).forwards for method in methods.values())
-    return Case(name, OURS, work, len(pixels_BCHW), most * len(pixels_BCHW), probe.counts, engine)
+    return BenchCase(name, OURS, work, len(pixels_BCHW), most * len(pixels_BCHW), probe.counts, engine)
 
 
-def first_step_cases(model: nn.Module, pixels_BCHW: Tensor) -> list[Case]:
+def first_step_cases(model: nn.Module, pixels_BCHW: Tensor) -> list[BenchCase]:
     """What a masked pass does before the second layer: making masks, laying them over images, the first convolution.
 
     All that a shortcut through the first layer's linearity could save is a part of this. Without convolution: nothing.
@@ -71,14 +71,16 @@ def first_step_cases(model: nn.Module, pixels_BCHW: Tensor) -> list[Case]:
     masks = MaskStream(grids_1Muv, MaskLook("upsample_first"))
     target_1 = torch.zeros(1, dtype=torch.long, device=pixels_BCHW.device)
     return [
-        Case("masks and first layer, fp32", OURS, lambda: scorer.scores(pixels_BCHW[:1], masks, target_1), count, 0)
+        BenchCase(
+            "masks and first layer, fp32", OURS, lambda: scorer.scores(pixels_BCHW[:1], masks, target_1), count, 0
+        )
     ]
 
 
-def road_cases(pixels_BCHW: Tensor) -> list[Case]:
+def road_cases(pixels_BCHW: Tensor) -> list[BenchCase]:
     """ROAD's imputation at several shares of the image; no model runs."""
     return [
-        Case(f"ROAD, {share:.0%} guessed", OURS, partial(imputed, pixels_BCHW, missing), len(pixels_BCHW), 0)
+        BenchCase(f"ROAD, {share:.0%} guessed", OURS, partial(imputed, pixels_BCHW, missing), len(pixels_BCHW), 0)
         for share, missing in missing_pixels(pixels_BCHW)
     ]
 

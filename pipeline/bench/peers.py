@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.bench.ours import missing_pixels
-from pipeline.bench.timing import Case
+from pipeline.bench.timing import BenchCase
 
 _EIGHT = (
     "GradCAM", "GradCAMPlusPlus", "XGradCAM", "HiResCAM", "LayerCAM", "GradCAMElementWise", "EigenGradCAM",
@@ -20,7 +20,7 @@ _EIGHT = (
 )  # fmt: skip
 
 
-def peer_cases(peer: str, model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list[Case]:
+def peer_cases(peer: str, model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list[BenchCase]:
     """Make the cases of one peer.
 
     Raises:
@@ -29,7 +29,7 @@ def peer_cases(peer: str, model: nn.Module, layer: str, pixels_BCHW: Tensor) -> 
     return _PEERS[peer](model, layer, pixels_BCHW)
 
 
-def _pytorch_grad_cam(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list[Case]:
+def _pytorch_grad_cam(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list[BenchCase]:
     import pytorch_grad_cam
     from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 
@@ -47,17 +47,19 @@ def _pytorch_grad_cam(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list
 
     count, peer, one = len(pixels_BCHW), "pytorch-grad-cam", pixels_BCHW[:1]
     return [
-        Case("gradcam", peer, lambda: run("GradCAM", pixels_BCHW), count, count),
-        Case("eight gradient methods", peer, lambda: [run(kind, pixels_BCHW) for kind in _EIGHT], count, 8 * count),
-        Case("scorecam", peer, lambda: run("ScoreCAM", one), 1, _channels(model, layer, one) + 1),
+        BenchCase("gradcam", peer, lambda: run("GradCAM", pixels_BCHW), count, count),
+        BenchCase(
+            "eight gradient methods", peer, lambda: [run(kind, pixels_BCHW) for kind in _EIGHT], count, 8 * count
+        ),
+        BenchCase("scorecam", peer, lambda: run("ScoreCAM", one), 1, _channels(model, layer, one) + 1),
         *(
-            Case(f"ROAD, {share:.0%} guessed", peer, guess(kept), count, 0)
+            BenchCase(f"ROAD, {share:.0%} guessed", peer, guess(kept), count, 0)
             for share, kept in missing_pixels(pixels_BCHW)
         ),
     ]
 
 
-def _torchcam(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list[Case]:
+def _torchcam(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list[BenchCase]:
     from torchcam import methods
 
     def run(kind: str, images_BCHW: Tensor) -> object:
@@ -67,12 +69,12 @@ def _torchcam(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list[Case]:
 
     count, one = len(pixels_BCHW), pixels_BCHW[:1]
     return [
-        Case("gradcam", "torchcam", lambda: run("GradCAM", pixels_BCHW), count, count),
-        Case("scorecam", "torchcam", lambda: run("ScoreCAM", one), 1, _channels(model, layer, one) + 1),
+        BenchCase("gradcam", "torchcam", lambda: run("GradCAM", pixels_BCHW), count, count),
+        BenchCase("scorecam", "torchcam", lambda: run("ScoreCAM", one), 1, _channels(model, layer, one) + 1),
     ]
 
 
-def _captum(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list[Case]:
+def _captum(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list[BenchCase]:
     from captum.attr import LayerGradCam
 
     def work() -> object:
@@ -80,7 +82,7 @@ def _captum(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list[Case]:
             targets_B = model(pixels_BCHW).argmax(1)
         return LayerGradCam(model, model.get_submodule(layer)).attribute(pixels_BCHW, target=targets_B)
 
-    return [Case("gradcam", "captum", work, len(pixels_BCHW), len(pixels_BCHW))]
+    return [BenchCase("gradcam", "captum", work, len(pixels_BCHW), len(pixels_BCHW))]
 
 
 def _channels(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> int:
@@ -99,7 +101,7 @@ def _channels(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> int:
     return found[0]
 
 
-_PEERS: dict[str, Callable[[nn.Module, str, Tensor], list[Case]]] = {
+_PEERS: dict[str, Callable[[nn.Module, str, Tensor], list[BenchCase]]] = {
     "pytorch-grad-cam": _pytorch_grad_cam,
     "torchcam": _torchcam,
     "captum": _captum,

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.bench.timing import ENGINE, OURS, Timing
+from pipeline.bench.timing import ENGINE, OURS, CaseTiming
 
 IMAGENET_VAL = 50_000
 
 
-def case_rows(timings: Sequence[Timing]) -> list[dict[str, Any]]:
+def case_rows(timings: Sequence[CaseTiming]) -> list[dict[str, Any]]:
     """Give one row a case: rates, its share of its engine's forward pass, and ours over it where it is a peer's."""
     return [_case_row(timing, timings) for timing in timings]
 
 
-def _case_row(timing: Timing, timings: Sequence[Timing]) -> dict[str, Any]:
+def _case_row(timing: CaseTiming, timings: Sequence[CaseTiming]) -> dict[str, Any]:
     forward = next(other for other in timings if other.case.by == timing.case.engine)
     return {
         "case": timing.case.name,
@@ -28,7 +28,7 @@ def _case_row(timing: Timing, timings: Sequence[Timing]) -> dict[str, Any]:
     }
 
 
-def projection_rows(timings: Sequence[Timing]) -> list[dict[str, Any]]:
+def projection_rows(timings: Sequence[CaseTiming]) -> list[dict[str, Any]]:
     """Hours of one worker over ImageNet val per method, from counted passes and the measured rate."""
     return [
         {
@@ -41,7 +41,7 @@ def projection_rows(timings: Sequence[Timing]) -> list[dict[str, Any]]:
     ]
 
 
-def _ours_over(timing: Timing, timings: Sequence[Timing]) -> float | None:
+def _ours_over(timing: CaseTiming, timings: Sequence[CaseTiming]) -> float | None:
     """How many times as fast ours is, round by round, where a peer or the plain model does the same."""
     if timing.case.by.startswith(OURS):
         return None

@@ -22,7 +22,7 @@ _LONG = 100
 
 
 @dataclass(frozen=True)
-class Case:
+class BenchCase:
     """Something to time.
 
     Attributes:
@@ -50,10 +50,10 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Timing:
+class CaseTiming:
     """What a case took, round by round, in seconds, and the forward passes it made each time, in images."""
 
-    case: Case
+    case: BenchCase
     rounds: tuple[float, ...]
     forwards: int
 
@@ -72,15 +72,15 @@ class Timing:
         """Forward passes of one image a second."""
         return self.forwards / self.seconds
 
-    def times(self, other: "Timing") -> float:
+    def times(self, other: "CaseTiming") -> float:
         """How many times as fast as another case, per image: the median of the rounds' quotients."""
         quotients = [theirs / own for own, theirs in zip(self.rounds, other.rounds, strict=False)]
         return statistics.median(quotients) * self.case.images / other.case.images
 
 
 def time_cases(
-    cases: Sequence[Case], rounds: int, long_rounds: int = 1, tell: Callable[[str], None] = lambda _: None
-) -> list[Timing]:
+    cases: Sequence[BenchCase], rounds: int, long_rounds: int = 1, tell: Callable[[str], None] = lambda _: None
+) -> list[CaseTiming]:
     """Time cases in turn, round by round, long ones in the first `long_rounds` only; `tell` hears of the progress.
 
     Ours run as they do in a worker, which keeps freed memory; the others as in a process of their own.
@@ -98,10 +98,12 @@ def time_cases(
             tell(f"round {turn + 1} of {rounds}: {case.name} ({case.by})")
             seconds, made[i] = _once(case)
             taken[i].append(seconds)
-    return [Timing(case, tuple(seconds), made[i]) for i, (case, seconds) in enumerate(zip(cases, taken, strict=True))]
+    return [
+        CaseTiming(case, tuple(seconds), made[i]) for i, (case, seconds) in enumerate(zip(cases, taken, strict=True))
+    ]
 
 
-def _once(case: Case) -> tuple[float, int]:
+def _once(case: BenchCase) -> tuple[float, int]:
     """Seconds of one run, with nothing left over from the case before, and its forward passes."""
     gc.collect()
     ours = case.by.startswith(OURS)

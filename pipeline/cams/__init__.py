@@ -16,7 +16,7 @@ from pipeline.cams.pixels import FullGrad, IntegratedGradients, SmoothGrad
 from pipeline.cams.pointwise import ElementwiseGradCam, HiResCam, LayerCam
 from pipeline.cams.region import GroupCam, IncrementCam, OptiCam, Rise
 from pipeline.cams.score import IsCam, ScoreCam, SsCam
-from pipeline.registry import Spec, build_all
+from pipeline.settings.registry import Spec, build_all
 
 __all__ = ["METHODS", "CamMethod", "Cost", "LayerShape", "Needs", "NetShape", "build_methods"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.cams.base import STRICT, Needs, NoExtraPass, Paper
 from pipeline.cams.gradient import gradcam_pp
 from pipeline.cams.pointwise import LAYERCAM, layercam
-from pipeline.heatmaps import min_max, upsample
+from pipeline.maps.heatmaps import min_max, upsample
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
 

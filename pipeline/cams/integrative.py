@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper
 from pipeline.cams.fusion import at_finest
 from pipeline.cams.pixels import effective_bias
-from pipeline.heatmaps import min_max
+from pipeline.maps.heatmaps import min_max
 from pipeline.model.evidence import Evidence, Readout
 from pipeline.model.probe import Probe
 

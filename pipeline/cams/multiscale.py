@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
-from pipeline.heatmaps import is_degenerate, min_max, upsample
+from pipeline.maps.heatmaps import is_degenerate, min_max, upsample
 from pipeline.model.evidence import Evidence
 from pipeline.model.masks import MaskLook, MaskStream
 from pipeline.model.probe import Probe

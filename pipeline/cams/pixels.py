@@ -16,7 +16,7 @@ from torch.nn import functional
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper
 from pipeline.cams.path import Rule, path_points
 from pipeline.cams.versions import noisy_copies
-from pipeline.heatmaps import min_max, upsample
+from pipeline.maps.heatmaps import min_max, upsample
 from pipeline.model.baselines import Reference
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe

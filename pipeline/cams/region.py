@@ -18,7 +18,7 @@ from torch.nn import functional
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
 from pipeline.cams.pixels import Grid, pooled
 from pipeline.cams.representatives import fewest, grouped_masks, strongest
-from pipeline.heatmaps import heatmaps, is_degenerate, min_max, upsample
+from pipeline.maps.heatmaps import heatmaps, is_degenerate, min_max, upsample
 from pipeline.model import noise
 from pipeline.model.evidence import Evidence
 from pipeline.model.masks import MaskLook, MaskStream

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
 from pipeline.cams.representatives import channel_scores, fewest, of_images, strongest
-from pipeline.heatmaps import is_degenerate
+from pipeline.maps.heatmaps import is_degenerate
 from pipeline.model import noise
 from pipeline.model.evidence import Evidence
 from pipeline.model.masks import MaskLook, MaskRule, MaskStream

@@ -18,7 +18,7 @@ from pipeline.export.folders import new_folder
 from pipeline.export.hf import write_hf
 from pipeline.export.iceberg import write_iceberg
 from pipeline.export.spotlight import write_spotlight
-from pipeline.query import Run, open_run
+from pipeline.results.query import Run, open_run
 
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Errors that reading never meets, so that a large run is not read once more for a full disk."""

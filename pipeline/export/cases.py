@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow.compute as pc
 from PIL import Image
 
+from pipeline.data.sources.shards import Boxes
 from pipeline.export.folders import distinct
-from pipeline.query import Run
-from pipeline.sources.shards import Boxes
+from pipeline.results.query import Run
 from schemas.explanation import is_curve, metric_names
 from schemas.manifest import RunManifest
 
@@ -26,7 +26,7 @@ _IMAGES = "SELECT shard, image_key FROM images WHERE maps > 0 ORDER BY shard, im
 
 
 @dataclass(frozen=True)
-class Case:
+class ExportCase:
     """One image and one explained class.
 
     Attributes:
@@ -43,13 +43,13 @@ class Case:
         return next(iter(self.rows.values()))
 
 
-def cases(run: Run) -> Iterator[Case]:
+def cases(run: Run) -> Iterator[ExportCase]:
     """Give what was explained, part by part, in the order of the rows; failures are left out."""
     for _, table in run.tables():
         found: dict[tuple[str, str, int], dict[str, Row]] = {}
         for row in table.filter(pc.is_null(table["error_code"])).to_pylist():
             found.setdefault((row["shard"], row["image_key"], row["target"]), {})[row["method"]] = row
-        yield from (Case((shard, key), rows) for (shard, key, _), rows in found.items())
+        yield from (ExportCase((shard, key), rows) for (shard, key, _), rows in found.items())
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Columns:
         names = distinct([*taken, *plain])[len(taken) :]
         return cls(dict(zip(methods, names, strict=False)), dict(zip(pairs, names[len(methods) :], strict=True)))
 
-    def values(self, case: Case) -> dict[str, float | None]:
+    def values(self, case: ExportCase) -> dict[str, float | None]:
         """Give the metrics of all methods on one case."""
         return {name: finite(case.rows.get(method, {}).get(metric)) for (metric, method), name in self.numbers.items()}
 
@@ -107,7 +107,7 @@ class Pictures:
 
 def write_pictures(run: Run, folder: Path) -> Pictures:
     """Write every image of which there is a map as a JPEG of the model's size."""
-    from pipeline.originals import originals  # torch comes with it, which tables do without
+    from pipeline.results.source_images import originals  # torch comes with it, which tables do without
 
     folder.mkdir()
     rows = run.arrow(_IMAGES).to_pylist()

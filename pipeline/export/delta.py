@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 from pipeline.export.folders import not_installed
-from pipeline.query import Run
-from pipeline.tables import damage_named
+from pipeline.results.query import Run
+from pipeline.results.sql_engine import damage_named
 
 _STATISTICS = "image_key,shard,chunk,label,predicted,target,method,error_code"
 """Columns by which readers may skip files; others, maps among them, would only swell the log."""

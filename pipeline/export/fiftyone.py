@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.codec import FloatArray
-from pipeline.export.cases import Case, Columns, Pictures, cases, class_name, finite, write_pictures
-from pipeline.query import Run, decode_row
-from pipeline.sources.shards import Boxes
+from pipeline.data.sources.shards import Boxes
+from pipeline.export.cases import Columns, ExportCase, Pictures, cases, class_name, finite, write_pictures
+from pipeline.maps.codec import FloatArray
+from pipeline.results.query import Run, decode_row
 
 _TAKEN = (
     "id", "filepath", "tags", "metadata", "media_type", "created_at", "last_modified_at", "image_key", "shard",
@@ -45,7 +45,7 @@ def write_fiftyone(run: Run, folder: Path) -> list[str]:
     return pictures.notes
 
 
-def _sample(run: Run, case: Case, pictures: Pictures) -> Fields:
+def _sample(run: Run, case: ExportCase, pictures: Pictures) -> Fields:
     facts = case.facts
     label, predicted, target = (class_name(run.manifest, facts[name]) for name in ("label", "predicted", "target"))
     path = pictures.path(case.place)
@@ -83,7 +83,7 @@ def _detections(boxes: Boxes | None, label: str | None, picture: Path) -> Fields
     return {"_cls": "Detections", "detections": found}
 
 
-def _heatmaps(case: Case, number: int, columns: Columns, folder: Path) -> Fields:
+def _heatmaps(case: ExportCase, number: int, columns: Columns, folder: Path) -> Fields:
     """Write the maps of one case as grey PNGs, scaled to [0, 255] each."""
     fields = {}
     for method, row in case.rows.items():

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline.export.folders import distinct, not_installed
-from pipeline.query import Run
+from pipeline.results.query import Run
 from schemas.explanation import ERROR_FIELDS, IDENTITY_FIELDS
 
 if TYPE_CHECKING:

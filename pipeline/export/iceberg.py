@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.errors import ConfigError
 from pipeline.export.folders import check_plain, not_installed
-from pipeline.query import Run
+from pipeline.results.query import Run
 
 TABLE = "camatlas.parts"
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.export.cases import Case, Columns, Pictures, cases, class_name, write_pictures
-from pipeline.query import Run, decode_row
+from pipeline.export.cases import Columns, ExportCase, Pictures, cases, class_name, write_pictures
+from pipeline.results.query import Run, decode_row
 
 _FACTS = {
     "image": "Image", "image_key": "str", "shard": "str", "label": "Category", "predicted": "Category",
@@ -50,7 +50,7 @@ def write_spotlight(run: Run, folder: Path) -> list[str]:
     return pictures.notes
 
 
-def _row(run: Run, case: Case, columns: Columns, pictures: Pictures) -> dict[str, Any]:
+def _row(run: Run, case: ExportCase, columns: Columns, pictures: Pictures) -> dict[str, Any]:
     facts = case.facts
     names = {name: class_name(run.manifest, facts[name]) for name in ("label", "predicted", "target")}
     return {
@@ -68,8 +68,8 @@ def _row(run: Run, case: Case, columns: Columns, pictures: Pictures) -> dict[str
     }
 
 
-def _drawn(case: Case, columns: Columns, pictures: Pictures) -> dict[str, bytes]:
-    from pipeline.pictures import boxed, overlay  # torch comes with it, which tables do without
+def _drawn(case: ExportCase, columns: Columns, pictures: Pictures) -> dict[str, bytes]:
+    from pipeline.maps.pictures import boxed, overlay  # torch comes with it, which tables do without
 
     with Image.open(pictures.path(case.place)) as opened:
         picture = opened.convert("RGB")

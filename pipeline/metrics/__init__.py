@@ -6,22 +6,23 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from pipeline.errors import ConfigError, Mistake
-from pipeline.metrics.base import Metric, Rerun
+from pipeline.metrics.base import Metric, Redrawn
 from pipeline.metrics.boxes import BoxIou, BoxIouCurve, BoxOnlyConfidence, BoxRemovedConfidence
 from pipeline.metrics.combined import Adcc, Arcc, Coherency, Complexity
 from pipeline.metrics.curves import Deletion, DeletionCurve, Insertion, InsertionCurve
 from pipeline.metrics.faithfulness import AverageDrop, AverageGain, Increase
+from pipeline.metrics.heatmap_batch import Truth
 from pipeline.metrics.localisation import EnergyInBox, MiouTop20, PointingGame, TopNInBox
 from pipeline.metrics.road import Road, RoadLerf, RoadMorf
 from pipeline.metrics.robustness import Infidelity, MaxSensitivity
+from pipeline.metrics.scoring import Redraw, ScoringBatch
 from pipeline.metrics.shape import EnergyOutsideCentre, Entropy, Sparsity, TotalVariation
-from pipeline.metrics.trial import Redraw, Trial, Truth
 from pipeline.metrics.views import View
-from pipeline.registry import Spec, build_all
+from pipeline.settings.registry import Spec, build_all
 from schemas.explanation import described, explanation_schema, is_curve
 
 __all__ = [
-    "METRICS", "Metric", "Redraw", "Rerun", "Trial", "Truth", "View", "build_metrics", "metric_fields",
+    "METRICS", "Metric", "Redraw", "Redrawn", "ScoringBatch", "Truth", "View", "build_metrics", "metric_fields",
 ]  # fmt: skip
 
 METRICS: dict[str, type[Metric]] = {

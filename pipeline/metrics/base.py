@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Literal, Protocol
 from torch import Tensor
 
 from pipeline.cams.base import Paper
-from pipeline.metrics.trial import Trial
+from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import View
 
 
 @dataclass(frozen=True)
-class Rerun:
+class Redrawn:
     """Maps that a metric has every method draw again, of changed images; equal ones are drawn once.
 
     Attributes:
@@ -37,7 +37,7 @@ class Metric(Protocol):
     curve: ClassVar[bool]
     """Whether the value is a list of numbers, not one number."""
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute one value per row and map, (B, M) float32, of a curve (B, M, S); NaN where it does not apply."""
         ...
 
@@ -49,7 +49,7 @@ class Metric(Protocol):
         """Name the changed images that the model is asked about; equal ones are asked about once."""
         ...
 
-    def reruns(self) -> tuple[Rerun, ...]:
+    def redrawn_maps(self) -> tuple[Redrawn, ...]:
         """Name the maps that have to be drawn again."""
         ...
 
@@ -69,6 +69,6 @@ class ReadsMap:
         """None."""
         return ()
 
-    def reruns(self) -> tuple[Rerun, ...]:
+    def redrawn_maps(self) -> tuple[Redrawn, ...]:
         """None."""
         return ()

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pipeline.cams.base import STRICT, Paper
 from pipeline.metrics.base import ReadsMap
-from pipeline.metrics.trial import Trial, box_mask
+from pipeline.metrics.heatmap_batch import box_mask
+from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import Boxed, View
 from pipeline.model.baselines import Baseline
 
@@ -59,9 +60,9 @@ class BoxIou(ReadsMap):
         "CVPR", 2016, "arXiv 1512.04150",
     )  # fmt: skip
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the overlap of each row and map, (B, M)."""
-        return _per_map(trial, lambda map_HW: [map_HW > self.threshold], self.regions)[..., 0]
+        return _per_map(batch, lambda map_HW: [map_HW > self.threshold], self.regions)[..., 0]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -92,14 +93,14 @@ class BoxIouCurve(ReadsMap):
     curve: ClassVar[bool] = True
     paper: ClassVar[Paper] = CHOE
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the overlaps of each row and map, (B, M, 256)."""
 
         def levels(map_HW: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.bool_]]:
             small_HW = np.floor(map_HW * (LEVELS - 1)).astype(np.uint8)
             return (small_HW > level for level in range(LEVELS))
 
-        return _per_map(trial, levels, self.regions)
+        return _per_map(batch, levels, self.regions)
 
     def length(self) -> int:
         """The thresholds."""
@@ -118,10 +119,10 @@ class _Confidence(ReadsMap):
     paper: ClassVar[Paper] = OURS
     show: ClassVar[Literal["inside", "outside"]] = "inside"
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Give the confidence of each row, (B, M), the same for every map."""
-        maps = trial.heatmaps_BMHW.shape[1]
-        return trial.answers(self.views()[0]).confidences_BMS[..., 0].expand(-1, maps)
+        maps = batch.heatmaps_BMHW.shape[1]
+        return batch.scores(self.views()[0]).confidences_BMS[..., 0].expand(-1, maps)
 
     def views(self) -> tuple[View, ...]:
         """One image per row."""
@@ -185,23 +186,23 @@ def best_iou(one_n4: BoxArray, other_m4: BoxArray) -> float:
     return float((shared_nm / (sizes_n[:, None] + sizes_m[None] - shared_nm)).max())
 
 
-def _per_map(trial: Trial, levels: Levels, which: Which) -> Tensor:
+def _per_map(batch: ScoringBatch, levels: Levels, which: Which) -> Tensor:
     """Best overlap of every row, map and level, (B, M, L)."""
     rows = []
-    for map_MHW, truth_n4 in zip(trial.heatmaps_BMHW.float().cpu().numpy(), _true_boxes(trial), strict=True):
+    for map_MHW, truth_n4 in zip(batch.heatmaps_BMHW.float().cpu().numpy(), _true_boxes(batch), strict=True):
         rows.append(
             [[best_iou(regions_boxes(mask_HW, which), truth_n4) for mask_HW in levels(map_HW)] for map_HW in map_MHW]
         )
-    overlaps_BML = torch.tensor(rows, device=trial.heatmaps_BMHW.device, dtype=torch.float32)
-    return overlaps_BML.masked_fill(~trial.inside_BHW.flatten(1).any(1)[:, None, None], torch.nan)
+    overlaps_BML = torch.tensor(rows, device=batch.heatmaps_BMHW.device, dtype=torch.float32)
+    return overlaps_BML.masked_fill(~batch.inside_BHW.flatten(1).any(1)[:, None, None], torch.nan)
 
 
-def _true_boxes(trial: Trial) -> list[BoxArray]:
+def _true_boxes(batch: ScoringBatch) -> list[BoxArray]:
     """The object's boxes in whole pixels, ends included; of a mask the box around it."""
-    masks = trial.truth.masks_HW or [None] * len(trial.truth.boxes_xyxy)
+    masks = batch.truth.masks_HW or [None] * len(batch.truth.boxes_xyxy)
     found = []
-    for boxes_n4, mask_HW in zip(trial.truth.boxes_xyxy, masks, strict=True):
-        single = [mask_HW.bool().cpu().numpy()] if mask_HW is not None else _box_masks(boxes_n4, trial.size)
+    for boxes_n4, mask_HW in zip(batch.truth.boxes_xyxy, masks, strict=True):
+        single = [mask_HW.bool().cpu().numpy()] if mask_HW is not None else _box_masks(boxes_n4, batch.size)
         around = [mask_extent(one_HW) for one_HW in single if one_HW.any()]
         found.append(np.array(around, np.int64).reshape(-1, 4))
     return found

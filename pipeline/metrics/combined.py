@@ -11,10 +11,10 @@ from torch import Tensor
 
 from pipeline.cams.base import STRICT, Paper
 from pipeline.cams.fusion import RefineCam
-from pipeline.metrics.base import ReadsMap, Rerun
+from pipeline.metrics.base import ReadsMap, Redrawn
 from pipeline.metrics.faithfulness import AverageDrop
 from pipeline.metrics.road import Percentiles, Road, Sigma
-from pipeline.metrics.trial import Trial
+from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import View
 from pipeline.model.baselines import Baseline
 
@@ -46,13 +46,13 @@ class Coherency(ReadsMap):
     better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
     paper: ClassVar[Paper] = ADCC
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the coherency of each row and map, (B, M)."""
-        return coherencies(trial, self.fill)
+        return coherencies(batch, self.fill)
 
-    def reruns(self) -> tuple[Rerun, ...]:
+    def redrawn_maps(self) -> tuple[Redrawn, ...]:
         """Each method once more, each on its own masked images."""
-        return (Rerun(f"masked by {self.fill}", 1, shared=False),)
+        return (Redrawn(f"masked by {self.fill}", 1, shared=False),)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -69,9 +69,9 @@ class Complexity(ReadsMap):
     better: ClassVar[Literal["higher", "lower", "neither"]] = "lower"
     paper: ClassVar[Paper] = ADCC
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the mean of each heat map, (B, M)."""
-        return trial.heatmaps_BMHW.double().mean((2, 3)).float()
+        return batch.heatmaps_BMHW.double().mean((2, 3)).float()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -94,18 +94,18 @@ class Adcc(ReadsMap):
     reads: ClassVar[Literal["probability", "logit", "probability or logit", "map"]] = "probability"
     paper: ClassVar[Paper] = ADCC
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the mean of each row and map, (B, M)."""
-        drop_BM = AverageDrop(fill=self.fill)(trial)
-        return harmonic_mean(coherencies(trial, self.fill), 1 - Complexity()(trial), 1 - drop_BM)
+        drop_BM = AverageDrop(fill=self.fill)(batch)
+        return harmonic_mean(coherencies(batch, self.fill), 1 - Complexity()(batch), 1 - drop_BM)
 
     def views(self) -> tuple[View, ...]:
         """Those of average_drop."""
         return AverageDrop(fill=self.fill).views()
 
-    def reruns(self) -> tuple[Rerun, ...]:
+    def redrawn_maps(self) -> tuple[Redrawn, ...]:
         """Those of coherency."""
-        return Coherency(fill=self.fill).reruns()
+        return Coherency(fill=self.fill).redrawn_maps()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -133,26 +133,26 @@ class Arcc(ReadsMap):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[Paper] = RefineCam.paper
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the mean of each row and map, (B, M)."""
-        road_BM = (2 * self._road(trial)).clamp(0, 1)
-        return harmonic_mean(coherencies(trial, self.fill), 1 - Complexity()(trial), road_BM)
+        road_BM = (2 * self._road(batch)).clamp(0, 1)
+        return harmonic_mean(coherencies(batch, self.fill), 1 - Complexity()(batch), road_BM)
 
     def views(self) -> tuple[View, ...]:
         """Those of road."""
         return Road(percentiles=self.percentiles, sigma=self.sigma).views()
 
-    def reruns(self) -> tuple[Rerun, ...]:
+    def redrawn_maps(self) -> tuple[Redrawn, ...]:
         """Those of coherency."""
-        return Coherency(fill=self.fill).reruns()
+        return Coherency(fill=self.fill).redrawn_maps()
 
-    def _road(self, trial: Trial) -> Tensor:
-        return Road(percentiles=self.percentiles, sigma=self.sigma)(trial)
+    def _road(self, batch: ScoringBatch) -> Tensor:
+        return Road(percentiles=self.percentiles, sigma=self.sigma)(batch)
 
 
-def coherencies(trial: Trial, fill: Baseline) -> Tensor:
+def coherencies(batch: ScoringBatch, fill: Baseline) -> Tensor:
     """Rescaled correlation of each heat map with the one of the masked image, (B, M); 0 where either is degenerate."""
-    one_BMP, other_BMP = (maps.flatten(2).double() for maps in (trial.heatmaps_BMHW, trial.masked_heatmaps(fill)))
+    one_BMP, other_BMP = (maps.flatten(2).double() for maps in (batch.heatmaps_BMHW, batch.masked_heatmaps(fill)))
     one_BMP, other_BMP = (maps - maps.mean(2, keepdim=True) for maps in (one_BMP, other_BMP))
     norms_BM = one_BMP.norm(dim=2) * other_BMP.norm(dim=2)
     pearson_BM = ((one_BMP * other_BMP).sum(2) / norms_BM.clamp_min(1e-300)).clamp(-1, 1)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from pipeline.cams.base import CamMethod, Cost, NetShape
-from pipeline.metrics.base import Metric, Rerun
+from pipeline.metrics.base import Metric, Redrawn
 
 
 def metrics_cost(metrics: Iterable[Metric], methods: Mapping[str, CamMethod], net: NetShape) -> Cost:
@@ -13,17 +13,17 @@ def metrics_cost(metrics: Iterable[Metric], methods: Mapping[str, CamMethod], ne
     """
     metrics = list(metrics)
     views = {view for metric in metrics for view in metric.views()}
-    reruns = {rerun for metric in metrics for rerun in metric.reruns()}
-    asked = sum(view.count() * (len(methods) if view.scope == "map" else 1) for view in views)
-    again = [_rerun_cost(rerun, list(methods.values()), net) for rerun in reruns]
+    redrawn_maps = {rerun for metric in metrics for rerun in metric.redrawn_maps()}
+    requested = sum(view.count() * (len(methods) if view.scope == "map" else 1) for view in views)
+    again = [_rerun_cost(rerun, list(methods.values()), net) for rerun in redrawn_maps]
     return Cost(
-        forwards=asked + sum(cost.forwards for cost in again),
+        forwards=requested + sum(cost.forwards for cost in again),
         head_passes=sum(cost.head_passes for cost in again),
         backwards=sum(cost.backwards for cost in again),
     )
 
 
-def _rerun_cost(rerun: Rerun, methods: list[CamMethod], net: NetShape) -> Cost:
+def _rerun_cost(rerun: Redrawn, methods: list[CamMethod], net: NetShape) -> Cost:
     """Drawing all maps again: the clean pass of the changed images, and what the methods cost on them."""
     groups = [methods] if rerun.shared else [[method] for method in methods]
     own = [method.cost(net) for method in methods]

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.cams.base import STRICT, Paper
 from pipeline.cams.region import Rise
 from pipeline.metrics.base import ReadsMap
-from pipeline.metrics.trial import Trial
+from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import Ranked, Removed, View
 from pipeline.model.baselines import Baseline
 
@@ -38,10 +38,10 @@ class _Curve(ReadsMap):
         """The points between the two ends per map, and the removed image, which all maps share."""
         return Ranked(self.show, self.steps, self.fill), Removed(self.fill)
 
-    def points(self, trial: Trial) -> Tensor:
+    def points(self, batch: ScoringBatch) -> Tensor:
         """The curve, (B, M, S + 1), from the image as it was to the last pixel."""
-        inner_BMS, removed_B11 = (trial.answers(view).of(self.score) for view in self.views())
-        evidence = trial.evidence
+        inner_BMS, removed_B11 = (batch.scores(view).of(self.score) for view in self.views())
+        evidence = batch.evidence
         clean_B = evidence.target_confidences_B if self.score == "probability" else evidence.target_logits_B
         clean_BM1 = clean_B[:, None, None].expand_as(inner_BMS[..., :1])
         removed_BM1 = removed_B11.expand_as(clean_BM1)
@@ -80,9 +80,9 @@ class Insertion(_Curve):
         "torch_cam": {"steps": 20, "fill": "mean", "score": "logit"},
     }
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the area of each row and map, (B, M)."""
-        return area(self.points(trial))
+        return area(self.points(batch))
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -110,9 +110,9 @@ class Deletion(_Curve):
         "torch_cam": {"steps": 20, "score": "logit"},
     }
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the area of each row and map, (B, M)."""
-        return area(self.points(trial))
+        return area(self.points(batch))
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -126,9 +126,9 @@ class InsertionCurve(Insertion):
     name: ClassVar[str] = "insertion_curve"
     curve: ClassVar[bool] = True
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Give the curve of each row and map, (B, M, S + 1)."""
-        return self.points(trial)
+        return self.points(batch)
 
     def length(self) -> int:
         """Its points."""
@@ -146,9 +146,9 @@ class DeletionCurve(Deletion):
     name: ClassVar[str] = "deletion_curve"
     curve: ClassVar[bool] = True
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Give the curve of each row and map, (B, M, S + 1)."""
-        return self.points(trial)
+        return self.points(batch)
 
     def length(self) -> int:
         """Its points."""

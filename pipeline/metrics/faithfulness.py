@@ -13,8 +13,8 @@ from pipeline.cams.base import STRICT, Paper
 from pipeline.cams.gradient import GradCamPlusPlus
 from pipeline.cams.region import OptiCam
 from pipeline.metrics.base import ReadsMap
-from pipeline.metrics.trial import Trial
-from pipeline.metrics.views import Soft, Top, View
+from pipeline.metrics.scoring import ScoringBatch
+from pipeline.metrics.views import Soft, TopPixels, View
 from pipeline.model.baselines import Baseline
 
 _TINY = 1e-12
@@ -36,11 +36,11 @@ class _SeenThrough(ReadsMap):
 
     def views(self) -> tuple[View, ...]:
         """One masked image per map, the same for all metrics with these parameters."""
-        return (Soft(self.fill) if self.mask == "soft" else Top(self.share, self.fill),)
+        return (Soft(self.fill) if self.mask == "soft" else TopPixels(self.share, self.fill),)
 
-    def confidences(self, trial: Trial) -> tuple[Tensor, Tensor]:
+    def confidences(self, batch: ScoringBatch) -> tuple[Tensor, Tensor]:
         """Y (B, 1) and O (B, M)."""
-        return trial.evidence.target_confidences_B[:, None], trial.answers(self.views()[0]).confidences_BMS[..., 0]
+        return batch.evidence.target_confidences_B[:, None], batch.scores(self.views()[0]).confidences_BMS[..., 0]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -66,9 +66,9 @@ class AverageDrop(_SeenThrough):
     unit: ClassVar[str] = "share of the confidence, [0, 1]"
     better: ClassVar[Literal["higher", "lower", "neither"]] = "lower"
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the drop of each row and map, (B, M)."""
-        clean_B1, masked_BM = self.confidences(trial)
+        clean_B1, masked_BM = self.confidences(batch)
         return (clean_B1 - masked_BM).clamp_min(0) / clean_B1.clamp_min(_TINY)
 
 
@@ -88,9 +88,9 @@ class Increase(_SeenThrough):
     unit: ClassVar[str] = "0 or 1"
     better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Tell for each row and map, (B, M), whether the confidence rose."""
-        clean_B1, masked_BM = self.confidences(trial)
+        clean_B1, masked_BM = self.confidences(batch)
         return (masked_BM > clean_B1).float().where(masked_BM.isfinite(), masked_BM)
 
 
@@ -112,7 +112,7 @@ class AverageGain(_SeenThrough):
     better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
     paper: ClassVar[Paper] = OptiCam.paper
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the gain of each row and map, (B, M)."""
-        clean_B1, masked_BM = self.confidences(trial)
+        clean_B1, masked_BM = self.confidences(batch)
         return (masked_BM - clean_B1).clamp_min(0) / (1 - clean_B1).clamp_min(_TINY)

@@ -14,7 +14,7 @@ from pipeline.cams.base import STRICT, Paper
 from pipeline.cams.multiscale import Sise
 from pipeline.cams.score import ScoreCam
 from pipeline.metrics.base import ReadsMap
-from pipeline.metrics.trial import Trial
+from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import share_of
 
 
@@ -41,11 +41,11 @@ class PointingGame(ReadsMap):
         "IJCV", 2018, "arXiv 1608.00507",
     )  # fmt: skip
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Tell for each row and map, (B, M), whether it hits."""
-        inside_BHW = trial.inside_BHW
+        inside_BHW = batch.inside_BHW
         near_BHW = _widened(inside_BHW, self.tolerance)
-        flat_BMP = trial.heatmaps_BMHW.flatten(2)
+        flat_BMP = batch.heatmaps_BMHW.flatten(2)
         hit_BM = near_BHW.flatten(1).gather(1, flat_BMP.argmax(2))
         hit_BM = hit_BM & (flat_BMP.amax(2) > 0)
         return _where_boxed(hit_BM.float(), inside_BHW)
@@ -66,10 +66,10 @@ class EnergyInBox(ReadsMap):
     better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
     paper: ClassVar[Paper] = ScoreCam.paper
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the share of each row and map, (B, M)."""
-        inside_BHW = trial.inside_BHW
-        heatmaps_BMHW = trial.heatmaps_BMHW.double()  # sums of many pixels, kept to the last digit of float32
+        inside_BHW = batch.inside_BHW
+        heatmaps_BMHW = batch.heatmaps_BMHW.double()  # sums of many pixels, kept to the last digit of float32
         total_BM = heatmaps_BMHW.sum((2, 3))
         inside_BM = (heatmaps_BMHW * inside_BHW[:, None]).sum((2, 3))
         share_BM = torch.where(total_BM > 0, inside_BM / total_BM.clamp_min(1e-300), 0.0)
@@ -94,13 +94,13 @@ class TopNInBox(ReadsMap):
         "ICLR", 2020, "arXiv 2001.00396",
     )  # fmt: skip
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the share of each row and map, (B, M)."""
-        inside_BHW = trial.inside_BHW
+        inside_BHW = batch.inside_BHW
         size_B111 = inside_BHW.sum((1, 2)).view(-1, 1, 1, 1)
-        hits_BM = ((trial.ranks_BMHW < size_B111) & inside_BHW[:, None]).sum((2, 3))
+        hits_BM = ((batch.ranks_BMHW < size_B111) & inside_BHW[:, None]).sum((2, 3))
         share_BM = hits_BM / size_B111[:, :, 0, 0].clamp_min(1)
-        return _where_boxed(share_BM.masked_fill(trial.degenerate_BM, 0.0), inside_BHW)
+        return _where_boxed(share_BM.masked_fill(batch.degenerate_BM, 0.0), inside_BHW)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -123,14 +123,14 @@ class MiouTop20(ReadsMap):
     better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
     paper: ClassVar[Paper] = Sise.paper
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the overlap of each row and map, (B, M)."""
-        inside_BHW = trial.inside_BHW
-        top_BMHW = trial.ranks_BMHW < share_of(self.share, trial)
+        inside_BHW = batch.inside_BHW
+        top_BMHW = batch.ranks_BMHW < share_of(self.share, batch)
         both_BM = (top_BMHW & inside_BHW[:, None]).sum((2, 3))
         either_BM = (top_BMHW | inside_BHW[:, None]).sum((2, 3))
         overlap_BM = both_BM / either_BM.clamp_min(1)
-        return _where_boxed(overlap_BM.masked_fill(trial.degenerate_BM, 0.0), inside_BHW)
+        return _where_boxed(overlap_BM.masked_fill(batch.degenerate_BM, 0.0), inside_BHW)
 
 
 def _where_boxed(values_BM: Tensor, inside_BHW: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.cams.base import STRICT, Paper
 from pipeline.metrics.base import ReadsMap
-from pipeline.metrics.trial import Trial
+from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import Imputed, View
 
 Percent = Annotated[float, Field(gt=0, lt=100)]
@@ -57,9 +57,9 @@ class _Road(ReadsMap):
         """One image per map, percentile and order."""
         return tuple(Imputed(order, percent / 100, self.sigma) for order in self.orders for percent in self.percentiles)
 
-    def means(self, trial: Trial) -> list[Tensor]:
+    def means(self, batch: ScoringBatch) -> list[Tensor]:
         """Mean confidence over the percentiles, (B, M), one an order."""
-        found_BMV = torch.cat([trial.answers(view).confidences_BMS for view in self.views()], 2)
+        found_BMV = torch.cat([batch.scores(view).confidences_BMS for view in self.views()], 2)
         return [found_BMP.mean(2) for found_BMP in found_BMV.chunk(len(self.orders), 2)]
 
 
@@ -86,9 +86,9 @@ class Road(_Road):
     unit: ClassVar[str] = "confidence, [-1/2, 1/2]"
     better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute half the difference for each row and map, (B, M)."""
-        least_BM, most_BM = self.means(trial)
+        least_BM, most_BM = self.means(batch)
         return (least_BM - most_BM) / 2
 
 
@@ -98,9 +98,9 @@ class _RoadChange(_Road):
 
     unit: ClassVar[str] = "confidence, [-1, 1]"
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the change for each row and map, (B, M)."""
-        return self.means(trial)[0] - trial.evidence.target_confidences_B[:, None]
+        return self.means(batch)[0] - batch.evidence.target_confidences_B[:, None]
 
 
 @dataclass(frozen=True, config=STRICT)

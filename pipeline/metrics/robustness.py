@@ -11,8 +11,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.cams.base import STRICT, Paper
-from pipeline.metrics.base import ReadsMap, Rerun
-from pipeline.metrics.trial import Trial
+from pipeline.metrics.base import ReadsMap, Redrawn
+from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import Perturbation, Perturbed, View
 from pipeline.model import noise
 from pipeline.model.baselines import Baseline
@@ -61,11 +61,11 @@ class Infidelity(ReadsMap):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"captum": {"samples": 10, "scale": False}}
     paper: ClassVar[Paper] = YEH
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the mean squared error of each row and map, (B, M)."""
-        logits_BS = trial.answers(self._view()).logits_BMS[:, 0]
-        change_B1S = (trial.evidence.target_logits_B[:, None] - logits_BS).double()[:, None]
-        foretold_BMS = torch.stack([self._foretold(trial, step) for step in range(self.samples)], 2)
+        logits_BS = batch.scores(self._view()).logits_BMS[:, 0]
+        change_B1S = (batch.evidence.target_logits_B[:, None] - logits_BS).double()[:, None]
+        foretold_BMS = torch.stack([self._foretold(batch, step) for step in range(self.samples)], 2)
         if self.scale:
             strength_BM1 = (foretold_BMS**2).sum(2, keepdim=True)
             best_BM1 = (foretold_BMS * change_B1S).sum(2, keepdim=True) / strength_BM1.clamp_min(1e-300)
@@ -79,11 +79,11 @@ class Infidelity(ReadsMap):
     def _view(self) -> Perturbed:
         return Perturbed(self.perturbation, self.samples, self.sigma, self.side, self.fill)
 
-    def _foretold(self, trial: Trial, step: int) -> Tensor:
+    def _foretold(self, batch: ScoringBatch, step: int) -> Tensor:
         """<I, E> of one perturbation for every row and map, (B, M)."""
-        rows_B = torch.arange(len(trial.evidence.keys), device=trial.evidence.targets_B.device)
-        change_BHW = self._view().change(trial, rows_B, torch.full_like(rows_B, step)).sum(1).double()
-        return torch.einsum("bhw,bmhw->bm", change_BHW, trial.heatmaps_BMHW.double())
+        rows_B = torch.arange(len(batch.evidence.keys), device=batch.evidence.targets_B.device)
+        change_BHW = self._view().change(batch, rows_B, torch.full_like(rows_B, step)).sum(1).double()
+        return torch.einsum("bhw,bmhw->bm", change_BHW, batch.heatmaps_BMHW.double())
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -109,26 +109,26 @@ class MaxSensitivity(ReadsMap):
     better: ClassVar[Literal["higher", "lower", "neither"]] = "lower"
     paper: ClassVar[Paper] = YEH
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the largest change of each row and map, (B, M)."""
-        maps = range(trial.heatmaps_BMHW.shape[1])
-        norms_BM = trial.heatmaps_BMHW.flatten(2).norm(dim=2)
+        maps = range(batch.heatmaps_BMHW.shape[1])
+        norms_BM = batch.heatmaps_BMHW.flatten(2).norm(dim=2)
         largest_BM = torch.zeros_like(norms_BM)
         for step in range(self.samples):
-            changed_BMHW = trial.redrawn(trial.evidence.pixels_BCHW + self._jitter(trial, step), maps)
-            largest_BM = largest_BM.maximum((changed_BMHW - trial.heatmaps_BMHW).flatten(2).norm(dim=2))
+            changed_BMHW = batch.redrawn(batch.evidence.pixels_BCHW + self._jitter(batch, step), maps)
+            largest_BM = largest_BM.maximum((changed_BMHW - batch.heatmaps_BMHW).flatten(2).norm(dim=2))
         return largest_BM / torch.where(norms_BM > 0, norms_BM, 1.0)
 
-    def reruns(self) -> tuple[Rerun, ...]:
+    def redrawn_maps(self) -> tuple[Redrawn, ...]:
         """All methods on the same changed images."""
-        return (Rerun(f"jittered by {self.radius}", self.samples, shared=True),)
+        return (Redrawn(f"jittered by {self.radius}", self.samples, shared=True),)
 
-    def _jitter(self, trial: Trial, step: int) -> Tensor:
-        pixels_BCHW = trial.evidence.pixels_BCHW
+    def _jitter(self, batch: ScoringBatch, step: int) -> Tensor:
+        pixels_BCHW = batch.evidence.pixels_BCHW
         drawn = [
             torch.rand(
-                pixels_BCHW.shape[1:], generator=noise.generator(trial.probe.seed, key, f"max_sensitivity {step}")
+                pixels_BCHW.shape[1:], generator=noise.generator(batch.probe.seed, key, f"max_sensitivity {step}")
             )
-            for key in trial.evidence.keys
+            for key in batch.evidence.keys
         ]
         return (2 * torch.stack(drawn).to(pixels_BCHW) - 1) * self.radius

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.cams.base import STRICT, Paper
 from pipeline.metrics.base import ReadsMap
-from pipeline.metrics.trial import Trial
+from pipeline.metrics.scoring import ScoringBatch
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -32,12 +32,12 @@ class Sparsity(ReadsMap):
         "ICML", 2020, "arXiv 1810.06583",
     )  # fmt: skip
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the index of each map, (B, M)."""
-        sorted_BMn = trial.heatmaps_BMHW.flatten(2).sort(dim=2).values.double()
+        sorted_BMn = batch.heatmaps_BMHW.flatten(2).sort(dim=2).values.double()
         n = sorted_BMn.shape[2]
         factors_n = 2 * torch.arange(1, n + 1, device=sorted_BMn.device, dtype=torch.float64) - n - 1
-        return _shaped(trial, (sorted_BMn * factors_n).sum(2) / (n * sorted_BMn.sum(2)))
+        return _shaped(batch, (sorted_BMn * factors_n).sum(2) / (n * sorted_BMn.sum(2)))
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -57,11 +57,11 @@ class Entropy(ReadsMap):
         "IJCAI", 2020, "arXiv 2005.00631",
     )  # fmt: skip
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the entropy of each map, (B, M)."""
-        flat_BMn = trial.heatmaps_BMHW.flatten(2).double()
+        flat_BMn = batch.heatmaps_BMHW.flatten(2).double()
         share_BMn = flat_BMn / flat_BMn.sum(2, keepdim=True)
-        return _shaped(trial, -torch.special.xlogy(share_BMn, share_BMn).sum(2))
+        return _shaped(batch, -torch.special.xlogy(share_BMn, share_BMn).sum(2))
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,11 +84,11 @@ class EnergyOutsideCentre(ReadsMap):
     better: ClassVar[Literal["higher", "lower", "neither"]] = "neither"
     paper: ClassVar[Paper] = Paper("camatlas", "defined here", "this project", 2026, "no publication")
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the share of each map, (B, M)."""
-        maps_BMHW = trial.heatmaps_BMHW.double()
-        rows, columns = (slice(edge, length - edge) for length in trial.size for edge in [self._edge(length)])
-        return _shaped(trial, 1 - maps_BMHW[..., rows, columns].sum((2, 3)) / maps_BMHW.sum((2, 3)))
+        maps_BMHW = batch.heatmaps_BMHW.double()
+        rows, columns = (slice(edge, length - edge) for length in batch.size for edge in [self._edge(length)])
+        return _shaped(batch, 1 - maps_BMHW[..., rows, columns].sum((2, 3)) / maps_BMHW.sum((2, 3)))
 
     def _edge(self, length: int) -> int:
         """Pixels outside the centre at each end."""
@@ -113,13 +113,13 @@ class TotalVariation(ReadsMap):
         "Physica D", 1992, "doi 10.1016/0167-2789(92)90242-F",
     )  # fmt: skip
 
-    def __call__(self, trial: Trial) -> Tensor:
+    def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the mean step of each map, (B, M)."""
-        maps_BMHW = trial.heatmaps_BMHW.double()
+        maps_BMHW = batch.heatmaps_BMHW.double()
         steps_BM = maps_BMHW.diff(dim=2).abs().sum((2, 3)) + maps_BMHW.diff(dim=3).abs().sum((2, 3))
-        return (steps_BM / (trial.size[0] * trial.size[1])).float()
+        return (steps_BM / (batch.size[0] * batch.size[1])).float()
 
 
-def _shaped(trial: Trial, values_BM: Tensor) -> Tensor:
+def _shaped(batch: ScoringBatch, values_BM: Tensor) -> Tensor:
     """NaN where a map shows nothing."""
-    return values_BM.float().masked_fill(trial.degenerate_BM, torch.nan)
+    return values_BM.float().masked_fill(batch.degenerate_BM, torch.nan)

@@ -1,22 +1,21 @@
 """Changed images that metrics show to the model.
 
-A view describes a family of changed images; equal views are asked about once, whoever names them. Legend: P changed
-images, C colours, (H, W) pixels; rows_P, maps_P and steps_P say of which row, map and step each one is. E heat map in
-[0, 1], n pixels of an image.
+A view describes a family of changed images; equal views are scored once, whichever metrics request them.
+
+Legend: P changed images, C colours, (H, W) pixels; rows_P, maps_P and steps_P name the row, map and step of each. E
+heat map in [0, 1], n pixels of an image.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from pipeline.metrics.heatmap_batch import HeatmapBatch
 from pipeline.metrics.imputation import imputed
 from pipeline.model import noise
 from pipeline.model.baselines import Baseline
-
-if TYPE_CHECKING:
-    from pipeline.metrics.trial import Trial
 
 Scope = Literal["image", "row", "map"]
 Perturbation = Literal["square", "gaussian", "noisy_baseline"]
@@ -32,11 +31,11 @@ class View(Protocol):
         """How many changed images there are of each image, row or map."""
         ...
 
-    def applies(self, trial: "Trial") -> Tensor:
+    def applies(self, batch: HeatmapBatch) -> Tensor:
         """Tell which rows are asked about, (B,) bool."""
         ...
 
-    def pixels(self, trial: "Trial", rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:
+    def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:
         """Make changed images, (P, C, H, W)."""
         ...
 
@@ -48,9 +47,9 @@ class EveryRow:
         """One."""
         return 1
 
-    def applies(self, trial: "Trial") -> Tensor:
+    def applies(self, batch: HeatmapBatch) -> Tensor:
         """Every row."""
-        return torch.ones_like(trial.evidence.targets_B, dtype=torch.bool)
+        return torch.ones_like(batch.evidence.targets_B, dtype=torch.bool)
 
 
 @dataclass(frozen=True)
@@ -60,26 +59,26 @@ class Soft(EveryRow):
     fill: Baseline
     scope: ClassVar[Scope] = "map"
 
-    def pixels(self, trial: "Trial", rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
+    def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
         """Lay heat maps over the images."""
-        map_P1HW = trial.heatmaps_BMHW[rows_P, maps_P, None]
-        shown_PCHW = trial.evidence.pixels_BCHW[rows_P] * map_P1HW
-        return shown_PCHW if self.fill == "mean" else shown_PCHW + trial.fill(self.fill)[rows_P] * (1 - map_P1HW)
+        map_P1HW = batch.heatmaps_BMHW[rows_P, maps_P, None]
+        shown_PCHW = batch.evidence.pixels_BCHW[rows_P] * map_P1HW
+        return shown_PCHW if self.fill == "mean" else shown_PCHW + batch.fill(self.fill)[rows_P] * (1 - map_P1HW)
 
 
 @dataclass(frozen=True)
-class Top(EveryRow):
+class TopPixels(EveryRow):
     """The image where the map is largest, on round(share n) pixels; fill elsewhere."""
 
     share: float
     fill: Baseline
     scope: ClassVar[Scope] = "map"
 
-    def pixels(self, trial: "Trial", rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
+    def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
         """Cut the leading pixels out."""
-        kept = share_of(self.share, trial)
-        shown_P1HW = trial.ranks_BMHW[rows_P, maps_P, None] < kept
-        return torch.where(shown_P1HW, trial.evidence.pixels_BCHW[rows_P], trial.fill(self.fill)[rows_P])
+        kept = share_of(self.share, batch)
+        shown_P1HW = batch.ranks_BMHW[rows_P, maps_P, None] < kept
+        return torch.where(shown_P1HW, batch.evidence.pixels_BCHW[rows_P], batch.fill(self.fill)[rows_P])
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,9 @@ class Removed(EveryRow):
     fill: Baseline
     scope: ClassVar[Scope] = "image"
 
-    def pixels(self, trial: "Trial", rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
+    def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
         """Give the fill."""
-        return trial.fill(self.fill)[rows_P]
+        return batch.fill(self.fill)[rows_P]
 
 
 @dataclass(frozen=True)
@@ -111,13 +110,13 @@ class Ranked(EveryRow):
         """The steps without the last one."""
         return self.steps - 1
 
-    def pixels(self, trial: "Trial", rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:
+    def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:
         """Swap the leading pixels."""
-        height, width = trial.size
+        height, width = batch.size
         leading_P = ((steps_P + 1) * (height * width) / self.steps).round()
-        swapped_P1HW = trial.ranks_BMHW[rows_P, maps_P, None] < leading_P.view(-1, 1, 1, 1)
+        swapped_P1HW = batch.ranks_BMHW[rows_P, maps_P, None] < leading_P.view(-1, 1, 1, 1)
         shown_P1HW = swapped_P1HW if self.show == "inserted" else ~swapped_P1HW
-        return torch.where(shown_P1HW, trial.evidence.pixels_BCHW[rows_P], trial.fill(self.fill)[rows_P])
+        return torch.where(shown_P1HW, batch.evidence.pixels_BCHW[rows_P], batch.fill(self.fill)[rows_P])
 
 
 @dataclass(frozen=True)
@@ -135,17 +134,17 @@ class Imputed(EveryRow):
     sigma: float
     scope: ClassVar[Scope] = "map"
 
-    def pixels(self, trial: "Trial", rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
+    def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
         """Remove and guess."""
-        pixels = trial.size[0] * trial.size[1]
-        removed = min(share_of(self.share, trial), pixels - 1)
-        ranks_PHW = trial.ranks_BMHW[rows_P, maps_P]
+        pixels = batch.size[0] * batch.size[1]
+        removed = min(share_of(self.share, batch), pixels - 1)
+        ranks_PHW = batch.ranks_BMHW[rows_P, maps_P]
         last = pixels - removed
         missing_PHW = ranks_PHW < removed if self.order == "most" else ranks_PHW >= last
-        guessed_PCHW = imputed(trial.evidence.pixels_BCHW[rows_P], missing_PHW)
+        guessed_PCHW = imputed(batch.evidence.pixels_BCHW[rows_P], missing_PHW)
         if not self.sigma:
             return guessed_PCHW
-        noise_PCHW = _drawn(trial, rows_P, f"road {self.share}", guessed_PCHW)
+        noise_PCHW = _drawn(batch, rows_P, f"road {self.share}", guessed_PCHW)
         return guessed_PCHW + self.sigma * noise_PCHW * missing_PHW[:, None]
 
 
@@ -157,15 +156,15 @@ class Boxed(EveryRow):
     fill: Baseline
     scope: ClassVar[Scope] = "row"
 
-    def applies(self, trial: "Trial") -> Tensor:
+    def applies(self, batch: HeatmapBatch) -> Tensor:
         """Rows with a box or mask."""
-        return trial.inside_BHW.flatten(1).any(1)
+        return batch.inside_BHW.flatten(1).any(1)
 
-    def pixels(self, trial: "Trial", rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
+    def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
         """Cut along the box."""
-        inside_P1HW = trial.inside_BHW[rows_P, None]
+        inside_P1HW = batch.inside_BHW[rows_P, None]
         shown_P1HW = inside_P1HW if self.show == "inside" else ~inside_P1HW
-        return torch.where(shown_P1HW, trial.evidence.pixels_BCHW[rows_P], trial.fill(self.fill)[rows_P])
+        return torch.where(shown_P1HW, batch.evidence.pixels_BCHW[rows_P], batch.fill(self.fill)[rows_P])
 
 
 @dataclass(frozen=True)
@@ -183,43 +182,43 @@ class Perturbed(EveryRow):
         """The samples."""
         return self.samples
 
-    def pixels(self, trial: "Trial", rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - shared
+    def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - shared
         """Subtract the perturbations."""
-        return trial.evidence.pixels_BCHW[rows_P] - self.change(trial, rows_P, steps_P)
+        return batch.evidence.pixels_BCHW[rows_P] - self.change(batch, rows_P, steps_P)
 
-    def change(self, trial: "Trial", rows_P: Tensor, steps_P: Tensor) -> Tensor:
+    def change(self, batch: HeatmapBatch, rows_P: Tensor, steps_P: Tensor) -> Tensor:
         """The perturbations I, (P, C, H, W); the same for all targets of an image."""
-        pixels_PCHW = trial.evidence.pixels_BCHW[rows_P]
-        away_PCHW = pixels_PCHW - trial.fill(self.fill)[rows_P]
+        pixels_PCHW = batch.evidence.pixels_BCHW[rows_P]
+        away_PCHW = pixels_PCHW - batch.fill(self.fill)[rows_P]
         if self.perturbation == "square":
-            return away_PCHW * self._squares(trial, rows_P, steps_P)
+            return away_PCHW * self._squares(batch, rows_P, steps_P)
         noise_PCHW = torch.stack(
             [
-                _drawn(trial, row[None], f"infidelity {step}", pixels_PCHW)[0]
+                _drawn(batch, row[None], f"infidelity {step}", pixels_PCHW)[0]
                 for row, step in zip(rows_P, steps_P.tolist(), strict=True)
             ]
         )
         return self.sigma * noise_PCHW if self.perturbation == "gaussian" else away_PCHW - self.sigma * noise_PCHW
 
-    def _squares(self, trial: "Trial", rows_P: Tensor, steps_P: Tensor) -> Tensor:
+    def _squares(self, batch: HeatmapBatch, rows_P: Tensor, steps_P: Tensor) -> Tensor:
         """One square a perturbation, anywhere inside the image, (P, 1, H, W)."""
-        height, width = trial.size
+        height, width = batch.size
         side = max(1, round(self.side * min(height, width)))
         mask_P1HW = torch.zeros(len(rows_P), 1, height, width, device=rows_P.device)
         for p, (row, step) in enumerate(zip(rows_P.tolist(), steps_P.tolist(), strict=True)):
-            own = noise.generator(trial.probe.seed, trial.evidence.keys[row], f"infidelity {step}")
+            own = noise.generator(batch.probe.seed, batch.evidence.keys[row], f"infidelity {step}")
             top = int(torch.randint(height - side + 1, (), generator=own))
             left = int(torch.randint(width - side + 1, (), generator=own))
             mask_P1HW[p, 0, top : top + side, left : left + side] = 1
         return mask_P1HW
 
 
-def share_of(share: float, trial: "Trial") -> int:
+def share_of(share: float, batch: HeatmapBatch) -> int:
     """Number of pixels in a share of the image."""
-    return round(share * trial.size[0] * trial.size[1])
+    return round(share * batch.size[0] * batch.size[1])
 
 
-def _drawn(trial: "Trial", rows_P: Tensor, purpose: str, like_PCHW: Tensor) -> Tensor:
+def _drawn(batch: HeatmapBatch, rows_P: Tensor, purpose: str, like_PCHW: Tensor) -> Tensor:
     """Standard normal numbers of each row's image, (P, C, H, W)."""
-    keys = [trial.evidence.keys[row] for row in rows_P.tolist()]
-    return next(noise.normal(trial.probe.seed, keys, purpose, tuple(like_PCHW.shape[1:]), 1)).to(like_PCHW)
+    keys = [batch.evidence.keys[row] for row in rows_P.tolist()]
+    return next(noise.normal(batch.probe.seed, keys, purpose, tuple(like_PCHW.shape[1:]), 1)).to(like_PCHW)

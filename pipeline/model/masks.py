@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipeline.heatmaps import is_degenerate, min_max, upsample
+from pipeline.maps.heatmaps import is_degenerate, min_max, upsample
 from pipeline.model.baselines import Baseline
 
 MaskRule = Literal["upsample_first", "normalise_first", "as_is"]

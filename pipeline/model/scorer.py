@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.heatmaps import upsample
+from pipeline.maps.heatmaps import upsample
 from pipeline.model.baselines import Normalisation, baseline_pixels
 from pipeline.model.batching import Batcher
 from pipeline.model.counts import Counts
@@ -98,7 +98,7 @@ class Scorer:
         found_2IMST = self._sweep(evidence.pixels_BCHW[first_I], masks, evidence.all_targets()[first_I], known)
         return Scores(*found_2IMST[:, evidence.places(), ..., evidence.ranks()].unbind(1))
 
-    def answers(self, pixels: Callable[[Tensor], Tensor], targets_PT: Tensor) -> Tensor:
+    def target_scores(self, pixels: Callable[[Tensor], Tensor], targets_PT: Tensor) -> Tensor:
         """Logits and confidences of the targets in any images, (2, P, T), in full passes.
 
         Args:
@@ -125,8 +125,8 @@ class Scorer:
             found_2IMST[:, :, :, s] = entry.found_2IMT
         missing_IMS = masks.kept()[..., None] & found_2IMST[0].isnan().any(-1)
         first_IM = torch.stack([first_equal(small_Muv.flatten(1)) for small_Muv in small_IMuv])
-        heard_2IMST = self._heard(pixels_ICHW, masks, small_IMuv, _at_first(missing_IMS, first_IM), targets_IT)
-        spread_2IMST = heard_2IMST.gather(2, first_IM[None, :, :, None, None].expand_as(heard_2IMST))
+        scored_2IMST = self._scored(pixels_ICHW, masks, small_IMuv, _at_first(missing_IMS, first_IM), targets_IT)
+        spread_2IMST = scored_2IMST.gather(2, first_IM[None, :, :, None, None].expand_as(scored_2IMST))
         found_2IMST = torch.where(missing_IMS[None, ..., None], spread_2IMST, found_2IMST)
         if not masks.is_noisy:
             known.extend(
@@ -134,18 +134,18 @@ class Scorer:
             )
         return found_2IMST
 
-    def _heard(
+    def _scored(
         self, pixels_ICHW: Tensor, masks: MaskStream, small_IMuv: Tensor, wanted_IMS: Tensor, targets_IT: Tensor
     ) -> Tensor:
         """Run the wanted masks: logits and confidences of every target, (2, I, M, S, T); NaN for the others."""
         places_P3 = wanted_IMS.nonzero()
         images = _Images.of(pixels_ICHW, self._fill(masks.look, pixels_ICHW))
-        found_2PT = self.answers(
+        found_2PT = self.target_scores(
             lambda at_P: _shown(images, masks, small_IMuv, places_P3[at_P]), targets_IT[places_P3[:, 0]]
         )
-        heard_2IMST = pixels_ICHW.new_full((2, *wanted_IMS.shape, targets_IT.shape[1]), torch.nan)
-        heard_2IMST[:, places_P3[:, 0], places_P3[:, 1], places_P3[:, 2]] = found_2PT
-        return heard_2IMST
+        scored_2IMST = pixels_ICHW.new_full((2, *wanted_IMS.shape, targets_IT.shape[1]), torch.nan)
+        scored_2IMST[:, places_P3[:, 0], places_P3[:, 1], places_P3[:, 2]] = found_2PT
+        return scored_2IMST
 
     @torch.no_grad()
     def _read(self, masked_PCHW: Tensor, targets_PT: Tensor) -> Tensor:

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import ModelConfig, PreprocessConfig
 from pipeline.errors import ConfigError, LayerError, Mistakes, first_line, nearest
-from pipeline.framing import Preprocess
 from pipeline.model.baselines import Normalisation
 from pipeline.model.layers import resolve_layer
 from pipeline.model.probe import Probe
 from pipeline.model.weights import digest, load_weights
+from pipeline.settings.preprocess import Preprocess
+from pipeline.settings.run_file import ModelConfig, PreprocessConfig
 
 _WHERE = "model.name"
 _RANDOM = "random"

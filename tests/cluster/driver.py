@@ -9,16 +9,16 @@ from functools import partial
 
 import typer
 
-from jobs.console import leave_after
 from jobs.explain import explain
-from pipeline import dataflow
-from pipeline.cluster import worker_device
-from pipeline.news import Beat, Committed
-from pipeline.parts import Progress
-from pipeline.preflight import PreparedRun
+from jobs.support.console import leave_after
+from pipeline.run import dataflow
+from pipeline.run.cluster import worker_device
+from pipeline.run.preflight import PreparedRun
+from pipeline.storage.parts import Progress
+from pipeline.telemetry.events import Committed, Heartbeat
 
 
-def run_chunks(run: PreparedRun, progress: Progress, workers: int) -> Iterator[Beat | Committed]:
+def run_chunks(run: PreparedRun, progress: Progress, workers: int) -> Iterator[Heartbeat | Committed]:
     """What the engine does, on the CPU."""
     assert worker_device(run.config.compute.device) == "cuda"
     explain_on = partial(dataflow.explain_on, run.loaded.model, run.explainer_spec("cpu", workers), threads=1)

@@ -9,8 +9,8 @@ from faults.checker import check
 from faults.harness import Watcher, finish
 
 from pipeline.demo.data import run_file, write_demo
-from pipeline.store import LocalStore
-from pipeline.verify import verify
+from pipeline.results.verify import verify
+from pipeline.storage.local_store import LocalStore
 
 SCENES, WORKERS = 84, 3
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from ray.data._internal.logical.optimizers import get_execution_plan
 
-from pipeline.config import parse_config
-from pipeline.dataflow import _graph, _RemoteLedger, explain_on
 from pipeline.demo.data import run_file, write_demo
-from pipeline.parts import progress
-from pipeline.preflight import prepare
+from pipeline.run.dataflow import _graph, _RemoteLedger, explain_on
+from pipeline.run.preflight import prepare
+from pipeline.settings.run_file import parse_config
+from pipeline.storage.parts import progress
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -10,8 +10,8 @@ from e2e.runs import Place, Settings
 from faults.s3 import BUCKET, Proxy, s3_server, use
 
 from jobs.explain import Ended, run
-from pipeline.config import parse_config
 from pipeline.demo.data import run_file, write_demo
+from pipeline.settings.run_file import parse_config
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline.store import open_store
+from pipeline.storage.store import open_store
 
 Settings = dict[str, Any]
 KEYS = ("shard", "image_key", "target", "method")

@@ -14,11 +14,11 @@ from jobs.audit import BUDGETS, Gallery
 from jobs.cli import app
 from jobs.explain import run
 from pipeline.audit.facts import audit as audited
+from pipeline.audit.sanity import check_sanity
 from pipeline.audit.tables import rounded
-from pipeline.config import parse_config
 from pipeline.demo.data import run_file
-from pipeline.query import open_run
-from pipeline.sanity import check_sanity
+from pipeline.results.query import open_run
+from pipeline.settings.run_file import parse_config
 
 SECRET = b"sixteen bytes of secret"
 
@@ -118,15 +118,15 @@ def test_a_report_without_pictures_or_keys(folders: Folders, tmp_path: Path) -> 
 def test_a_run_compared_with_itself_and_with_another(folders: Folders) -> None:
     with open_run(folders[0]) as opened, open_run(folders[1]) as other:
         same = audited(opened, opened, ask_model=False).facts["compare"]
-        apart = audited(opened, other, ask_model=False).facts["compare"]
+        sandbox = audited(opened, other, ask_model=False).facts["compare"]
     assert same["changed"] == 0
     assert all(row["difference"] == 0 for row in same["metrics"])
     assert same["pairs"] == []
-    assert apart["images"] == 50
-    assert apart["changed"] >= 5
-    assert len(apart["pairs"]) == min(12, apart["changed"])
-    assert {row["method"] for row in apart["metrics"]} == {"gradcam"}
-    assert sum(apart["answers"][name] for name in ("both", "only_here", "only_there", "neither")) == 50
+    assert sandbox["images"] == 50
+    assert sandbox["changed"] >= 5
+    assert len(sandbox["pairs"]) == min(12, sandbox["changed"])
+    assert {row["method"] for row in sandbox["metrics"]} == {"gradcam"}
+    assert sum(sandbox["answers"][name] for name in ("both", "only_here", "only_there", "neither")) == 50
 
 
 def weights_that_never_say_star(path: str, folder: Path) -> str:

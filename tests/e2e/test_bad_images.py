@@ -13,8 +13,8 @@ from e2e.runs import Settings, table_of
 from pictures import noise, saved
 
 from jobs.explain import Ended
-from pipeline.store import LocalStore
-from pipeline.verify import verify
+from pipeline.results.verify import verify
+from pipeline.storage.local_store import LocalStore
 
 ALLOWED = {"JPEG", "MPO", "PNG", "WEBP"}
 

@@ -10,9 +10,9 @@ from quick import QUICK
 from jobs.explain import Ended
 from pipeline.audit.facts import audit
 from pipeline.errors import ConfigError
-from pipeline.query import open_run
-from pipeline.store import LocalStore
-from pipeline.verify import verify
+from pipeline.results.query import open_run
+from pipeline.results.verify import verify
+from pipeline.storage.local_store import LocalStore
 
 Explained = Callable[[Settings], Ended]
 METHODS = ["gradcam", "integrative_cam", {"smoothgrad": QUICK["smoothgrad"]}, {"rise": {"num_masks": 20}}]

@@ -9,15 +9,15 @@ import pytest
 from e2e.runs import Settings, table_of
 
 from jobs.explain import Ended
-from pipeline.agreement import agreement
 from pipeline.audit.facts import audit
 from pipeline.audit.page import render
+from pipeline.audit.sanity import check_sanity
 from pipeline.errors import ConfigError
 from pipeline.metrics import METRICS
-from pipeline.query import open_run
-from pipeline.sanity import check_sanity
-from pipeline.store import LocalStore
-from pipeline.verify import verify
+from pipeline.results.agreement import agreement
+from pipeline.results.query import open_run
+from pipeline.results.verify import verify
+from pipeline.storage.local_store import LocalStore
 from schemas.explanation import is_curve
 
 Explained = Callable[[Settings], Ended]

@@ -7,10 +7,10 @@ import urllib.request
 import pytest
 import ray
 
-from pipeline.news import Beat, Committed, Spent
-from pipeline.telemetry import Counters
+from pipeline.telemetry.events import Committed, Heartbeat, Usage
+from pipeline.telemetry.prometheus import Counters
 
-NEWS = (Beat(8), Committed(0, 0, 8, 1000, {"label": 2}, True, spent=Spent({"explain": 3.0}, {"forward": 90})))
+NEWS = (Heartbeat(8), Committed(0, 0, 8, 1000, {"label": 2}, True, usage=Usage({"explain": 3.0}, {"forward": 90})))
 EXPECTED = {
     "ray_camatlas_images_total": 8,
     "ray_camatlas_chunks_total": 1,

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.explain import Ended
-from pipeline import object_store
 from pipeline.errors import StoreError
-from pipeline.run_folder import part_names, read_manifest
-from pipeline.store import open_store
+from pipeline.storage import object_store
+from pipeline.storage.run_folder import part_names, read_manifest
+from pipeline.storage.store import open_store
 
 Explained = Callable[[Settings], Ended]
 pytestmark = pytest.mark.timeout(300)

@@ -14,10 +14,10 @@ from e2e.runs import Place, Settings, in_both_places, table_of
 
 from jobs.explain import Ended
 from pipeline.errors import ConfigError
-from pipeline.query import open_run
-from pipeline.run_folder import part_names
-from pipeline.store import open_store
-from pipeline.verify import verify
+from pipeline.results.query import open_run
+from pipeline.results.verify import verify
+from pipeline.storage.run_folder import part_names
+from pipeline.storage.store import open_store
 
 Explained = Callable[[Settings], Ended]
 pytestmark = pytest.mark.timeout(300)

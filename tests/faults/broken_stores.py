@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pyarrow.dataset
 
-from pipeline.store import LocalStore
+from pipeline.storage.local_store import LocalStore
 
 Fault = Literal["EIO", "ENOSPC", "EINTR", "partial", "after", "crash"]
 """What happens: an error before the operation, half a write, an error after success, or the end of the process."""

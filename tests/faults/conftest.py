@@ -8,9 +8,9 @@ import pytest
 import ray.cloudpickle
 from faults.s3 import BUCKET, s3_server, use
 
-from pipeline import parts
-from pipeline.object_store import ObjectStore
-from pipeline.parts import Footer
+from pipeline.storage import parts
+from pipeline.storage.object_store import ObjectStore
+from pipeline.storage.parts import Footer
 
 
 @pytest.fixture

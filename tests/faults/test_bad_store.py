@@ -13,13 +13,13 @@ from faults.checker import check
 from faults.s3 import Accident, Proxy, use
 from handmade import PARTS, RunMaker
 
-from jobs.console import EXIT_STORE
-from pipeline import object_store
+from jobs.support.console import EXIT_STORE
 from pipeline.errors import StoreError
-from pipeline.object_store import TRIES, ObjectStore
-from pipeline.query import open_run
-from pipeline.totals import totals
-from pipeline.verify import verify
+from pipeline.results.query import open_run
+from pipeline.results.summary import totals
+from pipeline.results.verify import verify
+from pipeline.storage import object_store
+from pipeline.storage.object_store import TRIES, ObjectStore
 
 RATES: dict[Accident | None, float] = {
     "slow_down": 0.30, "internal": 0.05, "reset": 0.05, "stall": 0.02, "error_body": 0.02, "lost": 0.02, "short": 0.02,

@@ -10,11 +10,11 @@ from faults.broken_stores import CrashError, Fault, FaultStore, Plan, faulty_dis
 from handmade import PARTS, RunMaker
 from merging import Key, copy_of, ordered, seen, seen_plainly
 
-from pipeline.compaction import Limits, compact
 from pipeline.errors import CamatlasError
-from pipeline.merged import COMPACT, files_of
-from pipeline.query import open_run
-from pipeline.verify import verify
+from pipeline.results.query import open_run
+from pipeline.results.verify import verify
+from pipeline.storage.compaction import Limits, compact
+from pipeline.storage.merged import COMPACT, files_of
 
 FAULTS: tuple[Fault, ...] = ("EIO", "partial", "after", "crash")
 LIMITS = Limits(rows=6)
@@ -50,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 def made_run(folder: Path, compacted: int) -> RunMaker:
-    run = RunMaker(folder).claimed().publish(*PARTS[:compacted])
+    run = RunMaker(folder).owned().publish(*PARTS[:compacted])
     if compacted:
         compact(run.store, LIMITS)
     return run.publish(*PARTS)

@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from jobs import query
 from jobs import verify as verify_verb
-from pipeline import object_file, object_store
-from pipeline.compaction import compact
 from pipeline.errors import DamagedRunError, StoreError
-from pipeline.merged import merged_path
-from pipeline.object_store import TRIES, ObjectStore
-from pipeline.query import open_run
-from pipeline.sealed import sealed
-from pipeline.verify import verify
+from pipeline.results.query import open_run
+from pipeline.results.verify import verify
+from pipeline.storage import object_file, object_store
+from pipeline.storage.checksums import checksummed
+from pipeline.storage.compaction import compact
+from pipeline.storage.merged import merged_path
+from pipeline.storage.object_store import TRIES, ObjectStore
 
 QUESTION = "SELECT * FROM parts ORDER BY ALL"
 
@@ -90,8 +90,8 @@ def test_looking_at_footers_costs_no_request(store: ObjectStore, monkeypatch: py
     """One for the size and as many as pyarrow asks for the bytes, the same as without a look."""
     noise = random.Random(0)
     rows = pa.table({"image_key": [str(n) for n in range(300)], "map": [noise.randbytes(1000) for _ in range(300)]})
-    store.publish("short.parquet", sealed(rows))
-    store.publish("long.parquet", sealed(rows, row_group_size=1))
+    store.publish("short.parquet", checksummed(rows))
+    store.publish("long.parquet", checksummed(rows, row_group_size=1))
     proxy = Proxy(os.environ["AWS_ENDPOINT_URL"], lambda _verb, _path: None)
     with proxy.running() as url:
         use(url, monkeypatch)

@@ -7,10 +7,10 @@ from e2e.runs import Settings, table_of, write_run_file
 from faults.checker import check
 from faults.harness import finish, kill_repeatedly
 
+from pipeline.data.packing import pack_images
 from pipeline.demo.data import run_file, write_demo
-from pipeline.packing import pack_images
-from pipeline.store import LocalStore
-from pipeline.verify import verify
+from pipeline.results.verify import verify
+from pipeline.storage.local_store import LocalStore
 
 
 def scenes_run(folder: Path, name: str, scenes: int) -> tuple[Path, Path]:

@@ -11,7 +11,7 @@ from nets import StagedNet, images
 from torch import Tensor, nn
 
 import pipeline
-from jobs.memory import anonymous_megabytes, slope
+from pipeline.bench.memory import anonymous_megabytes, slope
 from pipeline.errors import LayerError
 from pipeline.model import engine
 

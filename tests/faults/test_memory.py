@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.bench_pipeline import memory_slope
+from pipeline.bench.overhead import memory_slope
 
 
 @pytest.mark.campaign

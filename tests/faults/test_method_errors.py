@@ -14,13 +14,13 @@ from faults.test_workers import claimed_run
 from torch import Tensor
 
 from pipeline.cams.gradient import GradCam
-from pipeline.dataflow import explain_on, stream_chunks
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
-from pipeline.news import Committed
-from pipeline.parts import progress
-from pipeline.store import LocalStore
-from pipeline.verify import verify
+from pipeline.results.verify import verify
+from pipeline.run.dataflow import explain_on, stream_chunks
+from pipeline.storage.local_store import LocalStore
+from pipeline.storage.parts import progress
+from pipeline.telemetry.events import Committed
 
 pytestmark = pytest.mark.usefixtures("travels_whole")
 CODES = {"error": "method_error", "memory": "out_of_memory", "device": None}
@@ -52,8 +52,8 @@ def test_fifty_failures_of_one_method_cost_no_row_of_another(local_ray: None, tm
     run = claimed_run(tmp_path, scenes=50, chunk_images=1, methods=["hirescam", "gradcam"])
     spec = run.explainer_spec("cpu", 2)
     spec = replace(spec, methods={**spec.methods, "gradcam": Failing(way=way, marks=str(tmp_path))})
-    news = stream_chunks(run, progress(run.store), 2, partial(explain_on, run.loaded.model, spec))
-    assert sum(item.images for item in news if isinstance(item, Committed)) == 50
+    event = stream_chunks(run, progress(run.store), 2, partial(explain_on, run.loaded.model, spec))
+    assert sum(item.images for item in event if isinstance(item, Committed)) == 50
     folder = Path(run.store.url)
     assert check(folder, images=50, methods=2) == []
     assert verify(LocalStore(folder)).problems == []

@@ -13,20 +13,20 @@ from faults.s3 import Accident, Proxy, Strike, use
 from handmade import PARTS, RunMaker
 
 from jobs import doctor
-from jobs.fitness import Found
 from jobs.status import status as show_status
-from pipeline import object_store
-from pipeline.atlas import is_atlas, open_atlas
-from pipeline.claim import claim
-from pipeline.compaction import Limits, compact, drop
+from jobs.support.fitness import Found
 from pipeline.errors import ConfigError, StoreError
-from pipeline.merged import COMPACT, files_of
-from pipeline.object_store import TRIES, ObjectStore
-from pipeline.parts import publish_part
-from pipeline.query import open_run
-from pipeline.status import Count, status
-from pipeline.store import open_store
-from pipeline.verify import verify
+from pipeline.results.atlas import is_atlas, open_atlas
+from pipeline.results.query import open_run
+from pipeline.results.status import Count, status
+from pipeline.results.verify import verify
+from pipeline.storage import object_store
+from pipeline.storage.compaction import Limits, compact, drop
+from pipeline.storage.merged import COMPACT, files_of
+from pipeline.storage.object_store import TRIES, ObjectStore
+from pipeline.storage.ownership import take_ownership
+from pipeline.storage.parts import publish_part
+from pipeline.storage.store import open_store
 
 
 @pytest.fixture(autouse=True)
@@ -232,7 +232,7 @@ def test_an_atlas_there_is_asked_as_one_here(store: ObjectStore, tmp_path: Path)
 
 def test_a_run_in_s3_tells_how_far_it_is(store: ObjectStore) -> None:
     maker = RunMaker(Path("unused"))
-    claim(store, maker.manifest)
+    take_ownership(store, maker.manifest)
     assert status(store, time.time()).state == "starting"
     publish_part(store, maker.table(PARTS[0]), maker.footer(PARTS[0]))
     young = status(store, time.time())

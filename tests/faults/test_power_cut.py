@@ -10,9 +10,9 @@ from faults.checker import check
 from faults.power_cut import write_after_power_cut
 from handmade import PARTS, RunMaker
 
-from pipeline.parts import sweep
-from pipeline.run_folder import MANIFEST
-from pipeline.verify import verify
+from pipeline.results.verify import verify
+from pipeline.storage.parts import sweep
+from pipeline.storage.run_folder import MANIFEST
 
 pytestmark = pytest.mark.usefixtures("encoded_once")
 

@@ -13,20 +13,20 @@ import pytest
 from faults.checker import check
 from pictures import noise, saved
 
-from pipeline.attempts import ENDS
-from pipeline.claim import claim
-from pipeline.config import parse_config
-from pipeline.dataflow import stream_chunks
-from pipeline.decode import DecodedChunk
+from pipeline.data.decode import DecodedChunk
+from pipeline.data.sources.annotations import Annotations
+from pipeline.data.sources.shards import Failure
 from pipeline.demo.data import run_file
-from pipeline.news import Committed
-from pipeline.parts import progress
-from pipeline.preflight import PreparedRun, absolute, prepare
-from pipeline.rows import failure_row, to_table
-from pipeline.sources.annotations import Annotations
-from pipeline.sources.shards import Failure
-from pipeline.store import LocalStore
-from pipeline.verify import verify
+from pipeline.explain.rows import failure_row, to_table
+from pipeline.results.verify import verify
+from pipeline.run.attempts import ENDS
+from pipeline.run.dataflow import stream_chunks
+from pipeline.run.preflight import PreparedRun, absolute, prepare
+from pipeline.settings.run_file import parse_config
+from pipeline.storage.local_store import LocalStore
+from pipeline.storage.ownership import take_ownership
+from pipeline.storage.parts import progress
+from pipeline.telemetry.events import Committed
 
 pytestmark = pytest.mark.usefixtures("travels_whole")
 IMAGES = 8
@@ -60,7 +60,7 @@ def three_files(folder: Path) -> PreparedRun:
         "explain": {"methods": ["gradcam"], "targets": "predicted"},
     }
     run = prepare(absolute(parse_config(fields)[0]))
-    claim(run.store, run.manifest)
+    take_ownership(run.store, run.manifest)
     return replace(run, reading=replace(run.reading, annotations=Deadly(marks=folder)))
 
 
@@ -75,8 +75,8 @@ def seeing(schema: pa.Schema, chunk: DecodedChunk) -> Iterator[pa.Table]:
 def test_a_file_that_kills_its_reader_every_time_is_one_row_and_the_run_ends(tmp_path: Path, local_ray: None) -> None:
     run = three_files(tmp_path)
     explain = partial(partial, seeing, run.explainer_spec("cpu", 1).schema)
-    news = [item for item in stream_chunks(run, progress(run.store), 1, explain) if isinstance(item, Committed)]
-    assert sum(item.images for item in news) == 20, "one chunk of the second file is lost"
+    event = [item for item in stream_chunks(run, progress(run.store), 1, explain) if isinstance(item, Committed)]
+    assert sum(item.images for item in event) == 20, "one chunk of the second file is lost"
     assert len(list(tmp_path.glob("died-*"))) == ENDS + 1, "once unawares, then as often as it takes to be sure"
     folder = Path(run.store.url)
     assert check(folder, images=20, methods=1) == []

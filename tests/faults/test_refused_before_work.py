@@ -11,9 +11,9 @@ from faults.s3 import Proxy, use
 from typer.testing import CliRunner, Result
 
 from jobs import explain, plan
-from jobs.console import EXIT_STORE
+from jobs.support.console import EXIT_STORE
 from pipeline.demo.data import run_file, write_demo
-from pipeline.object_store import ObjectStore
+from pipeline.storage.object_store import ObjectStore
 
 
 @pytest.fixture(scope="module")

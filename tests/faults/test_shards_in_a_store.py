@@ -13,16 +13,16 @@ import pytest
 from faults.s3 import SECRET, Accident, Proxy, use
 from tars import END, layout, tar_of, three_samples
 
-from pipeline import object_store
+from pipeline.data.sources import Item, Reading, Shard, count_images, objects, read_shard
+from pipeline.data.sources.annotations import load_annotations
+from pipeline.data.sources.classes import load_classes
+from pipeline.data.sources.listing import list_shards
+from pipeline.data.sources.objects import ShardFile
+from pipeline.data.sources.parquet_sandbox import ParquetSandbox
 from pipeline.errors import ConfigError, StoreError
-from pipeline.object_store import ObjectStore
-from pipeline.sources import Item, Reading, Shard, count_images, objects, read_shard
-from pipeline.sources.annotations import load_annotations
-from pipeline.sources.apart import ParquetApart
-from pipeline.sources.classes import load_classes
-from pipeline.sources.listing import list_shards
-from pipeline.sources.objects import ShardFile
-from pipeline.store import Stat
+from pipeline.storage import object_store
+from pipeline.storage.base import Stat
+from pipeline.storage.object_store import ObjectStore
 
 NOISE = np.random.default_rng(0).bytes(200_000)
 GOOD = tar_of([*three_samples(), ("d.jpg", NOISE), ("d.cls", b"4")])
@@ -207,11 +207,11 @@ def test_a_child_reads_parquet_from_the_store_and_tells_that_the_store_is_down(
 ) -> None:
     both(store, tmp_path / "d", {"p.parquet": parquet(tmp_path)})
     (shard,) = list_shards(f"{store.url}/p.parquet")
-    with closing(ParquetApart()) as apart:
-        assert list(read_shard(shard, Reading(), apart.rows)) == items(shard)
+    with closing(ParquetSandbox()) as sandbox:
+        assert list(read_shard(shard, Reading(), sandbox.rows)) == items(shard)
         proxied.strike = lambda _verb, _path: "forbidden"
         with pytest.raises(StoreError, match=f"cannot read {store.url}/p.parquet"):
-            list(read_shard(shard, Reading(), apart.rows))
+            list(read_shard(shard, Reading(), sandbox.rows))
 
 
 @pytest.mark.parametrize("accident", ["slow_down", "forbidden", "cut"])

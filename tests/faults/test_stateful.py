@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pipeline.errors import StoreError
-from pipeline.parts import encode_part, publish_part, sweep
-from pipeline.run_folder import MANIFEST, PartName, Receipt
-from pipeline.verify import verify
+from pipeline.results.verify import verify
+from pipeline.storage.parts import encode_part, publish_part, sweep
+from pipeline.storage.run_folder import MANIFEST, PartName, Receipt
 
 FAULTS: tuple[Fault, ...] = ("EIO", "ENOSPC", "partial", "after", "crash")
 _MOST_OPERATIONS = 60

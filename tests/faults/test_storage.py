@@ -12,7 +12,7 @@ from faults.broken_stores import FaultStore, Plan
 from handmade import PARTS, RunMaker
 
 from pipeline.errors import StoreError
-from pipeline.verify import verify
+from pipeline.results.verify import verify
 
 _KIB = 1024
 
@@ -72,7 +72,7 @@ def test_a_listing_that_shows_only_some_of_the_parts_costs_work_and_nothing_else
     truth = visible(RunMaker(tmp_path / "truth" / "run").complete().folder)
     for seed in range(100):
         chance = random.Random(seed)
-        run = RunMaker(tmp_path / f"run-{seed}").claimed().publish(*chance.sample(PARTS, chance.randrange(4)))
+        run = RunMaker(tmp_path / f"run-{seed}").owned().publish(*chance.sample(PARTS, chance.randrange(4)))
         before = visible(run.folder)
         for _ in range(2):
             run.work(StaleStore(run.store, Plan(), chance))

@@ -13,9 +13,9 @@ from faults.checker import check
 from handmade import PARTS, RunMaker
 
 from pipeline.errors import StoreError
-from pipeline.parts import sweep
-from pipeline.run_folder import MANIFEST
-from pipeline.verify import verify
+from pipeline.results.verify import verify
+from pipeline.storage.parts import sweep
+from pipeline.storage.run_folder import MANIFEST
 
 pytestmark = pytest.mark.usefixtures("encoded_once")
 
@@ -54,7 +54,7 @@ def operations(folder: Path, session: Session, begun: int) -> list[str]:
 def started(folder: Path, begun: int) -> RunMaker:
     """A run of which some chunks were finished by an earlier session."""
     run = RunMaker(folder)
-    return run.claimed().publish(*PARTS[:begun]) if begun else run
+    return run.owned().publish(*PARTS[:begun]) if begun else run
 
 
 def attempt(run: RunMaker, session: Session, plan: Plan) -> BaseException | None:

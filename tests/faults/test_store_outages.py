@@ -11,16 +11,16 @@ from faults.s3 import Accident, Proxy, Strike, use
 from handmade import RunMaker
 from typer.testing import CliRunner
 
-from jobs.console import EXIT_STORE
+from jobs.support.console import EXIT_STORE
 from jobs.verify import verify as verify_verb
-from pipeline import object_store
-from pipeline.compaction import compact
 from pipeline.errors import DamagedRunError, StoreError
-from pipeline.object_store import ObjectStore
-from pipeline.query import open_run
-from pipeline.status import status
-from pipeline.totals import totals
-from pipeline.verify import verify
+from pipeline.results.query import open_run
+from pipeline.results.status import status
+from pipeline.results.summary import totals
+from pipeline.results.verify import verify
+from pipeline.storage import object_store
+from pipeline.storage.compaction import compact
+from pipeline.storage.object_store import ObjectStore
 
 Reader = Callable[[ObjectStore], object]
 

@@ -14,21 +14,21 @@ import pytest
 import torch
 from faults.checker import check
 
-from pipeline.claim import claim
-from pipeline.config import parse_config
-from pipeline.dataflow import explain_on, stream_chunks
-from pipeline.decode import DecodedChunk
+from pipeline.data.decode import DecodedChunk
+from pipeline.data.sources.shards import Failure
 from pipeline.demo.data import run_file, write_demo
 from pipeline.errors import StalledError
-from pipeline.loads import Recipe
-from pipeline.news import Committed
-from pipeline.parts import progress
-from pipeline.preflight import PreparedRun, absolute, prepare
-from pipeline.rows import failure_row, to_table
-from pipeline.sources.shards import Failure
-from pipeline.store import LocalStore
-from pipeline.verify import verify
-from pipeline.worker import Explain
+from pipeline.explain.rows import failure_row, to_table
+from pipeline.results.verify import verify
+from pipeline.run.dataflow import explain_on, stream_chunks
+from pipeline.run.loading import ReadPlan
+from pipeline.run.preflight import PreparedRun, absolute, prepare
+from pipeline.run.worker import Explain
+from pipeline.settings.run_file import parse_config
+from pipeline.storage.local_store import LocalStore
+from pipeline.storage.ownership import take_ownership
+from pipeline.storage.parts import progress
+from pipeline.telemetry.events import Committed
 
 pytestmark = pytest.mark.usefixtures("travels_whole")
 POISON = "scene_00005"
@@ -50,7 +50,7 @@ def claimed_run(
     fields["compute"] = {**fields.get("compute", {}), **compute}  # type: ignore[dict-item]
     fields["output"] = {"path": str(tmp_path / "run")}
     run = prepare(absolute(parse_config(fields)[0]))
-    claim(run.store, run.manifest)
+    take_ownership(run.store, run.manifest)
     return run
 
 
@@ -78,10 +78,10 @@ def outcome(
     run: PreparedRun, workers: int, dies: Callable[[DecodedChunk], None], images: int = 16, left: int | None = None
 ) -> dict[str, str | None]:
     """Run to the end, which takes explaining those that are left; gives the error code of every image."""
-    news = stream_chunks(
+    event = stream_chunks(
         run, progress(run.store), workers, partial(seeing, run.explainer_spec("cpu", workers).schema, dies)
     )
-    assert sum(item.images for item in news if isinstance(item, Committed)) == (left or images)
+    assert sum(item.images for item in event if isinstance(item, Committed)) == (left or images)
     folder = Path(run.store.url)
     assert check(folder, images=images, methods=1) == []
     assert verify(LocalStore(folder)).problems == []
@@ -174,9 +174,9 @@ def test_a_worker_whose_device_is_lost_ends_so_that_another_takes_its_place(
         ended.append(code)
         raise SystemExit(code)
 
-    monkeypatch.setattr("pipeline.explainer.Explainer", _LostDevice)
+    monkeypatch.setattr("pipeline.explain.explainer.Explainer", _LostDevice)
     monkeypatch.setattr(os, "_exit", end)
-    chunk = next(iter(Recipe.of(prepared, 0).loads(prepared.shards[0])))[0]
+    chunk = next(iter(ReadPlan.of(prepared, 0).work_units(prepared.shards[0])))[0]
     threads = torch.get_num_threads()
     try:
         with pytest.raises(SystemExit):

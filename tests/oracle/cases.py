@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from nets import GapNet, StagedNet, ToyNet
-from oracle import twins, twins_activation, twins_fusion, twins_gradient, twins_path, twins_score
+from reference import activation, base, fusion, gradient, path, score
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
@@ -94,21 +94,21 @@ def on_path(name: str, twin: Callable[..., Tensor], options: dict[str, object], 
 def pixel_path(options: dict[str, object], **twin_options: object) -> Case:
     return Case(
         {"integrated_gradients": options},
-        lambda m, layers, x, t: twins_path.integrated_gradients(m, x, t, baseline_CHW=black(x), **twin_options),
+        lambda m, layers, x, t: path.integrated_gradients(m, x, t, baseline_CHW=black(x), **twin_options),
     )
 
 
 def group_cam(m: nn.Module, layers: Layers, x: Tensor, t: int) -> Tensor:
-    return twins_score.group_cam(m, layers[-1], x, t, blur_CHW=blurred(x), groups=4)
+    return score.group_cam(m, layers[-1], x, t, blur_CHW=blurred(x), groups=4)
 
 
 def rise(m: nn.Module, layers: Layers, x: Tensor, t: int) -> Tensor:
     masks_NHW = torch.cat(list(Rise(num_masks=70, cells=4, keep=0.4).masks((16, 16), SEED))).double()
-    return twins_score.rise(m, x, t, masks_NHW=masks_NHW, keep=0.4, grid=8)
+    return score.rise(m, x, t, masks_NHW=masks_NHW, keep=0.4, grid=8)
 
 
 def shuffled(m: nn.Module, layer: nn.Module, x: Tensor, t: int) -> Tensor:
-    map_uv = twins.gradcam(m, layer, x, t)
+    map_uv = base.gradcam(m, layer, x, t)
     order = torch.randperm(map_uv.numel(), generator=noise.generator(SEED, "", "shuffled_gradcam")).tolist()
     return torch.tensor([float(map_uv.flatten()[i]) for i in order], dtype=map_uv.dtype).view_as(map_uv)
 
@@ -118,15 +118,15 @@ def gap(seed: int) -> nn.Module:
 
 
 def integrative(**options: object) -> Case:
-    return staged("integrative_cam", twins_fusion.integrative_cam, options, **options)
+    return staged("integrative_cam", fusion.integrative_cam, options, **options)
 
 
-g, p, a, s, f = twins_gradient, twins_path, twins_activation, twins_score, twins_fusion
+g, p, a, s, f = gradient, path, activation, score, fusion
 CASES: dict[str, Case] = {
-    "gradcam": case("gradcam", twins.gradcam),
+    "gradcam": case("gradcam", base.gradcam),
     "shuffled_gradcam": case("shuffled_gradcam", shuffled),
-    "gradcam_pp": case("gradcam_pp", twins.gradcam_pp),
-    "gradcam_pp official": case("gradcam_pp", twins.gradcam_pp, {"preset": "official_code"}, normalise_alpha=True),
+    "gradcam_pp": case("gradcam_pp", base.gradcam_pp),
+    "gradcam_pp official": case("gradcam_pp", base.gradcam_pp, {"preset": "official_code"}, normalise_alpha=True),
     "smooth_gradcam_pp": case(
         "smooth_gradcam_pp", g.smooth_gradcam_pp, {"samples": 5},
         noise_NCHW=fields("smooth_gradcam_pp", (3, 16, 16), 5),
@@ -145,18 +145,18 @@ CASES: dict[str, Case] = {
     "finer_cam": case("finer_cam", g.finer_cam),
     "finer_cam one": case("finer_cam", g.finer_cam, {"comparisons": 1, "gamma": 0.5}, comparisons=1, gamma=0.5),
     "fullgrad": whole("fullgrad", g.fullgrad, {"grid": 8}, grid=8, order="minmax_first"),
-    "integrated right": on_path("integrated_gradcam", twins.integrated_gradcam, {"steps": 7}, steps=7, rule="right"),
+    "integrated right": on_path("integrated_gradcam", base.integrated_gradcam, {"steps": 7}, steps=7, rule="right"),
     "integrated left": on_path(
-        "integrated_gradcam", twins.integrated_gradcam, {"steps": 7, "rule": "left"}, steps=7, rule="left"
+        "integrated_gradcam", base.integrated_gradcam, {"steps": 7, "rule": "left"}, steps=7, rule="left"
     ),
     "integrated midpoint": on_path(
-        "integrated_gradcam", twins.integrated_gradcam, {"steps": 4, "rule": "midpoint"}, steps=4, rule="midpoint"
+        "integrated_gradcam", base.integrated_gradcam, {"steps": 4, "rule": "midpoint"}, steps=4, rule="midpoint"
     ),
     "integrated trapezoid": on_path(
-        "integrated_gradcam", twins.integrated_gradcam, {"steps": 4, "rule": "trapezoid"}, steps=4, rule="trapezoid"
+        "integrated_gradcam", base.integrated_gradcam, {"steps": 4, "rule": "trapezoid"}, steps=4, rule="trapezoid"
     ),
     "integrated official": on_path(
-        "integrated_gradcam", twins.integrated_gradcam, {"steps": 5, "preset": "official_code"},
+        "integrated_gradcam", base.integrated_gradcam, {"steps": 5, "preset": "official_code"},
         steps=5, rule="left", subtract=False,
     ),
     "rsi_gradcam": on_path("rsi_gradcam", p.rsi_gradcam, {"steps": 6}, steps=6),
@@ -175,14 +175,14 @@ CASES: dict[str, Case] = {
     "kpca_cam rbf": case("kpca_cam", a.kpca_cam, {"kernel": "rbf"}, kernel="rbf"),
     "fem": case("fem", a.fem),
     "fem low": case("fem", a.fem, {"k_sigma": 0.5}, k_sigma=0.5),
-    "scorecam": case("scorecam", twins.scorecam),
-    "scorecam v2": case("scorecam", twins.scorecam, {"preset": "v2"}, softmax=True),
-    "scorecam logit": case("scorecam", twins.scorecam, {"score": "logit"}, logit=True),
-    "iscam": case("iscam", twins.iscam, num_steps=10),
+    "scorecam": case("scorecam", base.scorecam),
+    "scorecam v2": case("scorecam", base.scorecam, {"preset": "v2"}, softmax=True),
+    "scorecam logit": case("scorecam", base.scorecam, {"score": "logit"}, logit=True),
+    "iscam": case("iscam", base.iscam, num_steps=10),
     "iscam recurrence": case(
-        "iscam", twins.iscam, {"num_steps": 4, "schedule": "recurrence"}, num_steps=4, schedule="recurrence"
+        "iscam", base.iscam, {"num_steps": 4, "schedule": "recurrence"}, num_steps=4, schedule="recurrence"
     ),
-    "iscam linear": case("iscam", twins.iscam, {"num_steps": 5, "schedule": "linear"}, num_steps=5, schedule="linear"),
+    "iscam linear": case("iscam", base.iscam, {"num_steps": 5, "schedule": "linear"}, num_steps=5, schedule="linear"),
     "sscam": case("sscam", s.sscam, {"samples": 3}, noise=fields("sscam", (16, 16), 3)),
     "sscam input": case(
         "sscam", s.sscam, {"samples": 2, "std": 0.5, "noise_on": "input"},

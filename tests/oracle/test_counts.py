@@ -10,7 +10,7 @@ from torch import Tensor
 
 import pipeline
 from pipeline.cams import METHODS, LayerShape, NetShape
-from pipeline.heatmaps import is_degenerate
+from pipeline.maps.heatmaps import is_degenerate
 from pipeline.metrics import METRICS
 from pipeline.metrics.cost import metrics_cost
 from pipeline.model.probe import Probe
@@ -174,7 +174,9 @@ def test_the_stated_cost_of_a_metric_is_the_real_one(name: str) -> None:
     boxes = [[[2.0, 2.0, 9.0, 9.0]]] * 3
     pipeline.evaluate(explanations.probe.model, images(5), explanations, metrics=[metric], boxes=boxes)
     stated = metrics_cost([metric], explanations.methods, shape)
-    baseline = 1 if metric.reruns() else 0  # the model is looked at anew, and so is the baseline that all maps share
+    baseline = (
+        1 if metric.redrawn_maps() else 0
+    )  # the model is looked at anew, and so is the baseline that all maps share
     assert explanations.counts.forwards - before.forwards == 3 * stated.forwards + baseline
     assert explanations.counts.backwards - before.backwards == 3 * stated.backwards
     assert explanations.counts.head_passes - before.head_passes == 3 * stated.head_passes
@@ -209,7 +211,7 @@ def test_metrics_of_all_kinds_fill_the_same_passes() -> None:
 
 
 def test_only_metrics_that_ask_the_model_run_it() -> None:
-    silent = [name for name, kind in METRICS.items() if kind.reads == "map" and not kind().reruns()]
+    silent = [name for name, kind in METRICS.items() if kind.reads == "map" and not kind().redrawn_maps()]
     assert len(silent) == 11
     explanations = pipeline.explain(ToyNet(0), images(0), methods=["gradcam"], layer="features.3")
     before = explanations.counts.forwards

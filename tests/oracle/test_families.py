@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from oracle import twins
+from reference import base
 from torch import nn
 from torchvision import models
 
@@ -125,7 +125,7 @@ def test_maps_of_transformers_are_those_of_a_plain_full_backward(
     precise = copy.deepcopy(model).double()
     module = precise.get_submodule(explained.probe.layer)
     for row, (image_CHW, target) in enumerate(zip(pixels_BCHW.double(), targets, strict=True)):
-        acts, grads, _ = twins.observe(precise, module, image_CHW, target)
+        acts, grads, _ = base.observe(precise, module, image_CHW, target)
         acts_Kuv, grads_Kuv = grid(acts), grid(grads)
         weights_K11 = torch.stack([grads_uv.mean() for grads_uv in grads_Kuv])[:, None, None]
         terms = {

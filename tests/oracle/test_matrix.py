@@ -5,14 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import GapNet, StagedNet, ToyNet, images
-from oracle.twins_fusion import softmax_derivatives
 from quick import SPECS
+from reference.fusion import softmax_derivatives
 from torch import Tensor, nn
 
 import pipeline
 from pipeline.cams.integrative import IntegrativeCam
 from pipeline.cams.path import RsiGradCam
-from pipeline.heatmaps import min_max
+from pipeline.maps.heatmaps import min_max
 from pipeline.model.probe import Probe
 
 seeds = settings(max_examples=10, deadline=None, derandomize=True)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 from nets import ToyNet, images
-from oracle import twins
 from oracle.cases import CASES, SEED, Case
+from reference import base
 from torch import Tensor, nn
 
 import pipeline
@@ -87,7 +87,7 @@ def test_every_method_has_a_twin() -> None:
 def test_heat_maps_agree_with_their_slow_twin(seed: int) -> None:
     explanations = pipeline.explain(ToyNet(seed), images(seed), methods=["gradcam"], layer="features.3")
     for map_uv, heatmap_HW in zip(explanations.maps["gradcam"], explanations.heatmap("gradcam"), strict=True):
-        torch.testing.assert_close(heatmap_HW.double(), twins.heatmap(map_uv.double(), (16, 16)), atol=1e-6, rtol=0)
+        torch.testing.assert_close(heatmap_HW.double(), base.heatmap(map_uv.double(), (16, 16)), atol=1e-6, rtol=0)
 
 
 def test_twins_see_different_maps_for_different_methods() -> None:

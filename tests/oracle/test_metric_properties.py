@@ -2,22 +2,22 @@
 
 import pytest
 import torch
-from handtrial import Answering, trial_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import StagedNet, ToyNet, images
+from scoring_batches import Answering, scoring_batch
 from torch import Tensor, nn
 
 import pipeline
-from pipeline.heatmaps import min_max
-from pipeline.metrics import METRICS, Trial, build_metrics
+from pipeline.maps.heatmaps import min_max
+from pipeline.metrics import METRICS, ScoringBatch, build_metrics
 from pipeline.model.baselines import baseline_pixels
 from pipeline.model.probe import Probe
 
 seeds = settings(max_examples=15, deadline=None, derandomize=True)
 any_seed = st.integers(0, 10**6)
 BOXES = [[[2.0, 3.0, 9.0, 12.0]], [[1.0, 1.0, 15.0, 8.0]], None]
-RERUN = {name for name, kind in METRICS.items() if kind().reruns()}
+RERUN = {name for name, kind in METRICS.items() if kind().redrawn_maps()}
 
 
 def maps_of(seed: int) -> Tensor:
@@ -26,16 +26,16 @@ def maps_of(seed: int) -> Tensor:
     return min_max(nn.functional.interpolate(small, (16, 16), mode="bicubic"))
 
 
-def value(name: str, trial: Trial, **options: object) -> Tensor:
+def value(name: str, batch: ScoringBatch, **options: object) -> Tensor:
     (metric,) = build_metrics([{name: options}]).values()
-    return metric(trial)
+    return metric(batch)
 
 
 @seeds
 @given(any_seed)
 def test_drop_gain_and_increase_exclude_each_other(seed: int) -> None:
-    trial = trial_of(maps_of(seed), model=ToyNet(seed))
-    drop_BM, gain_BM, increase_BM = (value(name, trial) for name in ("average_drop", "average_gain", "increase"))
+    batch = scoring_batch(maps_of(seed), model=ToyNet(seed))
+    drop_BM, gain_BM, increase_BM = (value(name, batch) for name in ("average_drop", "average_gain", "increase"))
     assert bool((drop_BM <= 1 - increase_BM).all())
     assert bool(((gain_BM > 0) == (increase_BM > 0)).all())
     for found_BM in (drop_BM, gain_BM):
@@ -56,12 +56,12 @@ class Constant(nn.Module):
 @pytest.mark.parametrize("steps", [2, 3, 20])
 @pytest.mark.parametrize("name", ["insertion", "deletion"])
 def test_the_area_of_a_constant_score_is_the_score(name: str, steps: int) -> None:
-    trial = trial_of(maps_of(0), model=Constant())
-    expected_BM = trial.evidence.target_confidences_B[:, None].expand(3, 2)
-    torch.testing.assert_close(value(name, trial, steps=steps), expected_BM)
-    logits_BM = trial.evidence.target_logits_B[:, None].expand(3, 2)
-    torch.testing.assert_close(value(name, trial, steps=steps, score="logit"), logits_BM)
-    assert value("road", trial, sigma=0.0).abs().max() < 1e-6
+    batch = scoring_batch(maps_of(0), model=Constant())
+    expected_BM = batch.evidence.target_confidences_B[:, None].expand(3, 2)
+    torch.testing.assert_close(value(name, batch, steps=steps), expected_BM)
+    logits_BM = batch.evidence.target_logits_B[:, None].expand(3, 2)
+    torch.testing.assert_close(value(name, batch, steps=steps, score="logit"), logits_BM)
+    assert value("road", batch, sigma=0.0).abs().max() < 1e-6
 
 
 def test_curves_of_a_score_that_counts_pixels_are_known_by_hand() -> None:
@@ -69,15 +69,15 @@ def test_curves_of_a_score_that_counts_pixels_are_known_by_hand() -> None:
     pixels_1CHW = torch.zeros(1, 3, 16, 16)
     pixels_1CHW[..., :8, :8] = 4.0
     perfect_11HW = pixels_1CHW[:, :1] / 4
-    trial = trial_of(torch.cat([perfect_11HW, 1 - perfect_11HW], 1), model=Answering(), pixels_BCHW=pixels_1CHW)
+    batch = scoring_batch(torch.cat([perfect_11HW, 1 - perfect_11HW], 1), model=Answering(), pixels_BCHW=pixels_1CHW)
     options = {"steps": 4, "fill": "mean", "score": "logit"}
-    curves = {name: value(f"{name}_curve", trial, **options)[0].tolist() for name in ("insertion", "deletion")}
+    curves = {name: value(f"{name}_curve", batch, **options)[0].tolist() for name in ("insertion", "deletion")}
     assert curves["insertion"][0] == [0, 1, 1, 1, 1]
     assert curves["deletion"][0] == [1, 0, 0, 0, 0]
     assert curves["insertion"][1] == [0, 0, 0, 0, 1]
     assert curves["deletion"][1] == [1, 1, 1, 1, 0]
-    assert value("insertion", trial, **options)[0].tolist() == [0.875, 0.125]
-    assert value("deletion", trial, **options)[0].tolist() == [0.125, 0.875]
+    assert value("insertion", batch, **options)[0].tolist() == [0.875, 0.125]
+    assert value("deletion", batch, **options)[0].tolist() == [0.125, 0.875]
 
 
 @seeds
@@ -86,8 +86,8 @@ def test_insertion_and_deletion_with_the_order_reversed_are_one_curve(seed: int)
     """Deleting the most relevant pixels leaves what inserting the least relevant ones makes."""
     maps_BMHW = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(seed))  # no ties
     model, options = ToyNet(seed), {"steps": 8, "fill": "mean"}
-    deletion = value("deletion_curve", trial_of(maps_BMHW, model=model), **options)
-    insertion = value("insertion_curve", trial_of(1 - maps_BMHW, model=model), **options)
+    deletion = value("deletion_curve", scoring_batch(maps_BMHW, model=model), **options)
+    insertion = value("insertion_curve", scoring_batch(1 - maps_BMHW, model=model), **options)
     torch.testing.assert_close(deletion, insertion.flip(2))
 
 
@@ -95,7 +95,7 @@ def test_insertion_and_deletion_with_the_order_reversed_are_one_curve(seed: int)
 @given(any_seed)
 def test_rank_metrics_do_not_see_monotone_changes_of_the_map(seed: int) -> None:
     maps_BMHW = maps_of(seed)
-    plain, bent = (trial_of(one, boxes=BOXES, model=ToyNet(seed)) for one in (maps_BMHW, maps_BMHW.double() ** 3))
+    plain, bent = (scoring_batch(one, boxes=BOXES, model=ToyNet(seed)) for one in (maps_BMHW, maps_BMHW.double() ** 3))
     names = ["insertion", "deletion", "road", "road_morf", "road_lerf", "top_n_in_box", "miou_top20", "pointing_game"]
     for name in names:
         torch.testing.assert_close(value(name, plain), value(name, bent), equal_nan=True, msg=name)
@@ -214,7 +214,7 @@ def test_names_tell_curves_from_numbers(spec: object) -> None:
 
 @pytest.mark.parametrize("percent", [1e-4, 99.9999])
 def test_road_never_removes_all_and_may_remove_nothing(percent: float) -> None:
-    found_BM = value("road", trial_of(maps_of(0), model=ToyNet(0)), percentiles=[percent])
+    found_BM = value("road", scoring_batch(maps_of(0), model=ToyNet(0)), percentiles=[percent])
     assert bool(found_BM.isfinite().all())
 
 
@@ -222,12 +222,12 @@ def test_a_target_without_confidence_has_none_to_lose() -> None:
     model = ToyNet(0)
     with torch.no_grad():
         model.linear.bias[1] -= 1e4
-    trial = trial_of(maps_of(0), model=model)
-    assert trial.evidence.target_confidences_B.tolist()[1] == 0
-    assert value("average_drop", trial)[1].tolist() == [0, 0]
+    batch = scoring_batch(maps_of(0), model=model)
+    assert batch.evidence.target_confidences_B.tolist()[1] == 0
+    assert value("average_drop", batch)[1].tolist() == [0, 0]
 
 
 def test_a_tolerance_larger_than_the_image_hits_wherever_there_is_an_object() -> None:
-    found_BM = value("pointing_game", trial_of(maps_of(0), boxes=BOXES), tolerance=5000)
+    found_BM = value("pointing_game", scoring_batch(maps_of(0), boxes=BOXES), tolerance=5000)
     assert found_BM[:2].tolist() == [[1, 1], [1, 1]]
     assert bool(found_BM[2].isnan().all())

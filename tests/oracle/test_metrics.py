@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 from nets import ToyNet, images
-from oracle import twins
-from oracle import twins_metrics as slow
 from oracle.cases import black, blurred
+from reference import base
+from reference import metrics as slow
 from torch import Tensor, nn
 
 import pipeline
@@ -51,7 +51,7 @@ class Row:
     draw: Callable[[Tensor], Tensor]
 
     def ask(self, image_CHW: Tensor) -> float:
-        return twins.ask(self.model, image_CHW, self.target)
+        return base.ask(self.model, image_CHW, self.target)
 
     @property
     def clean(self) -> float:
@@ -111,7 +111,7 @@ class Row:
 
     def box_mask(self) -> Tensor:
         height, width = self.heatmap_HW.shape
-        cells = [[float(twins.inside(self.boxes, i, j)) for j in range(width)] for i in range(height)]
+        cells = [[float(base.inside(self.boxes, i, j)) for j in range(width)] for i in range(height)]
         return torch.tensor(cells, dtype=torch.float64)
 
 
@@ -142,10 +142,10 @@ TWINS: dict[str, Callable[[Row], object]] = {
     "complexity": Row.complexity,
     "adcc": lambda r: slow.harmonic(r.coherency(), 1 - r.complexity(), 1 - r.drop()),
     "arcc": lambda r: slow.harmonic(r.coherency(), 1 - r.complexity(), min(1.0, max(0.0, r.road()[0] - r.road()[1]))),
-    "pointing_game": lambda r: twins.pointing_game(r.heatmap_HW, r.boxes, 15),
-    "pointing_exact": lambda r: twins.pointing_game(r.heatmap_HW, r.boxes, 0),
-    "pointing_near": lambda r: twins.pointing_game(r.heatmap_HW, r.boxes, 4),
-    "energy_in_box": lambda r: twins.energy_in_box(r.heatmap_HW, r.boxes),
+    "pointing_game": lambda r: base.pointing_game(r.heatmap_HW, r.boxes, 15),
+    "pointing_exact": lambda r: base.pointing_game(r.heatmap_HW, r.boxes, 0),
+    "pointing_near": lambda r: base.pointing_game(r.heatmap_HW, r.boxes, 4),
+    "energy_in_box": lambda r: base.energy_in_box(r.heatmap_HW, r.boxes),
     "top_n_in_box": lambda r: slow.top_n_in_box(r.heatmap_HW, r.boxes),
     "miou_top20": lambda r: slow.miou(r.heatmap_HW, r.boxes, 0.2),
     "box_iou": lambda r: r.iou(0.2),
@@ -182,11 +182,11 @@ def disagreements(seed: int) -> dict[str, float]:
     values = pipeline.evaluate(model, pixels_BCHW, explanations, metrics=SPECS, boxes=BOXES)
     precise = copy.deepcopy(model).double()
     layer = precise.get_submodule("features.3")
-    for method, twin in (("gradcam", twins.gradcam), ("scorecam", twins.scorecam)):
+    for method, twin in (("gradcam", base.gradcam), ("scorecam", base.scorecam)):
         for b, (image_CHW, target) in enumerate(zip(pixels_BCHW.double(), explanations.targets.tolist(), strict=True)):
 
             def draw(changed_CHW: Tensor, target: int = target, twin: Callable[..., Tensor] = twin) -> Tensor:
-                return twins.heatmap(twin(precise, layer, changed_CHW, target), (16, 16))
+                return base.heatmap(twin(precise, layer, changed_CHW, target), (16, 16))
 
             heatmap_HW = explanations.heatmap(method)[b].double()
             row = Row(precise, image_CHW, target, heatmap_HW, _whole(BOXES[b] or []), draw)

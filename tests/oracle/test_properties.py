@@ -9,7 +9,7 @@ import pipeline
 from pipeline.cams import build_methods
 from pipeline.cams.path import path_points
 from pipeline.cams.score import strengths
-from pipeline.heatmaps import is_degenerate
+from pipeline.maps.heatmaps import is_degenerate
 from pipeline.model.probe import Probe
 
 MEAN_BASELINE = {"baseline": "mean"}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.cams import METHODS, build_methods
 from pipeline.cams.representatives import of_images, representatives, strongest
-from pipeline.explanations import explain_evidence, observe
+from pipeline.explain.explanations import explain_evidence, observe
 from pipeline.model.probe import Probe
 
 FAMILY = {"scorecam": {}, "iscam": {"num_steps": 2}, "sscam": {"samples": 2}, "increment_cam": {}}

@@ -9,15 +9,15 @@ from planted.models import LAYER, MEAN, STD, save, trained
 from planted.scenes import CLASSES, SIDE
 from torch import nn
 
-from pipeline.attempts import Ledger
-from pipeline.claim import claim
-from pipeline.config import parse_config
-from pipeline.explainer import Explainer
-from pipeline.loads import Recipe
-from pipeline.preflight import absolute, prepare
-from pipeline.query import open_run
-from pipeline.sanity import check_sanity
-from pipeline.worker import Worker
+from pipeline.audit.sanity import check_sanity
+from pipeline.explain.explainer import Explainer
+from pipeline.results.query import open_run
+from pipeline.run.attempts import Ledger
+from pipeline.run.loading import Recipe
+from pipeline.run.preflight import absolute, prepare
+from pipeline.run.worker import Worker
+from pipeline.settings.run_file import parse_config
+from pipeline.storage.ownership import take_ownership
 
 Settings = dict[str, Any]
 METHODS: tuple[Any, ...] = ("gradcam", "layercam", {"integrated_gradcam": {"steps": 5}})
@@ -85,7 +85,7 @@ def explained(fields: Settings) -> Path:
     config, mistakes = parse_config(fields)
     assert not mistakes
     run = prepare(absolute(config))
-    claim(run.store, run.manifest)
+    take_ownership(run.store, run.manifest)
     explainer = Explainer(run.loaded.model, run.explainer_spec("cpu", workers=1))
     worker = Worker(explainer.tables, run.manifest.run_id, run.store.url, Ledger())
     recipe = Recipe.of(run, load_bytes=0)

@@ -25,7 +25,7 @@ from planted.models import answers, trained
 from planted.scenes import CLASSES, FREE_FROM, GROUNDS, SIDE, labels_of, make_scenes
 from planted.truth import Truth
 
-from pipeline.decode import DecodeLimits, UnreadableImageError, decode_image
+from pipeline.data.decode import DecodeLimits, UnreadableImageError, decode_image
 
 FEW = np.arange(300)
 

@@ -24,9 +24,9 @@ from planted.scenes import CLASSES, GROUNDS, TINTS, Float, Scenes, make_scenes
 from torch import nn
 
 from pipeline.audit.facts import audit
-from pipeline.query import open_run
-from pipeline.store import LocalStore
-from pipeline.verify import verify
+from pipeline.results.query import open_run
+from pipeline.results.verify import verify
+from pipeline.storage.local_store import LocalStore
 
 SEEDS = [
     pytest.param(0, marks=pytest.mark.slow),

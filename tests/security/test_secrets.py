@@ -10,8 +10,8 @@ import yaml
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from pipeline import object_store
 from pipeline.demo.data import run_file, write_demo
+from pipeline.storage import object_store
 
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "AKIAPLANTED1",

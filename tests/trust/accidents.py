@@ -20,7 +20,7 @@ from faults.checker import check
 from faults.harness import Watcher, check_if_there
 from trust.drivers import Process, command, driving, ended_within, explaining, is_at_work, signalled, started
 
-from jobs.memory import descendants
+from pipeline.bench.memory import descendants
 from pipeline.demo.data import run_file, write_demo
 
 SHARDS, IMAGES_PER_SHARD, METHODS = 64, 64, 3

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from jobs.memory import descendants
+from pipeline.bench.memory import descendants
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
 

@@ -41,8 +41,8 @@ TESTS = (
         (
             "tests/faults/test_workers.py",
             "tests/faults/test_method_errors.py",
-            "tests/unit/test_attempts.py",
-            "tests/unit/jobs/test_deadline.py",
+            "tests/unit/run/test_attempts.py",
+            "tests/unit/jobs/support/test_deadline.py",
         ),
         marks="",
     ),
@@ -72,9 +72,9 @@ TESTS = (
         "bits flipped in parts, parts cut, missing, copied, replaced",
         "1,000 flips for verify, 4,000 for questions, each cut",
         (
-            "tests/unit/test_verify.py",
-            "tests/unit/test_verify_rows.py",
-            "tests/unit/test_sealed.py",
+            "tests/unit/results/test_verify.py",
+            "tests/unit/results/test_verify_rows.py",
+            "tests/unit/storage/test_checksums.py",
             "tests/faults/test_damaged_objects.py",
         ),
         marks="",
@@ -85,9 +85,9 @@ TESTS = (
         "read-only output, links, foreign files, two runs in one folder",
         "each",
         (
-            "tests/unit/test_store.py",
-            "tests/unit/test_store_claim.py",
-            "tests/unit/test_store_publish.py",
+            "tests/unit/storage/test_store.py",
+            "tests/unit/storage/test_ownership.py",
+            "tests/unit/storage/test_store_publish.py",
             "tests/unit/jobs/test_links.py",
             "tests/faults/test_refused_before_work.py",
         ),
@@ -97,14 +97,14 @@ TESTS = (
         "bounded, no code from data",
         "mutated images: cut, flipped, swapped, zeroed, huge headers, disguised, longer, doubled",
         "1,000 mutants within 2 s of CPU and 1 GB each, a good image after each",
-        ("tests/unit/test_isolation.py",),
+        ("tests/unit/data/test_decode_sandbox.py",),
     ),
     Tests(
         "I3",
         "bounded",
         "bombs: huge sizes, texts, profiles and EXIF that unpack or go in circles, thousands of frames",
         "25, one end for each, within 50 MB beyond the file and 2 s",
-        ("tests/unit/test_bombs.py",),
+        ("tests/unit/data/test_bombs.py",),
     ),
     Tests(
         "I4, I5",
@@ -112,10 +112,10 @@ TESTS = (
         "other formats by any name; odd but valid images",
         "20 formats; pixels written down",
         (
-            "tests/unit/test_decode.py",
-            "tests/unit/test_decode_refusals.py",
-            "tests/unit/test_golden_pixels.py",
-            "tests/unit/test_constant_images.py",
+            "tests/unit/data/test_decode.py",
+            "tests/unit/data/test_decode_refusals.py",
+            "tests/unit/data/test_golden_pixels.py",
+            "tests/unit/explain/test_constant_images.py",
         ),
     ),
     Tests(
@@ -132,9 +132,9 @@ TESTS = (
         "labels and boxes that cannot be right",
         "101, and each at its edges",
         (
-            "tests/unit/sources/test_faulty_annotations.py",
-            "tests/unit/sources/test_annotations.py",
-            "tests/unit/test_framing_boxes.py",
+            "tests/unit/data/sources/test_faulty_annotations.py",
+            "tests/unit/data/sources/test_annotations.py",
+            "tests/unit/data/test_framing_boxes.py",
         ),
     ),
     Tests(
@@ -145,9 +145,9 @@ TESTS = (
         (
             "tests/faults/test_readers.py",
             "tests/e2e/test_bad_images.py",
-            "tests/unit/sources/test_parquet.py",
-            "tests/unit/sources/test_apart.py",
-            "tests/unit/test_loads.py",
+            "tests/unit/data/sources/test_parquet.py",
+            "tests/unit/data/sources/test_parquet_sandbox.py",
+            "tests/unit/run/test_loading.py",
         ),
     ),
     Tests(
@@ -166,7 +166,7 @@ TESTS = (
             "tests/unit/model/test_zoo.py",
             "tests/unit/model/test_layers.py",
             "tests/unit/model/test_probe.py",
-            "tests/unit/test_explainer.py",
+            "tests/unit/explain/test_explainer.py",
             "tests/oracle/test_families.py",
         ),
     ),
@@ -183,7 +183,7 @@ TESTS = (
         "resume: the same rows",
         "other workers, batches, shard orders",
         "bit-equal rows",
-        ("tests/e2e/test_run.py", "tests/unit/test_same_bits.py"),
+        ("tests/e2e/test_run.py", "tests/unit/explain/test_same_bits.py"),
     ),
     Tests(
         "M6",
@@ -199,7 +199,11 @@ TESTS = (
         "no silent loss",
         "memory that runs out in a pass: passes are halved, rows stay",
         "each",
-        ("tests/unit/model/test_scorer.py", "tests/unit/model/test_masks.py", "tests/unit/test_memory_runs_out.py"),
+        (
+            "tests/unit/model/test_scorer.py",
+            "tests/unit/model/test_masks.py",
+            "tests/unit/explain/test_memory_runs_out.py",
+        ),
     ),
     Tests("R1", "sealed report", "payloads in every name of the report", "320", ("tests/security",)),
     Tests(
@@ -207,7 +211,7 @@ TESTS = (
         "no code from data",
         "names that are SQL, formulas in CSV",
         "each",
-        ("tests/unit/test_query_harm.py", "tests/unit/jobs/test_query_output.py"),
+        ("tests/unit/results/test_query_harm.py", "tests/unit/jobs/test_query_output.py"),
     ),
     Tests(
         "R4",
@@ -216,7 +220,7 @@ TESTS = (
         "5 secrets in every output",
         (
             "tests/unit/test_errors.py",
-            "tests/unit/test_config.py",
+            "tests/unit/settings/test_run_file.py",
             "tests/security/test_secrets.py",
             "tests/e2e/test_cli.py",
         ),

@@ -6,8 +6,8 @@ import pytest
 from handmade import RunMaker
 from merging import ManyImages
 
-from pipeline.query import Run, open_run
-from pipeline.store import LocalStore
+from pipeline.results.query import Run, open_run
+from pipeline.storage.local_store import LocalStore
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from PIL import Image
 
 from pipeline.audit.background import apart_from_others, emptied
 from pipeline.audit.findings import Effect, Finding
-from pipeline.originals import Original
+from pipeline.results.source_images import Original
 
 FOUND = Finding(
     "background", "1", "disc", "background", "intervened", "The surroundings alone ...",

@@ -11,11 +11,11 @@ from pipeline.audit.compare import compared
 from pipeline.audit.facts import audit
 from pipeline.audit.page import fitted, render
 from pipeline.audit.values import load_values
+from pipeline.data.sources.shards import Failure
 from pipeline.errors import ConfigError
-from pipeline.query import open_run
-from pipeline.rows import Row, failure_row
-from pipeline.run_folder import PartName
-from pipeline.sources.shards import Failure
+from pipeline.explain.rows import Row, failure_row
+from pipeline.results.query import open_run
+from pipeline.storage.run_folder import PartName
 
 
 class NothingExplained(RunMaker):

@@ -9,8 +9,8 @@ from handmade import RunMaker
 
 from pipeline.audit.maps import GRID, Maps, load_maps
 from pipeline.audit.values import load_values
-from pipeline.heatmaps import heatmaps
-from pipeline.query import open_run
+from pipeline.maps.heatmaps import heatmaps
+from pipeline.results.query import open_run
 
 
 def random_maps(images: int, methods: int) -> Maps:

@@ -4,9 +4,9 @@ import pytest
 from unit.deploy.manifests import DEPLOY
 
 from pipeline.cams import LayerShape, NetShape, build_methods
-from pipeline.config import load_config
 from pipeline.metrics import build_metrics
 from pipeline.metrics.cost import metrics_cost
+from pipeline.settings.run_file import load_config
 
 RUN = DEPLOY / "imagenet-val.yaml"
 

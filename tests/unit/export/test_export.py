@@ -12,13 +12,13 @@ from disk import everything_in, failing
 from handmade import PARTS
 from pictured import PicturedRun
 
+from pipeline.data.sources.shards import Failure
 from pipeline.errors import ConfigError, DamagedRunError
+from pipeline.explain.rows import failure_row, to_table
 from pipeline.export import TARGETS, export_run
-from pipeline.query import Run
-from pipeline.rows import failure_row, to_table
-from pipeline.run_folder import PartName
-from pipeline.sources.shards import Failure
-from pipeline.verify import verify
+from pipeline.results.query import Run
+from pipeline.results.verify import verify
+from pipeline.storage.run_folder import PartName
 
 each_target = pytest.mark.parametrize("target", TARGETS)
 PACKAGES = {"delta": "deltalake", "hf": "datasets", "iceberg": "pyiceberg.catalog.sql"}

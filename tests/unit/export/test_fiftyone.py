@@ -13,10 +13,10 @@ from pictured import BOX, CROP, PicturedRun
 from pictures import noise
 from PIL import Image
 
+from pipeline.explain.rows import Row
 from pipeline.export import export_run
-from pipeline.query import open_run
-from pipeline.rows import Row
-from pipeline.run_folder import PartName
+from pipeline.results.query import open_run
+from pipeline.storage.run_folder import PartName
 
 VIEWERS = os.environ.get("CAMATLAS_VIEWERS", sys.executable)
 """A Python that has FiftyOne and Spotlight, which want an environment of their own."""

@@ -11,12 +11,12 @@ import yaml
 from e2e.runs import table_of
 from pictured import CURVE, PicturedRun
 
-from pipeline.codec import MapDtype, encode
+from pipeline.explain.rows import Row
 from pipeline.export import export_run
 from pipeline.export.folders import distinct
-from pipeline.query import decode_row, open_run
-from pipeline.rows import Row
-from pipeline.run_folder import PartName
+from pipeline.maps.codec import MapDtype, encode
+from pipeline.results.query import decode_row, open_run
+from pipeline.storage.run_folder import PartName
 from schemas.explanation import ERROR_FIELDS
 
 Load = Callable[..., datasets.Dataset]

@@ -17,7 +17,7 @@ from pyiceberg.table import Table
 
 from pipeline.errors import ConfigError
 from pipeline.export import export_run
-from pipeline.object_store import ObjectStore
+from pipeline.storage.object_store import ObjectStore
 
 FILES = [part.file for part in PARTS]
 

@@ -12,12 +12,13 @@ import torch
 import typer
 from typer.testing import CliRunner, Result
 
-from jobs import doctor, fitness
-from jobs.fitness import Found
-from pipeline import cluster
-from pipeline.cluster import reach
+from jobs import doctor
+from jobs.support import fitness
+from jobs.support.fitness import Found
 from pipeline.errors import CamatlasError
-from pipeline.store import LocalStore
+from pipeline.run import cluster
+from pipeline.run.cluster import reach
+from pipeline.storage.local_store import LocalStore
 
 app = typer.Typer()
 app.command()(doctor.doctor)

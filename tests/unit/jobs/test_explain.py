@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from jobs import explain
 from jobs.explain import Ended
-from pipeline.totals import totals
+from pipeline.results.summary import totals
 
 app = typer.Typer()
 app.command()(explain.explain)

@@ -9,10 +9,10 @@ import typer
 import yaml
 from typer.testing import CliRunner, Result
 
-from jobs.console import amount
 from jobs.plan import plan
-from pipeline import planner
+from jobs.support.console import amount
 from pipeline.demo.data import run_file, write_demo
+from pipeline.planning import planner
 
 app = typer.Typer()
 app.command()(plan)

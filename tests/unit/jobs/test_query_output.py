@@ -13,8 +13,8 @@ import typer
 from handmade import RunMaker
 from typer.testing import CliRunner, Result
 
-from jobs.answers import _distinct, _to_json, _to_terminal, write_csv
 from jobs.query import query
+from jobs.support.answers import _distinct, _to_json, _to_terminal, write_csv
 
 app = typer.Typer()
 app.command()(query)

@@ -10,8 +10,8 @@ import typer
 from handmade import RunMaker
 from typer.testing import CliRunner
 
-from jobs.console import EXIT_INTERRUPTED, EXIT_TERMINATED
 from jobs.query import query
+from jobs.support.console import EXIT_INTERRUPTED, EXIT_TERMINATED
 
 ENDLESS = "SELECT sum(hash(range)) FROM range(1000000000000000)"
 

@@ -7,8 +7,8 @@ from handmade import PARTS, RunMaker
 
 from jobs.show import _explained
 from pipeline.errors import ConfigError
-from pipeline.query import open_run
-from pipeline.run_folder import PartName
+from pipeline.results.query import open_run
+from pipeline.storage.run_folder import PartName
 
 
 class Twice(RunMaker):
@@ -22,7 +22,7 @@ class Twice(RunMaker):
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run of two shards."""
-    Twice(tmp_path / "run").claimed().publish(PARTS[0], PARTS[2])
+    Twice(tmp_path / "run").owned().publish(PARTS[0], PARTS[2])
     return tmp_path / "run"
 
 

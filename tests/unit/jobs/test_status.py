@@ -13,8 +13,8 @@ from handmade import PARTS, RunMaker
 from typer.testing import CliRunner, Result
 
 from jobs.status import lines, status, to_json
-from pipeline.run_folder import PartName
-from pipeline.status import status as look
+from pipeline.results.status import status as scan
+from pipeline.storage.run_folder import PartName
 
 app = typer.Typer()
 app.command()(status)
@@ -50,7 +50,7 @@ def test_the_same_as_json(small_run: RunMaker) -> None:
 
 
 def test_a_run_that_goes_on_has_a_rate_and_time_left(tmp_path: Path) -> None:
-    run = RunMaker(tmp_path / "run", shards=[f"{n}.tar" for n in range(4)]).claimed().publish(FIRST, SECOND)
+    run = RunMaker(tmp_path / "run", shards=[f"{n}.tar" for n in range(4)]).owned().publish(FIRST, SECOND)
     now = time.time()
     os.utime(run.folder / FIRST.file, (now - 30, now - 30))
     os.utime(run.folder / SECOND.file, (now - 20, now - 20))
@@ -65,7 +65,7 @@ def test_a_run_that_goes_on_has_a_rate_and_time_left(tmp_path: Path) -> None:
 
 
 def test_a_young_run_says_what_is_not_known(maker: RunMaker) -> None:
-    maker.claimed().publish(FIRST)
+    maker.owned().publish(FIRST)
     answer = asked(maker.folder).stdout
     assert "chunks: 1 so far; how many there will be is not known yet" in answer
     assert "images: 2 so far" in answer
@@ -74,7 +74,7 @@ def test_a_young_run_says_what_is_not_known(maker: RunMaker) -> None:
 
 
 def test_a_dead_run_says_what_to_do(maker: RunMaker) -> None:
-    maker.claimed().publish(FIRST)
+    maker.owned().publish(FIRST)
     for path in maker.folder.iterdir():
         os.utime(path, (0, 0))
     answer = asked(maker.folder).stdout
@@ -82,19 +82,19 @@ def test_a_dead_run_says_what_to_do(maker: RunMaker) -> None:
 
 
 def test_what_was_left_out_is_told(small_run: RunMaker) -> None:
-    told = "\n".join(lines(look(small_run.store, time.time(), patience=0), "run"))
+    told = "\n".join(lines(scan(small_run.store, time.time(), patience=0), "run"))
     assert "images: about 6 so far" in told
     assert "failures: none; counted in 0 of 3 parts, the newest and the last of each shard; --all counts" in told
     assert "the last parts of 2 shards were not looked at" in told
 
 
 def test_a_clock_that_is_behind_is_told(small_run: RunMaker) -> None:
-    told = lines(look(small_run.store, time.time() - 7200), "run")[1]
+    told = lines(scan(small_run.store, time.time() - 7200), "run")[1]
     assert told.endswith("the clock of this machine is 120 min behind that of the run folder") or "2.0 h" in told
 
 
 def test_damage_and_stragglers_are_listed_up_to_a_number(small_run: RunMaker) -> None:
-    found = look(small_run.store, time.time())
+    found = scan(small_run.store, time.time())
     told = lines(replace(found, damaged={f"part-{n}": "torn" for n in range(9)}), "run")
     assert "  damaged: part-0: torn; run `camatlas verify`" in told
     assert told[-1] == "  and 4 more damaged parts"

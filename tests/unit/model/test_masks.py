@@ -6,8 +6,8 @@ from nets import ToyNet, images
 from torch import Tensor
 
 from pipeline.cams import build_methods
-from pipeline.explanations import explain_evidence, observe
-from pipeline.heatmaps import heatmaps
+from pipeline.explain.explanations import explain_evidence, observe
+from pipeline.maps.heatmaps import heatmaps
 from pipeline.model.baselines import Normalisation
 from pipeline.model.batching import Batcher, fastest_size
 from pipeline.model.counts import Counts

@@ -7,7 +7,7 @@ import torch
 from nets import ToyNet, images
 from torch import Tensor
 
-from pipeline.heatmaps import heatmaps
+from pipeline.maps.heatmaps import heatmaps
 from pipeline.model.baselines import Normalisation, baseline_pixels
 from pipeline.model.batching import Batcher
 from pipeline.model.counts import Counts

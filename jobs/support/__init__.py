@@ -1,0 +1,1 @@
+"""Helpers that the verbs of the command line share."""

@@ -1,0 +1,1 @@
+"""Reads datasets: sources of encoded images, official archives, decoding, packing into shards."""

@@ -1,0 +1,114 @@
+"""Framing: turning an image upright, bringing it to the model's size, and moving boxes along."""
+
+import math
+
+from PIL import Image
+
+from pipeline.data.sources.shards import Box, Boxes
+from pipeline.settings.preprocess import Preprocess
+
+_RESAMPLE = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+_LONGEST_RATIO = 8
+"""Images longer than this ratio are cropped while they are resized, so that no giant strip is made."""
+
+
+def resized(image: Image.Image, preprocess: Preprocess) -> tuple[Image.Image, Box]:
+    """Bring an upright image to the model's size; also give the part of it that is seen, as (x0, y0, x1, y1)."""
+    width, height = image.size
+    crop, resample = preprocess.crop, _RESAMPLE[preprocess.interpolation]
+    if preprocess.resize is None:
+        return image.resize((crop, crop), resample), (0.0, 0.0, float(width), float(height))
+    new_width, new_height = _shorter_side_to(preprocess.resize, width, height)
+    left, top = _centred(new_width, crop), _centred(new_height, crop)
+    scale_x, scale_y = width / new_width, height / new_height
+    seen = (left * scale_x, top * scale_y, (left + crop) * scale_x, (top + crop) * scale_y)
+    if max(new_width, new_height) > _LONGEST_RATIO * preprocess.resize:
+        return _crop_of_resized(image, (new_width, new_height), (left, top), crop, resample), seen
+    enlarged = image.resize((new_width, new_height), resample)
+    return enlarged.crop((left, top, left + crop, top + crop)), seen
+
+
+def _crop_of_resized(
+    image: Image.Image, size: tuple[int, int], corner: tuple[int, int], crop: int, resample: Image.Resampling
+) -> Image.Image:
+    """Resize to `size` and crop from `corner`, without making more than the crop; beyond the image it is black."""
+    left, top = corner
+    scale_x, scale_y = image.width / size[0], image.height / size[1]
+    x0, x1 = max(left, 0) * scale_x, min(left + crop, size[0]) * scale_x
+    y0, y1 = max(top, 0) * scale_y, min(top + crop, size[1]) * scale_y
+    reach = 2 * math.ceil(max(scale_x, scale_y, 1.0)) + 1  # what the widest filter, bicubic, sees beside the crop
+    first_x, first_y = max(int(x0) - reach, 0), max(int(y0) - reach, 0)
+    # Pillow keeps the box in float32, which is exact enough only for small coordinates
+    part = image.crop((first_x, first_y, min(int(x1) + reach, image.width), min(int(y1) + reach, image.height)))
+    width, height = min(crop, size[0]), min(crop, size[1])
+    # rows first, as for most whole images; left to choose, Pillow may take the columns of a part first and round anew
+    narrow = part.resize((width, part.height), resample, box=(x0 - first_x, 0, x1 - first_x, part.height))
+    small = narrow.resize((width, height), resample, box=(0, y0 - first_y, width, y1 - first_y))
+    whole = Image.new("RGB", (crop, crop))
+    whole.paste(small, (max(-left, 0), max(-top, 0)))
+    return whole
+
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn a stored image the way its EXIF orientation says."""
+    method = _TRANSPOSE.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def upright_boxes(boxes: Boxes, orientation: int, width: int, height: int) -> Boxes:
+    """Move boxes from the stored image (width x height) to the upright one; what lies beyond the image is cut off."""
+
+    def corner(x: float, y: float) -> tuple[float, float]:
+        x, y = min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height))
+        if orientation in (2, 3, 7, 8):
+            x = width - x
+        if orientation in (3, 4, 6, 7):
+            y = height - y
+        return (y, x) if orientation >= 5 else (x, y)
+
+    moved = [(corner(x0, y0), corner(x1, y1)) for x0, y0, x1, y1 in boxes]
+    return tuple((min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])) for a, b in moved)
+
+
+def moved_boxes(boxes: Boxes, seen: Box, crop: int) -> dict[int, Box]:
+    """Move boxes of the upright image into the model's input; what the crop does not see is cut off.
+
+    Returns:
+        The boxes of which something is seen, by their place among `boxes`.
+    """
+    left, top, right, bottom = seen
+
+    def fit(value: float, low: float, high: float) -> float:
+        return min(max((value - low) / (high - low) * crop, 0.0), float(crop))
+
+    moved = [
+        (fit(x0, left, right), fit(y0, top, bottom), fit(x1, left, right), fit(y1, top, bottom))
+        for x0, y0, x1, y1 in boxes
+    ]
+    return {place: box for place, box in enumerate(moved) if box[0] < box[2] and box[1] < box[3]}
+
+
+def _shorter_side_to(length: int, width: int, height: int) -> tuple[int, int]:
+    if width <= height:
+        return length, int(length * height / width)
+    return int(length * width / height), length
+
+
+def _centred(length: int, crop: int) -> int:
+    """Where a crop in the centre starts; before the image where that is smaller, which is put on black."""
+    return round((length - crop) / 2.0) if length >= crop else -((crop - length) // 2)

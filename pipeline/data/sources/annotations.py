@@ -1,0 +1,246 @@
+"""Labels and boxes: from CSV files beside the data, or from members of the sample itself.
+
+An image may have several labels: `labels` of its `.json` member lists them, and `box_labels` the class of each box.
+"""
+
+import csv
+import hashlib
+import io
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.members import (
+    BadAnnotationError,
+    checked,
+    json_boxes,
+    json_names,
+    label_text,
+    parse_box,
+    xml_boxes,
+)
+from pipeline.data.sources.objects import read_text
+from pipeline.data.sources.shards import Box, Boxes, Failure, Item, Sample, Shard
+from pipeline.errors import ConfigError
+
+Value = TypeVar("Value")
+
+BOX_COLUMNS = ("filename", "x0", "y0", "x1", "y1")
+KAGGLE_COLUMNS = ("ImageId", "PredictionString")
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What CSV files say about images, by the names they give; they win over members of the sample.
+
+    The stems are the same tables by name up to the first dot: keys of tars have no suffix.
+    """
+
+    classes: ClassTable = field(default_factory=ClassTable)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    boxes: Mapping[str, Boxes] = field(default_factory=dict)
+    folders: Mapping[str, "Annotations"] = field(default_factory=dict)
+    """What stands beside the images of a folder, by its path; it says nothing of images elsewhere."""
+    label_stems: Mapping[str, str] = field(default_factory=dict)
+    box_stems: Mapping[str, Boxes] = field(default_factory=dict)
+
+    def label_of(self, key: str, members: Mapping[str, bytes]) -> int | None:
+        """Find the class of an image: CSV, then `.cls`, `.json` (field label), `.txt`.
+
+        Raises:
+            BadAnnotationError: a label is there and is neither a class index nor a known class.
+        """
+        text = _find(self.labels, self.label_stems, key)
+        if text is None:
+            text = label_text(members)
+        return None if text is None or not text.strip() else self._index(text)
+
+    def labels_of(self, key: str, members: Mapping[str, bytes]) -> tuple[int, ...] | None:
+        """Find all classes of an image: `.json` (field labels), unless a CSV file gives its label; None without.
+
+        Raises:
+            BadAnnotationError: one of them is neither a class index nor a known class.
+        """
+        if "json" not in members or _find(self.labels, self.label_stems, key) is not None:
+            return None
+        names = json_names(members["json"], "labels")
+        return None if names is None else tuple(dict.fromkeys(map(self._index, names)))
+
+    def box_labels_of(self, key: str, members: Mapping[str, bytes]) -> tuple[int, ...] | None:
+        """Find the class of each box: `.json` (field box_labels), unless a CSV file gives the boxes; None without.
+
+        Raises:
+            BadAnnotationError: one of them is neither a class index nor a known class.
+        """
+        if "json" not in members or _find(self.boxes, self.box_stems, key) is not None:
+            return None
+        names = json_names(members["json"], "box_labels")
+        return None if names is None else tuple(map(self._index, names))
+
+    def _index(self, text: str) -> int:
+        index = self.classes.index(text)
+        if index is None:
+            raise BadAnnotationError("label", f"'{text[:80]}' is neither a class index nor a known class")
+        return index
+
+    def boxes_of(self, key: str, members: Mapping[str, bytes]) -> Boxes | None:
+        """Find the boxes of an image: CSV, then `.json` (field boxes), then `.xml` (PASCAL VOC).
+
+        Raises:
+            BadAnnotationError: a box is there and is not four finite numbers with x0 <= x1 and y0 <= y1.
+        """
+        boxes = _find(self.boxes, self.box_stems, key)
+        if boxes is None and "json" in members:
+            boxes = json_boxes(members["json"])
+        if boxes is None and "xml" in members:
+            boxes = xml_boxes(members["xml"])
+        return None if boxes is None else checked(boxes)
+
+    def or_else(self, other: "Annotations") -> "Annotations":
+        """Add what another table says of images of which this one is silent."""
+        return Annotations(
+            self.classes,
+            {**other.labels, **self.labels},
+            {**other.boxes, **self.boxes},
+            {**other.folders, **self.folders},
+            {**other.label_stems, **self.label_stems},
+            {**other.box_stems, **self.box_stems},
+        )
+
+    def within(self, folder: str) -> "Annotations":
+        """Add what stands beside the images of one folder."""
+        beside = self.folders.get(folder, self)
+        return self.or_else(beside) if self.labels or self.boxes else beside
+
+    def digest(self) -> str:
+        """Hash what the files say, so that a run notices when they change."""
+        tables = (sorted(self.labels.items()), sorted(self.boxes.items()))
+        beside = [found.digest() for found in self.folders.values()]
+        content = repr((self.classes.names, self.classes.wnids, *tables, beside))
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def split_name(path: str) -> tuple[str, str]:
+    """Split a member name into key and suffix at the first dot of its base name (suffix in lower case)."""
+    folder, slash, base = path.removeprefix("./").rpartition("/")
+    stem, _, suffix = base.partition(".")
+    return folder + slash + stem, suffix.lower()
+
+
+def load_annotations(labels_csv: str | None, boxes_csv: str | None, classes: ClassTable) -> Annotations:
+    """Read the CSV files of a run file.
+
+    Labels: `filename,class_index`. Boxes: `filename,x0,y0,x1,y1`, one row a box, or Kaggle's
+    `LOC_val_solution.csv` (`ImageId,PredictionString`), which gives labels too.
+
+    Raises:
+        ConfigError: a file is missing or lacks its columns.
+    """
+    labels: dict[str, str] = {}
+    boxes: dict[str, Boxes] = {}
+    if boxes_csv is not None:
+        labels, boxes = _read_boxes(boxes_csv, classes)
+    if labels_csv is not None:
+        rows = read_csv("data.labels", labels_csv, ("filename", "class_index"))
+        labels = {row["filename"]: row["class_index"] for row in rows}
+    return Annotations(classes, labels, boxes, label_stems=_stems(labels), box_stems=_stems(boxes))
+
+
+def annotated(key: str, shard: Shard, image: bytes, members: Mapping[str, bytes], annotations: Annotations) -> Item:
+    """Make a sample with its label and boxes, or the failure of a label or box that cannot be right."""
+    try:
+        return _known(Sample(key, shard.name, image, None, None), members, annotations)
+    except BadAnnotationError as error:
+        return Failure(key, shard.name, "read", error.code, str(error))
+
+
+def _known(sample: Sample, members: Mapping[str, bytes], annotations: Annotations) -> Sample:
+    """Add what is known of a sample."""
+    labels, boxes = annotations.labels_of(sample.key, members), annotations.boxes_of(sample.key, members)
+    box_labels = annotations.box_labels_of(sample.key, members)
+    label = annotations.label_of(sample.key, members) if labels is None else _only(labels)
+    if box_labels is not None and len(box_labels) != len(boxes or ()):
+        raise BadAnnotationError("boxes", f"{len(box_labels)} box_labels for {len(boxes or ())} boxes")
+    if boxes and box_labels is None and labels is not None and len(labels) > 1:
+        raise BadAnnotationError("boxes", f"boxes of an image with {len(labels)} labels, and no box_labels")
+    return replace(sample, label=label, boxes_xyxy=boxes, labels=labels or (), box_labels=box_labels)
+
+
+def _only(labels: tuple[int, ...]) -> int | None:
+    return labels[0] if len(labels) == 1 else None
+
+
+def _find(table: Mapping[str, Value], stems: Mapping[str, Value], key: str) -> Value | None:
+    """Look an image up; a row speaks of the file it names and of no other.
+
+    A key with a suffix is a file: its row names it whole, or is an id, the name (or base name) without that suffix.
+    A key without one is a tar's: its row names it, or the file it came from, with its folder or without.
+    """
+    stem, dot, _ = key.rpartition(".") if "." in key.rpartition("/")[2] else (key, "", "")
+    names = (stem, stem.rpartition("/")[2])
+    tables = (table,) if dot else (table, stems)
+    if key in table:
+        return table[key]
+    return next((found[name] for name in names for found in tables if name in found), None)
+
+
+def read_csv(where: str, path: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Read the rows of a CSV file, at a path or a URL, that must have some columns.
+
+    Raises:
+        ConfigError: the file is missing, holds no row, or lacks a column.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(where, path), newline="")))
+    except csv.Error as error:
+        raise ConfigError.one(where, f"cannot read '{path}': {error}") from None
+    missing = [name for name in columns if not rows or name not in rows[0]]
+    if missing:
+        raise ConfigError.one(where, f"'{path}' has no column {', '.join(missing)}", f"expected {','.join(columns)}")
+    return [{name: value or "" for name, value in row.items() if name is not None} for row in rows]
+
+
+def _stems(table: Mapping[str, Value]) -> dict[str, Value]:
+    """The table by name up to the first dot; the first of several rows counts."""
+    return {split_name(name)[0]: value for name, value in reversed(list(table.items()))}
+
+
+def _read_boxes(path: str, classes: ClassTable) -> tuple[dict[str, str], dict[str, Boxes]]:
+    """Read a box file of either kind; Kaggle's gives labels too."""
+    first = read_csv("data.boxes", path, ())[:1]
+    if first and "PredictionString" in first[0]:
+        return _from_kaggle(read_csv("data.boxes", path, KAGGLE_COLUMNS), classes)
+    return {}, _from_rows(read_csv("data.boxes", path, BOX_COLUMNS))
+
+
+def _from_rows(rows: list[dict[str, str]]) -> dict[str, Boxes]:
+    boxes: dict[str, list[Box]] = defaultdict(list)
+    for row in rows:
+        boxes[row["filename"]].append(parse_box([row["x0"], row["y0"], row["x1"], row["y1"]]))
+    return {name: tuple(found) for name, found in boxes.items()}
+
+
+def _from_kaggle(rows: list[dict[str, str]], classes: ClassTable) -> tuple[dict[str, str], dict[str, Boxes]]:
+    """Read rows like `ILSVRC2012_val_00048981,n03995372 85 1 499 272 n03995372 ...`."""
+    words = {row["ImageId"]: row["PredictionString"].split() for row in rows}
+    boxes = {
+        key: tuple(parse_box(found[i + 1 : i + 5]) for i in range(0, len(found), 5)) for key, found in words.items()
+    }
+    index = _wnid_index({found[0] for found in words.values() if found}, classes)
+    return {key: index[found[0]] for key, found in words.items() if found}, boxes
+
+
+def _wnid_index(wnids: set[str], classes: ClassTable) -> dict[str, str]:
+    """Class indices of WordNet ids: from the class table, or by their order when all 1,000 are there."""
+    known = {wnid: classes.index(wnid) for wnid in wnids}
+    if None not in known.values():
+        return {wnid: str(index) for wnid, index in known.items()}
+    if len(wnids) == 1000:  # ImageNet numbers its classes by sorted WordNet id
+        return {wnid: str(index) for index, wnid in enumerate(sorted(wnids))}
+    raise ConfigError.one(
+        "data.classes",
+        "the box file names classes by WordNet id, which the class table does not hold",
+        "give a CSV with columns class_index, class_name, wnid",
+    )

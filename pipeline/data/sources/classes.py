@@ -1,0 +1,73 @@
+"""The classes of a dataset: names by index, and what labels may call them."""
+
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pipeline.data.sources.objects import read_text
+from pipeline.errors import ConfigError
+
+_MOST_DIGITS = 9
+"""Longest class index: it must fit the int32 column of the labels."""
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Class names by index, and the WordNet ids where known. Empty when nothing is known."""
+
+    names: tuple[str, ...] = ()
+    wnids: tuple[str, ...] = ()
+    _index: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # A name that two classes share says nothing; an id always wins over a name.
+        ambiguous = {name for name, count in Counter(self.names).items() if count > 1}
+        self._index.update({name: i for i, name in enumerate(self.names) if name not in ambiguous})
+        self._index.update({wnid: i for i, wnid in enumerate(self.wnids)})
+
+    def index(self, text: str) -> int | None:
+        """Read a label: a class index, a WordNet id or a class name; None when it is none of them."""
+        text = text.strip()
+        if text.isascii() and text.isdigit():
+            digits = text.lstrip("0") or "0"
+            return int(digits) if len(digits) <= _MOST_DIGITS else None
+        return self._index.get(text)
+
+
+def load_classes(spec: str | None) -> ClassTable:
+    """Load `data.classes`: 'imagenet-1k', a CSV (class_index, class_name, wnid?) or a text file of names (path or URL).
+
+    Raises:
+        ConfigError: the file is missing or is not such a table.
+    """
+    if spec is None:
+        return ClassTable()
+    if spec == "imagenet-1k":
+        from torchvision.models import ResNet50_Weights  # costs seconds; only who asks for it pays
+
+        return ClassTable(tuple(ResNet50_Weights.DEFAULT.meta["categories"]))
+    text = read_text("data.classes", spec)
+    return _from_csv(spec, text) if spec.lower().endswith(".csv") else ClassTable(tuple(text.splitlines()))
+
+
+def _from_csv(spec: str, text: str) -> ClassTable:
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    try:
+        rows.sort(key=lambda row: int(row["class_index"]))
+        if [int(row["class_index"]) for row in rows] != list(range(len(rows))):
+            raise ValueError("class_index must run from 0 without gaps or repeats")
+        names = tuple(row["class_name"] for row in rows)
+        if None in names:
+            raise ValueError(f"class {names.index(None)} has no name")
+        shared = [wnid for wnid, count in Counter(row.get("wnid") for row in rows).items() if wnid and count > 1]
+        if shared:
+            raise ValueError(f"{shared[0]} stands for several classes")
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise ConfigError.one(
+            "data.classes",
+            f"'{spec}' is not a class table: {error}",
+            "columns class_index, class_name, wnid (optional)",
+        ) from None
+    wnids = tuple(row["wnid"] for row in rows) if rows and rows[0].get("wnid") else ()
+    return ClassTable(names, wnids)

@@ -1,0 +1,49 @@
+"""Some images of a chunk on their way through the model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.data.decode import DecodedSample, PixelArray
+from pipeline.data.sources.shards import Failure
+from pipeline.explain.rows import Row, failure_row
+from pipeline.metrics import Truth
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Some images of one chunk on their way through the model; `samples` and `pixels_NHWC` run in parallel."""
+
+    shard: str
+    chunk: int
+    samples: tuple[DecodedSample, ...]
+    pixels_NHWC: PixelArray
+
+    def where(self, mask_N: npt.NDArray[np.bool_]) -> "ImageBatch":
+        """Keep some images."""
+        samples = tuple(sample for sample, keep in zip(self.samples, mask_N, strict=True) if keep)
+        return ImageBatch(self.shard, self.chunk, samples, self.pixels_NHWC[mask_N])
+
+    def rows(self, images: list[int]) -> "ImageBatch":
+        """Take images by their place, one entry a row (image, target)."""
+        return ImageBatch(self.shard, self.chunk, tuple(self.samples[i] for i in images), self.pixels_NHWC[images])
+
+    def pieces(self, size: int) -> "Iterator[ImageBatch]":
+        """Cut into batches of at most `size` images."""
+        for start in range(0, len(self.samples), size):
+            rows = slice(start, start + size)
+            yield ImageBatch(self.shard, self.chunk, self.samples[rows], self.pixels_NHWC[rows])
+
+    def failed(self, sample: DecodedSample, code: str, detail: str) -> Row:
+        """Make the failure row of one image."""
+        return failure_row(Failure(sample.key, self.shard, "explain", code, detail), self.chunk, sample)
+
+    def truth(self, targets_B: Tensor) -> Truth:
+        """Boxes of the explained class: those of the image, unless it is known that they are of another class."""
+        pairs = zip(self.samples, targets_B.tolist(), strict=True)
+        found = [sample.boxes_of(target) for sample, target in pairs]
+        return Truth([None if boxes is None else torch.tensor(boxes).reshape(-1, 4) for boxes in found])

@@ -1,0 +1,1 @@
+"""Handles saliency maps: the stored encoding, heat maps, similarity and pictures."""

@@ -1,0 +1,105 @@
+"""Pictures for people: heat maps in colour, overlays, and the contact sheet of one image.
+
+Legend: (H, W) pixels, 3 colours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.maps.codec import FloatArray
+from pipeline.maps.heatmaps import heatmaps
+
+Boxes = Sequence[tuple[float, float, float, float]]
+"""Boxes (x0, y0, x1, y1) in pixels."""
+
+VIRIDIS = (
+    "440154", "481a6c", "472f7d", "414487", "39568c", "31688e", "2a788e", "23888e",
+    "1f988b", "22a884", "35b779", "54c568", "7ad151", "a5db36", "d2e21b", "fde725",
+)  # fmt: skip
+"""Sixteen stops of viridis (Smith and van der Walt, 2015): perceptually uniform, safe for colour-blind readers."""
+
+_STOPS = np.array([[int(stop[i : i + 2], 16) for i in (0, 2, 4)] for stop in VIRIDIS], dtype=np.float64)
+_INK, _PAPER, _BOX = "#1a1a1a", "#ffffff", "#ff2d78"
+_STRONGEST = 0.75
+"""Opacity of the overlay where the map is 1; it fades to 0.25 where the map is 0."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One cell of a contact sheet."""
+
+    title: str
+    caption: str
+    image: Image.Image
+
+
+def heatmap_of(map_uv: FloatArray, size: tuple[int, int]) -> FloatArray:
+    """Enlarge one raw map to a heat map (H, W) in [0, 1]."""
+    heatmap: FloatArray = heatmaps(torch.tensor(map_uv)[None, None], size)[0, 0].numpy()
+    return heatmap
+
+
+def coloured(heatmap_HW: FloatArray) -> npt.NDArray[np.float64]:
+    """Colour a heat map in [0, 1] with viridis, (H, W, 3) in [0, 255]."""
+    positions = np.linspace(0, 1, len(_STOPS))
+    return np.stack([np.interp(heatmap_HW, positions, _STOPS[:, channel]) for channel in range(3)], axis=-1)
+
+
+def overlay(image: Image.Image, map_uv: FloatArray) -> Image.Image:
+    """Lay a map over the image it explains; the more salient, the more opaque."""
+    heatmap_HW = heatmap_of(map_uv, (image.height, image.width))
+    opacity_HW1 = 0.25 + (_STRONGEST - 0.25) * heatmap_HW[..., None]
+    blended = (1 - opacity_HW1) * np.asarray(image.convert("RGB")) + opacity_HW1 * coloured(heatmap_HW)
+    return Image.fromarray(np.rint(blended).astype(np.uint8))
+
+
+def boxed(image: Image.Image, boxes: Boxes | None) -> Image.Image:
+    """Draw boxes on a copy of an image."""
+    drawn = image.copy()
+    pen = ImageDraw.Draw(drawn)
+    for box in boxes or ():
+        pen.rectangle(box, outline=_BOX, width=2)
+    return drawn
+
+
+def at_least(image: Image.Image, side: int, boxes: Boxes | None) -> tuple[Image.Image, Boxes]:
+    """Enlarge a small image, and its boxes, until its width is at least `side` pixels."""
+    factor = max(1.0, side / image.width)
+    large = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
+    return large, tuple((x0 * factor, y0 * factor, x1 * factor, y1 * factor) for x0, y0, x1, y1 in boxes or ())
+
+
+def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Put pictures one below the other."""
+    whole = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), _PAPER)
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    return whole
+
+
+def contact_sheet(heading: str, panels: Sequence[Panel]) -> Image.Image:
+    """Put panels under a heading, row by row."""
+    font, small = ImageFont.load_default(15), ImageFont.load_default(12)
+    width = max(panel.image.width for panel in panels)
+    height = max(panel.image.height for panel in panels)
+    columns = min(len(panels), 3 if len(panels) in (5, 6, 9) else 4 if len(panels) <= 16 else 8)
+    rows = -(-len(panels) // columns)
+    gap, top = 12, 40
+    foot = 30 + 15 * max(1 + panel.caption.count("\n") for panel in panels)
+    sheet = Image.new("RGB", (gap + columns * (width + gap), top + rows * (height + foot + gap)), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((gap, gap), heading, _INK, font=font)
+    for index, panel in enumerate(panels):
+        left = gap + index % columns * (width + gap)
+        upper = top + index // columns * (height + foot + gap)
+        sheet.paste(panel.image, (left, upper))
+        pen.text((left, upper + height + 4), panel.title, _INK, font=font)
+        pen.multiline_text((left, upper + height + 24), panel.caption, _INK, font=small, spacing=2)
+    return sheet

@@ -1,0 +1,118 @@
+"""The masked scoring batch: one place where the model scores the changed images of all metrics and methods.
+
+Legend: B rows (image, target), M maps of a row (one a method), S changed images of a map, P passes (flattened), T
+targets of one image, C colours, (H, W) pixels.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.metrics.heatmap_batch import HeatmapBatch, Truth
+from pipeline.metrics.views import Soft, View
+from pipeline.model.baselines import Baseline
+from pipeline.model.evidence import Evidence
+from pipeline.model.probe import Probe
+
+Redraw = Callable[[Tensor, Collection[int]], Tensor]
+"""Draws heat maps (B, m, H, W) of changed images (B, C, H, W) by some of the methods, for the rows' targets."""
+
+
+@dataclass(frozen=True)
+class ViewScores:
+    """Logits and confidences of the target under a view: (B, M, S), or (B, 1, S) where all maps share it.
+
+    NaN where the model was not run.
+    """
+
+    logits_BMS: Tensor
+    confidences_BMS: Tensor
+
+    def of(self, reading: str) -> Tensor:
+        """The logits, or the confidences (`probability`)."""
+        return self.logits_BMS if reading == "logit" else self.confidences_BMS
+
+
+class ScoringBatch(HeatmapBatch):
+    """The heat maps of a batch and the scores of their changed images, which fill the same passes.
+
+    Attributes:
+        heatmaps_BMHW, evidence, truth, probe: as `HeatmapBatch`.
+    """
+
+    def __init__(
+        self, heatmaps_BMHW: Tensor, evidence: Evidence, truth: Truth, probe: Probe, redraw: Redraw | None = None
+    ) -> None:
+        super().__init__(heatmaps_BMHW, evidence, truth, probe)
+        self._redraw = redraw
+        self._scores: dict[View, ViewScores] = {}
+        self._masked_heatmaps: dict[Baseline, Tensor] = {}
+
+    def run(self, views: Iterable[View]) -> None:
+        """Score the changed images of several views at once, in full passes."""
+        wanted = [view for view in dict.fromkeys(views) if view not in self._scores]
+        requested = [self._requested(view) for view in wanted]
+        if not wanted:
+            return
+        index_P4 = torch.cat([functional.pad(rows_P3, (1, 0), value=i) for i, rows_P3 in enumerate(requested)])
+
+        def pixels(passes_P: Tensor) -> Tensor:
+            chosen_P4 = index_P4[passes_P]
+            parts = []
+            for i in dict.fromkeys(chosen_P4[:, 0].tolist()):
+                _, rows_R, maps_R, steps_R = chosen_P4[chosen_P4[:, 0] == i].unbind(1)
+                parts.append(wanted[i].pixels(self, rows_R, maps_R, steps_R))
+            return torch.cat(parts)
+
+        found_2PT = self.probe.scorer.target_scores(pixels, self.evidence.all_targets()[index_P4[:, 1]])
+        parts = torch.split(found_2PT, [len(rows_P3) for rows_P3 in requested], 1)
+        for view, rows_P3, found in zip(wanted, requested, parts, strict=True):
+            self._scores[view] = self._gathered(view, rows_P3, found)
+
+    def scores(self, view: View) -> ViewScores:
+        """Give the scores of the changed images of a view; the model is run now unless it was run with others."""
+        self.run([view])
+        return self._scores[view]
+
+    def redrawn(self, pixels_BCHW: Tensor, methods: Collection[int]) -> Tensor:
+        """Heat maps (B, m, H, W) of changed images, by some of the methods."""
+        if self._redraw is None:
+            raise ValueError("this batch holds maps without the methods that drew them")
+        return self._redraw(pixels_BCHW, methods)
+
+    def masked_heatmaps(self, fill: Baseline) -> Tensor:
+        """Heat maps (B, M, H, W) of each image as seen through its own heat maps; drawn once per fill."""
+        if fill not in self._masked_heatmaps:
+            rows_B = torch.arange(len(self.evidence.keys), device=self.evidence.targets_B.device)
+            drawn = [
+                self.redrawn(Soft(fill).pixels(self, rows_B, torch.full_like(rows_B, m), torch.zeros_like(rows_B)), [m])
+                for m in range(self.heatmaps_BMHW.shape[1])
+            ]
+            self._masked_heatmaps[fill] = torch.cat(drawn, 1)
+        return self._masked_heatmaps[fill]
+
+    def _requested(self, view: View) -> Tensor:
+        """Rows, maps and steps of the changed images that a view requests, (P, 3)."""
+        device = self.evidence.targets_B.device
+        rows = view.applies(self)
+        if view.scope == "image":
+            first_B = torch.zeros_like(rows)
+            first_B[self.evidence.first_rows()] = True
+            rows = rows & first_B
+        maps = self.heatmaps_BMHW.shape[1] if view.scope == "map" else 1
+        return torch.cartesian_prod(
+            rows.nonzero()[:, 0], torch.arange(maps, device=device), torch.arange(view.count(), device=device)
+        ).view(-1, 3)
+
+    def _gathered(self, view: View, requested_P3: Tensor, found_2PT: Tensor) -> ViewScores:
+        """Put scores back to their rows, maps and steps."""
+        rows, maps = len(self.evidence.keys), self.heatmaps_BMHW.shape[1] if view.scope == "map" else 1
+        found_2BMST = found_2PT.new_full((2, rows, maps, view.count(), found_2PT.shape[2]), torch.nan)
+        found_2BMST[:, requested_P3[:, 0], requested_P3[:, 1], requested_P3[:, 2]] = found_2PT
+        source_B = torch.arange(rows, device=requested_P3.device)
+        if view.scope == "image":
+            source_B = self.evidence.first_rows()[self.evidence.places()]
+        return ViewScores(*found_2BMST[:, source_B, ..., self.evidence.ranks()].unbind(1))

@@ -1,0 +1,284 @@
+"""Forwards, backwards, bytes and hours of a run before it starts; nothing is written.
+
+A few images of the run are read, decoded and explained by the run's own steps (`pipeline.planning.dry_run`). Passes are
+counted there, and seconds measured; both are scaled to all images. See `Plan` for what is then said.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from pipeline.cams.base import Cost
+from pipeline.data.sources import Shard, count_images, image_bytes
+from pipeline.errors import ConfigError
+from pipeline.explain.explainer import Explainer
+from pipeline.metrics.cost import metrics_cost
+from pipeline.model.memory import keep_freed_memory
+from pipeline.planning.dry_run import SHARED, SWEEP, Account, DryRunner
+from pipeline.planning.sampling import ImageSample, take_sample
+from pipeline.planning.timing import ImageTiming, time_images
+from pipeline.run.placement import CPU_THREADS, Machines
+from pipeline.run.preflight import PreparedRun, net_shape
+from pipeline.settings.targets import TargetRules
+from pipeline.storage.parts import Footer, encode_part
+from pipeline.storage.run_folder import PartName, Receipt
+
+ENGINE_SECONDS = 12.0
+"""To start Ray and its workers and to end them, beside making the run ready; short runs on 2 cores took as long."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a plan, per image of the run.
+
+    Attributes:
+        kind, name: a method or metric, or "shared": the clean pass, and the rows.
+        forwards, head_passes, backwards: counted on the sample; what several metrics ask stands with the first one.
+        forwards_bound: the most that the forwards can be, by the cost that the method or metric states.
+        seconds: of one worker.
+    """
+
+    kind: str
+    name: str
+    forwards: float
+    head_passes: float
+    backwards: float
+    forwards_bound: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What the figures of a plan rest on.
+
+    Attributes:
+        images, shards: images that were read, and from how many shards.
+        explained: images that were explained at a time.
+        forward_seconds: of one masked forward in the largest pass; None where none was asked for.
+        probe_seconds: what the probe took.
+    """
+
+    images: int
+    shards: int
+    explained: int
+    forward_seconds: float | None
+    probe_seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        images, shards, chunks, encoded_bytes: what is read; a chunk becomes a part.
+        estimated: whether `images` rests on the sizes of shards, of which only some were looked into: a tar in an
+            object store would have to be fetched to be counted.
+        rows: of the table; those of failed images included.
+        run_bytes: of the finished run folder.
+        lines: passes and seconds per image.
+        reading_seconds: CPU seconds per image to read, decode and commit; hidden behind the model where CPUs allow it.
+        start_seconds: before the first and after the last image.
+        machines: where it runs.
+        sampled: what the figures rest on.
+    """
+
+    images: int
+    shards: int
+    chunks: int
+    encoded_bytes: int
+    rows: int
+    run_bytes: int
+    lines: tuple[Line, ...]
+    reading_seconds: float
+    start_seconds: float
+    machines: Machines
+    sampled: Sampled
+    estimated: bool = False
+
+    @property
+    def image_seconds(self) -> float:
+        """Seconds of one worker for an image."""
+        return sum(line.seconds for line in self.lines)
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes of the whole run, in images."""
+        return round(self.images * sum(line.forwards for line in self.lines))
+
+    @property
+    def wall_seconds(self) -> float:
+        """From the command to its end."""
+        work = self.machines.seconds(self.images * self.image_seconds, self.images * self.reading_seconds, self.shards)
+        return self.start_seconds + work
+
+    @property
+    def worker_hours(self) -> float:
+        """Hours that all workers together are held; on GPUs, GPU-hours."""
+        return self.wall_seconds * self.machines.workers / 3600
+
+    def cost(self, price: float) -> float:
+        """What the run costs at a price per worker-hour."""
+        return price * self.worker_hours
+
+    def to_json(self, price: float | None) -> dict[str, Any]:
+        """The plan for programs."""
+        lines = [vars(line) | {"share": line.seconds / max(self.image_seconds, 1e-12)} for line in self.lines]
+        derived = ("image_seconds", "forwards", "wall_seconds", "worker_hours")
+        return {
+            **vars(self),
+            "lines": lines,
+            "machines": vars(self.machines),
+            "sampled": vars(self.sampled),
+            **{name: getattr(self, name) for name in derived},
+            "cost": None if price is None else self.cost(price),
+        }
+
+
+def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60.0) -> Plan:
+    """Plan a run by a probe of this machine.
+
+    Args:
+        run: the run; nothing of it is written.
+        ready_seconds: what it took to make the run ready, which the run itself has to do again.
+        probe_seconds: about the longest time for the probe; one image is explained however long it takes.
+
+    Raises:
+        ConfigError: no image of the sample can be read.
+    """
+    began = time.perf_counter()
+    compute, chunk_images = run.config.compute, run.config.data.chunk_images
+    machines = Machines.like_this_one(
+        compute.device, compute.workers, torch.cuda.device_count(), several=compute.address is not None
+    )
+    if machines.device == "cpu":
+        torch.set_num_threads(CPU_THREADS)
+        keep_freed_memory()
+    explainer = Explainer(run.loaded.model, run.explainer_spec(machines.device, machines.workers))
+    counted = [(shard, count_images(shard)) for shard in run.shards]
+    counts = _estimated(counted)
+    sample = _sample(run, min(explainer.probe.batcher.size, chunk_images, max(counts)))
+    timing = time_images(DryRunner(explainer), sample.chunk, began + probe_seconds)
+    part = PartSize.of(timing.last.rows)
+    explained = len(sample.chunk.samples) / sample.images
+    rows_each = explained * timing.last.rows.num_rows / timing.last.images + (1 - explained)
+    chunks = [size for count in counts for size in _chunk_sizes(count, chunk_images)]
+    return Plan(
+        images=sum(counts),
+        shards=len(run.shards),
+        chunks=len(chunks),
+        encoded_bytes=round(
+            sum(shard.bytes for shard in run.shards if shard.take is None)
+            + sum(shard.take or 0 for shard in run.shards) * sample.chunk.encoded_bytes / sample.images
+        ),
+        rows=round(sum(counts) * rows_each),
+        run_bytes=round(len(run.manifest.to_json()) + sum(part.bytes(size * rows_each) for size in chunks)),
+        lines=tuple(_scaled(line, explained) for line in _lines(run, timing)),
+        reading_seconds=sample.seconds / sample.images + part.seconds_a_row * rows_each,
+        start_seconds=ready_seconds + ENGINE_SECONDS,
+        machines=machines,
+        sampled=_sampled(sample, timing, time.perf_counter() - began),
+        estimated=any(count is None for _, count in counted),
+    )
+
+
+def _sample(run: PreparedRun, images: int) -> ImageSample:
+    """Read and decode a few images.
+
+    Raises:
+        ConfigError: none of them can be read.
+    """
+    sample = take_sample(run.shards, run.reading, run.loaded.preprocess, run.limits, max(1, images))
+    if not sample.chunk.samples:
+        raise ConfigError.one("data.shards", f"none of {sample.images} sampled images can be read")
+    return sample
+
+
+def _estimated(counted: Sequence[tuple[Shard, int | None]]) -> list[int]:
+    """Images of each shard; where they are not counted, by its size and by what an image takes in a few of those."""
+    unknown = [shard for shard, count in counted if count is None]
+    each = image_bytes(unknown[:: max(1, len(unknown) // 3)])
+    return [round(shard.size / each) if count is None else count for shard, count in counted]
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """Size of a part: a fixed size (schema, footer, receipt), and bytes for each row."""
+
+    fixed_bytes: float
+    row_bytes: float
+    seconds_a_row: float
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> "PartSize":
+        """Write rows as a part, all of them and half of them, in memory."""
+        few = rows.num_rows // 2
+        few_bytes = cls._written(rows.slice(0, few))  # first, because whatever is done once takes its time
+        began = time.perf_counter()
+        all_bytes = cls._written(rows)
+        seconds = time.perf_counter() - began
+        row_bytes = (all_bytes - few_bytes) / (rows.num_rows - few)
+        return cls(all_bytes - row_bytes * rows.num_rows, row_bytes, seconds / rows.num_rows)
+
+    def bytes(self, rows: float) -> float:
+        """Size of a part of so many rows, with its receipt."""
+        return self.fixed_bytes + self.row_bytes * rows
+
+    @staticmethod
+    def _written(rows: pa.Table) -> int:
+        name = PartName(0, 0)
+        data = encode_part(rows, Footer("0" * 16, 0, 0, last_chunk=True, images=rows.num_rows))
+        return len(data) + len(Receipt.of(name, data, rows.num_rows).to_json())
+
+
+def _lines(run: PreparedRun, timing: ImageTiming) -> list[Line]:
+    """Make the lines of all accounts; the sweep that all metrics share is cut by what each of them asked."""
+    shape, most = net_shape(run.loaded), TargetRules.of(run.config.explain.targets).most
+    bounds = {f"method {label}": method.cost(shape) for label, method in run.methods.items()}
+    bounds |= {f"metric {label}": metrics_cost([m], run.methods, shape) for label, m in run.metrics.items()}
+    requested = timing.last.requested
+    shares = {name: requested.get(name, 0) / max(1, sum(requested.values())) for name in bounds}
+    shares[SHARED] = 0.0 if any(shares.values()) else 1.0
+    exact = run.config.compute.precision == "bf16" and any(method.needs.stages for method in run.methods.values())
+    bounds[SHARED] = Cost(forwards=2 if exact else 1)  # the exact pass over the stages, and the one that it replaces
+    return [
+        _line(name, timing, shares[name], bounds[name].forwards * (most if name else 1))
+        for name in (SHARED, *(name for name in bounds if name))
+    ]
+
+
+def _line(name: str, timing: ImageTiming, share: float, bound: int) -> Line:
+    """Make the line of one account with its share of the sweep."""
+    own = timing.last.accounts.get(name, Account())
+    sweep = timing.last.accounts.get(SWEEP, Account())
+    kind, _, label = name.partition(" ")
+    return Line(
+        kind or "shared",
+        label or "clean pass, rows",
+        (own.forwards + share * sweep.forwards) / timing.last.images,
+        (own.head_passes + share * sweep.head_passes) / timing.last.images,
+        (own.backwards + share * sweep.backwards) / timing.last.images,
+        bound,
+        timing.seconds(name) + share * timing.seconds(SWEEP),
+    )
+
+
+def _scaled(line: Line, share: float) -> Line:
+    """Spread a line over all images, those that cannot be read included."""
+    passes = {name: share * getattr(line, name) for name in ("forwards", "head_passes", "backwards", "seconds")}
+    return replace(line, **passes)
+
+
+def _sampled(sample: ImageSample, timing: ImageTiming, seconds: float) -> Sampled:
+    largest = max(timing.pass_seconds, default=None)
+    forward = None if largest is None else timing.pass_seconds[largest] / largest[0]
+    return Sampled(sample.images, sample.shards, timing.last.images, forward, seconds)
+
+
+def _chunk_sizes(images: int, chunk_images: int) -> list[int]:
+    """Images of the chunks of a shard; an empty shard is one chunk too."""
+    whole, rest = divmod(images, chunk_images)
+    return [chunk_images] * whole + [rest] * bool(rest) or [0]

@@ -1,0 +1,1 @@
+"""Reads a run: SQL, atlases of several runs, verification, status, and the source images."""

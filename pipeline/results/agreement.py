@@ -1,0 +1,79 @@
+"""How far the methods of a run agree, from its stored maps; the model is not run.
+
+For each pair of methods: rank correlation and structural similarity of their maps of the same image and target, as
+means with 95 % intervals over a sample. Agreement says that methods see the same, not that they are right.
+"""
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import ConfigError
+from pipeline.maps.codec import FloatArray
+from pipeline.maps.similarity import enlarged, mean_interval, spearman, ssim
+from pipeline.results.query import Run, decode_row
+
+SAMPLE = """
+SELECT shard, image_key, min_by(target, md5(concat_ws(chr(31), shard, image_key, target))) AS target
+FROM explanations GROUP BY shard, image_key
+ORDER BY md5(concat_ws(chr(31), shard, image_key)), shard, image_key LIMIT ?
+"""
+"""Images, and one target of each, drawn by a hash of their names: the same ones whatever the order of the rows."""
+
+_MAPS = """
+SELECT explanations.* FROM explanations JOIN ({sample}) USING (shard, image_key, target) WHERE method = ?
+ORDER BY shard, image_key, target
+"""
+
+AGREEMENT_SCHEMA = pa.schema(
+    [
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("other", pa.string(), nullable=False),
+        pa.field("maps", pa.int32(), nullable=False),
+        *(pa.field(name, pa.float32()) for name in ("spearman", "spearman_half_width", "ssim", "ssim_half_width")),
+    ]
+)
+
+
+def agreement(run: Run, images: int = 200) -> pa.Table:
+    """Compare every two methods of a run on a sample.
+
+    Args:
+        run: the run.
+        images: most images to look at, by one target each.
+
+    Returns:
+        One row a pair of methods: maps compared (degenerate ones are left out), mean Spearman and SSIM, and half the
+        width of the 95 % interval of each.
+
+    Raises:
+        ConfigError: the run has one method only, or no explanation.
+    """
+    methods = list(run.manifest.identity.methods)
+    if len(methods) < 2:
+        raise ConfigError.one("RUN", "agreement needs at least two methods", f"this run has {', '.join(methods)}")
+    found = {method: _heatmaps(run, method, images) for method in methods}
+    if not any(found.values()):
+        raise ConfigError.one("RUN", "it holds no explanation", "see the view failures")
+    rows = [_compared(one, other, found) for one, other in itertools.combinations(methods, 2)]
+    return pa.Table.from_pylist(rows, schema=AGREEMENT_SCHEMA)
+
+
+Place = tuple[str, str, int]
+
+
+def _heatmaps(run: Run, method: str, images: int) -> dict[Place, FloatArray]:
+    rows = run.arrow(_MAPS.format(sample=SAMPLE), [images, method]).to_pylist()
+    return {(row["shard"], row["image_key"], row["target"]): enlarged(decode_row(row)[None])[0] for row in rows}
+
+
+def _compared(one: str, other: str, found: dict[str, dict[Place, FloatArray]]) -> dict[str, object]:
+    places = [place for place in found[one] if place in found[other]]
+    pair = [np.stack([found[method][place] for place in places]) for method in (one, other)] if places else []
+    rank, rank_half, count = mean_interval(spearman(*pair) if pair else np.empty(0))
+    alike, alike_half, _ = mean_interval(ssim(*pair) if pair else np.empty(0))
+    return {
+        "method": one, "other": other, "maps": count, "spearman": rank, "spearman_half_width": rank_half,
+        "ssim": alike, "ssim_half_width": alike_half,
+    }  # fmt: skip

@@ -1,0 +1,171 @@
+"""An atlas: a folder of runs, asked as one. A method or a model added later, as another run, joins without recomputing.
+
+The views are those of `pipeline.results.query`; each row begins with `run` (its run id), `model` (its name) and
+`dataset` (digest of the list of shards, equal where two runs explain the same images). The view `runs` has one row per
+run. Runs may differ in their metrics: a column that a run does not have is NULL there.
+
+    with pipeline.open_atlas("atlas") as atlas:
+        atlas.sql('''
+            SELECT a.image_key, a.average_drop, b.average_drop FROM explanations a JOIN explanations b
+            USING (dataset, shard, image_key, target, method)
+            WHERE a.model = 'torchvision/resnet50' AND b.model = 'timm/vit_tiny_patch16_224'
+        ''')
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.errors import ConfigError
+from pipeline.results.query import has_numbers, sanity_table
+from pipeline.results.sql_engine import RunFiles, Tables
+from pipeline.results.views import RUN_COLUMNS, VIEWS, view_statements
+from pipeline.storage.base import Store
+from pipeline.storage.merged import Files, whole_files_of
+from pipeline.storage.run_folder import MANIFEST, read_manifest
+from pipeline.storage.store import open_store
+from schemas.explanation import described, explanation_schema
+from schemas.manifest import RunManifest, canonical_json
+
+ATLAS_VIEWS = (*VIEWS, "runs")
+RUNS_SCHEMA = pa.schema(
+    [
+        described("run", pa.string(), "", "run id", nullable=False),
+        described("model", pa.string(), "", "name of the model", nullable=False),
+        described("dataset", pa.string(), "", "digest of the listing of shards", nullable=False),
+        described("folder", pa.string(), "", "name of the run's folder within the atlas", nullable=False),
+        described("weights_sha256", pa.string(), "", "digest of the weights"),
+        described("layer", pa.string(), "", "target layer of the model"),
+        described("targets", pa.string(), "", "rules by which classes were chosen", nullable=False),
+        described("methods", pa.list_(pa.string()), "", "names of the methods within the run", nullable=False),
+        described("metrics", pa.list_(pa.string()), "", "names of the metrics within the run", nullable=False),
+        described("precision", pa.string(), "", "fp32 or bf16", nullable=False),
+        described("maps", pa.string(), "", "encoding of the maps", nullable=False),
+        described("seed", pa.int64(), "", "of everything random", nullable=False),
+        described("started_at", pa.string(), "ISO 8601", "when the run was started", nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One run of an atlas."""
+
+    folder: str
+    store: Store
+    manifest: RunManifest
+    files: Files
+
+    @property
+    def rows(self) -> RunFiles | pa.Table:
+        """What the run holds so far; nothing before its first chunk."""
+        return RunFiles(self.store, self.files) if self.files.parts else explanation_schema().empty_table()
+
+    @property
+    def gives_numbers(self) -> bool:
+        """Whether there is a column of which the leaderboard can give the mean."""
+        return bool(self.files.parts) and has_numbers(self.manifest)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The row of the view `runs`."""
+        identity = self.manifest.identity
+        return {
+            "run": self.manifest.run_id, "folder": self.folder, "dataset": dataset_digest(self.manifest),
+            "model": identity.model.get("name", ""), "weights_sha256": identity.model.get("weights_sha256"),
+            "layer": identity.model.get("layer"), "targets": identity.targets, "methods": list(identity.methods),
+            "metrics": list(identity.metrics), "precision": identity.precision, "maps": identity.maps,
+            "seed": identity.seed, "started_at": self.manifest.started_at,
+        }  # fmt: skip
+
+
+class Atlas(Tables):
+    """An open folder of runs; close it, or use it as a context manager.
+
+    Attributes:
+        manifests: of each run, by its id.
+    """
+
+    def __init__(self, store: Store) -> None:
+        members = list(_members(store))
+        _refuse_mixture(store, members)
+        self.manifests: Mapping[str, RunManifest] = {member.manifest.run_id: member.manifest for member in members}
+        rows = {f"parts_{place}": member.rows for place, member in enumerate(members)}
+        runs = pa.Table.from_pylist([member.facts for member in members], schema=RUNS_SCHEMA)
+        sanity = pa.concat_tables([_with_run(sanity_table(member.store), member) for member in members])
+        views = view_statements(numbers=any(member.gives_numbers for member in members), of_run=RUN_COLUMNS)
+        super().__init__({"runs": runs, "sanity": sanity, **rows}, (_union(list(self.manifests)), *views), ATLAS_VIEWS)
+
+
+def open_atlas(folder: str | Path) -> Atlas:
+    """Open a folder whose sub-folders are runs; those whose names begin with `_` or `.` are passed over.
+
+    Raises:
+        ConfigError: a sub-folder is no run, two hold the same one, or there is none.
+        DamagedRunError: a manifest or a part is damaged, or a part has gone.
+    """
+    return Atlas(open_store(str(folder)))
+
+
+def is_atlas(folder: str | Path) -> bool:
+    """Tell whether a folder is no run itself and has a sub-folder that is one."""
+    store = open_store(str(folder))
+    return MANIFEST not in store.names() and any(MANIFEST in inside.names() for _, inside in _folders(store))
+
+
+def dataset_digest(manifest: RunManifest) -> str:
+    """The hash of the listing of shards (sha256, first 16 hex digits)."""
+    shards = [shard.model_dump() for shard in manifest.identity.shards]
+    return hashlib.sha256(canonical_json(shards).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+def _folders(store: Store) -> Iterator[tuple[str, Store]]:
+    for name in store.names():
+        if not name.startswith(("_", ".")):
+            yield name, open_store(f"{store.url}/{name}")
+
+
+def _members(store: Store) -> Iterator[_Member]:
+    """The runs of the folder; files beside them are passed over."""
+    for name, inside in _folders(store):
+        there = inside.names()
+        if MANIFEST in there:
+            manifest = read_manifest(inside)
+            yield _Member(name, inside, manifest, whole_files_of(inside, manifest.run_id))
+        elif there:
+            hint = "move it elsewhere, or let its name begin with _"
+            raise ConfigError.one("FOLDER", f"'{inside.url}' is not a run folder: it has no {MANIFEST}", hint)
+
+
+def _refuse_mixture(store: Store, members: Sequence[_Member]) -> None:
+    """Refuse what would give rows twice, or columns that cannot be told apart."""
+    if not members:
+        raise ConfigError.one("FOLDER", f"'{store.url}' holds no run", "put run folders into it")
+    seen: dict[str, str] = {}
+    for member in members:
+        other = seen.setdefault(member.manifest.run_id, member.folder)
+        if other != member.folder:
+            raise ConfigError.one("FOLDER", f"'{other}' and '{member.folder}' are the same run", "move one elsewhere")
+        for name in set(map(str.lower, member.manifest.identity.metrics)) & set(RUN_COLUMNS):
+            hint = "an atlas has a column of that name; ask this run by itself"
+            raise ConfigError.one("FOLDER", f"a metric of '{member.folder}' is called '{name}'", hint)
+
+
+def _union(run_ids: Sequence[str]) -> str:
+    """Make the view `parts`; run ids are digests made here, and as constants they spare the other runs a look."""
+    selects = [
+        f"SELECT runs.run, runs.model, runs.dataset, parts_{place}.* FROM runs, parts_{place} "  # noqa: S608
+        f"WHERE runs.run = '{run_id}'"
+        for place, run_id in enumerate(run_ids)
+    ]
+    return f"CREATE VIEW parts AS {' UNION ALL BY NAME '.join(selects)}"
+
+
+def _with_run(table: pa.Table, member: _Member) -> pa.Table:
+    """Put the columns that name the run before those of a table."""
+    for name in reversed(RUN_COLUMNS):
+        table = table.add_column(0, RUNS_SCHEMA.field(name), pa.array([member.facts[name]] * len(table), pa.string()))
+    return table

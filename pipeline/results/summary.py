@@ -1,0 +1,56 @@
+"""How a run stands, from what its parts say of themselves; no row is read but those of parts with failures."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from pipeline.errors import DamagedRunError
+from pipeline.results.footers import scan
+from pipeline.storage.base import Store
+from pipeline.storage.run_folder import part_names
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counts over all parts of a run.
+
+    Attributes:
+        images, explained, rows: images in total, those with a map, and maps.
+        with_failures: images and shards with at least one failure row.
+        damages: those of them that are no images: damage to shards.
+        failures: number of failure rows by `stage/code`, most frequent first.
+    """
+
+    images: int
+    explained: int
+    rows: int
+    with_failures: int
+    damages: int
+    failures: dict[str, int]
+
+
+def totals(store: Store) -> Totals:
+    """Count what a run holds.
+
+    Raises:
+        DamagedRunError: a part cannot be read.
+    """
+    names = [part.file for part in part_names(store)]
+    seen = scan(store, names)
+    gone = set(names).difference(seen.statistics, seen.damaged)
+    seen.damaged.update(dict.fromkeys(gone, "it has gone"))
+    if seen.damaged:
+        name, trouble = min(seen.damaged.items())
+        raise DamagedRunError(
+            f"{store.url}/{name} cannot be read: {trouble}; run `camatlas verify` for the whole extent"
+        )
+    statistics = seen.statistics.values()
+    images = sum(one.footer.images for one in statistics if one.footer)
+    failures = sum((one.failures for one in statistics), Counter[str]())
+    return Totals(
+        images=images,
+        explained=images - sum(one.unexplained for one in statistics),
+        rows=sum(one.rows for one in statistics),
+        with_failures=sum(one.with_failures for one in statistics),
+        damages=sum(one.damages for one in statistics),
+        failures=dict(sorted(failures.items(), key=lambda item: (-item[1], item[0]))),
+    )

@@ -1,0 +1,294 @@
+"""Everything that can be known to be wrong before any work starts, found at once; and the run made ready."""
+
+import datetime
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
+from pipeline.data.decode import DecodeLimits
+from pipeline.data.selection import select
+from pipeline.data.sources import Reading, Shard
+from pipeline.data.sources.annotations import Annotations, load_annotations
+from pipeline.data.sources.classes import load_classes
+from pipeline.data.sources.folder import folder_annotations
+from pipeline.data.sources.listing import list_shards
+from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
+from pipeline.explain.explainer import ExplainerSpec
+from pipeline.metrics import Metric, build_metrics
+from pipeline.metrics.cost import metrics_cost
+from pipeline.model.baselines import Normalisation
+from pipeline.model.zoo import LoadedModel, load_model
+from pipeline.run.provenance import code_facts, code_version, package_versions
+from pipeline.settings.registry import parameters
+from pipeline.settings.run_file import RunConfig
+from pipeline.settings.targets import TargetRules
+from pipeline.storage.base import Store
+from pipeline.storage.ownership import check_ownership
+from pipeline.storage.parts import Progress
+from pipeline.storage.store import open_store
+from schemas.explanation import SCHEMA_VERSION
+from schemas.manifest import RunIdentity, RunManifest, ShardEntry
+
+LARGEST_BATCH = 128
+"""Images of one batch as far as the patience with a silent worker goes."""
+COMPILE_FROM = {"cpu": 50_000, "cuda": 2_000_000}
+"""Masked passes of one worker, in images, from which on compiling pays for itself many times over."""
+_BYTES_OF_AN_IMAGE = 100_000
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that has nothing wrong with it as far as one can know beforehand."""
+
+    config: RunConfig
+    shards: tuple[Shard, ...]
+    reading: Reading
+    limits: DecodeLimits
+    loaded: LoadedModel
+    methods: Mapping[str, CamMethod]
+    metrics: Mapping[str, Metric]
+    store: Store
+    manifest: RunManifest
+
+    def explainer_spec(self, device: str, workers: int) -> ExplainerSpec:
+        """Say what a worker of this run must know beside the model."""
+        preprocess = self.loaded.preprocess
+        batch = self.config.compute.batch
+        return ExplainerSpec(
+            layer=self.loaded.layer,
+            stages=self.loaded.stages,
+            methods=self.methods,
+            metrics=self.metrics,
+            normalisation=Normalisation(preprocess.mean, preprocess.std),
+            classes=self.loaded.classes,
+            targets=TargetRules.of(self.config.explain.targets),
+            seed=self.config.explain.seed,
+            precision=self.config.compute.precision,
+            maps=self.config.output.maps,
+            device=device,
+            batch=None if batch == "auto" else batch,
+            crop=preprocess.crop,
+            passes=self._costs().forwards * TargetRules.of(self.config.explain.targets).most,
+            compiled=self.compiled(device, workers),
+        )
+
+    def compiled(self, device: str, workers: int) -> bool:
+        """Whether masked passes are compiled: as asked, or where a worker will run very many of them."""
+        asked = self.config.compute.compile
+        if asked != "auto":
+            return asked
+        images = sum(shard.images or shard.size // _BYTES_OF_AN_IMAGE for shard in self.shards)
+        return images * self._costs().forwards > COMPILE_FROM[device] * workers
+
+    def _costs(self) -> Cost:
+        """Passes of all methods and metrics, per image."""
+        shape = net_shape(self.loaded)
+        costs = [method.cost(shape) for method in self.methods.values()]
+        costs.append(metrics_cost(self.metrics.values(), self.methods, shape))
+        return Cost(
+            sum(cost.forwards for cost in costs),
+            sum(cost.head_passes for cost in costs),
+            sum(cost.backwards for cost in costs),
+        )
+
+    def images_left(self, progress: Progress) -> int | None:
+        """Number of images that are not done yet; None when a shard does not tell how many it holds."""
+        counts = [shard.images for shard in self.pending(progress)]
+        if None in counts:
+            return None
+        done = sum(len(progress.done.get(shard.ordinal, ())) for shard in self.pending(progress))
+        return max(0, sum(count or 0 for count in counts) - done * self.config.data.chunk_images)
+
+    def bytes_left(self, progress: Progress) -> int:
+        """Bytes of the shards that are not done yet."""
+        return sum(shard.bytes for shard in self.pending(progress))
+
+    def pending(self, progress: Progress) -> list[Shard]:
+        """Shards that are not finished yet."""
+        return [shard for shard in self.shards if shard.ordinal not in progress.finished]
+
+    def stall_seconds(self) -> int:
+        """How long nothing may move: ten minutes, or half a second for each pass of one batch of images."""
+        asked = self.config.compute.stall_seconds
+        if asked != "auto":
+            return asked
+        costs = self._costs()
+        passes = costs.forwards + costs.head_passes + costs.backwards
+        targets = TargetRules.of(self.config.explain.targets).most
+        return max(600, passes * targets * LARGEST_BATCH // 2)
+
+
+def net_shape(loaded: LoadedModel) -> NetShape:
+    """What the cost of a method depends on."""
+    return NetShape(tuple(LayerShape(*shape) for shape in loaded.stage_shapes), loaded.linear_head)
+
+
+def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
+    """Check a whole run and make it ready; nothing is written.
+
+    Args:
+        config: the run file; with mistakes already found it may hold empty stand-ins, which are not looked at.
+        mistakes: what was found wrong before.
+
+    Raises:
+        ConfigError: every mistake in shards, annotations, model, layer, methods, metrics and output, at once.
+    """
+    found = mistakes or Mistakes()
+    shards: list[Shard] = []
+    if config.data.shards:
+        with found.collecting():
+            shards = list_shards(config.data.shards)
+    with found.collecting():
+        annotations = read_annotations(config, shards)
+    with found.collecting():
+        limits = decode_limits(config)
+    with found.collecting():
+        methods = build_methods(config.explain.methods)
+    with found.collecting():
+        metrics = build_metrics(config.explain.metrics)
+    if config.model.name:
+        with found.collecting():
+            loaded = load_model(config.model)
+    if config.output.path:
+        with found.collecting():
+            store = open_store(config.output.path)
+            store.check_writable()
+    found.raise_if_any()
+    with found.collecting():
+        TargetRules.of(config.explain.targets).check(loaded.classes)
+    with found.collecting():
+        _check_heads(methods, loaded)
+    with found.collecting():
+        _check_classes(annotations, loaded)
+    found.raise_if_any()
+    reading = Reading(annotations, config.data.columns.model_dump())
+    shards, reading = select(config.data, shards, reading)
+    manifest = _manifest(config, shards, reading, loaded, methods, metrics)
+    check_ownership(store, manifest)
+    return PreparedRun(config, tuple(shards), reading, limits, loaded, methods, metrics, store, manifest)
+
+
+def absolute(config: RunConfig) -> RunConfig:
+    """Make local paths absolute: workers, and those who read the run later, have another working directory."""
+    data = config.data
+    shards = [data.shards] if isinstance(data.shards, str) else data.shards
+    return config.model_copy(
+        update={
+            "data": data.model_copy(
+                update={
+                    "shards": [_absolute(shard) for shard in shards],
+                    "labels": data.labels and _absolute(data.labels),
+                    "boxes": data.boxes and _absolute(data.boxes),
+                    "classes": data.classes and _absolute(data.classes, "imagenet-1k"),
+                }
+            ),
+            "model": config.model.model_copy(update={"weights": _absolute_file(config.model.weights)}),
+            "output": config.output.model_copy(update={"path": _absolute(config.output.path)}),
+        }
+    )
+
+
+def _absolute(path: str, name: str = "") -> str:
+    """Make a path absolute; a URL, and a name that stands for something of ours, stay."""
+    return path if "://" in path or path in ("", name) else os.path.abspath(Path(path).expanduser())  # noqa: PTH100
+
+
+def _absolute_file(weights: str | None) -> str | None:
+    """Make a path absolute; names of weights have no point in them."""
+    return _absolute(weights) if weights and "." in weights else weights
+
+
+def read_annotations(config: RunConfig, shards: list[Shard]) -> Annotations:
+    """Collect labels, boxes and classes: from the files the run file names, then from those beside the images."""
+    classes = load_classes(config.data.classes)
+    given = load_annotations(config.data.labels, config.data.boxes, classes)
+    return given.or_else(folder_annotations([shard for shard in shards if shard.kind == "folder"], classes))
+
+
+def decode_limits(config: RunConfig) -> DecodeLimits:
+    """Say what may be decoded; raises ConfigError for a format that is not known."""
+    names = [name.upper() for name in config.data.formats]
+    unknown = [
+        Mistake("data.formats", f"unknown format '{name}'", nearest(name, FORMATS))
+        for name in names
+        if name not in FORMATS
+    ]
+    if unknown:
+        raise ConfigError(unknown)
+    return DecodeLimits(tuple(names), config.data.max_pixels)
+
+
+def _check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
+    named = len(annotations.classes.names)
+    if named and named != loaded.classes:
+        raise ConfigError.one(
+            "data.classes",
+            f"the table names {named} classes, the model knows {loaded.classes}",
+            "give the table of the classes that the model was trained on",
+        )
+
+
+def _check_heads(methods: Mapping[str, CamMethod], loaded: LoadedModel) -> None:
+    wrong = [label for label, method in methods.items() if method.needs.linear_head and not loaded.linear_head]
+    if wrong:
+        raise ConfigError.one(
+            "explain.methods",
+            f"'{wrong[0]}' needs a head of global average pooling and one linear layer behind '{loaded.layer}'",
+            "use gradcam, which is the same where cam applies",
+        )
+
+
+def _manifest(
+    config: RunConfig,
+    shards: list[Shard],
+    reading: Reading,
+    loaded: LoadedModel,
+    methods: Mapping[str, CamMethod],
+    metrics: Mapping[str, Metric],
+) -> RunManifest:
+    identity = RunIdentity(
+        code_version=code_version(),
+        schema_version=SCHEMA_VERSION,
+        shards=tuple(
+            ShardEntry(name=s.name, kind=s.kind, size=s.size, fingerprint=s.fingerprint, take=s.take) for s in shards
+        ),
+        chunk_images=config.data.chunk_images,
+        data=_data_identity(config, reading, loaded),
+        model={
+            "name": config.model.name,
+            "weights_sha256": loaded.weights_digest,
+            "layer": loaded.layer,
+            "stages": loaded.stages,
+        },
+        targets=str(TargetRules.of(config.explain.targets)),
+        methods={label: parameters(method) for label, method in methods.items()},
+        metrics={label: parameters(metric) for label, metric in metrics.items()},
+        seed=config.explain.seed,
+        precision=config.compute.precision,
+        maps=config.output.maps,
+    )
+    return RunManifest(
+        identity=identity,
+        locations=tuple(shard.location for shard in shards),
+        images=tuple(shard.images for shard in shards),
+        classes=reading.annotations.classes.names,
+        config=config.model_dump(mode="json"),
+        packages=package_versions(),
+        code=code_facts(),
+        started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _data_identity(config: RunConfig, reading: Reading, loaded: LoadedModel) -> dict[str, Any]:
+    drawn = {} if reading.draw is None else {"sample": vars(reading.draw)}
+    return drawn | {
+        "annotations": reading.annotations.digest(),
+        "columns": config.data.columns.model_dump(),
+        "formats": sorted(name.upper() for name in config.data.formats),
+        "max_pixels": config.data.max_pixels,
+        "preprocess": dict(vars(loaded.preprocess).items()),
+    }

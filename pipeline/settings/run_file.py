@@ -1,0 +1,277 @@
+"""The run file: YAML, validated, unknown keys refused, every mistake found in one go."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
+
+from pipeline.errors import ConfigError, Mistake, Mistakes, masked, nearest
+from pipeline.maps.codec import MapDtype
+from pipeline.settings.data import DataConfig, Positive, Section
+
+TargetRule = Literal["predicted", "label", "labels"]
+Spec = str | dict[str, Any]
+Location = tuple[Any, ...]
+
+
+class PreprocessConfig(Section):
+    """Own preprocessing; `resize: null` squashes to the crop size."""
+
+    resize: Positive | None = 256
+    crop: Positive = 224
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class ModelConfig(Section):
+    """Which model, with which weights, seen at which layer."""
+
+    name: str
+    weights: str | None = "DEFAULT"
+    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    num_classes: Positive | None = None
+    layer: str = "auto"
+    stages: Literal["auto"] | Annotated[list[str], Field(min_length=1)] = "auto"
+    preprocess: Literal["default", "squash"] | PreprocessConfig = "default"
+    allow_pt: bool = False
+
+
+class TopTargets(Section):
+    """The likeliest classes of each image."""
+
+    top: Positive
+
+
+class Classes(Section):
+    """The same classes of every image."""
+
+    classes: Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
+
+
+def _kind_of_targets(given: object) -> str:
+    """Which of the forms was meant, so that only its mistakes are told."""
+    if isinstance(given, TopTargets) or (isinstance(given, dict) and "top" in given):
+        return "likeliest"
+    if isinstance(given, (Classes, dict)):
+        return "listed"
+    return "list" if isinstance(given, (list, tuple)) else "rule"
+
+
+Targets = Annotated[
+    Annotated[TargetRule, Tag("rule")]
+    | Annotated[list[TargetRule], Field(min_length=1), Tag("list")]
+    | Annotated[TopTargets, Tag("likeliest")]
+    | Annotated[Classes, Tag("listed")],
+    Discriminator(_kind_of_targets),
+]
+
+
+class ExplainConfig(Section):
+    """What to explain, how, and how to measure it."""
+
+    targets: Targets = "predicted"
+    methods: list[Spec] = Field(default=["gradcam"], min_length=1)
+    metrics: list[Spec] = Field(default=[])
+    seed: Annotated[int, Field(strict=True)] = 0
+
+
+class ComputeConfig(Section):
+    """Where and how fast; nothing here but `precision` changes a row by more than rounding."""
+
+    workers: Literal["auto"] | Positive = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    batch: Literal["auto"] | Positive = "auto"
+    compile: Literal["auto"] | Annotated[bool, Field(strict=True)] = "auto"
+    address: str | None = None
+    stall_seconds: Literal["auto"] | Positive = "auto"
+
+
+class OutputConfig(Section):
+    """Where the run folder is and how maps are stored."""
+
+    path: str
+    maps: MapDtype = "u8"
+
+
+class RunConfig(Section):
+    """A whole run file."""
+
+    data: DataConfig
+    model: ModelConfig
+    explain: ExplainConfig = ExplainConfig()
+    compute: ComputeConfig = ComputeConfig()
+    output: OutputConfig
+
+
+def load_config(path: str, settings: Sequence[str] = (), mistakes: Mistakes | None = None) -> RunConfig:
+    """Read a run file and apply `KEY=VALUE` settings (dotted keys, YAML values) on top.
+
+    Args:
+        path: the run file.
+        settings: `KEY=VALUE` texts.
+        mistakes: takes what is wrong with keys and values, so that later checks can add to it; None raises at once.
+
+    Raises:
+        ConfigError: the file cannot be read, holds a secret (no check may ask about a place by it), or, without
+            `mistakes`, anything in it is wrong.
+    """
+    raw = _read(path)
+    found = Mistakes() if mistakes is None else mistakes
+    for setting in settings:
+        with found.collecting():
+            _apply(raw, setting)
+    config, wrong = parse_config(raw)
+    found.found.extend(wrong)
+    if mistakes is None or any(_secrets(raw)):
+        found.raise_if_any()
+    return config
+
+
+def parse_config(raw: dict[str, Any]) -> tuple[RunConfig, list[Mistake]]:
+    """Validate a run file's content.
+
+    Returns:
+        The config and the mistakes. With mistakes the config is a stand-in in which wrong values are replaced by
+        defaults and missing ones by empty strings, so that later checks can find their mistakes too.
+    """
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        return _stand_in(raw), [*_mistakes(raw, error.errors()), *_secrets(raw)]
+    required = {"data.shards": config.data.shards, "model.name": config.model.name, "output.path": config.output.path}
+    return config, [*(Mistake(where, "is empty") for where, value in required.items() if not value), *_secrets(raw)]
+
+
+def _secrets(raw: object) -> Iterator[Mistake]:
+    """Find values that hold a secret: everybody who may read the run may read its run file."""
+    waiting, seen = [("", raw)], set[int]()
+    for where, value in waiting:
+        if isinstance(value, str) and masked(value) != value:
+            yield Mistake(where, "holds what looks like a secret; run.json would show it", "put it in the environment")
+        elif isinstance(value, dict | list) and id(value) not in seen:  # YAML may hold itself, or a part many times
+            seen.add(id(value))
+            if isinstance(value, dict):
+                waiting += [(f"{where}.{name}" if where else str(name), inner) for name, inner in value.items()]
+            else:
+                waiting += [(where, inner) for inner in value]
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError.one("CONFIG", f"cannot read '{path}': {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: a date like 2024-13-45, [[[[[...
+        raise ConfigError.one("CONFIG", f"'{path}' is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError.one("CONFIG", f"'{path}' holds no sections", f"expected {', '.join(RunConfig.model_fields)}")
+    return raw
+
+
+def _apply(raw: dict[str, Any], setting: str) -> None:
+    key, found, text = setting.partition("=")
+    if not found or not key:
+        raise ConfigError.one("--set", f"'{setting}' is not KEY=VALUE", "for example explain.seed=1")
+    *folders, last = key.split(".")
+    section: Any = raw
+    for name in folders:
+        section = section.setdefault(name, {}) if isinstance(section, dict) else None
+    if not isinstance(section, dict):
+        raise ConfigError.one("--set", f"'{key}' does not name a setting")
+    try:
+        section[last] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError.one("--set", f"'{text}' is not a YAML value") from None
+
+
+def _mistakes(raw: dict[str, Any], problems: Sequence[Any]) -> list[Mistake]:
+    """Tell what is wrong, one mistake a place; of a value that is wrong as a whole and inside, what is inside."""
+    places: dict[Location, list[Any]] = {}
+    for problem in problems:
+        places.setdefault(_place(raw, problem), []).append(problem)
+    return [
+        _mistake(place, found)
+        for place, found in places.items()
+        if not any(other != place and other[: len(place)] == place for other in places)
+    ]
+
+
+def _place(raw: dict[str, Any], problem: Any) -> Location:  # noqa: ANN401 - pydantic's ErrorDetails
+    """Where in the run file a problem is; pydantic also puts the names of union members into its locations."""
+    place: list[Any] = []
+    value: Any = raw
+    for name in problem["loc"]:
+        if (isinstance(value, dict) and name in value) or (isinstance(value, list) and name in range(len(value))):
+            place.append(name)
+            value = value[name]
+    if problem["type"] in ("missing", "invalid_key") and place[-1:] != [problem["loc"][-1]]:
+        place.append(problem["loc"][-1])
+    return tuple(place)
+
+
+def _mistake(place: Location, problems: Sequence[Any]) -> Mistake:
+    where = ".".join(map(str, place))
+    kind = problems[0]["type"]
+    if kind == "extra_forbidden":
+        return Mistake(where, "unknown key", nearest(str(place[-1]), _siblings(place)))
+    if kind == "missing":
+        return Mistake(where, "is required", _least(str(place[0])) if len(place) == 1 else "")
+    if kind == "model_type":
+        return Mistake(
+            where, f"takes keys, got {problems[0]['input']!r}", f"its keys: {', '.join(_siblings((*place, '')))}"
+        )
+    wanted = " or ".join(dict.fromkeys(problem["msg"] for problem in problems))
+    return Mistake(where, f"{wanted}, got {problems[0]['input']!r}")
+
+
+def _least(section: str) -> str:
+    """Say what a section must hold."""
+    kind: type[BaseModel] = RunConfig.model_fields[section].annotation  # type: ignore[assignment]
+    return f"at least {', '.join(f'{section}.{n}' for n, field in kind.model_fields.items() if field.is_required())}"
+
+
+def _siblings(place: Location) -> list[str]:
+    """Known keys at the level of an unknown one."""
+    sections: list[type[BaseModel]] = [RunConfig]
+    for name in place[:-1]:
+        annotations = [section.model_fields[name].annotation for section in sections if name in section.model_fields]
+        sections = [section for annotation in annotations for section in _sections(annotation)]
+    return [name for section in sections for name in section.model_fields if name != place[-1]]
+
+
+def _sections(annotation: object) -> Iterator[type[BaseModel]]:
+    """The sections that a type may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _sections(inner)
+
+
+def _stand_in(raw: dict[str, Any]) -> RunConfig:
+    """Make a valid config of a wrong one: each round takes wrong values out or puts empty ones in."""
+    mended = {name: copy.deepcopy(section) for name, section in raw.items() if name in RunConfig.model_fields}
+    while True:
+        try:
+            return RunConfig.model_validate(mended)
+        except ValidationError as error:
+            once = {problem["loc"][:2]: problem for problem in reversed(error.errors())}  # one mistake a value
+            for problem in once.values():
+                _mend(mended, problem["loc"], missing=problem["type"] == "missing" and len(problem["loc"]) <= 2)
+
+
+def _mend(mended: dict[str, Any], location: Location, *, missing: bool) -> None:
+    """Take a wrong value out, as deep inside as dicts go, or put an empty one where it is missing."""
+    section, last = mended, location[0]
+    for name in location[1:]:
+        inner = section.get(last)
+        if isinstance(inner, dict) and (missing or name in inner):
+            section, last = inner, name
+    if missing:
+        section[last] = {} if section is mended else ""
+    else:
+        section.pop(last, None)

@@ -1,0 +1,1 @@
+"""Stores a run: places, parts, receipts, checksums, ownership and compaction."""

@@ -1,0 +1,1 @@
+"""Reports what a run does: events, timers, Prometheus counters and the bottleneck."""

@@ -1,0 +1,147 @@
+"""Slow twins of the methods that fuse the maps of several layers, given from shallow to deep."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from reference.base import enlarge, gradcam_pp, observe
+from reference.gradient import layercam, minmax
+from torch import Tensor, nn
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "exp": torch.exp,
+    "square": lambda s: s**2,
+    "softplus": lambda s: torch.logaddexp(torch.zeros_like(s), s),
+    "sigmoid": torch.sigmoid,
+    "identity": lambda s: 1.0 * s,
+}
+
+
+def layercam_fusion(
+    model: nn.Module, layers: list[nn.Module], image_CHW: Tensor, target: int, *, gamma: float = 2.0
+) -> Tensor:
+    """Largest of the scaled Layer-CAM maps, those of the shallow layers pushed up by tanh."""
+    maps = [layercam(model, layer, image_CHW, target) for layer in layers]
+    fused_uv = torch.zeros_like(maps[0])
+    for depth, map_uv in enumerate(maps):
+        high = float(map_uv.max())
+        scaled_uv = map_uv / high if high > 0 else map_uv
+        if depth < len(maps) - 1:
+            scaled_uv = torch.tanh(gamma * scaled_uv)
+        fused_uv = torch.maximum(fused_uv, enlarge(scaled_uv, tuple(fused_uv.shape)))
+    return fused_uv
+
+
+def refine_cam(model: nn.Module, layers: list[nn.Module], image_CHW: Tensor, target: int) -> Tensor:
+    """Product of the Grad-CAM++ maps of the layers, each in [0, 1]."""
+    maps = [minmax(gradcam_pp(model, layer, image_CHW, target)) for layer in layers]
+    product_uv = torch.ones_like(maps[0])
+    for map_uv in maps:
+        product_uv = product_uv * enlarge(map_uv, tuple(product_uv.shape))
+    return product_uv
+
+
+def integrative_cam(
+    model: nn.Module,
+    layers: list[nn.Module],
+    image_CHW: Tensor,
+    target: int,
+    *,
+    f: str = "exp",
+    bias: str = "residual",
+    layer_score: str = "product",
+    redundancy: float | None = None,
+    biases: list[Tensor] | None = None,
+) -> Tensor:
+    """Layers' maps by the generalised alpha, weighed by rms(g) rms(A); `biases`: (K,) per layer, for "fullgrad"."""
+    assert layer_score in ("product", "uniform")
+    maps, scores = [], []
+    for depth, layer in enumerate(layers):
+        acts_Kuv, grads_Kuv, logits_N = observe(model, layer, image_CHW, target)
+        map_uv = _alpha_map(acts_Kuv, grads_Kuv, float(logits_N[target]), f)
+        map_uv += _bias_map(acts_Kuv, grads_Kuv, float(logits_N[target]), bias, biases[depth] if biases else None)
+        maps.append(map_uv.clamp_min(0))
+        scores.append(_rms(grads_Kuv) * _rms(acts_Kuv) if layer_score == "product" else 1.0)
+    grid = tuple(maps[0].shape)
+    kept = _not_redundant(maps, redundancy)
+    total = sum(scores[depth] for depth in kept)
+    fused_uv = torch.zeros_like(maps[0])
+    for depth in kept:
+        if total > 0:
+            fused_uv += scores[depth] / total * enlarge(minmax(maps[depth]), grid)
+    return fused_uv
+
+
+def _alpha_map(acts_Kuv: Tensor, grads_Kuv: Tensor, score: float, f: str) -> Tensor:
+    """sum_k w_k A_k with w_k = sum_ij alpha relu(f' g), alpha = 1 / (2 + r Sigma_k g) and r = f''' / f''."""
+    first, second, third = derivatives(FUNCTIONS[f], torch.tensor(score, dtype=acts_Kuv.dtype))
+    total_uv = torch.zeros_like(acts_Kuv[0])
+    for acts_uv, grads_uv in zip(acts_Kuv, grads_Kuv, strict=True):
+        denominator_uv = 2 + third / second * acts_uv.sum() * grads_uv
+        weight = 0.0
+        for g, denominator in zip(grads_uv.flatten().tolist(), denominator_uv.flatten().tolist(), strict=True):
+            if f == "identity":
+                weight += max(float(first) * g, 0.0) / grads_uv.numel()
+            elif float(first) * g > 0 and denominator > 1e-8:
+                weight += float(first) * g / denominator
+        total_uv += weight * acts_uv
+    return total_uv
+
+
+def derivatives(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """First, second and third derivative of a scalar function, by autograd."""
+    point = at.clone().requires_grad_()
+    value, found = function(point), []
+    for _ in range(3):
+        slope = torch.zeros_like(point)
+        if value.requires_grad:
+            (slope,) = torch.autograd.grad(value, point, create_graph=True, allow_unused=True, materialize_grads=True)
+        found.append(slope.detach())
+        value = slope
+    return found[0], found[1], found[2]
+
+
+def _bias_map(acts_Kuv: Tensor, grads_Kuv: Tensor, score: float, bias: str, bias_K: Tensor | None) -> Tensor:
+    """What the biases add: all of them below the layer, spread evenly, or the layer's own as in FullGrad."""
+    map_uv = torch.zeros_like(acts_Kuv[0])
+    if bias == "residual":
+        map_uv += (score - float((grads_Kuv * acts_Kuv).sum())) / map_uv.numel()
+    elif bias == "fullgrad":
+        assert bias_K is not None
+        for own, grads_uv in zip(bias_K.tolist(), grads_Kuv, strict=True):
+            map_uv += (own * grads_uv).abs()
+    else:
+        assert bias == "none"
+    return map_uv
+
+
+def _rms(values: Tensor) -> float:
+    return math.sqrt(float((values**2).mean()))
+
+
+def _not_redundant(maps: list[Tensor], redundancy: float | None) -> list[int]:
+    """Depths to keep: from deep to shallow, without those that look like a kept one."""
+    kept: list[int] = []
+    for depth in reversed(range(len(maps))):
+        seen = [1 - float((_large(maps, depth) - _large(maps, other)).abs().mean()) for other in kept]
+        if redundancy is None or all(likeness <= redundancy for likeness in seen):
+            kept.append(depth)
+    return kept
+
+
+def _large(maps: list[Tensor], depth: int) -> Tensor:
+    """A map at the finest grid, then min-max; zeros for a constant map."""
+    constant = float(maps[depth].max()) == float(maps[depth].min())
+    return torch.zeros_like(maps[0]) if constant else minmax(enlarge(maps[depth], tuple(maps[0].shape)))
+
+
+def softmax_derivatives(
+    logit_grads_N: Tensor, probs_N: Tensor, target: int = 0
+) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """Three derivatives, of p_c and of log p_c, in one activation on which all logits depend linearly."""
+
+    def log_probs(a: Tensor) -> Tensor:
+        return torch.log_softmax(torch.log(probs_N) + a * logit_grads_N, 0)[target]
+
+    origin = torch.zeros((), dtype=probs_N.dtype)
+    return derivatives(lambda a: torch.exp(log_probs(a)), origin), derivatives(log_probs, origin)

@@ -1,0 +1,51 @@
+"""Trials of hand-made heat maps, for tests of metrics."""
+
+from collections.abc import Sequence
+
+import torch
+from nets import ToyNet, images
+from torch import Tensor, nn
+
+from pipeline.metrics import ScoringBatch, Truth
+from pipeline.model.probe import Probe
+
+
+class Seen(list[Tensor]):
+    """What a model and its copies saw."""
+
+    def __deepcopy__(self, memo: object) -> "Seen":
+        return self
+
+
+class Answering(nn.Module):
+    """Says of two classes how bright the image is, and keeps what it and its copies saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Identity()
+        self.seen = Seen()
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        if isinstance(pixels_BCHW, Tensor):  # and not when somebody only follows the way through the model
+            self.seen.append(pixels_BCHW.detach().clone())
+        bright_B = self.features(pixels_BCHW).mean((1, 2, 3))
+        return torch.stack([bright_B, torch.zeros_like(bright_B)], 1)
+
+
+def scoring_batch(
+    maps_BMHW: Tensor,
+    *,
+    boxes: Sequence[Sequence[Sequence[float]] | None] | None = None,
+    model: nn.Module | None = None,
+    pixels_BCHW: Tensor | None = None,
+    keys: tuple[str, ...] | None = None,
+) -> ScoringBatch:
+    """A trial of heat maps on a small network; targets are 0, 1, 0, 1 ..."""
+    count = len(maps_BMHW)
+    model = model or ToyNet(0)
+    pixels_BCHW = images(0, count) if pixels_BCHW is None else pixels_BCHW
+    probe = Probe(model, "features" if isinstance(model, Answering) else "features.3")
+    evidence = probe.capture(pixels_BCHW, torch.arange(count) % 2, gradients=False, keys=keys)
+    given = [None] * count if boxes is None else boxes
+    truth = Truth([None if one is None else torch.tensor(one).reshape(-1, 4) for one in given])
+    return ScoringBatch(maps_BMHW, evidence, truth, probe)

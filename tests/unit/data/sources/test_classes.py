@@ -1,0 +1,90 @@
+"""Class tables: names, WordNet ids, and what a label may say."""
+
+from collections.abc import Callable
+
+import pytest
+
+from pipeline.data.sources.classes import ClassTable, load_classes
+from pipeline.errors import ConfigError
+
+Write = Callable[[str, str], str]
+
+TABLE = ClassTable(("cat", "dog", "crane", "crane"), ("n02", "n01", "n03", "n04"))
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [("0", 0), (" 12 \n", 12), ("0003", 3), ("dog", 1), ("n01", 1), ("n04", 3), ("999999999", 999_999_999)],
+)
+def test_a_label_is_an_index_a_name_or_a_wordnet_id(text: str, index: int) -> None:
+    assert TABLE.index(text) == index
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "1.0", "1e2", "Dog", "bird", "crane", "٣", "²", "1 2", "9" * 10, "9" * 5000, "True"]
+)
+def test_any_other_label_is_unknown(text: str) -> None:
+    assert TABLE.index(text) is None
+
+
+def test_a_wordnet_id_wins_over_a_name() -> None:
+    assert ClassTable(("n02", "x"), ("n01", "n02")).index("n02") == 1
+
+
+def test_without_a_table_only_indices_are_known() -> None:
+    assert (ClassTable().index("7"), ClassTable().index("cat")) == (7, None)
+
+
+def test_no_table_is_an_empty_one() -> None:
+    assert load_classes(None) == ClassTable()
+
+
+def test_imagenet_has_its_thousand_names() -> None:
+    table = load_classes("imagenet-1k")
+    assert (len(table.names), table.names[0], table.index("tench")) == (1000, "tench", 0)
+
+
+def test_a_csv_is_sorted_by_its_index(write: Write) -> None:
+    path = write("c.csv", "class_index,class_name,wnid\n1,dog,n2\n0,cat,n1\n")
+    assert load_classes(path) == ClassTable(("cat", "dog"), ("n1", "n2"))
+
+
+def test_a_csv_needs_no_wordnet_ids(write: Write) -> None:
+    assert load_classes(write("c.CSV", "class_name,class_index\ncat,0\n")) == ClassTable(("cat",))
+
+
+def test_a_csv_may_begin_with_a_byte_order_mark(write: Write) -> None:
+    assert load_classes(write("c.csv", "\ufeffclass_index,class_name\n0,cat\n")).names == ("cat",)
+
+
+def test_names_that_two_classes_share_are_kept_and_name_neither(write: Write) -> None:
+    table = load_classes(write("c.csv", "class_index,class_name,wnid\n0,crane,n1\n1,crane,n2\n2,cat,\n3,dog,\n"))
+    assert (table.names, table.index("crane"), table.index("n2")) == (("crane", "crane", "cat", "dog"), None, 1)
+
+
+def test_a_text_file_holds_one_name_a_line(write: Write) -> None:
+    assert load_classes(write("c.txt", "cat\ndog\n")).names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class_index,class_name\n0,cat\n0,dog\n",
+        "class_index,class_name\n0,cat\n2,dog\n",
+        "class_index,class_name\n1,cat\n",
+        "class_index,class_name\nx,cat\n",
+        "index,name\n0,cat\n",
+        "class_index,class_name\n0,cat\n\n,\n",
+        "class_index,class_name\n0\n1,dog\n",
+        "class_index,class_name,wnid\n0,cat,n1\n1,dog,n1\n",
+    ],
+    ids=["repeat", "gap", "from one", "no number", "other columns", "an empty row", "a short row", "an id for two"],
+)
+def test_a_csv_that_is_no_class_table_is_told(write: Write, text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a class table"):
+        load_classes(write("c.csv", text))
+
+
+def test_a_missing_table_is_told(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_classes(str(tmp_path_factory.mktemp("none") / "c.csv"))

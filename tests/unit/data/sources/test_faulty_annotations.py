@@ -1,0 +1,154 @@
+"""Labels and boxes that cannot be right, by every way they may be told: the same fault has the same end."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from explaining import rows, spec
+from nets import ToyNet
+from pictures import decoded, saved
+from PIL import Image
+from tars import tar_of
+
+from pipeline.cams import build_methods
+from pipeline.data.decode import DecodedSample
+from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, read_shard
+from pipeline.data.sources.annotations import load_annotations
+from pipeline.data.sources.classes import ClassTable
+from pipeline.explain.explainer import Explainer
+from pipeline.metrics import build_metrics
+from pipeline.settings.preprocess import Preprocess
+
+IMAGE = saved(Image.new("RGB", (20, 10), "red"))
+CLASSES = ClassTable(("cat", "dog", "crane", "crane"))
+NAN, INFINITE = float("nan"), float("inf")
+
+
+def of_tar(folder: Path, **members: bytes) -> Item:
+    path = folder / "s.tar"
+    path.write_bytes(tar_of([("k.png", IMAGE), *((f"k.{suffix}", data) for suffix, data in members.items())]))
+    return of(Shard(0, path.name, "tar", str(path), 0, ""))
+
+
+def of_parquet(folder: Path, **columns: object) -> Item:
+    path = folder / "s.parquet"
+    pq.write_table(pa.Table.from_pylist([{"key": "k", "image": IMAGE} | columns]), path)
+    return of(Shard(0, path.name, "parquet", str(path), 0, ""))
+
+
+def of_csv(folder: Path, kind: str, line: str) -> Item:
+    table, image = folder / f"{kind}.csv", folder / "k.png"
+    head = {"labels": "filename,class_index", "boxes": "filename,x0,y0,x1,y1"}[kind]
+    table.write_text(f"{head}\nk.png,{line}\n", encoding="utf-8")
+    image.write_bytes(IMAGE)
+    labels, boxes = (str(table), None) if kind == "labels" else (None, str(table))
+    shard = Shard(0, "f", "folder", str(folder), 0, "", 1, members=(image.name,))
+    return of(shard, Reading(load_annotations(labels, boxes, CLASSES)))
+
+
+def of(shard: Shard, reading: Reading | None = None) -> Item:
+    (item,) = read_shard(shard, reading or Reading(load_annotations(None, None, CLASSES)))
+    return item
+
+
+# labels
+
+LABELS = {
+    "CSV": lambda folder, label: of_csv(folder, "labels", str(label)),
+    "cls": lambda folder, label: of_tar(folder, cls=str(label).encode()),
+    "txt": lambda folder, label: of_tar(folder, txt=str(label).encode()),
+    "JSON": lambda folder, label: of_tar(folder, json=json.dumps({"label": label}).encode()),
+    "JSON list": lambda folder, label: of_tar(folder, json=json.dumps({"labels": ["cat", label]}).encode()),
+    "Parquet": lambda folder, label: of_parquet(folder, label=label),
+}
+every_label = pytest.mark.parametrize("way", LABELS)
+
+
+@every_label
+@pytest.mark.parametrize("label", [-1, "1.5", "bird", "crane", "1e2", "9" * 12], ids=str)
+def test_a_label_that_is_none_is_a_failure(tmp_path: Path, way: str, label: object) -> None:
+    item = LABELS[way](tmp_path, label)
+    assert isinstance(item, Failure)
+    assert (item.stage, item.code) == ("read", "label")
+
+
+@every_label
+def test_a_label_that_the_model_does_not_know_is_a_failure(tmp_path: Path, way: str) -> None:
+    assert {row["error_code"] for row in explained(LABELS[way](tmp_path, 4))} == {"label"}
+
+
+@pytest.mark.parametrize("way", ["CSV", "cls", "txt"])
+def test_an_empty_label_is_none(tmp_path: Path, way: str) -> None:
+    item = LABELS[way](tmp_path, "")
+    assert isinstance(item, Sample)
+    assert item.label is None
+
+
+# boxes
+
+
+def voc(box: list[object]) -> bytes:
+    corners = "".join(
+        f"<{name}>{value}</{name}>" for name, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=False)
+    )
+    return f"<annotation><object><bndbox>{corners}</bndbox></object></annotation>".encode()
+
+
+BOXES: dict[str, Callable[[Path, list[object]], Item]] = {
+    "CSV": lambda folder, box: of_csv(folder, "boxes", ",".join(map(str, box))),
+    "JSON": lambda folder, box: of_tar(folder, json=json.dumps({"boxes": [box]}).encode()),
+    "VOC": lambda folder, box: of_tar(folder, xml=voc(box)),
+    "Parquet": lambda folder, box: of_parquet(folder, boxes=[box]),
+}
+every_box = pytest.mark.parametrize("way", BOXES)
+
+
+@every_box
+@pytest.mark.parametrize(
+    "box", [[9, 1, 2, 5], [1, 5, 2, 4], [NAN, 0, 1, 1], [0, 0, 1, INFINITE], [0, 0, 1], ["a", "0", "1", "1"]], ids=str
+)
+def test_a_box_that_is_none_is_a_failure(tmp_path: Path, way: str, box: list[object]) -> None:
+    item = BOXES[way](tmp_path, box)
+    assert isinstance(item, Failure)
+    assert (item.stage, item.code) == ("read", "boxes")
+
+
+@every_box
+@pytest.mark.parametrize("box", [[20, 0, 30, 10], [-9, -9, 0, 5], [3, 11, 5, 99], [5, 2, 5, 8], [2, 3, 9, 3]], ids=str)
+def test_a_box_beyond_the_image_or_without_area_makes_its_metrics_not_applicable(
+    tmp_path: Path, way: str, box: list[object]
+) -> None:
+    item = BOXES[way](tmp_path, box)
+    assert seen(item).boxes_xyxy == ()
+    assert [(row["error_code"], row["energy_in_box"], row["pointing_game"]) for row in explained(item)] == [
+        (None, None, None)
+    ]
+
+
+@every_box
+@pytest.mark.parametrize(
+    ("box", "left"),
+    [([-5, -5, 10, 5], (0, 5, 10, 10)), ([10, 5, 99, 99], (10, 10, 20, 15)), ([-1, -1, 1e9, 1e9], (0, 5, 20, 15))],
+    ids=str,
+)
+def test_a_box_that_reaches_beyond_the_image_is_cut_off_at_its_edge(
+    tmp_path: Path, way: str, box: list[object], left: tuple[float, ...]
+) -> None:
+    """The image is filled up with black above and below, and no box reaches into that."""
+    assert seen(BOXES[way](tmp_path, box)).boxes_xyxy == (left,)
+
+
+def seen(item: Item) -> DecodedSample:
+    """What a model that sees 20 x 20 pixels gets of a sample; the image stays at its size."""
+    assert isinstance(item, Sample)
+    (found,) = decoded(item, preprocess=Preprocess(20, 10)).samples
+    return found
+
+
+def explained(item: Item) -> list[dict[str, object]]:
+    assert isinstance(item, Sample)
+    asked = spec(methods=build_methods(["gradcam"]), metrics=build_metrics(["energy_in_box", "pointing_game"]))
+    return rows(Explainer(ToyNet(0), asked), decoded(item, preprocess=Preprocess(16, 10)))

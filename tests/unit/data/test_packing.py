@@ -1,0 +1,222 @@
+"""Packing: the shards hold what the folder held, whatever the names, and the same input gives the same bytes."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.archives.base import Archive
+from pipeline.data.packing import Packed, pack_archive, pack_images
+from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, read_shard
+from pipeline.data.sources.classes import ClassTable, load_classes
+from pipeline.data.sources.listing import list_shards
+from pipeline.errors import ConfigError
+
+Put = Callable[..., Path]
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Put:
+    """Write images into a source folder; the content of each is its own name."""
+
+    def put(*names: str, folder: str = "source") -> Path:
+        for name in names:
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(name.encode("utf-8", "surrogateescape"))
+        return tmp_path / folder
+
+    return put
+
+
+def packed(source: Path, dest: Path | None = None, size: int = 100) -> Packed:
+    return pack_images(source, dest or source.parent / "dest", size)
+
+
+def read_back(result: Packed) -> list[Item]:
+    return [item for shard in list_shards(result.pattern) for item in read_shard(shard, Reading())]
+
+
+def keys(result: Packed) -> dict[str, bytes]:
+    """Keys and bytes of what comes back."""
+    items = read_back(result)
+    assert all(isinstance(item, Sample) for item in items), items
+    return {item.key: item.image for item in items if isinstance(item, Sample)}
+
+
+def test_images_labels_and_boxes_come_back(put: Put) -> None:
+    source = put("b.png", "a/1.jpg", "a/2.JPEG")
+    (source / "labels.csv").write_text("filename,class_index\na/1.jpg,3\nb.png,4\n")
+    (source / "boxes.csv").write_text("filename,x0,y0,x1,y1\na/1.jpg,1,2,3,4.5\na/1.jpg,5,6,7,8\n")
+    result = packed(source)
+    shard = "shard-000000.tar"
+    assert read_back(result) == [
+        Sample("a/1", shard, b"a/1.jpg", 3, ((1, 2, 3, 4.5), (5, 6, 7, 8))),
+        Sample("a/2", shard, b"a/2.JPEG", None, None),
+        Sample("b", shard, b"b.png", 4, None),
+    ]
+    assert (result.shards, result.images, result.failures) == (1, 3, ())
+
+
+def test_class_folders_become_labels(put: Put) -> None:
+    items = read_back(packed(put("cat/1.jpg", "dog/1.jpg")))
+    assert [(item.key, item.label) for item in items if isinstance(item, Sample)] == [("cat/1", 0), ("dog/1", 1)]
+
+
+def test_a_class_table_numbers_the_class_folders(put: Put, tmp_path: Path) -> None:
+    table = tmp_path / "classes.txt"
+    table.write_text("dog\ncat\n")
+    result = pack_images(put("cat/1.jpg", "dog/1.jpg"), tmp_path / "dest", 10, str(table))
+    assert [item.label for item in read_back(result) if isinstance(item, Sample)] == [1, 0]
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(4, [4]), (5, [4, 1]), (8, [4, 4])])
+def test_shards_hold_as_many_images_as_asked_for(put: Put, count: int, sizes: list[int]) -> None:
+    result = packed(put(*(f"{i}.jpg" for i in range(count))), size=4)
+    shards = list_shards(result.pattern)
+    assert [len(list(read_shard(shard, Reading()))) for shard in shards] == sizes
+    assert result.shards == len(sizes)
+
+
+def test_dots_in_a_name_become_underscores(put: Put) -> None:
+    result = packed(put("img.v1.final.jpg", "d.x/a.b.png"))
+    assert keys(result) == {"img_v1_final": b"img.v1.final.jpg", "d.x/a_b": b"d.x/a.b.png"}
+
+
+def test_files_that_would_share_a_key_get_numbers(put: Put) -> None:
+    result = packed(put("a.jpg", "a.png", "a_2.jpg", "x.y.jpg", "x_y.jpg"))
+    assert keys(result) == {
+        "a": b"a.jpg",
+        "a_2": b"a.png",
+        "a_2_2": b"a_2.jpg",
+        "x_y": b"x.y.jpg",
+        "x_y_2": b"x_y.jpg",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("noext", "noext"), ("odd.heic", "odd_heic"), ("photo.JPG", "photo"), ("a b.jpg", "a b"), ("🦊é.webp", "🦊é")],
+)
+def test_any_name_gives_a_readable_sample(put: Put, name: str, key: str) -> None:
+    assert keys(packed(put(name))) == {key: name.encode()}
+
+
+def test_a_name_that_is_no_utf8_gives_a_readable_sample(put: Put) -> None:
+    assert keys(packed(put("caf\udce9.jpg"))) == {"caf\\xe9": b"caf\xe9.jpg"}
+
+
+def test_a_csv_lists_what_is_packed_in_its_order(put: Put) -> None:
+    source = put("a.jpg", "b.jpg", "c.jpg")
+    (source / "list.csv").write_text("filename,class_index\nc.jpg,7\na.jpg,8\n")
+    (source / "boxes.csv").write_text("filename,x0,y0,x1,y1\na.jpg,1,2,3,4\n")
+    result = packed(source / "list.csv", source.parent / "dest")
+    assert read_back(result) == [
+        Sample("c", "shard-000000.tar", b"c.jpg", 7, None),
+        Sample("a", "shard-000000.tar", b"a.jpg", 8, ((1, 2, 3, 4),)),
+    ]
+
+
+def test_a_csv_needs_no_labels_and_may_name_a_file_twice(put: Put) -> None:
+    source = put("a.jpg")
+    (source / "list.csv").write_text("filename\na.jpg\na.jpg\n")
+    assert keys(packed(source / "list.csv", source.parent / "dest")) == {"a": b"a.jpg", "a_2": b"a.jpg"}
+
+
+@pytest.mark.parametrize("row", ["missing.jpg", "bad\0name.jpg", '""', "."])
+def test_a_row_that_names_no_file_is_left_out_and_told(put: Put, row: str) -> None:
+    source = put("a.jpg")
+    (source / "list.csv").write_text(f"filename\n{row}\na.jpg\n")
+    result = packed(source / "list.csv", source.parent / "dest")
+    assert [failure.code for failure in result.failures] == ["unreadable"]
+    assert keys(result) == {"a": b"a.jpg"}
+
+
+def test_an_image_with_a_bad_label_is_left_out_and_told(put: Put) -> None:
+    source = put("a.jpg", "b.jpg")
+    (source / "labels.csv").write_text("filename,class_index\na.jpg,bird\n")
+    result = packed(source)
+    assert [(failure.key, failure.code) for failure in result.failures] == [("a.jpg", "label")]
+    assert keys(result) == {"b": b"b.jpg"}
+
+
+def test_when_nothing_can_be_packed_there_is_an_empty_shard(put: Put) -> None:
+    source = put("a.jpg")
+    (source / "list.csv").write_text("filename\nmissing.jpg\n")
+    result = packed(source / "list.csv", source.parent / "dest")
+    assert (result.images, len(result.failures), read_back(result)) == (0, 1, [])
+
+
+@pytest.mark.parametrize("existing", ["dest/old.tar", "dest/.hidden"])
+def test_a_folder_that_is_not_empty_is_refused_and_left_alone(put: Put, existing: str) -> None:
+    source = put("a.jpg")
+    old = source.parent / existing
+    old.parent.mkdir()
+    old.write_bytes(b"old")
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        packed(source)
+    assert [path.read_bytes() for path in old.parent.iterdir()] == [b"old"]
+
+
+def test_a_file_in_place_of_the_destination_is_refused(put: Put) -> None:
+    source = put("a.jpg")
+    (source.parent / "dest").write_bytes(b"old")
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        packed(source)
+
+
+def test_an_empty_folder_and_missing_parents_are_fine(put: Put) -> None:
+    source = put("a.jpg")
+    (source.parent / "dest").mkdir()
+    assert packed(source).images == 1
+    assert packed(source, source.parent / "new" / "deep").images == 1
+
+
+def test_shards_are_not_packed_again(put: Put) -> None:
+    with pytest.raises(ConfigError, match="holds shards already"):
+        packed(put("a.tar", "labels.csv"))
+
+
+def test_a_folder_without_images_is_refused_before_anything_is_made(put: Put) -> None:
+    source = put("labels.csv")
+    with pytest.raises(ConfigError, match="holds no image"):
+        packed(source)
+    assert not (source.parent / "dest").exists()
+
+
+def test_the_same_input_gives_the_same_bytes(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = put("cat/1.jpg", "cat/2.jpg", "dog/3.jpg")
+    packed(source, source.parent / "one", size=2)
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    packed(source, source.parent / "two", size=2)
+    for name in ("shard-000000.tar", "shard-000001.tar"):
+        assert (source.parent / "one" / name).read_bytes() == (source.parent / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("dest", ["50%off", "%06d", "pipe:touch canary", "s3:bucket", "a b"])
+def test_the_destination_is_a_path_whatever_it_looks_like(put: Put, monkeypatch: pytest.MonkeyPatch, dest: str) -> None:
+    source = put("a.jpg")
+    monkeypatch.chdir(source.parent)
+    result = packed(source, Path(dest))
+    assert result.shards == 1
+    assert sorted(path.name for path in source.parent.iterdir()) == sorted(["source", dest])
+    assert [path.name for path in Path(dest).iterdir()] == ["shard-000000.tar"]
+
+
+def test_failures_are_those_of_reading(put: Put) -> None:
+    source = put("a.jpg")
+    (source / "list.csv").write_text("filename\ngone.jpg\n")
+    (failure,) = packed(source / "list.csv", source.parent / "dest").failures
+    assert failure == Failure("gone.jpg", "list.csv", "read", "unreadable", "No such file or directory")
+
+
+def test_any_class_name_of_an_archive_comes_back_unchanged(
+    tmp_path: Path, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("=1+1", "+a", "-b", "@c", "\td", 'quo"ted, with comma', "two\nlines", "line\u2028mark", " padded ", "süß")
+    shard = Shard(0, "source", "folder", str(put("x.jpg")), 0, "", 1, members=("x.jpg",))
+    archive = Archive(shard, {"x.jpg": Sample("x.jpg", "", b"", 0, None)}, ClassTable(names))
+    monkeypatch.setattr("pipeline.data.packing.read_archive", lambda *_: archive)
+    pack_archive("voc2007", tmp_path, tmp_path / "dest", 1)
+    assert load_classes(str(tmp_path / "dest" / "classes.csv")).names == names

@@ -1,0 +1,71 @@
+"""Images of one colour, from file to row: maps that show nothing, and no number that is none."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from explaining import rows, spec
+from nets import ToyNet
+from pictures import decoded, sample, saved
+from PIL import Image
+from torch import Tensor, nn
+
+from pipeline.cams import METHODS, build_methods
+from pipeline.explain.explainer import Explainer
+from pipeline.maps.codec import FloatArray, decode_stack
+from pipeline.metrics import build_metrics
+from pipeline.settings.preprocess import Preprocess
+
+SEE_MORE = {"fullgrad", "integrated_gradients", "recipro_cam", "rise", "smoothgrad"}
+"""Methods whose maps are not constant on a constant image: they look at pixels near the border, or add noise."""
+METRICS = build_metrics(["average_drop", "increase", "insertion", "deletion", "complexity"])
+SQUASH = Preprocess(16, None)
+
+
+class Borderless(ToyNet):
+    """Without padding a constant image has constant activations, and a linear head suits every method."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.features[0].padding = self.features[2].padding = (0, 0)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.linear = nn.Linear(6, 4)
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return self.linear(self.features(pixels_BCHW).mean((2, 3)))
+
+
+def explained(model: nn.Module, image: Image.Image, methods: list[str]) -> list[dict[str, Any]]:
+    chunk = decoded(sample(saved(image)), preprocess=SQUASH)
+    assert chunk.failures == ()
+    asked = spec(methods=build_methods(methods), metrics=METRICS, stages=("features.1", "features.3"))
+    found: list[dict[str, Any]] = rows(Explainer(model, asked), chunk)
+    assert [row["error_code"] for row in found] == [None] * len(methods)
+    return found
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (127, 63, 127), (255, 255, 255)], ids=["black", "violet", "white"])
+def test_a_constant_image_has_maps_that_show_nothing(colour: tuple[int, int, int]) -> None:
+    found = explained(Borderless(), Image.new("RGB", (40, 30), colour), sorted(set(METHODS) - SEE_MORE))
+    assert [row["method"] for row in found if not row["degenerate"]] == []
+    for row in found:
+        assert row["map_min"] == row["map_max"], row["method"]
+        assert row["average_drop"] >= 0, row["method"]
+        assert row["complexity"] == 0, "its heat map is all zero"
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_no_number_of_a_constant_image_is_none(value: int) -> None:
+    """With padding maps have borders, and any value; but it is one."""
+    for row in explained(ToyNet(0), Image.new("L", (40, 30), value), sorted(set(METHODS) - {"cam"})):
+        numbers = [number for number in row.values() if isinstance(number, float)]
+        assert all(map(math.isfinite, numbers)), row["method"]
+        assert np.isfinite(maps_of(row)).all(), row["method"]
+
+
+def maps_of(row: dict[str, Any]) -> FloatArray:
+    ranges = np.array([[row["map_min"], row["map_max"]]], dtype=np.float32)
+    return decode_stack([row["map"]], row["map_height"], row["map_width"], row["map_dtype"], ranges)[0]

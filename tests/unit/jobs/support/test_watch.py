@@ -1,0 +1,93 @@
+"""What becomes of the news of a session: numbers, warnings as sentences or events, and fields for programs."""
+
+import json
+from typing import Any
+
+import pytest
+
+from jobs.support.progress import Tally
+from jobs.support.watch import Watch, session_fields
+from pipeline.telemetry.bottleneck import STAGES, Environment, Session
+from pipeline.telemetry.events import Committed, Heartbeat, Usage
+
+SHARDS = ("a.tar", "b.tar")
+
+
+def committed(worker: str = "w1", **fields: object) -> Committed:
+    facts: dict[str, Any] = {"shard": 1, "chunk": 7, "images": 4, "encoded_bytes": 100, "failures": {}, "ours": True}
+    return Committed(**{**facts, "worker": worker, **fields})
+
+
+@pytest.fixture
+def tally() -> Tally:
+    return Tally(10, 1000)
+
+
+def watch(tally: Tally, *, json_events: bool = True) -> Watch:
+    return Watch(tally, Session(tally.clock), 1, SHARDS, json_events=json_events)
+
+
+def test_news_is_counted_and_says_nothing(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
+    watching = watch(tally)
+    for event in (Heartbeat(4), committed(failures={"label": 1}), committed(ours=False)):
+        watching.note(event)
+    assert (tally.images, tally.chunks, tally.committed_images, tally.committed_bytes) == (4, 1, 8, 200)
+    assert tally.failures == {"label": 1}
+    assert capsys.readouterr() == ("", "")
+
+
+def warnings(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert all(event.pop("event") == "warning" and event.pop("time") for event in told)
+    return told
+
+
+def test_a_worker_that_was_replaced_is_a_warning(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
+    watching = watch(tally)
+    for worker in ("w1", "w2", "w2"):
+        watching.note(committed(worker))
+    assert warnings(capsys) == [
+        {
+            "kind": "worker_replaced",
+            "message": "a worker died and another took its place (1 so far); look at memory if this goes on",
+            "worker": "w2",
+        }
+    ]
+
+
+def test_careful_attempts_and_poison_are_warnings_with_their_place(
+    tally: Tally, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch(tally).note(committed(isolated=True, failures={"worker_died": 2}))
+    isolated, poison = warnings(capsys)
+    assert (isolated["kind"], isolated["shard"], isolated["chunk"]) == ("careful", "b.tar", 7)
+    assert (poison["kind"], poison["images"]) == ("poison_image", 2)
+    assert "2 images of chunk 7 of b.tar ended their worker" in poison["message"]
+
+
+def test_passes_that_memory_made_smaller_are_a_warning(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
+    watching = watch(tally)
+    watching.note(committed(usage=Usage(batch=8)))
+    watching.note(committed())
+    (told,) = warnings(capsys)
+    assert (told["kind"], told["worker"], told["batch"]) == ("smaller_passes", "w1", 8)
+    assert "passes now hold 8 images" in told["message"]
+
+
+def test_without_events_warnings_are_sentences(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
+    watch(tally, json_events=False).note(committed(isolated=True))
+    assert capsys.readouterr().err == (
+        "warning: an attempt at chunk 7 of b.tar ended early; it was explained image by image\n"
+    )
+
+
+def test_the_time_of_a_session_is_told_to_programs() -> None:
+    session = Session(lambda: 5.0)
+    session.note(committed(usage=Usage({"explain": 2.0, "methods": 1.5, "read": 0.5})))
+    fields = session_fields(session.stage_times(Environment(1, 2, "cpu", "fp32")))
+    assert fields is not None
+    assert set(fields["stage_seconds"]) == set(fields["stage_shares"]) == set(STAGES)  # type: ignore[call-overload]
+    assert (fields["seconds"], fields["workers"], fields["beside_seconds"]) == (0, 1, {"read": 0.5, "publish": 0})
+    assert str(fields["bottleneck"]).startswith("explaining takes")
+    json.dumps(fields)
+    assert session_fields(None) is None

@@ -1,0 +1,100 @@
+"""The recipes of the README and of the modules' own pages run as they stand there, and give what they say."""
+
+import re
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from handmade import RunMaker
+from queries import rows
+
+import pipeline.results.atlas
+import pipeline.results.query
+from pipeline.storage.compaction import compact
+from schemas.manifest import RunIdentity
+
+README = Path(__file__).resolve().parents[3] / "README.md"
+SECTION = README.read_text(encoding="utf-8").partition("\n## Recipes\n")[2].partition("\n## ")[0]
+RECIPES = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+
+
+class OfModel(RunMaker):
+    """A run of a model that the recipes name."""
+
+    @property
+    def identity(self) -> RunIdentity:
+        """What determines the rows."""
+        return super().identity.model_copy(update={"model": {"name": f"torchvision/{self.folder.name}"}})
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the run and the atlas that recipes name, as the working folder."""
+    RunMaker(tmp_path / "my_run").complete()
+    for model in ("resnet50", "mobilenet_v2"):
+        OfModel(tmp_path / "atlas" / model).complete()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def leave_alone(_: Path) -> None:
+    """Read parts."""
+
+
+def compacted(folder: Path) -> None:
+    """Read merged copies."""
+    for run in (folder / "my_run", *(folder / "atlas").iterdir()):
+        compact(RunMaker(run).store)
+
+
+def done(recipes: list[str]) -> dict[str, Any]:
+    """Run recipes one after the other, as in a notebook; gives their names."""
+    names: dict[str, Any] = {}
+    for recipe in recipes:
+        exec(compile(recipe, "recipe", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("before", [leave_alone, compacted])
+def test_every_recipe_of_the_readme_runs(place: Path, before: Callable[[Path], None]) -> None:
+    before(place)
+    assert len(RECIPES) == 4
+    found = done(RECIPES)
+    assert len(found["frame"]) == 10
+    assert found["maps"].shape == (3, 3, 4)
+    mean_P = found["maps"].mean(0, np.float64).ravel()
+    assert found["mean"]["mean"].to_numpy() == pytest.approx(mean_P)
+    assert found["plain"]["mean"].to_numpy() == pytest.approx(mean_P)
+    assert found["mean"]["cell"].tolist() == list(range(12))
+    assert found["plain"]["cell"].tolist() == list(range(1, 13))
+    assert tuple(found["large"].shape) == (3, 224, 224)
+    assert found["one"]["method"].tolist() == ["gradcam", "scorecam"]
+    assert len(found["both"]) == 7
+    found["run"].close()
+    found["atlas"].close()
+
+
+def test_plain_readers_agree_on_the_mean_of_a_metric(place: Path) -> None:
+    found = done(RECIPES[:1])
+    means = {
+        "pandas": found["in_pandas"].to_dict(),
+        "polars": dict(found["in_polars"].iter_rows()),
+        "duckdb": dict(found["in_duckdb"].itertuples(index=False)),
+    }
+    with pipeline.open_run("my_run") as run:
+        expected = dict(rows(run, "SELECT method, average_drop FROM leaderboard"))
+    assert all(mean == pytest.approx(expected) for mean in means.values())
+
+
+def test_the_section_names_no_file_that_is_not_made_here() -> None:
+    assert set(re.findall(r"[\"'](\w+)/", SECTION)) <= {"my_run", "torchvision"}
+
+
+@pytest.mark.parametrize("page", [pipeline.results.query.__doc__, pipeline.results.atlas.__doc__])
+def test_the_recipe_on_the_page_of_a_module_runs(place: Path, page: str) -> None:
+    pages = re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)
+    assert len(pages) == 1
+    done(["import pipeline\n" + textwrap.dedent(pages[0])])

@@ -1,0 +1,122 @@
+"""Loads: every chunk of a shard once, and full when they should be."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pictures import LIMITS, noise, saved
+from tars import tar_of
+
+from pipeline.data.decode_sandbox import DecodeSandbox
+from pipeline.data.sources import Reading, Shard
+from pipeline.run import loading
+from pipeline.run.attempts import Ledger
+from pipeline.run.loading import ReadPlan
+from pipeline.settings.preprocess import Preprocess
+
+SMALL = ReadPlan(Reading(), Preprocess(16, None), LIMITS, chunk_images=2, unit_bytes=0)
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Shard:
+    """Eleven images: five chunks of two, one of one."""
+    data = tar_of([(f"{index:02d}.jpg", saved(noise(20, 20), "JPEG")) for index in range(11)])
+    path = tmp_path / "s.tar"
+    path.write_bytes(data)
+    return Shard(0, "s.tar", "tar", str(path), len(data), "")
+
+
+def ordinals(plan: ReadPlan, shard: Shard) -> list[list[int]]:
+    return [[decoded.chunk.ordinal for decoded in load] for load in plan.work_units(shard)]
+
+
+def test_short_runs_send_each_chunk_by_itself(shard: Shard) -> None:
+    assert ordinals(SMALL, shard) == [[0], [1], [2], [3], [4], [5]]
+
+
+def test_a_load_is_full_of_encoded_bytes(shard: Shard) -> None:
+    (first,), *_ = SMALL.work_units(shard)
+    plan = replace(SMALL, unit_bytes=first.encoded_bytes + 1)
+    assert ordinals(plan, shard) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_load_is_full_of_pixels(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "MOST_PIXEL_BYTES", 3 * 2 * 16 * 16 * 3)
+    assert ordinals(replace(SMALL, unit_bytes=10**9), shard) == [[0, 1, 2], [3, 4, 5]]
+    monkeypatch.setattr(loading, "MOST_PIXEL_BYTES", 1)
+    assert ordinals(replace(SMALL, unit_bytes=10**9), shard) == [[0], [1], [2], [3], [4], [5]]
+
+
+def test_chunks_that_are_done_are_left_out_and_the_others_stay_what_they_are(shard: Shard) -> None:
+    whole = {load[0].chunk.ordinal: load[0] for load in SMALL.work_units(shard)}
+    assert [ordinal for ordinal, chunk in whole.items() if chunk.chunk.last] == [5]
+    rest = {load[0].chunk.ordinal: load[0] for load in SMALL.work_units(shard, {1, 4})}
+    assert sorted(rest) == [0, 2, 3, 5]
+    for ordinal, chunk in rest.items():
+        assert (chunk.chunk, chunk.samples) == (whole[ordinal].chunk, whole[ordinal].samples)
+        np.testing.assert_array_equal(chunk.pixels_NHWC, whole[ordinal].pixels_NHWC)
+
+
+class DiedError(BaseException):
+    """The reading process is gone."""
+
+
+def died_at(monkeypatch: pytest.MonkeyPatch, when: Callable[[bool], bool]) -> None:
+    """Let decoding here (True) or apart (False) end the process."""
+
+    def framing(name: str, here: bool) -> None:
+        frame = getattr(DecodeSandbox, name)
+
+        def dying(*asked: object) -> object:
+            if when(here):
+                raise DiedError
+            return frame(*asked)
+
+        monkeypatch.setattr(DecodeSandbox, name, dying)
+
+    framing("frame", True)
+    framing("frame_in_subprocess", False)
+
+
+def test_a_chunk_that_the_reader_died_of_is_decoded_apart(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [load[0] for load in SMALL.work_units(shard)]
+    ledger = Ledger()
+    died_at(monkeypatch, lambda here: here)
+    with pytest.raises(DiedError):
+        list(SMALL.work_units(shard, {0, 2}, ledger))
+    again = next(iter(SMALL.work_units(shard, {0, 2}, ledger)))[0]
+    assert again.samples == whole[1].samples
+    np.testing.assert_array_equal(again.pixels_NHWC, whole[1].pixels_NHWC)
+
+
+def test_nothing_is_remembered_of_what_was_read(shard: Shard) -> None:
+    ledger = Ledger()
+    list(SMALL.work_units(shard, (), ledger))
+    assert ledger == Ledger()
+
+
+def test_a_parquet_file_that_its_library_dies_of_ends_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s.parquet"
+    images = [saved(noise(20, 20), "JPEG")] * 6
+    pq.write_table(pa.table({"image": images, "key": [str(index) for index in range(6)]}), path)
+    parquet = Shard(0, "s.parquet", "parquet", str(path), path.stat().st_size, "", images=6)
+    ledger, read = Ledger(), loading.read_shard
+
+    def dying(shard: Shard, reading: Reading) -> Iterator[object]:
+        for number, item in enumerate(read(shard, reading)):
+            if number == 3:
+                raise DiedError
+            yield item
+
+    monkeypatch.setattr(loading, "read_shard", dying)
+    for _ in range(3):
+        with pytest.raises(DiedError):
+            list(SMALL.work_units(parquet, (), ledger))
+    chunks = [load[0] for load in SMALL.work_units(parquet, (), ledger)]
+    assert [len(chunk.samples) for chunk in chunks] == [2, 0]
+    assert [(failure.stage, failure.code) for failure in chunks[1].failures] == [("shard", "reader_died")]
+    assert chunks[1].chunk.last

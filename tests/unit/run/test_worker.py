@@ -1,0 +1,126 @@
+"""One worker without Ray: it explains one chunk at a time, commits each, and speaks once a load or in time."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pictures import LIMITS, noise, sample, saved
+
+from pipeline.data.decode import DecodedChunk, decode_chunk
+from pipeline.data.sources.shards import Chunk, Failure, Shard
+from pipeline.explain.rows import failure_row, to_table
+from pipeline.run import worker as module
+from pipeline.run.attempts import Ledger, work_of
+from pipeline.run.worker import Worker, together
+from pipeline.settings.preprocess import Preprocess
+from pipeline.storage.local_store import LocalStore
+from pipeline.storage.parts import read_part
+from pipeline.telemetry.events import Committed, Heartbeat, Usage
+from schemas.explanation import explanation_schema
+
+SHARD = Shard(0, "s.tar", "tar", "", 0, "")
+
+
+def chunk_of(ordinal: int, images: int = 3) -> DecodedChunk:
+    samples = tuple(sample(saved(noise(8, 8)), f"{ordinal}-{index}") for index in range(images))
+    return decode_chunk(Chunk(SHARD, ordinal, last=False, samples=samples), Preprocess(8, None), LIMITS)
+
+
+def explain(chunk: DecodedChunk) -> Iterator[pa.Table]:
+    """A table for each image, the last one first."""
+    for each in reversed(chunk.samples):
+        failure = Failure(each.key, SHARD.name, "explain", "model_error", "")
+        yield to_table([failure_row(failure, chunk.chunk.ordinal)], explanation_schema([]))
+
+
+def test_a_load_is_told_of_once_and_each_chunk_is_a_part(tmp_path: Path) -> None:
+    (event,) = Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0), chunk_of(1)])
+    assert sum(item.images for item in event if isinstance(item, Heartbeat)) == 6
+    committed = [item for item in event if isinstance(item, Committed)]
+    assert [(item.chunk, item.images, item.failures, item.ours) for item in committed] == [
+        (0, 3, {"model_error": 3}, True),
+        (1, 3, {"model_error": 3}, True),
+    ]
+    rows, footer = read_part(LocalStore(tmp_path).read("part-00000-001.parquet"))
+    assert rows["image_key"].to_pylist() == ["1-0", "1-1", "1-2"]
+    assert (footer.run_id, footer.chunk, footer.images, footer.last_chunk) == ("run", 1, 3, False)
+
+
+def test_a_load_that_takes_long_is_told_of_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.0)
+    told = list(Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0)]))
+    assert [len(event) for event in told] == [1, 1, 1, 1, 0]
+    assert [type(event[0]) for event in told[:4]] == [Heartbeat, Heartbeat, Heartbeat, Committed]
+
+
+def test_a_chunk_tells_what_was_spent_on_it(tmp_path: Path) -> None:
+    def telling(chunk: DecodedChunk) -> Iterator[pa.Table | Usage]:
+        yield from explain(chunk)
+        yield Usage({"methods": 1.5}, {"forward": 7})
+
+    chunks = [replace(chunk_of(ordinal), seconds=0.25) for ordinal in range(2)]
+    (event,) = Worker(telling, "run", str(tmp_path), Ledger()).tell(chunks)
+    first, second = (item for item in event if isinstance(item, Committed))
+    for item in (first, second):
+        assert item.usage.passes == {"forward": 7}
+        assert (item.usage.seconds["methods"], item.usage.seconds["read"]) == (1.5, 0.25)
+        assert item.usage.seconds["publish"] > 0
+        assert item.usage.seconds["explain"] > 0
+        assert (item.isolated, item.waiting) == (False, 0)
+    assert first.worker == second.worker != ""
+
+
+def test_a_careful_attempt_is_told(tmp_path: Path) -> None:
+    ledger, chunk = Ledger(), chunk_of(0, images=1)
+    ledger.begin(work_of(chunk))
+    (event,) = Worker(explain, "run", str(tmp_path), ledger).tell([chunk])
+    assert [item.isolated for item in event if isinstance(item, Committed)] == [True]
+
+
+def test_the_time_of_a_worker_that_fails_is_closed(tmp_path: Path) -> None:
+    def failing(chunk: DecodedChunk) -> Iterator[pa.Table]:
+        raise RuntimeError("bug")
+        yield
+
+    worker = Worker(failing, "run", str(tmp_path), Ledger())
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            list(worker.tell([chunk_of(0)]))
+    assert worker._timeline.inside == 0
+
+
+def test_what_is_told_adds_up() -> None:
+    both = together([Usage({"read": 1.0}, {"head": 1}), Usage({"read": 0.5, "wait": 2.0}, {"head": 2, "forward": 3})])
+    assert both == Usage({"read": 1.5, "wait": 2.0}, {"head": 3, "forward": 3})
+    assert together([Usage(batch=8), Usage(batch=4), Usage()]).batch == 4
+
+
+def test_what_somebody_else_published_is_not_ours(tmp_path: Path) -> None:
+    list(Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0)]))
+    (event,) = Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0)])
+    assert [item.ours for item in event if isinstance(item, Committed)] == [False]
+
+
+def test_two_calls_share_the_model_in_turns(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def watched(chunk: DecodedChunk) -> Iterator[pa.Table]:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.02)
+        yield from explain(chunk)
+        inside -= 1
+
+    worker = Worker(watched, "run", str(tmp_path), Ledger())
+    calls = [threading.Thread(target=lambda i=i: list(worker.tell([chunk_of(i), chunk_of(i + 10)]))) for i in range(3)]
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join()
+    assert most == 1
+    assert len(list(tmp_path.glob("part-*.parquet"))) == 6
