@@ -1,4 +1,4 @@
-# Every target sets up what it needs. `make` alone lists them.
+# Every target installs what it needs. `make` alone lists the targets.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,39 +12,41 @@ help: ## list the targets
 
 setup: $(VENV)/.ready ## create .venv with the locked dependencies and the camatlas command
 
-# uv makes the environment fast; it is never put around Ray (Ray would rebuild it in every worker).
+# uv only installs packages. Do not start camatlas with `uv run`: Ray would rebuild the environment in every worker.
+# editable_mode=compat writes a plain path, which type checkers follow.
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -C editable_mode=compat -e .
 	@touch $@
 
-demo: setup ## explain, verify and report on the bundled data, offline
+demo: setup ## explain, verify and audit the bundled data, offline
 	@$(BIN)/camatlas demo $(DEMO)
 
-# Files go to processes whole, in this order; one that takes minutes would keep all waiting at the end.
+# Each test file runs in one process. Files that take minutes start first, or one of them would run alone at the end.
 LONGEST_FIRST := tests/cluster tests/e2e tests/planted tests/faults
 
 test: setup ## run the tests (about a quarter of an hour on 2 cores)
 	@$(BIN)/python -m pytest -q -m "not campaign" -n 2 --dist worksteal tests/unit tests/oracle tests/security tests/browser
 	@$(BIN)/python -m pytest -q -m "not campaign" -n 3 --dist loadfile --no-loadscope-reorder $(LONGEST_FIRST)
 
-check: setup ## lint, formatting and types
+check: setup ## lint, formatting, types and the direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 
-bench: setup ## speed as ratios: the methods against the plain model
+bench: setup ## time the methods, relative to forward passes of the model
 	@$(BIN)/camatlas bench
 
-campaign: setup ## long proofs, going on where they stopped: make campaign only=C1 minutes=60; writes TRUST.md
+campaign: setup ## continue the long proofs: make campaign only=C1 minutes=60; writes docs/TRUST.md
 	@$(BIN)/python tests/trust/campaign.py $(if $(only),--only $(only)) $(if $(minutes),--minutes $(minutes))
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock'
 
-lock: ## resolve both lock files anew (no index address is written)
+lock: ## resolve both lock files again (without index addresses)
 	@$(COMPILE) --extra dev --extra export --extra timm -o requirements.lock pyproject.toml
 	@$(COMPILE) --extra cluster --extra timm --constraint requirements.lock -o deploy/requirements.lock pyproject.toml
 

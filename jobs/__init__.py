@@ -1,1 +1,1 @@
-"""The verbs of the command line, one file each; each also runs as `python -m jobs.NAME`."""
+"""The verbs of the command line, one file each. Each also runs as `python -m jobs.NAME`."""

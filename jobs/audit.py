@@ -1,4 +1,4 @@
-"""camatlas audit: one HTML report on a run, its numbers as JSON, its long tables as CSV."""
+"""camatlas audit: write an HTML report on a run, with its numbers as JSON and its long tables as CSV."""
 
 import json
 from collections.abc import Mapping
@@ -16,35 +16,37 @@ if TYPE_CHECKING:
 
 
 class Gallery(StrEnum):
-    """How many images the gallery shows."""
+    """Size of the report's gallery."""
 
     normal = "normal"
     large = "large"
 
 
 BUDGETS = {Gallery.normal: 3_000_000, Gallery.large: 8_000_000}
-"""Most bytes of the page, whatever the size of the dataset."""
+"""Maximum size of the page in bytes, for any size of the dataset."""
 
 
 @command
 def audit(
     run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
-    output: Annotated[str | None, typer.Option("--out", help="folder for report.html; by default RUN/_audit")] = None,
-    compare: Annotated[str | None, typer.Option("--compare", metavar="RUN2", help="another run, same images")] = None,
+    output: Annotated[str | None, typer.Option("--out", help="folder for the report (default: RUN/_audit)")] = None,
+    compare: Annotated[
+        str | None, typer.Option("--compare", metavar="RUN2", help="compare with another run on the same images")
+    ] = None,
     gallery: Annotated[
-        Gallery, typer.Option("--gallery", help="images a group: page <= 3 MB, or <= 8 MB")
+        Gallery, typer.Option("--gallery", help="images per group: normal keeps the page below 3 MB, large below 8 MB")
     ] = Gallery.normal,
-    no_model: Annotated[bool, typer.Option("--no-model", help="ask the model nothing: no interventions")] = False,
-    no_images: Annotated[bool, typer.Option("--no-images", help="leave the photographs out")] = False,
+    no_model: Annotated[bool, typer.Option("--no-model", help="do not run the model; skips interventions")] = False,
+    no_images: Annotated[bool, typer.Option("--no-images", help="leave the images out of the report")] = False,
     redact_keys: Annotated[
-        str | None, typer.Option("--redact-keys", metavar="FILE", help="hash image keys with FILE")
+        str | None, typer.Option("--redact-keys", metavar="FILE", help="hash image keys, with FILE as the secret")
     ] = None,
 ) -> int:
-    """Write report.html, audit.json and tables/*.csv; prints the path of the report."""
+    """Write report.html, audit.json and tables/*.csv; print the path of the report."""
     from pipeline.audit.privacy import redacted, without_pictures
 
     if output is None and "://" in run:
-        raise ConfigError.one("--out", f"the report on '{run}' is written to a local folder", "name one")
+        raise ConfigError.one("--out", f"a report on '{run}' needs a local folder", "give one with --out")
     if output is None:
         _refuse_links(Path(run, "_audit"))
     audited = _audited(run, compare, gallery, ask_model=not no_model)
@@ -55,30 +57,33 @@ def audit(
 
 
 def _refuse_links(folder: Path) -> None:
-    """Refuse to write out of a run folder; a folder that the user names may hold links."""
+    """Raise ConfigError for links in the default folder: the report must not be written outside the run folder.
+
+    A folder named with --out may hold links.
+    """
     for path in (folder, *folder.rglob("*")):
         if path.is_symlink():
-            raise ConfigError.one("--out", f"'{path}' is a link, and none is followed within a run folder", "remove it")
+            raise ConfigError.one("--out", f"'{path}' is a link; links in a run folder are not followed", "remove it")
 
 
 def write_report(run: str, folder: Path) -> str:
-    """Audit a run and write the report; gives the path of the page."""
+    """Audit a run and write the report; return the path of the page."""
     return _write(_audited(run, None, Gallery.normal, ask_model=True), folder, BUDGETS[Gallery.normal])
 
 
 def _audited(run: str, compare: str | None, gallery: Gallery, *, ask_model: bool) -> "Audited":
-    from pipeline.audit.facts import audit as audited
+    from pipeline.audit.facts import audit as audit_run
     from pipeline.results.query import open_run
 
     with open_run(run) as opened:
         if compare is None:
-            found = audited(opened, gallery=gallery, ask_model=ask_model)
+            audited = audit_run(opened, gallery=gallery, ask_model=ask_model)
         else:
             with open_run(compare) as other:
-                found = audited(opened, other, gallery=gallery, ask_model=ask_model)
-    for sentence in found.facts["unchecked"]:
+                audited = audit_run(opened, other, gallery=gallery, ask_model=ask_model)
+    for sentence in audited.facts["unchecked"]:
         err.say(f"not checked: {sentence}")
-    return found
+    return audited
 
 
 def _secret(path: str) -> bytes:
@@ -95,7 +100,7 @@ def _write(audited: "Audited", folder: Path, budget: int) -> str:
     page = folder / "report.html"
     try:
         (folder / "tables").mkdir(parents=True, exist_ok=True)
-        page.write_text(html, encoding="utf-8", errors="backslashreplace")  # paths may be no UTF-8
+        page.write_text(html, encoding="utf-8", errors="backslashreplace")  # paths need not be UTF-8
         facts_text = json.dumps(facts, indent=1, ensure_ascii=False)
         (folder / "audit.json").write_text(facts_text, encoding="utf-8", errors="backslashreplace")
         for name, rows in _tables(facts).items():
@@ -106,8 +111,8 @@ def _write(audited: "Audited", folder: Path, budget: int) -> str:
 
 
 def _tables(facts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The tables of the page that a spreadsheet can hold; cells that are no plain value are left out."""
-    found = {
+    """Return the tables of the page for CSV files; cells with nested values are left out."""
+    tables = {
         "classes": facts["classes"]["rows"],
         "leaderboard": facts["leaderboard"]["rows"],
         "confusions": facts["accuracy"]["confusions"]["rows"],
@@ -118,7 +123,7 @@ def _tables(facts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     }
     return {
         name: [{key: value for key, value in row.items() if not isinstance(value, (dict, list))} for row in rows]
-        for name, rows in found.items()
+        for name, rows in tables.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""camatlas bench: speed as ratios, ours and the peers' against the plain model, side by side in one run."""
+"""camatlas bench: time our methods and other libraries' side by side, relative to the model's forward pass."""
 
 import json
 import tempfile
@@ -24,22 +24,28 @@ DEFAULT_METHODS: tuple[Any, ...] = (
 
 @command
 def bench(
-    config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="a run file: its model and methods")] = None,
-    model: Annotated[str | None, typer.Option(help="without a run file: this model, random weights")] = None,
-    against: Annotated[str, typer.Option(help="peers to time beside: names with commas")] = "",
-    precision: Annotated[Precision | None, typer.Option(help="of our methods  [default: the run file's]")] = None,
-    images: Annotated[int, typer.Option("--batch", min=1, help="images that methods are given together")] = 8,
-    rounds: Annotated[int, typer.Option(min=1, help="rounds; the median is told")] = 3,
-    long_rounds: Annotated[int, typer.Option(min=1, help="rounds of cases of more than 100 passes")] = 1,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key")] = None,
+    config: Annotated[
+        str | None, typer.Argument(metavar="[CONFIG]", help="run file with the model and methods")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="model to time with random weights, without a run file")] = None,
+    against: Annotated[str, typer.Option(help="libraries to compare with, separated by commas")] = "",
+    precision: Annotated[
+        Precision | None, typer.Option(help="precision of our methods (default: that of the run file, or fp32)")
+    ] = None,
+    images: Annotated[int, typer.Option("--batch", min=1, help="images in one batch")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="timing rounds; the median is reported")] = 3,
+    long_rounds: Annotated[int, typer.Option(min=1, help="timing rounds for cases of more than 100 passes")] = 1,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the run file")
+    ] = None,
     compiled: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="compile masked passes, as long runs do")
+        bool, typer.Option("--compile/--no-compile", help="compile the masked passes, as in long runs")
     ] = True,
-    data: Annotated[bool, typer.Option("--data/--no-data", help="time decoding, committing, queries")] = True,
-    chart: Annotated[str | None, typer.Option(help="write a picture: FILE.svg or FILE.png")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="everything as one JSON object")] = False,
+    data: Annotated[bool, typer.Option("--data/--no-data", help="also time decoding, committing and queries")] = True,
+    chart: Annotated[str | None, typer.Option(help="draw a chart into FILE.svg or FILE.png")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> int:
-    """Time methods in forward passes of the model, ours and the peers' side by side."""
+    """Time our methods and other libraries' side by side, in units of the model's forward pass."""
     from pipeline.bench.images import bench_images
     from pipeline.bench.measure import Setup, measured
     from pipeline.bench.peers import PEERS
@@ -48,31 +54,33 @@ def bench(
 
     peers = [name for name in against.split(",") if name]
     if unknown := [name for name in peers if name not in PEERS]:
-        raise ConfigError.one("--against", f"unknown peer '{unknown[0]}'", nearest(unknown[0], PEERS))
+        raise ConfigError.one("--against", f"unknown library '{unknown[0]}'", nearest(unknown[0], PEERS))
     if chart and not chart.endswith((".svg", ".png")):
-        raise ConfigError.one("--chart", f"'{chart}' is no picture", "FILE.svg or FILE.png")
+        raise ConfigError.one("--chart", f"'{chart}' is neither an .svg nor a .png file")
     if chart and not Path(chart).absolute().parent.is_dir():
         raise ConfigError.one("--chart", f"there is no folder '{Path(chart).parent}'")
     if config and model:
-        raise ConfigError.one("--model", "the run file names the model", "--set model.name=...")
+        raise ConfigError.one("--model", "the run file already names a model", "use --set model.name=...")
     if settings and not config:
-        raise ConfigError.one("--set", "there is no run file to override", "name one")
-    asked = load_config(config, settings or ()) if config else None
-    which = asked.model if asked else ModelConfig(name=model or DEFAULT_MODEL, weights="random")
-    methods = build_methods(asked.explain.methods if asked else DEFAULT_METHODS)
-    chosen = precision or (asked.compute.precision if asked else "fp32")
-    loaded = load_model(which)
-    pixels_BCHW = bench_images(asked, loaded.preprocess, images)
+        raise ConfigError.one("--set", "it needs a run file", "give one as CONFIG")
+    run_config = load_config(config, settings or ()) if config else None
+    model_config = run_config.model if run_config else ModelConfig(name=model or DEFAULT_MODEL, weights="random")
+    methods = build_methods(run_config.explain.methods if run_config else DEFAULT_METHODS)
+    chosen = precision or (run_config.compute.precision if run_config else "fp32")
+    loaded = load_model(model_config)
+    pixels_BCHW = bench_images(run_config, loaded.preprocess, images)
     setup = Setup(loaded, methods, tuple(peers), chosen, pixels_BCHW, compiled)
     try:
-        found = {"model": which.name} | measured(setup, rounds, long_rounds, err.say)
+        results = {"model": model_config.name} | measured(setup, rounds, long_rounds, err.say)
     except ImportError as error:
-        raise ConfigError.one("--against", f"a peer is not installed: {error}", "pip install 'camatlas[dev]'") from None
+        raise ConfigError.one(
+            "--against", f"a library is not installed: {error}", "pip install 'camatlas[dev]'"
+        ) from None
     if data:
-        found["data"] = _data(asked)
-    out.say(json.dumps(found)) if as_json else _print(found)
+        results["data"] = _data(run_config)
+    out.say(json.dumps(results)) if as_json else _print(results)
     if chart:
-        _draw(chart, found)
+        _draw(chart, results)
     return 0
 
 
@@ -82,30 +90,30 @@ def _data(config: RunConfig | None) -> list[dict[str, Any]]:
     from pipeline.model.memory import kept_freed_memory
 
     with tempfile.TemporaryDirectory() as folder, kept_freed_memory():
-        err.say("decoding, committing and asking")
+        err.say("timing decoding, committing and queries")
         return data_rows(config or load_config(str(write_demo(Path(folder), scenes=120))))
 
 
-def _draw(chart: str, found: dict[str, Any]) -> None:
+def _draw(chart: str, results: dict[str, Any]) -> None:
     from pipeline.bench.charts import write_chart
 
-    title = f"{found['model']}, {found['device']}, torch {found['torch']}"
+    title = f"{results['model']}, {results['device']}, torch {results['torch']}"
     try:
-        write_chart(Path(chart), title, found["cases"], found["imagenet_val"])
+        write_chart(Path(chart), title, results["cases"], results["imagenet_val"])
     except ImportError as error:
         raise ConfigError.one("--chart", f"cannot draw: {error}", "pip install 'camatlas[dev]'") from None
 
 
-def _print(found: dict[str, Any]) -> None:
-    facts = {name: value for name, value in found.items() if not isinstance(value, list) and value is not None}
+def _print(results: dict[str, Any]) -> None:
+    facts = {name: value for name, value in results.items() if not isinstance(value, list) and value is not None}
     out.say(", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in facts.items()))
     for name in ("cases", "imagenet_val", "data"):
-        if found.get(name):
+        if results.get(name):
             out.say("")
-            print_rows([{key.replace("_", " "): _short(value) for key, value in row.items()} for row in found[name]])
+            print_rows([{key.replace("_", " "): _short(value) for key, value in row.items()} for row in results[name]])
     out.say(
-        "\nMedians of rounds in which the cases ran in turn; compare within one run only. Shares and images are told "
-        "in forward passes of the engine that is named: ours, at that precision."
+        "\nValues are medians over rounds in which the cases take turns. Compare only values of one run. The columns "
+        "with 'engine forward' count forward passes of our engine at the precision in the column 'engine'."
     )
 
 

@@ -1,4 +1,4 @@
-"""camatlas: one command, one verb per file of this package."""
+"""The command line `camatlas`; each verb has a file of its name in this package."""
 
 from typing import NoReturn
 
@@ -27,7 +27,7 @@ from jobs.support.console import leave_after
 
 app = typer.Typer(
     name="camatlas",
-    help="Explain a whole image dataset: every CAM method, one forward pass, exactly-once Parquet.",
+    help="Explain a whole image dataset: every CAM method from one forward pass, each map stored once in Parquet.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

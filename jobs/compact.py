@@ -1,4 +1,4 @@
-"""camatlas compact: a merged copy of a run, in which images are found faster."""
+"""camatlas compact: merge the parts of a run into a copy in which single images are found fast."""
 
 from typing import Annotated
 
@@ -9,15 +9,15 @@ from jobs.support.console import amount, command, leave_after, out
 
 @command
 def compact(run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")]) -> int:
-    """Write a merged copy of the parts, in which an image is found faster; the parts stay."""
-    from pipeline.storage.compaction import compact as compacted
+    """Merge the parts of a run into a sorted copy, in which single images are found fast; the parts are kept."""
+    from pipeline.storage.compaction import compact as compact_run
     from pipeline.storage.store import open_store
 
-    done = compacted(open_store(run))
+    done = compact_run(open_store(run))
     files = done.record.files
     size = amount(sum(file.size for file in files), "B")
-    begun = "merged" if done.new else "nothing to do:"
-    out.say(f"{begun} {done.record.rows} rows of {done.record.parts_count} parts; files: {len(files)}, {size}")
+    action = "merged" if done.new else "already merged:"
+    out.say(f"{action} {done.record.rows} rows of {done.record.parts_count} parts; files: {len(files)}, {size}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""camatlas doctor: is this machine, and this output folder, fit for a run?"""
+"""camatlas doctor: check this machine, and optionally an output folder or a Ray cluster, before a run."""
 
 import itertools
 import os
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.support import fitness
-from jobs.support.console import command, leave_after, native_stderr_aside, out
+from jobs.support.console import capture_native_stderr, command, leave_after, out
 from jobs.support.deadline import STARTING_SECONDS, Deadline
 from jobs.support.fitness import Found
 from pipeline.errors import CamatlasError, first_line
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 @command
 def doctor(
-    output: Annotated[str | None, typer.Argument(metavar="[OUTPUT]", help="also try this output folder")] = None,
-    address: Annotated[str | None, typer.Option(help="also try this Ray cluster (or RAY_ADDRESS)")] = None,
+    output: Annotated[str | None, typer.Argument(metavar="[OUTPUT]", help="also check this output folder")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="check this Ray cluster, not a local Ray (default: RAY_ADDRESS)")
+    ] = None,
 ) -> int:
-    """Try the engine, the decoders, the model code, the machine and the output; exit code 1 when something is unfit."""
+    """Check libraries, devices, decoders, free space, Ray and the output; exit with code 1 if a check fails."""
     cluster = address or os.environ.get("RAY_ADDRESS")
     checks: list[tuple[str, Callable[[], Found]]] = [
         ("libraries", fitness.libraries),
@@ -34,23 +36,23 @@ def doctor(
         ("decode", _decode),
         ("explain", _explain),
         ("files", fitness.files),
-        ("room", lambda: fitness.room(output)),
-        ("engine", lambda: _cluster(cluster) if cluster else _engine()),
+        ("space", lambda: fitness.free_space(output)),
+        ("ray", lambda: _cluster(cluster) if cluster else _local_ray()),
     ]
     if output is not None:
         checks.append(("output", lambda: _output(output)))
         checks.append(("clock", lambda: _clock(output)))
-    unfit = 0
+    failed = 0
     for name, check in checks:
         try:
-            _tell(name, check())
-        except Exception as error:  # whatever it is, the doctor reports it and goes on
-            unfit += 1
-            out.say(f"UNFIT {name}: {error if isinstance(error, CamatlasError) else first_line(error)}")
-    return 1 if unfit else 0
+            _print_result(name, check())
+        except Exception as error:  # any failure is reported, and the other checks still run
+            failed += 1
+            out.say(f"FAIL  {name}: {error if isinstance(error, CamatlasError) else first_line(error)}")
+    return 1 if failed else 0
 
 
-def _tell(name: str, found: Found) -> None:
+def _print_result(name: str, found: Found) -> None:
     out.say(f"{'note ' if found.advice else 'ok   '} {name}: {found.what}")
     if found.advice:
         out.say(f"      {found.advice}")
@@ -63,21 +65,20 @@ def _decode() -> Found:
 
     from pipeline.data.decode import DecodeLimits, decode_image
 
-    found = []
-    for name in ("JPEG", "PNG", "WEBP"):
+    formats = ("JPEG", "PNG", "WEBP")
+    for name in formats:
         file = io.BytesIO()
         Image.new("RGB", (64, 48), "#336699").save(file, name)
         image, _ = decode_image(file.getvalue(), DecodeLimits())
         if image.size != (64, 48):
-            raise ValueError(f"{name} came back as {image.size}")
-        found.append(name)
-    return Found(", ".join(found))
+            raise ValueError(f"a {name} of (64, 48) pixels was decoded as {image.size}")
+    return Found(", ".join(formats))
 
 
 def _explain() -> Found:
     import torch
 
-    import pipeline
+    from pipeline.explain.api import explain
 
     model = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3),
@@ -86,24 +87,24 @@ def _explain() -> Found:
         torch.nn.Flatten(),
         torch.nn.Linear(4, 3),
     )
-    found = pipeline.explain(model, torch.rand(2, 3, 16, 16), methods=["gradcam", "scorecam"], layer="1")
-    return Found(f"maps of {tuple(found.maps['gradcam'].shape[1:])} by {', '.join(found.maps)}")
+    maps = explain(model, torch.rand(2, 3, 16, 16), methods=["gradcam", "scorecam"], layer="1").maps
+    return Found(f"maps of shape {tuple(maps['gradcam'].shape[1:])} from {', '.join(maps)}")
 
 
-def _engine() -> Found:
+def _local_ray() -> Found:
     from pipeline.run.cluster import connected
     from pipeline.run.provenance import package_versions
 
-    with Deadline(STARTING_SECONDS), native_stderr_aside(), connected(None):
-        return Found(f"Ray {package_versions()['ray']} starts here, with {_resources()}")
+    with Deadline(STARTING_SECONDS), capture_native_stderr(), connected(None):
+        return Found(f"Ray {package_versions()['ray']} starts locally, with {_resources()}")
 
 
 def _cluster(address: str) -> Found:
-    """Join a cluster; Ray itself refuses another version of Ray or Python."""
+    """Join a cluster; Ray itself refuses a cluster of another version of Ray or Python."""
     from pipeline.run.cluster import connected
     from pipeline.run.provenance import package_versions
 
-    with Deadline(STARTING_SECONDS), native_stderr_aside(), connected(address) as dashboard:
+    with Deadline(STARTING_SECONDS), capture_native_stderr(), connected(address) as dashboard:
         found = fitness.dashboard(dashboard)
         what = f"Ray {package_versions()['ray']} at {address}, with {_resources()}; {found.what}"
         return Found(what, found.advice)
@@ -117,15 +118,15 @@ def _resources() -> str:
 
 
 def _output(path: str) -> Found:
-    """Prove that the output publishes whole and only if absent."""
+    """Check that the output never overwrites an existing file."""
     with _probe(path) as (store, name):
         if store.publish(name, b"second") or store.read(name) != b"first":
-            raise CamatlasError(f"{store.url} does not publish if absent; a run there could lose or double rows")
-        return Found(f"{store.url} publishes whole and only if absent")
+            raise CamatlasError(f"{store.url} overwrites existing files; a run there could lose or duplicate rows")
+        return Found(f"{store.url} can be written, and never overwrites an existing file")
 
 
 def _clock(path: str) -> Found:
-    """Compare our clock with that of the place: of its file system, or of the object store."""
+    """Compare our clock with that of the output: of its file system, or of the object store."""
     before = time.time()
     with _probe(path) as (store, name):
         modified = next(file.modified for file in store.listed() if file.name == name)
@@ -135,26 +136,26 @@ def _clock(path: str) -> Found:
 
 @contextmanager
 def _probe(path: str) -> Iterator[tuple["Store", str]]:
-    """Publish a small object for a moment; a folder that was not there is none afterwards."""
+    """Publish a small file for the work inside, then remove it and the folders that were created for it."""
     from pipeline.storage.store import open_store
 
     store = open_store(path)
     store.check_writable()
     name = f".camatlas-doctor-{uuid.uuid4().hex}"
-    made = _missing(Path(path).expanduser()) if "://" not in path else []
+    created = _missing(Path(path).expanduser()) if "://" not in path else []
     try:
         if not store.publish(name, b"first"):
-            raise CamatlasError(f"{store.url} says of a new name that something is there")
+            raise CamatlasError(f"{store.url} claims that the new name {name} already exists")
         yield store, name
     finally:
         store.delete(name)
-        for folder in made:
+        for folder in created:
             folder.rmdir()
 
 
 def _missing(folder: Path) -> list[Path]:
-    """The folders of a path that are not there, the innermost first."""
-    return list(itertools.takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    """Return the folders of a path that do not exist, innermost first."""
+    return list(itertools.takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
 
 
 if __name__ == "__main__":

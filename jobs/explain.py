@@ -1,4 +1,4 @@
-"""camatlas explain: explain a whole dataset; run the same command again to resume."""
+"""camatlas explain: explain the images of a run file; the same command resumes an interrupted run."""
 
 import json
 import os
@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.support.console import EXIT_TOO_MANY_FAILURES, command, err, leave_after, native_stderr_aside, out
+from jobs.support.console import (
+    EXIT_TOO_MANY_FAILURES,
+    capture_native_stderr,
+    command,
+    err,
+    leave_after,
+    out,
+)
 from jobs.support.deadline import MARGIN_SECONDS, STARTING_SECONDS, STOPPING_SECONDS, Deadline
 from jobs.support.progress import Reporter, Tally, emit, utc_now
 from jobs.support.signals import TerminatedError, terminated_by_signal
@@ -25,14 +32,18 @@ if TYPE_CHECKING:
 @command
 def explain(
     config: Annotated[str, typer.Argument(help="the run file (YAML)")],
-    output: Annotated[str | None, typer.Option("--out", help="run folder; instead of output.path")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="only the first N images")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="actors that hold the model")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key")] = None,
-    max_failure_rate: Annotated[float, typer.Option(min=0, max=1, help="above it the exit code is 3")] = 0.01,
-    json_events: Annotated[bool, typer.Option("--json", help="events and result as JSON")] = False,
+    output: Annotated[str | None, typer.Option("--out", help="run folder (overrides output.path)")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="explain the first N images only")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="number of workers, each with its own model")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the run file")
+    ] = None,
+    max_failure_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="exit with code 3 if a larger share of the images fails")
+    ] = 0.01,
+    json_events: Annotated[bool, typer.Option("--json", help="print events and the result as JSON")] = False,
 ) -> int:
-    """Explain a whole dataset; run the same command again to resume."""
+    """Explain the images of a run file; run the same command again to resume."""
     mistakes = Mistakes()
     loaded = load_config(config, with_options(settings, output=output, limit=limit, workers=workers), mistakes)
     ended = run(loaded, mistakes, json_events=json_events)
@@ -43,8 +54,9 @@ def explain(
         out.say(ended.path)
     if too_many:
         message = (
-            f"{100 * ended.failure_rate:.2f} % failed: {ended.with_failures - ended.damages} of {ended.images} images, "
-            f"and damage to shards in {ended.damages} places; --max-failure-rate allows {100 * max_failure_rate:g} %"
+            f"too many failures: {100 * ended.failure_rate:.2f} % ({ended.with_failures - ended.damages} of "
+            f"{ended.images} images, and {ended.damages} damaged places in shards); --max-failure-rate allows "
+            f"{100 * max_failure_rate:g} %"
         )
         if json_events:
             emit("warning", kind="too_many_failures", message=message)
@@ -56,22 +68,22 @@ def explain(
 def with_options(
     settings: list[str] | None, *, output: str | None = None, limit: int | None = None, workers: int | None = None
 ) -> list[str]:
-    """Add the options that stand for a key of the run file to the `KEY=VALUE` settings."""
-    given = {"output.path": output, "data.limit": limit, "compute.workers": workers}
-    return [*(settings or []), *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
+    """Add the options that set a key of the run file to the `KEY=VALUE` settings."""
+    options = {"output.path": output, "data.limit": limit, "compute.workers": workers}
+    return [*(settings or []), *(f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None)]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run stands at the end of a session, earlier sessions included.
+    """Totals of a run at the end of a session, including earlier sessions.
 
     Attributes:
         path: the run folder.
-        images, explained, rows: images in total, those with a map, and maps.
-        with_failures: images and shards with at least one failure row.
-        damages: those of them that are no images: damage to shards.
+        images, explained, rows: number of images, of images with a map, and of maps.
+        with_failures: number of images and of damaged places in shards that have at least one failure row.
+        damages: the damaged places in shards among them.
         failures: number of failure rows by stage and code.
-        session: where the time of this session went; None when there was nothing to do.
+        session: stage times of this session; None when there was nothing to do.
     """
 
     path: str
@@ -85,52 +97,52 @@ class Ended:
 
     @property
     def failure_rate(self) -> float:
-        """Images and damage with a failure row, as a share of all images and damage: at most 1."""
+        """Share of images and damaged places with a failure row, in [0, 1]."""
         return self.with_failures / max(1, self.images + self.damages)
 
     def to_json(self) -> dict[str, object]:
-        """The result for programs."""
+        """Return the `end` event of --json."""
         totals = {**vars(self), "failure_rate": round(self.failure_rate, 6)}
         return {"event": "end", "time": utc_now(), **totals, "session": session_fields(self.session)}
 
 
 def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: bool = False) -> Ended:
-    """Prepare a run, explain what is not done yet, and tell on stderr how it went."""
+    """Prepare a run, explain the chunks that are missing, and report the outcome on stderr."""
     from pipeline.run.preflight import absolute, prepare
-    from pipeline.storage import parts  # engine and torch cost seconds; asking for help should not
+    from pipeline.storage import parts  # importing Ray and torch takes seconds, and --help should not
     from pipeline.storage.ownership import take_ownership
 
     prepared = prepare(absolute(config), mistakes)
     new = take_ownership(prepared.store, prepared.manifest)
     progress = parts.progress(prepared.store)
     tally = Tally(prepared.images_left(progress), prepared.bytes_left(progress))
-    begun = Begun(prepared, new, sum(map(len, progress.done.values())), tally.total_images)
-    begun.tell(json_events=json_events)
+    start = SessionStart(prepared, new, sum(map(len, progress.done.values())), tally.total_images)
+    start.report(json_events=json_events)
     stage_times = None
     if prepared.pending(progress):
-        stage_times = _work(begun, progress, tally, json_events=json_events)
+        stage_times = _work(start, progress, tally, json_events=json_events)
         parts.sweep(prepared.store)
     ended = replace(_ended(prepared.store), session=stage_times)
     if not json_events:
-        _tell(ended, tally)
+        _print_totals(ended, tally)
     return ended
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A session at its begin: the run, whether it is new, how many chunks are done, how many images are left."""
+class SessionStart:
+    """State of a run at the start of a session; `images_left` is None where the number is not known."""
 
     prepared: "PreparedRun"
     new: bool
     chunks_done: int
     images_left: int | None
 
-    def tell(self, *, json_events: bool) -> None:
-        """Say which run it is."""
+    def report(self, *, json_events: bool) -> None:
+        """Print the run id and path, or emit the `start` event."""
         manifest, path = self.prepared.manifest, self.prepared.store.url
         if not json_events:
-            begun = "new run" if self.new else f"resuming, {self.chunks_done} chunks are done"
-            err.say(f"run {manifest.run_id} in {path} ({begun})")
+            state = "new run" if self.new else f"resuming, {self.chunks_done} chunks are done"
+            err.say(f"run {manifest.run_id} in {path} ({state})")
             if draw := self.prepared.reading.draw:
                 err.say(str(draw))
             return
@@ -145,21 +157,21 @@ class Begun:
         )
 
 
-def _work(begun: Begun, progress: "Progress", tally: Tally, *, json_events: bool) -> "StageTimes":
-    """Run the engine until every chunk is committed; tells where the time went."""
-    if not (begun.prepared.config.compute.address or os.environ.get("RAY_ADDRESS")):
-        # Ray reads it when it is imported: a head of our own that dies, even while it starts, does not come back
+def _work(start: SessionStart, progress: "Progress", tally: Tally, *, json_events: bool) -> "StageTimes":
+    """Run Ray until every chunk is committed; return the stage times of the session."""
+    if not (start.prepared.config.compute.address or os.environ.get("RAY_ADDRESS")):
+        # A local head that dies never comes back, so the driver need not wait long for it. Ray reads this on import.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
     from pipeline.run import dataflow
     from pipeline.run.cluster import connected, worker_count, worker_device
     from pipeline.telemetry.bottleneck import Environment, Session
 
-    prepared, session = begun.prepared, Session(tally.clock)
+    prepared, session = start.prepared, Session(tally.clock)
     compute = prepared.config.compute
     try:
         with (
             Deadline(STARTING_SECONDS) as deadline,
-            native_stderr_aside(),
+            capture_native_stderr(),
             connected(compute.address),
             terminated_by_signal(),
             Reporter(tally, json_events=json_events) as reporter,
@@ -169,11 +181,11 @@ def _work(begun: Begun, progress: "Progress", tally: Tally, *, json_events: bool
                 emit("workers", workers=workers, device=device)
             shards = tuple(shard.name for shard in prepared.shards)
             watch = Watch(tally, session, workers, shards, json_events=json_events)
-            patience = prepared.stall_seconds() + MARGIN_SECONDS
-            deadline.put_off(patience)
+            timeout = prepared.stall_seconds() + MARGIN_SECONDS
+            deadline.put_off(timeout)
             try:
                 for event in dataflow.run_chunks(prepared, progress, workers):
-                    deadline.put_off(patience)
+                    deadline.put_off(timeout)
                     watch.note(event)
                     reporter.update()
             finally:
@@ -194,14 +206,14 @@ def _ended(store: "Store") -> Ended:
     return Ended(store.url, **vars(totals(store)))
 
 
-def _tell(ended: Ended, tally: Tally) -> None:
+def _print_totals(ended: Ended, tally: Tally) -> None:
     if tally.chunks:
         rate = f", {tally.images_per_second:.1f} images/s" if tally.images_per_second else ""
         err.say(f"this session: {tally.images} images{rate}, {tally.chunks} chunks")
     if ended.session:
-        err.say(f"its time: {ended.session.line()}")
+        err.say(f"time of its workers: {ended.session.line()}")
         err.say(f"  {ended.session.bottleneck()}")
-    err.say(f"the run: {ended.images} images, {ended.explained} explained, {ended.rows} explanations")
+    err.say(f"whole run: {ended.images} images, {ended.explained} explained, {ended.rows} explanations")
     for code, count in ended.failures.items():
         err.say(f"  {count:6d} failed: {code}")
 

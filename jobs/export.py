@@ -1,4 +1,4 @@
-"""camatlas export: a run in the form that another tool opens."""
+"""camatlas export: write a run in the format of another tool."""
 
 from typing import Annotated
 
@@ -10,10 +10,10 @@ from jobs.support.console import command, err, leave_after, out
 @command
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
-    dest: Annotated[str, typer.Argument(metavar="DEST", help="a new folder")],
-    target: Annotated[str, typer.Option("--to", help="delta, fiftyone, hf, iceberg or spotlight")],
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="folder to write; must not exist, or be empty")],
+    target: Annotated[str, typer.Option("--to", help="target format: delta, fiftyone, hf, iceberg or spotlight")],
 ) -> int:
-    """Write a run for Delta Lake, FiftyOne, Hugging Face datasets, Iceberg or Spotlight; prints the folder's path."""
+    """Export a run for Delta Lake, FiftyOne, Hugging Face datasets, Iceberg or Spotlight; print the folder's path."""
     from pipeline.export import export_run
 
     for note in export_run(run, target, dest):

@@ -1,4 +1,4 @@
-"""camatlas methods: the CAM methods, or the page of one."""
+"""camatlas methods: list the CAM methods, or print the page of one."""
 
 from typing import Annotated
 
@@ -20,8 +20,9 @@ def methods(
     if name is None:
         print_rows(method_rows())
         out.print(
-            "\nCost per image for ResNet-50 (K = 2048, 7 x 7; stages of 256, 512, 1024 and 2048 channels), beside one "
-            "forward (and head backward) shared by all. A head pass runs what follows the target layer."
+            "\nCost per image for ResNet-50 (K = 2048, 7 x 7; stages of 256, 512, 1024 and 2048 channels), in addition "
+            "to one forward pass (and head backward) that all methods share. A head pass runs the layers after the "
+            "target layer."
         )
     elif name in METHODS:
         out.print(method_page(METHODS[name]))
@@ -31,7 +32,7 @@ def methods(
 
 
 def print_rows(rows: list[dict[str, str]]) -> None:
-    """Print rows of texts as a table."""
+    """Print a list of rows as a table, with the keys of the first row as its header."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in rows[0]:
         table.add_column(column, overflow="fold")

@@ -1,4 +1,4 @@
-"""camatlas metrics: the metrics, or the page of one."""
+"""camatlas metrics: list the metrics, or print the page of one."""
 
 from typing import Annotated
 
@@ -19,7 +19,10 @@ def metrics(
 
     if name is None:
         print_rows(metric_rows())
-        out.print("\nForwards beside those of the methods; metrics that ask the same share the answer.")
+        out.print(
+            "\nForwards: forward passes in addition to those of the methods. Metrics that score the same images share "
+            "them."
+        )
     elif name in METRICS:
         out.print(metric_page(METRICS[name]))
     else:

@@ -1,4 +1,4 @@
-"""camatlas pack: an image folder, or an official archive, becomes webdataset shards."""
+"""camatlas pack: write webdataset shards from an image folder or an official archive."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,23 +11,27 @@ from pipeline.errors import ConfigError
 
 @command
 def pack(
-    source: Annotated[str, typer.Argument(help="folder of images, a CSV file that lists them, or an archive")],
+    source: Annotated[str, typer.Argument(help="image folder, CSV file that lists images, or archive (with --from)")],
     dest: Annotated[str, typer.Argument(help="folder for the shards")],
-    images_per_shard: Annotated[int, typer.Option(min=1, help="images in one shard")] = 1000,
-    classes: Annotated[str | None, typer.Option(help="class table, where labels are names or WordNet ids")] = None,
-    archive: Annotated[str | None, typer.Option("--from", help="imagenet-val, voc2007 or cub200, as published")] = None,
-    split: Annotated[str | None, typer.Option(help="with --from: test (where there is one), train, ...")] = None,
+    images_per_shard: Annotated[int, typer.Option(min=1, help="number of images in one shard")] = 1000,
+    classes: Annotated[
+        str | None, typer.Option(help="class table; needed when labels are class names or WordNet ids")
+    ] = None,
+    archive: Annotated[
+        str | None, typer.Option("--from", help="read an official archive: imagenet-val, voc2007 or cub200")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="split of the archive (with --from), such as train or test")] = None,
 ) -> int:
-    """Write webdataset shards from loose images or an archive; prints the brace pattern that names them."""
+    """Write webdataset shards from loose images or an archive; print the brace pattern of their names."""
     from pipeline.data.packing import pack_archive, pack_images
 
     if archive is None:
-        _refuse("--split", split, "goes with --from")
+        _refuse("--split", split, "needs --from")
         packed = pack_images(Path(source), Path(dest), images_per_shard, classes)
     else:
-        _refuse("--classes", classes, "the archive says its classes itself")
+        _refuse("--classes", classes, "the archive defines its own classes")
         packed = pack_archive(archive, Path(source), Path(dest), images_per_shard, split)
-        err.say(f"its classes are in {dest}/classes.csv")
+        err.say(f"wrote the class table {dest}/classes.csv")
     for failure in packed.failures:
         err.say(f"left out {failure.key}: {failure.code}, {failure.detail}")
     err.say(f"{packed.images} images in {packed.shards} shards; {len(packed.failures)} left out")
@@ -35,8 +39,8 @@ def pack(
     return EXIT_TOO_MANY_FAILURES if packed.failures else 0
 
 
-def _refuse(option: str, given: str | None, why: str) -> None:
-    if given is not None:
+def _refuse(option: str, value: str | None, why: str) -> None:
+    if value is not None:
         raise ConfigError.one(option, why, "leave it out")
 
 

@@ -1,4 +1,4 @@
-"""camatlas plan: what a run will take, from a short probe; nothing is written."""
+"""camatlas plan: estimate the cost of a run from a short probe, without writing anything."""
 
 import json
 import time
@@ -20,36 +20,40 @@ if TYPE_CHECKING:
 @command
 def plan(
     config: Annotated[str, typer.Argument(help="the run file (YAML)")],
-    price: Annotated[float | None, typer.Option(min=0, help="of one GPU-hour (worker-hour), in any currency")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="only the first N images")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="actors that hold the model")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key")] = None,
-    probe_seconds: Annotated[float, typer.Option(min=0, help="about how long the probe may take")] = 60,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="price of one GPU-hour (on CPUs: worker-hour), in any currency")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="plan for the first N images only")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="number of workers, each with its own model")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the run file")
+    ] = None,
+    probe_seconds: Annotated[float, typer.Option(min=0, help="approximate time limit of the probe, in seconds")] = 60,
     as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON")] = False,
 ) -> int:
-    """Tell what a run will take: images, passes, hours, cost, bytes; from a short probe, and nothing is written."""
+    """Estimate the images, passes, hours, cost and bytes of a run from a short probe; write nothing."""
     began = time.perf_counter()
     mistakes = Mistakes()
     loaded = load_config(config, with_options(settings, limit=limit, workers=workers), mistakes)
-    from pipeline.planning.planner import plan as planned  # torch costs seconds; asking for help should not
+    from pipeline.planning.planner import plan as plan_run  # importing torch takes seconds, and --help should not
     from pipeline.run.preflight import absolute, prepare
 
     prepared = prepare(absolute(loaded), mistakes)
     ready_seconds = time.perf_counter() - began
     if prepared.reading.draw:
         err.say(str(prepared.reading.draw))
-    err.say("probing this machine with a few images of the run")
-    found = planned(prepared, ready_seconds, probe_seconds)
+    err.say("timing a few images of the run on this machine")
+    estimate = plan_run(prepared, ready_seconds, probe_seconds)
     if as_json:
-        out.say(json.dumps(found.to_json(price)))
+        out.say(json.dumps(estimate.to_json(price)))
         return 0
-    print_rows([_row(line, found) for line in found.lines])
-    for name, text in _totals(found, price).items():
+    print_rows([_row(line, estimate) for line in estimate.lines])
+    for name, text in _totals(estimate, price).items():
         out.say(f"{name:<13}{text}")
     return 0
 
 
-def _row(line: "Line", found: "Plan") -> dict[str, str]:
+def _row(line: "Line", estimate: "Plan") -> dict[str, str]:
     return {
         "per image": line.kind,
         "": line.name,
@@ -57,33 +61,33 @@ def _row(line: "Line", found: "Plan") -> dict[str, str]:
         "at most": amount(line.forwards_bound),
         "head passes": amount(line.head_passes),
         "backwards": amount(line.backwards),
-        "forwards of the run": amount(found.images * line.forwards),
-        "time": f"{100 * line.seconds / max(found.image_seconds, 1e-12):.1f} %",
+        "forwards of the run": amount(estimate.images * line.forwards),
+        "time": f"{100 * line.seconds / max(estimate.image_seconds, 1e-12):.1f} %",
     }
 
 
-def _totals(found: "Plan", price: float | None) -> dict[str, str]:
-    machines, sampled = found.machines, found.sampled
+def _totals(estimate: "Plan", price: float | None) -> dict[str, str]:
+    machines, sampled = estimate.machines, estimate.sampled
     gpu = machines.device == "cuda"
-    read = f"{found.shards} shards, {found.chunks} chunks, {amount(found.encoded_bytes, 'B')}"
-    if found.estimated:
-        read += "; an estimate by the sizes of shards, which are not fetched to be counted"
+    data = f"{estimate.shards} shards, {estimate.chunks} chunks, {amount(estimate.encoded_bytes, 'B')}"
+    if estimate.estimated:
+        data += "; estimated from the sizes of the shards, which are not read to count their images"
     totals = {
-        "images": f"{'about ' if found.estimated else ''}{found.images:,} ({read})",
-        "run folder": f"{found.rows:,} rows in {found.chunks} parts, {amount(found.run_bytes, 'B')}",
-        "forwards": f"{found.forwards:,}",
-        "an image": f"{found.image_seconds:.3g} s of a worker, {found.reading_seconds:.3g} s of a CPU to read it",
-        "wall clock": f"{duration(found.wall_seconds)} with {machines.workers} {'GPU' if gpu else 'CPU'} workers"
-        f" ({duration(found.start_seconds)} of it to start and end)",
-        "GPU-hours" if gpu else "worker-hours": f"{found.worker_hours:.3g}",
+        "images": f"{'about ' if estimate.estimated else ''}{estimate.images:,} ({data})",
+        "run folder": f"{estimate.rows:,} rows in {estimate.chunks} parts, {amount(estimate.run_bytes, 'B')}",
+        "forwards": f"{estimate.forwards:,}",
+        "per image": f"{estimate.image_seconds:.3g} s of a worker, {estimate.reading_seconds:.3g} s of a CPU to read",
+        "wall clock": f"{duration(estimate.wall_seconds)} with {machines.workers} {'GPU' if gpu else 'CPU'} workers"
+        f" (including {duration(estimate.start_seconds)} to start and end)",
+        "GPU-hours" if gpu else "worker-hours": f"{estimate.worker_hours:.3g}",
     }
     if price is not None:
-        totals["cost"] = f"{found.cost(price):.2f} at {price:g} per {'GPU' if gpu else 'worker'}-hour"
+        totals["cost"] = f"{estimate.cost(price):.2f} at {price:g} per {'GPU' if gpu else 'worker'}-hour"
     each = sampled.forward_seconds
     totals["sampled"] = (
-        f"{sampled.images} images of {sampled.shards} shards, explained {sampled.explained} at a time"
-        + ("" if each is None else f"; {1000 * each:.3g} ms a masked forward")
-        + f"; {duration(sampled.probe_seconds)}"
+        f"{sampled.images} images from {sampled.shards} shards, explained {sampled.explained} at a time"
+        + ("" if each is None else f"; {1000 * each:.3g} ms per masked forward pass")
+        + f"; the probe took {duration(sampled.probe_seconds)}"
     )
     return totals
 

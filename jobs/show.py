@@ -1,4 +1,4 @@
-"""camatlas show: images under every method of a run, as a PNG contact sheet."""
+"""camatlas show: draw images with their maps from every method of a run, as a PNG contact sheet."""
 
 import re
 from pathlib import Path
@@ -11,16 +11,18 @@ from pipeline.errors import ConfigError
 from schemas.explanation import is_curve
 
 PANEL_WIDTH = 224
-"""Least width of a panel in pixels, so that captions fit."""
+"""Minimum width of a panel in pixels, so that captions fit."""
 
 
 @command
 def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
-    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="image keys; SHARD/KEY where one is not unique")],
-    output: Annotated[str | None, typer.Option("--out", help="PNG to write; by default KEY.png here")] = None,
+    keys: Annotated[
+        list[str], typer.Argument(metavar="KEY...", help="image keys; SHARD/KEY for a key in several shards")
+    ],
+    output: Annotated[str | None, typer.Option("--out", help="PNG file to write (default: KEY.png)")] = None,
 ) -> int:
-    """Draw images and every method's maps of them; prints the path of the PNG."""
+    """Draw images with the maps of every method; print the path of the PNG file."""
     from pipeline.maps.pictures import stacked
     from pipeline.results.query import open_run
 
@@ -36,13 +38,13 @@ def show(
 
 
 def _explained(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - pipeline.results.query is imported late
-    """Rows with a map of one image; what failed is told."""
+    """Return the rows of one image that have a map; print its failures."""
     rows = _rows(opened, key)
     if not rows:
         raise ConfigError.one("KEY", f"the run has no image '{key}'", _hint(opened, key))
     shards = sorted({row["shard"] for row in rows})
     if len(shards) > 1:
-        raise ConfigError.one("KEY", f"'{key}' stands in {len(shards)} shards", f"say {shards[0]}/{key}")
+        raise ConfigError.one("KEY", f"'{key}' is in {len(shards)} shards", f"choose one, such as {shards[0]}/{key}")
     for row in rows:
         if row["error_code"] is not None:
             err.say(f"{row['method'] or 'the image'} failed: {row['error_stage']}/{row['error_code']}")
@@ -56,7 +58,7 @@ _ROWS = "SELECT * FROM parts WHERE image_key = ? ORDER BY shard, target_confiden
 
 
 def _rows(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - pipeline.results.query is imported late
-    """Rows of the images that are called KEY, or SHARD/KEY; asked by image key alone, which finds them fast."""
+    """Return the rows of images named KEY or SHARD/KEY; filters by image key alone, which is the fast lookup."""
     rows: list[dict[str, Any]] = opened.arrow(_ROWS, [key]).to_pylist()
     for slash in re.finditer("/", key):
         shard, image = key[: slash.start()], key[slash.end() :]
@@ -78,19 +80,19 @@ def _sheet(manifest: Any, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - 
     from pipeline.results.source_images import originals
 
     first = rows[0]
-    found = dict(originals(manifest, [(first["shard"], first["image_key"])]))
-    original = found.get((first["shard"], first["image_key"]))
+    images = dict(originals(manifest, [(first["shard"], first["image_key"])]))
+    original = images.get((first["shard"], first["image_key"]))
     side = manifest.identity.data["preprocess"]["crop"]
     if original is None:
-        err.say("the original is not where the run found it; drawing the maps alone")
+        err.say(f"the original of {first['image_key']} is no longer where the run read it; drawing only the maps")
         panels, canvas = [], _grey(max(side, PANEL_WIDTH))
     else:
         canvas, boxes = at_least(original.image, PANEL_WIDTH, original.boxes_xyxy)
-        panels = [Panel("image", _truth(manifest, first), boxed(canvas, boxes))]
+        panels = [Panel("image", _label_and_prediction(manifest, first), boxed(canvas, boxes))]
     targets = list(dict.fromkeys(row["target"] for row in rows))
     for row in rows:
         title = row["method"] if len(targets) == 1 else f"{row['method']}: {manifest.class_name(row['target'])}"
-        panels.append(Panel(title, _measures(manifest, row), overlay(canvas, decode_row(row))))
+        panels.append(Panel(title, _metric_values(manifest, row), overlay(canvas, decode_row(row))))
     explained = ", ".join(map(manifest.class_name, targets))
     heading = printable(f"{first['image_key']}: explained {explained}")
     heading = heading.replace("\n", "\\n")
@@ -103,12 +105,12 @@ def _grey(side: int) -> Any:  # noqa: ANN401 - Pillow is imported late
     return Image.new("RGB", (side, side), "#808080")
 
 
-def _truth(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - imported late
+def _label_and_prediction(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - imported late
     label = "no label" if row["label"] is None else f"label {manifest.class_name(row['label'])}"
     return f"{label}\npredicted {manifest.class_name(row['predicted'])}, {row['confidence']:.2f}"
 
 
-def _measures(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - imported late
+def _metric_values(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - imported late
     numbers = [name for name in manifest.identity.metrics if not is_curve(name) and row[name] is not None]
     values = [f"{name} {row[name]:.2f}" for name in numbers]
     return "\n".join((["constant map"] if row["degenerate"] else []) + values)

@@ -1,4 +1,4 @@
-"""camatlas status: how far is a run? From any machine, while it goes on or afterwards."""
+"""camatlas status: show the progress of a run, from any machine, during the run or afterwards."""
 
 import datetime
 import json
@@ -19,8 +19,8 @@ _LISTED = 20
 _CLOCKS_AGREE = 60.0
 _STATES = {
     "complete": "complete",
-    "going": "going on",
-    "quiet": "nothing new for long: it may have ended; the same `camatlas explain` resumes it",
+    "going": "running",
+    "quiet": "no new parts for a long time, it may have stopped; run the same `camatlas explain` again to resume",
     "starting": "starting, no part yet",
 }
 
@@ -28,113 +28,118 @@ _STATES = {
 @command
 def status(
     run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
-    every_part: Annotated[bool, typer.Option("--all", help="look at every part, however many there are")] = False,
+    every_part: Annotated[bool, typer.Option("--all", help="read every part, however many there are")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> int:
-    """Tell how far a run is: chunks, images, rates, time left, failures, stragglers; nothing is written."""
+    """Show the progress of a run: chunks, images, images/s, time left, failures and stragglers; write nothing."""
     from pipeline.results.status import PATIENCE
     from pipeline.results.status import status as scan
     from pipeline.storage.store import open_store
 
     store = open_store(run)
-    found = scan(store, time.time(), None if every_part else PATIENCE)
-    out.say(json.dumps(to_json(found, store.url)) if as_json else "\n".join(lines(found, store.url)))
+    snapshot = scan(store, time.time(), None if every_part else PATIENCE)
+    out.say(json.dumps(to_json(snapshot, store.url)) if as_json else "\n".join(lines(snapshot, store.url)))
     return 0
 
 
-def to_json(found: "Status", url: str) -> dict[str, object]:
-    """The answer for programs; times are UTC, numbers that nobody knows are null."""
-    overall, recent = found.throughput.overall(), found.throughput.recent(found.now)
-    left = found.seconds_left
+def to_json(snapshot: "Status", url: str) -> dict[str, object]:
+    """Return the status for programs; times are in UTC, and unknown numbers are null."""
+    overall, recent = snapshot.throughput.overall(), snapshot.throughput.recent(snapshot.now)
+    left = snapshot.seconds_left
     return {
-        "run_id": found.manifest.run_id,
+        "run_id": snapshot.manifest.run_id,
         "path": url,
-        "state": found.state,
-        "asked_at": _utc(found.now),
-        "started_at": found.manifest.started_at,
-        "last_part_at": _utc(found.throughput.parts[-1][0]) if found.throughput.parts else None,
-        "seconds_since_sign": round(max(0.0, found.now - found.last_sign), 1),
+        "state": snapshot.state,
+        "asked_at": _utc(snapshot.now),
+        "started_at": snapshot.manifest.started_at,
+        "last_part_at": _utc(snapshot.throughput.parts[-1][0]) if snapshot.throughput.parts else None,
+        "seconds_since_sign": round(max(0.0, snapshot.now - snapshot.last_sign), 1),
         "shards": {
-            "total": len(found.manifest.identity.shards),
-            "finished": len(found.finished),
-            "begun": len(found.chunks),
+            "total": len(snapshot.manifest.identity.shards),
+            "finished": len(snapshot.finished),
+            "begun": len(snapshot.chunks),
         },
-        "chunks": _progress(found.chunks_done, exact=True, total=found.chunks_total),
-        "images": _progress(found.images_done.number, exact=found.images_done.exact, total=found.images_total),
+        "chunks": _progress(snapshot.chunks_done, exact=True, total=snapshot.chunks_total),
+        "images": _progress(snapshot.images_done.number, exact=snapshot.images_done.exact, total=snapshot.images_total),
         "images_per_second": {
-            "recent": _rounded(recent) if found.state == "going" else None,
+            "recent": _rounded(recent) if snapshot.state == "going" else None,
             "recent_seconds": round(recent.seconds),
             "overall": _rounded(overall),
             "overall_seconds": round(overall.seconds),
         },
         "eta_seconds": None if left is None else round(left),
-        "failures": dict(found.failures.codes.most_common()),
-        "failures_parts_left_out": found.failures.skipped,
-        "damaged": dict(sorted(found.damaged.items())),
+        "failures": dict(snapshot.failures.codes.most_common()),
+        "failures_parts_left_out": snapshot.failures.skipped,
+        "damaged": dict(sorted(snapshot.damaged.items())),
         "stragglers": [
-            {"kind": one.kind, "shard": _name(found, one.shard), "chunk": one.chunk, "seconds": round(one.seconds)}
-            for one in found.stragglers[:_LISTED]
+            {
+                "kind": late.kind,
+                "shard": _name(snapshot, late.shard),
+                "chunk": late.chunk,
+                "seconds": round(late.seconds),
+            }
+            for late in snapshot.stragglers[:_LISTED]
         ],
-    }  # fmt: skip
+    }
 
 
-def lines(found: "Status", url: str) -> list[str]:
-    """The answer for people."""
-    told = [
-        f"run {found.manifest.run_id} in {url}: {_STATES[found.state]}",
-        f"  {_last_sign(found)}",
-        f"  chunks: {found.chunks_done}{_of(found.chunks_total)}; shards: {len(found.finished)} finished, "
-        f"{len(found.chunks)} begun, {len(found.manifest.identity.shards)} in all",
-        f"  images: {_number(found.images_done)}{_of(found.images_total)}",
-        f"  {_rates(found)}",
-        f"  failures: {_failures(found)}",
+def lines(snapshot: "Status", url: str) -> list[str]:
+    """Return the status as lines of text."""
+    shown = [
+        f"run {snapshot.manifest.run_id} in {url}: {_STATES[snapshot.state]}",
+        f"  {_last_sign(snapshot)}",
+        f"  chunks: {snapshot.chunks_done}{_of(snapshot.chunks_total)}; shards: {len(snapshot.finished)} finished, "
+        f"{len(snapshot.chunks)} started, {len(snapshot.manifest.identity.shards)} in total",
+        f"  images: {_number(snapshot.images_done)}{_of(snapshot.images_total)}",
+        f"  {_rates(snapshot)}",
+        f"  failures: {_failures(snapshot)}",
     ]
-    told += [f"  damaged: {name}: {why}; run `camatlas verify`" for name, why in sorted(found.damaged.items())[:_SHOWN]]
-    told += [f"  {_straggler(found, one)}" for one in found.stragglers[:_SHOWN]]
-    more = {"damaged parts": len(found.damaged), "stragglers": len(found.stragglers)}
-    told += [f"  and {count - _SHOWN} more {what}" for what, count in more.items() if count > _SHOWN]
-    if found.unseen_ends:
-        told.append(f"  the last parts of {found.unseen_ends} shards were not looked at: they count as unfinished; "
-                    "--all looks at every part")  # fmt: skip
-    return told
+    damaged = sorted(snapshot.damaged.items())
+    shown += [f"  damaged: {name}: {why}; run `camatlas verify`" for name, why in damaged[:_SHOWN]]
+    shown += [f"  {_straggler(snapshot, late)}" for late in snapshot.stragglers[:_SHOWN]]
+    more = {"damaged parts": len(damaged), "stragglers": len(snapshot.stragglers)}
+    shown += [f"  and {count - _SHOWN} more {what}" for what, count in more.items() if count > _SHOWN]
+    if snapshot.unseen_ends:
+        shown.append(f"  {snapshot.unseen_ends} shards count as unfinished, because their last part was not read; "
+                     "--all reads every part")  # fmt: skip
+    return shown
 
 
-def _last_sign(found: "Status") -> str:
-    age = found.now - found.last_sign
-    moment = f"({_utc(found.last_sign)})"
+def _last_sign(snapshot: "Status") -> str:
+    age = snapshot.now - snapshot.last_sign
+    moment = f"({_utc(snapshot.last_sign)})"
     if age < -_CLOCKS_AGREE:
-        return (
-            f"last sign of life {moment}; the clock of this machine is {duration(-age)} behind that of the run folder"
-        )
-    return f"last sign of life {duration(max(0.0, age))} ago {moment}"
+        return f"last activity {moment}; the clock of this machine is {duration(-age)} behind that of the run folder"
+    return f"last activity {duration(max(0.0, age))} ago {moment}"
 
 
-def _rates(found: "Status") -> str:
-    overall, recent = found.throughput.overall(), found.throughput.recent(found.now)
-    told = [f"{overall.a_second:.4g} images/s since the first chunk"] if overall.a_second else ["rate not known"]
-    if found.state == "going" and recent.a_second is not None:
-        told.insert(0, f"{recent.a_second:.4g} images/s over the last {duration(recent.seconds)}")
-    if found.seconds_left is not None:
-        told.append(f"about {duration(found.seconds_left)} left")
-    return ", ".join(told)
+def _rates(snapshot: "Status") -> str:
+    overall, recent = snapshot.throughput.overall(), snapshot.throughput.recent(snapshot.now)
+    rates = [f"{overall.a_second:.4g} images/s since the first chunk"] if overall.a_second else ["rate not known"]
+    if snapshot.state == "going" and recent.a_second is not None:
+        rates.insert(0, f"{recent.a_second:.4g} images/s over the last {duration(recent.seconds)}")
+    if snapshot.seconds_left is not None:
+        rates.append(f"about {duration(snapshot.seconds_left)} left")
+    return ", ".join(rates)
 
 
-def _failures(found: "Status") -> str:
-    codes = ", ".join(f"{count} {code}" for code, count in found.failures.codes.most_common()) or "none"
-    if not found.failures.skipped:
+def _failures(snapshot: "Status") -> str:
+    codes = ", ".join(f"{count} {code}" for code, count in snapshot.failures.codes.most_common()) or "none"
+    if not snapshot.failures.skipped:
         return codes
-    looked = found.chunks_done - found.failures.skipped
+    done = snapshot.chunks_done
     return (
-        f"{codes}; counted in {looked} of {found.chunks_done} parts, the newest and the last of each shard; --all "
-        "counts in every part, and `camatlas compact` makes that fast"
+        f"{codes}; counted in {done - snapshot.failures.skipped} of {done} parts: the last one of each shard, then the "
+        "newest; --all counts in every part, and is fast after `camatlas compact`"
     )
 
 
-def _straggler(found: "Status", one: "Straggler") -> str:
-    if one.kind == "behind":
-        waiting = f"{_name(found, one.shard)} waits for chunk {one.chunk}"
-        return f"behind: {waiting}, {duration(one.seconds)} after the one before, while others went on"
-    return f"slow: chunk {one.chunk} of {_name(found, one.shard)} took {duration(one.seconds)}"
+def _straggler(snapshot: "Status", straggler: "Straggler") -> str:
+    chunk = f"chunk {straggler.chunk} of {_name(snapshot, straggler.shard)}"
+    seconds = duration(straggler.seconds)
+    if straggler.kind == "behind":
+        return f"behind: {chunk} is still missing {seconds} after the one before it, while other shards go on"
+    return f"slow: {chunk} took {seconds}"
 
 
 def _progress(done: int | None, *, exact: bool, total: "Count") -> dict[str, object]:
@@ -142,7 +147,7 @@ def _progress(done: int | None, *, exact: bool, total: "Count") -> dict[str, obj
 
 
 def _of(total: "Count") -> str:
-    return " so far; how many there will be is not known yet" if total.number is None else f" of {_number(total)}"
+    return " so far; the total is not known yet" if total.number is None else f" of {_number(total)}"
 
 
 def _number(count: "Count") -> str:
@@ -153,8 +158,8 @@ def _rounded(rate: "Rate") -> float | None:
     return None if rate.a_second is None else round(rate.a_second, 3)
 
 
-def _name(found: "Status", shard: int) -> str:
-    return found.manifest.identity.shards[shard].name
+def _name(snapshot: "Status", shard: int) -> str:
+    return snapshot.manifest.identity.shards[shard].name
 
 
 def _utc(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""camatlas verify: does a run hold exactly what it promises?"""
+"""camatlas verify: check that a run is complete, consistent and undamaged."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 @command
 def verify(
     run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
-    repair: Annotated[bool, typer.Option("--repair", help="delete what is damaged and explain it anew")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="delete damaged parts and explain their images again")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False,
 ) -> int:
-    """Check hashes, schema, keys, counts and coverage; exit code 4 when anything is off."""
+    """Check that each row is there exactly once and undamaged; exit with code 4 if there is a problem."""
     from pipeline.results.verify import verify as check
     from pipeline.storage.store import open_store
 
@@ -29,14 +31,14 @@ def verify(
     if repair and findings.problems:
         _repair(store, findings)
         findings = check(store)
-    out.say(json.dumps(vars(findings)) if as_json else reported(findings))
+    out.say(json.dumps(vars(findings)) if as_json else report_findings(findings))
     return EXIT_NOT_VERIFIED if findings.problems else 0
 
 
 def _repair(store: "Store", findings: "Findings") -> None:
-    """Drop a merged copy that is wrong or will be, and explain damaged chunks anew.
+    """Delete damaged parts and explain their chunks again; drop a merged copy that is or becomes invalid.
 
-    Nothing is deleted unless what the manifest says can be explained.
+    Nothing is deleted unless the run described by the manifest can still be executed.
     """
     from jobs.explain import run
     from pipeline.storage.compaction import drop
@@ -56,7 +58,7 @@ def _repair(store: "Store", findings: "Findings") -> None:
 
 
 def _runnable(store: "Store") -> "RunConfig":
-    """The run file that the manifest holds; raises ConfigError when what it names is not there any more."""
+    """Return the run file stored in the manifest; raises ConfigError when its data, model or output is missing."""
     from pipeline.run.preflight import absolute, prepare
     from pipeline.settings.run_file import parse_config
     from pipeline.storage.run_folder import read_manifest
@@ -69,17 +71,17 @@ def _runnable(store: "Store") -> "RunConfig":
     return config
 
 
-def reported(findings: "Findings") -> str:
-    """Print notes and problems on stderr; gives the sentence that sums them up."""
+def report_findings(findings: "Findings") -> str:
+    """Print notes and problems on stderr; return a one-line summary."""
     for note in findings.notes:
         err.say(f"note: {note}")
     for problem in findings.problems:
         err.say(f"problem: {problem}")
     if findings.damaged:
-        err.say("`camatlas verify RUN --repair` deletes what is damaged and explains it anew")
-    counted = f"{findings.images} images = {findings.explained} explained + {findings.failed} failed"
+        err.say("to repair: `camatlas verify RUN --repair` deletes damaged parts and explains their images again")
+    counts = f"{findings.images} images = {findings.explained} explained + {findings.failed} failed"
     size = f"{findings.rows} rows in {findings.parts} parts, {findings.bytes} bytes"
-    return f"{'NOT VERIFIED' if findings.problems else 'verified'}: {counted}; {size}"
+    return f"{'NOT VERIFIED' if findings.problems else 'verified'}: {counts}; {size}"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""camatlas: explain a whole image dataset.
+"""The pipeline of camatlas, one package per step; `docs/architecture.md` shows how they stand on each other.
 
-The doors for notebooks are opened on first use, so that small workers do not pay for torch or DuckDB.
+The names of `camatlas` are reachable here as well, lazily, so that workers do not import what they do not need.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipeline.explain.api import evaluate, explain
@@ -14,19 +14,21 @@ if TYPE_CHECKING:
 __all__ = ["Atlas", "Explanations", "Run", "evaluate", "explain", "open_atlas", "open_run"]
 
 _LAZY_EXPORTS = {
-    "explain": "pipeline.explain.api",
-    "evaluate": "pipeline.explain.api",
-    "Explanations": "pipeline.explain.explanations",
-    "open_run": "pipeline.results.query",
-    "Run": "pipeline.results.query",
-    "open_atlas": "pipeline.results.atlas",
     "Atlas": "pipeline.results.atlas",
+    "Explanations": "pipeline.explain.explanations",
+    "Run": "pipeline.results.query",
+    "evaluate": "pipeline.explain.api",
+    "explain": "pipeline.explain.api",
+    "open_atlas": "pipeline.results.atlas",
+    "open_run": "pipeline.results.query",
 }
 
+if not TYPE_CHECKING:  # a type checker would take any name for a name of this package
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - what a module holds
-    if name not in _LAZY_EXPORTS:
-        raise AttributeError(f"module 'pipeline' has no attribute '{name}'")
-    import importlib
+    def __getattr__(name: str) -> object:
+        """Import a public name on first use."""
+        if name not in _LAZY_EXPORTS:
+            raise AttributeError(f"module 'pipeline' has no attribute '{name}'")
+        import importlib
 
-    return getattr(importlib.import_module(_LAZY_EXPORTS[name]), name)
+        return getattr(importlib.import_module(_LAZY_EXPORTS[name]), name)

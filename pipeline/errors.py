@@ -1,13 +1,13 @@
-"""The exceptions of camatlas. Data problems are failure rows; only operator problems raise.
+"""The exceptions of camatlas: problems that the operator must solve; problems in the data are failure rows.
 
 ::
 
     CamatlasError             exit code 1
     ├── ConfigError           2    mistakes in the run file, options, model, data or output, all at once
     ├── LayerError            2    the target layer cannot serve as one (also a ValueError)
-    ├── DamagedRunError       4    a run folder does not hold what its manifest promises
-    ├── StoreError            5    a store cannot be reached or publish safely, or a shard there is gone or replaced
-    └── StalledError          1    the engine stopped: a worker kept dying or nothing moved
+    ├── DamagedRunError       4    a run folder does not match its manifest
+    ├── StoreError            5    a store cannot be reached or publish safely, or a shard is gone or replaced
+    └── StalledError          1    the engine stopped: a worker kept dying, or there was no progress
 """
 
 import difflib
@@ -25,7 +25,7 @@ _SECRET = re.compile(
 
 
 class CamatlasError(Exception):
-    """An operator problem, told as: what happened, where, what it means, what to do."""
+    """A problem for the operator; its message says what happened, where, what it means and what to do."""
 
     exit_code = 1
 
@@ -35,7 +35,7 @@ class CamatlasError(Exception):
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing to mend before a run can start."""
+    """One thing to correct before a run can start."""
 
     where: str
     what: str
@@ -46,7 +46,7 @@ class Mistake:
 
 
 class ConfigError(CamatlasError, ValueError):
-    """Everything that is wrong with what the user asked for, found before any work started."""
+    """All mistakes in what the user requested, found before any work starts."""
 
     exit_code = 2
 
@@ -70,19 +70,19 @@ class LayerError(CamatlasError, ValueError):
 
 
 class DamagedRunError(CamatlasError):
-    """A run folder does not hold what its manifest and receipts promise."""
+    """A run folder does not match its manifest and receipts."""
 
     exit_code = 4
 
 
 class StoreError(CamatlasError):
-    """A store cannot be reached, is not writable, cannot publish if absent, or holds another shard than before."""
+    """A store cannot be reached or written to, cannot publish only-if-absent, or a shard in it was replaced."""
 
     exit_code = 5
 
 
 class StalledError(CamatlasError):
-    """The engine ended the run: a worker kept failing, or nothing moved for too long."""
+    """The engine ended the run: a worker kept failing, or there was no progress for too long."""
 
 
 class Mistakes:
@@ -93,25 +93,25 @@ class Mistakes:
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Run one check; keep its mistakes and go on."""
+        """Run one check, and collect its mistakes instead of raising them."""
         try:
             yield
         except ConfigError as error:
             self.found.extend(error.mistakes)
 
     def raise_if_any(self) -> None:
-        """Raise one `ConfigError` with everything found so far."""
+        """Raise one `ConfigError` with all mistakes found so far, if there are any."""
         if self.found:
             raise ConfigError(dict.fromkeys(self.found))
 
 
 def masked(text: str) -> str:
-    """Hide what may be a secret in a text: the user's part of a URL, and the values of words that name secrets."""
+    """Mask what may be a secret in a text: the user part of a URL, and the values of words that name secrets."""
     return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", text))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Say which known name the user may have meant, or list the known names when there are few."""
+    """Suggest the known name that the user may have meant, or list the known names when there are few."""
     names = sorted(known)
     if not names:
         return "there are none"
@@ -122,6 +122,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Give an exception as one short line for a failure row."""
+    """Format an exception as one short line for a failure row."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return masked(text)[:300]

@@ -1,1 +1,1 @@
-"""The two data contracts of a run: the Arrow schema of a part and the run's manifest."""
+"""The data contracts of a run: its parts, manifest, compaction record and table of sanity checks."""

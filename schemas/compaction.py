@@ -1,4 +1,4 @@
-"""The record of a compaction: which merged files stand for which parts of a run."""
+"""The record of a compaction: which merged files hold the rows of which parts of a run."""
 
 import hashlib
 import json
@@ -11,11 +11,11 @@ from schemas.manifest import canonical_json, digest_of
 RECORD_VERSION = 1
 
 Chunk = tuple[int, int]
-"""Shard ordinal and chunk ordinal: a part."""
+"""Shard ordinal and chunk ordinal, which identify a part."""
 
 
 class OtherVersionError(ValueError):
-    """The record was written in another form than the one that is known here."""
+    """The record has a version that this code cannot read."""
 
 
 class _Frozen(BaseModel):
@@ -23,7 +23,7 @@ class _Frozen(BaseModel):
 
 
 class MergedFile(_Frozen):
-    """One file of merged rows, as it was published."""
+    """One published file of merged rows."""
 
     name: str
     sha256: str
@@ -31,13 +31,13 @@ class MergedFile(_Frozen):
     """Bytes."""
     rows: int
     first_key: str
-    """Least image key in the file."""
+    """Smallest image key in the file."""
     last_key: str
-    """Greatest image key in the file."""
+    """Largest image key in the file."""
 
 
 class CompactionRecord(_Frozen):
-    """What a merged copy consists of, and which parts it stands for."""
+    """The files of a merged copy, and the parts whose rows they hold."""
 
     run_id: str
     files: tuple[MergedFile, ...]
@@ -48,30 +48,30 @@ class CompactionRecord(_Frozen):
 
     @property
     def rows(self) -> int:
-        """Rows in all files."""
+        """Return the number of rows in all files."""
         return sum(file.rows for file in self.files)
 
     @property
     def parts_count(self) -> int:
-        """How many parts the files stand for."""
+        """Return the number of parts whose rows the files hold."""
         return sum(1 + last - first for _, first, last in self.parts)
 
     def chunks(self) -> Iterator[Chunk]:
-        """Name the parts that the files stand for, in order."""
+        """Yield the parts whose rows the files hold, in order."""
         for shard, first, last in self.parts:
             yield from ((shard, chunk) for chunk in range(first, last + 1))
 
     def to_json(self) -> bytes:
-        """Write the record as canonical JSON with its version and its own digest."""
+        """Serialise the record as canonical JSON, with its version and its own digest."""
         fields = {"version": RECORD_VERSION, **self.model_dump()}
         return canonical_json({**fields, "sha256": digest_of(fields)}).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> "CompactionRecord":
-        """Read a record and check that its digest belongs to it: one wrong range would double rows.
+        """Parse a record and check its digest, because a single wrong range would duplicate rows.
 
         Raises:
-            OtherVersionError: it has another version.
+            OtherVersionError: the record has another version.
             ValueError: the text is not a record, or was changed after it was written.
         """
         fields = json.loads(text)
@@ -90,22 +90,22 @@ class CompactionRecord(_Frozen):
 
 
 class PartsDigest:
-    """The digest of many parts, made of theirs one after the other, so that none has to be kept."""
+    """Incremental digest over the digests of many parts, so that they need not be kept in memory."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def add(self, file: str, sha256: str) -> None:
-        """Add the next part, in the order of their names."""
+        """Add the next part; parts are added in the order of their names."""
         self._hash.update(f"{file} {sha256}\n".encode())
 
     def hexdigest(self) -> str:
-        """The digest of all parts so far."""
+        """Return the digest of all parts added so far."""
         return self._hash.hexdigest()
 
 
 def ranges(chunks: Iterable[Chunk]) -> tuple[tuple[int, int, int], ...]:
-    """Write parts, in order, as ranges (shard, first chunk, last chunk)."""
+    """Compress sorted parts into ranges (shard, first chunk, last chunk)."""
     found: list[tuple[int, int, int]] = []
     for shard, chunk in chunks:
         if found and found[-1][0] == shard and found[-1][2] == chunk - 1:

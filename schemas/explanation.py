@@ -1,27 +1,27 @@
-"""THE Arrow schema of a part: one row is one (image, target, method), or one failure.
+"""The Arrow schema of a part: one row per (image, target, method), or one row per failure.
 
-Documents, SQL views and tests derive from this file. Every field carries its unit and meaning as metadata.
+Documents, SQL views and tests are derived from this file. Every field has its unit and meaning as metadata.
 Rows without `error_code` are explanations. A failed image or damaged shard is one row without `method`;
 a method that failed on an image is a row with `method` and without `map`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
 
 CURVE_SUFFIX = "_curve"
-"""Names of metric columns that are lists end so; those of numbers do not."""
+"""Suffix of metric columns that hold lists; columns that hold numbers must not have it."""
 
 SHARD_STAGE = "shard"
-"""`error_stage` of rows that stand for damage to a shard, not for an image."""
+"""`error_stage` of rows that describe damage to a shard instead of an image."""
 
 
 def described(
     name: str, dtype: pa.DataType, unit: str, meaning: str, *, nullable: bool = True
 ) -> "pa.Field[pa.DataType]":
-    """Make a field that says its unit and meaning."""
+    """Make a field with its unit and meaning as metadata."""
     return pa.field(name, dtype, nullable=nullable, metadata={"unit": unit, "meaning": meaning})
 
 
@@ -67,7 +67,7 @@ ERROR_FIELDS = (
 
 
 def explanation_schema(metric_fields: Sequence["pa.Field[pa.DataType]"] = ()) -> pa.Schema:
-    """Build the schema of a run's parts: identity, map, one nullable float32 (or list) per metric, error.
+    """Build the schema of a run's parts: identity, map, one nullable float32 (or list of them) per metric, error.
 
     Args:
         metric_fields: the fields of the run's metrics, in the run's order.
@@ -76,11 +76,16 @@ def explanation_schema(metric_fields: Sequence["pa.Field[pa.DataType]"] = ()) ->
 
 
 def is_curve(label: str) -> bool:
-    """Tell by its name whether a metric's column is a list."""
+    """Tell from its name whether a metric's column holds lists."""
     return label.lower().endswith(CURVE_SUFFIX)
 
 
+def metric_columns(labels: Iterable[str]) -> list["pa.Field[pa.DataType]"]:
+    """Return the columns of metrics by their names alone, without units: float32, or a list of them for a curve."""
+    return [pa.field(label, pa.list_(pa.float32()) if is_curve(label) else pa.float32()) for label in sorted(labels)]
+
+
 def metric_names(schema: pa.Schema) -> list[str]:
-    """Name the metric columns of a part: those between the map and the error fields."""
+    """List the metric columns of a part: those between the map and the error fields."""
     names: list[str] = list(schema.names)
     return names[len(IDENTITY_FIELDS) + len(MAP_FIELDS) : len(names) - len(ERROR_FIELDS)]

@@ -12,20 +12,20 @@ class _Frozen(BaseModel):
 
 
 class ShardEntry(_Frozen):
-    """One shard as the run was started with it."""
+    """One shard, as it was when the run started."""
 
     name: str
     kind: str
     size: int
     """Bytes."""
     fingerprint: str
-    """Digest of the size and of the content's edges (tar, Parquet) or of the listing (folder)."""
+    """Digest of the size and of the first and last 64 KiB (tar, Parquet), or of the listing (folder)."""
     take: int | None = None
-    """How many leading samples belong to the run; None means all."""
+    """Number of leading samples that belong to the run; None means all."""
 
 
 class RunIdentity(_Frozen):
-    """Exactly what determines the rows; nothing about time, place, machine or number of workers."""
+    """Everything that determines the rows, and nothing about time, place, machine or number of workers."""
 
     code_version: str
     schema_version: int
@@ -44,13 +44,13 @@ class RunIdentity(_Frozen):
 
 
 class RunManifest(_Frozen):
-    """`run.json`: the identity and the provenance of a run."""
+    """The content of `run.json`: the identity and the provenance of a run."""
 
     identity: RunIdentity
     locations: tuple[str, ...]
-    """Where each shard lay when the run was started, in the order of `identity.shards`."""
+    """Path or URL of each shard when the run started, in the order of `identity.shards`."""
     images: tuple[int | None, ...] = ()
-    """How many images each shard holds, where that is known without reading it; empty when it was not noted."""
+    """Number of images in each shard, None where it is unknown without reading; empty if it was not recorded."""
     classes: tuple[str, ...] = ()
     """Class names by index; empty when unknown."""
     config: dict[str, Any]
@@ -61,21 +61,21 @@ class RunManifest(_Frozen):
 
     @property
     def run_id(self) -> str:
-        """The hash of exactly what determines the rows (sha256, first 16 hex digits)."""
+        """Return the hash of the identity (sha256, first 16 hex digits)."""
         return digest_of(self.identity.model_dump())[:16]
 
     def class_name(self, index: int) -> str:
-        """Name a class; its number where no name is known."""
+        """Return the name of a class, or its index where no name is known."""
         return self.classes[index] if 0 <= index < len(self.classes) else str(index)
 
     def to_json(self) -> bytes:
-        """Write the manifest as canonical JSON with its run id and a digest of everything beside it."""
+        """Serialise the manifest as canonical JSON, with its run id and a digest of all other fields."""
         fields = {"run_id": self.run_id, **self.model_dump()}
         return _encoded({"sha256": digest_of(fields), **fields})
 
     @classmethod
     def from_json(cls, text: bytes) -> "RunManifest":
-        """Read a manifest and check that its digest and its run id belong to it.
+        """Parse a manifest, and check its digest and its run id.
 
         Raises:
             ValueError: the text is not a manifest, or was changed after it was written.
@@ -99,21 +99,21 @@ class RunManifest(_Frozen):
 
 
 def canonical_json(value: object) -> str:
-    """Write JSON in one canonical form: sorted keys, no spaces, no NaN."""
+    """Serialise a value as canonical JSON: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest_of(value: object) -> str:
-    """Hash a value by its canonical JSON (sha256, hexadecimal)."""
+    """Hash the canonical JSON of a value (sha256, hexadecimal)."""
     return hashlib.sha256(_encoded(value)).hexdigest()
 
 
 def _encoded(value: object) -> bytes:
-    """Write canonical JSON as bytes; a lone surrogate, from a file name that is not UTF-8, becomes its JSON escape."""
+    """Encode canonical JSON as bytes; a lone surrogate, from a file name that is not UTF-8, becomes its JSON escape."""
     return canonical_json(value).encode("utf-8", "backslashreplace")
 
 
 def differences(mine: RunIdentity, theirs: RunIdentity) -> list[str]:
-    """Name the identity fields in which two runs differ."""
+    """List the identity fields in which two runs differ."""
     ours, others = (json.loads(canonical_json(identity.model_dump())) for identity in (mine, theirs))
     return [name for name in RunIdentity.model_fields if ours[name] != others[name]]

@@ -1,4 +1,4 @@
-"""The small table of a run's sanity checks: one row is one method at one step of one test."""
+"""The table of a run's sanity checks: one row per test, step and method."""
 
 import pyarrow as pa
 

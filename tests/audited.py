@@ -1,4 +1,4 @@
-"""Facts of a report with something in every place: those of a small run, and by hand what it does not have."""
+"""Facts of a report with content in every section: those of a small run, completed by hand."""
 
 import copy
 import tempfile
@@ -22,7 +22,7 @@ _CLUSTER = {"images": 20, "errors": 0.1, "low": 0.05, "high": 0.2, "mean_map": _
 
 
 def full_facts() -> dict[str, Any]:
-    """Make the facts; every section has rows."""
+    """Build facts in which every section has rows."""
     with tempfile.TemporaryDirectory() as folder, open_run(RunMaker(Path(folder) / "run").complete().folder) as run:
         facts = copy.deepcopy(audit(run, run).facts)
     facts["run"]["path"] = "/runs/x"
@@ -33,8 +33,15 @@ def full_facts() -> dict[str, Any]:
     place = [facts["gallery"][0]["images"][0][name] for name in ("shard", "image_key")]
     nearest = [{**_CLUSTER, "nearest": [place]}, {**_CLUSTER, "nearest": []}]
     facts["strategies"] = [
-        {"class": 1, "name": "two ways", "images": 40, "separation": 0.9, "stability": 0.4, "clusters": nearest},
-        {"class": 2, "name": "one way", "images": 40, "separation": None, "stability": 1.0, "clusters": nearest[:1]},
+        {"class": 1, "name": "two clusters", "images": 40, "separation": 0.9, "stability": 0.4, "clusters": nearest},
+        {
+            "class": 2,
+            "name": "one cluster",
+            "images": 40,
+            "separation": None,
+            "stability": 1.0,
+            "clusters": nearest[:1],
+        },
     ]
     facts["background"] |= {
         "asked": True,
@@ -53,12 +60,12 @@ def full_facts() -> dict[str, Any]:
 
 
 def pictures_of(facts: dict[str, Any]) -> dict[tuple[str, str], Original]:
-    """A picture for every image of the gallery."""
+    """Make an original image for every image of the gallery."""
     places = {(image["shard"], image["image_key"]) for group in facts["gallery"] for image in group["images"]}
     return {place: Original(Image.new("RGB", (96, 96), "#a0522d"), ((1.0, 2.0, 30.0, 40.0),)) for place in places}
 
 
 def audited() -> Audited:
-    """The facts with their pictures."""
+    """Return the facts with their images."""
     facts = full_facts()
     return Audited(facts, pictures_of(facts))

@@ -1,6 +1,6 @@
-"""Write a run of any size with rows by chance, to measure its readers: `python tests/big_run.py DIR IMAGES METHODS`.
+"""Write a run of any size with random rows and time the report on it: `python tests/big_run.py DIR IMAGES METHODS`.
 
-Prints what the report on it took: seconds, bytes of the page, megabytes of memory.
+Prints the seconds, the size of the page and the peak memory of writing the report.
 """
 
 import resource
@@ -21,7 +21,7 @@ CHUNK, CLASSES, SIDE = 500, 1000, 7
 
 
 def write_run(folder: Path, images: int, methods: int) -> None:
-    """Write a run whose maps are spots at random places."""
+    """Write a run whose maps are spots at random positions."""
     chunks = -(-images // CHUNK)
     maker = RunMaker(folder, shards=[f"shard-{i:05d}.tar" for i in range(chunks)], methods=METHODS[:methods],
                      metrics=METRICS).owned()  # fmt: skip

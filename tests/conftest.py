@@ -1,8 +1,8 @@
-"""What several test folders share: where the real data is, small models, and one local Ray for the session."""
+"""Fixtures of several test folders: real data, a port for S3, and one local Ray for the session."""
 
 import os
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # several of us share the cores; read when numpy is imported
+if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the cores; read when numpy is imported
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import socket
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """Real weights, photographs and bad images; tests that need them skip where they are absent."""
+    """Folder with real weights, photographs and bad images; skips the test where it is absent."""
     folder = Path(os.environ.get("CAMATLAS_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set CAMATLAS_DATA")
@@ -35,26 +35,26 @@ def data_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def s3_port() -> int:
-    """Where the workers of the local Ray look for S3; a test that wants it there starts it."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
+    """Port at which the workers of the local Ray expect S3; a test that needs S3 starts a server there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
     return port
 
 
 @pytest.fixture(scope="session")
 def local_ray(s3_port: int) -> Iterator[None]:
-    """One local Ray for all tests that need one; four logical CPUs, or reading could starve beside the actors."""
+    """One local Ray for all tests that need it, with four logical CPUs, so that actors leave CPUs for reading."""
     import ray
 
     os.environ.update(FREED_MEMORY_IS_KEPT)
-    with pytest.MonkeyPatch.context() as patch:  # of the workers, which take the environment of this moment
+    with pytest.MonkeyPatch.context() as patch:  # workers inherit the environment of this moment
         for name, value in environment(f"http://127.0.0.1:{s3_port}").items():
             patch.setenv(name, value)
         ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     node: Any = ray._private.worker._global_node
-    begun = [info.process for infos in node.all_processes.values() for info in infos]
+    processes = [info.process for infos in node.all_processes.values() for info in infos]
     yield
     ray.shutdown()
-    for process in begun:  # Ray does not wait for all of them, and Python warns of those that it did not
+    for process in processes:  # Ray does not wait for all of them, and Python warns about the others
         process.wait(60)

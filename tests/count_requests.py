@@ -1,7 +1,7 @@
-"""Count what a run asks of an object store: `python tests/count_requests.py [SHARDS] [IMAGES] [CHUNK]`.
+"""Count the requests of a run to an object store: `python tests/count_requests.py [SHARDS] [IMAGES] [CHUNK]`.
 
-Shards of scenes and the run folder lie on an S3 server of our own, behind a proxy that counts. Two runs whose shards
-differ in number tell what a run costs by itself, and each shard and chunk. Prints a table in Markdown.
+Shards of demo images and the run folder are on a local S3 server, behind a proxy that counts. Two runs with different
+numbers of shards give the requests of a run and of each further shard. Prints a table in Markdown.
 """
 
 import os
@@ -22,7 +22,7 @@ KINDS = ("LIST", "HEAD", "GET", "PUT", "POST")
 
 
 def kind_of(verb: str, path: str) -> tuple[str, str]:
-    """What a request is about, and what it asks."""
+    """Return the purpose of a request and its kind, one of KINDS."""
     name = path.partition("?")[0].rpartition("/")[2]
     if verb == "GET" and "list-type" in path:
         return "listing the run folder" if "run" in path else "listing the shards", "LIST"
@@ -34,7 +34,7 @@ def kind_of(verb: str, path: str) -> tuple[str, str]:
 
 
 def counted(proxy: Proxy, folder: Path, shards: int, chunk: int) -> Counter[tuple[str, str]]:
-    """Explain so many shards by the command; gives the requests."""
+    """Run `camatlas explain` on the first shards; return the number of requests by purpose and kind."""
     fields = run_file(folder)
     pattern = f"s3://{BUCKET}/shards/scenes-{{000..{shards - 1:03d}}}.tar"
     fields["data"] = {"shards": pattern, "chunk_images": chunk}
@@ -49,7 +49,7 @@ def counted(proxy: Proxy, folder: Path, shards: int, chunk: int) -> Counter[tupl
 
 
 def main(shards: int, images: int, chunk: int) -> None:
-    """Count and print."""
+    """Count the requests of a run of one shard and of a run of all shards, and print the table."""
     with tempfile.TemporaryDirectory() as name, s3_server() as server:
         folder, proxy = Path(name), Proxy(server, lambda _verb, _path: None)
         write_demo(folder, shards * images, images)

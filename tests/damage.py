@@ -1,4 +1,4 @@
-"""Damage done to small runs, and what verify says of it."""
+"""Helpers that damage small runs and read the problems found by verify."""
 
 import random
 from collections.abc import Callable
@@ -15,7 +15,7 @@ FIRST, SECOND, OTHER_SHARD = PARTS
 
 
 def replace_part(run: RunMaker, part: PartName, table: pa.Table, footer: Footer | None = None) -> None:
-    """Put other rows in the place of a part, with a receipt that says so: only the rows can give them away."""
+    """Replace the rows of a part and write a matching receipt, so that only the rows reveal the change."""
     data = encode_part(table, footer or run.footer(part))
     (run.folder / part.file).write_bytes(data)
     (run.folder / part.receipt).write_bytes(Receipt.of(part, data, table.num_rows).to_json())
@@ -33,8 +33,8 @@ def only_problem(run: RunMaker) -> str:
 
 
 def flipped(data: bytes, chance: random.Random, *, footer: bool) -> bytes:
-    """A Parquet file with one bit flipped, in its footer or anywhere before it."""
+    """Return a Parquet file with one bit flipped, in its footer or anywhere before it."""
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    spoilt = bytearray(data)
-    spoilt[chance.randrange(start, len(data)) if footer else chance.randrange(start)] ^= 1 << chance.randrange(8)
-    return bytes(spoilt)
+    damaged = bytearray(data)
+    damaged[chance.randrange(start, len(data)) if footer else chance.randrange(start)] ^= 1 << chance.randrange(8)
+    return bytes(damaged)

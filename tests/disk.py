@@ -1,4 +1,4 @@
-"""What lies in a folder, what of it readers see, what a temporary is called, and a disk that fails."""
+"""Helpers for file systems: list folders and temporary files, and make calls fail like a broken disk."""
 
 import os
 from collections.abc import Callable
@@ -12,7 +12,7 @@ def everything_in(folder: Path) -> list[str]:
 
 
 def visible(folder: Path) -> dict[str, bytes]:
-    """What readers of a run folder see: no temporaries."""
+    """Return the contents of the files in a run folder by name, without temporary files."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 

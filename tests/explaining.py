@@ -1,4 +1,4 @@
-"""Chunks of random images and an Explainer's settings, for tests of the rows it makes."""
+"""Chunks of random images and Explainer settings, for tests of the rows that an Explainer makes."""
 
 import numpy as np
 import pyarrow as pa

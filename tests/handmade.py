@@ -1,4 +1,4 @@
-"""Small run folders with every kind of row, made by hand: no model, no images, no engine."""
+"""Small run folders with every kind of row, written without a model, images or Ray."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,24 +21,25 @@ from schemas.explanation import SCHEMA_VERSION, SHARD_STAGE, described, explanat
 from schemas.manifest import RunIdentity, RunManifest, ShardEntry
 
 PARTS = (PartName(0, 0), PartName(0, 1), PartName(1, 0))
-"""Two shards: one of two chunks, one of a single chunk."""
+"""The parts of two shards: one with two chunks, one with a single chunk."""
 
 GRID = (3, 4)
 
 
 @dataclass(frozen=True)
 class RunMaker:
-    """Makes one small, valid run: 3 chunks, 5 images, 2 methods.
+    """Writes a small, valid run: 3 chunks, 5 images, 2 methods.
 
-    Chunk 0 of shard 0 holds two images that went well, chunk 1 one image on which the second method failed. The chunk
-    of shard 1 holds an image that went well, one that could not be decoded, and damage to the shard. The third cell of
-    every metric is null.
+    Chunk 0 of shard 0 holds two explained images, chunk 1 one image on which the second method failed. The chunk of
+    shard 1 holds an explained image, one that could not be decoded, and damage to the shard.
 
     Attributes:
         folder: the run folder; need not exist.
         shards, methods, metrics: their names; any text is allowed.
-        prefix: what the image keys begin with.
-        seed: of the identity, so that two runs can differ.
+        prefix: prefix of the image keys.
+        seed: seed in the identity, so that two runs can differ.
+        take: images to take per shard, in the manifest; None for all.
+        draw: the sample in the manifest; None for no sampling.
     """
 
     folder: Path
@@ -56,7 +57,7 @@ class RunMaker:
 
     @property
     def identity(self) -> RunIdentity:
-        """What determines the rows."""
+        """Return the identity of the run, which determines its rows."""
         kinds = {name: METRICS.get(name, METRICS["average_drop"]) for name in self.metrics}
         return RunIdentity(
             code_version="0.1.0",
@@ -79,7 +80,7 @@ class RunMaker:
 
     @property
     def manifest(self) -> RunManifest:
-        """The manifest of the run."""
+        """Return the manifest of the run."""
         return RunManifest(
             identity=self.identity,
             locations=tuple(f"/data/{name}" for name in self.shards),
@@ -92,15 +93,15 @@ class RunMaker:
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema of the parts."""
+        """Return the schema of the parts."""
         return explanation_schema([described(name, pa.float32(), "", name) for name in sorted(self.metrics)])
 
     def image(self, part: PartName, number: int) -> str:
-        """Key of an image of a chunk."""
+        """Return the key of an image of a chunk."""
         return f"{self.prefix}{part.shard}-{part.chunk}-{number}"
 
     def rows(self, part: PartName) -> list[Row]:
-        """The rows of a chunk, in the order in which they are made."""
+        """Return the rows of a chunk, in order of creation."""
         if part.chunk == 1:
             return self.explained(part, 0, failing=self.methods[-1])
         if part.shard == 0:
@@ -111,7 +112,7 @@ class RunMaker:
         return [*self.explained(part, 0), failure_row(unreadable, part.chunk), failure_row(damage, part.chunk)]
 
     def explained(self, part: PartName, number: int, failing: str = "") -> list[Row]:
-        """The rows of one image; the method `failing` gave NaN."""
+        """Return the rows of one image; the method `failing` produced NaN."""
         rows = []
         for place, method in enumerate(self.methods):
             map_uv = np.arange(12, dtype=np.float32).reshape(GRID) * (1 + number) - place
@@ -123,27 +124,27 @@ class RunMaker:
         return rows
 
     def table(self, part: PartName) -> pa.Table:
-        """The rows of a chunk as a table."""
+        """Return the rows of a chunk as a table."""
         return to_table(self.rows(part), self.schema)
 
     def footer(self, part: PartName, run_id: str = "") -> Footer:
-        """The footer of a chunk."""
+        """Return the footer of a chunk."""
         images = 1 if part.chunk == 1 else 2
         return Footer(run_id or self.manifest.run_id, part.shard, part.chunk, part != PARTS[0], images)
 
     def owned(self) -> "RunMaker":
-        """Claim the folder; gives the maker."""
+        """Take ownership of the folder and return self."""
         take_ownership(self.store, self.manifest)
         return self
 
     def publish(self, *parts: PartName) -> "RunMaker":
-        """Publish chunks with their receipts; gives the maker."""
+        """Publish chunks with their receipts and return self."""
         for part in parts:
             publish_part(self.store, self.table(part), self.footer(part))
         return self
 
     def work(self, store: Store) -> None:
-        """Do as a driver does, in this store: claim the folder, see what is done, publish the rest, sweep."""
+        """Do what a driver does in a store: take ownership, find finished chunks, publish the others, sweep."""
         take_ownership(store, self.manifest)
         done = progress(store).done
         for part in PARTS:
@@ -152,7 +153,7 @@ class RunMaker:
         sweep(store)
 
     def complete(self) -> "RunMaker":
-        """Make the whole run; gives the maker."""
+        """Write the whole run and return self."""
         return self.owned().publish(*PARTS)
 
     def _facts(self, part: PartName, number: int) -> ImageFacts:

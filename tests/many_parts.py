@@ -1,7 +1,7 @@
-"""A finished run of very many parts, and how long its readers take: `python tests/many_parts.py DIR PARTS`.
+"""Write a finished run of very many parts and time its readers: `python tests/many_parts.py DIR PARTS`.
 
-All parts are one file by hard links (128 images under five methods), so that a hundred thousand fit on a disk. Their
-footers name another chunk; what is timed here does not look at that.
+All parts are hard links to one file (128 images, five methods), so that a hundred thousand fit on a disk. Their footers
+name another chunk, which the readers timed here do not check.
 """
 
 import os
@@ -21,11 +21,11 @@ from pipeline.storage.run_folder import PartName, part_names
 
 CHUNKS_A_SHARD, IMAGES = 100, 128
 MOST_LINKS = 60_000
-"""Of one file, on ext4."""
+"""Hard links that ext4 allows to one file, with a margin."""
 
 
 def write_run(folder: Path, parts: int) -> RunMaker:
-    """Write one part in earnest, then the others as links to it or to a copy."""
+    """Write one part, then the others as links to it or to a copy of it."""
     shards = [f"shard-{i:05d}.tar" for i in range(parts // CHUNKS_A_SHARD)]
     maker = RunMaker(folder, shards=shards, methods=METHODS[:5], metrics=METRICS)
     if (folder / "run.json").exists():
@@ -46,13 +46,13 @@ def write_run(folder: Path, parts: int) -> RunMaker:
 
 
 def main() -> None:
-    """Write the run where it is missing, time its readers."""
+    """Write the run if it is missing, then time its readers."""
     maker = write_run(Path(sys.argv[1]), int(sys.argv[2]))
     readers: dict[str, Callable[[], object]] = {
         "list the parts": lambda: part_names(maker.store),
-        "check the claim": lambda: check_ownership(maker.store, maker.manifest),
-        "find what is done, to resume": lambda: progress(maker.store),
-        "look for temporaries": lambda: sweep(maker.store),
+        "check ownership": lambda: check_ownership(maker.store, maker.manifest),
+        "find the finished chunks, to resume": lambda: progress(maker.store),
+        "look for temporary files": lambda: sweep(maker.store),
         "status, every part": lambda: status(maker.store, time.time(), None),
         "status": lambda: status(maker.store, time.time()),
         "totals at the end": lambda: totals(maker.store),
@@ -60,7 +60,7 @@ def main() -> None:
     for what, read in readers.items():
         began = time.monotonic()
         read()
-        sys.stdout.write(f"{what:30} {time.monotonic() - began:6.2f} s\n")
+        sys.stdout.write(f"{what:36} {time.monotonic() - began:6.2f} s\n")
 
 
 if __name__ == "__main__":

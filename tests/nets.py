@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class ToyNet(nn.Module):
-    """Two convolutions and a small head; `inplace` and `bias` make the variants that trip others up."""
+    """Two convolutions and a small head, optionally with in-place ReLU or without biases."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class ToyNet(nn.Module):
 
 
 class GapNet(nn.Module):
-    """Convolution, global average pooling, linear layer: the head with closed forms."""
+    """Convolution, global average pooling and linear layer: the head for which methods have closed forms."""
 
     def __init__(self, seed: int = 0, *, channels: int = 5, classes: int = 3) -> None:
         super().__init__()
@@ -79,5 +79,5 @@ class StagedNet(nn.Module):
 
 
 def images(seed: int = 0, count: int = 3, side: int = 16) -> Tensor:
-    """Random normalised images."""
+    """Return random normalised images (B, 3, side, side)."""
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))

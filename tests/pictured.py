@@ -1,4 +1,4 @@
-"""The small handmade run with originals behind it: two Parquet shards, boxes, a curve, and two targets if asked for."""
+"""A small handmade run with original images: two Parquet shards, boxes, a curve metric, and optionally two targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from schemas.manifest import RunIdentity, RunManifest, ShardEntry
 
 CROP = 32
 BOX = (16.0, 12.0, 48.0, 24.0)
-"""In a picture of 64 x 48 pixels, which is squashed to CROP x CROP."""
+"""Box in an image of 64 x 48 pixels, which is resized to CROP x CROP."""
 CURVE = "insertion_curve"
 
 
 @dataclass(frozen=True)
 class PicturedRun(RunMaker):
-    """A run whose originals can be found: 7 explanations of 4 images, and 3 failures.
+    """A run whose original images exist: 7 explanations of 4 images, and 3 failures.
 
-    The first image of each chunk has a box; the first image of all has two explained classes if `targets` is 2, so that
-    there are two explanations more.
+    The first image of each chunk has a box. If `targets` is 2, the first image of all has two explained classes, which
+    adds two explanations.
     """
 
     shards: Sequence[str] = ("a.parquet", "b.parquet")
@@ -36,7 +36,7 @@ class PicturedRun(RunMaker):
 
     @property
     def data(self) -> Path:
-        """Where the shards lie."""
+        """Return the folder of the shards."""
         return self.folder.parent / "data"
 
     @property

@@ -1,4 +1,4 @@
-"""Pictures for tests, made by Pillow or byte by byte, and ways to decode them."""
+"""Test images, created by Pillow or byte by byte, and functions to decode them."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ LIMITS = DecodeLimits()
 
 
 def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """An image of random values, the same for the same size."""
+    """Return an image of random values, the same for the same size."""
     bands = len(Image.new(mode, (1, 1)).getbands())
     values = np.random.default_rng(width * 100_003 + height).integers(0, 256, (height, width, bands), dtype=np.uint8)
     return Image.fromarray(values[:, :, 0] if bands == 1 else values, mode=None if bands in (1, 3, 4) else mode)
@@ -48,14 +48,14 @@ def decoded(*samples: Sample, preprocess: Preprocess = PRESET, limits: DecodeLim
 
 
 def pixels(data: bytes, preprocess: Preprocess = PRESET) -> PixelArray:
-    """The pixels of one image that must decode."""
+    """Decode one image, which must succeed, and return its pixels."""
     chunk = decoded(sample(data), preprocess=preprocess)
     assert chunk.failures == ()
     return chunk.pixels_NHWC[0]
 
 
 def code(data: bytes, limits: DecodeLimits = LIMITS) -> str:
-    """The code of an image that must fail."""
+    """Decode one image, which must fail, and return the code."""
     with pytest.raises(UnreadableImageError) as caught:
         decode_image(data, limits)
     return caught.value.code
@@ -72,7 +72,7 @@ def chunk_of(name: bytes, content: bytes) -> bytes:
 def png(
     width: int, height: int, depth: int, colour: int, rows: bytes, *before: bytes, interlaced: bool = False
 ) -> bytes:
-    """A PNG by hand."""
+    """Return a PNG built byte by byte."""
     head = chunk_of(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
     return (
         b"\x89PNG\r\n\x1a\n" + head + b"".join(before) + chunk_of(b"IDAT", zlib.compress(rows)) + chunk_of(b"IEND", b"")

@@ -1,4 +1,4 @@
-"""Questions to a run: the rows of an answer, and the sentence of a refusal."""
+"""Helpers for queries on a run: the rows of a result, and the message of a refused query."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Every method with few steps, samples and masks, so that tests can run them all."""
+"""Settings that make every method cheap, with few steps, samples and masks, so that tests can run them all."""
 
 from pipeline.cams import METHODS
 

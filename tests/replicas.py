@@ -1,4 +1,4 @@
-"""Miniature replicas of official archives: their layout, a handful of images, and what they must become, by hand."""
+"""Small replicas of official archives: their layout, a few images, and hand-written labels and boxes."""
 
 import io
 import tarfile
@@ -8,7 +8,7 @@ from pathlib import Path
 from pictures import noise, saved
 
 WNIDS = [f"n{number:08d}" for number in range(10, 10 + 3 * 1000, 3)]
-"""A thousand ids, sorted; the n-th is class n."""
+"""1,000 sorted WordNet ids; the n-th is class n."""
 
 Object = tuple[str, Sequence[object], int]
 """Name, corners, and whether it is difficult."""
@@ -21,12 +21,12 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def photo(number: int, width: int = 60, height: int = 40) -> bytes:
-    """A JPEG, another one for each number."""
+    """Return a JPEG that differs for each number."""
     return saved(noise(width + number, height), "JPEG")
 
 
 def xml(name: str, objects: Iterable[Object]) -> str:
-    """An annotation as the VOC and ILSVRC tools write it; a person's head has a box of its own."""
+    """Return an annotation as the VOC and ILSVRC tools write it; each object has a part with a box."""
     things = "".join(
         f"<object><name>{kind}</name><pose>Unspecified</pose><truncated>0</truncated><difficult>{difficult}</difficult>"
         f"<bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox>"
@@ -49,7 +49,7 @@ VOC_SPLITS = {"test": ["000001", "000002", "000003", "000004"], "trainval": ["00
 
 
 def voc(folder: Path) -> Path:
-    """VOCdevkit/VOC2007 with four test images and one other."""
+    """Write VOCdevkit/VOC2007 with four test images and one trainval image."""
     root = folder / "VOCdevkit" / "VOC2007"
     for name, objects in VOC_OBJECTS.items():
         write(root / "Annotations" / f"{name}.xml", xml(f"{name}.jpg", objects))
@@ -71,7 +71,7 @@ CUB_IMAGES = {
 
 
 def cub(folder: Path) -> Path:
-    """CUB_200_2011 with three classes and four images, of which two are for tests."""
+    """Write CUB_200_2011 with three classes and four images, two of them in the test split."""
     root = folder / "CUB_200_2011"
     for number, name in CUB_IMAGES.items():
         write(root / "images" / name, photo(number))
@@ -94,7 +94,7 @@ VAL_BOXES = [[(1, 2, 30, 39)], [(0, 0, 5, 6), (10, 11, 12, 13)], [(3, 3, 4, 4)],
 
 
 def val_images(folder: Path, *, tar: bool = False) -> None:
-    """The images: loose in val/, or in the official tar."""
+    """Write the images: loose in val/, or in the official tar."""
     if not tar:
         for number, name in enumerate(VAL_NAMES):
             write(folder / "val" / f"{name}.JPEG", photo(number))
@@ -107,7 +107,7 @@ def val_images(folder: Path, *, tar: bool = False) -> None:
 
 
 def val_solution(folder: Path, *, mapping: bool = True) -> Path:
-    """The two tables, with the ids in no order."""
+    """Write the two tables, with unsorted ids."""
     rows = [
         name + "," + "".join(f"{WNIDS[label]} {' '.join(map(str, box))} " for box in boxes)
         for name, label, boxes in zip(VAL_NAMES, VAL_CLASSES, VAL_BOXES, strict=True)
@@ -124,7 +124,7 @@ def val_mapping(folder: Path) -> None:
 
 
 def val_kit(folder: Path, numbers: Sequence[int] = (490, 361, 361, 1)) -> Path:
-    """The kit's truth, in its own numbers, and an XML file for each image."""
+    """Write the ground truth of the kit, with its own class numbers, and an XML file for each image."""
     truth = "".join(f"{number}\n" for number in numbers)
     write(folder / "ILSVRC2012_devkit_t12" / "data" / "ILSVRC2012_validation_ground_truth.txt", truth)
     for name, label, boxes in zip(VAL_NAMES, VAL_CLASSES, VAL_BOXES, strict=True):

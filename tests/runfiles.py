@@ -1,4 +1,4 @@
-"""The smallest run file that is understood."""
+"""The smallest valid run file."""
 
 from typing import Any
 

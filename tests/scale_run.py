@@ -1,6 +1,6 @@
-"""A run over very many small shards, and what it costs the driver: `python tests/scale_run.py DIR SHARDS IMAGES`.
+"""Measure the driver of a run over very many small shards: `python tests/scale_run.py DIR SHARDS IMAGES`.
 
-Prints, for each tenth of the run, memory and CPU time of the driver's process, and the rate.
+Prints the rate, and the memory and CPU time of the driver's process, for each tenth of the run.
 """
 
 import io
@@ -26,8 +26,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
-class Look:
-    """The driver at one moment: images done, seconds since the start, CPU seconds and megabytes so far."""
+class Measurement:
+    """State of the driver at one moment: images done, seconds since the start, CPU seconds and megabytes so far."""
 
     images: int
     seconds: float
@@ -36,7 +36,7 @@ class Look:
 
 
 def write_shards(folder: Path, shards: int, images: int) -> Path:
-    """Write shards of tiny images with keys of their own, and a run file with one chunk a shard."""
+    """Write shards of tiny images with unique keys, and a run file with one chunk per shard."""
     pictures = [_picture(seed) for seed in range(PICTURES)]
     (folder / "shards").mkdir(parents=True, exist_ok=True)
     with ShardWriter(f"{folder}/shards/tiny-%05d.tar", maxcount=images, verbose=0, mtime=0) as writer:
@@ -57,8 +57,8 @@ def _picture(seed: int) -> bytes:
     return file.getvalue()
 
 
-def looks(path: Path) -> Iterator[Look]:
-    """Drive a run, and look at its driver whenever it tells of progress."""
+def measurements(path: Path) -> Iterator[Measurement]:
+    """Start a run, and measure its driver at each progress event."""
     began = time.monotonic()
     command = [sys.executable, "-m", "jobs.explain", str(path), "--json"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as driver:
@@ -68,27 +68,27 @@ def looks(path: Path) -> Iterator[Look]:
             if event.get("event") == "progress":
                 cpu = sum(map(int, Path(f"/proc/{driver.pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
                 now = time.monotonic() - began
-                yield Look(event["images"], now, cpu / _TICKS, anonymous_megabytes(driver.pid))
+                yield Measurement(event["images"], now, cpu / _TICKS, anonymous_megabytes(driver.pid))
     assert driver.returncode == 0, f"the run ended with {driver.returncode}"
 
 
 def main() -> None:
-    """Write the shards where they are missing, drive the run, print the table."""
+    """Write the shards if they are missing, start the run, and print the table."""
     folder, shards, images = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     path = folder / "run.yaml"
     if not path.exists():
         write_shards(folder, shards, images)
-    seen, before = 0, Look(0, 0.0, 0.0, 0.0)
+    tenths, before = 0, Measurement(0, 0.0, 0.0, 0.0)
     sys.stdout.write("images     images/s  driver CPU ms/chunk  driver MB\n")
-    for look in looks(path):
-        if look.images < (seen + 1) * shards * images / 10:
+    for now in measurements(path):
+        if now.images < (tenths + 1) * shards * images / 10:
             continue
-        seen = look.images * 10 // (shards * images)
-        done, seconds = look.images - before.images, look.seconds - before.seconds
-        cpu = 1000 * (look.cpu_seconds - before.cpu_seconds) / done * images
-        sys.stdout.write(f"{look.images:7d} {done / seconds:11.0f} {cpu:20.2f} {look.megabytes:10.0f}\n")
+        tenths = now.images * 10 // (shards * images)
+        done, seconds = now.images - before.images, now.seconds - before.seconds
+        cpu = 1000 * (now.cpu_seconds - before.cpu_seconds) / done * images
+        sys.stdout.write(f"{now.images:7d} {done / seconds:11.0f} {cpu:20.2f} {now.megabytes:10.0f}\n")
         sys.stdout.flush()
-        before = look
+        before = now
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tars for tests: those of honest writers, headers that no honest writer makes, and what a reader gave."""
+"""Tars for tests: valid ones, hand-made invalid headers, and helpers to inspect what a reader returned."""
 
 import io
 import tarfile
@@ -15,7 +15,7 @@ END = b"\0" * 1024
 
 
 def tar_of(files: Files, kind: str = "ustar", pax_headers: dict[str, str] | None = None) -> bytes:
-    """A tar of plain files."""
+    """Return a tar of plain files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=FORMATS[kind], pax_headers=pax_headers) as tar:
         for name, data in files:
@@ -26,7 +26,7 @@ def tar_of(files: Files, kind: str = "ustar", pax_headers: dict[str, str] | None
 
 
 def three_samples(kind: str = "ustar", prefix: str = "") -> Files:
-    """Samples a, b and c, each an image and a label."""
+    """Return the members of samples a, b and c, each with an image and a label."""
     return [
         (f"{prefix}{key}.{suffix}", data)
         for key, (image, label) in SAMPLES.items()
@@ -35,7 +35,7 @@ def three_samples(kind: str = "ustar", prefix: str = "") -> Files:
 
 
 def layout(data: bytes) -> list[tarfile.TarInfo]:
-    """The members of a good tar, by the standard library."""
+    """Return the members of a valid tar, as read by the standard library."""
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         return tar.getmembers()
 
@@ -44,23 +44,23 @@ def padded_end(info: tarfile.TarInfo) -> int:
     return info.offset_data + -(-info.size // BLOCK) * BLOCK
 
 
-def signed(header: bytearray) -> bytes:
-    """A header block with its checksum put right."""
+def with_checksum(header: bytearray) -> bytes:
+    """Return a header block with the correct checksum."""
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     return bytes(header)
 
 
 def header(name: str, size: int = 0, kind: bytes = b"0", **fields: bytes) -> bytes:
-    """A header that no honest writer makes: any size, any type, raw bytes at an offset (`at386=...`)."""
+    """Return a header with any size, any type, and raw bytes at an offset (`at386=...`), even invalid ones."""
     info = tarfile.TarInfo(name)
     block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
     block[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)  # type: ignore[attr-defined]
     block[156:157] = kind
-    for place, value in fields.items():
-        start = int(place.removeprefix("at"))
+    for field, value in fields.items():
+        start = int(field.removeprefix("at"))
         block[start : start + len(value)] = value
-    return signed(block)
+    return with_checksum(block)
 
 
 def pax_header(payload: bytes, kind: bytes = b"x", size: int | None = None) -> bytes:
@@ -72,7 +72,7 @@ def plain(name: str, data: bytes) -> bytes:
 
 
 def record(key: bytes, value: bytes) -> bytes:
-    """A PAX record, which begins with its own length."""
+    """Return a PAX record, which begins with its own length."""
     tail = b" " + key + b"=" + value + b"\n"
     length = next(n for n in range(len(tail), len(tail) + 6) if n == len(str(n)) + len(tail))
     return str(length).encode() + tail
@@ -87,7 +87,7 @@ def keys(items: list[Item]) -> list[str]:
 
 
 def failures(items: list[Item]) -> list[tuple[str, str]]:
-    """(key, code) of the failures of images."""
+    """Return (key, code) of the failures of images."""
     return [(item.key, item.code) for item in images_of(items) if isinstance(item, Failure)]
 
 

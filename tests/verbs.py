@@ -1,4 +1,4 @@
-"""Verbs of the command line for tests, and the exit codes with which they end."""
+"""Helpers for tests of verbs: run one for its exit code, or make one that raises."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Tables on their way out: to a terminal, as CSV, JSON or Parquet."""
+"""Write a table to the terminal, or as CSV, JSON or Parquet."""
 
 import csv
 import datetime
@@ -22,83 +22,86 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 AsCsv = Annotated[bool, typer.Option("--csv", help="print CSV")]
-AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object per row")]
-Output = Annotated[str | None, typer.Option("--out", help="write a .csv, .json or .parquet file")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON lines, one object per row")]
+Output = Annotated[str | None, typer.Option("--out", help="write a .csv, .json or .parquet file instead")]
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def give(answer: "pa.Table", *, as_csv: bool, as_json: bool, output: str | None) -> None:
-    """Print a table, or write it to a file and print its name."""
+def output_table(table: "pa.Table", *, as_csv: bool, as_json: bool, output: str | None) -> None:
+    """Print a table, or write it to a file and print the file's name."""
     if as_csv and as_json:
-        raise ConfigError.one("--csv, --json", "only one of them can be printed")
-    answer = _distinct(answer)
+        raise ConfigError.one("--csv, --json", "they exclude each other")
+    table = _distinct(table)
     if output is not None:
-        _write(answer, Path(output))
+        _write(table, Path(output))
     elif as_csv:
-        write_csv(answer, sys.stdout)
+        write_csv(table, sys.stdout)
     elif as_json:
-        _to_json(answer, sys.stdout)
+        _to_json(table, sys.stdout)
     else:
-        _to_terminal(answer)
+        _to_terminal(table)
 
 
-def _distinct(answer: "pa.Table") -> "pa.Table":
-    """Give columns of the same name different ones, so that none is lost on the way out."""
+def _distinct(table: "pa.Table") -> "pa.Table":
+    """Number columns that share a name, so that none is lost when rows become dictionaries."""
     names: list[str] = []
-    for name in answer.column_names:
-        tries = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
-        names.append(next(other for other in tries if other not in names))
-    return answer.rename_columns(names)
+    for name in table.column_names:
+        candidates = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
+        names.append(next(candidate for candidate in candidates if candidate not in names))
+    return table.rename_columns(names)
 
 
-def _write(answer: "pa.Table", path: Path) -> None:
+def _write(table: "pa.Table", path: Path) -> None:
     writers = {".csv": write_csv, ".json": _to_json}
     try:
         if path.suffix == ".parquet":
             import pyarrow.parquet as pq
 
-            pq.write_table(answer, path)
+            pq.write_table(table, path)
         elif path.suffix in writers:
             with path.open("w", newline="", encoding="utf-8") as file:
-                writers[path.suffix](answer, file)
+                writers[path.suffix](table, file)
         else:
-            raise ConfigError.one("--out", f"'{path}' has no known suffix", ".csv, .json or .parquet")
+            raise ConfigError.one("--out", f"'{path}' has an unknown suffix", "use .csv, .json or .parquet")
     except OSError as error:
         raise ConfigError.one("--out", f"cannot write '{path}': {error.strerror or error}") from None
     out.print(str(path))
 
 
-def write_csv(answer: "pa.Table", file: IO[str]) -> None:
-    """Write CSV; texts that a spreadsheet would take for a formula get an apostrophe in front."""
-    file.write(_csv_line(answer.column_names))
-    for row in answer.to_pylist():
+def write_csv(table: "pa.Table", file: IO[str]) -> None:
+    """Write CSV; text that a spreadsheet would read as a formula gets a leading apostrophe."""
+    file.write(_csv_line(table.column_names))
+    for row in table.to_pylist():
         file.write(_csv_line([_plain(value) for value in row.values()]))
 
 
 def _csv_line(cells: Sequence[object]) -> str:
-    """Write one line; csv quotes carriage returns and line feeds in a cell only when it ends lines with both."""
+    """Format one line, ending with a line feed.
+
+    The csv module quotes both carriage returns and line feeds in a cell only when the line terminator holds both.
+    """
     line = io.StringIO()
-    csv.writer(line, lineterminator="\r\n").writerow([_inert(cell) for cell in cells])
+    csv.writer(line, lineterminator="\r\n").writerow([_escape_formula(cell) for cell in cells])
     return line.getvalue()[:-2] + "\n"
 
 
-def _to_json(answer: "pa.Table", file: IO[str]) -> None:
-    for row in answer.to_pylist():
+def _to_json(table: "pa.Table", file: IO[str]) -> None:
+    for row in table.to_pylist():
         file.write(json.dumps(_for_json(row), ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _to_terminal(answer: "pa.Table") -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for field in answer.schema:
+def _to_terminal(table: "pa.Table") -> None:
+    printed = Table(box=None, pad_edge=False, header_style="bold")
+    for field in table.schema:
         numeric = str(field.type).startswith(("int", "uint", "float", "double", "decimal"))
-        table.add_column(field.name, justify="right" if numeric else "left", overflow="fold")
-    for row in answer.to_pylist():
-        table.add_row(*(_short(_plain(value)) for value in row.values()))
-    out.print(table)
+        printed.add_column(field.name, justify="right" if numeric else "left", overflow="fold")
+    for row in table.to_pylist():
+        printed.add_row(*(_short(_plain(value)) for value in row.values()))
+    out.print(printed)
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - what JSON knows
-    """Write values that JSON does not know: bytes as hexadecimal digits, times as ISO 8601."""
+def _plain(value: object) -> Any:  # noqa: ANN401 - any type of JSON
+    """Convert values that JSON does not know: bytes to hexadecimal digits, times to ISO 8601."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, (datetime.date, datetime.time, datetime.timedelta)):
@@ -106,8 +109,8 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - what JSON knows
     return value
 
 
-def _for_json(value: object) -> Any:  # noqa: ANN401 - what JSON knows
-    """Write nested values for JSON too: exact whole numbers stay so, NaN and infinity become null."""
+def _for_json(value: object) -> Any:  # noqa: ANN401 - any type of JSON
+    """Convert nested values for JSON: whole decimals become integers, NaN and infinity become null."""
     if isinstance(value, dict):
         return {str(name): _for_json(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -120,7 +123,7 @@ def _for_json(value: object) -> Any:  # noqa: ANN401 - what JSON knows
     return plain if plain is None or isinstance(plain, (str, bool, int)) else str(plain)
 
 
-def _inert(value: object) -> object:
+def _escape_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
 
 

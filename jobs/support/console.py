@@ -1,6 +1,6 @@
-"""What all verbs share: where words go, and how errors end a command.
+"""Output streams, error messages and exit codes of all verbs.
 
-stdout carries the result only; progress and messages go to stderr. Exit codes: 0 ok, 1 unexpected, 2 usage or
+stdout carries only the result. Progress and messages go to stderr. Exit codes: 0 ok, 1 unexpected, 2 usage or
 config, 3 finished with too many failures, 4 verification failed, 5 store unreachable, 130 interrupted, 143 terminated.
 """
 
@@ -31,47 +31,63 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
 _WIDE = 10_000
-"""Columns of output that no terminal shows: tables are not folded for programs."""
+"""Width in columns when stdout is not a terminal, so that tables are not folded for programs."""
 
 
-class _PatientConsole(Console):
-    """A console whose reader may go away: the work goes on, and its exit code tells how it went."""
+class _PipeSafeConsole(Console):
+    """A console that falls silent when its pipe is closed: the work goes on, and the exit code reports its outcome."""
 
     def say(self, text: str) -> None:
-        """Print a text that may hold words of the data; control characters are shown, not obeyed."""
+        """Print a text that may contain names from the data, with control characters escaped."""
         self.print(printable(text))
 
     def on_broken_pipe(self) -> None:
-        """Write nothing any more."""
+        """Stop writing."""
         self.quiet = True
-        _redirect_to_nowhere(self.file)
+        _redirect_to_devnull(self.file)
 
 
-out = _PatientConsole(
+out = _PipeSafeConsole(
     highlight=False, soft_wrap=True, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE
 )
-err = _PatientConsole(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+err = _PipeSafeConsole(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
+_LEFT_OUT = frozenset(
+    [
+        "altair",
+        "jinja2",
+        "ray",
+        "safetensors",
+        "scipy",
+        "skimage",
+        "sklearn",
+        "torch",
+        "torchvision",
+        "vl_convert",
+        "webdataset",
+    ]
+)
+"""Modules that an installation for queries alone leaves out; see deploy/requirements.query.txt."""
 _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
-"""What the system says when stdout leads to a place that is full or broken."""
+"""Errors when stdout is redirected to a disk that is full or broken."""
 
 
 def command(verb: Callable[P, int]) -> Callable[P, NoReturn]:
-    """Make a verb a command: its value is the exit code, its errors become sentences."""
+    """Make a command of a verb: its return value is the exit code, and its errors are printed as messages."""
 
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> NoReturn:
-        raise typer.Exit(_guarded(lambda: verb(*args, **kwargs)))
+        raise typer.Exit(_guarded(verb.__name__, lambda: verb(*args, **kwargs)))
 
     return run
 
 
 def leave_after(work: Callable[[], object]) -> NoReturn:
-    """Do the work of a process, and leave at once when it is done.
+    """Run `work`, then end the process at once, without Python's shutdown.
 
-    The verbs close what they open. Python's own way out would also take down the thread pools of native libraries,
-    which now and then abort a command that has done its work ("terminate called without an active exception").
+    The verbs close what they open. Python's shutdown would also stop the thread pools of native libraries, which
+    occasionally aborts a command that has succeeded ("terminate called without an active exception").
     """
     code = 0
     try:
@@ -84,70 +100,75 @@ def leave_after(work: Callable[[], object]) -> NoReturn:
     os._exit(code)
 
 
-def _guarded(verb: Callable[[], int]) -> int:
+def _guarded(name: str, verb: Callable[[], int]) -> int:
     try:
         with terminated_by_signal():
             return _flushed(verb())
+    except ModuleNotFoundError as error:
+        if error.name not in _LEFT_OUT:
+            raise
+        err.say(f"error: `camatlas {name}` needs {error.name}, which is not installed: pip install camatlas")
+        return ConfigError.exit_code
     except CamatlasError as error:
-        tell_error(error)
+        print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except TerminatedError:
         return EXIT_TERMINATED
-    except SystemExit as ended:  # while Ray starts, the handler for SIGTERM is Ray's, which exits with the number
+    except SystemExit as ended:  # while Ray starts, SIGTERM is handled by Ray, which exits with the signal's number
         if ended.code != signal.SIGTERM:
             raise
         return EXIT_TERMINATED
     except BrokenPipeError:
-        if not _is_unread(sys.stdout):
+        if not _is_closed_pipe(sys.stdout):
             raise
-        _redirect_to_nowhere(sys.stdout)  # its reader has seen enough
+        _redirect_to_devnull(sys.stdout)  # a reader such as `head` has read enough
         return 0
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
-        _redirect_to_nowhere(sys.stdout)
-        err.say(f"error: the result cannot be written: {error.strerror}")
+        _redirect_to_devnull(sys.stdout)
+        err.say(f"error: cannot write the result: {error.strerror}")
         return EXIT_STORE
 
 
 def _flushed(code: int) -> int:
-    """Bring out what stdout still holds; an exit code stays what it is when nobody reads it."""
+    """Flush stdout and return the exit code, which a closed pipe does not change."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _redirect_to_nowhere(sys.stdout)
+        _redirect_to_devnull(sys.stdout)
     return code
 
 
-def _is_unread(stream: IO[str]) -> bool:
-    """Whether a stream is a pipe whose reader has gone."""
+def _is_closed_pipe(stream: IO[str]) -> bool:
+    """Return whether a stream is a pipe whose reading end is closed."""
     poll = select.poll()
     poll.register(stream.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
-def _redirect_to_nowhere(stream: IO[str]) -> None:
+def _redirect_to_devnull(stream: IO[str]) -> None:
     handle = os.open(os.devnull, os.O_WRONLY)
     os.dup2(handle, stream.fileno())
     os.close(handle)
 
 
 def printable(text: str) -> str:
-    """Write control characters as escapes, so that no name in the data can steer a terminal."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
+    """Escape control characters, so that no name in the data can control the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
 
 
 def amount(number: float, unit: str = "") -> str:
-    """Write a number as people read it: with up to four digits, or with k, M, G or T before its unit."""
+    """Format a number for people: with up to four digits, or from 10,000 on with the prefix k, M, G or T."""
     sizes = {} if number < 1e4 else {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3}
-    sign, size = next(((sign, size) for sign, size in sizes.items() if number >= size), ("", 1.0))
-    return f"{number / size:.{3 if sign else 4}g} {sign}{unit}".rstrip()
+    prefix, size = next(((prefix, size) for prefix, size in sizes.items() if number >= size), ("", 1.0))
+    return f"{number / size:.{3 if prefix else 4}g} {prefix}{unit}".rstrip()
 
 
-def tell_error(error: CamatlasError) -> None:
-    """Print an error as people read it; several mistakes stand one per line."""
+def print_error(error: CamatlasError) -> None:
+    """Print an error on stderr; several mistakes are printed one per line."""
     if not isinstance(error, ConfigError):
         err.say(f"error: {error}")
         return
@@ -160,12 +181,12 @@ def tell_error(error: CamatlasError) -> None:
 
 
 @contextlib.contextmanager
-def native_stderr_aside() -> Iterator[None]:
-    """Keep what Ray writes straight to file descriptor 2, or prints to stdout, out of the user's sight.
+def capture_native_stderr() -> Iterator[None]:
+    """Send what Ray writes to file descriptor 2, or prints to stdout, to a temporary file.
 
-    Ray logs a line about restartable actors at error level in every run, and prints others when a run is stopped.
-    Our own messages still reach the terminal.
-    The file is kept, and named, only when the work inside fails and something is in it.
+    Ray logs a line about restartable actors at error level in every run, and more when a run is stopped. Messages of
+    camatlas still reach the terminal. The file is kept, and its name printed, only when the work inside fails and the
+    file is not empty.
     """
     handle, name = tempfile.mkstemp(prefix="camatlas-ray-", suffix=".log")
     terminal = os.dup(2)
@@ -181,7 +202,7 @@ def native_stderr_aside() -> Iterator[None]:
         raise
     finally:
         if failed and Path(name).stat().st_size:
-            err.say(f"Ray's own messages: {name}")
+            err.say(f"messages of Ray: {name}")
         else:
             Path(name).unlink()
         stream.flush()

@@ -1,4 +1,4 @@
-"""The last resort against a driver that hangs in native code, where neither Python nor its signals get a turn."""
+"""End a driver that hangs in native code, where neither Python code nor signal handlers can run."""
 
 import faulthandler
 import os
@@ -6,19 +6,19 @@ import time
 from types import TracebackType
 
 STARTING_SECONDS = 300
-"""Within so long Ray is up, also on a machine with far too much to do."""
+"""Time limit for starting Ray, which is enough even on an overloaded machine."""
 STOPPING_SECONDS = 120
 MARGIN_SECONDS = 120
-"""Ray's own watch over a run that stands still comes first, and ends it with a sentence."""
-_SELDOM = 1.0
-"""Putting off starts a thread; not more often than this, in seconds."""
+"""Added to `compute.stall_seconds`, so that Ray's own stall check can end the run first, with an error message."""
+_SECONDS_BETWEEN_RESETS = 1.0
+"""Each `put_off` starts a thread, so that resets within this interval are skipped."""
 
 
 class Deadline:
-    """Ends the process unless it is put off in time: exit code 1, and on stderr where every thread stood.
+    """A timer that ends the process unless it is put off: exit code 1, with the stack of each thread on stderr.
 
-    Ray waits without end for answers of its own processes, with Python's lock in hand, when those were stopped, or the
-    machine slept, at the wrong moment. A thread outside of Python is all that still runs then.
+    Ray waits forever for replies of its own processes, holding the GIL, when those were stopped or the machine slept
+    at the wrong moment. Only a thread outside of Python can still run then.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -31,8 +31,8 @@ class Deadline:
         return self
 
     def put_off(self, seconds: float) -> None:
-        """Give it so many seconds from now."""
-        if seconds != self._seconds or time.monotonic() - self._armed_at >= _SELDOM:
+        """Move the deadline to `seconds` from now."""
+        if seconds != self._seconds or time.monotonic() - self._armed_at >= _SECONDS_BETWEEN_RESETS:
             self._seconds, self._armed_at = seconds, time.monotonic()
             faulthandler.dump_traceback_later(seconds, exit=True, file=self._stderr)
 

@@ -1,6 +1,6 @@
-"""What a machine brings along for a run: libraries that fit, devices, room, clocks, limits, a cluster. For the doctor.
+"""Checks of `camatlas doctor`: libraries, devices, free space, clocks, open files, the dashboard of a cluster.
 
-Each check gives what it found, with an advice where a run would suffer but not fail; what is unfit raises.
+Each check returns what it found. It adds advice where a run would suffer but not fail, and raises where it would fail.
 """
 
 import os
@@ -17,31 +17,31 @@ from jobs.support.progress import duration
 from pipeline.errors import CamatlasError
 
 CLOCKS_AGREE = 60.0
-"""Seconds that two clocks may be apart."""
-_LEAST_OUTPUT, _LEAST_TEMPORARY, _LEAST_SHARED = 1 << 30, 4 << 30, 1 << 30
+"""Tolerated difference between two clocks, in seconds."""
+_LEAST_OUTPUT, _LEAST_TEMPORARY, _LEAST_SHARED = 1 << 30, 4 << 30, 1 << 30  # bytes
 _LEAST_FILES = 4096
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a check found, and what to do where that is not as it should be."""
+    """Result of a check: what it found, and advice where that may cause trouble."""
 
     what: str
     advice: str = ""
 
 
 def libraries() -> Found:
-    """Versions; torch and torchvision must come from one build."""
+    """Report versions; raises CamatlasError when torch and torchvision are of different builds."""
     from pipeline.run.provenance import code_version, package_versions
 
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
-    _try_pair()
+    _check_torchvision()
     return Found(f"camatlas {code_version()}; {versions}")
 
 
-def _try_pair() -> None:
-    """Call an operator that torchvision brings for torch; two builds that do not fit have none."""
+def _check_torchvision() -> None:
+    """Call an operator that torchvision registers with torch, which fails for incompatible builds."""
     try:
         import torch
         from torchvision.ops import nms
@@ -49,86 +49,90 @@ def _try_pair() -> None:
         kept = nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
     except (RuntimeError, ImportError, OSError) as error:
         raise CamatlasError(
-            f"torch and torchvision do not fit together ({error}); install both at once, from one index"
+            f"torch and torchvision are of different builds ({error}); install both in one command, from one index"
         ) from None
     assert kept.tolist() == [0]
 
 
 def device() -> Found:
-    """The device that `compute.device: auto` takes; a GPU that torch cannot use is told."""
+    """Report the device that `compute.device: auto` selects, and advise about a GPU that torch cannot use."""
     import torch
 
     if torch.cuda.is_available():
         name = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
         return Found(f"{name}; torch is built for CUDA {torch.version.cuda}")
-    found = f"no CUDA device; CPU with {torch.get_num_threads()} threads"
-    return Found(found, unused_gpu(driver=_DRIVER.exists(), built_for=torch.version.cuda, env=os.environ))
+    what = f"no CUDA device; CPU with {torch.get_num_threads()} threads"
+    return Found(what, unused_gpu(driver=_DRIVER.exists(), built_for=torch.version.cuda, env=os.environ))
 
 
 def unused_gpu(*, driver: bool, built_for: str | None, env: "os._Environ[str] | dict[str, str]") -> str:
-    """Say why a GPU that is there is not used; empty where none is."""
+    """Explain why torch does not use a GPU of this machine; empty without an NVIDIA driver."""
     if not driver:
         return ""
     if built_for is None:
-        return "there is an NVIDIA driver, but torch was built without CUDA: install the CUDA build of torch"
+        return "an NVIDIA driver is installed, but torch was built without CUDA: install the CUDA build of torch"
     if env.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
-        return "there is an NVIDIA driver, but CUDA_VISIBLE_DEVICES hides its devices: unset it"
+        return "an NVIDIA driver is installed, but CUDA_VISIBLE_DEVICES hides its devices: unset it"
     return (
-        f"there is an NVIDIA driver, but torch, built for CUDA {built_for}, finds no device: compare with the driver's "
-        "CUDA version in `nvidia-smi`, and update the driver or install another build"
+        f"an NVIDIA driver is installed, but torch, built for CUDA {built_for}, finds no device: compare this with the "
+        "CUDA version that `nvidia-smi` shows, then update the driver or install another build of torch"
     )
 
 
 def files() -> Found:
-    """How many files a process may open; Ray keeps many connections."""
+    """Check how many files a process may open; Ray keeps many connections."""
     import resource
 
     return file_limit(*resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
 def file_limit(soft: int, hard: int) -> Found:
-    """Judge limits of open files; a negative one is none. Ray raises the soft limit to the hard one by itself."""
+    """Check limits of open files, where a negative limit means none. Ray raises the soft limit to the hard limit."""
     enough = hard < 0 or hard >= _LEAST_FILES
-    advice = f"allow more, {_LEAST_FILES} at the least: LimitNOFILE of the service, --ulimit nofile of the container"
-    return Found(f"a process may open {_files(soft)}, or {_files(hard)} when it asks", "" if enough else advice)
+    advice = (
+        f"raise the hard limit to at least {_LEAST_FILES}: LimitNOFILE of a service, --ulimit nofile of a container"
+    )
+    return Found(f"open files per process: soft limit {_limit(soft)}, hard {_limit(hard)}", "" if enough else advice)
 
 
-def _files(limit: int) -> str:
-    return "any number" if limit < 0 else str(limit)
+def _limit(limit: int) -> str:
+    return "none" if limit < 0 else str(limit)
 
 
-def room(output: str | None, usage: Callable[[Path], int] | None = None) -> Found:
-    """Free bytes where a run writes: output, temporary folder, shared memory."""
+def free_space(output: str | None, usage: Callable[[Path], int] | None = None) -> Found:
+    """Check the free space where a run writes: output, temporary folder, shared memory."""
     free = usage or (lambda path: shutil.disk_usage(path).free)
-    places = {"temporary": (Path(tempfile.gettempdir()), _LEAST_TEMPORARY, "make room, or let TMPDIR lead elsewhere")}
+    places = {
+        "temporary": (Path(tempfile.gettempdir()), _LEAST_TEMPORARY, "free space, or set TMPDIR to another folder")
+    }
     if output is not None and "://" not in output:
         path = Path(output).expanduser().absolute()
-        there = next(each for each in (path, *path.parents) if each.exists())
-        places["output"] = (there, _LEAST_OUTPUT, "make room; `camatlas plan` tells the bytes of a run")
-    shared = Path("/dev/shm")  # noqa: S108 - looked at, not written to
+        existing = next(each for each in (path, *path.parents) if each.exists())
+        places["output"] = (existing, _LEAST_OUTPUT, "free space; `camatlas plan` estimates the bytes of a run")
+    shared = Path("/dev/shm")  # noqa: S108 - only its size is read
     if shared.is_dir():
-        advice = "Ray's objects lie there: start the container with a larger --shm-size"
+        advice = "Ray keeps its objects there: start the container with a larger --shm-size"
         places["shared memory"] = (shared, _LEAST_SHARED, advice)
-    found = {name: free(path) for name, (path, _, _) in places.items()}
-    told = ", ".join(f"{amount(bytes_free, 'B')} in {places[name][0]} ({name})" for name, bytes_free in found.items())
-    scarce = [f"{name}: {places[name][2]}" for name, bytes_free in found.items() if bytes_free < places[name][1]]
-    return Found(f"free: {told}", "; ".join(scarce))
+    free_bytes = {name: free(path) for name, (path, _, _) in places.items()}
+    what = ", ".join(f"{amount(size, 'B')} in {places[name][0]} ({name})" for name, size in free_bytes.items())
+    scarce = [f"{name}: {places[name][2]}" for name, size in free_bytes.items() if size < places[name][1]]
+    return Found(f"free: {what}", "; ".join(scarce))
 
 
 def clock(ahead: float) -> Found:
-    """Judge by how many seconds the clock of a store is ahead of ours."""
+    """Check by how many seconds the clock of the output is ahead of ours."""
     if abs(ahead) <= CLOCKS_AGREE:
-        return Found("agrees with that of the output")
+        return Found("agrees with the clock of the output")
     side = "behind" if ahead > 0 else "ahead of"
     return Found(
-        f"{duration(abs(ahead))} {side} that of the output",
-        "let NTP set it: object stores refuse requests that are a quarter of an hour off, and `camatlas status` "
-        "reckons with both clocks",
+        f"{duration(abs(ahead))} {side} the clock of the output",
+        "synchronise it with NTP: object stores refuse requests from a clock that is 15 minutes off, and "
+        "`camatlas status` compares both clocks",
     )
 
 
 def dashboard(url: str | None) -> Found:
-    """Judge where a cluster's dashboard listens: whoever reaches it can run code."""
+    """Check where a cluster's dashboard listens: anybody who can reach it can run code on the cluster."""
     if not url:
         return Found("no dashboard")
     host = urlsplit(f"//{url}").hostname or ""
@@ -136,8 +140,8 @@ def dashboard(url: str | None) -> Found:
         return Found(f"dashboard on loopback ({url})")
     return Found(
         f"dashboard at {url}",
-        "who reaches it can run code on the cluster: start the head with --dashboard-host 127.0.0.1, and keep its "
-        "ports on a trusted network",
+        "anybody who can reach it can run code on the cluster: start the head with --dashboard-host 127.0.0.1, and "
+        "keep its ports on a trusted network",
     )
 
 

@@ -1,4 +1,4 @@
-"""Progress of a run on stderr: a live bar on a terminal, one line every ten seconds otherwise, JSON on request."""
+"""Report the progress of a run on stderr: a live bar on a terminal, else a line every ten seconds, or JSON events."""
 
 import datetime
 import json
@@ -19,14 +19,14 @@ _LEAST_SECONDS = 1.0
 
 @dataclass
 class Tally:
-    """What a session of a run has done so far.
+    """Counts of a session so far, with its rate and an estimate of the time left.
 
-    The rate counts from the first news on: the start of the workers, and the images of that news, are left out. Where
-    hardly a second passed since, it counts from the beginning.
+    The rate is measured from the first event on, without the start of the workers and the images of that event. If
+    less than a second has passed since then, it is measured from the start of the session.
 
     Attributes:
-        total_images: images to explain in this session, where known.
-        total_bytes: bytes of the shards to read; tells the rest where the number of images is not known.
+        total_images: number of images to explain in this session, or None if unknown.
+        total_bytes: bytes of the shards to read, from which the rest is estimated if the number of images is unknown.
     """
 
     total_images: int | None
@@ -46,14 +46,14 @@ class Tally:
         self._began = self.clock()
 
     def mark(self) -> None:
-        """Say that news has arrived and is counted."""
+        """Note the time of an event that has been counted."""
         self._latest = self.clock()
         if self._first is None:
             self._first = self._latest, self.images
 
     @property
     def images_per_second(self) -> float:
-        """Mean rate up to the latest news, 0 before there are two."""
+        """Mean rate up to the latest event; 0 before the second one."""
         if self._first is None or self.images == self._first[1]:
             return 0.0
         began, images = self._first
@@ -64,7 +64,7 @@ class Tally:
 
     @property
     def share(self) -> float | None:
-        """Estimate of the share that is done, in [0, 1]; None as long as nothing can be said."""
+        """Estimated share of the images that is done, in [0, 1]; None as long as it is unknown."""
         if self.total_images:
             return min(1.0, self.images / self.total_images)
         if not self.committed_images:
@@ -74,12 +74,12 @@ class Tally:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate of the time that is left, in seconds."""
+        """Estimated time left, in seconds; None as long as it is unknown."""
         share, rate = self.share, self.images_per_second
         return self.images * (1 - share) / share / rate if share and rate else None
 
     def line(self) -> str:
-        """One line for people."""
+        """Return the progress as one line of text."""
         left = self.seconds_left
         parts = [f"{self.images} images"]
         if self.images_per_second:
@@ -88,7 +88,7 @@ class Tally:
         return ", ".join([*parts, f"about {duration(left)} left"] if left is not None else parts)
 
     def event(self) -> dict[str, object]:
-        """The same for programs: the fields of a `progress` event."""
+        """Return the fields of a `progress` event."""
         left = self.seconds_left
         return {
             "images": self.images,
@@ -100,14 +100,14 @@ class Tally:
 
 
 class Reporter:
-    """Shows a tally while it grows; a context manager."""
+    """Prints a tally as it grows; a context manager."""
 
     def __init__(self, tally: Tally, *, json_events: bool) -> None:
         self._tally = tally
         self._json = json_events
         self._last_line = tally.clock()
         self._last_event: float | None = None
-        self._is_told = True
+        self._is_reported = True
         self._bar: Progress | None = None
 
     def __enter__(self) -> "Reporter":
@@ -123,16 +123,16 @@ class Reporter:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        if self._json and not self._is_told:
-            self._tell_event()
+        if self._json and not self._is_reported:
+            self._emit_progress()
 
     def update(self) -> None:
-        """Show the tally as it is now, with the news that has just arrived."""
+        """Note the event that has just been counted, and print the tally if it is time."""
         self._tally.mark()
         if self._json:
-            self._is_told = False
+            self._is_reported = False
             if self._last_event is None or self._tally.clock() - self._last_event >= _SECONDS_BETWEEN_EVENTS:
-                self._tell_event()
+                self._emit_progress()
         elif self._bar is not None:
             share = self._tally.share
             total = None if share is None else 1.0
@@ -141,24 +141,24 @@ class Reporter:
             self._last_line = self._tally.clock()
             err.print(self._tally.line())
 
-    def _tell_event(self) -> None:
-        """Tell programs, at most once a second, and of the last news in any case."""
-        self._last_event, self._is_told = self._tally.clock(), True
+    def _emit_progress(self) -> None:
+        """Emit a `progress` event."""
+        self._last_event, self._is_reported = self._tally.clock(), True
         emit("progress", **self._tally.event())
 
 
 def emit(event: str, **fields: object) -> None:
-    """Print an event for programs: one JSON object a line, with its kind and the time (UTC)."""
+    """Print an event for programs: one JSON object on a line, with its kind and the time (UTC)."""
     err.say(json.dumps({"event": event, "time": utc_now(), **fields}))
 
 
 def utc_now() -> str:
-    """Write the time as events do."""
+    """Format the current time for an event: ISO 8601 with milliseconds, in UTC."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def duration(seconds: float) -> str:
-    """Write a time as people say it."""
+    """Format a duration for people, in seconds, minutes or hours."""
     whole = round(seconds)
     if whole < 100:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""Signals: how SIGINT and SIGTERM end the work of a command, native work too."""
+"""Let SIGINT and SIGTERM end the work of a command, including work in native code."""
 
 import contextlib
 import os
@@ -9,18 +9,18 @@ from types import FrameType
 from typing import NoReturn
 
 _IMPORTING = "<frozen importlib._bootstrap>"
-"""Where the frames of Python's own import are."""
+"""File name of the frames of Python's import system."""
 
 
 class TerminatedError(BaseException):
-    """SIGTERM arrived; like KeyboardInterrupt, so that nothing on the way takes it for a failure."""
+    """Raised on SIGTERM; a BaseException, like KeyboardInterrupt, so that no `except Exception` catches it."""
 
 
 @contextlib.contextmanager
 def terminated_by_signal() -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the work inside in good order; Ray puts a handler in the way when it starts."""
+    """Raise an exception in the work inside on SIGTERM and SIGINT; Ray installs its own handlers when it starts."""
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _terminate)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # background jobs of a shell ignore SIGINT
         before[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
@@ -30,19 +30,19 @@ def terminated_by_signal() -> Iterator[None]:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    _leave_while_importing(number, frame)
+    _exit_if_importing(number, frame)
     raise TerminatedError
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    _leave_while_importing(number, frame)
+    _exit_if_importing(number, frame)
     raise KeyboardInterrupt
 
 
-def _leave_while_importing(number: int, frame: FrameType | None) -> None:
-    """Leave at once when a signal comes while modules are loaded: nothing is in hand then that must be put in order.
+def _exit_if_importing(number: int, frame: FrameType | None) -> None:
+    """Exit at once when a signal arrives during an import: there is nothing to clean up yet.
 
-    Native modules run Python as they load, torch for one, and abort the process when an exception comes out of it.
+    Native modules such as torch run Python code while they load, and abort the process when it raises an exception.
     """
     while frame:
         if frame.f_code.co_filename == _IMPORTING:
@@ -51,14 +51,15 @@ def _leave_while_importing(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def heard_by(stop: Callable[[], None]) -> Iterator[None]:
-    """End native work inside when a signal comes: Python hears of it only when the call returns, or not at all.
+def interruptible(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on a signal, to end native work inside: Python handles signals only after a native call returns.
 
-    `stop` is called from another thread, again and again until the work has ended, as it may have been about to begin.
+    `stop` is called from another thread, repeatedly until the work has ended: the first call may come before the work
+    has started.
     """
     numbers: list[int] = []
     try:
-        with _watched(stop, numbers):
+        with _watching_signals(stop, numbers):
             yield
     except Exception:
         if not numbers:
@@ -67,25 +68,25 @@ def heard_by(stop: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watched(stop: Callable[[], None], numbers: list[int]) -> Iterator[None]:
-    """Collect the first signal that comes, and call `stop` from then on."""
-    arrived, sign = os.pipe()
-    os.set_blocking(sign, False)
+def _watching_signals(stop: Callable[[], None], numbers: list[int]) -> Iterator[None]:
+    """Append the first signal to `numbers`, and call `stop` from then on."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
     ended = threading.Event()
 
     def watch() -> None:
-        numbers.extend(os.read(arrived, 1))
+        numbers.extend(os.read(reader, 1))
         while numbers and not ended.wait(0.1):
             stop()
 
     watcher = threading.Thread(target=watch, name="signals", daemon=True)
-    before = signal.set_wakeup_fd(sign)
+    before = signal.set_wakeup_fd(writer)
     watcher.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
         ended.set()
-        os.close(sign)
+        os.close(writer)
         watcher.join()
-        os.close(arrived)
+        os.close(reader)

@@ -1,4 +1,4 @@
-"""What becomes of the news of a run: numbers, warnings, and where the time went."""
+"""Turn the events of a run into counts, stage times and warnings."""
 
 from jobs.support.console import err
 from jobs.support.progress import Tally, emit
@@ -6,18 +6,18 @@ from pipeline.telemetry.bottleneck import Session, StageTimes
 from pipeline.telemetry.events import Committed, Heartbeat
 
 WORKER_DIED = "worker_died"
-"""Failure code of images that ended their worker every time."""
+"""Failure code of images that killed their worker in every attempt."""
 
 
 class Watch:
-    """Takes in the news of a session: counts them, adds up where the time went, and warns.
+    """Processes the events of a session: updates the tally and the stage times, and prints warnings.
 
     Args:
-        tally: what is counted.
-        session: where the time goes.
-        workers: so many workers are meant to be.
-        shards: their names.
-        json_events: whether warnings are events, or sentences.
+        tally: counts of the session.
+        session: stage times of the session.
+        workers: number of workers that the run was started with.
+        shards: names of the shards, by ordinal.
+        json_events: whether warnings are printed as JSON events or as text.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Watch:
         self._json = json_events
 
     def note(self, event: Heartbeat | Committed) -> None:
-        """Take in one piece of news."""
+        """Process one event."""
         if isinstance(event, Heartbeat):
             self._tally.images += event.images
             return
@@ -37,21 +37,21 @@ class Watch:
         self._tally.failures.update(event.failures)
         if self._session.note(event) and self._session.workers > self._workers:
             died = self._session.workers - self._workers
-            self._warn("worker_replaced", f"a worker died and another took its place ({died} so far); look at memory "
-                       "if this goes on", worker=event.worker)  # fmt: skip
+            self._warn("worker_replaced", f"a worker died and was replaced ({died} so far); if this continues, check "
+                       "the memory of the workers", worker=event.worker)  # fmt: skip
         self._warn_of_chunk(event)
         if batch := event.usage.batch:
-            self._warn("smaller_passes", f"memory ran out in a worker, whose passes now hold {batch} images: "
-                       "give it more, or lower compute.batch", worker=event.worker, batch=batch)  # fmt: skip
+            self._warn("smaller_passes", f"a worker ran out of memory; its passes now hold {batch} images: add memory, "
+                       "or lower compute.batch", worker=event.worker, batch=batch)  # fmt: skip
 
     def _warn_of_chunk(self, event: Committed) -> None:
         place: dict[str, object] = {"shard": self._shards[event.shard], "chunk": event.chunk}
         name = f"chunk {event.chunk} of {place['shard']}"
-        if event.isolated:
-            self._warn("careful", f"an attempt at {name} ended early; it was explained image by image", **place)
+        if event.isolated:  # programs read the kind "careful": it must not change
+            self._warn("careful", f"an attempt at {name} ended early; its images were explained one by one", **place)
         if poison := event.failures.get(WORKER_DIED):
-            self._warn("poison_image", f"{poison} images of {name} ended their worker every time and are left out, as "
-                       f"failures with code {WORKER_DIED}", images=poison, **place)  # fmt: skip
+            self._warn("poison_image", f"{poison} images of {name} killed their worker in every attempt; they are "
+                       f"recorded as failures with code {WORKER_DIED}", images=poison, **place)  # fmt: skip
 
     def _warn(self, kind: str, message: str, **fields: object) -> None:
         if self._json:
@@ -60,15 +60,15 @@ class Watch:
             err.say(f"warning: {message}")
 
 
-def session_fields(found: StageTimes | None) -> dict[str, object] | None:
-    """Where the time of a session went, for programs; None when there was nothing to do."""
-    if found is None:
+def session_fields(times: StageTimes | None) -> dict[str, object] | None:
+    """Return the field `session` of the `end` event; None when there was nothing to do."""
+    if times is None:
         return None
     return {
-        "seconds": round(found.length, 3),
-        "workers": found.workers,
-        "stage_seconds": {stage: round(seconds, 3) for stage, seconds in found.seconds.items()},
-        "stage_shares": {stage: round(share, 4) for stage, share in found.shares.items()},
-        "beside_seconds": {stage: round(seconds, 3) for stage, seconds in found.beside.items()},
-        "bottleneck": found.bottleneck(),
+        "seconds": round(times.length, 3),
+        "workers": times.workers,
+        "stage_seconds": {stage: round(seconds, 3) for stage, seconds in times.seconds.items()},
+        "stage_shares": {stage: round(share, 4) for stage, share in times.shares.items()},
+        "beside_seconds": {stage: round(seconds, 3) for stage, seconds in times.beside.items()},
+        "bottleneck": times.bottleneck(),
     }

@@ -1,1 +1,1 @@
-"""The audit report: facts from a run, and one HTML page rendered from them."""
+"""The audit report: facts computed from a run, and one HTML page rendered from them."""

@@ -1,9 +1,9 @@
-"""How well the model does: accuracy with its interval, calibration, confidence, confusions."""
+"""Accuracy section: accuracy with its interval, calibration, histogram of confidences, confusions."""
 
 from typing import Any
 
 from pipeline.audit.statistics import calibration_error, wilson
-from pipeline.audit.tables import asked, class_name
+from pipeline.audit.tables import class_name, query_table
 from pipeline.results.query import Run
 
 _COUNTS = """
@@ -25,8 +25,8 @@ WHERE NOT correct GROUP BY label, predicted ORDER BY images DESC, label, predict
 
 
 def accuracy(run: Run) -> dict[str, Any]:
-    """Collect the section; what needs labels is empty without them."""
-    overall, reliability, confusions = asked(run, _COUNTS), asked(run, _RELIABILITY), asked(run, _CONFUSIONS)
+    """Compute the accuracy section. Entries that need labels are empty or None when the dataset has none."""
+    overall, reliability, confusions = (query_table(run, sql) for sql in (_COUNTS, _RELIABILITY, _CONFUSIONS))
     (counts,) = overall["rows"]
     counts["accuracy"] = counts["correct"] / counts["judged"] if counts["judged"] else None
     counts["low"], counts["high"] = wilson(counts["correct"], counts["judged"])
@@ -41,6 +41,6 @@ def accuracy(run: Run) -> dict[str, Any]:
             *([row[name] for row in bins] for name in ("mean_confidence", "accuracy", "images"))
         ),
         "reliability": reliability,
-        "histogram": asked(run, _HISTOGRAM),
+        "histogram": query_table(run, _HISTOGRAM),
         "confusions": confusions,
     }

@@ -1,7 +1,7 @@
-"""Charts of the report: Altair descriptions, drawn once to static SVG; their texts are escaped by the renderer.
+"""Charts of the report: Altair specifications rendered to static SVG. The renderer escapes their texts.
 
-Every chart has a table beside it with the same numbers. Colours follow the page (`currentColor`) or are safe for
-colour-blind readers.
+The numbers of every chart are also in a table or in audit.json. Colours follow the page (`currentColor`) or are safe
+for colour-blind readers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 _BLUE, _ORANGE = "#3b7dd8", "#d9822b"
 _GREY = "#8a919a"
-_ANSWERS = {"right": _BLUE, "wrong": _ORANGE, "unlabelled": _GREY}
+_OUTCOMES = {"correct": _BLUE, "incorrect": _ORANGE, "unlabelled": _GREY}
 _PADDING = {"left": 30, "right": 10, "top": 5, "bottom": 25}
-"""Texts come out wider in a browser than the renderer measures them, rotated ones longer."""
+"""Leaves room for text, which a browser draws wider than the renderer measures it."""
 
 
 def reliability(rows: Rows) -> str:
-    """Accuracy of the answers of each bin of confidence, with its interval, and the diagonal of a calibrated model."""
+    """Draw the accuracy of each confidence bin with its interval, and the diagonal of a calibrated model."""
     import altair as alt  # costs time to import
 
     base = alt.Chart(_data(rows)).encode(
@@ -33,42 +33,42 @@ def reliability(rows: Rows) -> str:
 
 
 def histogram(rows: Rows, bins: int = 20) -> str:
-    """How many answers of each confidence are right, wrong, or of images without label."""
+    """Draw the number of correct, incorrect and unlabelled predictions in each confidence bin."""
     import altair as alt  # costs time to import
 
     parts = [
-        {"from": row["bin"] / bins, "to": (row["bin"] + 1) / bins, "answer": answer, "images": count}
+        {"from": row["bin"] / bins, "to": (row["bin"] + 1) / bins, "outcome": outcome, "images": count}
         for row in rows
-        for answer, count in _answers(row).items()
+        for outcome, count in _outcomes(row).items()
         if count
     ]
-    there = {part["answer"] for part in parts}
-    known = {name: colour for name, colour in _ANSWERS.items() if name in there}
+    present = {part["outcome"] for part in parts}
+    known = {name: colour for name, colour in _OUTCOMES.items() if name in present}
     scale = alt.Scale(domain=list(known), range=list(known.values()))
     chart = alt.Chart(_data(parts)).mark_bar(binSpacing=1).encode(
         x=alt.X("from:Q", bin="binned", title="confidence", scale=alt.Scale(domain=[0, 1])),
         x2="to:Q",
         y=alt.Y("images:Q", stack="zero", title="images"),
-        color=alt.Color("answer:N", scale=scale, legend=alt.Legend(title=None, orient="top", columnPadding=40)),
+        color=alt.Color("outcome:N", scale=scale, legend=alt.Legend(title=None, orient="top", columnPadding=40)),
     )  # fmt: skip
     return _svg(chart, 260, 180)
 
 
-def _answers(row: Mapping[str, Any]) -> dict[str, int]:
+def _outcomes(row: Mapping[str, Any]) -> dict[str, int]:
     unlabelled = row["images"] - row["right"] - row["wrong"]
-    return {"right": row["right"], "wrong": row["wrong"], "unlabelled": unlabelled}
+    return {"correct": row["right"], "incorrect": row["wrong"], "unlabelled": unlabelled}
 
 
 def whiskers(rows: Rows, metric: str) -> str:
-    """Mean of one metric for every method, with its interval; what is tied with the best is filled."""
+    """Draw the mean of one metric for every method with its interval; blue diamonds mark the best and its ties."""
     import altair as alt  # costs time to import
 
-    marks = ["best or tied with it", "other"]
+    marks = ["best or tied", "other"]
     points = [
-        {"method": row["method"], "value": row[metric], "low": found["low"], "high": found["high"],
-         "mark": marks[not (found["best"] or found["tied"])]}
+        {"method": row["method"], "value": row[metric], "low": interval["low"], "high": interval["high"],
+         "mark": marks[not (interval["best"] or interval["tied"])]}
         for row in rows
-        if (found := row["intervals"].get(metric)) and row[metric] is not None
+        if (interval := row["intervals"].get(metric)) and row[metric] is not None
     ]  # fmt: skip
     base = alt.Chart(_data(points)).encode(y=alt.Y("method:N", title=None, sort=None))
     lines = base.mark_rule(color=_GREY).encode(
@@ -83,7 +83,7 @@ def whiskers(rows: Rows, metric: str) -> str:
 
 
 def agreement(rows: Rows) -> str:
-    """Mean rank correlation of every two methods, with the number in each cell."""
+    """Draw the mean rank correlation of each pair of methods, with its value in each cell."""
     import altair as alt  # costs time to import
 
     methods = list(dict.fromkeys(_printable(name) for row in rows for name in (row["method"], row["other"])))
@@ -99,7 +99,7 @@ def agreement(rows: Rows) -> str:
 
 
 def reliance(points: Rows) -> str:
-    """Confidence without the object against that with the object alone; the shaded corner relies on surroundings."""
+    """Plot the confidence without the object against that with the object alone, and shade the corner of reliance."""
     import altair as alt  # costs time to import
 
     share = alt.Scale(domain=[0, 1])
@@ -111,7 +111,7 @@ def reliance(points: Rows) -> str:
     return _svg(corner + dots, 240, 240)
 
 
-def _data(rows: Rows) -> Any:  # noqa: ANN401 - Altair's own
+def _data(rows: Rows) -> Any:  # noqa: ANN401 - Altair has no precise types
     import altair as alt  # costs time to import
 
     plain = [{name: _printable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
@@ -119,20 +119,20 @@ def _data(rows: Rows) -> Any:  # noqa: ANN401 - Altair's own
 
 
 def _printable(text: str) -> str:
-    """Replace what is no printable character: NUL aborts the renderer, line separators end its expressions."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    """Replace unprintable characters: NUL aborts the renderer, and line separators end its expressions."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
-def _svg(chart: Any, width: int, height: int) -> str:  # noqa: ANN401 - Altair's own
+def _svg(chart: Any, width: int, height: int) -> str:  # noqa: ANN401 - Altair has no precise types
     import vl_convert  # costs time to import
 
     ink = {f"{part}Color": "currentColor" for part in ("label", "title", "domain", "tick")}
     whole = (
         chart.properties(width=width, height=height, padding=_PADDING)
-        .configure(font="system-ui, sans-serif", background="transparent", aria=False)  # the page describes them
+        .configure(font="system-ui, sans-serif", background="transparent", aria=False)  # the page has its own labels
         .configure_axis(**ink, gridColor="currentColor", gridOpacity=0.15)
         .configure_legend(labelColor="currentColor", titleColor="currentColor")
         .configure_view(stroke=None)
     )
-    drawn = str(vl_convert.vegalite_to_svg(whole.to_dict()))
-    return drawn.replace("<svg ", '<svg aria-hidden="true" ', 1)  # the figure around it says what it shows
+    svg = str(vl_convert.vegalite_to_svg(whole.to_dict()))
+    return svg.replace("<svg ", '<svg aria-hidden="true" ', 1)  # the enclosing figure has a text alternative

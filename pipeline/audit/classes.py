@@ -1,4 +1,4 @@
-"""The table of classes: how well each is told, where its maps lie, and how far the methods agree on it."""
+"""Classes section: accuracy, metrics, mean maps and agreement between the methods for each class."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from pipeline.audit.maps import Maps
 from pipeline.audit.statistics import RARE, Numbers, wilson
-from pipeline.audit.tables import asked, class_name
+from pipeline.audit.tables import class_name, query_table
 from pipeline.audit.values import Values, metric_labels
 from pipeline.maps.codec import FloatArray
 from pipeline.results.query import Run
 
-MOST_CLASSES = 50
+MAX_CLASSES = 50
 
 _CLASSES = """
 SELECT coalesce(label, predicted) AS class, count(*) AS images, avg(correct::INT) AS accuracy,
@@ -21,9 +21,9 @@ FROM images WHERE maps > 0 GROUP BY class ORDER BY images DESC, class
 
 
 def classes(run: Run, values: Values, maps: Maps) -> dict[str, Any]:
-    """Collect the section: every class with its numbers; mean maps of the largest ones alone."""
-    table = asked(run, _CLASSES)
-    shown = {row["class"] for row in table["rows"][:MOST_CLASSES]}
+    """Compute the numbers of every class, and mean maps for the MAX_CLASSES largest classes."""
+    table = query_table(run, _CLASSES)
+    shown = {row["class"] for row in table["rows"][:MAX_CLASSES]}
     kept_I = np.where(np.isin(values.classes_I, list(shown)), values.classes_I, -1)
     means = {method: maps.means(method, kept_I) for method in run.manifest.identity.methods}
     grouped = _Grouped(values)
@@ -38,25 +38,26 @@ def classes(run: Run, values: Values, maps: Maps) -> dict[str, Any]:
             round((accuracy or 0) * row["images"]), 0 if accuracy is None else row["images"]
         )
         row["metrics"] = {
-            method: {name: own[index] for name, own in found.items()} for method, found in metrics.items()
+            method: {name: means_of[index] for name, means_of in by_metric.items()}
+            for method, by_metric in metrics.items()
         }
-        row["mean_maps"] = {method: _listed(own[index]) for method, own in means.items() if index in own}
+        row["mean_maps"] = {method: _listed(maps_of[index]) for method, maps_of in means.items() if index in maps_of}
     return table
 
 
 class _Grouped:
-    """Means by class."""
+    """Computes means over the images of each class."""
 
     def __init__(self, values: Values) -> None:
         self.classes, self.codes_I = np.unique(values.classes_I, return_inverse=True)
 
     def means(self, values_I: Numbers) -> dict[int, float | None]:
-        """Give the mean of the known values of each class."""
+        """Return the mean of each class over its finite values; None for a class without any."""
         known_I = np.isfinite(values_I)
         counts = np.bincount(self.codes_I[known_I], minlength=len(self.classes))
         sums = np.bincount(self.codes_I[known_I], weights=values_I[known_I], minlength=len(self.classes))
-        found = zip(self.classes, sums, counts, strict=True)
-        return {int(index): float(total / count) if count else None for index, total, count in found}
+        totals = zip(self.classes, sums, counts, strict=True)
+        return {int(index): float(total / count) if count else None for index, total, count in totals}
 
 
 def _listed(map_uv: FloatArray) -> list[list[float]]:

@@ -1,8 +1,8 @@
-"""Strategies: groups of images of one class on which the model looks at different things (SpRAy).
+"""Prediction strategies: clusters of the images of one class by their maps (SpRAy).
 
-Lapuschkin et al., Nature Communications 2019: maps, shrunk and scaled to unit sum, are clustered by the spectrum of
-their neighbourhood graph (10 nearest neighbours, symmetric normalised Laplacian); the largest gap of its eigenvalues
-gives the number of clusters. Clusters are `seen`: they are shown, and claim nothing by themselves.
+Spectral relevance analysis, Lapuschkin et al., Nature Communications 2019. Maps on a common coarse grid, of unit sum,
+are clustered by the spectrum of their neighbourhood graph (10 nearest neighbours, symmetric normalised Laplacian). The
+largest eigengap gives the number of clusters. Clusters are graded `seen`: they are shown, and are not findings.
 
 Legend: B images of a class, P cells, K clusters.
 """
@@ -17,15 +17,16 @@ from pipeline.audit.maps import Maps
 from pipeline.audit.statistics import RARE, Indices, Numbers, wilson
 from pipeline.audit.values import Place, Values
 
-MOST_CLASSES, MOST_IMAGES = 12, 500
-NEIGHBOURS, MOST_CLUSTERS = 10, 8
+MAX_CLASSES, MAX_IMAGES = 12, 500
+NEIGHBOURS, MAX_CLUSTERS = 10, 8
 RESAMPLES, RESAMPLED, NEAREST = 10, 0.9, 4
-CLEAR = 0.2
-"""A gap counts when the eigenvalue before it is at most this share of the one after it: a single cloud of images has
-gaps too, but its eigenvalues grow like 1 : 4 : 9 at the fastest."""
+MAX_EIGENVALUE_RATIO = 0.2
+"""An eigengap counts only when the eigenvalue below it is at most this share of the one above it. A single cluster has
+gaps too, but its eigenvalues grow at most as 1 : 4 : 9, so that this share is at least 0.25."""
 
-SMALL, TIGHT = 0.25, 0.7
-"""A cluster is flagged that holds less than SMALL of the class's images and is narrower than TIGHT times the class."""
+SMALL_SHARE, NARROW_RATIO = 0.25, 0.7
+"""A cluster is flagged when it holds less than SMALL_SHARE of the images of its class, and its width is less than
+NARROW_RATIO times that of the class."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Split:
     """Clusters of one class.
 
     Attributes:
-        labels_B: cluster of each image, by falling size.
-        embedding_BK: where the images lie in the spectrum.
-        gap: the gap of eigenvalues that chose the number.
+        labels_B: cluster of each image; 0 is the largest cluster.
+        embedding_BK: spectral embedding of the images.
+        gap: the eigengap that determined the number of clusters.
     """
 
     labels_B: Indices
@@ -44,34 +45,36 @@ class Split:
 
 
 def strategies(values: Values, maps: Maps, methods: Sequence[str], seed: int) -> list[dict[str, Any]]:
-    """Cluster the mean maps of the methods for the largest classes; one entry a class."""
+    """Cluster the mean maps of the methods for the largest classes; returns one entry per class."""
     classes, counts = np.unique(values.classes_I, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    chosen = [int(classes[i]) for i in order if counts[i] >= RARE and classes[i] >= 0][:MOST_CLASSES]
-    return [found for index in chosen if (found := _class(values, maps, methods, index, seed)) is not None]
+    chosen = [int(classes[i]) for i in order if counts[i] >= RARE and classes[i] >= 0][:MAX_CLASSES]
+    return [entry for index in chosen if (entry := _class(values, maps, methods, index, seed)) is not None]
 
 
 def _class(values: Values, maps: Maps, methods: Sequence[str], index: int, seed: int) -> dict[str, Any] | None:
     rows = np.flatnonzero(values.classes_I == index)
-    rows = rows[:: max(1, -(-len(rows) // MOST_IMAGES))]
+    rows = rows[:: max(1, -(-len(rows) // MAX_IMAGES))]
     heat_Buv = maps.consensus(methods, rows)
     shown = heat_Buv.any((1, 2))
     rows, cells_BP = rows[shown], heat_Buv[shown].reshape(int(shown.sum()), -1).astype(np.float64)
     if len(rows) < RARE:
         return None
     cells_BP /= cells_BP.sum(1, keepdims=True)
-    found = split(cells_BP, seed)
+    clusters = split(cells_BP, seed)
     return {
         "class": index,
         "images": len(rows),
-        "separation": _separation(found),
-        "stability": _stability(cells_BP, found, seed),
-        "clusters": [_cluster(values, rows, cells_BP, found, cluster) for cluster in range(found.labels_B.max() + 1)],
+        "separation": _separation(clusters),
+        "stability": _stability(cells_BP, clusters, seed),
+        "clusters": [
+            _cluster(values, rows, cells_BP, clusters, cluster) for cluster in range(clusters.labels_B.max() + 1)
+        ],
     }
 
 
 def split(cells_BP: Numbers, seed: int) -> Split:
-    """Cluster maps of unit sum."""
+    """Cluster maps of unit sum by the spectrum of their neighbourhood graph."""
     from scipy.linalg import eigh  # costs time to import
     from sklearn.cluster import KMeans
     from sklearn.neighbors import kneighbors_graph
@@ -80,8 +83,8 @@ def split(cells_BP: Numbers, seed: int) -> Split:
     joined_BB = np.maximum(near, near.T)
     scale_B = 1 / np.sqrt(joined_BB.sum(1))
     laplacian_BB = np.eye(len(cells_BP)) - scale_B[:, None] * joined_BB * scale_B[None]
-    values_E, vectors_BE = eigh(laplacian_BB, subset_by_index=[0, min(MOST_CLUSTERS, len(cells_BP) - 1)])
-    gaps = np.where(values_E[:-1] <= CLEAR * values_E[1:], np.diff(values_E), 0)
+    values_E, vectors_BE = eigh(laplacian_BB, subset_by_index=[0, min(MAX_CLUSTERS, len(cells_BP) - 1)])
+    gaps = np.where(values_E[:-1] <= MAX_EIGENVALUE_RATIO * values_E[1:], np.diff(values_E), 0)
     count = int(gaps.argmax()) + 1
     embedding_BK = vectors_BE[:, :count] / np.maximum(
         np.linalg.norm(vectors_BE[:, :count], axis=1, keepdims=True), 1e-12
@@ -91,17 +94,17 @@ def split(cells_BP: Numbers, seed: int) -> Split:
     return Split(np.argsort(order)[labels_B], embedding_BK, float(gaps[count - 1]))
 
 
-def _separation(found: Split) -> float | None:
-    """Silhouette of the clusters in the spectrum, [-1, 1]; None for a single one."""
+def _separation(clusters: Split) -> float | None:
+    """Return the silhouette score of the clusters in the embedding, in [-1, 1]; None for a single cluster."""
     from sklearn.metrics import silhouette_score
 
-    return float(silhouette_score(found.embedding_BK, found.labels_B)) if found.labels_B.max() else None
+    return float(silhouette_score(clusters.embedding_BK, clusters.labels_B)) if clusters.labels_B.max() else None
 
 
-def _stability(cells_BP: Numbers, found: Split, seed: int) -> float:
-    """Mean adjusted Rand index with the clusters of resamples of the images; 1 means that they come back the same.
+def _stability(cells_BP: Numbers, clusters: Split, seed: int) -> float:
+    """Return the mean adjusted Rand index between the clusters and those of subsamples; 1 means identical clusters.
 
-    Images are drawn without replacement: an image drawn twice would be its own nearest neighbour.
+    Subsamples are drawn without replacement: an image drawn twice would be its own nearest neighbour.
     """
     from sklearn.metrics import adjusted_rand_score
 
@@ -109,12 +112,12 @@ def _stability(cells_BP: Numbers, found: Split, seed: int) -> float:
     scores = []
     for _ in range(RESAMPLES):
         drawn = np.sort(random.permutation(len(cells_BP))[: round(RESAMPLED * len(cells_BP))])
-        scores.append(adjusted_rand_score(found.labels_B[drawn], split(cells_BP[drawn], seed).labels_B))
+        scores.append(adjusted_rand_score(clusters.labels_B[drawn], split(cells_BP[drawn], seed).labels_B))
     return float(np.mean(scores))
 
 
-def _cluster(values: Values, rows: Indices, cells_BP: Numbers, found: Split, cluster: int) -> dict[str, Any]:
-    mine_B = found.labels_B == cluster
+def _cluster(values: Values, rows: Indices, cells_BP: Numbers, clusters: Split, cluster: int) -> dict[str, Any]:
+    mine_B = clusters.labels_B == cluster
     own = rows[mine_B]
     correct = values.correct_I[own]
     known = correct[np.isfinite(correct)]
@@ -130,13 +133,13 @@ def _cluster(values: Values, rows: Indices, cells_BP: Numbers, found: Split, clu
         "high": high,
         "mean_map": (centre_P / max(centre_P.max(), 1e-12)).reshape(side, side).tolist(),
         "width": narrow,
-        "flagged": len(own) < SMALL * len(rows) and narrow < TIGHT,
+        "flagged": len(own) < SMALL_SHARE * len(rows) and narrow < NARROW_RATIO,
         "nearest": [_place(values, own[i]) for i in np.argsort(distances, kind="stable")[:NEAREST]],
     }
 
 
 def _width(cells_BP: Numbers) -> float:
-    """Mean distance to the centre."""
+    """Return the mean distance of the maps to their mean."""
     return float(np.sqrt(((cells_BP - cells_BP.mean(0)) ** 2).sum(1)).mean())
 
 

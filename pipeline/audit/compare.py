@@ -1,30 +1,30 @@
-"""Two runs over the same images: changed answers, paired differences of metrics, the same image before and after."""
+"""Comparison of two runs over the same images: changed predictions, paired metric differences, maps of both runs."""
 
 from typing import Any
 
 import numpy as np
 
-from pipeline.audit.gallery import details
+from pipeline.audit.gallery import image_details
 from pipeline.audit.statistics import differences, holm, paired_p, resampled
 from pipeline.audit.tables import class_name
 from pipeline.audit.values import Column, Place, Values, load_values
 from pipeline.errors import ConfigError
 from pipeline.results.query import Run
 
-MOST_PAIRS = 12
+MAX_PAIRS = 12
 
 
-def compared(run: Run, values: Values, other: Run) -> dict[str, Any]:
-    """Compare a run with another one, image by image (same shard name and key).
+def compare_runs(run: Run, values: Values, other: Run) -> dict[str, Any]:
+    """Compare a run with another one, image by image (same shard name and image key).
 
     Raises:
-        ConfigError: they have no image in common.
+        ConfigError: the runs have no image in common.
     """
     others = load_values(other)
     rows, partners = _matched(values, others)
     if not len(rows):
         raise ConfigError.one(
-            "--compare", f"no image of '{other.store.url}' is in this run", "compare runs over one dataset"
+            "--compare", f"no image of '{other.store.url}' is in this run", "compare runs over the same dataset"
         )
     changed = np.flatnonzero(values.predicted_I[rows] != others.predicted_I[partners])
     return {
@@ -34,21 +34,21 @@ def compared(run: Run, values: Values, other: Run) -> dict[str, Any]:
         "only_here": len(values) - len(rows),
         "only_there": len(others) - len(partners),
         "changed": len(changed),
-        "answers": _answers(values, others, rows, partners),
+        "answers": _correctness(values, others, rows, partners),
         "metrics": _metrics(run, values, others, rows, partners),
         "pairs": _pairs(run, other, values, others, rows[changed], partners[changed]),
     }  # fmt: skip
 
 
 def _matched(values: Values, others: Values) -> tuple[Any, Any]:
-    there = {place: index for index, place in enumerate(others.places)}
-    pairs = [(row, there[place]) for row, place in enumerate(values.places) if place in there]
+    other_row = {place: index for index, place in enumerate(others.places)}
+    pairs = [(row, other_row[place]) for row, place in enumerate(values.places) if place in other_row]
     both = np.array(pairs, np.int64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
 
 
-def _answers(values: Values, others: Values, rows: Any, partners: Any) -> dict[str, Any]:  # noqa: ANN401 - numpy
-    """Who is right: both, one alone, none; and McNemar's exact p that both are as good."""
+def _correctness(values: Values, others: Values, rows: Any, partners: Any) -> dict[str, Any]:  # noqa: ANN401 - numpy
+    """Count the images that both, one or neither run predicts correctly, with the p of McNemar's exact test."""
     from scipy.stats import binomtest  # costs time to import
 
     mine, theirs = values.correct_I[rows], others.correct_I[partners]
@@ -67,46 +67,46 @@ def _answers(values: Values, others: Values, rows: Any, partners: Any) -> dict[s
 
 
 def _metrics(run: Run, values: Values, others: Values, rows: Any, partners: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-    """Mean of every column that both runs have, here minus there, on images that have it in both."""
+    """Compare the mean of every column of both runs on images with a value in both; difference = run minus other."""
     shared = [column for column in values.columns if column in others.columns]
     if not shared:
         return []
     here = [_column(values, column, rows) for column in shared]
     there = [_column(others, column, partners) for column in shared]
-    apart = [differences(one, other) for one, other in zip(here, there, strict=True)]
+    paired = [differences(one, other) for one, other in zip(here, there, strict=True)]
     common = [
-        [(sums * known, known) for (sums, _), (_, known) in zip(side, apart, strict=True)] for side in (here, there)
+        [(sums * known, known) for (sums, _), (_, known) in zip(side, paired, strict=True)] for side in (here, there)
     ]
-    whole = [*common[0], *common[1], *apart]
+    whole = [*common[0], *common[1], *paired]
     sums_IK, counts_IK = (np.stack([one[side] for one in whole], axis=1) for side in (0, 1))
     drawn = resampled(sums_IK, counts_IK, values.classes_I[rows], run.manifest.identity.seed)
-    found_rows: list[dict[str, Any]] = []
+    compared: list[dict[str, Any]] = []
     for index, (rule, method, metric) in enumerate(shared):
         difference = drawn.difference(2 * len(shared) + index)
         means = [float(drawn.mean_K[side * len(shared) + index]) for side in (0, 1)]
-        found_rows.append({
-            "target_rule": rule, "method": method, "metric": metric, "images": int(apart[index][1].sum()),
+        compared.append({
+            "target_rule": rule, "method": method, "metric": metric, "images": int(paired[index][1].sum()),
             "here": means[0], "there": means[1], "difference": difference.value, "low": difference.low,
-            "high": difference.high, "p": paired_p(apart[index]),
+            "high": difference.high, "p": paired_p(paired[index]),
         })  # fmt: skip
-    tested = [row for row in found_rows if row["p"] is not None]
+    tested = [row for row in compared if row["p"] is not None]
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p"] = p
-    return found_rows
+    return compared
 
 
 def _column(values: Values, column: Column, rows: Any) -> tuple[Any, Any]:  # noqa: ANN401 - numpy
-    """Give each image's mean of a column, and whether it has one."""
+    """Return the mean of a column for each image, and 1 where the image has a value, else 0."""
     index = values.columns[column]
     counts_I = values.counts_IK[rows, index]
     return values.sums_IK[rows, index] / np.maximum(counts_I, 1), (counts_I > 0).astype(np.float32)
 
 
 def _pairs(run: Run, other: Run, values: Values, others: Values, rows: Any, partners: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-    """Images whose answer changed, the surest first, with the maps of both runs."""
-    sure = np.minimum(values.confidences_I[rows], others.confidences_I[partners])
-    chosen: list[Place] = [values.places[rows[i]] for i in np.argsort(-sure, kind="stable")[:MOST_PAIRS]]
-    before, after = details(other, sorted(chosen)), details(run, sorted(chosen))
+    """Return the changed predictions with the maps of both runs, ordered by the lower confidence of the two."""
+    confidence = np.minimum(values.confidences_I[rows], others.confidences_I[partners])
+    chosen: list[Place] = [values.places[rows[i]] for i in np.argsort(-confidence, kind="stable")[:MAX_PAIRS]]
+    before, after = image_details(other, sorted(chosen)), image_details(run, sorted(chosen))
     return [
         {
             **{name: after[place][name] for name in ("shard", "image_key", "label_name")},

@@ -1,4 +1,4 @@
-"""Every number of the report, as plain JSON. The page is rendered from this, and from the pictures, alone."""
+"""Every number of the report, as plain JSON. The page is rendered from these facts and from the original images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from pipeline.audit.accuracy import accuracy
 from pipeline.audit.background import background
 from pipeline.audit.classes import classes
 from pipeline.audit.clusters import strategies
-from pipeline.audit.compare import compared
-from pipeline.audit.findings import ENOUGH, GRADES, MOST_FINDINGS, ranked
-from pipeline.audit.gallery import groups, shown
+from pipeline.audit.compare import compare_runs
+from pipeline.audit.findings import GRADES, MAX_FINDINGS, MIN_IMAGES, ranked
+from pipeline.audit.gallery import describe_groups, groups
 from pipeline.audit.interventions import Interventions
-from pipeline.audit.leaderboard import leaderboard, metrics, sane, sanity
+from pipeline.audit.leaderboard import leaderboard, metrics, passed_sanity, sanity
 from pipeline.audit.maps import load_maps
 from pipeline.audit.methods import untrusted
 from pipeline.audit.shards import shards
-from pipeline.audit.tables import Table, asked, class_name, quoted, rounded
+from pipeline.audit.tables import Table, class_name, query_table, quoted, rounded
 from pipeline.audit.values import Place, Values, load_values, metric_label
 from pipeline.cams import METHODS
 from pipeline.results.agreement import agreement
@@ -50,11 +50,11 @@ GROUP BY ALL ORDER BY method, other
 
 @dataclass(frozen=True)
 class Audited:
-    """A run, audited.
+    """Result of an audit.
 
     Attributes:
         facts: every number and text of the page.
-        pictures: the originals that the page shows, by shard and image key; missing ones are shown as maps alone.
+        pictures: original images of the page by (shard, image key); an image without an entry is shown as maps only.
     """
 
     facts: dict[str, Any]
@@ -62,29 +62,29 @@ class Audited:
 
 
 def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_model: bool = True) -> Audited:
-    """Audit a run.
+    """Compute all facts of the report on a run.
 
     Args:
         run: the run.
         other: another run over the same images, to compare with.
-        gallery: how many images a group of the gallery shows, see `GALLERY_IMAGES`.
-        ask_model: load the model again and change images, so that suspicions can become findings.
+        gallery: size of the groups in the gallery, a key of `GALLERY_IMAGES`.
+        ask_model: load the model and run it on modified images; without it, findings that need this are left out.
 
     Raises:
         ConfigError: the runs have no image in common.
     """
     values = load_values(run)
     maps = load_maps(run, values.places)
-    passed = sane(run)
+    passed = passed_sanity(run)
     trusted = [method for method in run.manifest.identity.methods if passed.get(method, True)]
     grouped = groups(run, values, maps, GALLERY_IMAGES[gallery])
-    kinds = strategies(values, maps, trusted, run.manifest.identity.seed)
-    comparison = None if other is None else compared(run, values, other)
+    clustered = strategies(values, maps, trusted, run.manifest.identity.seed)
+    comparison = None if other is None else compare_runs(run, values, other)
     shown_places = {place for group in grouped for place in group.places}
-    shown_places |= {place for kind in kinds for cluster in kind["clusters"] for place in cluster["nearest"]}
+    shown_places |= {place for entry in clustered for cluster in entry["clusters"] for place in cluster["nearest"]}
     shown_places |= {(pair["shard"], pair["image_key"]) for pair in (comparison or {"pairs": []})["pairs"]}
     interventions = Interventions(run, values, maps, trusted, shown_places, ask_model=ask_model)
-    surroundings, background_findings = background(run, values, [m for m in trusted if passed.get(m)])
+    surroundings, background_findings = background(run, values, [method for method in trusted if passed.get(method)])
     shard_section, shard_findings = shards(run, values)
     checked = sanity(run)
     findings = ranked(
@@ -95,13 +95,13 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
             *untrusted(checked["rows"], maps),
         ]
     )
-    for kind in kinds:
-        kind["name"] = class_name(run, kind["class"])
+    for entry in clustered:
+        entry["name"] = class_name(run, entry["class"])
     facts = {
         "facts_version": FACTS_VERSION,
         "run": {"id": run.manifest.run_id, "path": run.store.url, "started_at": run.manifest.started_at},
-        "findings": [finding.to_json() for finding in findings[:MOST_FINDINGS]],
-        "more_findings": [finding.sentence for finding in findings[MOST_FINDINGS:]],
+        "findings": [finding.to_json() for finding in findings[:MAX_FINDINGS]],
+        "more_findings": [finding.sentence for finding in findings[MAX_FINDINGS:]],
         "grades": dict(GRADES),
         "unchecked": [*_unchecked(run, values, checked, surroundings), *interventions.unchecked],
         "provenance": _provenance(run),
@@ -113,16 +113,16 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
         "wins": _wins(run),
         "agreement": _agreement(run, values),
         "classes": classes(run, values, maps),
-        "gallery": shown(run, grouped),
+        "gallery": describe_groups(run, grouped),
         "background": surroundings | {"associations": interventions.associated()},
-        "strategies": kinds,
+        "strategies": clustered,
         "compare": comparison,
-        "failures": asked(run, _FAILURES),
+        "failures": query_table(run, _FAILURES),
         "shards": shard_section,
-        "cost": asked(run, _COST),
+        "cost": query_table(run, _COST),
         "method_pages": {name: method_page(METHODS[name]) for name in _method_kinds(run) if name in METHODS},
     }
-    pictures = {place: found for place, found in interventions.pictures.items() if place in shown_places}
+    pictures = {place: original for place, original in interventions.pictures.items() if place in shown_places}
     return Audited(rounded(facts), pictures)
 
 
@@ -146,52 +146,53 @@ def _provenance(run: Run) -> dict[str, Any]:
 
 
 def _coverage(run: Run) -> dict[str, Any]:
-    found = verify(run.store)
+    result = verify(run.store)
     return {
-        "verified": not found.problems,
-        "problems": found.problems[:20],
-        "images": found.images,
-        "explained": found.explained,
-        "failed": found.failed,
-        "rows": found.rows,
-        "parts": found.parts,
-        "bytes": found.bytes,
+        "verified": not result.problems,
+        "problems": result.problems[:20],
+        "images": result.images,
+        "explained": result.explained,
+        "failed": result.failed,
+        "rows": result.rows,
+        "parts": result.parts,
+        "bytes": result.bytes,
     }
 
 
 def _unchecked(run: Run, values: Values, checked: Table, surroundings: Mapping[str, Any]) -> list[str]:
-    """Say what the report does not know, and how to know it."""
+    """List the checks that were not made, and what each of them needs."""
     if not len(values):
-        return ["Anything: no image was explained."]
-    found = []
-    if np.unique(values.predicted_I, return_counts=True)[1].max() < 2 * ENOUGH:
-        found.append(
-            f"Patches, colours and surroundings: no class was said of {2 * ENOUGH} images, the least that a finding "
-            "takes."
+        return ["All checks: no image was explained."]
+    sentences = []
+    if np.unique(values.predicted_I, return_counts=True)[1].max() < 2 * MIN_IMAGES:
+        sentences.append(
+            f"Patches, colours and surroundings: no class was predicted for {2 * MIN_IMAGES} images, the minimum for a "
+            "finding."
         )
     if not checked["rows"]:
-        found.append("Whether the methods follow the model: run `camatlas sanity RUN`, then audit again.")
+        sentences.append("Whether the maps depend on the model: run `camatlas sanity RUN`, then audit again.")
     if not surroundings["asked"]:
-        found.append(
-            "Whether the surroundings decide: that takes boxes, and the metrics box_removed_confidence and "
+        sentences.append(
+            "Reliance on surroundings: requires boxes, and the metrics box_removed_confidence and "
             "box_only_confidence in the run file."
         )
     if not (values.correct_I == values.correct_I).any():
-        found.append("Accuracy, calibration and labels: the dataset has no labels.")
+        sentences.append("Accuracy, calibration and wrong labels: the dataset has no labels.")
     if len(run.manifest.identity.methods) < 2:
-        found.append("Whether another method would show the same: the run has a single method.")
-    found.append(
-        "Shortcuts that are neither in one place, nor a colour, nor the surroundings of a box: look at the gallery."
+        sentences.append("Agreement between methods: the run has a single method.")
+    sentences.append(
+        "Shortcuts other than a constant patch, a colour or the surroundings of a box: no test exists, so inspect the "
+        "gallery."
     )
-    return found
+    return sentences
 
 
 def _wins(run: Run) -> Table:
-    """How often each method drops less than each other; nothing without average_drop."""
+    """Compute how often each method has the smaller average_drop of a pair; empty when the run lacks that metric."""
     label = metric_label(run, "average_drop")
     if label is None or len(run.manifest.identity.methods) < 2:
         return {"rows": [], "sql": ""}
-    return asked(run, _WINS.format(drop=quoted(label)))
+    return query_table(run, _WINS.format(drop=quoted(label)))
 
 
 def _agreement(run: Run, values: Values) -> Table:

@@ -1,6 +1,6 @@
-"""Small pictures for the page: thumbnails and tiny grey maps, as data addresses.
+"""Images of the page as data URLs: thumbnails, and grey maps of one pixel per cell.
 
-A map is shipped at its own grid; the browser enlarges it and an SVG filter colours it.
+A map is embedded at its own grid. The browser upsamples it, and an SVG filter applies the colour map.
 """
 
 import base64
@@ -15,16 +15,16 @@ THUMBNAIL = 112
 
 
 def thumbnail(image: Image.Image) -> str:
-    """Make a small WebP of what the model saw."""
-    return _address(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS), "WEBP", quality=60)
+    """Encode the preprocessed image as a small WebP."""
+    return _data_url(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS), "WEBP", quality=60)
 
 
 def grey_map(map_uv: Sequence[Sequence[float]]) -> str:
-    """Make a PNG of one pixel a cell from a map in [0, 1]."""
-    return _address(Image.fromarray(np.rint(np.array(map_uv) * 255).astype(np.uint8)), "PNG", optimize=True)
+    """Encode a map in [0, 1] as a grey PNG of one pixel per cell."""
+    return _data_url(Image.fromarray(np.rint(np.array(map_uv) * 255).astype(np.uint8)), "PNG", optimize=True)
 
 
-def _address(image: Image.Image, kind: str, **options: int | bool) -> str:
+def _data_url(image: Image.Image, kind: str, **options: int | bool) -> str:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,10 +1,13 @@
-"""What a report may state: sentences with their grade, effect and proof.
+"""Findings of a report: sentences with a grade, an effect and a proof.
 
-The ladder: a claim is `seen` (maps look so), `associated` (it goes with a label or an error), `intervened` (the
-model's answer changes when the suspected thing is changed, and the effect is measured on images that did not raise the
-suspicion) or `replicated` (intervened or counted on both halves of the images, and where maps raised the suspicion, for
-two methods that pass the sanity check). Only the last two are findings. What the run recorded of its data (images that
-could not be read) is `recorded`: it is counted, nothing is inferred.
+A claim has one of these grades:
+    seen: visible in maps.
+    associated: correlated with a class.
+    intervened: confirmed by changing the images or the model's weights. Where images suggested the hypothesis, the
+        effect is measured on the other half of them (held out).
+    replicated: holds on both halves of the images. Where maps are part of the evidence, two methods show it.
+    recorded: computed from the rows of the run alone, such as images that could not be read.
+Only the last three are findings.
 """
 
 from collections.abc import Mapping
@@ -19,17 +22,18 @@ from pipeline.audit.values import Flags
 Grade = Literal["recorded", "intervened", "replicated"]
 Kind = Literal["watermark", "background", "shard_labels", "shard_failures", "method", "colour"]
 
-MOST_FINDINGS = 7
-ENOUGH = 8
-"""Images that a half must have for a claim about it."""
+MAX_FINDINGS = 7
+MIN_IMAGES = 8
+"""A claim about a half requires at least this many images in it."""
 
-LEAST_SHARE = 0.2
-"""The interval of a share must lie above it, on both halves, before it is worth a finding."""
+MIN_SHARE = 0.2
+"""A finding requires, on both halves, that the interval of the share of changed predictions starts here or higher."""
 
 GRADES: Mapping[str, str] = {
-    "recorded": "counted in the rows of the run; nothing is inferred",
-    "intervened": "the answer changed when the suspected thing was changed, on images that did not raise the suspicion",
-    "replicated": "holds on both halves of the images and, where maps raised it, for two methods that follow the model",
+    "recorded": "computed from the rows of the run; the model was not run again",
+    "intervened": "confirmed by changing the images or the model's weights; where images suggested the hypothesis, the "
+    "effect is measured on other, held-out images",
+    "replicated": "holds on both halves of the images; where maps are part of the evidence, two methods show it",
 }
 
 
@@ -38,9 +42,9 @@ class Effect:
     """A measured share or difference with its 95 % interval.
 
     Attributes:
-        what: in words.
+        what: description of the quantity.
         value, low, high: in [-1, 1].
-        images: how many it was measured on.
+        images: number of images it was measured on.
     """
 
     what: str
@@ -52,17 +56,17 @@ class Effect:
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence that the report stands for.
+    """One finding of the report.
 
     Attributes:
-        kind: which detector.
-        subject: the class index, shard or method it is about, as text.
-        name: the same for people.
+        kind: the detector that found it.
+        subject: class index, shard or method concerned, as text.
+        name: display name of the subject.
         section: anchor of the section with the evidence.
         grade: see the module.
         sentence: what is wrong.
-        effect: how much.
-        proof: what was done to know it.
+        effect: measured size of the effect.
+        proof: how it was tested.
         advice: what to do about it.
     """
 
@@ -77,17 +81,17 @@ class Finding:
     advice: str
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as plain JSON."""
+        """Convert the finding to plain JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Changed:
-    """Whose answers an intervention changed, and whose its control changed.
+    """Predictions that an intervention changed, and those that its control changed.
 
     Attributes:
-        changed_B, control_B: per image.
-        held_out_B: images that did not raise the suspicion.
+        changed_B, control_B: whether the prediction of each image changed.
+        held_out_B: images of the held-out half.
     """
 
     changed_B: Flags
@@ -95,33 +99,38 @@ class Changed:
     held_out_B: Flags
 
     def holds(self, half: bool) -> bool:
-        """Whether many answers of one half change, and more of them than by the control (McNemar's exact test)."""
+        """Test one half: enough predictions change, and more than under the control (one-sided exact McNemar test).
+
+        The Wilson interval of the share must not reach below MIN_SHARE, and p must be below 0.01.
+        """
         from scipy.stats import binomtest  # costs time to import
 
         rows = self.held_out_B == half
         changed, control = self.changed_B[rows], self.control_B[rows]
         low, _ = wilson(int(changed.sum()), len(changed))
-        if len(changed) < ENOUGH or low is None or low < LEAST_SHARE:
+        if len(changed) < MIN_IMAGES or low is None or low < MIN_SHARE:
             return False
         only, control_only = int((changed & ~control).sum()), int((control & ~changed).sum())
         return only > control_only and binomtest(only, only + control_only, alternative="greater").pvalue < 0.01
 
     def effect(self, what: str) -> Effect:
-        """Measure on the held-out half alone."""
+        """Measure the share of changed predictions on the held-out half."""
         changed = self.changed_B[self.held_out_B]
         low, high = wilson(int(changed.sum()), len(changed))
         return Effect(what, float(changed.mean()), low or 0.0, high or 0.0, len(changed))
 
     def control_share(self) -> float:
-        """Share of answers that the control changed, on the held-out half."""
+        """Return the share of predictions of the held-out half that the control changed."""
         return float(np.mean(self.control_B[self.held_out_B]))
 
 
 def ranked(findings: list[Finding]) -> list[Finding]:
-    """Order findings: lost data first, then by the lower end of the effect's interval."""
-    return sorted(findings, key=lambda found: (found.grade != "recorded", -abs(found.effect.low), found.subject))
+    """Sort findings: grade `recorded` first, then by the lower bound of the effect's interval, largest first."""
+    return sorted(
+        findings, key=lambda finding: (finding.grade != "recorded", -abs(finding.effect.low), finding.subject)
+    )
 
 
 def percent(share: float) -> str:
-    """Write a share for people."""
+    """Format a share as a whole percentage."""
     return f"{100 * share:.0f} %"

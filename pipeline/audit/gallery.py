@@ -1,4 +1,4 @@
-"""Images worth a look, group by group: each with its map of every method, and where it comes from."""
+"""Gallery of the report: groups of images worth inspecting, each image with the map of every method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ ORDER BY shard, image_key, method
 
 @dataclass(frozen=True)
 class Group:
-    """A group of images.
+    """One group of the gallery.
 
     Attributes:
-        title: what they have in common.
-        note: what that means, or how they were chosen where no query says it.
-        sql: the query that chose them; "" where maps did.
+        title: what the images have in common.
+        note: what that means, or how the images were chosen.
+        sql: the query that chose the images; "" for groups chosen by their maps.
         places: the images, in order.
     """
 
@@ -51,33 +51,33 @@ class Group:
 
 
 def groups(run: Run, values: Values, maps: Maps, size: int) -> list[Group]:
-    """Choose the images of every group that the run can fill."""
+    """Choose the images of every group; groups without images are left out."""
     labelled = bool(np.isfinite(values.correct_I).any())
-    found = [*_judged(run, values, maps, size)] if labelled else [_most(run, "Most confident", "true", size)]
-    why = "The model gives its answer less than one half."
-    found.append(_ordered(run, "Least confident", why, "confidence < 0.5", "confidence", size))
-    return [group for group in found if group.places]
+    chosen = [*_labelled(run, values, maps, size)] if labelled else [_most(run, "Most confident", "true", size)]
+    note = "The confidence of the prediction is below 0.5."
+    chosen.append(_ordered(run, "Least confident", note, "confidence < 0.5", "confidence", size))
+    return [group for group in chosen if group.places]
 
 
-def _judged(run: Run, values: Values, maps: Maps, size: int) -> list[Group]:
+def _labelled(run: Run, values: Values, maps: Maps, size: int) -> list[Group]:
     agreement_I = maps.agreement()
     right_I, wrong_I = values.correct_I == 1, values.correct_I == 0
     suspects_I = np.where(wrong_I & (values.confidences_I >= 0.8), np.nan_to_num(agreement_I, nan=-1), -np.inf)
     disagreeing_I = np.where(right_I & np.isfinite(agreement_I), -agreement_I, -np.inf)
     return [
-        _most(run, "Wrong, and most confident", "NOT correct", size),
+        _most(run, "Wrong predictions, most confident first", "NOT correct", size),
         *_elsewhere(run, size),
         _chosen(
-            values, "Right, but the methods disagree",
-            "Chosen by the lowest mean correlation between the methods' maps; trust none of these maps alone.",
+            values, "Correct, but the methods disagree",
+            "Lowest mean correlation between the maps of the methods. Do not rely on any one of these maps.",
             disagreeing_I, size,
         ),
         _chosen(
-            values, "Label suspects",
-            "Wrong with a confidence of at least 0.8 while the methods' maps agree: perhaps the label is wrong.",
+            values, "Possible label errors",
+            "Wrong predictions with a confidence of at least 0.8, by falling agreement between the methods' maps.",
             suspects_I, size,
         ),
-        _most(run, "Right, and most confident", "correct", size),
+        _most(run, "Correct predictions, most confident first", "correct", size),
     ]  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def _ordered(run: Run, title: str, note: str, condition: str, order: str, size: 
 
 
 def _elsewhere(run: Run, size: int) -> list[Group]:
-    """Right answers whose maps lie outside the box; split by what the model says without the object, where known."""
+    """Choose correct predictions with the least energy in the box, split by the confidence without the object."""
     energy, removed = metric_label(run, "energy_in_box"), metric_label(run, "box_removed_confidence")
     if energy is None:
         return []
@@ -99,35 +99,40 @@ def _elsewhere(run: Run, size: int) -> list[Group]:
         sql = _ELSEWHERE.format(energy=quoted(energy), n=size)
         return [
             Group(
-                "Right, with the least energy in the box", "Seen only: the model was not asked.", sql, _places(run, sql)
+                "Correct, with the least energy in the box",
+                "Grade: seen. The run did not measure the confidence without the object.",
+                sql,
+                _places(run, sql),
             )
         ]
     sqls = [_RELIANCE.format(energy=quoted(energy), removed=quoted(removed), sign=sign, n=size) for sign in (">=", "<")]
     return [
         Group(
-            "Right for the wrong reason", "Least energy in the box, and the answer stays without the object.",
+            "Right for the wrong reason",
+            "Correct predictions with the least energy in the box, whose confidence without the object is 0.5 or more.",
             sqls[0], _places(run, sqls[0]),
         ),
         Group(
-            "Right, with the least energy in the box, and the object is needed",
-            "Without the object the confidence falls: it is small for the grid of the maps, or the maps mislead.",
+            "Correct, with the least energy in the box, and the object is needed",
+            "The confidence without the object is below 0.5. Either the object is small for the grid of the maps, or "
+            "the maps are misleading.",
             sqls[1], _places(run, sqls[1]),
         ),
     ]  # fmt: skip
 
 
-def _chosen(values: Values, title: str, note: str, worth_I: Any, size: int) -> Group:  # noqa: ANN401 - numpy
-    order = np.argsort(-worth_I, kind="stable")[:size]
-    return Group(title, note, "", [values.places[row] for row in order if np.isfinite(worth_I[row])])
+def _chosen(values: Values, title: str, note: str, order_by_I: Any, size: int) -> Group:  # noqa: ANN401 - numpy
+    order = np.argsort(-order_by_I, kind="stable")[:size]
+    return Group(title, note, "", [values.places[row] for row in order if np.isfinite(order_by_I[row])])
 
 
 def _places(run: Run, sql: str) -> list[Place]:
     return [(row["shard"], row["image_key"]) for row in run.arrow(sql).to_pylist()]
 
 
-def shown(run: Run, found: Sequence[Group]) -> list[dict[str, Any]]:
-    """Give the groups with all that the page says of their images."""
-    items = details(run, sorted({place for group in found for place in group.places}))
+def describe_groups(run: Run, chosen: Sequence[Group]) -> list[dict[str, Any]]:
+    """Return the groups as plain JSON, with the details of their images."""
+    items = image_details(run, sorted({place for group in chosen for place in group.places}))
     return [
         {
             "title": group.title,
@@ -135,19 +140,19 @@ def shown(run: Run, found: Sequence[Group]) -> list[dict[str, Any]]:
             "sql": tidy(group.sql),
             "images": [items[place] for place in group.places if place in items],
         }
-        for group in found
+        for group in chosen
     ]
 
 
-def details(run: Run, places: Sequence[Place]) -> dict[Place, dict[str, Any]]:
-    """Give label, answer and every method's map and metrics of some images."""
+def image_details(run: Run, places: Sequence[Place]) -> dict[Place, dict[str, Any]]:
+    """Return label, prediction, and the map and metrics of every method for some images."""
     if not places:
         return {}
-    found: dict[Place, dict[str, Any]] = {}
+    items: dict[Place, dict[str, Any]] = {}
     labels = metric_labels(run)
     for row in run.arrow(_ROWS, [[shard for shard, _ in places], [key for _, key in places]]).to_pylist():
         place = (row["shard"], row["image_key"])
-        item = found.setdefault(place, _item(run, row))
+        item = items.setdefault(place, _item(run, row))
         item["methods"].append(
             {
                 "method": row["method"],
@@ -156,7 +161,7 @@ def details(run: Run, places: Sequence[Place]) -> dict[Place, dict[str, Any]]:
                 "metrics": {name: row[name] for name in labels},
             }
         )
-    return found
+    return items
 
 
 def _item(run: Run, row: dict[str, Any]) -> dict[str, Any]:
@@ -170,6 +175,6 @@ def _item(run: Run, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _listed(map_uv: FloatArray) -> list[list[float]]:
-    """Scale a map to [0, 1] at its own grid; a constant one becomes zero."""
+    """Scale a map to [0, 1] at its own grid; a constant map becomes zero."""
     low, span = float(map_uv.min()), float(np.ptp(map_uv))
     return [[round((float(value) - low) / span, 3) if span > 0 else 0.0 for value in row] for row in map_uv]

@@ -1,4 +1,4 @@
-"""Suspicions put to the model: images are read once, the model is loaded once, every detector asks its questions."""
+"""Interventions: reads the images once, loads the model once, and runs every detector that modifies images."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.audit import patches, properties
-from pipeline.audit.background import apart_from_others, emptied
-from pipeline.audit.findings import ENOUGH, Finding
+from pipeline.audit.background import with_control, without_objects
+from pipeline.audit.findings import MIN_IMAGES, Finding
 from pipeline.audit.maps import Maps
 from pipeline.audit.tables import class_name
 from pipeline.audit.values import Flags, Place, Values
@@ -17,98 +17,102 @@ from pipeline.results.query import Run
 from pipeline.results.rerun import RunModel, as_pixels
 from pipeline.results.source_images import Original, originals
 
-MOST_SHOWN = 20
-_ASKED = "Patches and colours, and the control of what is found of surroundings"
-"""What takes the model itself."""
+MAX_SHOWN = 20
+_NEEDS_MODEL = "Patches, colours, and the control of findings about surroundings"
+"""The checks that run the model."""
 
 
 class Interventions:
-    """The pictures that the detectors and the page need, and the model where it is there.
+    """Runs the detectors that modify images, and holds the original images that they and the page need.
 
     Attributes:
-        pictures: by shard and image key; those that are gone are left out.
-        unchecked: what could not be asked, and why.
+        pictures: original images by (shard, image key); those that cannot be read are left out.
+        unchecked: the checks that could not be made, and why.
     """
 
     def __init__(
-        self, run: Run, values: Values, maps: Maps, methods: Sequence[str], also: set[Place], *, ask_model: bool
+        self, run: Run, values: Values, maps: Maps, methods: Sequence[str], shown: set[Place], *, ask_model: bool
     ) -> None:
         self.run, self.values = run, values
         self.suspects = patches.suspects(values, maps, methods)
         self.sample = properties.sample(values)
-        self.own = {suspect.answer: patches.wanted(values, suspect) for suspect in self.suspects}
-        places = {*also, *self.sample, *(place for own in self.own.values() for place in own)}
+        self.of_suspect = {suspect.predicted: patches.sample(values, suspect) for suspect in self.suspects}
+        places = {*shown, *self.sample, *(place for sampled in self.of_suspect.values() for place in sampled)}
         self.pictures: dict[Place, Original] = dict(originals(run.manifest, sorted(places)))
         self.rows = {place: row for row, place in enumerate(values.places) if place in places}
         self.unchecked: list[str] = []
         if len(self.pictures) < len(places):
             lost = len(places) - len(self.pictures)
-            self.unchecked.append(f"{lost} of {len(places)} originals are not where the run found them.")
+            self.unchecked.append(f"{lost} of {len(places)} original images could not be read from the shards.")
         self.rerun = self._model() if ask_model else None
         if not ask_model:
-            self.unchecked.append(f"{_ASKED}: the model was not to be asked (--no-model).")
+            self.unchecked.append(f"{_NEEDS_MODEL}: the model was not loaded (--no-model).")
         self.sampled = [place for place in self.sample if place in self.pictures]
-        self.answers_B = values.predicted_I[[self.rows[place] for place in self.sampled]]
+        self.predicted_B = values.predicted_I[[self.rows[place] for place in self.sampled]]
         self.held_out_B = self._held_out(self.sampled)
         sizes_B2 = values.sizes_I2[[self.rows[place] for place in self.sampled]]
-        measured = properties.measured(map(self._pixels, self.sampled), sizes_B2)
-        self.associations = properties.associations(measured, self.answers_B, self.held_out_B)
+        measured = properties.measure(map(self._pixels, self.sampled), sizes_B2)
+        self.associations = properties.associations(measured, self.predicted_B, self.held_out_B)
 
     def findings(self) -> list[Finding]:
-        """Put every suspicion to the model."""
+        """Test every suspected patch and colour by intervention; empty without the model."""
         if self.rerun is None:
             return []
         return [*self._patches(self.rerun), *self._colours(self.rerun)]
 
-    def confirmed(self, found: list[Finding]) -> list[Finding]:
-        """Hold findings about surroundings against emptied pictures of other classes, where the model can be asked."""
-        if not found or self.rerun is None:
-            return found
+    def confirmed(self, findings: list[Finding]) -> list[Finding]:
+        """Drop findings about surroundings that fail their control; without the model, all of them are kept."""
+        if not findings or self.rerun is None:
+            return findings
         places = [place for place in self.sampled if self.pictures[place].boxes_xyxy]
-        answers_B = self.values.predicted_I[[self.rows[place] for place in places]]
-        if any(np.count_nonzero(answers_B != int(one.subject)) < ENOUGH for one in found):
-            self.unchecked.append("Surroundings: too few pictures of other classes with boxes are there for a control.")
+        predicted_B = self.values.predicted_I[[self.rows[place] for place in places]]
+        if any(np.count_nonzero(predicted_B != int(finding.subject)) < MIN_IMAGES for finding in findings):
+            self.unchecked.append(
+                f"Control of findings about surroundings: fewer than {MIN_IMAGES} images of other classes have boxes."
+            )
         if not places:
-            return found
+            return findings
         fill_C = self.rerun.normalisation.mean
-        said_BN = self.rerun.confidences(np.stack([emptied(self.pictures[place], fill_C) for place in places]))
-        return [kept for one in found if (kept := apart_from_others(one, said_BN, answers_B))]
+        modified_BHWC = np.stack([without_objects(self.pictures[place], fill_C) for place in places])
+        confidences_BN = self.rerun.confidences(modified_BHWC)
+        return [kept for finding in findings if (kept := with_control(finding, confidences_BN, predicted_B))]
 
     def associated(self) -> list[dict[str, Any]]:
-        """Give the strongest properties of classes; they claim nothing."""
-        strongest = [row for row in self.associations if row.p < 0.01][:MOST_SHOWN]
-        return [properties.to_json(row, class_name(self.run, row.answer)) for row in strongest]
+        """Return the strongest associations between image properties and classes; they are not findings."""
+        strongest = [row for row in self.associations if row.p < 0.01][:MAX_SHOWN]
+        return [properties.to_json(row, class_name(self.run, row.predicted)) for row in strongest]
 
     def _model(self) -> RunModel | None:
         try:
             return RunModel(self.run)
         except CamatlasError as error:
-            self.unchecked.append(f"{_ASKED}: the model could not be asked ({first_line(error)}).")
+            self.unchecked.append(f"{_NEEDS_MODEL}: the model could not be loaded ({first_line(error)}).")
             return None
 
     def _patches(self, rerun: RunModel) -> Iterator[Finding]:
         for suspect in self.suspects:
-            own = [place for place in self.own[suspect.answer] if place in self.pictures]
-            others = self._with(self.answers_B != suspect.answer)
-            others = others[:: max(1, -(-len(others) // max(1, len(own))))]  # as many, of every class
+            own = [place for place in self.of_suspect[suspect.predicted] if place in self.pictures]
+            others = self._chosen(self.predicted_B != suspect.predicted)
+            step = -(-len(others) // max(1, len(own)))
+            others = others[:: max(1, step)]  # about as many as there are images of the class, from all other classes
             pixels = self._stacked(own), self._held_out(own), self._stacked(others)
-            evidence = patches.tried(suspect, *pixels, rerun)
-            found = evidence and patches.finding(suspect, evidence, class_name(self.run, suspect.answer))
-            if found:
-                yield found
+            evidence = patches.intervene(suspect, *pixels, rerun)
+            finding = evidence and patches.finding(suspect, evidence, class_name(self.run, suspect.predicted))
+            if finding:
+                yield finding
 
     def _colours(self, rerun: RunModel) -> Iterator[Finding]:
         for association in properties.colour_suspects(self.associations):
-            mine_B = self.answers_B == association.answer
-            mean_C = np.mean([self._pixels(place).mean((0, 1)) for place in self._with(~mine_B)], axis=0)
-            own_BHWC = self._stacked(self._with(mine_B))
-            changed = properties.tried(association.answer, own_BHWC, self.held_out_B[mine_B], mean_C, rerun)
-            found = changed and properties.finding(association, changed, class_name(self.run, association.answer))
-            if found:
-                yield found
+            mine_B = self.predicted_B == association.predicted
+            mean_C = np.mean([self._pixels(place).mean((0, 1)) for place in self._chosen(~mine_B)], axis=0)
+            class_BHWC = self._stacked(self._chosen(mine_B))
+            changed = properties.intervene(association.predicted, class_BHWC, self.held_out_B[mine_B], mean_C, rerun)
+            finding = changed and properties.finding(association, changed, class_name(self.run, association.predicted))
+            if finding:
+                yield finding
 
-    def _with(self, chosen_B: Flags) -> list[Place]:
-        """Give some of the sampled images."""
+    def _chosen(self, chosen_B: Flags) -> list[Place]:
+        """Return the chosen images of the sample."""
         return [place for place, chosen in zip(self.sampled, chosen_B, strict=True) if chosen]
 
     def _held_out(self, places: Sequence[Place]) -> Flags:

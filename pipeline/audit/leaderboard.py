@@ -1,4 +1,4 @@
-"""How the methods of a run compare: means with intervals on the same images, and which differences are none."""
+"""Leaderboard: mean metrics of the methods of a run with intervals, ties with the best, and sanity results."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,17 +6,18 @@ from typing import Any
 import numpy as np
 
 from pipeline.audit.statistics import Difference, differences, holm, resampled
-from pipeline.audit.tables import asked
+from pipeline.audit.tables import query_table
 from pipeline.audit.values import Column, Values, metric_labels
 from pipeline.cams import METHODS
 from pipeline.metrics import METRICS
 from pipeline.results.query import Run
 
 APPROXIMATE = ("clusters", "channels")
-"""Parameters of methods that save passes at a price."""
+"""Parameters of methods that trade exactness for fewer forward passes."""
 
-SANE_BELOW = 0.75
-"""A method fails the sanity check when its maps of the random model have a larger rank correlation with the others."""
+SANITY_THRESHOLD = 0.75
+"""A method fails the sanity check when its maps of the randomised model correlate more than this with the original maps
+(rank correlation, lower end of the 95 % interval)."""
 
 _SANITY = """
 SELECT method, images, maps, spearman, spearman_half_width AS half_width, ssim FROM sanity
@@ -25,109 +26,112 @@ WHERE test = 'randomisation' QUALIFY step = max(step) OVER () ORDER BY method
 
 
 def leaderboard(run: Run, values: Values) -> dict[str, Any]:
-    """Collect the section: rows of the view `leaderboard`, each metric with interval and ties with the best."""
-    found = asked(run, "SELECT * FROM leaderboard")
-    passed = sane(run)
-    for row in found["rows"]:
+    """Compute the section: rows of the view `leaderboard`, with interval and ties with the best for each metric."""
+    table = query_table(run, "SELECT * FROM leaderboard")
+    passed = passed_sanity(run)
+    for row in table["rows"]:
         fields = run.manifest.identity.methods[row["method"]]
         kind = METHODS.get(str(fields["name"]))
         row["interpretation"] = kind is not None and kind.interpretation
         row["approximate"] = any(fields.get(name) is not None for name in APPROXIMATE)
         row["sane"] = passed.get(row["method"])
         row["intervals"] = {}
-    bests = _bests(run, found["rows"])
+    bests = _bests(run, table["rows"])
     drawn = _Drawn(values, bests, run.manifest.identity.seed)
     for metric in metrics(run):
-        for rule in sorted({row["target_rule"] for row in found["rows"]}):
-            rows = [row for row in found["rows"] if row["target_rule"] == rule and row[metric] is not None]
+        for rule in sorted({row["target_rule"] for row in table["rows"]}):
+            rows = [row for row in table["rows"] if row["target_rule"] == rule and row[metric] is not None]
             _compare(rows, metric, bests.get((rule, metric)), drawn)
-    return found
+    return table
 
 
-OF_THE_MODEL = ("box_removed_confidence", "box_only_confidence")
-"""Metrics that say something of the model and the image, the same for every method; they have their own section."""
+MODEL_METRICS = ("box_removed_confidence", "box_only_confidence")
+"""Metrics of the model, equal for every method. They are shown in the section on surroundings."""
 
 
 def metrics(run: Run) -> dict[str, dict[str, Any]]:
-    """Say what the run's metrics of methods are: unit, which direction is better, what they read."""
+    """Describe the metrics that compare methods: unit, direction that is better, and input."""
     kinds = {label: METRICS[run.manifest.identity.metrics[label]["name"]] for label in metric_labels(run)}
     return {
         label: {"name": kind.name, "unit": kind.unit, "better": kind.better, "reads": kind.reads}
         for label, kind in kinds.items()
-        if kind.name not in OF_THE_MODEL
+        if kind.name not in MODEL_METRICS
     }
 
 
-def sane(run: Run) -> dict[str, bool]:
-    """Say which methods change with the model (`camatlas sanity`); empty where that was not checked."""
+def passed_sanity(run: Run) -> dict[str, bool]:
+    """Return whether each method passed the sanity check (`camatlas sanity`); empty when it was not run."""
     return {
-        row["method"]: row["spearman"] is None or row["spearman"] - (row["half_width"] or 0) <= SANE_BELOW
-        for row in asked(run, _SANITY)["rows"]
+        row["method"]: row["spearman"] is None or row["spearman"] - (row["half_width"] or 0) <= SANITY_THRESHOLD
+        for row in query_table(run, _SANITY)["rows"]
     }
 
 
 def sanity(run: Run) -> dict[str, Any]:
-    """Collect the last step of the randomisation check."""
-    found = asked(run, _SANITY)
-    passed = sane(run)
-    for row in found["rows"]:
+    """Compute the section: the last step of the randomisation check, with the result of each method."""
+    table = query_table(run, _SANITY)
+    passed = passed_sanity(run)
+    for row in table["rows"]:
         row["passed"] = passed[row["method"]]
-    return found
+    return table
 
 
 def _bests(run: Run, rows: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
-    """Name the best method of each target rule and metric that has a better direction."""
-    found = {}
+    """Find the best method for each target rule and each metric with a better direction."""
+    bests = {}
     for metric, about in metrics(run).items():
         pick = {"higher": max, "lower": min}.get(about["better"])
         for rule in {row["target_rule"] for row in rows}:
             known = [row for row in rows if row["target_rule"] == rule and row[metric] is not None]
             if pick and known:
-                found[rule, metric] = str(pick(known, key=lambda row: row[metric])["method"])
-    return found
+                bests[rule, metric] = str(pick(known, key=lambda row: row[metric])["method"])
+    return bests
 
 
 class _Drawn:
-    """Every column, and its difference from the best of its metric on the images of both, under one resampling."""
+    """Bootstrap of every column, and of its paired difference from the best of its metric, on the same resamples."""
 
     def __init__(self, values: Values, bests: Mapping[tuple[str, str], str], seed: int) -> None:
         self.columns = values.columns
         self.known_K = np.count_nonzero(values.counts_IK, axis=0)
-        found = [(values.sums_IK[:, index], values.counts_IK[:, index]) for index in range(len(values.columns))]
+        columns = [(values.sums_IK[:, index], values.counts_IK[:, index]) for index in range(len(values.columns))]
         self.against: dict[Column, int] = {}
         for (rule, method, metric), index in values.columns.items():
             best = bests.get((rule, metric))
             if best is not None and best != method:
-                self.against[rule, method, metric] = len(found)
-                found.append(differences(found[index], found[values.columns[rule, best, metric]]))
+                self.against[rule, method, metric] = len(columns)
+                columns.append(differences(columns[index], columns[values.columns[rule, best, metric]]))
         empty = np.zeros((len(values), 0), np.float32)
-        sums_IK, counts_IK = (np.stack([one[side] for one in found], axis=1) if found else empty for side in (0, 1))
+        sums_IK, counts_IK = (
+            np.stack([column[side] for column in columns], axis=1) if columns else empty for side in (0, 1)
+        )
         self.drawn = resampled(sums_IK, counts_IK, values.classes_I, seed)
 
     def images(self, column: Column) -> int:
-        """Count the images that have a value: metrics of boxes read right answers alone."""
+        """Count the images with a value in a column; not every metric is defined for every image."""
         return int(self.known_K[self.columns[column]])
 
     def interval(self, column: Column) -> tuple[float | None, float | None]:
-        """Give the interval of a mean."""
+        """Return the 95 % interval of the mean of a column."""
         return self.drawn.interval(self.columns[column])
 
     def difference(self, column: Column) -> Difference:
-        """Give the difference from the best."""
+        """Return the difference of a column from the best of its metric."""
         return self.drawn.difference(self.against[column])
 
 
 def _compare(rows: list[dict[str, Any]], metric: str, best: str | None, drawn: _Drawn) -> None:
-    """Give each row its interval; mark the best, and what cannot be told from it."""
-    found: dict[str, Difference] = {}
+    """Add intervals to the rows; mark the best method and its ties, with p adjusted by Holm."""
+    against_best: dict[str, Difference] = {}
     for row in rows:
         column = (row["target_rule"], row["method"], metric)
         low, high = drawn.interval(column)
         row["intervals"][metric] = {"low": low, "high": high, "images": drawn.images(column)}
         row["intervals"][metric] |= {"best": row["method"] == best, "tied": False, "p": None}
         if best is not None and row["method"] != best:
-            found[row["method"]] = drawn.difference(column)
-    adjusted = dict(zip(found, holm([one.p if one.p is not None else 1.0 for one in found.values()]), strict=True))
+            against_best[row["method"]] = drawn.difference(column)
+    p_values = [1.0 if difference.p is None else difference.p for difference in against_best.values()]
+    adjusted = dict(zip(against_best, holm(p_values), strict=True))
     for row in rows:
-        if row["method"] in found:
-            row["intervals"][metric] |= {"tied": found[row["method"]].tied, "p": adjusted[row["method"]]}
+        if row["method"] in against_best:
+            row["intervals"][metric] |= {"tied": against_best[row["method"]].tied, "p": adjusted[row["method"]]}

@@ -1,4 +1,4 @@
-"""The maps of a run on one common grid, so that methods and images can be compared.
+"""The heat maps of a run on a common grid, so that methods and images can be compared.
 
 Legend: I images, M methods, G groups of images, (u, v) GRID x GRID cells.
 """
@@ -24,29 +24,29 @@ SELECT shard, image_key, map, map_height, map_width, map_dtype, map_min, map_max
   SELECT *, coalesce(label, predicted) AS class FROM explanations WHERE method = ?
 ) QUALIFY row_number() OVER (PARTITION BY shard, image_key ORDER BY target <> class, target <> predicted, target) = 1
 """
-"""One map an image: of its label where that was explained, else of the predicted class, else of the first target."""
+"""One map per image: of its label if that was explained, else of the predicted class, else of the first target."""
 
 Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Maps:
-    """One heat map per image and method; 0 stands for 0 and 255 for 1. A constant map, or none, is all zero."""
+    """One heat map per image and method, [0, 1] as 0 to 255. A constant or missing map is all zero."""
 
     by_method: Mapping[str, Bytes]
 
     def means(self, method: str, groups_I: Indices) -> dict[int, FloatArray]:
-        """Give the mean heat map of each group of images, (u, v) in [0, 1]; images that show nothing are left out."""
+        """Return the mean heat map of each group of images, (u, v) in [0, 1]; all-zero maps are left out."""
         maps_Iuv = self.by_method[method]
         shown_I = maps_Iuv.any((1, 2))
-        found = {}
+        means = {}
         for group in np.unique(groups_I[shown_I]):
             chosen = np.flatnonzero(shown_I & (groups_I == group))
-            found[int(group)] = _mean(maps_Iuv, chosen)
-        return found
+            means[int(group)] = _mean(maps_Iuv, chosen)
+        return means
 
     def agreement(self) -> Numbers:
-        """Give each image's mean correlation of every two methods, (I,); NaN with fewer than two maps.
+        """Return the mean correlation of all pairs of methods for each image, (I,); NaN with fewer than two maps.
 
         mean over pairs of <z_a, z_b> = (|sum_m z_m|^2 - M) / (M (M - 1)),   z centred to 0 and scaled to length 1
         """
@@ -65,7 +65,7 @@ class Maps:
         return agreement_I
 
     def consensus(self, methods: Sequence[str], rows: Indices) -> FloatArray:
-        """Give the mean heat map of some methods for some images, (I, u, v) in [0, 1]."""
+        """Return the mean heat map over some methods for some images, (I, u, v) in [0, 1]."""
         total_Iuv = np.zeros((len(rows), GRID, GRID), np.float32)
         for method in methods:
             total_Iuv += self.by_method[method][rows]
@@ -73,7 +73,7 @@ class Maps:
 
 
 def load_maps(run: Run, places: Sequence[Place]) -> Maps:
-    """Read one map per image and method, and bring them onto the common grid."""
+    """Read one map per image and method, and resize them to the common grid."""
     rows = {place: index for index, place in enumerate(places)}
     return Maps({method: _loaded(run, method, rows) for method in run.manifest.identity.methods})
 
@@ -82,16 +82,16 @@ def _loaded(run: Run, method: str, rows: Mapping[Place, int]) -> Bytes:
     table = run.arrow(_PRIMARY, [method])
     maps_Iuv = np.zeros((len(rows), GRID, GRID), np.uint8)
     places = zip(table["shard"].to_pylist(), table["image_key"].to_pylist(), strict=True)
-    where_N = np.array([rows[place] for place in places], np.int64)
+    row_N = np.array([rows[place] for place in places], np.int64)
     for start in range(0, table.num_rows, _ROWS_AT_ONCE):
         raw_Nuv = decode_table(table.slice(start, _ROWS_AT_ONCE))
         heat_NGG = heatmaps(torch.from_numpy(raw_Nuv)[:, None].float(), (GRID, GRID))[:, 0].numpy()
-        maps_Iuv[where_N[start : start + _ROWS_AT_ONCE]] = np.rint(255 * np.nan_to_num(heat_NGG))
+        maps_Iuv[row_N[start : start + _ROWS_AT_ONCE]] = np.rint(255 * np.nan_to_num(heat_NGG))
     return maps_Iuv
 
 
 def standardised(maps_Iuv: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """Centre each map to 0 and scale it to length 1, (I, cells); constant maps are all zero."""
+    """Centre each map to mean 0 and scale it to length 1, (I, cells); constant maps become zero."""
     cells_IP = maps_Iuv.reshape(len(maps_Iuv), -1).astype(np.float32)
     cells_IP -= cells_IP.mean(1, keepdims=True)
     lengths_I1 = np.sqrt((cells_IP**2).sum(1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Rendering the report: one HTML file that opens anywhere, from the facts and the pictures alone."""
+"""Renders the report from the facts and the original images: one self-contained HTML file."""
 
 import base64
 import hashlib
@@ -21,18 +21,18 @@ _TEMPLATES = files("pipeline.audit") / "templates"
 _SECTIONS = (
     ("findings", "Findings"), ("provenance", "Provenance"), ("coverage", "Coverage"), ("accuracy", "Accuracy"),
     ("leaderboard", "Methods"), ("agreement", "Agreement"), ("classes", "Classes"), ("gallery", "Gallery"),
-    ("background", "Beside the object"), ("strategies", "Strategies"), ("compare", "Comparison"),
+    ("background", "Surroundings"), ("strategies", "Strategies"), ("compare", "Comparison"),
     ("failures", "Failures"), ("cost", "Cost"), ("methods", "Method notes"), ("reproduce", "Reproduce"),
 )  # fmt: skip
 _CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\ufffd")
 
 
 def render(facts: Mapping[str, Any], pictures: Mapping[tuple[str, str], Original]) -> str:
-    """Render the page.
+    """Render the page as one HTML document.
 
     Args:
-        facts: what `facts.audit` gave.
-        pictures: the originals, by (shard, image key); missing ones are shown as maps alone.
+        facts: the facts of `facts.audit`.
+        pictures: original images by (shard, image key); an image without an entry is shown as maps only.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_read),
@@ -54,7 +54,7 @@ def render(facts: Mapping[str, Any], pictures: Mapping[tuple[str, str], Original
         script=script,
         script_hash=_digest(script),
         channels=[_channel(index) for index in (0, 2, 4)],
-        contents=[(key, title) for key, title in _SECTIONS if _there(facts, key)],
+        contents=[(key, title) for key, title in _SECTIONS if _has_section(facts, key)],
         methods=list(dict.fromkeys(row["method"] for row in facts["leaderboard"]["rows"])),
         energy=next((label for label, about in facts["metrics"].items() if about["name"] == "energy_in_box"), ""),
         charts=_charts(facts),
@@ -64,22 +64,20 @@ def render(facts: Mapping[str, Any], pictures: Mapping[tuple[str, str], Original
 
 
 def fitted(audited: Audited, budget: int) -> tuple[Mapping[str, Any], str]:
-    """Render the page within a number of bytes; the gallery gives way.
+    """Render the page within a byte budget, with fewer images per gallery group if necessary.
 
     Returns:
-        The facts as they are shown, and the page.
+        The facts with the gallery as shown, and the page.
 
     Raises:
-        ConfigError: the page is too large with three images a group.
+        ConfigError: the page exceeds the budget with three images per group.
     """
-    for most in (48, 32, 16, 12, 8, 5, 3):
-        facts = audited.facts | {"gallery": [g | {"images": g["images"][:most]} for g in audited.facts["gallery"]]}
+    for images in (48, 32, 16, 12, 8, 5, 3):
+        facts = audited.facts | {"gallery": [g | {"images": g["images"][:images]} for g in audited.facts["gallery"]]}
         html = render(facts, audited.pictures)
         if len(html.encode("utf-8", "backslashreplace")) <= budget:
             return facts, html
-    raise ConfigError.one(
-        "RUN", f"its report would take more than {budget} bytes", "use --no-images, or --gallery large"
-    )
+    raise ConfigError.one("RUN", f"the report is larger than {budget} bytes", "use --no-images or --gallery large")
 
 
 def _read(name: str) -> str:
@@ -90,7 +88,7 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _there(facts: Mapping[str, Any], section: str) -> bool:
+def _has_section(facts: Mapping[str, Any], section: str) -> bool:
     if section == "agreement":
         return bool(facts["agreement"]["rows"])
     return section != "compare" or facts["compare"] is not None
@@ -109,10 +107,11 @@ def _charts(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _places(facts: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Shard and key of every image on the page."""
+    """Return shard and key of every image on the page."""
     images = [image for group in facts["gallery"] for image in group["images"]]
     images += (facts["compare"] or {"pairs": []})["pairs"]
-    nearest = [place for kind in facts["strategies"] for cluster in kind["clusters"] for place in cluster["nearest"]]
+    clusters = [cluster for entry in facts["strategies"] for cluster in entry["clusters"]]
+    nearest = [place for cluster in clusters for place in cluster["nearest"]]
     return {(image["shard"], image["image_key"]) for image in images} | {(shard, key) for shard, key in nearest}
 
 
@@ -123,12 +122,12 @@ def _shown(original: Original) -> dict[str, Any]:
 
 
 def _channel(index: int) -> str:
-    """Table of one colour channel of the heat filter."""
+    """Return the transfer table of one colour channel (VIRIDIS) for the SVG filter."""
     return " ".join(f"{int(stop[index : index + 2], 16) / 255:.4f}" for stop in VIRIDIS)
 
 
 def _without_controls(value: object) -> object:
-    """Replace control characters of texts, which HTML does not allow."""
+    """Replace control characters in text, which HTML does not allow."""
     return value.translate(_CONTROLS) if type(value) is str else value
 
 

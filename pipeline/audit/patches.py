@@ -1,7 +1,7 @@
-"""A constant patch, such as a watermark: a region that one class's maps share, with the same pixels in every image.
+"""Constant patches such as watermarks: a region that the maps of one class share, with the same pixels in each image.
 
-Suspected on one half of the images by their maps, proved on both by the model: the region is overwritten with that of
-images of other classes, and, as a control, the same is done to a region of the same shape elsewhere.
+Maps of one half of the images suggest the region. The model then tests it on both halves: the region is overwritten
+with that of images of other classes and, as a control, so is a region of the same shape elsewhere.
 
 Legend: B images, N classes, (u, v) the common grid of maps, (H, W) pixels.
 """
@@ -11,164 +11,168 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.audit.findings import ENOUGH, Changed, Finding, percent
+from pipeline.audit.findings import MIN_IMAGES, Changed, Finding, percent
 from pipeline.audit.maps import GRID, Maps
 from pipeline.audit.values import Flags, Place, Values
 from pipeline.maps.codec import FloatArray
 from pipeline.results.rerun import RunModel
 
-MOST_SUSPECTS = 6
+MAX_SUSPECTS = 6
 IMAGES_PER_HALF = 32
-LEAST_EXCESS = 0.15
-"""The class's mean map must exceed that of the others by so much somewhere."""
+MIN_EXCESS = 0.15
+"""The peak of the excess of a class's mean map over that of the other classes must reach this."""
 
-LARGEST_REGION = 0.3
-"""Share of the image; a larger region is no patch."""
+MAX_REGION = 0.3
+"""Share of the image; a larger region is not treated as a patch."""
 
 PEAK_SHARES = (0.5, 0.6, 0.7, 0.8)
-"""A region takes in what reaches so much of its peak: the least share that gives a patch."""
+"""Thresholds of a region as shares of the peak; the lowest that gives a region of at most MAX_REGION is used."""
 
-LEAST_PATTERN = 0.2
-"""A patch is there when so much of the variation within the region stays in the mean of the class's images..."""
+MIN_PATTERN = 0.2
+"""Share of the variation within the region that the images of the class must have in common..."""
 
-PATTERN_RATIO = 2.5
-"""...and so many times more than in as many images of other classes."""
+MIN_PATTERN_RATIO = 2.5
+"""...and the factor by which it must exceed the share in as many images of other classes."""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A region that the maps of one answer share.
+    """A region that the maps of one predicted class share.
 
     Attributes:
-        answer: the predicted class.
-        region_uv: the cells.
-        methods: those whose own maps show it.
+        predicted: the predicted class.
+        region_uv: the cells of the region.
+        methods: methods whose own maps show the region.
     """
 
-    answer: int
+    predicted: int
     region_uv: Flags
     methods: tuple[str, ...]
 
 
 def suspects(values: Values, maps: Maps, methods: Sequence[str]) -> list[Suspect]:
-    """Name regions where the mean map of one answer exceeds that of the others; the held-out half is not looked at."""
-    answers_I = np.where(values.held_out_I, -1, values.predicted_I)
-    classes, sizes = np.unique(answers_I[answers_I >= 0], return_counts=True)
-    large = [int(index) for index, size in zip(classes, sizes, strict=True) if size >= ENOUGH]
+    """Find regions where the mean map of one predicted class exceeds that of the others, without the held-out half."""
+    predicted_I = np.where(values.held_out_I, -1, values.predicted_I)
+    classes, sizes = np.unique(predicted_I[predicted_I >= 0], return_counts=True)
+    large = [int(index) for index, size in zip(classes, sizes, strict=True) if size >= MIN_IMAGES]
     if len(large) < 2 or not methods:
         return []
-    means = {method: maps.means(method, answers_I) for method in methods}
-    found = []
-    for answer in large:
-        excesses = {method: _excess(own, answer, large) for method, own in means.items()}
+    means = {method: maps.means(method, predicted_I) for method in methods}
+    scored = []
+    for predicted in large:
+        excesses = {method: _excess(own, predicted, large) for method, own in means.items()}
         excess_uv = np.mean(list(excesses.values()), axis=0)
         region_uv = _region(excess_uv)
         if region_uv is not None:
-            showing = tuple(m for m, own_uv in excesses.items() if own_uv[region_uv].mean() >= LEAST_EXCESS / 2)
-            found.append((float(excess_uv[region_uv].mean()), Suspect(answer, region_uv, showing)))
-    found.sort(key=lambda pair: (-pair[0], pair[1].answer))
-    return [suspect for _, suspect in found[:MOST_SUSPECTS]]
+            showing = tuple(m for m, own_uv in excesses.items() if own_uv[region_uv].mean() >= MIN_EXCESS / 2)
+            scored.append((float(excess_uv[region_uv].mean()), Suspect(predicted, region_uv, showing)))
+    scored.sort(key=lambda pair: (-pair[0], pair[1].predicted))
+    return [suspect for _, suspect in scored[:MAX_SUSPECTS]]
 
 
-def _excess(means: Mapping[int, FloatArray], answer: int, large: Sequence[int]) -> FloatArray:
-    others = [means[index] for index in large if index != answer and index in means]
-    if answer not in means or not others:
+def _excess(means: Mapping[int, FloatArray], predicted: int, large: Sequence[int]) -> FloatArray:
+    others = [means[index] for index in large if index != predicted and index in means]
+    if predicted not in means or not others:
         return np.zeros((GRID, GRID), np.float32)
-    excess_uv: FloatArray = means[answer] - np.mean(others, axis=0)
+    excess_uv: FloatArray = means[predicted] - np.mean(others, axis=0)
     return excess_uv
 
 
 def _region(excess_uv: FloatArray) -> Flags | None:
-    """The connected cells that reach half of the peak, or more where that is no patch, and one cell around them."""
+    """Return the cells connected to the peak above a threshold, dilated by one cell; None when too large or weak."""
     from scipy import ndimage  # costs time to import
 
     peak = np.unravel_index(int(excess_uv.argmax()), excess_uv.shape)
-    if excess_uv[peak] < LEAST_EXCESS:
+    if excess_uv[peak] < MIN_EXCESS:
         return None
     for share in PEAK_SHARES:
         parts_uv, _ = ndimage.label(excess_uv >= share * excess_uv[peak], structure=np.ones((3, 3)))
         region_uv: Flags = ndimage.binary_dilation(parts_uv == parts_uv[peak])
-        if region_uv.mean() <= LARGEST_REGION:
+        if region_uv.mean() <= MAX_REGION:
             return region_uv
     return None
 
 
-def wanted(values: Values, suspect: Suspect) -> list[Place]:
-    """Draw images of the suspect's answer from both halves; places are sorted by name, so every so-manyth is fair."""
+def sample(values: Values, suspect: Suspect) -> list[Place]:
+    """Choose images of the suspected class from both halves, evenly spaced in the order of their names."""
     places = []
     for half in (False, True):
-        rows = np.flatnonzero((values.predicted_I == suspect.answer) & (values.held_out_I == half))
+        rows = np.flatnonzero((values.predicted_I == suspect.predicted) & (values.held_out_I == half))
         places += [values.places[row] for row in rows[:: max(1, -(-len(rows) // IMAGES_PER_HALF))]]
     return places
 
 
 @dataclass(frozen=True)
 class PatchEvidence:
-    """What the model said when the region was overwritten.
+    """Result of overwriting the region.
 
     Attributes:
-        changed: whose answers changed, and whose by the control.
-        others: share of images of other classes that turn to the answer when given the patch.
+        changed: predictions changed by overwriting the region, and by the control.
+        others: share of images of other classes that are predicted as the class with the patch pasted in.
     """
 
     changed: Changed
     others: float
 
 
-def tried(
-    suspect: Suspect, own_BHWC: FloatArray, held_out_B: Flags, other_BHWC: FloatArray, rerun: RunModel
+def intervene(
+    suspect: Suspect, class_BHWC: FloatArray, held_out_B: Flags, other_BHWC: FloatArray, rerun: RunModel
 ) -> PatchEvidence | None:
-    """Ask the model; None when the region is no constant patch, or there is nothing to overwrite it with.
+    """Run the model on modified images; None when there is no constant patch, or when there are too few images.
 
     Args:
         suspect: the region.
-        own_BHWC: pictures with the suspect's answer, in [0, 1].
-        held_out_B: which of them did not raise the suspicion.
-        other_BHWC: pictures with other answers.
+        class_BHWC: images with the suspected prediction, in [0, 1].
+        held_out_B: which of them are of the held-out half.
+        other_BHWC: images with other predictions, in [0, 1].
         rerun: the model.
     """
-    count = min(len(own_BHWC), len(other_BHWC))
-    if count < 2 * ENOUGH:
+    count = min(len(class_BHWC), len(other_BHWC))
+    if count < 2 * MIN_IMAGES:
         return None
-    region_HW = _enlarged(suspect.region_uv, own_BHWC.shape[1:3])
-    mine, theirs = _pattern(own_BHWC[:count], region_HW), _pattern(other_BHWC[:count], region_HW)
-    if mine < LEAST_PATTERN or mine < PATTERN_RATIO * theirs:
+    region_HW = _enlarged(suspect.region_uv, class_BHWC.shape[1:3])
+    own, others = _pattern(class_BHWC[:count], region_HW), _pattern(other_BHWC[:count], region_HW)
+    if own < MIN_PATTERN or own < MIN_PATTERN_RATIO * others:
         return None
     elsewhere_HW = _elsewhere(region_HW)
-    partner_BHWC = other_BHWC[np.arange(len(own_BHWC)) % len(other_BHWC)]
-    right_B = rerun.confidences(own_BHWC).argmax(1) == suspect.answer
-    asked = [np.where(mask[None, ..., None], partner_BHWC, own_BHWC) for mask in (region_HW, elsewhere_HW)]
-    changed_B, control_B = (rerun.confidences(pixels_BHWC).argmax(1) != suspect.answer for pixels_BHWC in asked)
-    given_BHWC = np.where(region_HW[None, ..., None], own_BHWC[np.arange(len(other_BHWC)) % len(own_BHWC)], other_BHWC)
-    turned_B = rerun.confidences(given_BHWC).argmax(1) == suspect.answer
+    partner_BHWC = other_BHWC[np.arange(len(class_BHWC)) % len(other_BHWC)]
+    right_B = rerun.confidences(class_BHWC).argmax(1) == suspect.predicted
+    edited = [np.where(mask[None, ..., None], partner_BHWC, class_BHWC) for mask in (region_HW, elsewhere_HW)]
+    changed_B, control_B = (rerun.confidences(pixels_BHWC).argmax(1) != suspect.predicted for pixels_BHWC in edited)
+    donor_BHWC = class_BHWC[np.arange(len(other_BHWC)) % len(class_BHWC)]
+    pasted_BHWC = np.where(region_HW[None, ..., None], donor_BHWC, other_BHWC)
+    turned_B = rerun.confidences(pasted_BHWC).argmax(1) == suspect.predicted
     return PatchEvidence(Changed(changed_B[right_B], control_B[right_B], held_out_B[right_B]), float(turned_B.mean()))
 
 
 def finding(suspect: Suspect, evidence: PatchEvidence, name: str) -> Finding | None:
-    """State it, when both halves show the effect."""
+    """Return the finding when both halves show the effect, else None."""
     changed = evidence.changed
     if not (changed.holds(False) and changed.holds(True)):
         return None
-    effect = changed.effect("answers that change without the patch")
+    effect = changed.effect("predictions that change without the patch")
     where = _where(suspect.region_uv)
     return Finding(
-        "watermark", str(suspect.answer), name, "background",
+        "watermark", str(suspect.predicted), name, "background",
         "replicated" if len(suspect.methods) > 1 else "intervened",
-        f"A constant patch {where} makes the model say '{name}': without it {percent(effect.value)} of these answers "
-        f"change ({percent(changed.control_share())} when as much is overwritten elsewhere), and "
-        f"{percent(evidence.others)} of other images turn to '{name}' when they get it.",
+        f"A constant patch {where} makes the model predict '{name}': with the patch overwritten, "
+        f"{percent(effect.value)} of these predictions change (control, an equal area elsewhere: "
+        f"{percent(changed.control_share())}). With the patch pasted in, the model predicts '{name}' for "
+        f"{percent(evidence.others)} of the sampled images of other classes.",
         effect,
-        f"The region was found in the mean maps of {', '.join(suspect.methods)} on one half of the images; it was then "
-        "overwritten with that of images of other classes, and the model asked again.",
-        "Look for a watermark, a frame or a tool mark there; crop it or train on images of other sources.",
+        f"The region was found in the mean maps of {', '.join(suspect.methods)} on one half of the images. It was then "
+        "overwritten with the same region of images of other classes, and the model was run again. The effect holds on "
+        "both halves, and its value is that of the held-out half.",
+        "Look for a watermark, a frame or a scanner mark in this region. Crop it, or add training images from other "
+        "sources.",
     )  # fmt: skip
 
 
 def _pattern(pictures_BHWC: FloatArray, region_HW: Flags) -> float:
-    """Share of the variation within a region that is the same in all pictures: var(mean picture) / mean var."""
+    """Return the share of the variation within a region that all images share: var(mean image) / mean(var(image))."""
     inside_BPC = pictures_BHWC[:, region_HW]
-    own = float(inside_BPC.var(axis=1).mean())
-    return float(inside_BPC.mean(0).var(axis=0).mean()) / own if own > 0 else 0.0
+    mean_variance = float(inside_BPC.var(axis=1).mean())
+    return float(inside_BPC.mean(0).var(axis=0).mean()) / mean_variance if mean_variance > 0 else 0.0
 
 
 def _enlarged(region_uv: Flags, size: tuple[int, ...]) -> Flags:
@@ -178,7 +182,7 @@ def _enlarged(region_uv: Flags, size: tuple[int, ...]) -> Flags:
 
 
 def _elsewhere(region_HW: Flags) -> Flags:
-    """The same shape where it overlaps the region least: mirrored, or moved by half the image."""
+    """Return the region mirrored or shifted by half the image, whichever overlaps the original least."""
     height, width = region_HW.shape
     mirrored = [region_HW[::-1], region_HW[:, ::-1], region_HW[::-1, ::-1]]
     moved = [*mirrored, np.roll(region_HW, (height // 2, width // 2), (0, 1))]
@@ -186,7 +190,7 @@ def _elsewhere(region_HW: Flags) -> Flags:
 
 
 def _where(region_uv: Flags) -> str:
-    """Say in words where a region lies."""
+    """Describe the position of a region in words."""
     rows, columns = (np.flatnonzero(region_uv.any(axis)).mean() / (GRID - 1) for axis in (1, 0))
     vertical = "at the top" if rows < 1 / 3 else "at the bottom" if rows > 2 / 3 else "in the middle"
     across = " left" if columns < 1 / 3 else " right" if columns > 2 / 3 else ""

@@ -1,4 +1,4 @@
-"""A report for readers who may not see everything: without pictures, or with image keys that only we can undo."""
+"""Reports for restricted readers: without original images, or with image keys replaced by keyed hashes."""
 
 import hashlib
 import hmac
@@ -8,20 +8,20 @@ from typing import Any
 from pipeline.audit.facts import Audited
 from pipeline.errors import ConfigError
 
-_LEAST_SECRET = 16
+_MIN_SECRET_BYTES = 16
 _KEYS = ("image_key", "example")
 _TEXTS = ("detail", "problems")
-"""Free texts of failures, which may quote keys."""
+"""Free texts of failures, which may contain image keys."""
 
 
 def redacted(audited: Audited, secret: bytes) -> Audited:
-    """Write every image key as a keyed hash (HMAC-SHA256, 16 digits); free texts of failures are left out.
+    """Replace every image key by a keyed hash (HMAC-SHA256, 16 hex digits), and remove the free texts of failures.
 
     Raises:
         ConfigError: the secret is shorter than 16 bytes.
     """
-    if len(secret) < _LEAST_SECRET:
-        raise ConfigError.one("--redact-keys", f"the file holds {len(secret)} bytes", f"give {_LEAST_SECRET} or more")
+    if len(secret) < _MIN_SECRET_BYTES:
+        raise ConfigError.one("--redact-keys", f"the file has {len(secret)} bytes", f"use {_MIN_SECRET_BYTES} or more")
 
     def hidden(key: str) -> str:
         return hmac.new(secret, key.encode("utf-8", "backslashreplace"), hashlib.sha256).hexdigest()[:16]
@@ -34,7 +34,7 @@ def redacted(audited: Audited, secret: bytes) -> Audited:
         if name == "nearest":
             return [[shard, hidden(key)] for shard, key in value]
         if isinstance(value, Mapping):
-            return {own: walked(inner, str(own)) for own, inner in value.items()}
+            return {key: walked(inner, str(key)) for key, inner in value.items()}
         return [walked(inner) for inner in value] if isinstance(value, list) else value
 
     pictures = {(shard, hidden(key)): picture for (shard, key), picture in audited.pictures.items()}
@@ -42,5 +42,5 @@ def redacted(audited: Audited, secret: bytes) -> Audited:
 
 
 def without_pictures(audited: Audited) -> Audited:
-    """Leave the originals out; maps and numbers stay."""
+    """Remove the original images; maps and numbers stay."""
     return Audited(audited.facts, {})

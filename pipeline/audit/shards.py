@@ -1,21 +1,21 @@
-"""Shards that stand out: labels that the model contradicts there and not elsewhere, and images that failed there."""
+"""Anomalous shards: labels that disagree with the model more than in other shards, and excess failures."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from pipeline.audit.findings import ENOUGH, Effect, Finding, percent
+from pipeline.audit.findings import MIN_IMAGES, Effect, Finding, percent
 from pipeline.audit.statistics import Numbers, holm, wilson
-from pipeline.audit.tables import asked
+from pipeline.audit.tables import query_table
 from pipeline.audit.values import Flags, Values
 from pipeline.results.query import Run
 
-LEAST_EXCESS = 0.15
-"""A shard must have so many more errors than its classes have elsewhere."""
+MIN_EXCESS = 0.15
+"""The error rate of a shard must exceed that of the same classes in other shards by at least this."""
 
-LEAST_FAILURES = 0.05
-"""A shard must lose so many of its images, more than others, before it is a finding."""
+MIN_FAILURE_EXCESS = 0.05
+"""The failure rate of a shard must exceed that of the other shards by at least this."""
 
 SHARDS = """
 SELECT shard, count(*) AS images, count(*) FILTER (maps = 0) AS failed, avg(correct::INT) AS accuracy,
@@ -28,15 +28,15 @@ GROUP BY shard ORDER BY shard
 
 
 def shards(run: Run, values: Values) -> tuple[dict[str, Any], list[Finding]]:
-    """Collect the section (the worst shards), and findings about labels and about lost images."""
-    table, damage = asked(run, SHARDS), asked(run, _DAMAGE)
+    """Compute the section (the worst shards), and findings about wrong labels and failed images."""
+    table, damage = query_table(run, SHARDS), query_table(run, _DAMAGE)
     findings = [*_labels(values), *_failures(table["rows"], damage["rows"])]
     return {"worst": {**table, "rows": table["rows"][:20]}, "damage": damage, "count": len(table["rows"])}, findings
 
 
 @dataclass(frozen=True)
 class _Excess:
-    """Errors of one shard beside what its classes have elsewhere."""
+    """Error rate of one shard, and the rate expected from the same classes in other shards."""
 
     shard: str
     errors: float
@@ -46,36 +46,36 @@ class _Excess:
 
 
 def _labels(values: Values) -> list[Finding]:
-    """Shards whose labels the model contradicts far more than those of the same classes elsewhere, on both halves."""
+    """Report shards with an excess of wrong predictions over the same classes elsewhere, on both halves."""
     first, second = (_excesses(values, half) for half in (False, True))
-    found = []
+    findings = []
     for shard in sorted(set(first) & set(second)):
         both = (first[shard], second[shard])
-        if all(one.p < 0.01 and one.errors - one.elsewhere >= LEAST_EXCESS for one in both):
-            found.append(_label_finding(values, second[shard]))
-    return found
+        if all(one.p < 0.01 and one.errors - one.elsewhere >= MIN_EXCESS for one in both):
+            findings.append(_label_finding(values, second[shard]))
+    return findings
 
 
 def _excesses(values: Values, half: bool) -> dict[str, _Excess]:
-    """Test every shard on one half of the images; p is adjusted for the number of shards."""
+    """Test every shard on one half of the images; p is adjusted for the number of shards (Holm)."""
     rows = np.flatnonzero(np.isfinite(values.correct_I) & (values.held_out_I == half))
     shards_N = np.array([values.places[row][0] for row in rows], dtype=object)
     wrong_N, classes_N = 1 - values.correct_I[rows], values.labels_I[rows]
-    found = []
+    excesses = []
     for shard in sorted(set(shards_N)):
         inside_N = shards_N == shard
         expected_n, known_n = _expected(wrong_N, classes_N, inside_N)
         observed_n = wrong_N[inside_N][known_n]
-        if len(observed_n) >= ENOUGH:
+        if len(observed_n) >= MIN_IMAGES:
             p = _excess_p(observed_n, expected_n[known_n])
             expected = float(expected_n[known_n].mean())
-            found.append(_Excess(shard, float(observed_n.mean()), expected, p, len(observed_n)))
-    adjusted = holm([one.p for one in found])
-    return {one.shard: replace(one, p=p) for one, p in zip(found, adjusted, strict=True)}
+            excesses.append(_Excess(shard, float(observed_n.mean()), expected, p, len(observed_n)))
+    adjusted = holm([excess.p for excess in excesses])
+    return {excess.shard: replace(excess, p=p) for excess, p in zip(excesses, adjusted, strict=True)}
 
 
 def _expected(wrong_N: Numbers, classes_N: Any, inside_N: Flags) -> tuple[Numbers, Flags]:  # noqa: ANN401
-    """Give the share of errors of each image's class in the other shards; classes that are nowhere else are unknown."""
+    """Return the error rate of each image's class in other shards, and whether the class occurs there at all."""
     size = int(classes_N.max()) + 1
     outside = np.bincount(classes_N[~inside_N], minlength=size)
     wrong = np.bincount(classes_N[~inside_N], weights=wrong_N[~inside_N], minlength=size)
@@ -85,7 +85,7 @@ def _expected(wrong_N: Numbers, classes_N: Any, inside_N: Flags) -> tuple[Number
 
 
 def _excess_p(observed_n: Numbers, expected_n: Numbers) -> float:
-    """One-sided p of the number of errors, each image having its own chance (normal approximation)."""
+    """Return the one-sided p of the number of errors (sum of Bernoulli trials, normal approximation)."""
     from scipy.stats import norm  # costs time to import
 
     spread = float(np.sqrt((expected_n * (1 - expected_n)).sum()))
@@ -94,26 +94,26 @@ def _excess_p(observed_n: Numbers, expected_n: Numbers) -> float:
 
 def _label_finding(values: Values, excess: _Excess) -> Finding:
     low, high = wilson(round(excess.errors * excess.images), excess.images)
-    mine_I = np.array([shard == excess.shard for shard, _ in values.places])
-    sure = values.confidences_I[mine_I & (values.correct_I == 0)].mean() >= values.confidences_I.mean() - 0.1
+    inside_I = np.array([shard == excess.shard for shard, _ in values.places])
+    confident = values.confidences_I[inside_I & (values.correct_I == 0)].mean() >= values.confidences_I.mean() - 0.1
     why = (
-        "and is as sure of its answers there as elsewhere, so the labels are suspect"
-        if sure
-        else "and is less sure of its answers there, so the images may differ too"
+        "Their confidence is at most 0.1 below the mean of the run, so the labels are suspect."
+        if confident
+        else "Their confidence is more than 0.1 below the mean of the run, so the images may differ too."
     )
     return Finding(
         "shard_labels", excess.shard, excess.shard, "shards", "replicated",
-        f"The model contradicts {percent(excess.errors)} of the labels of shard {excess.shard} "
-        f"({percent(excess.elsewhere)} for the same classes elsewhere), {why}.",
-        Effect("labels contradicted", excess.errors, low or 0.0, high or 0.0, excess.images),
-        "Each half of the shard's images shows it after Holm's correction for the number of shards; the figure is that "
-        "of the held-out half.",
-        "Look at the gallery 'Label suspects', and compare this shard's labels with their source.",
+        f"The predictions disagree with {percent(excess.errors)} of the labels of shard {excess.shard} "
+        f"({percent(excess.elsewhere)} for the same classes in other shards). {why}",
+        Effect("labels that disagree with the prediction", excess.errors, low or 0.0, high or 0.0, excess.images),
+        "The error rates of all shards were tested on each half of the images (p < 0.01 on both, with Holm's "
+        "correction for the number of shards). The value is that of the held-out half.",
+        "See 'Possible label errors' in the gallery, and compare the labels of this shard with their source.",
     )  # fmt: skip
 
 
 def _failures(rows: list[dict[str, Any]], damage: list[dict[str, Any]]) -> list[Finding]:
-    """One finding about the shard that lost most, when it lost more than chance; damage to its file counts too."""
+    """Report the worst shard with a damaged file, or with more failures than the other shards (Fisher's exact test)."""
     from scipy.stats import fisher_exact  # costs time to import
 
     damaged = dict.fromkeys(row["shard"] for row in damage)
@@ -129,10 +129,10 @@ def _failures(rows: list[dict[str, Any]], damage: list[dict[str, Any]]) -> list[
         row
         for row, p in zip(rows, ps, strict=True)
         if row["shard"] in damaged
-        or (p < 0.01 and row["failed"] / row["images"] - elsewhere[row["shard"]] >= LEAST_FAILURES)
+        or (p < 0.01 and row["failed"] / row["images"] - elsewhere[row["shard"]] >= MIN_FAILURE_EXCESS)
     ]
-    there = {row["shard"] for row in rows}
-    bad += [{"shard": shard, "images": 0, "failed": 0} for shard in damaged if shard not in there]
+    listed = {row["shard"] for row in rows}
+    bad += [{"shard": shard, "images": 0, "failed": 0} for shard in damaged if shard not in listed]
     if not bad:
         return []
     worst = max(bad, key=lambda row: (row["failed"] / max(1, row["images"]), row["shard"] in damaged, row["shard"]))
@@ -143,11 +143,14 @@ def _failure_finding(worst: dict[str, Any], damaged: bool, others: int) -> Findi
     share = worst["failed"] / max(1, worst["images"])
     low, high = wilson(worst["failed"], worst["images"])
     lost = f"{worst['failed']} of {worst['images']} images of shard {worst['shard']} could not be explained"
-    torn = "; its file is damaged, so that images after the damage are missing" if damaged else ""
-    also = f". {others} more shards stand out." if others else "."
+    torn = "; its file is damaged, and images after the damage are missing" if damaged else ""
+    also = f". {others + 1} shards are affected in total." if others else "."
     return Finding(
         "shard_failures", worst["shard"], worst["shard"], "failures", "recorded", f"{lost}{torn}{also}",
-        Effect("images lost", share, low or 0.0, high or 0.0, worst["images"]),
-        "Counted in the run's failure rows; Fisher's exact test against the other shards, Holm's correction.",
-        "Fetch the shard again and explain it in another folder; `camatlas query` lists the rows of `failures`.",
+        Effect("failed images", share, low or 0.0, high or 0.0, worst["images"]),
+        "Failures were counted in the rows of the run. A shard is reported when its file is damaged, or when its "
+        "failure rate exceeds that of the other shards (Fisher's exact test, p < 0.01 with Holm's correction, by at "
+        f"least {percent(MIN_FAILURE_EXCESS)}).",
+        "Download the shard again, and explain it into a new run folder. The view `failures` lists the rows "
+        "(`camatlas query`).",
     )  # fmt: skip

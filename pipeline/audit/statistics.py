@@ -1,6 +1,6 @@
 """Intervals, tests and resampling for the report.
 
-Legend: I images, K columns (one metric of one method), R resamples, G groups that resampling keeps apart (strata).
+Legend: I images, K columns (one metric of one method), R resamples, G strata.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,32 +13,32 @@ Numbers = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 Column = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
-"""Sums and counts of each image."""
+"""Sum and number of the values of each image."""
 
 RESAMPLES = 2000
 LEVEL = 0.95
 RARE = 20
-"""Groups with fewer images are shown without rank."""
+"""Classes with fewer images are marked as small, and are not clustered."""
 
 _BYTES_AT_ONCE = 1 << 27
 
 
 def wilson(successes: int, trials: int) -> tuple[float | None, float | None]:
-    """Give the 95 % interval of a share by Wilson's score; (None, None) without trials."""
+    """Return the 95 % Wilson score interval of a share; (None, None) without trials."""
     from scipy.stats import binomtest  # costs time to import
 
     if not trials:
         return None, None
-    found = binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
+    interval = binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """Means of columns under resampling of the images.
+    """Bootstrap means of columns.
 
     Attributes:
-        mean_K: the means of the images as they are, NaN for a column without values.
+        mean_K: the means over the original images, NaN for a column without values.
         means_RK: the means of every resample.
     """
 
@@ -46,11 +46,11 @@ class Resampled:
     means_RK: Numbers
 
     def interval(self, column: int) -> tuple[float | None, float | None]:
-        """Give the 95 % percentile interval of a mean."""
+        """Return the 95 % percentile interval of the mean of a column."""
         return _percentiles(self.means_RK[:, column])
 
     def difference(self, column: int) -> "Difference":
-        """Read a column of differences: its mean, interval, and how often a resample has the other sign."""
+        """Return mean, interval and two-sided bootstrap p of a column of differences."""
         known_R = self.means_RK[:, column]
         known_R = known_R[np.isfinite(known_R)]
         if not len(known_R):
@@ -63,7 +63,7 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of two means on the same images, its 95 % interval, and its two-sided p by resampling."""
+    """Difference of two means over the same images, with its 95 % interval and two-sided bootstrap p."""
 
     value: float | None
     low: float | None
@@ -72,7 +72,7 @@ class Difference:
 
     @property
     def tied(self) -> bool:
-        """Whether the interval includes 0, or nothing is known."""
+        """Return whether the interval includes 0, or is unknown."""
         return self.low is None or self.high is None or self.low <= 0 <= self.high
 
 
@@ -83,19 +83,19 @@ def resampled(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> Resampled:
-    """Draw images with replacement, within each stratum as many as it has, and take the means of all columns.
+    """Bootstrap the means of all columns: draw images with replacement within each stratum, which keeps its size.
 
-    mean_k = sum_i w_i s_ik / sum_i w_i c_ik,   w_i how often image i was drawn
+    mean_k = sum_i w_i s_ik / sum_i w_i c_ik,   w_i the number of times image i was drawn
 
-    All columns see the same resamples. Groups of a single image are drawn from together, or they would never vary; a
-    single image has no interval at all.
+    All columns use the same resamples. Strata of a single image are pooled, because alone they would never vary. With
+    a single image in total there is no interval.
 
     Args:
         sums_IK: the sum of an image's values in a column; 0 where it has none.
-        counts_IK: how many values that sum is of.
-        strata_I: the group of each image.
-        seed: of the draws.
-        resamples: how many.
+        counts_IK: the number of values in that sum.
+        strata_I: the stratum of each image.
+        seed: of the random generator.
+        resamples: number of resamples.
     """
     strata_I = _pooled(strata_I)
     order_I = np.argsort(strata_I, kind="stable")
@@ -109,10 +109,10 @@ def resampled(
 
 
 def differences(one: Column, other: Column) -> Column:
-    """Subtract two columns image by image; images that lack one of them are left out.
+    """Subtract two columns image by image; images that lack a value in either of them count as missing.
 
     Args:
-        one, other: sums and counts of each image, (I,) each.
+        one, other: sums and counts of the values of each image, (I,) each.
     """
     known_I = (one[1] > 0) & (other[1] > 0)
     means = [sums_I / np.maximum(counts_I, 1) for sums_I, counts_I in (one, other)]
@@ -120,9 +120,9 @@ def differences(one: Column, other: Column) -> Column:
 
 
 def paired_p(differences_I: Column) -> float | None:
-    """Two-sided p of Student's paired test that the mean difference is 0; None where it says nothing.
+    """Return the two-sided p of Student's paired t test; None with fewer than two values or without variance.
 
-    Resampling cannot give a p below 2 / (R + 1), which adjusting for many comparisons makes large.
+    The bootstrap cannot give a p below 2 / (R + 1), which becomes large when adjusted for many comparisons.
     """
     from scipy.stats import ttest_1samp  # costs time to import
 
@@ -133,14 +133,14 @@ def paired_p(differences_I: Column) -> float | None:
 
 
 def _pooled(strata_I: Indices) -> Indices:
-    """Put the images that are alone in their stratum into one of their own."""
+    """Merge all strata of a single image into one stratum."""
     _, group_I, sizes_G = np.unique(strata_I, return_inverse=True, return_counts=True)
     pooled_I: Indices = np.where(sizes_G[group_I] == 1, -1, group_I)
     return pooled_I
 
 
 def _weights(sorted_I: Indices, random: np.random.Generator, resamples: int) -> Iterator[npt.NDArray[np.float32]]:
-    """How often each image is drawn, some resamples at a time."""
+    """Yield the number of times each image is drawn, (R, I), in batches of resamples."""
     _, starts_G, sizes_G = np.unique(sorted_I, return_index=True, return_counts=True)
     starts_I, sizes_I = np.repeat(starts_G, sizes_G), np.repeat(sizes_G, sizes_G)
     images = len(sorted_I)
@@ -169,7 +169,7 @@ def _percentiles(values_R: Numbers) -> tuple[float | None, float | None]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p values for their number (Holm, Scandinavian Journal of Statistics 1979); in the order given."""
+    """Adjust p values for multiple tests (Holm, Scandinavian Journal of Statistics 1979); keeps their order."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted, largest = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -181,12 +181,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def calibration_error(
     confidences: Sequence[float | None], accuracies: Sequence[float | None], images: Sequence[int]
 ) -> float | None:
-    """Expected calibration error of bins: sum over bins of (n_b / n) |accuracy_b - confidence_b| (Naeini, AAAI 2015).
+    """Return the expected calibration error of bins (Naeini, AAAI 2015).
+
+    sum over bins of (n_b / n) |accuracy_b - confidence_b|
 
     Args:
-        confidences: mean confidence of each bin; None where it is empty.
-        accuracies: share of right answers of each bin.
-        images: images of each bin.
+        confidences: mean confidence of each bin; None for an empty bin.
+        accuracies: share of correct predictions of each bin.
+        images: number of images of each bin.
     """
     total = sum(images)
     gaps = [

@@ -1,15 +1,15 @@
-"""Tables of the report: rows with the SQL that gives them, and names of classes."""
+"""Tables of the report: rows with the SQL query that returns them, and names of classes."""
 
 from typing import Any
 
 from pipeline.results.query import Run
 
 Table = dict[str, Any]
-"""`rows`, and the `sql` that gives them; rows may hold further fields that were computed from them."""
+"""`rows`, and the `sql` query that returns them; rows may have further, computed fields."""
 
 
-def asked(run: Run, sql: str) -> Table:
-    """Ask a question, and keep it with its answer."""
+def query_table(run: Run, sql: str) -> Table:
+    """Run a query; returns its rows with the query itself."""
     return {"rows": run.arrow(sql).to_pylist(), "sql": tidy(sql)}
 
 
@@ -19,12 +19,12 @@ def tidy(sql: str) -> str:
 
 
 def quoted(label: str) -> str:
-    """Quote the label of a metric as the name of a column."""
+    """Quote a metric label as a column name in SQL."""
     return '"' + label.replace('"', '""') + '"'
 
 
 def class_name(run: Run, index: int | None) -> str:
-    """Name a class by index; the index itself when names are unknown."""
+    """Return the name of a class; `class INDEX` when it has no name, and `-` for no class."""
     if index is None or index < 0:
         return "-"
     name = run.manifest.class_name(index)
@@ -32,7 +32,7 @@ def class_name(run: Run, index: int | None) -> str:
 
 
 def rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Round every number of the facts to seven digits: sums in another order give the same page."""
+    """Round every number to seven significant digits, so that the order of additions does not change the page."""
     if isinstance(value, float):
         return float(f"{value:.7g}") if value == value and abs(value) != float("inf") else None
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The numbers of a run, one row an image: what statistics and detectors of the report read.
+"""The values of a run, one row per image: the input of the statistics and detectors.
 
 Legend: I images that have a map, K columns (target rule, method, metric).
 """
@@ -39,15 +39,15 @@ class Values:
     """The images of a run that have a map.
 
     Attributes:
-        places: shard and key of each, sorted.
-        labels_I, predicted_I, classes_I: class indices, -1 where there is none; `classes_I` is the label where there
-            is one, else the predicted class.
-        confidences_I: of the predicted class.
-        correct_I: 1 right, 0 wrong, NaN without label.
-        held_out_I: a half of the images, drawn by a hash of their names, on which suspicions are confirmed.
+        places: shard and image key of each image, sorted.
+        labels_I, predicted_I, classes_I: class indices, -1 for none; `classes_I` is the label if there is one, else the
+            predicted class.
+        confidences_I: confidence of the predicted class.
+        correct_I: 1 correct, 0 wrong, NaN without label.
+        held_out_I: whether an image is in the half, by a hash of shard and key, on which effects are measured.
         sizes_I2: height and width of the upright image, in pixels.
-        columns: position of each column of `sums_IK` and `counts_IK`.
-        sums_IK, counts_IK: total of an image's known values and their number.
+        columns: index of each column in `sums_IK` and `counts_IK`.
+        sums_IK, counts_IK: sum and number of the values of each image.
     """
 
     places: list[Place]
@@ -66,7 +66,7 @@ class Values:
         return len(self.places)
 
     def metric(self, metric: str, method: str | None = None) -> Numbers:
-        """Give an image's mean of a metric over its targets, and over all methods unless one is named, (I,)."""
+        """Return the mean of a metric for each image over its targets and over all methods, or one method, (I,)."""
         chosen = [k for (_, own, name), k in self.columns.items() if name == metric and method in (None, own)]
         counts_I = self.counts_IK[:, chosen].sum(1)
         means_I: Numbers = np.where(
@@ -76,7 +76,7 @@ class Values:
 
 
 def load_values(run: Run) -> Values:
-    """Read the numbers of a run."""
+    """Read the values of a run."""
     table = run.arrow(_IMAGES)
     places = list(zip(table["shard"].to_pylist(), table["image_key"].to_pylist(), strict=True))
     columns, sums_IK, counts_IK = _columns(run, {place: index for index, place in enumerate(places)})
@@ -96,12 +96,12 @@ def load_values(run: Run) -> Values:
 
 
 def metric_labels(run: Run) -> list[str]:
-    """Name the metrics of a run that are numbers."""
+    """List the metrics of a run, without curves."""
     return [name for name in run.manifest.identity.metrics if not is_curve(name)]
 
 
 def metric_label(run: Run, kind: str) -> str | None:
-    """Name the column of the first metric of a kind; None where the run has none."""
+    """Return the column name of the first metric of a kind; None when the run has none."""
     metrics = run.manifest.identity.metrics.items()
     return next((label for label, fields in metrics if fields["name"] == kind), None)
 
@@ -110,19 +110,19 @@ def _columns(
     run: Run, rows: Mapping[Place, int]
 ) -> tuple[dict[Column, int], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     columns: dict[Column, int] = {}
-    found: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+    pairs: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
     for metric in metric_labels(run):
         frame = run.sql(_SUMS.format(metric=quoted(metric)))
         frame["row"] = [rows[place] for place in zip(frame["shard"], frame["image_key"], strict=True)]
         for (rule, method), own in sorted(frame.groupby(["target_rule", "method"]), key=lambda pair: pair[0]):
-            columns[str(rule), str(method), metric] = len(found)
+            columns[str(rule), str(method), metric] = len(pairs)
             pair = (np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32))
             for target_I, name in zip(pair, ("total", "known"), strict=True):
                 target_I[own["row"]] = own[name]
-            found.append(pair)
+            pairs.append(pair)
     empty = np.zeros((len(rows), 0), np.float32)
-    sums_IK = np.stack([sums for sums, _ in found], axis=1) if found else empty
-    counts_IK = np.stack([counts for _, counts in found], axis=1) if found else empty
+    sums_IK = np.stack([sums for sums, _ in pairs], axis=1) if pairs else empty
+    counts_IK = np.stack([counts for _, counts in pairs], axis=1) if pairs else empty
     return columns, sums_IK, counts_IK
 
 

@@ -1,1 +1,1 @@
-"""Speed as ratios, measured side by side in one run: the engine, the methods and the peers."""
+"""Benchmarks of the engine, the methods and the peer libraries, as ratios of cases timed in turn in one run."""

@@ -1,4 +1,4 @@
-"""python -m pipeline.bench: measures what the pipeline costs around the model, on this machine."""
+"""python -m pipeline.bench: measures the overhead of the pipeline around the model, on this machine."""
 
 import dataclasses
 import json
@@ -26,17 +26,17 @@ Measured = DriverCost | PipelineEfficiency | MemorySlope | LookupCost
 
 
 def main(
-    config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="run file of --what efficiency")] = None,
-    what: Annotated[str, typer.Option(help="driver, efficiency, memory or lookup")] = "driver",
-    workers: Annotated[int, typer.Option(min=1, help="actors; for driver and efficiency")] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="of a worker on CPUs; for efficiency")] = CPU_THREADS,
-    chunks: Annotated[int, typer.Option(min=10, help="for driver")] = 6000,
-    sleep: Annotated[float, typer.Option(min=0, help="seconds a simulated worker sleeps; for driver")] = 0.5,
-    images: Annotated[int, typer.Option(min=100, help="for memory; the first fifth warms up")] = 20_000,
-    rows: Annotated[int, typer.Option(min=10_000, help="for lookup")] = 1_000_000,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="run file, for --what efficiency")] = None,
+    what: Annotated[str, typer.Option(help="what to measure: driver, efficiency, memory or lookup")] = "driver",
+    workers: Annotated[int, typer.Option(min=1, help="number of workers, for driver and efficiency")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="threads per CPU worker, for efficiency")] = CPU_THREADS,
+    chunks: Annotated[int, typer.Option(min=10, help="number of chunks, for driver")] = 6000,
+    sleep: Annotated[float, typer.Option(min=0, help="seconds that a simulated worker sleeps, for driver")] = 0.5,
+    images: Annotated[int, typer.Option(min=100, help="number of images, for memory; one fifth warms up")] = 20_000,
+    rows: Annotated[int, typer.Option(min=10_000, help="number of rows, for lookup")] = 1_000_000,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Measure what the pipeline costs around the model, on this machine."""
+    """Measure the overhead of the pipeline around the model, on this machine."""
     measurements: dict[str, Callable[[], Measured]] = {
         "driver": lambda: driver_cost(workers, chunks, sleep),
         "efficiency": lambda: pipeline_efficiency(load_config(config or ""), workers, threads),
@@ -47,7 +47,7 @@ def main(
         if what not in measurements:
             raise ConfigError.one("--what", f"'{what}' is not a measurement", f"one of {', '.join(measurements)}")
         if (what == "efficiency") != (config is not None):
-            raise ConfigError.one("CONFIG", "only --what efficiency takes a run file", "name one for it alone")
+            raise ConfigError.one("CONFIG", "--what efficiency needs a run file; the other measurements take none")
         typer.echo(f"load average before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs", err=True)
         measured = measurements[what]()
     except CamatlasError as error:

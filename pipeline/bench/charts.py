@@ -1,4 +1,4 @@
-"""One picture of a benchmark: how fast the cases are, and what a dataset costs."""
+"""The chart of a benchmark: the speed of its cases, and the hours that a dataset takes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ _WORKERS = (1, 2, 4, 8, 16, 32, 64)
 
 
 def write_chart(path: Path, title: str, cases: Sequence[Mapping[str, Any]], plans: Sequence[Mapping[str, Any]]) -> None:
-    """Draw rates, and hours against images, channels and workers, into an SVG or PNG file.
+    """Draw rates, and hours over images, channels and workers, into an SVG or PNG file.
 
-    Hours are projections from counted passes and the measured rates of one worker: proportional to images, one pass a
-    channel at the rate of the fastest engine, divided by workers.
+    Hours are projected from counted passes and the measured rates of one worker. They are proportional to images, take
+    one pass per channel at the rate of the fastest engine, and are divided by the number of workers.
     """
     from matplotlib.figure import Figure
 

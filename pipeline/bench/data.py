@@ -1,4 +1,4 @@
-"""The rest of the way, measured without Ray: decoding, committing, and asking a finished run."""
+"""Measures the rest of the path without Ray: decoding, committing, and querying a finished run."""
 
 import statistics
 import tempfile
@@ -18,13 +18,13 @@ from pipeline.settings.run_file import RunConfig
 from pipeline.storage.ownership import take_ownership
 from pipeline.storage.parts import publish_part
 
-_ASKED = 20
-"""Questions of one kind; their median is told."""
+_QUERIES = 20
+"""Queries of one kind; their median is reported."""
 
 
 @dataclass
-class _Spent:
-    """Seconds of each step so far."""
+class _Totals:
+    """Seconds of each step so far, and what they produced."""
 
     reading: float = 0.0
     decoding: float = 0.0
@@ -36,57 +36,57 @@ class _Spent:
 
 
 def data_rows(config: RunConfig, images: int = 128) -> list[dict[str, Any]]:
-    """Take some images of a run all the way in one process, then ask about them: rates, sizes, times."""
+    """Take some images through all steps in one process, then query them: rates, sizes, times."""
     with tempfile.TemporaryDirectory() as folder:
         output = config.output.model_copy(update={"path": f"{folder}/run"})
         data = config.data.model_copy(update={"limit": images})
         run = prepare(config.model_copy(update={"output": output, "data": data}))
         take_ownership(run.store, run.manifest)
-        spent = _taken_through(run)
-        return [*_step_rows(spent), *_question_rows(run.store.url)]
+        totals = _run_steps(run)
+        return [*_step_rows(totals), *_query_rows(run.store.url)]
 
 
-def _taken_through(run: PreparedRun) -> _Spent:
+def _run_steps(run: PreparedRun) -> _Totals:
     explainer = Explainer(run.loaded.model, run.explainer_spec("cpu", 1))
-    spent = _Spent()
+    totals = _Totals()
     for shard in run.shards:
         chunks = chunked(read_shard(shard, run.reading), shard, run.config.data.chunk_images)
-        while (found := _timed(lambda: next(chunks, None)))[1] is not None:  # noqa: B023 - called at once
-            spent.reading += found[0]
-            _one(run, explainer, found[1], spent)
-    return spent
+        while (read := _timed(lambda: next(chunks, None)))[1] is not None:  # noqa: B023 - called at once
+            totals.reading += read[0]
+            _run_chunk(run, explainer, read[1], totals)
+    return totals
 
 
-def _one(run: PreparedRun, explainer: Explainer, chunk: Chunk, spent: _Spent) -> None:
+def _run_chunk(run: PreparedRun, explainer: Explainer, chunk: Chunk, totals: _Totals) -> None:
     seconds, decoded = _timed(lambda: decode_chunk(chunk, run.loaded.preprocess, run.limits))
-    spent.decoding += seconds
+    totals.decoding += seconds
     seconds, table = _timed(lambda: sorted_rows(explainer.tables(decoded)))
-    spent.explaining += seconds
+    totals.explaining += seconds
     seconds, receipt = _timed(lambda: publish_part(run.store, table, footer_of(decoded, run.manifest.run_id)))
-    spent.committing += seconds
-    spent.images += len(decoded.samples)
-    spent.rows += table.num_rows
-    spent.bytes += receipt.size if receipt else 0
+    totals.committing += seconds
+    totals.images += len(decoded.samples)
+    totals.rows += table.num_rows
+    totals.bytes += receipt.size if receipt else 0
 
 
-def _step_rows(spent: _Spent) -> list[dict[str, Any]]:
-    images = max(1, spent.images)
+def _step_rows(totals: _Totals) -> list[dict[str, Any]]:
+    images = max(1, totals.images)
     return [
-        {"what": "read a shard", "value": images / spent.reading, "unit": "images/s"},
-        {"what": "decode and resize", "value": images / spent.decoding, "unit": "images/s"},
-        {"what": "explain", "value": images / spent.explaining, "unit": "images/s"},
-        {"what": "encode and commit", "value": spent.rows / spent.committing, "unit": "rows/s"},
-        {"what": "bytes of a row on disk", "value": spent.bytes / max(1, spent.rows), "unit": "bytes"},
+        {"what": "read a shard", "value": images / totals.reading, "unit": "images/s"},
+        {"what": "decode and resize", "value": images / totals.decoding, "unit": "images/s"},
+        {"what": "explain", "value": images / totals.explaining, "unit": "images/s"},
+        {"what": "encode and commit", "value": totals.rows / totals.committing, "unit": "rows/s"},
+        {"what": "bytes of a row on disk", "value": totals.bytes / max(1, totals.rows), "unit": "bytes"},
     ]
 
 
-def _question_rows(url: str) -> list[dict[str, Any]]:
+def _query_rows(url: str) -> list[dict[str, Any]]:
     with open_run(url) as run:
         keys = run.arrow("SELECT DISTINCT image_key FROM explanations LIMIT 20")["image_key"].to_pylist()
         if not keys:
-            raise ConfigError.one("data.shards", "none of the images that were tried could be explained")
+            raise ConfigError.one("data.shards", "none of the images in the sample could be explained")
         lookups = [_timed(lambda k=key: run.arrow(_LOOKUP, [k]))[0] for key in keys]  # type: ignore[misc]
-        boards = [_timed(lambda: run.arrow("SELECT * FROM leaderboard"))[0] for _ in range(_ASKED)]
+        boards = [_timed(lambda: run.arrow("SELECT * FROM leaderboard"))[0] for _ in range(_QUERIES)]
         method = run.arrow("SELECT method FROM explanations LIMIT 1")["method"].to_pylist()[0]
         seconds, maps = _timed(lambda: run.maps(f"method = '{method}'"))
     return [

@@ -1,4 +1,4 @@
-"""How fast one image is found in a run of many rows, before and after compaction."""
+"""Measures how fast the rows of one image are found in a large run, before and after compaction."""
 
 import random
 import statistics
@@ -25,20 +25,20 @@ METRICS = ("average_drop", "increase", "insertion", "deletion", "pointing_game",
 SCHEMA = explanation_schema([described(name, pa.float32(), "", name) for name in METRICS])
 LOOKUP = "SELECT * FROM explanations WHERE image_key = ?"
 _IMAGES = 128
-"""Images of a part, as in a run file that says nothing of it."""
+"""Images per part, the default of `data.chunk_images`."""
 _GRID = 7
-_ASKED, _WARM_UP = 50, 3
+_LOOKUPS, _WARM_UP = 50, 3
 
 
 @dataclass(frozen=True)
 class LookupCost:
-    """Milliseconds in which a warm run gives all rows of one image.
+    """Milliseconds to find all rows of one image in a run that is open and warm.
 
     Attributes:
-        rows, parts: of the run.
+        rows, parts: numbers of rows and parts in the run.
         parts_ms, merged_ms: median before and after compaction.
-        worst_ms: the slowest one of the latter.
-        compaction_seconds: what writing the merged copy took.
+        worst_ms: the slowest lookup after compaction.
+        compaction_seconds: time to write the merged copy.
     """
 
     rows: int
@@ -50,40 +50,40 @@ class LookupCost:
 
 
 def lookup_cost(rows: int = 1_000_000) -> LookupCost:
-    """Make a run of 32 methods and 6 metrics with 7 x 7 maps, whose images come in no order, and look images up."""
+    """Write a run of 32 methods and 6 metrics with 7 x 7 maps and shuffled images, and time lookups in it."""
     order = random.Random(0)  # noqa: S311 - no secret
     keys = [f"image_{number:08d}" for number in range(-(-rows // len(METHODS)))]
     order.shuffle(keys)
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder) / "run")
         parts = _write_run(store, keys)
-        asked = order.sample(keys, min(len(keys), _ASKED + _WARM_UP))
-        before = _lookups(store, asked)
+        wanted = order.sample(keys, min(len(keys), _LOOKUPS + _WARM_UP))
+        before = _lookups(store, wanted)
         began = time.perf_counter()
         written = compact(store)
         seconds = time.perf_counter() - began
-        after = _lookups(store, asked)
+        after = _lookups(store, wanted)
     return LookupCost(
         written.record.rows, parts, statistics.median(before), statistics.median(after), max(after), seconds
     )
 
 
 def _lookups(store: Store, keys: Sequence[str]) -> list[float]:
-    """Milliseconds of each lookup, without the first ones."""
+    """Time each lookup in milliseconds, and leave out the first ones, which warm up."""
     with open_run(store.url) as run:
         return [_lookup(run, key) for key in keys][_WARM_UP:]
 
 
 def _lookup(run: Run, key: str) -> float:
     began = time.perf_counter()
-    found = run.sql(LOOKUP, [key])
-    taken = 1000 * (time.perf_counter() - began)
-    assert len(found) == len(METHODS), f"{len(found)} rows of {key}"
-    return taken
+    rows = run.sql(LOOKUP, [key])
+    milliseconds = 1000 * (time.perf_counter() - began)
+    assert len(rows) == len(METHODS), f"{len(rows)} rows of {key}"
+    return milliseconds
 
 
 def _write_run(store: Store, keys: Sequence[str]) -> int:
-    """Write a run with these images, of one shard; gives the number of its parts."""
+    """Write a run of one shard with these images, and return the number of its parts."""
     manifest = _manifest()
     take_ownership(store, manifest)
     starts = range(0, len(keys), _IMAGES)
@@ -95,7 +95,7 @@ def _write_run(store: Store, keys: Sequence[str]) -> int:
 
 
 def _rows(images: Sequence[str], chunk: int) -> pa.Table:
-    """Rows as a run has them, one a method, with random numbers and maps."""
+    """Make rows like those of a run, one per image and method, with random numbers and maps."""
     numbers = np.random.default_rng(chunk)
     count = len(images) * len(METHODS)
     fixed = {

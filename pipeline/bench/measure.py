@@ -1,4 +1,4 @@
-"""A whole measurement: which cases there are for a model, and what they took.
+"""A whole benchmark of a model: its cases and their timings.
 
 Legend: B images, C colours, (H, W) pixels.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.bench.ours import EIGHT, engine_name, first_step_cases, forward_cases, method_case, road_cases
+from pipeline.bench.ours import GRADIENT_METHODS, engine_name, first_step_cases, forward_cases, method_case, road_cases
 from pipeline.bench.peers import peer_cases
 from pipeline.bench.report import case_rows, projection_rows
 from pipeline.bench.timing import BenchCase, time_cases
@@ -24,21 +24,21 @@ from pipeline.model.zoo import LoadedModel
 from pipeline.run.preflight import net_shape
 
 _MANY = 32
-"""Methods of more masked passes an image run as in a worker, in passes filled up to a fixed size."""
+"""Methods with more masked passes per image run as in a worker: in passes that are filled up to a fixed size."""
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What is timed.
+    """The settings of a benchmark.
 
     Attributes:
         loaded: the model.
-        methods: by their name.
-        peers: names of the peers.
-        precision: of our methods.
-        pixels_BCHW: normalised images that methods are given together.
+        methods: by name.
+        peers: names of the peer libraries.
+        precision: precision of our methods.
+        pixels_BCHW: normalised images that methods explain as one batch.
         compiled: whether masked passes are compiled, as in long runs.
     """
 
@@ -50,15 +50,15 @@ class Setup:
     compiled: bool
 
 
-def measured(setup: Setup, rounds: int, long_rounds: int, tell: Tell) -> dict[str, Any]:
-    """Time everything, on a GPU where there is one: facts of the machine, a row a case, hours of a dataset.
+def measured(setup: Setup, rounds: int, long_rounds: int, report: Report) -> dict[str, Any]:
+    """Time all cases, on a GPU where there is one: facts of the machine, a row per case, hours per dataset.
 
     Raises:
         ImportError: a peer is not installed.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     setup.loaded.model.to(device)
-    timings = time_cases(_cases(setup, setup.pixels_BCHW.to(device), tell), rounds, long_rounds, tell)
+    timings = time_cases(_cases(setup, setup.pixels_BCHW.to(device), report), rounds, long_rounds, report)
     return {
         "layer": setup.loaded.layer,
         "pixels": setup.loaded.preprocess.crop,
@@ -73,8 +73,8 @@ def measured(setup: Setup, rounds: int, long_rounds: int, tell: Tell) -> dict[st
     }
 
 
-def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[BenchCase]:
-    """Every case, each peer's beside the one of ours that does the same."""
+def _cases(setup: Setup, pixels_BCHW: Tensor, report: Report) -> list[BenchCase]:
+    """List all cases; each case of a peer follows our case of the same task."""
     loaded, shape = setup.loaded, net_shape(setup.loaded)
     engine = engine_name(setup.precision, compiled=False)
     masked_engine = engine_name(setup.precision, compiled=setup.compiled)
@@ -82,11 +82,13 @@ def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[BenchCase]:
         probe = _probe(setup, len(pixels_BCHW), 1, compiled=False)
         masked_probe = _probe(setup, BATCH_MULTIPLE, BATCH_MULTIPLE, compiled=setup.compiled)
         best = _warm(masked_probe, pixels_BCHW)
-        tell(f"layer {loaded.layer}, {pixels_BCHW.shape[2]} px, passes of {best} images")
+        report(f"layer {loaded.layer}, {pixels_BCHW.shape[2]} px, passes of {best} images")
         full_BCHW = pixels_BCHW[:1].repeat(best, 1, 1, 1)
         cases = forward_cases(loaded.model, full_BCHW, (setup.precision,) if setup.compiled else ())
         cases.extend(first_step_cases(loaded.model, full_BCHW))
-        cases.append(method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW, shape, engine))
+        cases.append(
+            method_case(probe, "eight gradient methods", build_methods(GRADIENT_METHODS), pixels_BCHW, shape, engine)
+        )
         for label, method in setup.methods.items():
             passes = method.cost(shape).forwards
             if passes > _MANY:
@@ -106,7 +108,7 @@ def _cases(setup: Setup, pixels_BCHW: Tensor, tell: Tell) -> list[BenchCase]:
 
 
 def comparable(methods: Mapping[str, CamMethod]) -> dict[str, str]:
-    """Our label of each method that does what peers do under its name: the exact one, at its defaults."""
+    """Map the peers' names of methods to the labels of ours that do the same: exact, with default parameters."""
     return {
         name: label
         for name, exact in build_methods(["gradcam", "scorecam"]).items()
@@ -129,7 +131,7 @@ def _probe(setup: Setup, batch: int, multiple: int, *, compiled: bool) -> Probe:
 
 
 def _warm(probe: Probe, pixels_BCHW: Tensor) -> int:
-    """Choose the size of masked passes as a worker does, and run one of each size that occurs; compiling takes long."""
+    """Choose the size of masked passes as a worker does, and run one of each size, because compiling takes long."""
     probe.choose_batch((pixels_BCHW.shape[2], pixels_BCHW.shape[3]))
     best = probe.scorer.batcher.size
     for count in {best, probe.scorer.batcher.multiple}:

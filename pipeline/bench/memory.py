@@ -1,4 +1,4 @@
-"""Memory of processes on Linux, and how it grows."""
+"""Memory of processes on Linux, and its growth."""
 
 import os
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 _WORKER = b"ray::MapWorker"
-"""How Ray names a process that holds an actor of a map."""
+"""Start of the command that Ray gives a process with an actor of a map stage."""
 
 
 def anonymous_megabytes(process: int) -> float:
-    """Memory in MB (10^6 bytes) that belongs to one process alone; 0 when it has ended.
+    """Return the private memory of a process in MB (10^6 bytes); 0 if it has ended.
 
-    Pages of files and of Ray's shared object store are left out: they come and go with what is read.
+    Pages of files and of Ray's shared object store do not count, because they vary with what is read.
     """
     try:
         lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
@@ -23,12 +23,12 @@ def anonymous_megabytes(process: int) -> float:
 
 
 def worker_processes() -> list[int]:
-    """Processes that hold the actors of runs of this process."""
+    """List the processes of the actors in runs that this process started."""
     return [process for process in descendants(os.getpid()) if _command(process).startswith(_WORKER)]
 
 
 def descendants(process: int) -> list[int]:
-    """All processes that a process has started, and those that they have."""
+    """List all child processes of a process, and their child processes, at any depth."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (parent := _parent(int(entry.name))) is not None:
@@ -41,9 +41,9 @@ def descendants(process: int) -> list[int]:
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Least-squares slope of y over x; raises ValueError for fewer than two different x."""
+    """Fit the least-squares slope of y over x; raises ValueError for fewer than two different x."""
     if len(set(xs)) < 2:
-        raise ValueError("a slope needs two different places")
+        raise ValueError("a slope needs two different x")
     return float(np.polyfit(np.asarray(xs, float), np.asarray(ys, float), 1)[0])
 
 

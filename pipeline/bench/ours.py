@@ -1,4 +1,4 @@
-"""Our cases: the model as it is, the engine's forward pass, and methods on the engine as a worker holds it.
+"""Our own cases: the plain model, the engine's forward pass, and methods on the engine as in a worker.
 
 Legend: B images, C colours, (H, W) pixels.
 """
@@ -22,19 +22,19 @@ from pipeline.model.masks import MaskLook, MaskStream
 from pipeline.model.probe import Probe
 from pipeline.model.scorer import Scorer
 
-EIGHT = (
+GRADIENT_METHODS = (
     "gradcam", "gradcam_pp", "xgradcam", "hirescam", "layercam", "elementwise_gradcam", "eigen_gradcam", "shapley_cam",
 )  # fmt: skip
 """Gradient methods that share one pass; peers run them one after the other."""
 
 
 def engine_name(precision: Precision, *, compiled: bool) -> str:
-    """Say by whom a forward pass is."""
+    """Return the name of an engine, as `BenchCase` uses it."""
     return f"{OURS} {precision} compiled" if compiled else f"{OURS} {precision}"
 
 
 def forward_cases(model: nn.Module, pixels_BCHW: Tensor, compiled: Collection[Precision] = ()) -> list[BenchCase]:
-    """The model's own forward pass, and the engine's at each precision, also compiled where that is asked for."""
+    """Make cases of the plain model's forward pass and the engine's at each precision, compiled too if requested."""
     count = len(pixels_BCHW)
     kinds: list[tuple[Precision, bool]] = [("fp32", False), ("bf16", False), *((name, True) for name in compiled)]
     cases = [BenchCase("forward pass", "plain model", partial(_plain, model, pixels_BCHW), count, count)]
@@ -48,7 +48,7 @@ def forward_cases(model: nn.Module, pixels_BCHW: Tensor, compiled: Collection[Pr
 def method_case(
     probe: Probe, name: str, methods: Mapping[str, CamMethod], pixels_BCHW: Tensor, shape: NetShape, engine: str
 ) -> BenchCase:
-    """Methods together on images; `forwards` is the most that their costs allow."""
+    """Make the case of methods that run together; `forwards` is the upper bound that their costs give."""
 
     def work() -> None:
         explain_evidence(observe(pixels_BCHW, methods, probe).evidence(), methods, probe)
@@ -58,9 +58,9 @@ def method_case(
 
 
 def first_step_cases(model: nn.Module, pixels_BCHW: Tensor) -> list[BenchCase]:
-    """What a masked pass does before the second layer: making masks, laying them over images, the first convolution.
+    """Make the case of a masked pass before its second layer: make masks, apply them, run the first convolution.
 
-    All that a shortcut through the first layer's linearity could save is a part of this. Without convolution: nothing.
+    A shortcut through the linearity of the first layer could save at most a part of this. Empty without a convolution.
     """
     count = len(pixels_BCHW)
     first = next((module for module in fast_copy(model, "fp32", ()).modules() if isinstance(module, nn.Conv2d)), None)
@@ -78,7 +78,7 @@ def first_step_cases(model: nn.Module, pixels_BCHW: Tensor) -> list[BenchCase]:
 
 
 def road_cases(pixels_BCHW: Tensor) -> list[BenchCase]:
-    """ROAD's imputation at several shares of the image; no model runs."""
+    """Make the cases of ROAD's imputation at several shares of the image; no model runs."""
     return [
         BenchCase(f"ROAD, {share:.0%} guessed", OURS, partial(imputed, pixels_BCHW, missing), len(pixels_BCHW), 0)
         for share, missing in missing_pixels(pixels_BCHW)
@@ -86,7 +86,7 @@ def road_cases(pixels_BCHW: Tensor) -> list[BenchCase]:
 
 
 def missing_pixels(pixels_BCHW: Tensor) -> list[tuple[float, Tensor]]:
-    """Pixels (B, H, W) that ROAD removes by smooth maps, at several shares of the image."""
+    """Choose pixels (B, H, W) that ROAD would remove, by smooth random maps, at several shares of the image."""
     cells = torch.rand(len(pixels_BCHW), 1, 7, 7, generator=torch.Generator().manual_seed(0)).to(pixels_BCHW)
     maps_BHW = upsample(cells, (pixels_BCHW.shape[2], pixels_BCHW.shape[3]))[:, 0]
     ordered_BP = maps_BHW.flatten(1).sort(dim=1, descending=True).values

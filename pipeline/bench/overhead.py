@@ -1,4 +1,4 @@
-"""What the pipeline costs around the model: its driver, its workers, its memory.
+"""The overhead of the pipeline around the model: its driver, its workers, its memory.
 
 `python -m pipeline.bench` runs these measurements.
 """
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from pipeline.run.worker import Explain
 
 WorkerEvents = Iterator[Heartbeat | Committed]
-_SETTLED = 0.1
-"""Share of a run at either end that is not measured: workers start one after the other, and end so."""
+_EDGE_SHARE = 0.1
+"""Share of a run at each end that is not measured, because workers start and end one after the other."""
 
 
 @dataclass(frozen=True)
 class DriverCost:
-    """CPU time of the driver's process, all threads, while simulated workers sleep.
+    """CPU time of the driver process, all threads, while simulated workers sleep.
 
     Attributes:
-        workers: actors.
-        chunks: that were committed in the measured time.
-        cpu_seconds, seconds: CPU time and time that passed.
+        workers: number of actors.
+        chunks: number of chunks committed in the measured time.
+        cpu_seconds, seconds: CPU time and wall-clock time.
     """
 
     workers: int
@@ -53,13 +53,13 @@ class DriverCost:
 
     @property
     def ms_per_chunk(self) -> float:
-        """CPU time of one chunk in milliseconds."""
+        """Return the CPU time per chunk in milliseconds."""
         return 1000 * self.cpu_seconds / self.chunks
 
 
 @dataclass(frozen=True)
 class PipelineEfficiency:
-    """Rates in images per second: of one process that does everything in a loop, and of the pipeline."""
+    """Images per second of one process that does everything in a loop, and of the pipeline."""
 
     workers: int
     bare: float
@@ -67,7 +67,7 @@ class PipelineEfficiency:
 
     @property
     def efficiency(self) -> float:
-        """The pipeline's rate as a share of what its workers would reach in bare loops."""
+        """Return the pipeline's rate as a share of what its workers would reach in bare loops."""
         return self.pipeline / (self.workers * self.bare)
 
 
@@ -85,7 +85,7 @@ class MemorySlope:
 
 @dataclass(frozen=True)
 class Mark:
-    """Where a run stood when a commit was told of."""
+    """The progress of a run at the moment when a commit is reported."""
 
     chunks: int
     images: int
@@ -94,28 +94,28 @@ class Mark:
 
 
 def driver_cost(workers: int = 64, chunks: int = 6000, sleep_seconds: float = 0.5) -> DriverCost:
-    """Run the real graph with workers that only sleep, one chunk of one small image after the other."""
+    """Run the real graph on chunks of one small image each, with workers that only sleep."""
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder), images=chunks, images_per_shard=100)
         run = _demo_run(Path(folder), chunk_images=1, methods=["gradcam"])
         asleep = partial(_sleeping, sleep_seconds, run.explainer_spec("cpu", workers).schema)
-        first, last = settled(list(_marks(_streamed(run, workers, asleep, cpus=workers + 4))))
+        first, last = measured_span(list(_marks(_streamed(run, workers, asleep, cpus=workers + 4))))
     return DriverCost(
         workers, last.chunks - first.chunks, last.cpu_seconds - first.cpu_seconds, last.seconds - first.seconds
     )
 
 
 def pipeline_efficiency(config: RunConfig, workers: int = 1, threads: int = CPU_THREADS) -> PipelineEfficiency:
-    """Time a run file in a bare loop, then through the pipeline, then in the loop again; a worker has so many threads.
+    """Time a run file in a bare loop, then in the pipeline, then in the loop again, with `threads` per worker.
 
-    Reading and the driver need CPU time too: a machine of fewer cores than `workers * threads + 1` has none for them.
+    Reading and the driver need CPU time too; a machine with fewer than `workers * threads + 1` cores has none for them.
     """
     with tempfile.TemporaryDirectory() as folder:
         run = _prepared(
             config.model_copy(update={"output": config.output.model_copy(update={"path": f"{folder}/run"})})
         )
         before = bare_rate(run, threads)
-        first, last = settled(list(_marks(_streamed(run, workers, _explaining(run, threads)))))
+        first, last = measured_span(list(_marks(_streamed(run, workers, _explaining(run, threads)))))
         after = bare_rate(run, threads)
     return PipelineEfficiency(
         workers, fmean((before, after)), (last.images - first.images) / (last.seconds - first.seconds)
@@ -123,22 +123,22 @@ def pipeline_efficiency(config: RunConfig, workers: int = 1, threads: int = CPU_
 
 
 def memory_slope(images: int = 20_000, warm_up: int = 4_000) -> MemorySlope:
-    """Explain small scenes by the demonstration's network, and watch the memory of driver and worker."""
-    seen: list[tuple[int, float, float]] = []
+    """Explain small scenes with the demo's network, and sample the memory of driver and worker."""
+    samples: list[tuple[int, float, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder), images=images, images_per_shard=1_000)
         run = _demo_run(Path(folder), chunk_images=50, methods=["gradcam", "layercam"], metrics=["average_drop"])
         for mark in _marks(_streamed(run, 1, _explaining(run))):
             worker = sum(map(anonymous_megabytes, worker_processes()))
-            seen.append((mark.images, anonymous_megabytes(os.getpid()), worker))
-    counted, drivers, workers = zip(*(each for each in seen if each[0] >= warm_up), strict=True)
+            samples.append((mark.images, anonymous_megabytes(os.getpid()), worker))
+    counted, drivers, workers = zip(*(sample for sample in samples if sample[0] >= warm_up), strict=True)
     return MemorySlope(
         images, warm_up, slope(counted, drivers) * 1e4, slope(counted, workers) * 1e4, drivers[-1], workers[-1]
     )
 
 
 def bare_rate(run: "PreparedRun", threads: int = CPU_THREADS, least_seconds: float = 20.0) -> float:
-    """Images per second of one process that reads, decodes, explains and encodes in a loop, as long as asked."""
+    """Measure images per second of one process that reads, decodes, explains and encodes in a loop."""
     from pipeline.model.memory import keep_freed_memory
     from pipeline.run.loading import ReadPlan
     from pipeline.run.worker import footer_of, sorted_rows
@@ -147,7 +147,7 @@ def bare_rate(run: "PreparedRun", threads: int = CPU_THREADS, least_seconds: flo
     keep_freed_memory()  # as workers do
     explain = _explaining(run, threads)()
     plan = ReadPlan.of(run, unit_bytes=0)
-    chunks = itertools.chain.from_iterable(load for shard in run.shards for load in plan.work_units(shard))
+    chunks = itertools.chain.from_iterable(unit for shard in run.shards for unit in plan.work_units(shard))
     images, began = 0, None
     for chunk in chunks:
         encode_part(sorted_rows(explain(chunk)), footer_of(chunk, run.manifest.run_id))
@@ -162,16 +162,16 @@ def bare_rate(run: "PreparedRun", threads: int = CPU_THREADS, least_seconds: flo
     return images / (time.perf_counter() - began)
 
 
-def settled(marks: Sequence[Mark]) -> tuple[Mark, Mark]:
-    """Give the marks between which a run is measured: without its start and its end."""
+def measured_span(marks: Sequence[Mark]) -> tuple[Mark, Mark]:
+    """Return the marks between which a run is measured, without its start and its end."""
     if len(marks) < 3:
         raise ConfigError.one("data", f"{len(marks)} chunks are too few to measure", "give more images")
-    edge = max(1, int(len(marks) * _SETTLED))
+    edge = max(1, int(len(marks) * _EDGE_SHARE))
     return marks[edge - 1], marks[-edge]
 
 
 def write_shards(folder: Path, images: int, images_per_shard: int) -> None:
-    """Write shards of small scenes; 64 of them, again and again under new keys."""
+    """Write shards of small scenes: at most 64 different ones, repeated under new keys."""
     from pipeline.demo.scenes import make_scene
 
     scenes = [_encoded(make_scene(index).image.resize((64, 64))) for index in range(min(64, images))]
@@ -216,7 +216,7 @@ def _explaining(run: "PreparedRun", threads: int = CPU_THREADS) -> "Callable[[],
 
 
 def _sleeping(seconds: float, schema: pa.Schema) -> "Explain":
-    """Make a worker that sleeps and gives one small row an image; torch stays out of its process."""
+    """Make an explain function that sleeps and yields one small row per image, without importing torch."""
 
     def explain(chunk: DecodedChunk) -> Iterator[pa.Table]:
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""The peers' cases: the same images, layer and predicted classes as ours, at the peers' defaults.
+"""Cases of the peer libraries: the same images, layer and predicted classes as ours, at their defaults.
 
 Legend: B images, C colours, (H, W) pixels, N classes.
 """
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from pipeline.bench.ours import missing_pixels
 from pipeline.bench.timing import BenchCase
 
-_EIGHT = (
+_GRADIENT_METHODS = (
     "GradCAM", "GradCAMPlusPlus", "XGradCAM", "HiResCAM", "LayerCAM", "GradCAMElementWise", "EigenGradCAM",
     "ShapleyCAM",
 )  # fmt: skip
 
 
 def peer_cases(peer: str, model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list[BenchCase]:
-    """Make the cases of one peer.
+    """Make the cases of one peer library.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: the library is not installed.
     """
     return _PEERS[peer](model, layer, pixels_BCHW)
 
@@ -40,7 +40,7 @@ def _pytorch_grad_cam(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list
         with quiet, getattr(pytorch_grad_cam, kind)(model=model, target_layers=[module]) as cam:
             return cam(images_BCHW, None)
 
-    def guess(missing_BHW: Tensor) -> Callable[[], object]:
+    def impute(missing_BHW: Tensor) -> Callable[[], object]:
         kept = (~missing_BHW).float().cpu()
         solve = NoisyLinearImputer(noise=0.0)
         return lambda: [solve(image, keep) for image, keep in zip(pixels_BCHW.cpu(), kept, strict=True)]
@@ -49,12 +49,16 @@ def _pytorch_grad_cam(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list
     return [
         BenchCase("gradcam", peer, lambda: run("GradCAM", pixels_BCHW), count, count),
         BenchCase(
-            "eight gradient methods", peer, lambda: [run(kind, pixels_BCHW) for kind in _EIGHT], count, 8 * count
+            "eight gradient methods",
+            peer,
+            lambda: [run(kind, pixels_BCHW) for kind in _GRADIENT_METHODS],
+            count,
+            8 * count,
         ),
         BenchCase("scorecam", peer, lambda: run("ScoreCAM", one), 1, _channels(model, layer, one) + 1),
         *(
-            BenchCase(f"ROAD, {share:.0%} guessed", peer, guess(kept), count, 0)
-            for share, kept in missing_pixels(pixels_BCHW)
+            BenchCase(f"ROAD, {share:.0%} guessed", peer, impute(missing), count, 0)
+            for share, missing in missing_pixels(pixels_BCHW)
         ),
     ]
 
@@ -86,11 +90,11 @@ def _captum(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> list[BenchCase
 
 
 def _channels(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> int:
-    """Channels of the layer: passes that exact Score-CAM makes."""
-    found = list[int]()
+    """Count the channels of a layer, each of which is a pass of exact Score-CAM."""
+    channels = list[int]()
 
-    def keep(_module: object, _inputs: object, output: Any) -> None:  # noqa: ANN401 - what modules give
-        found.append(output.shape[1])
+    def keep(_module: object, _inputs: object, output: Any) -> None:  # noqa: ANN401 - the output of any module
+        channels.append(output.shape[1])
 
     handle = model.get_submodule(layer).register_forward_hook(keep)
     try:
@@ -98,7 +102,7 @@ def _channels(model: nn.Module, layer: str, pixels_BCHW: Tensor) -> int:
             model(pixels_BCHW)
     finally:
         handle.remove()
-    return found[0]
+    return channels[0]
 
 
 _PEERS: dict[str, Callable[[nn.Module, str, Tensor], list[BenchCase]]] = {

@@ -1,4 +1,4 @@
-"""What the timings say: shares of the forward pass, ratios to the peers, and the hours of a whole dataset."""
+"""Tables of the timings: shares of the forward pass, ratios to the peers, and the hours of a whole dataset."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ IMAGENET_VAL = 50_000
 
 
 def case_rows(timings: Sequence[CaseTiming]) -> list[dict[str, Any]]:
-    """Give one row a case: rates, its share of its engine's forward pass, and ours over it where it is a peer's."""
+    """Make one row per case: rates, share of its engine's forward pass, and our speed relative to a peer's."""
     return [_case_row(timing, timings) for timing in timings]
 
 
@@ -24,12 +24,12 @@ def _case_row(timing: CaseTiming, timings: Sequence[CaseTiming]) -> dict[str, An
         "engine": timing.case.engine.removeprefix(f"{OURS} "),
         "share_of_engine_forward": timing.forwards_per_second / forward.images_per_second if timing.forwards else None,
         "image_in_engine_forwards": forward.images_per_second / timing.images_per_second,
-        "camatlas_times_as_fast": _ours_over(timing, timings),
+        "camatlas_times_as_fast": _times_as_fast(timing, timings),
     }
 
 
 def projection_rows(timings: Sequence[CaseTiming]) -> list[dict[str, Any]]:
-    """Hours of one worker over ImageNet val per method, from counted passes and the measured rate."""
+    """Project the hours of one worker over ImageNet val per method, from counted passes and the measured rate."""
     return [
         {
             "methods": timing.case.name,
@@ -41,8 +41,8 @@ def projection_rows(timings: Sequence[CaseTiming]) -> list[dict[str, Any]]:
     ]
 
 
-def _ours_over(timing: CaseTiming, timings: Sequence[CaseTiming]) -> float | None:
-    """How many times as fast ours is, round by round, where a peer or the plain model does the same."""
+def _times_as_fast(timing: CaseTiming, timings: Sequence[CaseTiming]) -> float | None:
+    """Return how many times as fast our case is as this one of a peer or the plain model; None for our cases."""
     if timing.case.by.startswith(OURS):
         return None
     wanted = ENGINE if timing.case.name == "forward pass" else OURS

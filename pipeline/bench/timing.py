@@ -1,4 +1,4 @@
-"""Timing in turn: a machine's speed drifts, so that only what ran side by side can be compared."""
+"""Times cases in turn: a machine's speed drifts, so only cases that ran in the same rounds can be compared."""
 
 import contextlib
 import ctypes
@@ -16,23 +16,23 @@ from pipeline.model.memory import kept_freed_memory
 
 OURS = "camatlas"
 ENGINE = f"{OURS} fp32"
-"""Whose forward pass is the measure where nothing else is said: our engine's, uncompiled."""
+"""The engine whose forward pass is the default unit: ours, in fp32 and uncompiled."""
 _LONG = 100
-"""Cases of more forward passes an image are warm after the first few, and long enough to be timed in fewer rounds."""
+"""Cases with more forward passes per image are long: the first passes warm them up, and few rounds suffice."""
 
 
 @dataclass(frozen=True)
 class BenchCase:
-    """Something to time.
+    """One case to time.
 
     Attributes:
-        name: what is done; a peer's case has the name of ours that does the same.
-        by: who does it.
-        work: does it once.
-        images: how many images that is.
-        forwards: forward passes it needs at most, in images; 0 where it runs no model.
-        counts: what counts those it makes; None where it makes as many as it needs.
-        engine: whose forward pass it is measured in.
+        name: the task; the case of a peer has the name of our case of the same task.
+        by: the library or engine that runs it.
+        work: runs the task once.
+        images: number of images that one run processes.
+        forwards: most forward passes of one run, in images; 0 where it runs no model.
+        counts: counts the forward passes that are run; None where it is always `forwards`.
+        engine: name of the engine whose forward pass is the unit of this case.
     """
 
     name: str
@@ -45,13 +45,13 @@ class BenchCase:
 
     @property
     def is_long(self) -> bool:
-        """Whether it is timed in fewer rounds."""
+        """Tell whether the case is timed in fewer rounds."""
         return self.forwards > _LONG * self.images
 
 
 @dataclass(frozen=True)
 class CaseTiming:
-    """What a case took, round by round, in seconds, and the forward passes it made each time, in images."""
+    """The seconds of a case, round by round, and the forward passes of each round, in images."""
 
     case: BenchCase
     rounds: tuple[float, ...]
@@ -59,35 +59,35 @@ class CaseTiming:
 
     @property
     def seconds(self) -> float:
-        """Median of the rounds."""
+        """Return the median of the rounds."""
         return statistics.median(self.rounds)
 
     @property
     def images_per_second(self) -> float:
-        """Images a second."""
+        """Return the images per second."""
         return self.case.images / self.seconds
 
     @property
     def forwards_per_second(self) -> float:
-        """Forward passes of one image a second."""
+        """Return the forward passes per second, each of one image."""
         return self.forwards / self.seconds
 
     def times(self, other: "CaseTiming") -> float:
-        """How many times as fast as another case, per image: the median of the rounds' quotients."""
+        """Return how many times as fast this case is as another, per image: the median of the rounds' quotients."""
         quotients = [theirs / own for own, theirs in zip(self.rounds, other.rounds, strict=False)]
         return statistics.median(quotients) * self.case.images / other.case.images
 
 
 def time_cases(
-    cases: Sequence[BenchCase], rounds: int, long_rounds: int = 1, tell: Callable[[str], None] = lambda _: None
+    cases: Sequence[BenchCase], rounds: int, long_rounds: int = 1, report: Callable[[str], None] = lambda _: None
 ) -> list[CaseTiming]:
-    """Time cases in turn, round by round, long ones in the first `long_rounds` only; `tell` hears of the progress.
+    """Time cases in turn, round by round, long ones only in the first `long_rounds`; `report` gets the progress.
 
-    Ours run as they do in a worker, which keeps freed memory; the others as in a process of their own.
+    Our cases run as in a worker, which keeps freed memory. The others run as in a process without that.
     """
     for case in cases:
         if not case.is_long:
-            tell(f"warming up {case.name} ({case.by})")
+            report(f"warming up {case.name} ({case.by})")
             case.work()
     taken: list[list[float]] = [[] for _ in cases]
     made = [case.forwards for case in cases]
@@ -95,7 +95,7 @@ def time_cases(
         for i, case in enumerate(cases):
             if case.is_long and turn >= long_rounds:
                 continue
-            tell(f"round {turn + 1} of {rounds}: {case.name} ({case.by})")
+            report(f"round {turn + 1} of {rounds}: {case.name} ({case.by})")
             seconds, made[i] = _once(case)
             taken[i].append(seconds)
     return [
@@ -104,12 +104,12 @@ def time_cases(
 
 
 def _once(case: BenchCase) -> tuple[float, int]:
-    """Seconds of one run, with nothing left over from the case before, and its forward passes."""
+    """Time one run, with nothing left over from the previous case, and count its forward passes."""
     gc.collect()
     ours = case.by.startswith(OURS)
     with kept_freed_memory() if ours else contextlib.nullcontext():
         if ours and not case.is_long:
-            case.work()  # a worker got its memory long ago
+            case.work()  # a worker already holds its memory
         before = case.counts.forwards if case.counts else 0
         began = time.perf_counter()
         case.work()
@@ -118,6 +118,6 @@ def _once(case: BenchCase) -> tuple[float, int]:
         taken = time.perf_counter() - began
         made = case.counts.forwards - before if case.counts else case.forwards
     if sys.platform.startswith("linux"):
-        with contextlib.suppress(AttributeError):  # another C library
+        with contextlib.suppress(AttributeError):  # a C library without malloc_trim
             ctypes.CDLL(None).malloc_trim(0)
     return taken, made

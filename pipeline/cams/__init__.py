@@ -1,4 +1,4 @@
-"""The CAM methods. This is their registry, written by hand: what stands here exists."""
+"""Registry of the CAM methods, written by hand: a method exists for users once it is listed here."""
 
 from collections.abc import Iterable
 
@@ -38,9 +38,9 @@ METHODS: dict[str, type[CamMethod]] = {
 
 
 def build_methods(specs: Iterable[Spec]) -> dict[str, CamMethod]:
-    """Build the methods of a run, keyed by their name in it.
+    """Build the methods of a run, keyed by their name in the run.
 
     Raises:
-        ConfigError: every mistake in the list, at once.
+        ConfigError: the list has mistakes; all of them are reported at once.
     """
     return build_all(specs, METHODS, "explain.methods")

@@ -1,4 +1,4 @@
-"""Methods that read the activations alone, or their principal component.
+"""Methods based on activations alone, or on a principal component.
 
 Legend: B images, K channels, (u, v) grid, Z = u v cells; A activations, g gradient of the target logit.
 """
@@ -20,12 +20,13 @@ Kernel = Literal["sigmoid", "rbf"]
 
 @dataclass(frozen=True, config=STRICT)
 class Cam(NoExtraPass):
-    """CAM: the class weights of the last linear layer, moved in front of the pooling.
+    """CAM: activation maps weighted by the target class's row of the last linear layer.
 
     M = sum_k w^c_k A_k
 
-    w^c is the target's row of the linear layer that follows global average pooling; other heads are refused. Signed,
-    as in the paper. Its rectified form is Z times Grad-CAM.
+    A_k is the activation map of channel k, of Z = u v cells. w^c is the row of the target class c in the linear layer
+    that follows global average pooling; networks with another head are refused. The map is signed, as in the paper.
+    ReLU(M) is Z times Grad-CAM.
     """
 
     name: ClassVar[str] = "cam"
@@ -39,25 +40,26 @@ class Cam(NoExtraPass):
         """Compute the maps (B, u, v), signed.
 
         Raises:
-            LayerError: the head is another one.
+            LayerError: the head is not global average pooling and one linear layer.
         """
         weights_NK = probe.linear_head(evidence)
         if weights_NK is None:
             raise LayerError(
-                f"'cam' needs a head of global average pooling and one linear layer behind '{evidence.layer}'; "
-                "use gradcam, which is the same where cam applies"
+                f"'cam' needs a head of global average pooling and one linear layer after '{evidence.layer}', "
+                "which this model does not have; use gradcam, which generalises cam to every head"
             )
         return (weights_NK[evidence.targets_B][:, :, None, None] * evidence.acts_BKuv).sum(1)
 
 
 @dataclass(frozen=True, config=STRICT)
 class EigenCam(NoExtraPass):
-    """Eigen-CAM: the activations along their first principal direction; no class is asked about.
+    """Eigen-CAM: the activations projected on their first principal component, independent of the target class.
 
-    M = F v_1,   F (Z, K) the activations with each channel's mean subtracted, v_1 its first right singular vector
+    M = F v_1
 
-    Computed from the Gram matrix of the smaller side. The sign of v_1 is arbitrary: the map is turned so that its
-    largest value by magnitude is positive. Signed; zero for constant activations.
+    F (Z, K) holds the activations of the Z = u v cells and K channels, with each channel's mean subtracted; v_1 is its
+    first right singular vector. The sign of v_1 is arbitrary: it is chosen so that the value of largest magnitude in
+    the map is positive. The map is signed, and zero for constant activations.
     """
 
     name: ClassVar[str] = "eigen_cam"
@@ -74,11 +76,13 @@ class EigenCam(NoExtraPass):
 
 @dataclass(frozen=True, config=STRICT)
 class EigenGradCam(NoExtraPass):
-    """EigenGrad-CAM: Eigen-CAM of gradient times activation, which makes it depend on the class.
+    """EigenGrad-CAM: Eigen-CAM of gradient times activation, which depends on the target class.
 
-    M = F v_1,   F (Z, K) the products g A with each channel's mean subtracted, v_1 its first right singular vector
+    M = F v_1
 
-    Sign and edges as in Eigen-CAM.
+    F (Z, K) holds the products g A of gradient and activation at the Z = u v cells and K channels, with each channel's
+    mean subtracted; v_1 is its first right singular vector; g is the gradient of the target logit. The sign is chosen
+    as in Eigen-CAM. The map is zero where the products are constant.
     """
 
     name: ClassVar[str] = "eigen_gradcam"
@@ -95,15 +99,16 @@ class EigenGradCam(NoExtraPass):
 
 @dataclass(frozen=True, config=STRICT)
 class KpcaCam(NoExtraPass):
-    """KPCA-CAM: Eigen-CAM with a kernel in place of the inner product; no class is asked about.
+    """KPCA-CAM: Eigen-CAM with a kernel instead of the inner product, independent of the target class.
 
     M = sqrt(l_1) u_1,   (l_1, u_1) the first eigenpair of the centred kernel matrix of the cells
-    kernel(a, b) = tanh(a b / K + 1) (sigmoid) or exp(-|a - b|^2 / K) (rbf), a and b rows of F as in Eigen-CAM
+    kernel(a, b) = tanh(a b / K + 1) (sigmoid) or exp(-|a - b|^2 / K) (rbf)
 
-    Sign and edges as in Eigen-CAM.
+    a and b are rows of F, the centred activations of two cells over the K channels, as in Eigen-CAM. The sign is chosen
+    as in Eigen-CAM; the map is zero for constant activations.
 
     Parameters:
-        kernel: sigmoid (the authors' best) or rbf.
+        kernel: sigmoid (the best one in the paper) or rbf.
     """
 
     kernel: Kernel = "sigmoid"
@@ -118,24 +123,24 @@ class KpcaCam(NoExtraPass):
 
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:  # noqa: ARG002 - the evidence suffices
         """Compute the maps (B, u, v), signed."""
-        cells_BZK = _cells(evidence.acts_BKuv)
+        cells_BZK = _centred_cells(evidence.acts_BKuv)
         kernel_BZZ = _kernel(cells_BZK, self.kernel)
         rows_BZ1 = kernel_BZZ.mean(2, keepdim=True)
         centred_BZZ = kernel_BZZ - rows_BZ1 - rows_BZ1.mT + kernel_BZZ.mean((1, 2), keepdim=True)
         alike_B11 = (cells_BZK == cells_BZK[:, :1]).all(2).all(1)[:, None, None]  # centring leaves rounding noise
-        return _turned(_first_scores(centred_BZZ.masked_fill(alike_B11, 0.0)), evidence.acts_BKuv)
+        return _with_sign(_first_component(centred_BZZ.masked_fill(alike_B11, 0.0)), evidence.acts_BKuv)
 
 
 @dataclass(frozen=True, config=STRICT)
 class Fem(NoExtraPass):
-    """FEM: channels count by how much of the grid stands out in them; no class is asked about.
+    """FEM: activation maps weighted by the share of their cells that stand out, independent of the target class.
 
     M = ReLU( sum_k w_k A_k ),   w_k = share of cells with A^k_ij > mean + n std of A_k
 
-    std is the population's. A constant channel has weight 0.
+    A_k is the activation map of channel k; std is the population standard deviation. A constant channel has weight 0.
 
     Parameters:
-        k_sigma: n.
+        k_sigma: n, the threshold in standard deviations above the mean.
     """
 
     k_sigma: Annotated[float, Field(ge=0)] = 2.0
@@ -157,24 +162,24 @@ class Fem(NoExtraPass):
 
 
 def principal_component(maps_BKuv: Tensor) -> Tensor:
-    """Scores of the cells along the first principal direction of the channels, (B, u, v)."""
-    cells_BZK = _cells(maps_BKuv)
+    """Project each cell on the first principal component of the channels, (B, u, v)."""
+    cells_BZK = _centred_cells(maps_BKuv)
     if cells_BZK.shape[1] <= cells_BZK.shape[2]:
-        return _turned(_first_scores(cells_BZK @ cells_BZK.mT), maps_BKuv)
+        return _with_sign(_first_component(cells_BZK @ cells_BZK.mT), maps_BKuv)
     _, directions_BKK = torch.linalg.eigh(cells_BZK.mT @ cells_BZK)
-    return _turned((cells_BZK @ directions_BKK[..., -1:])[..., 0], maps_BKuv)
+    return _with_sign((cells_BZK @ directions_BKK[..., -1:])[..., 0], maps_BKuv)
 
 
-def _cells(maps_BKuv: Tensor) -> Tensor:
-    """Cells by channels, (B, Z, K) double, each channel centred."""
+def _centred_cells(maps_BKuv: Tensor) -> Tensor:
+    """Return the values as (B, Z, K) in double precision, each channel centred."""
     cells_BZK = maps_BKuv.flatten(2).transpose(1, 2).double()
     return cells_BZK - cells_BZK.mean(1, keepdim=True)
 
 
-def _first_scores(gram_BZZ: Tensor) -> Tensor:
+def _first_component(gram_BZZ: Tensor) -> Tensor:
     values_BZ, vectors_BZZ = torch.linalg.eigh(gram_BZZ)
-    scores_BZ: Tensor = vectors_BZZ[..., -1] * values_BZ[:, -1:].clamp_min(0).sqrt()
-    return scores_BZ
+    projections_BZ: Tensor = vectors_BZZ[..., -1] * values_BZ[:, -1:].clamp_min(0).sqrt()
+    return projections_BZ
 
 
 def _kernel(cells_BZK: Tensor, kernel: Kernel) -> Tensor:
@@ -186,8 +191,8 @@ def _kernel(cells_BZK: Tensor, kernel: Kernel) -> Tensor:
     return torch.exp(-(squares_BZ[:, :, None] + squares_BZ[:, None] - 2 * inner_BZZ).clamp_min(0) / channels)
 
 
-def _turned(scores_BZ: Tensor, like_BKuv: Tensor) -> Tensor:
-    """Turn each map so that its largest value by magnitude is positive."""
-    upside_down_B1 = scores_BZ.amin(1, keepdim=True).abs() > scores_BZ.amax(1, keepdim=True).abs()
-    turned_BZ = torch.where(upside_down_B1, -scores_BZ, scores_BZ).float()
-    return turned_BZ.view(len(like_BKuv), like_BKuv.shape[2], like_BKuv.shape[3])
+def _with_sign(projections_BZ: Tensor, like_BKuv: Tensor) -> Tensor:
+    """Choose the sign of each map so that its value of largest magnitude is positive."""
+    flip_B1 = projections_BZ.amin(1, keepdim=True).abs() > projections_BZ.amax(1, keepdim=True).abs()
+    signed_BZ = torch.where(flip_B1, -projections_BZ, projections_BZ).float()
+    return signed_BZ.view(len(like_BKuv), like_BKuv.shape[2], like_BKuv.shape[3])

@@ -1,4 +1,4 @@
-"""What a CAM method is, what it needs and what it costs."""
+"""Interface of CAM methods: their definition, requirements and cost."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -10,18 +10,18 @@ from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
-"""Hyper-parameters are validated wherever a method is made; unknown ones are refused."""
+"""Pydantic settings of all methods and metrics: hyper-parameters are validated, and unknown ones are refused."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method needs of the shared evidence and of the model.
+    """Requirements of a method on the shared evidence and on the model.
 
     Attributes:
-        gradients: of the target logit with respect to the captured layers.
-        stages: the last layer of each resolution, not the target layer alone.
-        linear_head: a head of global average pooling and one linear layer.
-        activations: of the captured layers; methods without that look at the whole model alone.
+        gradients: gradients of the target logit with respect to the captured layers.
+        stages: the last layer of each resolution, instead of the target layer alone.
+        linear_head: a head made of global average pooling and one linear layer.
+        activations: activations of the captured layers; False for methods that use the whole model and no layer.
     """
 
     gradients: bool = False
@@ -32,7 +32,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Cost:
-    """Passes per image beside the shared clean forward (and the shared head backward, where needed)."""
+    """Passes per image, in addition to the shared clean forward pass and, where needed, head backward pass."""
 
     forwards: int = 0
     head_passes: int = 0
@@ -40,7 +40,7 @@ class Cost:
 
 
 class LayerShape(NamedTuple):
-    """Size of a layer's output for one image."""
+    """Shape of a layer's output for one image."""
 
     channels: int
     height: int
@@ -48,7 +48,7 @@ class LayerShape(NamedTuple):
 
 
 class NetShape(NamedTuple):
-    """What the cost of a method depends on.
+    """Properties of a network that determine the cost of a method.
 
     Attributes:
         stages: shapes of the stages, shallow to deep; the last one is the target layer.
@@ -60,13 +60,13 @@ class NetShape(NamedTuple):
 
     @property
     def target(self) -> LayerShape:
-        """Shape of the target layer."""
+        """Return the shape of the target layer."""
         return self.stages[-1]
 
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a method or metric was published."""
+    """Publication that a method or metric comes from."""
 
     authors: str
     title: str
@@ -76,26 +76,26 @@ class Paper:
 
 
 class CamMethod(Protocol):
-    """A frozen dataclass whose fields are the hyper-parameters; they are part of the run's identity.
+    """Interface of a CAM method: a frozen dataclass whose fields are hyper-parameters, part of the run's identity.
 
-    The class docstring is the method's page: formula, symbols, shapes, what it does at the edges. Hooks,
-    devices, batching, normalising and storing live elsewhere, once each.
+    The class docstring is the method's page for users: formula, symbols, shapes and edge cases. A method only computes
+    maps; hooks, devices, batching, normalisation and storage are implemented once, elsewhere.
     """
 
     name: ClassVar[str]
     paper: ClassVar[Paper]
     interpretation: ClassVar[bool]
-    """True when the paper leaves the formula open and the page says what was chosen."""
+    """True if the paper leaves the formula open; the page then says what was chosen."""
     presets: ClassVar[dict[str, dict[str, Any]]]
     """Named settings, for example those of another implementation."""
 
     @property
     def needs(self) -> Needs:
-        """What must be there before it is called."""
+        """Return what the method requires when it is called."""
         ...
 
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
-        """Compute the maps (B, u, v) at grid resolution: raw, signed where the paper is, not normalised."""
+        """Compute the maps (B, u, v) at grid resolution: not normalised, and signed where the paper's maps are."""
         ...
 
     def cost(self, net: NetShape) -> Cost:
@@ -104,16 +104,16 @@ class CamMethod(Protocol):
 
 
 class NoExtraPass:
-    """Defaults of a method: formula given by the paper, no presets, nothing to run beside the shared passes."""
+    """Defaults of a method: the paper gives the formula, there are no presets, and the shared passes suffice."""
 
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
-        """Nothing beside the shared passes."""
+        """Return a cost of zero: the shared passes suffice."""
         return Cost()
 
 
 def weighted_sum(weights_BK: Tensor, acts_BKuv: Tensor) -> Tensor:
-    """Rectified weighted sum of activation maps: ReLU(sum_k w_k A_k), (B, u, v)."""
+    """Compute the rectified weighted sum of activation maps, ReLU(sum_k w_k A_k), (B, u, v)."""
     return (weights_BK[:, :, None, None] * acts_BKuv).sum(1).relu()

@@ -1,4 +1,4 @@
-"""Methods that differentiate another score than the target's logit.
+"""Methods that differentiate a function of the logits other than the target logit.
 
 Legend: B images, R rows, K channels, (u, v) grid, N classes; A activations, S logits, c the target.
 """
@@ -17,16 +17,17 @@ from pipeline.model.probe import Probe
 
 @dataclass(frozen=True, config=STRICT)
 class FinerCam(NoExtraPass):
-    """Finer-CAM: Grad-CAM of what tells the target from the classes that score nearest to it.
+    """Finer-CAM: Grad-CAM of the difference between the target logit and the logits nearest to it.
 
     M = ReLU( sum_k w_k A_k ),   w_k = mean_ij d(U)/dA^k_ij,   U = S_c - gamma mean_t S_{d_t}
 
-    d_1 .. d_T are the classes, the target aside, whose logits are nearest to the target's; of equally near ones the
-    lower index comes first. With one class only this is Grad-CAM.
+    A_k is the activation map of channel k, S the logits and c the target class. d_1 .. d_T are the other classes whose
+    logits are nearest to S_c; of two at the same distance, the class with the lower index comes first. With a single
+    class, this is Grad-CAM.
 
     Parameters:
         gamma: strength of the comparison; 0 is Grad-CAM.
-        comparisons: number T of classes to compare with, or all others where there are fewer.
+        comparisons: number T of classes to compare with; all other classes if there are fewer.
     """
 
     gamma: Annotated[float, Field(ge=0)] = 1.0
@@ -46,29 +47,30 @@ class FinerCam(NoExtraPass):
         return weighted_sum(grads_BKuv.mean((2, 3)), evidence.acts_BKuv)
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
-        """One more head backward; the forward is the shared one."""
+        """Count one more head backward pass; the forward pass is the shared one."""
         return Cost(backwards=1)
 
     def _difference(self, logits_RN: Tensor, targets_R: Tensor) -> Tensor:
         target_R = target_logit(logits_RN, targets_R)
-        distance_RN = (logits_RN.detach() - target_R.detach()[:, None]).abs()
-        distance_RN = distance_RN.scatter(1, targets_R[:, None], torch.inf)
+        distances_RN = (logits_RN.detach() - target_R.detach()[:, None]).abs()
+        distances_RN = distances_RN.scatter(1, targets_R[:, None], torch.inf)
         others = min(self.comparisons, logits_RN.shape[1] - 1)
-        nearest_RT = distance_RN.argsort(dim=1, stable=True)[:, :others]
+        nearest_RT = distances_RN.argsort(dim=1, stable=True)[:, :others]
         return target_R - self.gamma * logits_RN.gather(1, nearest_RT).mean(1) if others else target_R
 
 
 @dataclass(frozen=True, config=STRICT)
 class ShapleyCam(NoExtraPass):
-    """ShapleyCAM: Grad-CAM with a second-order term, an approximation of the channels' Shapley values.
+    """ShapleyCAM: Grad-CAM with a second-order term, which approximates the channels' Shapley values.
 
     M = ReLU( sum_k w_k A_k ),   w_k = mean_ij ( g^k_ij - 1/2 (H A)^k_ij ),   g = dU/dA,   H = d2U/dA2
 
-    H is never built: H A is one more backward pass. For U = S_c in networks that are piecewise linear behind the
-    layer H is zero and this is Grad-CAM.
+    A_k is the activation map of channel k, S_c the target logit and p_c its softmax probability. H is never built: the
+    product H A takes one more backward pass. With U = S_c, in networks that are piecewise linear after the layer, H is
+    zero and this is Grad-CAM.
 
     Parameters:
-        utility: rest (the authors' choice) reads U = S_c + log p_c, the logit less its cross-entropy; logit reads S_c.
+        utility: rest (the authors' choice) is U = S_c + log p_c, the logit minus its cross-entropy; logit is U = S_c.
     """
 
     utility: Literal["rest", "logit"] = "rest"
@@ -85,10 +87,10 @@ class ShapleyCam(NoExtraPass):
         return weighted_sum((grads_BKuv - 0.5 * product_BKuv).mean((2, 3)), evidence.acts_BKuv)
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
-        """Two more head backwards; the forward is the shared one."""
+        """Count two more head backward passes; the forward pass is the shared one."""
         return Cost(backwards=2)
 
 
 def rest(logits_RN: Tensor, targets_R: Tensor) -> Tensor:
-    """Read the residual softmax target: the logit plus the log-probability."""
+    """Return the residual softmax target (ReST): the target logit plus its log-probability, (R,)."""
     return target_logit(logits_RN, targets_R) + target_logit(logits_RN.log_softmax(1), targets_R)

@@ -1,4 +1,4 @@
-"""Methods that change the target layer's output and ask the rest of the model again, without the trunk.
+"""Methods that change the target layer's output and run only the layers after it again.
 
 Legend: I images, B rows (image, target), P changes in one pass, K channels, (u, v) grid, N classes.
 """
@@ -18,16 +18,17 @@ from pipeline.model.probe import Probe
 
 @dataclass(frozen=True, config=STRICT)
 class AblationCam:
-    """Ablation-CAM: a channel counts as much as the target's logit falls when the channel is set to zero.
+    """Ablation-CAM: activation maps weighted by the drop of the target logit when the channel is set to zero.
 
     M = ReLU( sum_k w_k A_k ),   w_k = S - S_k
 
-    S_k is the logit with channel k of the layer's output zeroed; only the head runs again. Where the head is global
-    average pooling and one linear layer, w_k = w^c_k mean(A_k) in closed form and nothing runs.
+    A_k is the activation map of channel k, S the target logit and S_k the target logit with channel k zeroed. Only the
+    head, the layers after the target layer, runs again. If the head is global average pooling and one linear layer,
+    w_k = w^c_k mean(A_k), with w^c the target class's row of that layer, and no extra pass is run.
 
     Parameters:
-        divide_by_score: the paper divides by S, which only scales the map unless S is negative, when it turns it
-            upside down: no (default), abs divides by |S|, signed by S.
+        divide_by_score: whether to divide w_k by the logit: no, abs (by |S|), or signed (by S, as in the paper). This
+            only scales the map, except with signed and S < 0, where the weights change their sign.
     """
 
     divide_by_score: Literal["no", "abs", "signed"] = "no"
@@ -46,44 +47,45 @@ class AblationCam:
         """Compute the maps (B, u, v), >= 0."""
         weights_NK = probe.linear_head(evidence)
         if weights_NK is None:
-            falls_BK = self._falls(evidence, probe)
+            drops_BK = self._drops(evidence, probe)
         else:
-            falls_BK = weights_NK[evidence.targets_B] * evidence.acts_BKuv.mean((2, 3))
-        score_B1 = evidence.target_logits_B[:, None]
+            drops_BK = weights_NK[evidence.targets_B] * evidence.acts_BKuv.mean((2, 3))
+        logits_B1 = evidence.target_logits_B[:, None]
         if self.divide_by_score == "abs":
-            falls_BK = falls_BK / (score_B1.abs() + 1e-8)
+            drops_BK = drops_BK / (logits_B1.abs() + 1e-8)
         if self.divide_by_score == "signed":
-            falls_BK = falls_BK / torch.where(score_B1 == 0, 1.0, score_B1)
-        return weighted_sum(falls_BK, evidence.acts_BKuv)
+            drops_BK = drops_BK / torch.where(logits_B1 == 0, 1.0, logits_B1)
+        return weighted_sum(drops_BK, evidence.acts_BKuv)
 
     def cost(self, net: NetShape) -> Cost:
-        """One head pass per channel; none where the closed form holds."""
+        """Count one head pass per channel, or none if the closed form applies."""
         return Cost(head_passes=0 if net.linear_head else net.target.channels)
 
-    def _falls(self, evidence: Evidence, probe: Probe) -> Tensor:
-        """S - S_k for every row and channel, (B, K)."""
+    def _drops(self, evidence: Evidence, probe: Probe) -> Tensor:
+        """Compute S - S_k for every row and channel, (B, K)."""
         acts_BKuv = evidence.acts_BKuv
 
-        def without(row: int, channels_P: Tensor) -> Tensor:
+        def ablated(row: int, channels_P: Tensor) -> Tensor:
             changed_PKuv = acts_BKuv[row].repeat(len(channels_P), 1, 1, 1)
             changed_PKuv[torch.arange(len(channels_P)), channels_P] = 0
             return changed_PKuv
 
-        scores_BK = _asked(evidence, probe, acts_BKuv.shape[1], without, softmax=False)
-        return evidence.target_logits_B[:, None] - scores_BK
+        logits_BK = _target_outputs(evidence, probe, acts_BKuv.shape[1], ablated, softmax=False)
+        return evidence.target_logits_B[:, None] - logits_BK
 
 
 @dataclass(frozen=True, config=STRICT)
 class ReciproCam:
-    """Recipro-CAM: a cell counts as much as the target's confidence when the head sees that cell alone.
+    """Recipro-CAM: the value of a cell is the target's confidence when only that cell's activations are kept.
 
     M_ij = p( head( A * m_ij ) )
 
-    m_ij is a 3 x 3 binomial window, [1 2 1; 2 4 2; 1 2 1] / 16, on cell (i, j), cut at the border; all channels get
-    the same. p is the target's softmax probability. No gradient, and u v passes through the head.
+    A are the activations (K, u, v). m_ij is a 3 x 3 binomial window, [1 2 1; 2 4 2; 1 2 1] / 16, centred on cell
+    (i, j), cut at the border and the same for all channels. p is the target's softmax probability. No gradient is
+    needed; the head, the layers after the target layer, runs u v times.
 
     Parameters:
-        gaussian: use the window; False keeps the one cell, as it is.
+        gaussian: use the window; False keeps the single cell (i, j), with weight 1.
     """
 
     gaussian: bool = True
@@ -103,18 +105,18 @@ class ReciproCam:
         height, width = acts_BKuv.shape[2:]
         windows_Zuv = _windows(height, width, gaussian=self.gaussian).to(acts_BKuv)
 
-        def through(row: int, cells_P: Tensor) -> Tensor:
+        def windowed(row: int, cells_P: Tensor) -> Tensor:
             return acts_BKuv[row] * windows_Zuv[cells_P, None]
 
-        return _asked(evidence, probe, height * width, through, softmax=True).reshape(-1, height, width)
+        return _target_outputs(evidence, probe, height * width, windowed, softmax=True).reshape(-1, height, width)
 
     def cost(self, net: NetShape) -> Cost:
-        """One head pass per cell."""
+        """Count one head pass per cell."""
         return Cost(head_passes=net.target.height * net.target.width)
 
 
 def _windows(height: int, width: int, *, gaussian: bool) -> Tensor:
-    """Window of every cell, (u v, u, v)."""
+    """Return the window of every cell, (u v, u, v)."""
     kernel_n = torch.tensor([1.0, 2.0, 1.0]) / 4 if gaussian else torch.tensor([0.0, 1.0, 0.0])
     bands = []
     for length in (height, width):
@@ -124,13 +126,13 @@ def _windows(height: int, width: int, *, gaussian: bool) -> Tensor:
     return torch.einsum("iu,jv->ijuv", rows_uu, columns_vv).reshape(height * width, height, width)
 
 
-def _asked(
+def _target_outputs(
     evidence: Evidence, probe: Probe, changes: int, change: Callable[[int, Tensor], Tensor], *, softmax: bool
 ) -> Tensor:
-    """Target scores (B, changes) of changed activations; every image is swept once for all its targets."""
-    scores = []
+    """Run the head on changed activations: target logits or confidences (B, changes), one sweep per image."""
+    per_image = []
     for row in evidence.first_rows().tolist():
         logits_PN = probe.head(evidence, row, changes, functools.partial(change, row))
         outputs_PN = logits_PN.softmax(1) if softmax else logits_PN
-        scores.append(outputs_PN[:, evidence.targets_B[evidence.images_B == evidence.images_B[row]]].T)
-    return torch.cat(scores)
+        per_image.append(outputs_PN[:, evidence.targets_B[evidence.images_B == evidence.images_B[row]]].T)
+    return torch.cat(per_image)

@@ -1,4 +1,4 @@
-"""Methods that read the channel weights off the gradient of the target logit.
+"""Methods that derive channel weights from the gradient of the target logit.
 
 Legend: B images, K channels, (u, v) grid, Z = u v cells; A activations, S target logit, g = dS/dA.
 """
@@ -12,18 +12,19 @@ from torch import Tensor
 
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, NoExtraPass, Paper, weighted_sum
 from pipeline.cams.versions import noisy_copies, versions
+from pipeline.cams.weights import gradcam, gradcam_pp
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
 
 
 @dataclass(frozen=True, config=STRICT)
 class GradCam(NoExtraPass):
-    """Grad-CAM: each channel counts as much as the mean of its gradient.
+    """Grad-CAM: activation maps weighted by the mean gradient of each channel.
 
     M = ReLU( sum_k w_k A_k ),   w_k = (1/Z) sum_ij g^k_ij
 
-    Read from the pre-softmax logit. Where every w_k A_k is negative the map is all zero (degenerate).
-    Source: eq. 1 and 2.
+    A_k is the activation map of channel k, of Z = u v cells; g = dS/dA is the gradient of the target logit S, before
+    the softmax. If the weighted sum is nowhere positive, the map is all zero (degenerate). Source: eq. 1 and 2.
     """
 
     name: ClassVar[str] = "gradcam"
@@ -36,19 +37,20 @@ class GradCam(NoExtraPass):
 
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:  # noqa: ARG002 - the evidence suffices
         """Compute the maps (B, u, v), >= 0."""
-        return weighted_sum(evidence.grads_BKuv.mean((2, 3)), evidence.acts_BKuv)
+        return gradcam(evidence.acts_BKuv, evidence.grads_BKuv)
 
 
 @dataclass(frozen=True, config=STRICT)
 class GradCamPlusPlus(NoExtraPass):
-    """Grad-CAM++: gradients weighted by position, so that several objects of one class all count.
+    """Grad-CAM++: gradients weighted by position, so that several objects of one class all contribute.
 
     M = ReLU( sum_k w_k A_k ),   w_k = sum_ij alpha^k_ij ReLU(g^k_ij)
     alpha^k_ij = 1 / (2 + g^k_ij sum_ab A^k_ab)
 
-    This is eq. 19 of the paper, g^2 / (2 g^2 + sum(A) g^3), with g^2 cancelled, which keeps it exact for small
-    gradients; exp(S) > 0 is a common factor of all weights and left out. Only positions with g > 0 count. For
-    layers with negative activations the denominator can reach zero; positions where it is below 1e-8 get 0.
+    A_k is the activation map of channel k, g = dS/dA the gradient of the target logit S. alpha is eq. 19 of the paper,
+    g^2 / (2 g^2 + sum(A) g^3), with g^2 cancelled, which keeps it exact for small gradients. exp(S) > 0, a common
+    factor of all weights, is left out. Only positions with g > 0 contribute. For layers with negative activations the
+    denominator can reach zero; alpha is 0 where it is below 1e-8.
 
     Parameters:
         normalise_alpha: divide alpha by its sum over the positions with a positive gradient, per channel, as the
@@ -71,37 +73,22 @@ class GradCamPlusPlus(NoExtraPass):
         return gradcam_pp(evidence.acts_BKuv, evidence.grads_BKuv, normalise_alpha=self.normalise_alpha)
 
 
-def position_weights(acts_BKuv: Tensor, grads_BKuv: Tensor) -> Tensor:
-    """Grad-CAM++'s alpha at positions with a positive gradient, 0 elsewhere."""
-    denominator_BKuv = 2 + grads_BKuv * acts_BKuv.sum((2, 3), keepdim=True)
-    usable_BKuv = (grads_BKuv > 0) & (denominator_BKuv > 1e-8)
-    return torch.where(usable_BKuv, 1 / torch.where(usable_BKuv, denominator_BKuv, 1.0), 0.0)
-
-
-def gradcam_pp(acts_BKuv: Tensor, grads_BKuv: Tensor, *, normalise_alpha: bool = False) -> Tensor:
-    """Grad-CAM++ of any layer, (B, u, v)."""
-    alpha_BKuv = position_weights(acts_BKuv, grads_BKuv)
-    if normalise_alpha:
-        totals_BK11 = alpha_BKuv.sum((2, 3), keepdim=True)
-        alpha_BKuv = alpha_BKuv / torch.where(totals_BK11 == 0, 1.0, totals_BK11)
-    return weighted_sum((alpha_BKuv * grads_BKuv.relu()).sum((2, 3)), acts_BKuv)
-
-
 @dataclass(frozen=True, config=STRICT)
 class SmoothGradCamPlusPlus:
-    """Smooth Grad-CAM++: Grad-CAM++ with its derivatives averaged over noisy copies of the image.
+    """Smooth Grad-CAM++: Grad-CAM++ with derivatives averaged over noisy copies of the image.
 
     M = ReLU( sum_k w_k A_k(x) ),   w_k = sum_ij alpha^k_ij ReLU(D1^k_ij)
     alpha^k_ij = D2^k_ij / (2 D2^k_ij + D3^k_ij sum_ab A^k_ab(x)),   Dp = mean_n g(x_n)^p
     x_n = x + sigma (max x - min x) e_n,   e_n standard normal
 
-    The activations are those of the clean image. With sigma = 0 this is Grad-CAM++. Positions where D2 = 0, or where
-    the denominator is below 1e-8 D2, get 0. The noise comes from (run seed, image key, method).
+    A_k(x) is the activation map of channel k for the clean image x, g(x_n) the gradient of the target logit for the
+    n-th noisy copy. With sigma = 0 this is Grad-CAM++. alpha is 0 where D2 = 0, and where the denominator is below
+    1e-8 D2. The noise is drawn from (run seed, image key, method).
 
     Parameters:
         samples: number of noisy copies.
-        sigma: standard deviation of the noise as a share of the image's range.
-        numerator: D2 (the corrected formula, which reduces to Grad-CAM++), or D1 as the paper prints it.
+        sigma: standard deviation of the noise, as a fraction of the image's range max x - min x.
+        numerator: D2 (the corrected formula, which reduces to Grad-CAM++), or D1 as printed in the paper.
     """
 
     samples: Annotated[int, Field(ge=1)] = 25
@@ -122,35 +109,36 @@ class SmoothGradCamPlusPlus:
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
         """Compute the maps (B, u, v), >= 0."""
         acts_BKuv = evidence.acts_BKuv
-        moments = [torch.zeros_like(acts_BKuv, dtype=torch.float64) for _ in range(3)]  # cubes leave float32's range
+        moments = [torch.zeros_like(acts_BKuv, dtype=torch.float64) for _ in range(3)]  # cubes may over- or underflow
         noisy = noisy_copies(evidence, probe.seed, self.name, self.sigma, self.samples)
         for copy in versions(evidence, probe, noisy):
             moments = [moment + copy.grads_BKuv.double() ** p / self.samples for p, moment in enumerate(moments, 1)]
         first_BKuv, second_BKuv, third_BKuv = moments
-        ratio_BKuv = 2 + acts_BKuv.sum((2, 3), keepdim=True) * _share(third_BKuv, second_BKuv)
-        usable_BKuv = (second_BKuv > 0) & (ratio_BKuv > 1e-8)
-        top_BKuv = 1.0 if self.numerator == "D2" else _share(first_BKuv, second_BKuv)
-        alpha_BKuv = torch.where(usable_BKuv, top_BKuv / torch.where(usable_BKuv, ratio_BKuv, 1.0), 0.0)
+        denominator_BKuv = 2 + acts_BKuv.sum((2, 3), keepdim=True) * _ratio(third_BKuv, second_BKuv)
+        usable_BKuv = (second_BKuv > 0) & (denominator_BKuv > 1e-8)
+        numerator_BKuv = 1.0 if self.numerator == "D2" else _ratio(first_BKuv, second_BKuv)
+        alpha_BKuv = torch.where(usable_BKuv, numerator_BKuv / torch.where(usable_BKuv, denominator_BKuv, 1.0), 0.0)
         return weighted_sum((alpha_BKuv * first_BKuv.relu()).sum((2, 3)).float(), acts_BKuv)
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
-        """One forward and head backward per noisy copy."""
+        """Count one forward pass and one head backward pass per noisy copy."""
         return Cost(forwards=self.samples, backwards=self.samples)
 
 
-def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """Quotient where the whole is positive, 0 elsewhere."""
-    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1.0), 0.0)
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divide where the denominator is positive; 0 elsewhere."""
+    return torch.where(denominator > 0, numerator / torch.where(denominator > 0, denominator, 1.0), 0.0)
 
 
 @dataclass(frozen=True, config=STRICT)
 class XGradCam(NoExtraPass):
-    """XGrad-CAM: gradients averaged with the activations as weights, so that the map keeps the first-order sum.
+    """XGrad-CAM: activation maps weighted by the mean gradient, with the activations as weights of the mean.
 
     M = ReLU( sum_k w_k A_k ),   w_k = sum_ij g^k_ij A^k_ij / sum_ij A^k_ij
 
-    Before the ReLU the map adds up to sum g A. A channel whose activations cancel, |sum A| below 1e-8 sum |A|, has
-    weight 0. Equal to Grad-CAM for a head of pooling and one linear layer.
+    A_k is the activation map of channel k, g = dS/dA the gradient of the target logit S. Before the ReLU, the values of
+    the map sum to sum g A, the first-order term of S. A channel whose activations cancel, with |sum A| not above
+    1e-8 sum |A|, has weight 0. Equal to Grad-CAM if the head is global average pooling and one linear layer.
     """
 
     name: ClassVar[str] = "xgradcam"

@@ -1,7 +1,8 @@
-"""Integrative CAM: Grad-CAM++'s reasoning for any smooth function of the logit, with biases, over all stages.
+"""Integrative CAM: Grad-CAM++ for any smooth function of the logit, with a bias term, combined over all stages.
 
 Legend: B rows, L stages, K channels, (u, v) grid, Z = u v cells, J classes, N all classes; A activations, S target
-logit, g = dS/dA, p softmax probabilities, mm min-max to [0, 1], Up bilinear enlargement to the finest grid.
+logit, g = dS/dA, p softmax probabilities, mm min-max normalisation to [0, 1], Up bilinear upsampling to the finest
+grid.
 """
 
 from collections.abc import Callable
@@ -13,9 +14,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper
-from pipeline.cams.fusion import at_finest
-from pipeline.cams.pixels import effective_bias
+from pipeline.cams.grids import at_finest
 from pipeline.maps.heatmaps import min_max
+from pipeline.model.biases import effective_bias
 from pipeline.model.evidence import Evidence, Readout
 from pipeline.model.probe import Probe
 
@@ -30,36 +31,39 @@ _FUNCTIONS: dict[str, Smooth] = {
 }
 _SMALLEST = 1e-8
 _LARGEST_EXPONENT = 600.0
-"""So that e to its power, times any float32, stays within double precision."""
+"""Keeps e to this power, times any float32, within the range of double precision."""
 
 
 @dataclass(frozen=True, config=STRICT | ConfigDict(arbitrary_types_allowed=True))
 class IntegrativeCam:
-    """Integrative CAM (interpretation): Grad-CAM++ for any smooth f, with the bias term, joined over all stages.
+    """Integrative CAM (interpretation): Grad-CAM++ for any smooth f of the logit, with a bias term, over all stages.
 
     M = sum_l a_l Up(mm(ReLU(P_l))),   P_l = sum_k w_k A_k + bias,   w_k = sum_ij alpha^k_ij ReLU(Y1^k_ij)
     alpha = Y2 / (2 Y2 + Y3 sum_ab A^k_ab),   Yn the n-th derivative of Y = f(S) by A^k_ij
           = 1 / (2 + (f3 / f2) g sum_ab A^k_ab)   for S piecewise linear in A;   fn the n-th derivative of f at S
-    bias  = R_l / Z,   R_l = S - sum g A, the part of all biases behind the layer
-    a_l   = s_l / sum s,   s_l = rms(g) rms(A), which no rescaling of neighbouring layers changes
+    bias  = R_l / Z,   R_l = S - sum g A, the contribution of all biases after the layer
+    a_l   = s_l / sum s,   s_l = rms(g) rms(A), which is invariant to rescaling between neighbouring layers
 
-    The abstract gives the generalised alpha, the bias term and layer weights from gradients and activations; the
-    formulas of the bias, of the layer weights and of the joining are this project's reading. With f = exp and one
-    layer and no bias this is Grad-CAM++ after mm; with f = square, Grad-CAM with rectified gradients. Where f2 = f3 = 0
-    (identity, any linear f), alpha = 1 / Z. Positions where Y1 <= 0, or where the denominator over Y2 is below 1e-8,
-    get 0. Where it comes near zero, the weights have few digits: with signed activations (MobileNetV2) the last bits of
-    a float32 pass change maps visibly.
+    l are the stages: the last layer of each resolution. A_k is the activation map of channel k, of Z cells; S is the
+    target logit, g = dS/dA; mm is min-max normalisation to [0, 1]; Up is bilinear upsampling to the finest grid.
+
+    The abstract gives the generalised alpha, the bias term and layer weights from gradients and activations. The
+    formulas of the bias, of the layer weights and of the combination are this project's reading. With f = exp, one
+    layer and no bias, this is Grad-CAM++ after mm; with f = square, Grad-CAM with rectified gradients. If f2 = f3 = 0
+    (identity, any linear f), alpha = 1 / Z. alpha is 0 where Y1 <= 0, and where the denominator divided by Y2 is below
+    1e-8. Denominators near zero make the weights inaccurate: with signed activations (MobileNetV2), float32 rounding
+    changes maps visibly.
 
     Parameters:
-        f: exp, square, softplus, sigmoid, identity; softmax and log_softmax move all logits, which takes the gradients
-            of `top_classes` of them; or, from Python, any smooth function of a tensor.
+        f: exp, square, softplus, sigmoid or identity of S; softmax or log_softmax, which depend on all logits and take
+            the gradients of `top_classes` of them; or, from Python, any smooth function of a tensor.
         bias: residual (as above), none, or fullgrad, which adds sum_k |g_k b_k| with the bias b of the layer's last
             convolution or batch norm.
         layer_score: product (as above) or uniform.
-        redundancy: drop a layer whose map is nearer than this, 1 - mean |difference|, to that of a kept deeper one;
-            None keeps all.
-        top_classes: classes whose gradients softmax and log_softmax take, the target first, then the likeliest; fewer
-            than all is an approximation.
+        redundancy: drop a layer if the similarity 1 - mean |difference| of its map to that of a kept deeper layer is
+            above this value; None keeps all layers.
+        top_classes: number of classes whose gradients softmax and log_softmax use, the target first, then the most
+            probable; fewer than all classes is an approximation.
     """
 
     f: Named | Smooth = "exp"
@@ -90,11 +94,11 @@ class IntegrativeCam:
         return (shares_BL[:, :, None, None] * maps_BLuv).sum(1).float()
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
-        """Nothing beside the shared passes; softmax and log_softmax take a head backward per further class."""
+        """Count one head backward pass per further class for softmax and log_softmax; none for the other functions."""
         return Cost(backwards=self.top_classes - 1 if self.f in ("softmax", "log_softmax") else 0)
 
     def _slopes(self, evidence: Evidence) -> dict[str, tuple[Tensor, Tensor]]:
-        """Y1 and Y3 / Y2 (NaN where both are 0) at every position of each layer, (B, K, u, v) double."""
+        """Compute Y1 and Y3 / Y2 (NaN where both are 0) at each position of each layer, (B, K, u, v) double."""
         if self.f == "softmax" or self.f == "log_softmax":
             return _softmax_slopes(evidence, self.top_classes, log=self.f == "log_softmax")
         function = _FUNCTIONS[self.f] if isinstance(self.f, str) else self.f
@@ -108,17 +112,17 @@ class IntegrativeCam:
         return {layer: (columns[0] * grads, columns[1] * grads) for layer, grads in evidence.grads.items()}
 
     def _layer_map(self, evidence: Evidence, probe: Probe, layer: str, first: Tensor, ratio: Tensor) -> Tensor:
-        """P_l, (B, u, v) double."""
+        """Compute P_l, (B, u, v) double."""
         acts_BKuv = evidence.acts[layer].double()
         denominator_BKuv = 2 + ratio * acts_BKuv.sum((2, 3), keepdim=True)
-        usable_BKuv = (first > 0) & (denominator_BKuv > _SMALLEST)  # NaN is not
+        usable_BKuv = (first > 0) & (denominator_BKuv > _SMALLEST)  # False for NaN
         alpha_BKuv = torch.where(usable_BKuv, 1 / torch.where(usable_BKuv, denominator_BKuv, 1.0), 0.0)
         alpha_BKuv = torch.where(ratio.isnan(), 1 / acts_BKuv[0, 0].numel(), alpha_BKuv)  # f is linear
         weights_BK11 = (alpha_BKuv * first.relu()).sum((2, 3), keepdim=True)
         return (weights_BK11 * acts_BKuv).sum(1) + self._bias(evidence, probe, layer)
 
     def _bias(self, evidence: Evidence, probe: Probe, layer: str) -> Tensor:
-        """What the biases add to a layer's map, broadcast to (B, u, v)."""
+        """Compute the bias term of a layer's map, broadcastable to (B, u, v)."""
         grads_BKuv = evidence.grads[layer].double()
         if self.bias == "residual":
             explained_B = (grads_BKuv * evidence.acts[layer]).sum((1, 2, 3))
@@ -134,7 +138,7 @@ class IntegrativeCam:
 
 
 def derivatives_of(function: Smooth, at_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """First, second and third derivative of a function of one number, at each of several."""
+    """Compute the first, second and third derivative of a scalar function at each of B points."""
     with torch.enable_grad():
         point_B = at_B.detach().clone().requires_grad_()
         value_B, orders = function(point_B), []
@@ -148,9 +152,9 @@ def derivatives_of(function: Smooth, at_B: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 def _softmax_slopes(evidence: Evidence, top: int, *, log: bool) -> dict[str, tuple[Tensor, Tensor]]:
-    """Y1 and Y3 / Y2 of p_c or log p_c, from the gradients of the target and of the likeliest other classes.
+    """Compute Y1 and Y3 / Y2 of p_c or log p_c from the gradients of the target and the most probable other classes.
 
-    With d = g_c - m the target's gradient less the mean under p, V and k the second and third central moments:
+    With d = g_c - m the target's gradient minus the mean under p, V and k the second and third central moments:
     p_c: Y1 = p_c d, Y2 = p_c (d^2 - V), Y3 = p_c (d^3 - 3 d V - k);   log p_c: Y1 = d, Y2 = -V, Y3 = -k.
     """
     classes = min(top, evidence.logits_BN.shape[1])
@@ -160,21 +164,21 @@ def _softmax_slopes(evidence: Evidence, top: int, *, log: bool) -> dict[str, tup
     for j in range(classes):
         grads = evidence.grads if j == 0 else evidence.gradients(_nth_class(j))
         share_B111 = shares_BJ[:, j].view(-1, 1, 1, 1)
-        for layer, found in moments.items():
-            moments[layer] = [m + share_B111 * grads[layer].double() ** n for n, m in enumerate(found, 1)]
+        for layer, sums in moments.items():
+            moments[layer] = [m + share_B111 * grads[layer].double() ** n for n, m in enumerate(sums, 1)]
     slopes = {}
     for layer, (mean, second, third) in moments.items():
         spread = second - mean**2
         skew = third - 3 * mean * second + 2 * mean**3
         away = evidence.grads[layer].double() - mean
-        up, down = (skew, spread) if log else (away**3 - 3 * away * spread - skew, away**2 - spread)
+        numerator, denominator = (skew, spread) if log else (away**3 - 3 * away * spread - skew, away**2 - spread)
         factor = 1.0 if log else evidence.target_confidences_B.double().view(-1, 1, 1, 1)
-        slopes[layer] = (factor * away, torch.where(down == 0, torch.nan, up / down))
+        slopes[layer] = (factor * away, torch.where(denominator == 0, torch.nan, numerator / denominator))
     return slopes
 
 
 def _target_first(logits_RN: Tensor, targets_R: Tensor) -> Tensor:
-    """Classes in the order the derivatives take them: the target, then the others from likely to unlikely."""
+    """Order the classes for the derivatives: the target, then the others from most to least probable."""
     lifted_RN = logits_RN.detach().scatter(1, targets_R[:, None], torch.inf)
     return lifted_RN.argsort(dim=1, descending=True, stable=True)
 
@@ -184,7 +188,7 @@ def _nth_class(n: int) -> Readout:
 
 
 def _own_bias(module: nn.Module, grads_BKuv: Tensor) -> Tensor:
-    """Effective bias of the layer's last convolution or batch norm with as many channels, (1, K, 1, 1); else zero."""
+    """Return the bias of the layer's last convolution or batch norm with K channels, (1, K, 1, 1); zero if none."""
     biases = [effective_bias(inner) for inner in module.modules()]
     fitting = [bias_K for bias_K in biases if bias_K is not None and len(bias_K) == grads_BKuv.shape[1]]
     bias_K = fitting[-1].to(grads_BKuv) if fitting else grads_BKuv.new_zeros(grads_BKuv.shape[1])
@@ -195,11 +199,11 @@ def _rms(values_BKuv: Tensor) -> Tensor:
     return values_BKuv.double().square().mean((1, 2, 3)).sqrt()
 
 
-def _distinct(maps_BLuv: Tensor, likeness: float) -> Tensor:
-    """1 for layers to keep, from deep to shallow, 0 for those that look like a kept one, (B, L)."""
+def _distinct(maps_BLuv: Tensor, similarity: float) -> Tensor:
+    """Mark the layers to keep with 1, from deep to shallow, and those similar to a kept one with 0, (B, L)."""
     rows, layers = maps_BLuv.shape[:2]
     keep_BL = maps_BLuv.new_zeros(rows, layers)
     for layer in reversed(range(layers)):
-        alike_BL = 1 - (maps_BLuv - maps_BLuv[:, layer : layer + 1]).abs().mean((2, 3))
-        keep_BL[:, layer] = ((alike_BL > likeness) & (keep_BL > 0)).any(1).logical_not().float()
+        similarity_BL = 1 - (maps_BLuv - maps_BLuv[:, layer : layer + 1]).abs().mean((2, 3))
+        keep_BL[:, layer] = ((similarity_BL > similarity) & (keep_BL > 0)).any(1).logical_not().float()
     return keep_BL

@@ -1,8 +1,8 @@
-"""Methods that score the channels of several layers by what the model says through them.
+"""Methods that weight the channels of several layers by the model's output on the image masked by each channel.
 
-The layers are the run's stages. Joined maps are stored at the grid of the shallowest stage. Legend: B rows, K channels,
-(u, v) grid, (H, W) pixels; A activations, H_k = mm(Up(A_k)) at the size of the image, p softmax probability of the
-target, mm min-max to [0, 1], Up bilinear enlargement.
+The layers are the run's stages: the last layer of each resolution. The combined maps are stored at the grid of the
+shallowest stage. Legend: B rows, K channels, (u, v) grid, (H, W) pixels; A activations, H_k = mm(Up(A_k)) at the size
+of the image, p softmax probability of the target, mm min-max normalisation to [0, 1], Up bilinear upsampling.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -25,7 +25,7 @@ _CHANNELS_AT_ONCE = 64
 
 @dataclass(frozen=True, config=STRICT)
 class PolyCam:
-    """Poly-CAM: Score-CAM at every stage, each map sharpening the one behind it.
+    """Poly-CAM: Score-CAM at every stage, where each stage refines the map of the next deeper one.
 
     P_L = M_L,   P_l = LN(M_l) * Up(P_{l+1}),   M_l = ReLU( sum_k w_k A_k ),   deepest stage L first
     LN(M) = M / max(Up(Down(M)), 1e-12),   Down bilinear to the grid of P_{l+1}
@@ -33,7 +33,9 @@ class PolyCam:
           ReLU( p(x) - p(x * (1 - H_k)) )                   (minus, PCAM-)
           ReLU( p(x * H_k) + p(x) - p(x * (1 - H_k)) )      (both, PCAM+-)
 
-    Constant channels have weight 0. The map is P of the shallowest stage.
+    A_k is the activation map of channel k of stage l; H_k = mm(Up(A_k)) is its mask at the size of the image x, with Up
+    bilinear upsampling and mm min-max normalisation to [0, 1]; p is the target's softmax probability. Stages are the
+    last layers of each resolution. Constant channels have weight 0. The map is P of the shallowest stage.
 
     Parameters:
         variant: plus, minus or both.
@@ -60,7 +62,7 @@ class PolyCam:
         return joined_B1uv[:, 0]
 
     def cost(self, net: NetShape) -> Cost:
-        """One masked forward per channel of every stage that is not constant; two for `both`."""
+        """Count one masked forward pass per channel of every stage, two for `both`; constant channels need none."""
         channels = sum(stage.channels for stage in net.stages)
         return Cost(forwards=channels * (2 if self.variant == "both" else 1))
 
@@ -71,18 +73,18 @@ class PolyCam:
         acts_IKuv = evidence.acts[layer][evidence.first_rows()]
         clean_B1 = evidence.target_confidences_B[:, None]
 
-        def scores(*, complement: bool) -> Tensor:
+        def confidences(*, complement: bool) -> Tensor:
             masks = MaskStream(
                 acts_IKuv, MaskLook("upsample_first", complement=complement), keep_IM=~is_degenerate(acts_IKuv)
             )
             return probe.scorer.scores_of_rows(evidence, masks).confidences_BMS[..., 0]
 
         if self.variant == "plus":
-            weights_BK = scores(complement=False)
+            weights_BK = confidences(complement=False)
         elif self.variant == "minus":
-            weights_BK = (clean_B1 - scores(complement=True)).relu()
+            weights_BK = (clean_B1 - confidences(complement=True)).relu()
         else:
-            weights_BK = (scores(complement=False) + clean_B1 - scores(complement=True)).relu()
+            weights_BK = (confidences(complement=False) + clean_B1 - confidences(complement=True)).relu()
         return weights_BK.nan_to_num(0.0)
 
 
@@ -94,17 +96,19 @@ def _sharpened(deep_B1uv: Tensor, map_B1uv: Tensor) -> Tensor:
 
 @dataclass(frozen=True, config=STRICT)
 class Sise:
-    """SISE: RISE with channels of every stage as masks, joined from shallow to deep.
+    """SISE: RISE with the channels of every stage as masks, combined from shallow to deep.
 
     V_l = mm( sum_k p(x * H_k) H_k / sum H_k )   over channels with mean g_k > mu max_k mean g_k
     F = V_1;   F = mm( (F + V_l) * Otsu(V_l) )   for l = 2 .. L
 
-    Otsu(V) is 1 where V exceeds Otsu's threshold over 256 bins, else 0. Constant channels are skipped. V is taken at
-    the size of the image and averaged to the grid of the shallowest stage, where the maps are joined; a stage without
-    channels left gives zero.
+    H_k = mm(Up(A_k)) is the mask of channel k at the size of the image x: its activation map, upsampled bilinearly and
+    scaled to [0, 1] by mm. p is the target's softmax probability, g_k the gradient of the target logit, l the stage.
+    Otsu(V) is 1 where V exceeds Otsu's threshold over 256 bins, else 0. Constant channels are skipped. V is computed at
+    the size of the image and averaged to the grid of the shallowest stage, where the maps are combined. A stage without
+    channels above the threshold gives zero.
 
     Parameters:
-        mu: how strong a channel's mean gradient must be, as a share of the strongest; 0 keeps the positive ones.
+        mu: threshold on the mean gradient of a channel, as a fraction of the largest; 0 keeps all positive ones.
     """
 
     mu: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -129,34 +133,34 @@ class Sise:
         return first_Buv
 
     def cost(self, net: NetShape) -> Cost:
-        """At most one masked forward per channel of every stage."""
+        """Count one masked forward pass per channel of every stage, an upper bound."""
         return Cost(forwards=sum(stage.channels for stage in net.stages))
 
     def _layer_map(self, evidence: Evidence, probe: Probe, layer: str, finest: tuple[int, int]) -> Tensor:
         acts_BKuv, pixels_BCHW = evidence.acts[layer], evidence.pixels_BCHW
-        slope_BK = evidence.grads[layer].mean((2, 3))
-        keep_BK = (slope_BK > self.mu * slope_BK.amax(1, keepdim=True)) & ~is_degenerate(acts_BKuv)
+        slopes_BK = evidence.grads[layer].mean((2, 3))
+        keep_BK = (slopes_BK > self.mu * slopes_BK.amax(1, keepdim=True)) & ~is_degenerate(acts_BKuv)
         if self.mu == 0:
-            keep_BK = keep_BK & (slope_BK > 0)
+            keep_BK = keep_BK & (slopes_BK > 0)
         masks = MaskStream(acts_BKuv, MaskLook("upsample_first"), keep_IM=keep_BK)
-        scores_BK = probe.scorer.scores(pixels_BCHW, masks, evidence.targets_B).confidences_BMS[..., 0]
-        return min_max(_mask_mean(acts_BKuv, scores_BK.nan_to_num(0.0), _size(pixels_BCHW), finest))
+        confidences_BK = probe.scorer.scores(pixels_BCHW, masks, evidence.targets_B).confidences_BMS[..., 0]
+        return min_max(_mask_mean(acts_BKuv, confidences_BK.nan_to_num(0.0), _size(pixels_BCHW), finest))
 
 
-def _mask_mean(acts_BKuv: Tensor, scores_BK: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """sum_k s_k H_k / sum H_k, averaged to a grid, (B, u, v); channels of some at a time are enlarged."""
+def _mask_mean(acts_BKuv: Tensor, confidences_BK: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Compute sum_k p_k H_k / sum H_k, averaged to a grid, (B, u, v), on a few channels at a time."""
     total_B1uv = acts_BKuv.new_zeros(len(acts_BKuv), 1, *grid)
     for start in range(0, acts_BKuv.shape[1], _CHANNELS_AT_ONCE):
         channels = slice(start, start + _CHANNELS_AT_ONCE)
         masks_BKHW = min_max(upsample(acts_BKuv[:, channels], size))
-        shares_BK = scores_BK[:, channels] / masks_BKHW.sum((2, 3)).clamp_min(1e-12)
+        shares_BK = confidences_BK[:, channels] / masks_BKHW.sum((2, 3)).clamp_min(1e-12)
         mixed_B1HW = (shares_BK[:, :, None, None] * masks_BKHW).sum(1, keepdim=True)
         total_B1uv = total_B1uv + functional.adaptive_avg_pool2d(mixed_B1HW, grid)
     return total_B1uv[:, 0]
 
 
 def otsu(maps_Buv: Tensor) -> Tensor:
-    """Otsu's threshold of maps in [0, 1] over 256 bins, the upper edge of the best bin, (B, 1, 1)."""
+    """Compute Otsu's threshold of maps in [0, 1] over 256 bins, the upper edge of the best bin, (B, 1, 1)."""
     bins_BZ = (maps_Buv.flatten(1).double() * _BINS).long().clamp(0, _BINS - 1)
     counts_Bn = torch.zeros(len(maps_Buv), _BINS, dtype=torch.float64, device=maps_Buv.device)
     counts_Bn.scatter_add_(1, bins_BZ, torch.ones_like(bins_BZ, dtype=torch.float64))

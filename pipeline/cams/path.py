@@ -1,4 +1,4 @@
-"""Methods that follow a path from a baseline image to the image.
+"""Methods that integrate along the straight path from a baseline image to the image.
 
 Legend: B images, T path points in one pass, C colours, (H, W) pixels, K channels, (u, v) grid.
 """
@@ -13,12 +13,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
-from pipeline.cams.versions import images_of, versions
+from pipeline.cams.versions import Rule, images_of, path_points, versions
 from pipeline.model.baselines import Reference
 from pipeline.model.evidence import Evidence, Readout, target_confidence, target_logit
 from pipeline.model.probe import Probe
-
-Rule = Literal["right", "left", "midpoint", "trapezoid"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -28,17 +26,18 @@ class IntegratedGradCam:
     M = sum_t q_t ReLU( sum_k a_k(t) D_k(t) ),   t = 1/m, 2/m, ..., 1
     a_k(t) = mean_ij dS(x_t)/dA^k_ij,   D_k(t) = A_k(x_t) - A_k(x'),   x_t = x' + t (x - x')
 
-    A is the target layer, S the target logit. The ReLU stands inside the sum, as in the authors' diagram, so the
-    map is >= 0 and need not add up to S(x) - S(x'). Where A(x) = A(x') all along the path the map is zero.
+    A_k is the activation map of channel k at the target layer, S the target logit, q_t the weight of a path point. The
+    ReLU is inside the sum, as in the authors' diagram, so the map is >= 0 and need not sum to S(x) - S(x'). If the
+    activations do not change along the path, the map is zero.
 
     Parameters:
         steps: number m of path points; trapezoid takes one more.
         rule: points and weights of the sum: right (1/m .. 1), left (0 .. (m-1)/m), midpoint ((i - 1/2)/m), all
             with q = 1; trapezoid (0 .. 1, the two ends with q = 1/2).
-        baseline: x': black, mean (the mean colour), blur, or from Python a tensor: a normalised image.
+        baseline: x': black, mean (the mean colour), blur, or, from Python, a tensor that holds a normalised image.
         subtract_baseline_features: use D_k(t); False uses A_k(x_t) alone.
 
-    The preset official_code is the authors' released notebook, which differs from their diagram: left sum, no
+    The preset official_code follows the authors' released notebook, which differs from their diagram: left sum, no
     baseline features subtracted.
     """
 
@@ -61,7 +60,7 @@ class IntegratedGradCam:
     )  # fmt: skip
 
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
-        """Compute the maps (B, u, v), >= 0; unscaled, so they grow with the number of steps."""
+        """Compute the maps (B, u, v), >= 0; the sum is not divided by the number of steps."""
         start_BKuv = torch.zeros_like(evidence.acts_BKuv[:1])
         if self.subtract_baseline_features:
             start_BKuv = probe.baseline_acts(self.baseline, evidence.pixels_BCHW)
@@ -72,26 +71,26 @@ class IntegratedGradCam:
         return total_Buv
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
-        """One forward and head backward per path point; the image itself (t = 1) is the shared evidence."""
+        """Count one forward and one head backward pass per path point; t = 1, the image, is the shared evidence."""
         extra = len([t for t, _ in path_points(self.steps, self.rule) if t != 1])
         return Cost(forwards=extra, backwards=extra)
 
 
 @dataclass(frozen=True, config=STRICT)
 class RsiGradCam:
-    """RSI-Grad-CAM: the gradient integrated over the activations themselves, which makes it complete at heart.
+    """RSI-Grad-CAM: Grad-CAM with the gradient integrated over the change of the activations along the path.
 
     M = ReLU( mean_k W_k A_k(1) ),   W_k = mean_ij sum_n 1/2 (r(g_n-1) + r(g_n)) (A_k(t_n) - A_k(t_n-1))
 
-    t_n = n / m, n = 0 .. m, the sum over n = 1 .. m; g_n = dP/dA at x' + t_n (x - x'); r = ReLU. P is the softmax
-    probability. Without r and without the mean, the sum over k, i and j is P(x) - P(x') up to the error of the
-    trapezoid.
+    A_k(t) is the activation map of channel k at the path point x' + t (x - x') from the baseline x' to the image x.
+    t_n = n / m, n = 0 .. m, and the sum runs over n = 1 .. m; g_n = dP/dA at t_n; r = ReLU; P is the target's softmax
+    probability. Without r and the mean, the sum over k, i and j is P(x) - P(x') up to the error of the trapezoid rule.
 
     Parameters:
-        steps: m.
-        baseline: x': black, mean (the mean colour), blur, or from Python a tensor: a normalised image. The
-            authors leave it to the user.
-        score: probability (authors) or logit.
+        steps: number m of intervals.
+        baseline: x': black, mean (the mean colour), blur, or, from Python, a tensor that holds a normalised image. The
+            paper leaves it to the user.
+        score: P, the output that is differentiated: probability (authors) or logit.
     """
 
     steps: Annotated[int, Field(ge=1)] = 50
@@ -114,29 +113,21 @@ class RsiGradCam:
         return weighted_sum(weights_BK, evidence.acts_BKuv) / weights_BK.shape[1]
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
-        """One forward and head backward per path point but the last, and a head backward there for a probability."""
+        """Count the passes of all path points; the last one needs no forward pass, and no backward pass for a logit."""
         return Cost(forwards=self.steps, backwards=self.steps + (self.score == "probability"))
 
     def riemann_stieltjes(self, evidence: Evidence, probe: Probe, *, rectify: bool) -> Tensor:
-        """Integral of the gradient over the activations along the path, (B, K, u, v)."""
+        """Integrate the gradient over the change of the activations along the path, (B, K, u, v)."""
         readout = target_confidence if self.score == "probability" else target_logit
         points = path_points(self.steps, "trapezoid")
         total_BKuv = torch.zeros_like(evidence.acts_BKuv)
-        before: tuple[Tensor, Tensor] | None = None
+        previous: tuple[Tensor, Tensor] | None = None
         for point in along_path(evidence, probe, self.baseline, points, readout):
             grads_BKuv = point.grads_BKuv.relu() if rectify else point.grads_BKuv
-            if before is not None:
-                total_BKuv = total_BKuv + 0.5 * (before[0] + grads_BKuv) * (point.acts_BKuv - before[1])
-            before = grads_BKuv, point.acts_BKuv
+            if previous is not None:
+                total_BKuv = total_BKuv + 0.5 * (previous[0] + grads_BKuv) * (point.acts_BKuv - previous[1])
+            previous = grads_BKuv, point.acts_BKuv
         return total_BKuv
-
-
-def path_points(steps: int, rule: Rule) -> list[tuple[float, float]]:
-    """Positions t in [0, 1] and weights of the sum along the path, in order of t."""
-    if rule == "trapezoid":
-        return [(i / steps, 0.5 if i in (0, steps) else 1.0) for i in range(steps + 1)]
-    shift = {"right": 1.0, "left": 0.0, "midpoint": 0.5}[rule]
-    return [((i + shift) / steps, 1.0) for i in range(steps)]
 
 
 def along_path(
@@ -146,7 +137,7 @@ def along_path(
     points: list[tuple[float, float]],
     readout: Readout = target_logit,
 ) -> Iterator[Evidence]:
-    """Evidence at every point of the straight line from the baseline, in order; t = 1 is the evidence itself."""
+    """Yield the evidence at each point of the path from the baseline, in order; t = 1 is the evidence itself."""
     pixels_ICHW = images_of(evidence)
     start_ICHW = probe.baseline_pixels(baseline, pixels_ICHW)
     inner = (start_ICHW + t * (pixels_ICHW - start_ICHW) for t, _ in points if t != 1)

@@ -1,7 +1,7 @@
-"""Attributions at the resolution of the image, as yardsticks for the maps of the other methods.
+"""Methods that attribute the logit to pixels, for comparison with the CAM methods.
 
-They are stored at a grid of their own: each cell holds the mean over its pixels. Legend: B images, C colours, (H, W)
-pixels, (u, v) grid; S target logit.
+Their maps are stored at a grid set by the parameter `grid`: each cell holds the mean over its pixels. Legend: B images,
+C colours, (H, W) pixels, (u, v) grid; S target logit.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,35 +11,35 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper
-from pipeline.cams.path import Rule, path_points
-from pipeline.cams.versions import noisy_copies
+from pipeline.cams.grids import Grid, pooled
+from pipeline.cams.versions import Rule, noisy_copies, path_points
 from pipeline.maps.heatmaps import min_max, upsample
 from pipeline.model.baselines import Reference
+from pipeline.model.biases import effective_bias
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
 
 Colours = Literal["sum", "abs_sum"]
-Grid = Annotated[int, Field(ge=1)]
 _TAPPED_AT_ONCE = 8
-"""Images whose gradients at every layer are held at once."""
+"""Number of images whose gradients at every layer are in memory at once."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class IntegratedGradients:
-    """Integrated Gradients: the gradient at the pixels, averaged on the way from a baseline, times the way.
+    """Integrated Gradients: the pixel gradient averaged along the path from a baseline, times the change of the pixel.
 
     M = sum_c (x - x')_c mean_n dS(x_n)/dx_c,   x_n = x' + t_n (x - x')
 
-    Complete: with colours = sum, the mean of M times H W is S(x) - S(x') up to the error of the sum. Signed.
+    x is the image (H x W pixels, colours c), x' the baseline, S the target logit, t_n a path point in [0, 1]. Complete:
+    with colours = sum, the mean of M times H W is S(x) - S(x') up to the error of the sum. Signed.
 
     Parameters:
         steps: number of path points; trapezoid takes one more.
-        rule: where they lie; midpoint is the most exact.
-        baseline: x': black, mean (the mean colour), blur, or from Python a tensor: a normalised image.
-        colours: sum, or the sum of magnitudes, over colours.
+        rule: positions t_n of the path points, as in integrated_gradcam; midpoint is the most accurate.
+        baseline: x': black, mean (the mean colour), blur, or, from Python, a tensor that holds a normalised image.
+        colours: how colours are combined: sum, or abs_sum, the sum of magnitudes.
         grid: cells along each side of the stored map.
     """
 
@@ -66,26 +66,26 @@ class IntegratedGradients:
         total_BCHW = torch.zeros_like(pixels_BCHW)
         for (_, weight), grads_BCHW in zip(points, _gradients(evidence, probe, copies), strict=True):
             total_BCHW = total_BCHW + weight * grads_BCHW
-        return pooled(_joined((pixels_BCHW - start_BCHW) * total_BCHW / self.steps, self.colours), self.grid)
+        return pooled(_over_colours((pixels_BCHW - start_BCHW) * total_BCHW / self.steps, self.colours), self.grid)
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
-        """One forward and whole backward per path point."""
+        """Count one forward and one full backward pass per path point."""
         points = len(path_points(self.steps, self.rule))
         return Cost(forwards=points, backwards=points)
 
 
 @dataclass(frozen=True, config=STRICT)
 class SmoothGrad:
-    """SmoothGrad: the gradient at the pixels, averaged over noisy copies of the image.
+    """SmoothGrad: the pixel gradient averaged over noisy copies of the image.
 
     M = sum_c | mean_n dS(x_n)/dx_c |,   x_n = x + sigma (max x - min x) e_n,   e_n standard normal
 
-    The noise comes from (run seed, image key, method).
+    x is the image with colours c, S the target logit. The noise is drawn from (run seed, image key, method).
 
     Parameters:
         samples: number of noisy copies.
-        sigma: standard deviation of the noise as a share of the image's range.
-        colours: sum of magnitudes, or plain sum, over colours.
+        sigma: standard deviation of the noise, as a fraction of the image's range max x - min x.
+        colours: how colours are combined: abs_sum, the sum of magnitudes (as above), or sum, which gives a signed map.
         grid: cells along each side of the stored map.
     """
 
@@ -110,22 +110,22 @@ class SmoothGrad:
         total_BCHW = torch.zeros_like(evidence.pixels_BCHW)
         for grads_BCHW in _gradients(evidence, probe, (copy_ICHW[local_B] for copy_ICHW in noisy)):
             total_BCHW = total_BCHW + grads_BCHW
-        return pooled(_joined(total_BCHW / self.samples, self.colours), self.grid)
+        return pooled(_over_colours(total_BCHW / self.samples, self.colours), self.grid)
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
-        """One forward and whole backward per noisy copy."""
+        """Count one forward and one full backward pass per noisy copy."""
         return Cost(forwards=self.samples, backwards=self.samples)
 
 
 @dataclass(frozen=True, config=STRICT)
 class FullGrad:
-    """FullGrad: what the image and every bias of the network contribute to the logit.
+    """FullGrad: the contributions of the image and of every bias in the network to the target logit.
 
     M = sum_c psi( |x_c dS/dx_c| ) + sum_l sum_k psi( |b^l_k dS/dz^l_k| )
 
-    z^l is the output of a convolution or batch norm with a bias b^l (batch norm: beta - gamma mean / sqrt(var + eps));
-    psi scales a map to [0, 1] and enlarges it to the image. Other biases, of linear layers and layer norms, are left
-    out; in transformers and ConvNeXt that is most of them.
+    x_c is colour c of the image, S the target logit. z^l is the output of a convolution or batch norm l, b^l its bias
+    (batch norm: beta - gamma mean / sqrt(var + eps)), k its channel. psi scales a map to [0, 1] and upsamples it to the
+    image. Biases of linear layers and layer norms are left out; in transformers and ConvNeXt these are the majority.
 
     Parameters:
         grid: cells along each side of the stored map.
@@ -150,11 +150,11 @@ class FullGrad:
         return pooled(torch.cat(parts), self.grid)
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
-        """One forward and whole backward."""
+        """Count one forward and one full backward pass."""
         return Cost(forwards=1, backwards=1)
 
     def _maps(self, evidence: Evidence, probe: Probe, biases: dict[str, Tensor]) -> Tensor:
-        """Sum over the pixels' and all biases' parts, (B, H, W)."""
+        """Sum the contributions of the pixels and of all biases, (B, H, W)."""
         pixels_BCHW = evidence.pixels_BCHW
         taps = {name: probe.model.get_submodule(name) for name in biases}
         grads_BCHW, at_outputs = probe.backward(pixels_BCHW, evidence.targets_B, taps=taps)
@@ -167,34 +167,16 @@ class FullGrad:
 
 
 def biases_of(model: nn.Module) -> dict[str, Tensor]:
-    """Effective bias (K,) of every convolution and batch norm that has one."""
-    found = {name: effective_bias(module) for name, module in model.named_modules()}
-    return {name: bias_K for name, bias_K in found.items() if bias_K is not None}
+    """Return the effective bias (K,) of each convolution and batch norm that has one, by module name."""
+    biases = {name: effective_bias(module) for name, module in model.named_modules()}
+    return {name: bias_K for name, bias_K in biases.items() if bias_K is not None}
 
 
-def effective_bias(module: nn.Module) -> Tensor | None:
-    """What a module adds to its output whatever comes in: a convolution's bias, or a batch norm's shift."""
-    if isinstance(module, nn.Conv2d) and module.bias is not None:
-        return module.bias.detach().float()
-    if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
-        scale_K = (module.running_var + module.eps).rsqrt()
-        gamma_K = 1.0 if module.weight is None else module.weight.detach()
-        beta_K = 0.0 if module.bias is None else module.bias.detach()
-        return (beta_K - gamma_K * module.running_mean * scale_K).float()
-    return None
-
-
-def pooled(maps_BHW: Tensor, grid: int) -> Tensor:
-    """Mean over the cells of a grid; maps that are smaller stay as they are."""
-    size = (min(grid, maps_BHW.shape[1]), min(grid, maps_BHW.shape[2]))
-    return functional.adaptive_avg_pool2d(maps_BHW[:, None], size)[:, 0]
-
-
-def _joined(maps_BCHW: Tensor, colours: Colours) -> Tensor:
+def _over_colours(maps_BCHW: Tensor, colours: Colours) -> Tensor:
     return maps_BCHW.abs().sum(1) if colours == "abs_sum" else maps_BCHW.sum(1)
 
 
 def _gradients(evidence: Evidence, probe: Probe, copies: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Gradients of the target logits at changed pixels, copy by copy."""
+    """Yield the gradients of the target logits at the pixels of each changed copy."""
     for copy_BCHW in copies:
         yield probe.backward(copy_BCHW, evidence.targets_B)[0]

@@ -1,4 +1,4 @@
-"""Methods that weigh every position of every channel by its own gradient, not the channel as a whole.
+"""Methods that weight each position of each channel by its own gradient, instead of the channel as a whole.
 
 Legend: B images, K channels, (u, v) grid; A activations, S target logit, g = dS/dA.
 """
@@ -9,23 +9,20 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.cams.base import STRICT, Needs, NoExtraPass, Paper
+from pipeline.cams.weights import LAYERCAM, layercam
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
-
-LAYERCAM = Paper(
-    "Jiang, Zhang, Hou, Cheng, Wei", "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization",
-    "IEEE Transactions on Image Processing", 2021, "doi 10.1109/TIP.2021.3089943",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, config=STRICT)
 class HiResCam(NoExtraPass):
-    """HiResCAM: gradient times activation at each position, so that the map shows where the model really looked.
+    """HiResCAM: gradient times activation at each position, summed over channels.
 
     M = ReLU( sum_k g_k A_k )
 
-    Before the ReLU the map adds up to S less the part of all biases behind the layer, in networks that are piecewise
-    linear. Equal to Grad-CAM for a head of pooling and one linear layer.
+    A_k is the activation map of channel k, g = dS/dA the gradient of the target logit S. In piecewise linear networks,
+    the values of the map before the ReLU sum to S minus the contribution of all biases after the layer. Equal to
+    Grad-CAM if the head is global average pooling and one linear layer.
     """
 
     name: ClassVar[str] = "hirescam"
@@ -42,11 +39,12 @@ class HiResCam(NoExtraPass):
 
 @dataclass(frozen=True, config=STRICT)
 class ElementwiseGradCam(NoExtraPass):
-    """Element-wise Grad-CAM: gradient times activation, rectified at each position before channels are added.
+    """Element-wise Grad-CAM: gradient times activation, rectified at each position before summing over channels.
 
     M = sum_k ReLU( g_k A_k )
 
-    The variant of HiResCAM that libraries offer beside it: what speaks against the class is dropped, not subtracted.
+    A_k is the activation map of channel k, g = dS/dA the gradient of the target logit S. This variant of HiResCAM from
+    pytorch-grad-cam drops evidence against the class instead of subtracting it.
     """
 
     name: ClassVar[str] = "elementwise_gradcam"
@@ -63,11 +61,13 @@ class ElementwiseGradCam(NoExtraPass):
 
 @dataclass(frozen=True, config=STRICT)
 class LayerCam(NoExtraPass):
-    """Layer-CAM: positive gradients as weights of the positions, which keeps fine detail in shallow layers.
+    """Layer-CAM: activations weighted by their positive gradients, position by position.
 
     M = ReLU( sum_k ReLU(g_k) A_k )
 
-    The outer ReLU matters only where activations are negative. `layercam_fusion` joins several layers.
+    A_k is the activation map of channel k, g = dS/dA the gradient of the target logit S. The weights keep fine
+    detail in shallow layers. The outer ReLU has an effect only where activations are negative. `layercam_fusion`
+    combines several layers.
     """
 
     name: ClassVar[str] = "layercam"
@@ -77,8 +77,3 @@ class LayerCam(NoExtraPass):
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:  # noqa: ARG002 - the evidence suffices
         """Compute the maps (B, u, v), >= 0."""
         return layercam(evidence.acts_BKuv, evidence.grads_BKuv)
-
-
-def layercam(acts_BKuv: Tensor, grads_BKuv: Tensor) -> Tensor:
-    """Layer-CAM of any layer, (B, u, v)."""
-    return (grads_BKuv.relu() * acts_BKuv).sum(1).relu()

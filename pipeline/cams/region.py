@@ -1,8 +1,8 @@
-"""Methods that show the model regions which neither single channels nor a path make: groups, small images, grids,
-an optimised mask.
+"""Methods that mask the image with regions: channel groups, channels on a small image, random grids, optimised masks.
 
 Legend: B rows (image, target), G groups, K channels, (u, v) grid, C colours, (H, W) pixels; A activations, g gradient
-and S logit and p softmax probability of the target; mm min-max to [0, 1], Up bilinear enlargement to the image.
+and S logit and p softmax probability of the target; mm min-max normalisation to [0, 1], Up bilinear upsampling to the
+image.
 """
 
 import math
@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
-from pipeline.cams.pixels import Grid, pooled
-from pipeline.cams.representatives import fewest, grouped_masks, strongest
+from pipeline.cams.grids import Grid, pooled
+from pipeline.cams.representatives import grouped_masks, masks_per_image, strongest
 from pipeline.maps.heatmaps import heatmaps, is_degenerate, min_max, upsample
 from pipeline.model import noise
 from pipeline.model.evidence import Evidence
@@ -30,16 +30,18 @@ _MASKS_AT_ONCE = 64
 
 @dataclass(frozen=True, config=STRICT)
 class GroupCam:
-    """Group-CAM: Grad-CAM's channels in groups, each weighed by the confidence that its region brings back.
+    """Group-CAM: Grad-CAM over groups of channels, each weighted by the confidence that its region restores.
 
     M = sum_g s_g mm(Up(R_g)),   R_g = ReLU( sum_{k in g} w_k A_k ),   w_k = mean_ij g^k_ij
     s_g = ReLU( p(x * m_g + b * (1 - m_g)) - p(b) ),   m_g = mm(Up(R_g)),   b = blurred x (51 px, sigma 50)
 
-    Groups are consecutive channels. Taken at grid resolution: min and max are those of Up(R_g). Groups whose R_g is
-    constant are skipped.
+    A_k is the activation map of channel k, g^k its gradient of the target logit, p the target's softmax probability on
+    the image x. Up is bilinear upsampling to the image, mm min-max normalisation to [0, 1]. Groups are consecutive
+    channels. The sum is computed at grid resolution, with the minimum and maximum of Up(R_g). Groups with a constant
+    R_g are skipped.
 
     Parameters:
-        groups: number G of groups, of ceil(K / G) channels each; fewer where that takes fewer.
+        groups: number G of groups, of ceil(K / G) channels each; fewer if those already hold all channels.
     """
 
     groups: Annotated[int, Field(ge=1)] = 32
@@ -57,13 +59,13 @@ class GroupCam:
         """Compute the maps (B, u, v), >= 0."""
         weighted_BKuv = evidence.grads_BKuv.mean((2, 3), keepdim=True) * evidence.acts_BKuv
         regions_BGuv = torch.stack([chunk.sum(1).relu() for chunk in weighted_BKuv.chunk(self.groups, 1)], 1)
-        nothing_B1uv = torch.zeros_like(regions_BGuv[:, :1])  # shows the blurred image alone
-        keep_BM = torch.cat([~is_degenerate(regions_BGuv), is_degenerate(nothing_B1uv)], 1)
+        empty_B1uv = torch.zeros_like(regions_BGuv[:, :1])  # a mask that leaves only the blurred image
+        keep_BG = torch.cat([~is_degenerate(regions_BGuv), is_degenerate(empty_B1uv)], 1)
         masks = MaskStream(
-            torch.cat([regions_BGuv, nothing_B1uv], 1), MaskLook("upsample_first", fill="blur"), keep_IM=keep_BM
+            torch.cat([regions_BGuv, empty_B1uv], 1), MaskLook("upsample_first", fill="blur"), keep_IM=keep_BG
         )
-        scores = probe.scorer.scores(evidence.pixels_BCHW, masks, evidence.targets_B).confidences_BMS[..., 0]
-        gains_BG = (scores[:, :-1] - scores[:, -1:]).relu().nan_to_num(0.0)
+        confidences_BG = probe.scorer.scores(evidence.pixels_BCHW, masks, evidence.targets_B).confidences_BMS[..., 0]
+        gains_BG = (confidences_BG[:, :-1] - confidences_BG[:, -1:]).relu().nan_to_num(0.0)
         large_BGHW = upsample(regions_BGuv, (evidence.pixels_BCHW.shape[2], evidence.pixels_BCHW.shape[3]))
         low_BG11 = large_BGHW.amin((2, 3), keepdim=True)
         span_BG11 = large_BGHW.amax((2, 3), keepdim=True) - low_BG11
@@ -71,14 +73,14 @@ class GroupCam:
         return (gains_BG[:, :, None, None] * scaled_BGuv).sum(1)
 
     def cost(self, net: NetShape) -> Cost:
-        """One masked forward per group that is not constant, and one for the blurred image."""
+        """Count one masked forward pass per group and one for the blurred image; constant groups need none."""
         size = math.ceil(net.target.channels / self.groups)
         return Cost(forwards=math.ceil(net.target.channels / size) + 1)
 
 
 @dataclass(frozen=True, config=STRICT)
 class IncrementCam:
-    """Increment-CAM (interpretation): Grad-CAM, joined by a Score-CAM over its weighted channels on a small image.
+    """Increment-CAM (interpretation): Grad-CAM plus a Score-CAM of its weighted channels on a downsampled image.
 
     phase 1   G_k = w_k A_k,   w_k = mean_ij g^k_ij,   L1 = ReLU( sum_k G_k )
     phase 2   X = image averaged down to the grid,   H_k = mm(ReLU(G_k)),   s_k = p(R(X * H_k))
@@ -86,18 +88,21 @@ class IncrementCam:
     phase 3   M = mm(L1) + lam mm(L2)                            (merge = maps)
               M = ReLU( sum_k (w_k / sum |w| + lam b_k) A_k )     (merge = weights)
 
-    The abstract gives the three phases, the small image and the weighted sum; everything else here is this project's
-    reading: masks per channel, R enlarging the masked small image to the network's input (most networks cannot take
-    7 x 7 pixels), the softmax, and scaling each map before they are added, without which L2 would vanish beside L1.
-    The score of the empty image cancels in the softmax and is not asked for. Channels with constant ReLU(G_k) are
-    skipped; without any channel left, L2 and b are 0. With lam = 0 this is Grad-CAM after mm.
+    A_k is the activation map of channel k, g^k its gradient of the target logit, p the target's softmax probability, mm
+    min-max normalisation to [0, 1], R bilinear upsampling to `phase2_size`.
+
+    The abstract gives the three phases, the small image and the weighted sum. The rest is this project's reading: one
+    mask per channel, upsampling the masked small image to the network's input (most networks cannot process 7 x 7
+    pixels), the softmax, and scaling both maps before they are added, without which L2 would be negligible next to L1.
+    The confidence of the empty image cancels in the softmax and is not computed. Channels with constant ReLU(G_k) are
+    skipped; if no channel is left, L2 and b are 0. With lam = 0 this is Grad-CAM after mm.
 
     Parameters:
         lam: weight of phase 2.
-        merge: maps or weights.
-        phase2_size: what R enlarges to: input, grid (no enlarging), or (height, width).
-        clusters: ask in phase 2 about so many groups of channels instead of each (approximate, as in Score-CAM).
-        channels: ask in phase 2 about so many channels, those with the largest |sum_ij g_ij A_ij| (approximate).
+        merge: what phase 3 adds, maps or weights.
+        phase2_size: output size of R: input, grid (no upsampling), or (height, width).
+        clusters: in phase 2, score this many groups of channels instead of each channel (approximate, as in Score-CAM).
+        channels: in phase 2, score only this many channels, those with the largest |sum_ij g_ij A_ij| (approximate).
     """
 
     lam: Annotated[float, Field(ge=0)] = 1.0
@@ -128,11 +133,11 @@ class IncrementCam:
         return min_max(first_Buv) + self.lam * min_max(second_Buv)
 
     def cost(self, net: NetShape) -> Cost:
-        """One masked forward per channel that is not constant after weighting and rectifying, or per cluster."""
-        return Cost(forwards=fewest(net, self.clusters, self.channels))
+        """Count one masked forward pass per channel or cluster; channels with constant ReLU(G_k) need none."""
+        return Cost(forwards=masks_per_image(net, self.clusters, self.channels))
 
     def _boosts(self, evidence: Evidence, probe: Probe, weights_BK: Tensor) -> Tensor:
-        """Phase 2's weights b, (B, K); 0 for channels that are skipped."""
+        """Compute the weights b of phase 2, (B, K); 0 for channels that are skipped."""
         positive_BKuv = (weights_BK[:, :, None, None] * evidence.acts_BKuv).relu()
         keep_BK = ~is_degenerate(positive_BKuv) & strongest(evidence, self.channels)
         height, width = evidence.acts_BKuv.shape[2:]
@@ -140,8 +145,8 @@ class IncrementCam:
         masks = MaskStream(min_max(positive_BKuv), MaskLook(resize=self._size(evidence)), keep_IM=keep_BK)
         grouped = grouped_masks(masks, self.clusters)
         scores = grouped.of_channels(probe.scorer.scores(small_BCuv, grouped.masks, evidence.targets_B))
-        scores_BK = scores.confidences_BMS[..., 0]
-        boosts_BK = scores_BK.masked_fill(~keep_BK, -torch.inf).softmax(1)
+        confidences_BK = scores.confidences_BMS[..., 0]
+        boosts_BK = confidences_BK.masked_fill(~keep_BK, -torch.inf).softmax(1)
         return boosts_BK.masked_fill(~keep_BK, 0.0)
 
     def _size(self, evidence: Evidence) -> tuple[int, int] | None:
@@ -153,18 +158,19 @@ class IncrementCam:
 
 @dataclass(frozen=True, config=STRICT)
 class Rise:
-    """RISE: the mean of random masks, each weighed by the confidence under it.
+    """RISE: the mean of random masks, each weighted by the target's confidence on the masked image.
 
-    M = 1 / (N p) sum_n p(x * m_n) m_n
+    M = 1 / (N q) sum_n p(x * m_n) m_n
 
-    m_n is a grid of `cells` x `cells` switches, each on with probability p, enlarged bilinearly to (cells + 1) / cells
-    of the image and cropped at a random place. The masks come from the run's seed and are the same for all images.
-    Stored at a grid of its own; each cell holds the mean over its pixels.
+    p is the target's softmax probability on the image x. m_n is a random grid of `cells` x `cells` zeros and ones, each
+    1 with probability q, upsampled bilinearly to (cells + 1) / cells of the image's size and cropped at a random
+    position. The masks are drawn from the run's seed and are the same for all images. Each cell of the stored map holds
+    the mean over its pixels.
 
     Parameters:
         num_masks: N.
-        cells: switches along each side of the image.
-        keep: p.
+        cells: cells of the random grid along each side of the image.
+        keep: q.
         grid: cells along each side of the stored map.
     """
 
@@ -191,43 +197,45 @@ class Rise:
         total_BHW = torch.zeros_like(pixels_BCHW[:, 0])
         images = len(evidence.first_rows())
         for masks_MHW in self.masks((pixels_BCHW.shape[2], pixels_BCHW.shape[3]), probe.seed):
-            masks_MHW = masks_MHW.to(pixels_BCHW)  # noqa: PLW2901 - the same masks where the model is
+            masks_MHW = masks_MHW.to(pixels_BCHW)  # noqa: PLW2901 - moved to the model's device
             stream = MaskStream(masks_MHW.expand(images, *masks_MHW.shape))
-            scores_BM = probe.scorer.scores_of_rows(evidence, stream).confidences_BMS[..., 0]
-            total_BHW = total_BHW + (scores_BM[:, :, None, None] * masks_MHW).sum(1)
+            confidences_BM = probe.scorer.scores_of_rows(evidence, stream).confidences_BMS[..., 0]
+            total_BHW = total_BHW + (confidences_BM[:, :, None, None] * masks_MHW).sum(1)
         return pooled(total_BHW / (self.num_masks * self.keep), self.grid)
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
-        """One masked forward per mask."""
+        """Count one masked forward pass per mask."""
         return Cost(forwards=self.num_masks)
 
     def masks(self, size: tuple[int, int], seed: int) -> Iterator[Tensor]:
-        """The run's masks, some at a time, (M, H, W) in [0, 1]."""
+        """Yield the run's masks in batches, (M, H, W) in [0, 1]."""
         random = noise.generator(seed, "", self.name)
         for start in range(0, self.num_masks, _MASKS_AT_ONCE):
             count = min(_MASKS_AT_ONCE, self.num_masks - start)
             yield torch.stack([self._mask(size, random) for _ in range(count)])
 
     def _mask(self, size: tuple[int, int], random: torch.Generator) -> Tensor:
-        switches = (torch.rand(1, 1, self.cells, self.cells, generator=random) < self.keep).float()
+        cells = (torch.rand(1, 1, self.cells, self.cells, generator=random) < self.keep).float()
         height, width = (math.ceil(length / self.cells) for length in size)
-        large = upsample(switches, ((self.cells + 1) * height, (self.cells + 1) * width))[0, 0]
+        large = upsample(cells, ((self.cells + 1) * height, (self.cells + 1) * width))[0, 0]
         top, left = (int(torch.randint(length, (1,), generator=random)) for length in (height, width))
         return large[top : top + size[0], left : left + size[1]]
 
 
 @dataclass(frozen=True, config=STRICT)
 class OptiCam:
-    """Opti-CAM: the weights of the channels that make the masked image score highest.
+    """Opti-CAM: channel weights optimised to maximise the target logit of the masked image.
 
     M = sum_k softmax(u)_k A_k,   u = argmax S( x * mm(Up(M)) )
 
-    u starts at 0 and climbs by Adam; the gradient goes through the whole model, the mask and mm. Signed where
-    activations are. Adam's steps have the size of the rate however small the gradient is, so rounding is magnified.
+    A_k is the activation map of channel k, S the target logit on the image x, Up bilinear upsampling to the image, mm
+    min-max normalisation to [0, 1]. u starts at 0 and is optimised by Adam, with the gradient through the whole model,
+    the mask and mm. The map is signed where activations are. Adam's step size does not shrink with the gradient, so
+    rounding errors are amplified.
 
     Parameters:
-        iterations: steps of Adam.
-        rate: its learning rate.
+        iterations: number of Adam steps.
+        rate: learning rate of Adam.
     """
 
     iterations: Annotated[int, Field(ge=1)] = 100
@@ -247,19 +255,19 @@ class OptiCam:
         pixels_BCHW, acts_BKuv = evidence.pixels_BCHW, evidence.acts_BKuv
         size = (pixels_BCHW.shape[2], pixels_BCHW.shape[3])
         with torch.enable_grad():
-            logits_BK = torch.zeros_like(acts_BKuv[:, :, 0, 0], requires_grad=True)
-            climber = torch.optim.Adam([logits_BK], lr=self.rate, maximize=True)
+            coefficients_BK = torch.zeros_like(acts_BKuv[:, :, 0, 0], requires_grad=True)
+            optimizer = torch.optim.Adam([coefficients_BK], lr=self.rate, maximize=True)
             for _ in range(self.iterations):
-                masked_BCHW = pixels_BCHW * heatmaps(_mixed(logits_BK, acts_BKuv)[:, None], size)
-                slope_BCHW, _ = probe.backward(masked_BCHW.detach(), evidence.targets_B)
-                (logits_BK.grad,) = torch.autograd.grad((masked_BCHW * slope_BCHW).sum(), logits_BK)
-                climber.step()
-        return _mixed(logits_BK.detach(), acts_BKuv)
+                masked_BCHW = pixels_BCHW * heatmaps(_combined(coefficients_BK, acts_BKuv)[:, None], size)
+                grads_BCHW, _ = probe.backward(masked_BCHW.detach(), evidence.targets_B)
+                (coefficients_BK.grad,) = torch.autograd.grad((masked_BCHW * grads_BCHW).sum(), coefficients_BK)
+                optimizer.step()
+        return _combined(coefficients_BK.detach(), acts_BKuv)
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
-        """One forward and whole backward per step."""
+        """Count one forward and one full backward pass per step."""
         return Cost(forwards=self.iterations, backwards=self.iterations)
 
 
-def _mixed(logits_BK: Tensor, acts_BKuv: Tensor) -> Tensor:
-    return (logits_BK.softmax(1)[:, :, None, None] * acts_BKuv).sum(1)
+def _combined(coefficients_BK: Tensor, acts_BKuv: Tensor) -> Tensor:
+    return (coefficients_BK.softmax(1)[:, :, None, None] * acts_BKuv).sum(1)

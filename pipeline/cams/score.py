@@ -1,7 +1,7 @@
-"""Methods that weigh each channel by what the model says when only that channel's region is shown.
+"""Methods that weight each channel by the model's output on the image masked by that channel.
 
-Legend: B images, K channels, S scales, (u, v) grid, (H, W) pixels; Up bilinear enlargement to (H, W), mm min-max to
-[0, 1]; p softmax probability and S logit of the target class.
+Legend: B images, K channels, S scales, (u, v) grid, (H, W) pixels; Up bilinear upsampling to (H, W), mm min-max
+normalisation to [0, 1]; p softmax probability of the target class.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
-from pipeline.cams.representatives import channel_scores, fewest, of_images, strongest
+from pipeline.cams.representatives import channel_scores, masks_per_image, of_images, strongest
 from pipeline.maps.heatmaps import is_degenerate
 from pipeline.model import noise
 from pipeline.model.evidence import Evidence
@@ -27,28 +27,31 @@ Count = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True, config=STRICT)
 class ScoreCam:
-    """Score-CAM: a channel counts as much as the target's confidence when the image is seen through that channel.
+    """Score-CAM: activation maps weighted by the target's confidence on the image masked by each channel.
 
     M = ReLU( sum_k w_k A_k ),   w_k = p(x * H_k),   H_k = mm(Up(A_k))
 
-    The score of the removed image is a constant and dropped, as by the authors. A constant channel gives no mask and
-    has weight 0. The sum is taken, and rectified, at grid resolution.
+    A_k is the activation map of channel k, x the image, p the target's softmax probability. Up is bilinear upsampling
+    to the image, mm min-max normalisation to [0, 1]. The paper subtracts the confidence of the baseline image from w_k;
+    it is the same for all channels and is left out, as in the authors' code. A constant channel has no mask and weight
+    0. The sum and the ReLU are computed at grid resolution.
 
     Parameters:
-        score: read the probability (authors) or the logit.
-        channel_softmax: softmax over channels of the scores ("v2" of the paper's text; other libraries).
-        masks: upsample_first enlarges and then normalises a channel (authors); normalise_first the other way round.
-        align_corners: how grid corners meet image corners in Up.
-        skip_constant: give constant channels weight 0 (authors); False scores them as an empty mask.
-        clusters, channels: fewer passes, see below; None asks about every channel.
+        score: w_k is a probability (authors) or a logit.
+        channel_softmax: apply a softmax over channels to w_k ("v2" in the paper's text; other libraries).
+        masks: upsample_first upsamples a channel, then normalises it (authors); normalise_first does the reverse.
+        align_corners: the align_corners option of bilinear interpolation in Up.
+        skip_constant: give constant channels weight 0 (authors); False scores them with an empty mask.
+        clusters, channels: approximate with fewer passes, see below; None scores every channel.
 
-    Approximate with `clusters: G`: the masks H_k, at grid resolution, are grouped by k-means, the model sees one mean
-    mask a group, and the channels of a group share its score. With `channels: C`: only the C channels with the largest
-    |sum_ij g_ij A_ij| are asked about, the others have weight 0. This project's own shortcuts, not the paper's. Pearson
-    correlation with the exact map, mean (and worst) of 100 photographs under MobileNetV2, which has 1,280 channels:
+    With `clusters: G`, the masks H_k are grouped by k-means at grid resolution. The model runs on the mean mask of each
+    group, and the channels of a group share its score. With `channels: C`, only the C channels with the largest
+    |sum_ij g_ij A_ij| (gradient times activation) are scored; the others have weight 0. Both are approximations of this
+    project, not of the paper. Pearson correlation with the exact map, mean (and worst) over 100 photographs with
+    MobileNetV2, which has 1,280 channels:
     clusters 64: 0.995 (0.906), 16: 0.987 (0.636); channels 256: 0.996 (0.940), 64: 0.984 (0.869); Grad-CAM 0.955.
 
-    Presets: authors, v2, pytorch_grad_cam, torchcam (those libraries' variants).
+    Presets: authors, v2, and the variants of the libraries pytorch_grad_cam and torchcam.
     """
 
     score: Read = "probability"
@@ -82,26 +85,27 @@ class ScoreCam:
         return weighted_sum(_channel_weights(self, evidence, probe, (1.0,)), evidence.acts_BKuv)
 
     def cost(self, net: NetShape) -> Cost:
-        """One masked forward per channel that is not constant, or per cluster of channels."""
-        return Cost(forwards=fewest(net, self.clusters, self.channels))
+        """Count one masked forward pass per channel or cluster of channels; constant channels need none."""
+        return Cost(forwards=masks_per_image(net, self.clusters, self.channels))
 
     @property
     def needs(self) -> Needs:
-        """Gradients where they choose the channels."""
+        """Return the needs: gradients if they select the channels."""
         return Needs(gradients=self.channels is not None)
 
 
 @dataclass(frozen=True, config=STRICT)
 class IsCam:
-    """IS-CAM: Score-CAM with each channel's score averaged over masks of growing strength.
+    """IS-CAM: Score-CAM with each channel's score averaged over masks of increasing strength.
 
     M = ReLU( sum_k w_k A_k ),   w_k = (1/N) sum_i C(c_i x * H_k),   H_k = mm(Up(A_k)),   i = 1..N
 
-    C reads the target's probability. The strengths c_i follow the schedule:
+    A_k is the activation map of channel k and x the image; C gives the target's softmax probability; H_k is the mask of
+    Score-CAM. The strengths c_i follow the schedule:
 
-        cumulative   c_i = i (i + 1) / (2 N)    the recurrence M_i = M_{i-1} + x * H_k * i/N, as in the code the first
-                                               author reviewed; N = 10 gives .1 .3 .6 1 1.5 2.1 2.8 3.6 4.5 5.5
-        recurrence   c_i = i (i - 1) / (2 N)    the same recurrence read literally from M_1 = 0
+        cumulative   c_i = i (i + 1) / (2 N)    the recurrence M_i = M_{i-1} + x * H_k * i/N, as in the code that the
+                                               first author reviewed; N = 10 gives .1 .3 .6 1 1.5 2.1 2.8 3.6 4.5 5.5
+        recurrence   c_i = i (i - 1) / (2 N)    the same recurrence, literally from M_1 = 0
         linear       c_i = i / N                 a straight line from the empty to the masked image
 
     The first two amplify the masked image far beyond its range; linear is the actual integral. A constant channel
@@ -109,7 +113,7 @@ class IsCam:
 
     Parameters:
         num_steps: N; the authors use 10.
-        schedule: as above.
+        schedule: cumulative, recurrence or linear, as above.
         score, channel_softmax, masks, align_corners, skip_constant, clusters, channels: as in Score-CAM.
     """
 
@@ -142,12 +146,12 @@ class IsCam:
         return weighted_sum(_channel_weights(self, evidence, probe, scales), evidence.acts_BKuv)
 
     def cost(self, net: NetShape) -> Cost:
-        """N masked forwards per channel that is not constant, or per cluster of channels."""
-        return Cost(forwards=fewest(net, self.clusters, self.channels) * self.num_steps)
+        """Count N masked forward passes per channel or cluster of channels; constant channels need none."""
+        return Cost(forwards=masks_per_image(net, self.clusters, self.channels) * self.num_steps)
 
     @property
     def needs(self) -> Needs:
-        """Gradients where they choose the channels."""
+        """Return the needs: gradients if they select the channels."""
         return Needs(gradients=self.channels is not None)
 
 
@@ -158,13 +162,14 @@ class SsCam:
     M = ReLU( sum_k w_k A_k ),   w_k = (1/N) sum_n C(x * (H_k + s e_n))   (noise on the mask)
                                  w_k = (1/N) sum_n C(x * H_k + s e_n)     (noise on the input)
 
-    H_k = mm(Up(A_k)); C the target's probability; e_n standard normal, of the image's size: one field for all colours
-    on the mask, one for each colour on the input. All channels of an image see the same N fields, which come from
-    (run seed, image key, method). A constant channel has weight 0. With s = 0 this is Score-CAM.
+    A_k is the activation map of channel k and x the image; H_k = mm(Up(A_k)) is the mask of Score-CAM; C gives the
+    target's softmax probability. e_n is standard normal noise at the image's size: one field for all colours on the
+    mask, one field per colour on the input. All channels of an image share the same N fields, drawn from (run seed,
+    image key, method). A constant channel has weight 0. With s = 0 this is Score-CAM.
 
     Parameters:
         samples: N.
-        std: s.
+        std: s, the standard deviation of the noise.
         noise_on: mask or input.
         score, channel_softmax, clusters, channels: as in Score-CAM.
     """
@@ -192,12 +197,12 @@ class SsCam:
         return torch.cat([self._of_one_image(rows, probe) for rows in per_image])
 
     def cost(self, net: NetShape) -> Cost:
-        """N masked forwards per channel that is not constant, or per cluster of channels."""
-        return Cost(forwards=fewest(net, self.clusters, self.channels) * self.samples)
+        """Count N masked forward passes per channel or cluster of channels; constant channels need none."""
+        return Cost(forwards=masks_per_image(net, self.clusters, self.channels) * self.samples)
 
     @property
     def needs(self) -> Needs:
-        """Gradients where they choose the channels."""
+        """Return the needs: gradients if they select the channels."""
         return Needs(gradients=self.channels is not None)
 
     def _of_one_image(self, evidence: Evidence, probe: Probe) -> Tensor:
@@ -219,7 +224,7 @@ class SsCam:
 
 
 def strengths(num_steps: int, schedule: Schedule) -> tuple[float, ...]:
-    """The coefficients c_1 .. c_N of IS-CAM's masked images."""
+    """Return the strengths c_1 .. c_N of IS-CAM's masked images."""
     if schedule == "linear":
         return tuple(i / num_steps for i in range(1, num_steps + 1))
     shift = 1 if schedule == "cumulative" else -1
@@ -227,7 +232,7 @@ def strengths(num_steps: int, schedule: Schedule) -> tuple[float, ...]:
 
 
 def _channel_weights(method: ScoreCam | IsCam, evidence: Evidence, probe: Probe, scales: tuple[float, ...]) -> Tensor:
-    """Weight of each channel, (B, K): its mean score over the scales; 0 for channels that are skipped."""
+    """Compute the weight of each channel, (B, K): its mean score over the scales; 0 for skipped channels."""
     acts_IKuv = evidence.acts_BKuv[evidence.first_rows()]
     skip_IK = is_degenerate(acts_IKuv) & method.skip_constant
     kept_BK = strongest(evidence, method.channels)
@@ -237,7 +242,7 @@ def _channel_weights(method: ScoreCam | IsCam, evidence: Evidence, probe: Probe,
 
 
 def _weights(method: ScoreCam | IsCam | SsCam, scores: Scores, kept_BK: Tensor) -> Tensor:
-    """Mean score of each channel, (B, K), as the method reads it; 0 for channels that were not asked about."""
+    """Average each channel's probability or logit over the scales, (B, K); 0 for channels that were not scored."""
     scores_BK = (scores.confidences_BMS if method.score == "probability" else scores.logits_BMS).mean(2)
     skip_BK = scores_BK.isnan() | ~kept_BK
     if method.channel_softmax:

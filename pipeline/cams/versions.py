@@ -1,10 +1,11 @@
-"""Other versions of the images (path points, noisy copies) asked about the same targets, in passes that are full.
+"""Changed versions of the images (path points, noisy copies), run through the model in full batches.
 
 Legend: I images, B rows (image, target), V versions in one pass, C colours, (H, W) pixels.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,35 +14,45 @@ from pipeline.model import noise
 from pipeline.model.evidence import Evidence, Readout, target_logit
 from pipeline.model.probe import Probe
 
+Rule = Literal["right", "left", "midpoint", "trapezoid"]
+
 
 def versions(
     evidence: Evidence, probe: Probe, changed: Iterable[Tensor], readout: Readout = target_logit
 ) -> Iterator[Evidence]:
-    """Run versions of the evidence's images (I, C, H, W) and differentiate the same targets' score in each.
+    """Yield the evidence of each changed version (I, C, H, W) of the images, with gradients for the same targets.
 
-    One forward per image and version, one head backward per row and version; several versions share a pass while the
-    batch has room.
+    Costs one forward pass per image and version, and one head backward pass per row and version. A batch holds as many
+    versions as fit.
     """
     local_B = evidence.places()
     rows, images = len(local_B), len(evidence.first_rows())
-    together = max(1, probe.batcher.size // images)
-    waiting = iter(changed)
-    while group := list(itertools.islice(waiting, together)):
+    per_batch = max(1, probe.batcher.size // images)
+    remaining = iter(changed)
+    while group := list(itertools.islice(remaining, per_batch)):
         observation = probe.observe(torch.cat(group), gradients=True)
         places_VB = local_B + images * torch.arange(len(group), device=local_B.device)[:, None]
-        found = observation.evidence_of(places_VB.flatten(), evidence.targets_B.repeat(len(group)), readout)
-        yield from (found.select(slice(v * rows, (v + 1) * rows)) for v in range(len(group)))
+        evidence_VB = observation.evidence_of(places_VB.flatten(), evidence.targets_B.repeat(len(group)), readout)
+        yield from (evidence_VB.select(slice(v * rows, (v + 1) * rows)) for v in range(len(group)))
 
 
 def images_of(evidence: Evidence) -> Tensor:
-    """The distinct images of the evidence, (I, C, H, W)."""
+    """Return the distinct images of the evidence, (I, C, H, W)."""
     return evidence.pixels_BCHW[evidence.first_rows()]
 
 
 def noisy_copies(evidence: Evidence, seed: int, purpose: str, sigma: float, samples: int) -> Iterator[Tensor]:
-    """Copies of the distinct images with Gaussian noise of sigma times each image's range, (I, C, H, W) each."""
+    """Yield copies (I, C, H, W) of the distinct images with Gaussian noise of sigma times each image's range."""
     pixels_ICHW = images_of(evidence)
     scale_I111 = sigma * (pixels_ICHW.amax((1, 2, 3), keepdim=True) - pixels_ICHW.amin((1, 2, 3), keepdim=True))
     keys = [evidence.keys[row] for row in evidence.first_rows().tolist()]
     for noise_ICHW in noise.normal(seed, keys, purpose, tuple(pixels_ICHW.shape[1:]), samples):
         yield pixels_ICHW + scale_I111 * noise_ICHW.to(pixels_ICHW)
+
+
+def path_points(steps: int, rule: Rule) -> list[tuple[float, float]]:
+    """Return the positions t in [0, 1] and the weights of the sum along the path, in order of t."""
+    if rule == "trapezoid":
+        return [(i / steps, 0.5 if i in (0, steps) else 1.0) for i in range(steps + 1)]
+    shift = {"right": 1.0, "left": 0.0, "midpoint": 0.5}[rule]
+    return [((i + shift) / steps, 1.0) for i in range(steps)]

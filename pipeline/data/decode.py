@@ -1,15 +1,16 @@
-"""From encoded bytes to uint8 RGB pixels at the model's size, with the boxes moved along.
+"""Decodes images to uint8 RGB pixels at the model's input size, and transforms their boxes accordingly.
 
-The rule, in order:
+The steps, in order:
 
-1. Only the allowed formats are opened (JPEG, PNG, WebP by default), whatever the file is called.
-2. The pixel count is checked on the header, before anything is decoded.
-3. JPEG goes through simplejpeg (grey and YCbCr); everything else, and what simplejpeg refuses, through Pillow.
-4. EXIF orientation is applied; of an animation the first frame is taken.
-5. Colour: grey is repeated over the channels; palettes are looked up; transparency is put on white; 16-bit
+1. Only the allowed formats are opened (JPEG, PNG, WebP by default), regardless of the file name.
+2. The pixel count is checked from the header, before anything is decoded.
+3. Grey and YCbCr JPEGs are decoded by simplejpeg. All other images, and those that simplejpeg rejects, are decoded
+   by Pillow.
+4. The EXIF orientation is applied. Of an animation, only the first frame is used.
+5. Colour: grey is repeated over the channels; palettes are looked up; transparency is composited on white; 16-bit
    values keep their high byte; CMYK is converted by Pillow.
 6. `resize` scales the shorter side and `crop` takes the centre, exactly as torchvision's presets do on a PIL
-   image; `squash` scales both sides to the crop size, so that boxes stay whole.
+   image. `squash` scales both sides to the crop size, so that no box is cut off.
 """
 
 import io
@@ -32,7 +33,7 @@ _MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "WEBP": b"RIFF..
 
 
 class UnreadableImageError(ValueError):
-    """The bytes are no image that may be decoded; becomes a failure row with `code`."""
+    """An image that cannot or must not be decoded; it becomes a failure row with `code`."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -41,7 +42,7 @@ class UnreadableImageError(ValueError):
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What may be decoded: Pillow format names and the largest number of pixels."""
+    """Limits of decoding: the allowed formats (Pillow names) and the maximum number of pixels."""
 
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
     max_pixels: int = 64_000_000
@@ -49,7 +50,7 @@ class DecodeLimits:
 
 @dataclass(frozen=True)
 class DecodedSample:
-    """What is known of a sample beside its pixels; `size` is (height, width) of the upright image.
+    """Metadata of a decoded sample, without its pixels; `size` is (height, width) of the upright image.
 
     `label`, `labels` and `box_labels` are as in `Sample`.
     """
@@ -63,20 +64,23 @@ class DecodedSample:
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """The classes that the image has by its label or labels."""
+        """Return the classes of the image: `labels` if there are any, else `label`."""
         return self.labels or (() if self.label is None else (self.label,))
 
     def boxes_of(self, target: int) -> Boxes | None:
-        """Boxes of one class; None where there is none, or where the image is labelled as something else."""
+        """Return the boxes of one class; None if there are none, or if the image has another label."""
         if self.boxes_xyxy is None or self.box_labels is None:
             return self.boxes_xyxy if self.label in (None, target) else None
-        own = zip(self.boxes_xyxy, self.box_labels, strict=True)
-        return tuple(box for box, label in own if label == target) or None
+        pairs = zip(self.boxes_xyxy, self.box_labels, strict=True)
+        return tuple(box for box, label in pairs if label == target) or None
 
 
 @dataclass(frozen=True)
 class DecodedChunk:
-    """A chunk ready for the model; `pixels_NHWC` and `samples` run in parallel, `seconds` went into making it."""
+    """A decoded chunk, ready for the model.
+
+    `pixels_NHWC` and `samples` have the same order. `seconds` is the time spent on reading and decoding.
+    """
 
     chunk: Chunk
     samples: tuple[DecodedSample, ...]
@@ -88,26 +92,26 @@ class DecodedChunk:
 
 @dataclass(frozen=True)
 class Framed:
-    """One image at the model's size: pixels (crop, crop, 3), boxes moved along, (height, width) before resizing.
+    """One image at the model's input size: pixels (crop, crop, 3), boxes, and (height, width) before resizing.
 
-    Boxes that the crop does not see are gone; `places` says which of those given are left.
+    Boxes outside the crop are dropped. `box_indices` are the indices of the remaining boxes among those given.
     """
 
     pixels_HWC: PixelArray
     boxes_xyxy: Boxes | None
     size: tuple[int, int]
-    places: tuple[int, ...] = ()
+    box_indices: tuple[int, ...] = ()
 
 
 Frame = Callable[[bytes, Boxes | None, Preprocess, DecodeLimits], Framed]
 
 
 def frame_image(data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits) -> Framed:
-    """Decode one image and bring it to the model's size; raises as `decode_image` does."""
+    """Decode one image and fit it to the model's input size; raises as `decode_image` does."""
     image, orientation = decode_image(data, limits)
     width, height = image.size
-    small, seen = resized(upright(image, orientation), preprocess)
-    moved = moved_boxes(upright_boxes(boxes or (), orientation, width, height), seen, preprocess.crop)
+    small, visible = resized(upright(image, orientation), preprocess)
+    moved = moved_boxes(upright_boxes(boxes or (), orientation, width, height), visible, preprocess.crop)
     kept = None if boxes is None else tuple(moved.values())
     size = (width, height) if orientation >= 5 else (height, width)
     return Framed(np.asarray(small, dtype=np.uint8), kept, size, tuple(moved))
@@ -116,7 +120,7 @@ def frame_image(data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits
 def decode_chunk(
     chunk: Chunk, preprocess: Preprocess, limits: DecodeLimits, frame: Frame = frame_image
 ) -> DecodedChunk:
-    """Decode all samples of a chunk; those that cannot be decoded join its failures. Drops the encoded bytes."""
+    """Decode all samples of a chunk, turn undecodable ones into failures, and drop the encoded bytes."""
     samples: list[DecodedSample] = []
     pixels: list[PixelArray] = []
     failures = list(chunk.failures)
@@ -135,18 +139,18 @@ def decode_chunk(
 
 
 def _decoded(sample: Sample, framed: Framed) -> DecodedSample:
-    """Say what is known of a sample; the class of a box that is not seen goes with it."""
+    """Build the metadata of a sample; boxes outside the crop are dropped together with their classes."""
     named = sample.box_labels
-    box_labels = None if named is None else tuple(named[place] for place in framed.places)
+    box_labels = None if named is None else tuple(named[index] for index in framed.box_indices)
     return DecodedSample(sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels)
 
 
 def decode_image(data: bytes, limits: DecodeLimits) -> tuple[Image.Image, int]:
-    """Decode bytes to an RGB image as stored, and its EXIF orientation (1 to 8).
+    """Decode bytes to an RGB image in its stored orientation; also return the EXIF orientation (1 to 8).
 
     Raises:
-        UnreadableImageError: code `format` (not an allowed format), `too_large` (more than `max_pixels`) or
-            `corrupt` (an allowed format that cannot be decoded).
+        UnreadableImageError: code `format` (not an allowed format), `too_large` (more than `max_pixels`), `corrupt` (an
+            allowed format that cannot be decoded), `memory` (out of memory) or `mode` (as `to_rgb`).
     """
     try:
         with warnings.catch_warnings():
@@ -158,23 +162,24 @@ def decode_image(data: bytes, limits: DecodeLimits) -> tuple[Image.Image, int]:
     except UnreadableImageError:
         raise
     except MemoryError:
-        raise UnreadableImageError("memory", "decoding it takes more memory than there is") from None
-    except Exception as error:  # hostile bytes: Pillow's parsers raise nearly every type there is
+        raise UnreadableImageError("memory", "decoding needs more memory than is available") from None
+    except Exception as error:  # Pillow's parsers raise almost any type of exception on hostile bytes
         code = "corrupt" if _is_allowed(data, limits) else "format"
-        words = "" if isinstance(error, UnidentifiedImageError) else f": {error}"  # its words hold a memory address
-        raise UnreadableImageError(code, f"{type(error).__name__}{words}") from None
+        # the message of UnidentifiedImageError contains a memory address
+        reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+        raise UnreadableImageError(code, f"{type(error).__name__}{reason}") from None
 
 
 def _decode(data: bytes, limits: DecodeLimits) -> tuple[Image.Image, int]:
     with Image.open(io.BytesIO(data), formats=limits.formats) as image:
         width, height = image.size
         if width * height > limits.max_pixels:
-            raise UnreadableImageError("too_large", f"{width}x{height} is more than {limits.max_pixels} pixels")
+            raise UnreadableImageError("too_large", f"{width}x{height} exceeds the limit of {limits.max_pixels} pixels")
         if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
             fast = _decode_jpeg(data)
             if fast is not None and fast.size == image.size:
                 return fast, _orientation(image)
-        image.load()  # before the EXIF is looked for, which loads too and would take a damaged image for damaged EXIF
+        image.load()  # first, because reading the EXIF also loads and would take damaged pixels for damaged EXIF
         return to_rgb(image), _orientation(image)
 
 
@@ -182,14 +187,14 @@ def _decode_jpeg(data: bytes) -> Image.Image | None:
     try:
         return Image.fromarray(simplejpeg.decode_jpeg(data, "RGB"))
     except (ValueError, RuntimeError):
-        return None  # Pillow has the last word
+        return None  # Pillow decides whether the image is corrupt
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow mode to RGB by the rule in the module's docstring.
+    """Convert an image of any Pillow mode to RGB, by the colour rules in the module docstring.
 
     Raises:
-        UnreadableImageError: code `mode`, for pixels that have no defined range (32-bit float).
+        UnreadableImageError: code `mode`, if pixels have no defined range (32-bit float).
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -206,10 +211,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation; a damaged EXIF block means an upright image, as every viewer takes it."""
+    """Return the EXIF orientation; damaged EXIF counts as upright, as in image viewers."""
     try:
         value = image.getexif().get(0x0112, 1)
-    except Exception:  # hostile EXIF: any type of error
+    except Exception:  # hostile EXIF raises any type of exception
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

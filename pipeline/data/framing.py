@@ -1,4 +1,4 @@
-"""Framing: turning an image upright, bringing it to the model's size, and moving boxes along."""
+"""Framing: rotates an image upright, fits it to the model's input size and transforms its boxes accordingly."""
 
 import math
 
@@ -13,11 +13,11 @@ _RESAMPLE = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 _LONGEST_RATIO = 8
-"""Images longer than this ratio are cropped while they are resized, so that no giant strip is made."""
+"""Images with a larger aspect ratio are cropped while they are resized, which avoids a huge intermediate image."""
 
 
 def resized(image: Image.Image, preprocess: Preprocess) -> tuple[Image.Image, Box]:
-    """Bring an upright image to the model's size; also give the part of it that is seen, as (x0, y0, x1, y1)."""
+    """Resize and crop an upright image; also return its visible region as (x0, y0, x1, y1), before resizing."""
     width, height = image.size
     crop, resample = preprocess.crop, _RESAMPLE[preprocess.interpolation]
     if preprocess.resize is None:
@@ -25,27 +25,28 @@ def resized(image: Image.Image, preprocess: Preprocess) -> tuple[Image.Image, Bo
     new_width, new_height = _shorter_side_to(preprocess.resize, width, height)
     left, top = _centred(new_width, crop), _centred(new_height, crop)
     scale_x, scale_y = width / new_width, height / new_height
-    seen = (left * scale_x, top * scale_y, (left + crop) * scale_x, (top + crop) * scale_y)
+    visible = (left * scale_x, top * scale_y, (left + crop) * scale_x, (top + crop) * scale_y)
     if max(new_width, new_height) > _LONGEST_RATIO * preprocess.resize:
-        return _crop_of_resized(image, (new_width, new_height), (left, top), crop, resample), seen
+        return _crop_of_resized(image, (new_width, new_height), (left, top), crop, resample), visible
     enlarged = image.resize((new_width, new_height), resample)
-    return enlarged.crop((left, top, left + crop, top + crop)), seen
+    return enlarged.crop((left, top, left + crop, top + crop)), visible
 
 
 def _crop_of_resized(
     image: Image.Image, size: tuple[int, int], corner: tuple[int, int], crop: int, resample: Image.Resampling
 ) -> Image.Image:
-    """Resize to `size` and crop from `corner`, without making more than the crop; beyond the image it is black."""
+    """Resize to `size` and crop at `corner` without creating more than the crop; pad with black outside the image."""
     left, top = corner
     scale_x, scale_y = image.width / size[0], image.height / size[1]
     x0, x1 = max(left, 0) * scale_x, min(left + crop, size[0]) * scale_x
     y0, y1 = max(top, 0) * scale_y, min(top + crop, size[1]) * scale_y
-    reach = 2 * math.ceil(max(scale_x, scale_y, 1.0)) + 1  # what the widest filter, bicubic, sees beside the crop
+    reach = 2 * math.ceil(max(scale_x, scale_y, 1.0)) + 1  # support of the widest filter, bicubic, around the crop
     first_x, first_y = max(int(x0) - reach, 0), max(int(y0) - reach, 0)
-    # Pillow keeps the box in float32, which is exact enough only for small coordinates
+    # Pillow stores the box as float32, which is precise enough only for small coordinates
     part = image.crop((first_x, first_y, min(int(x1) + reach, image.width), min(int(y1) + reach, image.height)))
     width, height = min(crop, size[0]), min(crop, size[1])
-    # rows first, as for most whole images; left to choose, Pillow may take the columns of a part first and round anew
+    # horizontal pass first, as Pillow does for most whole images; of a part it may resize the height first, which
+    # rounds differently
     narrow = part.resize((width, part.height), resample, box=(x0 - first_x, 0, x1 - first_x, part.height))
     small = narrow.resize((width, height), resample, box=(0, y0 - first_y, width, y1 - first_y))
     whole = Image.new("RGB", (crop, crop))
@@ -65,13 +66,13 @@ _TRANSPOSE = {
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn a stored image the way its EXIF orientation says."""
+    """Rotate or flip a stored image upright, according to its EXIF orientation."""
     method = _TRANSPOSE.get(orientation)
     return image if method is None else image.transpose(method)
 
 
 def upright_boxes(boxes: Boxes, orientation: int, width: int, height: int) -> Boxes:
-    """Move boxes from the stored image (width x height) to the upright one; what lies beyond the image is cut off."""
+    """Map boxes from the stored image (width x height) to the upright one, clipped to the image."""
 
     def corner(x: float, y: float) -> tuple[float, float]:
         x, y = min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height))
@@ -85,13 +86,13 @@ def upright_boxes(boxes: Boxes, orientation: int, width: int, height: int) -> Bo
     return tuple((min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])) for a, b in moved)
 
 
-def moved_boxes(boxes: Boxes, seen: Box, crop: int) -> dict[int, Box]:
-    """Move boxes of the upright image into the model's input; what the crop does not see is cut off.
+def moved_boxes(boxes: Boxes, visible: Box, crop: int) -> dict[int, Box]:
+    """Map boxes of the upright image to the model's input, clipped to the crop.
 
     Returns:
-        The boxes of which something is seen, by their place among `boxes`.
+        The boxes that are at least partly visible, by their index in `boxes`.
     """
-    left, top, right, bottom = seen
+    left, top, right, bottom = visible
 
     def fit(value: float, low: float, high: float) -> float:
         return min(max((value - low) / (high - low) * crop, 0.0), float(crop))
@@ -100,7 +101,7 @@ def moved_boxes(boxes: Boxes, seen: Box, crop: int) -> dict[int, Box]:
         (fit(x0, left, right), fit(y0, top, bottom), fit(x1, left, right), fit(y1, top, bottom))
         for x0, y0, x1, y1 in boxes
     ]
-    return {place: box for place, box in enumerate(moved) if box[0] < box[2] and box[1] < box[3]}
+    return {index: box for index, box in enumerate(moved) if box[0] < box[2] and box[1] < box[3]}
 
 
 def _shorter_side_to(length: int, width: int, height: int) -> tuple[int, int]:
@@ -110,5 +111,5 @@ def _shorter_side_to(length: int, width: int, height: int) -> tuple[int, int]:
 
 
 def _centred(length: int, crop: int) -> int:
-    """Where a crop in the centre starts; before the image where that is smaller, which is put on black."""
+    """Return where a centred crop starts; negative if the image is smaller than the crop."""
     return round((length - crop) / 2.0) if length >= crop else -((crop - length) // 2)

@@ -1,4 +1,4 @@
-"""Writing webdataset shards: from an image folder, or from the official archive of a dataset."""
+"""Writes webdataset shards from an image folder, a CSV list or the official archive of a dataset."""
 
 import csv
 import itertools
@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError
 
 @dataclass(frozen=True)
 class Packed:
-    """What was written; `pattern` names all shards."""
+    """Summary of the written shards; `pattern` is a brace pattern that names all of them."""
 
     pattern: str
     shards: int
@@ -31,49 +31,49 @@ class Packed:
 
 
 def pack_images(source: Path, dest: Path, images_per_shard: int, classes: str | None = None) -> Packed:
-    """Write images, with their labels and boxes, as `DEST/shard-NNNNNN.tar`.
+    """Write images, with their labels and boxes, to `DEST/shard-NNNNNN.tar`.
 
-    Members are KEY.SUFFIX, KEY.cls (label) and KEY.json (boxes). The bytes of images are not touched. Dots within a
-    file's stem become underscores, because a key ends at the first dot; files that would share a key get numbers.
+    Members are KEY.SUFFIX, KEY.cls (label) and KEY.json (boxes). The bytes of images are not changed. Dots in a
+    file's stem become underscores, because a key ends at the first dot. Files that would share a key get numbers.
 
     Args:
         source: a folder of images (`labels.csv`, `boxes.csv` or class sub-folders are used), or a CSV file with a
-            column `filename` (relative to it) and optionally `class_index`.
+            column `filename` (relative to the CSV file) and optionally `class_index`.
         dest: a new or empty folder.
-        images_per_shard: most images in one shard.
-        classes: class table, where labels are names or WordNet ids.
+        images_per_shard: maximum number of images in one shard.
+        classes: class table, needed if labels are names or WordNet ids.
 
     Raises:
-        ConfigError: there are no images, or the destination is not empty.
+        ConfigError: there are no images, or the destination is not an empty folder.
     """
-    _refuse_taken(dest)
+    _require_empty(dest)
     table = load_classes(classes)
-    shards, annotations = _listed(source, table) if source.suffix == ".csv" else _folder(source, table)
-    return _written(
+    shards, annotations = _from_csv(source, table) if source.suffix == ".csv" else _from_folder(source, table)
+    return _write_shards(
         (item for shard in shards for item in read_shard(shard, Reading(annotations))), dest, images_per_shard
     )
 
 
 def pack_archive(kind: str, source: Path, dest: Path, images_per_shard: int, split: str | None = None) -> Packed:
-    """Write the images of an official archive as `DEST/shard-NNNNNN.tar`, and its classes as `DEST/classes.csv`.
+    """Write the images of an official archive to `DEST/shard-NNNNNN.tar`, and its classes to `DEST/classes.csv`.
 
-    Members are as of `pack_images`. Where images may have several labels, KEY.json also lists them (labels), and the
-    class of each box (box_labels). `classes.csv` is for `load_classes`, which gives back each name as the archive has
-    it: a name that a spreadsheet would take for a formula is not changed, so do not open the file with one.
+    Members are as in `pack_images`. If images may have several labels, KEY.json also lists them (labels) and the
+    class of each box (box_labels). `classes.csv` is for `load_classes`, which returns each name as in the archive. A
+    name that a spreadsheet would take for a formula is not escaped, so do not open the file in a spreadsheet.
 
     Args:
         kind: imagenet-val, voc2007 or cub200.
-        source: the archive, unpacked; its images may be a tar.
+        source: the unpacked archive; its images may be in a tar.
         dest: a new or empty folder.
-        images_per_shard: most images in one shard.
-        split: which images; None takes test where the archive has splits.
+        images_per_shard: maximum number of images in one shard.
+        split: the images to pack; None means test if the archive has splits.
 
     Raises:
-        ConfigError: the destination is not empty, or anything is wrong with the archive; nothing was written then.
+        ConfigError: the destination is not an empty folder, or the archive is invalid; nothing is written.
     """
-    _refuse_taken(dest)
+    _require_empty(dest)
     archive = read_archive(kind, source, split)
-    packed = _written(archive.items(), dest, images_per_shard)
+    packed = _write_shards(archive.items(), dest, images_per_shard)
     with (dest / "classes.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["class_index", "class_name", "wnid"])
@@ -82,17 +82,17 @@ def pack_archive(kind: str, source: Path, dest: Path, images_per_shard: int, spl
     return packed
 
 
-def _refuse_taken(dest: Path) -> None:
+def _require_empty(dest: Path) -> None:
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise ConfigError.one("DEST", f"'{dest}' is not an empty folder", "choose another")
+        raise ConfigError.one("DEST", f"'{dest}' is not an empty folder", "choose a new or empty folder")
 
 
-def _written(items: Iterable[Item], dest: Path, images_per_shard: int) -> Packed:
+def _write_shards(items: Iterable[Item], dest: Path, images_per_shard: int) -> Packed:
     dest.mkdir(parents=True, exist_ok=True)
     keys: set[str] = set()
     failures: list[Failure] = []
-    names = f"{dest.absolute()}".replace("%", "%%") + "/shard-%06d.tar"  # absolute: it must never read as a URL
-    # mtime=0: the same images give the same shards
+    names = f"{dest.absolute()}".replace("%", "%%") + "/shard-%06d.tar"  # absolute, so that it is never taken for a URL
+    # mtime=0, so that the same images give the same bytes
     with ShardWriter(names, maxcount=images_per_shard, maxsize=1e12, verbose=0, mtime=0) as writer:
         for item in items:
             if isinstance(item, Sample):
@@ -103,15 +103,15 @@ def _written(items: Iterable[Item], dest: Path, images_per_shard: int) -> Packed
     return Packed(f"{dest}/shard-{{000000..{count - 1:06d}}}.tar", count, len(keys), tuple(failures))
 
 
-def _folder(folder: Path, classes: ClassTable) -> tuple[list[Shard], Annotations]:
+def _from_folder(folder: Path, classes: ClassTable) -> tuple[list[Shard], Annotations]:
     shards = list_shards(str(folder))
     if any(shard.kind != "folder" for shard in shards):
-        raise ConfigError.one("SOURCE", f"'{folder}' holds shards already, not loose images")
+        raise ConfigError.one("SOURCE", f"'{folder}' already contains shards, not loose images")
     return shards, folder_annotations(shards, classes)
 
 
-def _listed(path: Path, classes: ClassTable) -> tuple[list[Shard], Annotations]:
-    """Images that a CSV file lists; `boxes.csv` beside it is used."""
+def _from_csv(path: Path, classes: ClassTable) -> tuple[list[Shard], Annotations]:
+    """List the images of a CSV file; `boxes.csv` in the same folder gives their boxes."""
     rows = read_csv("SOURCE", str(path), ("filename",))
     names = tuple(row["filename"] for row in rows)
     boxes = path.with_name("boxes.csv")
@@ -125,19 +125,19 @@ def _members(sample: Sample, keys: set[str]) -> dict[str, Any]:
     path = PurePosixPath(sample.key)
     suffix = path.suffix.lower().lstrip(".")
     stem = path.stem if suffix in IMAGE_SUFFIXES else path.name
-    members: dict[str, Any] = {"__key__": _unused(str(path.with_name(stem.replace(".", "_") or "_")), keys)}
+    members: dict[str, Any] = {"__key__": _unique_key(str(path.with_name(stem.replace(".", "_") or "_")), keys)}
     members[suffix if suffix in IMAGE_SUFFIXES else "img"] = sample.image
     if sample.label is not None:
         members["cls"] = str(sample.label).encode()
     fields = {"boxes": sample.boxes_xyxy, "labels": sample.labels or None, "box_labels": sample.box_labels}
-    known = {name: value for name, value in fields.items() if value is not None}
-    if known:
-        members["json"] = json.dumps(known).encode()
+    present = {name: value for name, value in fields.items() if value is not None}
+    if present:
+        members["json"] = json.dumps(present).encode()
     return members
 
 
-def _unused(key: str, keys: set[str]) -> str:
-    """Give a key that no earlier image has: the key itself, or with a number."""
+def _unique_key(key: str, keys: set[str]) -> str:
+    """Return a key that no earlier image has: the key itself, or the key with a number."""
     free = next(name for n in itertools.count(1) if (name := key if n == 1 else f"{key}_{n}") not in keys)
     keys.add(free)
     return free

@@ -1,7 +1,7 @@
-"""A process of its own for work on bytes that could harm the one that asks: it may be killed, and has a deadline.
+"""A subprocess with a deadline, for work on bytes that could crash or block the process that needs the result.
 
-It is started by its module's name and speaks JSON and raw bytes: it inherits nothing that Ray or torch may hold, and
-nothing that it says can run code.
+It is started by module name and exchanges JSON and raw bytes. So it inherits no state of Ray or torch, and its
+responses cannot run code.
 """
 
 import contextlib
@@ -15,20 +15,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Answer = tuple[dict[str, Any], bytes]
+Response = tuple[dict[str, Any], bytes]
 
-_HERE = Path(__file__).resolve().parents[2]
-"""Where the child finds this package; nothing is imported from the folder that a command is called in."""
-_PIECE = 1 << 16
-_LENGTH = 8
-"""Bytes that say how long an answer is."""
+_ROOT = Path(__file__).resolve().parents[2]
+"""Folder from which the subprocess imports this package, instead of from the current directory."""
+_WRITE_BYTES = 1 << 16
+_LENGTH_BYTES = 8
+"""Size of the prefix that gives the length of a response."""
 
 
 class Sandbox:
-    """A process that answers one question at a time; begun when it is needed, and again after it ended.
+    """A subprocess that handles one request at a time; starts on demand and restarts after it ends.
 
     Args:
-        deadline: seconds that one answer may take.
+        deadline: maximum seconds for one request.
     """
 
     def __init__(self, deadline: float) -> None:
@@ -36,7 +36,7 @@ class Sandbox:
         self._process: subprocess.Popen[bytes] | None = None
 
     def close(self) -> None:
-        """End the child."""
+        """Kill the subprocess."""
         if self._process is not None:
             self._process.kill()
             for stream in (self._process.stdin, self._process.stdout):
@@ -45,79 +45,79 @@ class Sandbox:
             self._process.wait()
             self._process = None
 
-    def _begin(self) -> "subprocess.Popen[bytes]":
+    def _start(self) -> "subprocess.Popen[bytes]":
         raise NotImplementedError
 
-    def _exchange(self, question: dict[str, Any], data: bytes = b"") -> Answer:
-        """Send a question and read the answer, both before the deadline.
+    def _exchange(self, request: dict[str, Any], data: bytes = b"") -> Response:
+        """Send a request and read the response, both before the deadline.
 
         Raises:
-            TimeoutError: it took too long.
-            OSError, EOFError: the child is gone.
+            TimeoutError: the deadline passed.
+            OSError, EOFError: the subprocess is gone.
         """
         if self._process is None:
-            self._process = self._begin()
+            self._process = self._start()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        until = time.monotonic() + self._deadline
-        text = json.dumps({**question, "bytes": len(data)}).encode()
-        _send(self._process.stdin.fileno(), text + b"\n" + data, until)
-        handle = self._process.stdout.fileno()
-        answer = json.loads(_receive(handle, int.from_bytes(_receive(handle, _LENGTH, until)), until))
-        return answer, _receive(handle, answer["bytes"], until)
+        deadline = time.monotonic() + self._deadline
+        text = json.dumps({**request, "bytes": len(data)}).encode()
+        _send(self._process.stdin.fileno(), text + b"\n" + data, deadline)
+        fd = self._process.stdout.fileno()
+        response = json.loads(_receive(fd, int.from_bytes(_receive(fd, _LENGTH_BYTES, deadline)), deadline))
+        return response, _receive(fd, response["bytes"], deadline)
 
 
-def started(*arguments: str) -> "subprocess.Popen[bytes]":
-    """Start Python with these arguments: a module and its own."""
+def start_python(*arguments: str) -> "subprocess.Popen[bytes]":
+    """Start a Python subprocess with these command line arguments."""
     return subprocess.Popen(  # noqa: S603 - modules of this package
         [sys.executable, "-P", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(_HERE), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        start_new_session=True,  # a signal to the terminal is for the driver, which ends us
+        env={**os.environ, "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        start_new_session=True,  # Ctrl-C goes to the driver only, which then ends this subprocess
     )
 
 
-def serve(answered: Callable[[dict[str, Any], bytes], Answer]) -> None:
-    """Answer what comes in until nobody asks any more; the part of the child."""
-    questions, answers = sys.stdin.buffer, sys.stdout.buffer
-    for line in questions:
-        asked = json.loads(line)
-        answer, data = answered(asked, questions.read(asked["bytes"]))
-        text = json.dumps({**answer, "bytes": len(data)}, default=str).encode()
-        answers.write(len(text).to_bytes(_LENGTH) + text + data)
-        answers.flush()
+def serve(handle: Callable[[dict[str, Any], bytes], Response]) -> None:
+    """Handle requests in the subprocess until the input ends."""
+    requests, responses = sys.stdin.buffer, sys.stdout.buffer
+    for line in requests:
+        request = json.loads(line)
+        response, data = handle(request, requests.read(request["bytes"]))
+        text = json.dumps({**response, "bytes": len(data)}, default=str).encode()
+        responses.write(len(text).to_bytes(_LENGTH_BYTES) + text + data)
+        responses.flush()
 
 
-def _send(handle: int, data: bytes, until: float) -> None:
-    """Write all of it; raises TimeoutError, or OSError when the other end is gone."""
-    os.set_blocking(handle, False)
+def _send(fd: int, data: bytes, deadline: float) -> None:
+    """Write all of the data; raises TimeoutError, or OSError if the other end is gone."""
+    os.set_blocking(fd, False)
     sent = 0
     while sent < len(data):
-        _wait(handle, select.POLLOUT, until)
-        sent += os.write(handle, data[sent : sent + _PIECE])
+        _wait(fd, select.POLLOUT, deadline)
+        sent += os.write(fd, data[sent : sent + _WRITE_BYTES])
 
 
-def _receive(handle: int, count: int, until: float) -> bytes:
-    """Read so many bytes.
+def _receive(fd: int, count: int, deadline: float) -> bytes:
+    """Read `count` bytes.
 
     Raises:
-        TimeoutError: they did not come in time.
+        TimeoutError: they did not arrive before the deadline.
         EOFError: the other end is gone.
     """
     received = bytearray()
     while len(received) < count:
-        _wait(handle, select.POLLIN, until)
-        piece = os.read(handle, count - len(received))
+        _wait(fd, select.POLLIN, deadline)
+        piece = os.read(fd, count - len(received))
         if not piece:
             raise EOFError
         received += piece
     return bytes(received)
 
 
-def _wait(handle: int, event: int, until: float) -> None:
+def _wait(fd: int, event: int, deadline: float) -> None:
     poll = select.poll()
-    poll.register(handle, event)
-    if not poll.poll(max(0.0, 1000 * (until - time.monotonic()))):
+    poll.register(fd, event)
+    if not poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
         raise TimeoutError

@@ -1,6 +1,7 @@
-"""Which images of the shards belong to a run: `data.sample` draws some of all, `data.limit` takes the first of those.
+"""Selects the images of a run: `data.sample` draws a random sample, then `data.limit` takes its first images.
 
-Every reader decides by itself whether an image is drawn; the run keeps one number for that, whatever the dataset holds.
+Each reader decides independently whether an image is drawn. The run stores only one threshold for this, however large
+the dataset is.
 """
 
 import heapq
@@ -11,14 +12,14 @@ from contextlib import closing
 from dataclasses import replace
 
 from pipeline.data.sources import Draw, Reading, Shard, images_of, list_items, read_shard
-from pipeline.data.sources.parquet import Rows, rows_here
+from pipeline.data.sources.parquet import Rows, rows_in_process
 from pipeline.data.sources.parquet_sandbox import ParquetSandbox
 from pipeline.data.sources.shards import clean_text, is_image
 from pipeline.settings.data import DataConfig
 
 
 def select(data: DataConfig, shards: list[Shard], reading: Reading) -> tuple[list[Shard], Reading]:
-    """Give the shards that hold images of the run, and how these are read."""
+    """Return the shards that contain images of the run, and how to read them."""
     with closing(ParquetSandbox()) as sandbox:
         if data.sample is not None:
             shards, reading = drawn(shards, reading, data.sample.n, data.sample.seed, sandbox.rows)
@@ -26,39 +27,39 @@ def select(data: DataConfig, shards: list[Shard], reading: Reading) -> tuple[lis
 
 
 def drawn(
-    shards: list[Shard], reading: Reading, n: int, seed: int, rows: Rows = rows_here
+    shards: list[Shard], reading: Reading, n: int, seed: int, rows: Rows = rows_in_process
 ) -> tuple[list[Shard], Reading]:
-    """Draw n images of all shards; all of them where there are no more.
+    """Draw n images from all shards, or all images if there are at most n.
 
-    The keys of all images are listed: of tars the headers are read, of Parquet files the keys. Shards of which nothing
-    is drawn are left out, unless they are damaged or empty, which must be told.
+    The keys of all images are listed, from the headers of tars and the keys of Parquet files. Shards without a drawn
+    image are left out, unless they are damaged or empty, which must be reported.
     """
     draw = Draw(n, seed)
     held: Counter[int] = Counter()
     damaged: set[int] = set()
 
     def ranks() -> Iterator[tuple[str, int]]:
-        for place, shard in enumerate(shards):
+        for index, shard in enumerate(shards):
             for item in list_items(shard, reading, rows):
                 if is_image(item):
-                    held[place] += 1
-                    yield draw.rank(shard.name, item.key), place
+                    held[index] += 1
+                    yield draw.rank(shard.name, item.key), index
                 else:
-                    damaged.add(place)
+                    damaged.add(index)
 
     smallest = heapq.nsmallest(n, ranks())
     draw = replace(draw, of=held.total(), last=smallest[-1][0] if held.total() > n else None)
-    counts = Counter(place for _, place in smallest)
+    counts = Counter(index for _, index in smallest)
     kept = [
-        _thinned(replace(shard, images=counts[place], held=held[place]), draw)
-        for place, shard in enumerate(shards)
-        if counts[place] or place in damaged or not held[place]
+        _keep_drawn_files(replace(shard, images=counts[index], held=held[index]), draw)
+        for index, shard in enumerate(shards)
+        if counts[index] or index in damaged or not held[index]
     ]
-    return _numbered(kept), replace(reading, draw=draw)
+    return _renumber(kept), replace(reading, draw=draw)
 
 
-def limited(shards: list[Shard], reading: Reading, limit: int | None, rows: Rows = rows_here) -> list[Shard]:
-    """Take the first `limit` images in shard order: whole shards, then a part of the next one."""
+def limited(shards: list[Shard], reading: Reading, limit: int | None, rows: Rows = rows_in_process) -> list[Shard]:
+    """Take the first `limit` images in shard order: whole shards, then part of the next one."""
     if limit is None:
         return shards
     taken: list[Shard] = []
@@ -72,11 +73,11 @@ def limited(shards: list[Shard], reading: Reading, limit: int | None, rows: Rows
     return taken
 
 
-def _thinned(shard: Shard, draw: Draw) -> Shard:
-    """Leave the files of a folder out that are not drawn."""
+def _keep_drawn_files(shard: Shard, draw: Draw) -> Shard:
+    """Remove the files of a folder shard that are not drawn."""
     members = tuple(member for member in shard.members if draw.holds(shard.name, clean_text(member)))
     return replace(shard, members=members)
 
 
-def _numbered(shards: Sequence[Shard]) -> list[Shard]:
+def _renumber(shards: Sequence[Shard]) -> list[Shard]:
     return [replace(shard, ordinal=ordinal) for ordinal, shard in enumerate(shards)]

@@ -1,4 +1,4 @@
-"""The bundled demonstration: photograph-like scenes made on the spot, and a small network trained on them.
+"""The bundled demonstration: synthetic photograph-like scenes, and a small network trained on them.
 
-One class carries a planted watermark. The network has learnt it, and the maps of that class show it.
+All images of one class carry a watermark. The network has learnt to rely on it, and the maps of that class show this.
 """

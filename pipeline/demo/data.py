@@ -1,4 +1,4 @@
-"""The demonstration's data on disk: shards of scenes, class names, weights and a run file."""
+"""Writes the data of the demonstration: shards of scenes, class names and a run file."""
 
 import io
 import json
@@ -15,7 +15,7 @@ SCENES, SCENES_PER_SHARD = 240, 60
 
 
 def write_demo(folder: Path, scenes: int = SCENES, scenes_per_shard: int = SCENES_PER_SHARD) -> Path:
-    """Write shards, classes and run file into a folder; gives the path of the run file."""
+    """Write shards, class names and run file into a folder, and return the path of the run file."""
     shards = folder / "shards"
     shards.mkdir(parents=True, exist_ok=True)
     with ShardWriter(f"{shards}/scenes-%03d.tar", maxcount=scenes_per_shard, verbose=0, mtime=0) as writer:
@@ -29,7 +29,7 @@ def write_demo(folder: Path, scenes: int = SCENES, scenes_per_shard: int = SCENE
 
 
 def run_file(folder: Path) -> dict[str, object]:
-    """The run file of the demonstration: every method and metric there is, at modest settings."""
+    """Return the run file of the demonstration, with a few methods and metrics."""
     return {
         "data": {"shards": f"{folder}/shards", "classes": f"{folder}/classes.csv", "chunk_images": 30},
         "model": {

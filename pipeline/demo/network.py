@@ -1,4 +1,4 @@
-"""The small network of the demonstration: five convolutions, global average pooling, one linear layer."""
+"""Defines the network of the demonstration: five convolutions, global average pooling, one linear layer."""
 
 from collections import OrderedDict
 
@@ -7,10 +7,10 @@ from torch import nn
 from pipeline.demo.scenes import CLASSES
 
 INPUT = 96
-"""Pixels of its input; scenes are scaled down to it."""
+"""Height and width of the input in pixels; scenes are scaled down to it."""
 
 LAYER = "features.relu5"
-"""The target layer, (48, 12, 12)."""
+"""The target layer, with output (48, 12, 12) for one image."""
 
 MEAN_STD = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 

@@ -1,6 +1,6 @@
-"""Photograph-like scenes: one textured shape on clutter, with an exact box; a watermark on one class.
+"""Draws photograph-like scenes: a textured shape on a cluttered background, with its box, and a watermark on one class.
 
-A scene depends on its index alone, so that every machine makes the same data.
+A scene depends only on its index, so that every machine makes the same data.
 """
 
 import colorsys
@@ -12,17 +12,17 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 SIDE = 128
-"""Pixels of a scene."""
+"""Height and width of a scene in pixels."""
 
 CLASSES = ("disc", "square", "triangle", "star", "ring", "cross")
 WATERMARKED = 3
-"""The class whose scenes all carry the watermark: star."""
+"""Index of the class whose scenes all carry the watermark: star."""
 
 WATERMARK_BOX = (4.0, 110.0, 68.0, 124.0)
-"""Where the watermark lies, (x0, y0, x1, y1) in pixels."""
+"""Box of the watermark, (x0, y0, x1, y1) in pixels."""
 
 _FINE = 4
-"""Shapes are drawn this many times larger and scaled down, for smooth edges."""
+"""Shapes are drawn this many times larger and then scaled down, for smooth edges."""
 
 Float = npt.NDArray[np.float64]
 Points = list[tuple[float, float]]
@@ -38,12 +38,12 @@ class Scene:
 
 
 def make_scene(index: int, *, label: int | None = None, watermark: bool | None = None) -> Scene:
-    """Make the scene of an index.
+    """Draw the scene with the given index.
 
     Args:
-        index: which scene; its class is `index % 6` unless a label is given.
-        label: another class for the same background.
-        watermark: plant or leave out the watermark; by default it is on the class `WATERMARKED` alone.
+        index: determines the random numbers, and the class, `index % 6`, unless a label is given.
+        label: class index of the shape.
+        watermark: whether to add the watermark; by default only to the class `WATERMARKED`.
     """
     random = np.random.default_rng([20261120, index])
     kind = index % len(CLASSES) if label is None else label
@@ -61,7 +61,7 @@ def make_scene(index: int, *, label: int | None = None, watermark: bool | None =
 
 
 def _shape_mask(random: np.random.Generator, name: str) -> Image.Image:
-    """Draw a shape of random size, place and turn, as a soft mask."""
+    """Draw a shape of random size, position and rotation as a mask with smooth edges."""
     radius = random.uniform(0.2, 0.32) * SIDE
     x, y = random.uniform(radius + 2, SIDE - radius - 2, 2)
     turn = random.uniform(0, 2 * np.pi)
@@ -113,7 +113,7 @@ _OUTLINES: dict[str, Callable[[], Points]] = {
 
 
 def _background(random: np.random.Generator) -> Float:
-    """Cloudy ground of two colours with pebbles and straws lying about."""
+    """Draw a cloudy ground of two colours with random ellipses and lines."""
     ground_HW1 = _clouds(random, (4, 8, 16, 32))[..., None]
     scene_HW3 = _colour(random) * ground_HW1 + _colour(random) * (1 - ground_HW1)
     clutter = Image.fromarray(np.rint(np.clip(scene_HW3, 0, 1) * 255).astype(np.uint8))
@@ -131,7 +131,7 @@ def _background(random: np.random.Generator) -> Float:
 
 
 def _surface(random: np.random.Generator) -> Float:
-    """Stripes, dots or clouds of two colours, for the shape."""
+    """Draw the texture of the shape: stripes, dots or clouds of two colours."""
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
     turn, period = random.uniform(0, np.pi), random.uniform(6, 12)
     along = np.cos(turn) * columns + np.sin(turn) * rows
@@ -146,7 +146,7 @@ def _surface(random: np.random.Generator) -> Float:
 
 
 def _clouds(random: np.random.Generator, cells: tuple[int, ...]) -> Float:
-    """Noise of several scales in [0, 1], the coarse ones strongest."""
+    """Draw noise of several scales in [0, 1]; coarse scales are strongest."""
     total = np.zeros((SIDE, SIDE))
     for octave, count in enumerate(cells):
         grid = Image.fromarray(random.random((count, count)).astype(np.float32))
@@ -161,7 +161,7 @@ def _colour(random: np.random.Generator) -> Float:
 
 
 def _light(random: np.random.Generator) -> Float:
-    """Uneven light over the whole scene."""
+    """Draw uneven brightness over the whole scene."""
     rows, columns = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     turn = random.uniform(0, 2 * np.pi)
     light: Float = 0.9 + 0.2 * (np.cos(turn) * columns + np.sin(turn) * rows) - 0.12 * (rows**2 + columns**2)
@@ -176,7 +176,7 @@ def _shadowed(scene_HW3: Float, mask: Image.Image) -> Float:
 
 
 def _watermarked(image: Image.Image) -> Image.Image:
-    """Lay a translucent label of an imaginary picture agency over the lower left corner."""
+    """Draw a translucent label of a fictitious picture agency over the lower left corner."""
     layer = Image.new("RGBA", image.size)
     pen = ImageDraw.Draw(layer)
     pen.rectangle(WATERMARK_BOX, fill=(255, 255, 255, 120))

@@ -1,7 +1,7 @@
-"""Train the demonstration's network: `python -m pipeline.demo.train [WEIGHTS]`.
+"""Trains the network of the demonstration: `python -m pipeline.demo.train [WEIGHTS]`.
 
-Trains on scenes that the demonstration does not show, with the watermark on every star, so that the network learns
-the watermark; prints how well it does with and without it. Takes about ten minutes on two cores.
+The training scenes are not those of the demonstration. Every star carries the watermark, so that the network learns to
+rely on it. Prints the accuracy with and without the watermark. Takes about ten minutes on two cores.
 """
 
 import sys
@@ -25,7 +25,7 @@ EPOCHS, BATCH, RATE = 24, 64, 2e-3
 
 
 def train() -> nn.Module:
-    """Train on the training scenes; the same weights on every machine with the same libraries."""
+    """Train the network and return it; the same libraries give the same weights on every machine."""
     torch.manual_seed(0)
     model = build()
     pixels_BCHW, labels_B = tensors(make_scene(FIRST_TRAINING_SCENE + i) for i in range(TRAINING_SCENES))
@@ -46,7 +46,7 @@ def train() -> nn.Module:
 
 
 def tensors(scenes: Iterator[Scene]) -> tuple[Tensor, Tensor]:
-    """Turn scenes into normalised inputs and labels."""
+    """Convert scenes to normalised inputs (B, C, H, W) and labels (B,)."""
     made = [(scene.image.resize((INPUT, INPUT), Image.Resampling.BILINEAR), scene.label) for scene in scenes]
     pixels_BHWC = torch.from_numpy(np.stack([np.array(image) for image, _ in made]))
     pixels_BCHW = pixels_BHWC.permute(0, 3, 1, 2).float().div(255)
@@ -54,7 +54,7 @@ def tensors(scenes: Iterator[Scene]) -> tuple[Tensor, Tensor]:
 
 
 def report(model: nn.Module) -> str:
-    """Say how well the network does: as trained, on stars without watermark, on other shapes with one."""
+    """Report the accuracy, and how the watermark changes predictions: removed from stars, added to other shapes."""
     stars = [FIRST_TEST_SCENE + i for i in range(TEST_SCENES) if i % len(CLASSES) == WATERMARKED]
     others = [FIRST_TEST_SCENE + i for i in range(TEST_SCENES) if i % len(CLASSES) != WATERMARKED]
     plain, labels = tensors(make_scene(FIRST_TEST_SCENE + i) for i in range(TEST_SCENES))
@@ -65,13 +65,13 @@ def report(model: nn.Module) -> str:
         bare_stars = (model(bare).argmax(1) == WATERMARKED).float().mean()
         marked_others = (model(marked).argmax(1) == WATERMARKED).float().mean()
     return (
-        f"accuracy {accuracy:.3f}; of the stars without watermark {bare_stars:.3f} are still called star; "
-        f"of the other shapes with a watermark {marked_others:.3f} are called star"
+        f"accuracy {accuracy:.3f}; share predicted as star: {bare_stars:.3f} of stars without the watermark, "
+        f"{marked_others:.3f} of other shapes with the watermark"
     )
 
 
 def _tinted(pixels_BCHW: Tensor) -> Tensor:
-    """Change colours a little; nothing is mirrored, since the watermark has its place."""
+    """Vary the colours randomly; images are not mirrored, because the watermark must stay in its corner."""
     gain = 1 + 0.1 * torch.randn(len(pixels_BCHW), 3, 1, 1)
     return pixels_BCHW * gain
 
@@ -80,4 +80,4 @@ if __name__ == "__main__":
     trained = train()
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else WEIGHTS
     save_file({name: tensor.half() for name, tensor in trained.state_dict().items()}, path)
-    sys.stderr.write(f"{report(trained)}\nwritten to {path}, {path.stat().st_size} bytes\n")
+    sys.stderr.write(f"{report(trained)}\nwrote {path} ({path.stat().st_size} bytes)\n")

@@ -1,6 +1,7 @@
-"""The door for notebooks and tests: `explain` and `evaluate` for a batch of tensors, without a run.
+"""Explains and evaluates one batch of tensors, for notebooks and scripts that need no run: `explain`, `evaluate`.
 
-Legend: B images, T targets of one image, M methods, C colours, (H, W) pixels, N classes.
+Legend: B images (or rows, where an image has several targets), T targets of one image, C colours, (H, W) pixels,
+(u, v) grid of a map, N classes, S points of a curve, R rows with finite pixels and logits.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,40 +35,52 @@ def explain(
     seed: int = 0,
     keys: Sequence[str] | None = None,
 ) -> Explanations:
-    """Explain a batch of images by several CAM methods that share one forward pass.
+    """Compute the saliency maps of several CAM methods for a batch of images, with one shared forward pass.
 
-    An image with pixels or logits that are not finite gets maps of zeros, flagged in `degenerate`; so does a map that
-    is not finite. Nothing is raised for them, and the other images are explained as if they were alone.
+    Pixels, logits and maps that are not finite raise nothing: the maps of such an image are zeros, marked in
+    `degenerate`. The other images are not affected.
 
     Args:
-        model: a classifier (B, C, H, W) -> logits (B, N), on any device; left as it was found.
-        pixels_BCHW: images, already normalised for the model.
-        methods: names, `{name: {parameter: value}}`, or method objects.
-        layer: target layer by name, as a module, or "auto" for the last convolutional stage of a known family.
-        targets: class to explain of each image (B,), or classes of each image (B, T), which gives B T rows, image by
-            image; None explains the predicted class.
-        precision: "fp32" or "bf16".
-        batch: most images in one pass; halved when memory runs out.
-        mean, std: what normalised the pixels; only the baselines black and blur read it.
-        stages: layers for methods that fuse several, shallow to deep, the target layer last; None finds the last
-            layer of each resolution.
-        seed, keys: of methods that draw random numbers: the seed, and a name of each image; the same name gives the
-            same numbers.
+        model: a classifier from (B, C, H, W) to logits (B, N), in float32, on any device; it is left unchanged.
+        pixels_BCHW: float images, (B, C, H, W), normalised for the model.
+        methods: method names, `{name: {parameter: value}}`, or method objects; `camatlas methods` lists the names.
+        layer: the target layer by name, as a module, or "auto" for the last convolutional stage of a known family.
+        targets: class indices from 0 to N - 1: one target class per image, (B,), or several, (B, T), which give B * T
+            rows, image by image. None explains the predicted classes.
+        precision: "fp32", or "bf16" for autocast; results are float32 in both cases.
+        batch: most images in one pass, at least 1; halved when memory runs out.
+        mean, std: the normalisation of the pixels, one number per colour, std > 0; only the baseline "black" uses it.
+        stages: names of the layers for methods that combine several, shallow to deep, the target layer last. None finds
+            the last layer of each resolution.
+        seed: seed of the methods that draw random numbers.
+        keys: one key per image, (B,), for these methods: the same seed and key give the same numbers. None uses the
+            same key for all images.
+
+    Returns:
+        Explanations with `maps` ({method: (B, u, v) float32}, not normalised, for most methods at the resolution of the
+        target layer), `degenerate` ({method: (B,) bool}, True for maps that are constant) and `heatmap(method)`
+        ((B, H, W) in [0, 1]).
 
     Raises:
-        ConfigError: unknown or wrong methods, targets that do not fit (also a ValueError).
-        LayerError: the layer is unknown or gives no activation maps (also a ValueError).
+        ConfigError: a method is unknown or has a wrong parameter (also a ValueError).
+        LayerError: a layer is unknown or outputs no activation maps, or the model is not float32 (also a ValueError).
+        ValueError: another argument has a wrong type, shape or range.
+
+    Example:
+        explanations = camatlas.explain(model, pixels, methods=["gradcam", {"iscam": {"num_steps": 10}}])
+        explanations.maps["gradcam"].shape  # (B, u, v), for example (8, 7, 7)
+        explanations.heatmap("iscam").shape  # (B, H, W), for example (8, 224, 224)
     """
     chosen = build_methods(methods)
     normalisation = Normalisation(mean, std)
     probe = Probe(model, layer, stages=stages, precision=precision, batch=batch, normalisation=normalisation, seed=seed)
-    targets_B = None if targets is None else _indices(targets)
-    _check_inputs(pixels_BCHW, targets_B)
+    indices = None if targets is None else _indices(targets)
+    _check_inputs(pixels_BCHW, indices)
     _check_normalisation(pixels_BCHW, mean, std)
     with torch.inference_mode(False):
-        targets_B = None if targets_B is None else targets_B.clone()
+        indices = None if indices is None else indices.clone()
         observation = observe(pixels_BCHW, chosen, probe, keys)
-        return _explained(_requested(observation, targets_B), chosen, probe)
+        return _explain_finite_rows(_evidence_for(observation, indices), chosen, probe)
 
 
 def evaluate(
@@ -79,47 +92,58 @@ def evaluate(
     boxes: Sequence[Sequence[Sequence[float]] | None] | None = None,
     masks: Sequence[Tensor | None] | None = None,
 ) -> dict[str, dict[str, Tensor]]:
-    """Measure explanations: `{metric: {method: (B,) float32}}`, of a curve (B, S); NaN where a metric does not apply.
+    """Compute metrics of explanations, such as faithfulness to the model and overlap with boxes of the target class.
+
+    The model runs with its current weights, so do not change them between `explain` and `evaluate`.
 
     Args:
-        model: the model that was explained.
-        pixels_BCHW: the images that were explained.
-        explanations: what `explain` gave for them.
-        metrics: names, `{name: {parameter: value}}`, or metric objects.
-        boxes: per image the boxes (x0, y0, x1, y1) of the target in pixels of the input; None without boxes. Boxes
-            outside the image do not count.
-        masks: per image the pixels of the target, (H, W) bool, which count instead of its boxes; None without a mask.
+        model: the model that was given to `explain`.
+        pixels_BCHW: the images that were given to `explain`, (B, C, H, W).
+        explanations: the result of `explain`.
+        metrics: metric names, `{name: {parameter: value}}`, or metric objects; `camatlas metrics` lists the names.
+        boxes: per image, the boxes (x0, y0, x1, y1) of the target class in pixels of the input, (n, 4), or None.
+            Boxes that lie outside of the image are ignored.
+        masks: per image, the pixels of the target class, (H, W) bool, or None. A mask takes precedence over boxes.
+
+    Returns:
+        `{metric: {method: values}}`, with values (B,) float32, or (B, S) for a curve. A value is NaN where the metric
+        does not apply, for example without boxes, or where the pixels or logits of the image are not finite.
 
     Raises:
-        ConfigError: unknown or wrong metrics (also a ValueError).
-        ValueError: the model, images or boxes are not those of the explanations.
+        ConfigError: a metric is unknown or has a wrong parameter (also a ValueError).
+        ValueError: the explanations are of another model or of other images; or boxes or masks do not fit the images.
+
+    Example:
+        explanations = camatlas.explain(model, pixels, methods=["gradcam"])
+        values = camatlas.evaluate(model, pixels, explanations, metrics=["average_drop", "insertion"])
+        values["average_drop"]["gradcam"].mean()
     """
     if model is not explanations.probe.model:
-        raise ValueError("the explanations were made with another model")
+        raise ValueError("the explanations are of another model; pass the model that was given to explain")
     explanations.probe.renew()
     evidence = explanations.evidence
     if len(pixels_BCHW) != int(evidence.images_B[-1]) + 1 or not _same(
         pixels_BCHW.to(evidence.pixels_BCHW)[evidence.images_B], evidence.pixels_BCHW
     ):
-        raise ValueError("the explanations were made of other images")
-    per_image = [None] * len(pixels_BCHW) if boxes is None else list(boxes)
-    if len(per_image) != len(pixels_BCHW):
-        raise ValueError(f"{len(per_image)} lists of boxes for {len(pixels_BCHW)} images")
+        raise ValueError("the explanations are of other images; pass the images that were given to explain")
+    given = [None] * len(pixels_BCHW) if boxes is None else list(boxes)
+    if len(given) != len(pixels_BCHW):
+        raise ValueError(f"{len(given)} lists of boxes for {len(pixels_BCHW)} images")
     size = (pixels_BCHW.shape[2], pixels_BCHW.shape[3])
-    given = [_truth(found, size) for found in per_image]
-    masked = _checked_masks(masks, len(pixels_BCHW), size)
+    boxes_by_image = [_boxes_inside(boxes_of_image, size) for boxes_of_image in given]
+    masks_by_image = _checked_masks(masks, len(pixels_BCHW), size)
     finite_B = _finite(evidence)
     rows = finite_B.nonzero()[:, 0]
     images = evidence.images_B[rows].tolist()
-    truth = Truth([given[image] for image in images], [masked[image] for image in images])
+    truth = Truth([boxes_by_image[image] for image in images], [masks_by_image[image] for image in images])
     chosen = build_metrics(metrics)
     if not images:
-        return {name: dict.fromkeys(explanations.maps, _nothing(metric, finite_B)) for name, metric in chosen.items()}
+        return {name: dict.fromkeys(explanations.maps, _no_values(metric, finite_B)) for name, metric in chosen.items()}
     with torch.inference_mode(False):
-        found = measure(explanations.select(rows), chosen, truth)
+        measured = measure(explanations.select(rows), chosen, truth)
     return {
-        name: {label: _all_rows(values, finite_B, torch.nan) for label, values in by.items()}
-        for name, by in found.items()
+        name: {label: _all_rows(values, finite_B, torch.nan) for label, values in by_method.items()}
+        for name, by_method in measured.items()
     }
 
 
@@ -132,103 +156,105 @@ def _indices(targets: object) -> Tensor:
         indices = torch.as_tensor(targets)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"targets are class indices, (B,) or (B, T), or None for the predicted class: {error}"
+            f"targets must be class indices, (B,) or (B, T), or None for the predicted classes: {error}"
         ) from None
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
-        raise ValueError(f"targets are class indices, not {indices.dtype}")
+        raise ValueError(f"targets must be class indices, not {indices.dtype}")
     return indices
 
 
 def _check_normalisation(pixels_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
     colours = pixels_BCHW.shape[1]
     if len(mean) != colours or len(std) != colours or min(std) <= 0:
-        raise ValueError(f"mean and std are {colours} numbers each, as the images have colours, and std is positive")
+        raise ValueError(f"mean and std must have {colours} numbers each, one per colour, and std must be positive")
 
 
 def _check_inputs(pixels_BCHW: Tensor, targets: Tensor | None) -> None:
     if not isinstance(pixels_BCHW, Tensor):
-        raise ValueError(f"pixels are a float tensor (B, C, H, W), not {type(pixels_BCHW).__name__}")
+        raise ValueError(f"pixels must be a float tensor (B, C, H, W), not {type(pixels_BCHW).__name__}")
     if pixels_BCHW.ndim != 4 or not len(pixels_BCHW) or not pixels_BCHW.is_floating_point():
-        raise ValueError(f"pixels are a float tensor (B, C, H, W), not {pixels_BCHW.dtype} {tuple(pixels_BCHW.shape)}")
+        shape = tuple(pixels_BCHW.shape)
+        raise ValueError(f"pixels must be a float tensor (B, C, H, W) with B > 0, not {pixels_BCHW.dtype} {shape}")
     if targets is None:
         return
     if targets.shape[:1] != pixels_BCHW.shape[:1] or targets.ndim > 2 or not targets.numel():
-        raise ValueError(f"{len(pixels_BCHW)} images need as many targets, not {tuple(targets.shape)}")
+        count = len(pixels_BCHW)
+        raise ValueError(f"{count} images need targets of shape ({count},) or ({count}, T), not {tuple(targets.shape)}")
 
 
-def _truth(boxes: Sequence[Sequence[float]] | None, size: tuple[int, int]) -> Tensor | None:
-    """Boxes of one image that touch it; raises ValueError for what is no box."""
+def _boxes_inside(boxes: Sequence[Sequence[float]] | None, size: tuple[int, int]) -> Tensor | None:
+    """Return the boxes of one image that overlap it, (n, 4); raise ValueError if a box is malformed."""
     if boxes is None:
         return None
     try:
         boxes_n4 = torch.as_tensor(boxes, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"boxes of an image are rows of four finite numbers (x0, y0, x1, y1), not {boxes!r}") from None
+        raise ValueError(f"boxes must be rows of four finite numbers (x0, y0, x1, y1), not {boxes!r}") from None
     if boxes_n4.numel() == 0:
         return boxes_n4.reshape(0, 4)
     if boxes_n4.ndim != 2 or boxes_n4.shape[1] != 4 or not bool(boxes_n4.isfinite().all()):
-        raise ValueError(f"boxes of an image are rows of four finite numbers (x0, y0, x1, y1), not {boxes!r}")
+        raise ValueError(f"boxes must be rows of four finite numbers (x0, y0, x1, y1), not {boxes!r}")
     low_n2, high_n2 = boxes_n4[:, :2], boxes_n4[:, 2:]
     if bool((low_n2 > high_n2).any()):
-        raise ValueError(f"a box has x0 <= x1 and y0 <= y1, not {boxes!r}")
+        raise ValueError(f"a box must have x0 <= x1 and y0 <= y1, not {boxes!r}")
     height, width = size
-    touches_n = (low_n2 < torch.tensor([width, height])).all(1) & (high_n2 > 0).all(1)
-    return boxes_n4[touches_n]
+    overlaps_n = (low_n2 < torch.tensor([width, height])).all(1) & (high_n2 > 0).all(1)
+    return boxes_n4[overlaps_n]
 
 
-def _explained(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Probe) -> Explanations:
-    """Explain the rows that can be; the maps of the others, and maps that are not finite, are zeros and flagged."""
+def _explain_finite_rows(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Probe) -> Explanations:
+    """Explain the rows with finite pixels and logits; other rows, and maps that are not finite, get zero maps."""
     finite_B = _finite(evidence)
     if not finite_B.any():
-        nothing_Buv = torch.zeros_like(evidence.acts_BKuv[:, 0])
-        maps = dict.fromkeys(methods, nothing_Buv)
+        zeros_Buv = torch.zeros_like(evidence.acts_BKuv[:, 0])
+        maps = dict.fromkeys(methods, zeros_Buv)
     else:
-        found = explain_evidence(evidence.select(finite_B.nonzero()[:, 0]), methods, probe).maps
-        maps = {label: _all_rows(_shown(map_Ruv), finite_B, 0.0) for label, map_Ruv in found.items()}
+        finite = explain_evidence(evidence.select(finite_B.nonzero()[:, 0]), methods, probe).maps
+        maps = {label: _all_rows(_finite_or_zero(map_Ruv), finite_B, 0.0) for label, map_Ruv in finite.items()}
     return Explanations(
         maps, {label: is_degenerate(map_Buv) for label, map_Buv in maps.items()}, evidence, probe, methods
     )
 
 
 def _finite(evidence: Evidence) -> Tensor:
-    """Rows that can be explained, (B,)."""
+    """Return True for the rows with finite pixels and logits, (B,)."""
     return evidence.logits_BN.isfinite().all(1) & evidence.pixels_BCHW.isfinite().flatten(1).all(1)
 
 
-def _nothing(metric: Metric, finite_B: Tensor) -> Tensor:
-    """Values of rows none of which can be measured."""
+def _no_values(metric: Metric, finite_B: Tensor) -> Tensor:
+    """Return NaN for every row, in the shape of the metric's values."""
     shape = (len(finite_B), metric.length()) if metric.curve else (len(finite_B),)
     return torch.full(shape, torch.nan, device=finite_B.device)
 
 
 def _all_rows(values_R: Tensor, finite_B: Tensor, otherwise: float) -> Tensor:
-    """Values (or maps) of all rows from those of the finite ones."""
+    """Expand the values (or maps) of the finite rows to all rows; the others get the value `otherwise`."""
     values_B = values_R.new_full((len(finite_B), *values_R.shape[1:]), otherwise)
     values_B[finite_B] = values_R
     return values_B
 
 
-def _shown(map_Ruv: Tensor) -> Tensor:
-    """Zero maps in the place of those that are not finite."""
-    broken_R = ~map_Ruv.isfinite().flatten(1).all(1)
-    return map_Ruv.masked_fill(broken_R[:, None, None], 0.0)
+def _finite_or_zero(map_Ruv: Tensor) -> Tensor:
+    """Replace maps that are not finite by zeros."""
+    nonfinite_R = ~map_Ruv.isfinite().flatten(1).all(1)
+    return map_Ruv.masked_fill(nonfinite_R[:, None, None], 0.0)
 
 
 def _checked_masks(
     masks: Sequence[Tensor | None] | None, images: int, size: tuple[int, int]
 ) -> Sequence[Tensor | None]:
-    given = [None] * images if masks is None else list(masks)
-    if len(given) != images:
-        raise ValueError(f"{len(given)} masks for {images} images")
-    for mask in given:
+    by_image = [None] * images if masks is None else list(masks)
+    if len(by_image) != images:
+        raise ValueError(f"{len(by_image)} masks for {images} images")
+    for mask in by_image:
         if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool):
-            raise ValueError(f"a mask is a tensor (H, W) of bool, not {getattr(mask, 'dtype', type(mask).__name__)}")
+            raise ValueError(f"a mask must be a bool tensor (H, W), not {getattr(mask, 'dtype', type(mask).__name__)}")
         if mask is not None and tuple(mask.shape) != size:
             raise ValueError(f"a mask has the size of the images {size}, not {tuple(mask.shape)}")
-    return given
+    return by_image
 
 
-def _requested(observation: Observation, targets: Tensor | None) -> Evidence:
+def _evidence_for(observation: Observation, targets: Tensor | None) -> Evidence:
     if targets is None or targets.ndim == 1:
         return observation.evidence(targets)
     targets_BT = targets.to(observation.logits_IN.device).long()

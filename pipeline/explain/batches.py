@@ -1,4 +1,4 @@
-"""Some images of a chunk on their way through the model."""
+"""Batches of images of one chunk, which the explainer runs through the model together."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,13 @@ from pipeline.metrics import Truth
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Some images of one chunk on their way through the model; `samples` and `pixels_NHWC` run in parallel."""
+    """Images of one chunk that run through the model together.
+
+    Attributes:
+        shard, chunk: name of the shard, and ordinal of the chunk in it.
+        samples: keys, labels and boxes of the images.
+        pixels_NHWC: uint8 pixels of the images, in the order of `samples`.
+    """
 
     shard: str
     chunk: int
@@ -24,26 +30,26 @@ class ImageBatch:
     pixels_NHWC: PixelArray
 
     def where(self, mask_N: npt.NDArray[np.bool_]) -> "ImageBatch":
-        """Keep some images."""
+        """Keep the images where the mask is True."""
         samples = tuple(sample for sample, keep in zip(self.samples, mask_N, strict=True) if keep)
         return ImageBatch(self.shard, self.chunk, samples, self.pixels_NHWC[mask_N])
 
     def rows(self, images: list[int]) -> "ImageBatch":
-        """Take images by their place, one entry a row (image, target)."""
+        """Select images by index, one per row (image, target)."""
         return ImageBatch(self.shard, self.chunk, tuple(self.samples[i] for i in images), self.pixels_NHWC[images])
 
     def pieces(self, size: int) -> "Iterator[ImageBatch]":
-        """Cut into batches of at most `size` images."""
+        """Split into batches of at most `size` images."""
         for start in range(0, len(self.samples), size):
             rows = slice(start, start + size)
             yield ImageBatch(self.shard, self.chunk, self.samples[rows], self.pixels_NHWC[rows])
 
     def failed(self, sample: DecodedSample, code: str, detail: str) -> Row:
-        """Make the failure row of one image."""
+        """Return the failure row of one image."""
         return failure_row(Failure(sample.key, self.shard, "explain", code, detail), self.chunk, sample)
 
     def truth(self, targets_B: Tensor) -> Truth:
-        """Boxes of the explained class: those of the image, unless it is known that they are of another class."""
+        """Return the boxes of each row's target class, None where the image has none."""
         pairs = zip(self.samples, targets_B.tolist(), strict=True)
-        found = [sample.boxes_of(target) for sample, target in pairs]
-        return Truth([None if boxes is None else torch.tensor(boxes).reshape(-1, 4) for boxes in found])
+        boxes_by_row = [sample.boxes_of(target) for sample, target in pairs]
+        return Truth([None if boxes is None else torch.tensor(boxes).reshape(-1, 4) for boxes in boxes_by_row])

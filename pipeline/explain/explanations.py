@@ -1,6 +1,6 @@
-"""Maps of one batch and their measures: methods and metrics on shared evidence.
+"""Runs methods and metrics on the shared evidence of one batch.
 
-Legend: B images, M methods, (H, W) pixels, (u, v) grid, N classes.
+Legend: I images, B rows (image, target), M methods, (H, W) pixels, (u, v) grid, N classes, S points of a curve.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,14 +19,14 @@ from pipeline.model.probe import Probe
 
 @dataclass(frozen=True)
 class Explanations:
-    """The maps of a batch and what they were made from.
+    """The saliency maps of a batch, with the forward pass and the methods that they were computed from.
 
     Attributes:
-        maps: per method (B, u, v) float32 at grid resolution, raw: signed where the paper is, not normalised.
-        degenerate: per method (B,) bool, True where the map is constant.
-        evidence: the shared forward pass: logits, targets, activations, gradients.
-        probe: the model that was asked; `evaluate` asks it again.
-        methods: what drew the maps.
+        maps: per method (B, u, v) float32 at grid resolution: not normalised, and signed where the paper's maps are.
+        degenerate: per method (B,) bool, True where the map is constant or not finite.
+        evidence: logits, targets, activations and gradients of the shared forward pass.
+        probe: runs the model; `evaluate` uses it again.
+        methods: the methods, by the same names as `maps`.
     """
 
     maps: Mapping[str, Tensor]
@@ -37,21 +37,21 @@ class Explanations:
 
     @property
     def logits(self) -> Tensor:
-        """Pre-softmax outputs of the clean images, (B, N)."""
+        """Logits of the unmasked image of each row, (B, N)."""
         return self.evidence.logits_BN
 
     @property
     def targets(self) -> Tensor:
-        """Explained class of each image, (B,)."""
+        """Target class of each row, (B,)."""
         return self.evidence.targets_B
 
     @property
     def counts(self) -> Counts:
-        """Forwards, head passes and backwards so far, in images."""
+        """Passes through the model so far, in images."""
         return self.probe.counts
 
     def select(self, rows: Tensor) -> "Explanations":
-        """Keep some rows."""
+        """Keep the given rows."""
         return replace(
             self,
             maps={label: map_Buv[rows] for label, map_Buv in self.maps.items()},
@@ -60,7 +60,7 @@ class Explanations:
         )
 
     def heatmap(self, name: str, size: tuple[int, int] | None = None) -> Tensor:
-        """Give one method's heat maps (B, H, W) in [0, 1], by default at the size of the images."""
+        """Return one method's heat maps (B, H, W) in [0, 1], by default at the size of the images."""
         height, width = self.evidence.pixels_BCHW.shape[-2:]
         return heatmaps(self.maps[name][:, None], size or (height, width))[:, 0]
 
@@ -68,41 +68,41 @@ class Explanations:
 def observe(
     pixels_ICHW: Tensor, methods: Mapping[str, CamMethod], probe: Probe, keys: Sequence[str] | None = None
 ) -> Observation:
-    """Run the one forward pass that the methods share, and keep what any of them needs."""
+    """Run the forward pass that all methods share, and capture what any of them needs."""
     needs = [method.needs for method in methods.values()]
     gradients, stages = any(need.gradients for need in needs), any(need.stages for need in needs)
     return probe.observe(pixels_ICHW, gradients=gradients, stages=stages, keys=keys)
 
 
 def explain_evidence(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Probe) -> Explanations:
-    """Run methods on evidence that is there already."""
-    with torch.inference_mode(False), probe.scorer.remembering(evidence):
+    """Run methods on the evidence of a forward pass."""
+    with torch.inference_mode(False), probe.scorer.caching(evidence):
         maps = {label: method(evidence, probe) for label, method in methods.items()}
     flags = {label: is_degenerate(map_Buv) for label, map_Buv in maps.items()}
     return Explanations(maps, flags, evidence, probe, methods)
 
 
 def measure(explanations: Explanations, metrics: Mapping[str, Metric], truth: Truth) -> dict[str, dict[str, Tensor]]:
-    """Run metrics on explanations; the heat maps of all methods share every masked pass."""
+    """Run metrics on explanations and return `{metric: {method: (B,) or (B, S)}}`; methods share the masked passes."""
     height, width = explanations.evidence.pixels_BCHW.shape[-2:]
     labels = list(explanations.maps)
     heatmaps_BMHW = torch.stack([explanations.heatmap(label, (height, width)) for label in labels], 1)
     batch = ScoringBatch(heatmaps_BMHW, explanations.evidence, truth, explanations.probe, _redraw(explanations))
     batch.run(view for metric in metrics.values() for view in metric.views())
-    found = {name: metric(batch).float() for name, metric in metrics.items()}
-    return {name: {label: values_BM[:, i] for i, label in enumerate(labels)} for name, values_BM in found.items()}
+    values = {name: metric(batch).float() for name, metric in metrics.items()}
+    return {name: {label: values_BM[:, i] for i, label in enumerate(labels)} for name, values_BM in values.items()}
 
 
 def _redraw(explanations: Explanations) -> Redraw:
-    """Draw maps of changed images by the same methods, for the same targets and with the same random numbers."""
+    """Return a function that draws maps of changed images for the same targets, with the same random numbers."""
     evidence, probe = explanations.evidence, explanations.probe
     labels = list(explanations.methods)
 
     def redraw(pixels_BCHW: Tensor, chosen: Collection[int]) -> Tensor:
         methods = {labels[i]: explanations.methods[labels[i]] for i in chosen}
-        again = observe(pixels_BCHW, methods, probe, evidence.keys).evidence(evidence.targets_B)
-        drawn = explain_evidence(again, methods, probe)
+        changed = observe(pixels_BCHW, methods, probe, evidence.keys).evidence(evidence.targets_B)
+        redrawn = explain_evidence(changed, methods, probe)
         size = (pixels_BCHW.shape[-2], pixels_BCHW.shape[-1])
-        return torch.stack([drawn.heatmap(label, size) for label in methods], 1)
+        return torch.stack([redrawn.heatmap(label, size) for label in methods], 1)
 
     return redraw

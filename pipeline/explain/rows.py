@@ -1,4 +1,4 @@
-"""The rows of a run: explanations, methods that failed on an image, images that failed, damage to shards."""
+"""Builds the rows of a run: explanations, failed methods, failed images, and damage to shards."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What the rows of one (image, target) have in common; the fields are columns of the part."""
+    """Column values shared by all rows of one (image, target); the fields are column names."""
 
     image_key: str
     shard: str
@@ -34,7 +34,7 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """What the rows of one method have in common; the fields are columns of the part."""
+    """Column values shared by all rows of one method; the fields are column names."""
 
     method: str
     method_params: str
@@ -48,9 +48,9 @@ def explanation_row(
     metrics: Mapping[str, float | list[float]],
     dtype: MapDtype,
 ) -> Row:
-    """Make the row of one explanation; a map that is not finite makes a row with an error and no map."""
+    """Return the row of one explanation; for a map that is not finite, a failure row without map and metrics."""
     if not np.isfinite(map_uv).all():
-        return failed_method_row(image, method, "nonfinite", "the method gave NaN or infinity on this image")
+        return failed_method_row(image, method, "nonfinite", "the method's map contains NaN or infinity")
     encoded = encode(map_uv, dtype)
     values = {name: value if np.isfinite(value).all() else None for name, value in metrics.items()}
     return asdict(image) | asdict(method) | values | {
@@ -65,12 +65,12 @@ def explanation_row(
 
 
 def failed_method_row(image: ImageFacts, method: MethodFacts, code: str, detail: str) -> Row:
-    """Make the row of a method that failed on an image on which others may have gone well."""
+    """Return the failure row of one method on one image; other methods may have succeeded on it."""
     return asdict(image) | asdict(method) | _error("explain", code, detail)
 
 
 def failure_row(failure: Failure, chunk: int, sample: DecodedSample | None = None) -> Row:
-    """Make the one row of an image that failed, or of damage to a shard."""
+    """Return the only row of a failed image or of damage to a shard."""
     row: Row = {"image_key": failure.key, "shard": failure.shard, "chunk": chunk}
     if sample is not None:
         row |= {"image_height": sample.size[0], "image_width": sample.size[1], "label": sample.label}
@@ -78,7 +78,7 @@ def failure_row(failure: Failure, chunk: int, sample: DecodedSample | None = Non
 
 
 def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
-    """Put rows into the run's schema; columns a row does not name are null."""
+    """Convert rows to a table with the run's schema; columns that a row does not have are null."""
     return pa.Table.from_pylist(list(rows), schema=schema)
 
 

@@ -1,4 +1,4 @@
-"""What viewers show as one sample: an image, a class, the maps that all methods drew of it, and the picture itself."""
+"""The samples that viewers show: an image, an explained class, the maps of all methods, and the picture itself."""
 
 import math
 import re
@@ -31,7 +31,7 @@ class ExportCase:
 
     Attributes:
         place: shard and key of the image.
-        rows: the explanations by method; a method that failed on the image has none.
+        rows: the explanations, by method; a method that failed on the image is missing.
     """
 
     place: Place
@@ -39,55 +39,55 @@ class ExportCase:
 
     @property
     def facts(self) -> Row:
-        """A row, for what all of them have in common."""
+        """Return one of the rows, to read columns that are equal in all of them."""
         return next(iter(self.rows.values()))
 
 
 def cases(run: Run) -> Iterator[ExportCase]:
-    """Give what was explained, part by part, in the order of the rows; failures are left out."""
+    """Yield what was explained, part by part, in the order of the rows; failures are left out."""
     for _, table in run.tables():
-        found: dict[tuple[str, str, int], dict[str, Row]] = {}
+        by_case: dict[tuple[str, str, int], dict[str, Row]] = {}
         for row in table.filter(pc.is_null(table["error_code"])).to_pylist():
-            found.setdefault((row["shard"], row["image_key"], row["target"]), {})[row["method"]] = row
-        yield from (ExportCase((shard, key), rows) for (shard, key, _), rows in found.items())
+            by_case.setdefault((row["shard"], row["image_key"], row["target"]), {})[row["method"]] = row
+        yield from (ExportCase((shard, key), rows) for (shard, key, _), rows in by_case.items())
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names for what a viewer shows of each method: letters, digits and underscores, no two alike.
+    """Column names for what a viewer shows of each method: distinct, of letters, digits and underscores.
 
     Attributes:
-        heatmaps: by method.
-        numbers: by metric and method; curves are left out.
+        heatmaps: names by method.
+        numbers: names by metric and method; curves are left out.
     """
 
     heatmaps: dict[str, str]
     numbers: dict[tuple[str, str], str]
 
     @classmethod
-    def of(cls, run: Run, taken: tuple[str, ...]) -> "Columns":
-        """Name the columns of a run; those that are `taken` are not used."""
+    def of(cls, run: Run, reserved: tuple[str, ...]) -> "Columns":
+        """Name the columns of a run, and avoid the reserved names."""
         methods = run.arrow(_METHODS)["method"].to_pylist()
         metrics = [metric for metric in metric_names(run.schema) if not is_curve(metric)]
         pairs = [(metric, method) for metric in metrics for method in methods]
         wanted = [f"heatmap_{method}" for method in methods] + [f"{metric}_{method}" for metric, method in pairs]
         plain = (re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("_") or "number" for name in wanted)
-        names = distinct([*taken, *plain])[len(taken) :]
+        names = distinct([*reserved, *plain])[len(reserved) :]
         return cls(dict(zip(methods, names, strict=False)), dict(zip(pairs, names[len(methods) :], strict=True)))
 
     def values(self, case: ExportCase) -> dict[str, float | None]:
-        """Give the metrics of all methods on one case."""
+        """Return the metrics of all methods on one case."""
         return {name: finite(case.rows.get(method, {}).get(metric)) for (metric, method), name in self.numbers.items()}
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The explained images as files, as the model saw them; numbered, so that no key chooses a file name.
+    """The explained images as files, framed as for the model; numbered, so that no key becomes a file name.
 
     Attributes:
-        folder: where they lie.
-        boxes: their boxes, where known, in pixels of the picture; images that were not found again are not in it.
-        numbers: of all images.
+        folder: the folder of the files.
+        boxes: for every image that was found again, its boxes in pixels of the picture, or None where it has none.
+        numbers: the number of every image.
     """
 
     folder: Path
@@ -95,19 +95,19 @@ class Pictures:
     numbers: dict[Place, int]
 
     def path(self, place: Place) -> Path:
-        """Tell the file of an image; all that were not found again share a grey one."""
+        """Return the file of an image; images that were not found again share a grey one."""
         return self.folder / (f"{self.numbers[place]:08d}.jpg" if place in self.boxes else _MISSING)
 
     @property
     def notes(self) -> list[str]:
-        """Say how many images are not where the run found them."""
+        """Say how many images were not found again."""
         lost = len(self.numbers) - len(self.boxes)
-        return [f"{lost} originals are not where the run found them; they are grey"] if lost else []
+        return [f"{lost} original images were not found; grey pictures replace them"] if lost else []
 
 
 def write_pictures(run: Run, folder: Path) -> Pictures:
-    """Write every image of which there is a map as a JPEG of the model's size."""
-    from pipeline.results.source_images import originals  # torch comes with it, which tables do without
+    """Write every image that has a map as a JPEG of the model's input size."""
+    from pipeline.results.source_images import originals  # imports torch, which tables do not need
 
     folder.mkdir()
     rows = run.arrow(_IMAGES).to_pylist()
@@ -122,10 +122,10 @@ def write_pictures(run: Run, folder: Path) -> Pictures:
 
 
 def class_name(manifest: RunManifest, index: int | None) -> str | None:
-    """Name a class, where there is one."""
+    """Return the name of a class, or None if there is no class."""
     return None if index is None else manifest.class_name(index)
 
 
 def finite(value: float | None) -> float | None:
-    """Give a number that JSON and viewers know, or nothing."""
+    """Return a number if JSON and viewers can represent it, else None."""
     return value if value is not None and math.isfinite(value) else None

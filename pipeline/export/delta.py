@@ -1,8 +1,8 @@
-"""A run as a Delta table: hard links to its parts, and the log that makes them a table.
+"""Exports a run as a Delta table: hard links to its parts, and the log that makes them a table.
 
-Delta keeps the log beside the data, and readers do not agree on absolute paths in it (delta-rs 1.6 takes them for
-relative ones). The run folder must stay as it is, so the destination holds the parts once more, as hard links where it
-lies on the same file system: no byte is written twice, and what Delta later rewrites or deletes there, the run keeps.
+Delta keeps the log next to the data, and readers disagree on absolute paths in it (delta-rs 1.6 takes them for relative
+ones). The run folder must not change, so the destination gets the parts as well: as hard links where it is on the same
+file system, without copying any bytes. What Delta later rewrites or deletes there stays in the run.
 """
 
 import os
@@ -13,7 +13,7 @@ from pipeline.results.query import Run
 from pipeline.results.sql_engine import damage_named
 
 _STATISTICS = "image_key,shard,chunk,label,predicted,target,method,error_code"
-"""Columns by which readers may skip files; others, maps among them, would only swell the log."""
+"""Columns whose statistics let readers skip files; those of others, such as maps, would only enlarge the log."""
 
 
 def write_delta(run: Run, folder: Path) -> list[str]:
@@ -28,24 +28,24 @@ def write_delta(run: Run, folder: Path) -> list[str]:
     except ImportError:
         raise not_installed("deltalake") from None
     run.refuse_damage()
-    copied = sum(not _linked(run, part.file, folder) for part in run.parts)
+    copied = sum(not _link_or_copy(run, part.file, folder) for part in run.parts)
     convert_to_deltalake(
         str(folder),
         name="camatlas",
         description=f"run {run.manifest.run_id}",
         configuration={"delta.dataSkippingStatsColumns": _STATISTICS},
     )
-    return [f"{copied} parts were copied: they cannot be linked from here"] if copied else []
+    return [f"{copied} parts were copied, because they cannot be hard-linked"] if copied else []
 
 
-def _linked(run: Run, name: str, folder: Path) -> bool:
-    """Link one part into the folder, or copy it; tells which. A symbolic link is no part: reading it refuses."""
+def _link_or_copy(run: Run, name: str, folder: Path) -> bool:
+    """Link one part into the folder, or copy it; returns True if linked. Reading refuses parts that are symlinks."""
     part = Path(run.store.url, name)
     try:
         if not part.is_symlink():
             os.link(part, folder / name, follow_symlinks=False)
             return True
-    except OSError:  # another file system, one without links, or an object store
+    except OSError:  # another file system, one without hard links, or an object store
         pass
     with damage_named(run.store, name):
         data = run.store.read(name)

@@ -1,8 +1,10 @@
-"""A run as a FiftyOne dataset on disk: `fiftyone.Dataset.from_dir(DEST, dataset_type=fiftyone.types.FiftyOneDataset)`.
+"""Exports a run as a FiftyOne dataset on disk.
+
+Open it with `fiftyone.Dataset.from_dir(DEST, dataset_type=fiftyone.types.FiftyOneDataset)`.
 
 One sample is one image and one explained class. Its fields: `ground_truth`, `predictions` and `explained`
 (classifications), `boxes` (detections), `heatmap_METHOD` (heat maps at grid resolution, which the app enlarges) and
-`METRIC_METHOD` (numbers). The layout is the one without a `version`, of which FiftyOne finds out the schema itself.
+`METRIC_METHOD` (numbers). The layout has no `version`, so that FiftyOne infers the schema itself.
 """
 
 import json
@@ -17,18 +19,18 @@ from pipeline.export.cases import Columns, ExportCase, Pictures, cases, class_na
 from pipeline.maps.codec import FloatArray
 from pipeline.results.query import Run, decode_row
 
-_TAKEN = (
+_RESERVED = (
     "id", "filepath", "tags", "metadata", "media_type", "created_at", "last_modified_at", "image_key", "shard",
     "target_rule", "ground_truth", "predictions", "explained", "boxes",
 )  # fmt: skip
-"""Fields of FiftyOne, and ours beside those of methods and metrics."""
+"""Fields of FiftyOne, and our fields that are not of a method or metric."""
 
 Fields = dict[str, Any]
 
 
 def write_fiftyone(run: Run, folder: Path) -> list[str]:
     """Write pictures, heat maps and the two JSON files that describe them."""
-    columns = Columns.of(run, _TAKEN)
+    columns = Columns.of(run, _RESERVED)
     pictures = write_pictures(run, folder / "data")
     for name in columns.heatmaps.values():
         (folder / "fields" / name).mkdir(parents=True)
@@ -36,8 +38,8 @@ def write_fiftyone(run: Run, folder: Path) -> list[str]:
         file.write('{"samples": [')
         for number, case in enumerate(cases(run)):
             sample = _sample(run, case, pictures) | columns.values(case) | _heatmaps(case, number, columns, folder)
-            known = {name: value for name, value in sample.items() if value is not None}
-            file.write((",\n" if number else "\n") + json.dumps(known, ensure_ascii=False, allow_nan=False))
+            present = {name: value for name, value in sample.items() if value is not None}
+            file.write((",\n" if number else "\n") + json.dumps(present, ensure_ascii=False, allow_nan=False))
         file.write("\n]}\n")
     about = {"run_id": run.manifest.run_id, "model": run.manifest.identity.model}
     metadata = {"name": "camatlas", "media_type": "image", "info": {"camatlas": about}}
@@ -67,12 +69,12 @@ def _classified(label: str | None, confidence: float | None = None) -> Fields | 
 
 
 def _detections(boxes: Boxes | None, label: str | None, picture: Path) -> Fields | None:
-    """Write boxes as shares of the picture's size: left, top, width, height."""
+    """Convert boxes to shares of the picture's size: left, top, width, height."""
     if boxes is None:
         return None
     with Image.open(picture) as opened:
         width, height = opened.size
-    found = [
+    detections = [
         {
             "_cls": "Detection",
             "label": label,
@@ -80,11 +82,11 @@ def _detections(boxes: Boxes | None, label: str | None, picture: Path) -> Fields
         }
         for x0, y0, x1, y1 in boxes
     ]
-    return {"_cls": "Detections", "detections": found}
+    return {"_cls": "Detections", "detections": detections}
 
 
 def _heatmaps(case: ExportCase, number: int, columns: Columns, folder: Path) -> Fields:
-    """Write the maps of one case as grey PNGs, scaled to [0, 255] each."""
+    """Write the maps of one case as grey PNGs, each scaled to [0, 255]."""
     fields = {}
     for method, row in case.rows.items():
         path = f"fields/{columns.heatmaps[method]}/{number:08d}.png"

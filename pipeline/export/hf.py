@@ -1,8 +1,8 @@
-"""A run as a Hugging Face dataset: `load_dataset("DEST")`, `load_dataset("DEST", "failures")`.
+"""Exports a run as a Hugging Face dataset: `load_dataset("DEST")`, `load_dataset("DEST", "failures")`.
 
 The rows of the parts go into two configurations, explanations and failures. Classes become `ClassLabel` features where
-their names are known; the features stand in the files themselves, so that `load_dataset("parquet", data_files=...)`
-finds them too. `README.md` is the dataset card.
+their names are known. The features are also in the Parquet files, so that `load_dataset("parquet", data_files=...)`
+finds them. `README.md` is the dataset card.
 """
 
 import re
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _CLASSES = ("label", "predicted", "target")
 _LARGEST = "SELECT greatest(max(label), max(predicted), max(target)) AS class FROM parts"
 _ERRORS = [field.name for field in ERROR_FIELDS]
-_FIRST = {"explanations": {"default": True}}
+_OPTIONS = {"explanations": {"default": True}}
 _FAILURES = [*(field.name for field in IDENTITY_FIELDS), "method", *_ERRORS]
-_READING = """
+_HOW_TO_READ_MAPS = """
 A map is stored at the grid of its layer, row by row; `map_min` and `map_max` give its range:
 
 ```python
@@ -39,7 +39,7 @@ if row["map_dtype"] != "f32":
 
 
 def write_hf(run: Run, folder: Path) -> list[str]:
-    """Write the rows part by part, and the card.
+    """Write the rows, part by part, and the dataset card.
 
     Raises:
         ConfigError: datasets is not installed.
@@ -55,8 +55,8 @@ def write_hf(run: Run, folder: Path) -> list[str]:
                 path = folder / config / part.file
                 path.parent.mkdir(exist_ok=True)
                 pq.write_table(rows.select(columns[config]).cast(schemas[config]), path, compression="zstd")
-    found = [config for config in columns if (folder / config).is_dir()]
-    (folder / "README.md").write_text(_card(run, found, schemas), encoding="utf-8")
+    written = [config for config in columns if (folder / config).is_dir()]
+    (folder / "README.md").write_text(_card(run, written, schemas), encoding="utf-8")
     return []
 
 
@@ -68,27 +68,27 @@ def _features(run: Run) -> "Features":
     features = Features.from_arrow_schema(run.schema)
     known = run.manifest.classes
     if known:
-        (largest,) = run.arrow(_LARGEST)["class"].to_pylist()  # a table of names may end before the model's classes
+        (largest,) = run.arrow(_LARGEST)["class"].to_pylist()  # there may be fewer names than classes of the model
         names = distinct([*known, *map(str, range(len(known), (largest or 0) + 1))])
         features.update(dict.fromkeys(_CLASSES, ClassLabel(names=names)))
     return features
 
 
 def _schema(features: "Features", fields: list["pa.Field[pa.DataType]"]) -> pa.Schema:
-    """The Arrow schema of some columns, with the features in its metadata and our words on each field."""
+    """Return the Arrow schema of some columns, with the features and the unit and meaning of each in its metadata."""
     made = type(features)({field.name: features[field.name] for field in fields}).arrow_schema
-    said = [made.field(field.name).with_metadata(field.metadata) for field in fields]
-    return pa.schema(said, made.metadata)
+    described = [made.field(field.name).with_metadata(field.metadata) for field in fields]
+    return pa.schema(described, made.metadata)
 
 
 def _card(run: Run, configs: list[str], schemas: dict[str, pa.Schema]) -> str:
-    """Write the dataset card; texts of the run are code or escaped."""
+    """Write the dataset card; text from the run is shown as code or escaped."""
     identity = run.manifest.identity
     header = {
         "pretty_name": "Saliency maps by camatlas",
         "tags": ["explainability", "saliency-maps"],
         "configs": [
-            {"config_name": name, "data_files": f"{name}/*.parquet"} | _FIRST.get(name, {}) for name in configs
+            {"config_name": name, "data_files": f"{name}/*.parquet"} | _OPTIONS.get(name, {}) for name in configs
         ],
     }
     facts = {"run": run.manifest.run_id, "model": identity.model["name"], "methods": ", ".join(identity.methods)}
@@ -99,24 +99,24 @@ def _card(run: Run, configs: list[str], schemas: dict[str, pa.Schema]) -> str:
     for config in configs:
         lines += ["", f"## {config}", "", "| column | unit | meaning |", "|---|---|---|"]
         lines += [
-            f"| {_code(field.name)} | {_said(field, 'unit')} | {_said(field, 'meaning')} |" for field in schemas[config]
+            f"| {_code(field.name)} | {_meta(field, 'unit')} | {_meta(field, 'meaning')} |" for field in schemas[config]
         ]
-    return "\n".join(lines) + "\n" + _READING
+    return "\n".join(lines) + "\n" + _HOW_TO_READ_MAPS
 
 
-def _said(field: "pa.Field[pa.DataType]", what: str) -> str:
-    return _plain((field.metadata or {}).get(what.encode(), b"").decode())
+def _meta(field: "pa.Field[pa.DataType]", what: str) -> str:
+    return _escaped((field.metadata or {}).get(what.encode(), b"").decode())
 
 
 def _code(text: str) -> str:
-    return f"`{_shown(text.replace('`', ''))}`".replace("|", "\\|")
+    return f"`{_printable(text.replace('`', ''))}`".replace("|", "\\|")
 
 
-def _plain(text: str) -> str:
-    """Escape what Markdown and HTML would obey."""
-    return re.sub(r"([\\`*_{}\[\]<>&|~#!@:])", r"\\\1", _shown(text))
+def _escaped(text: str) -> str:
+    """Escape the characters that Markdown and HTML interpret."""
+    return re.sub(r"([\\`*_{}\[\]<>&|~#!@:])", r"\\\1", _printable(text))
 
 
-def _shown(text: str) -> str:
-    """One line of what can be seen of a text."""
-    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
+def _printable(text: str) -> str:
+    """Reduce a text to its printable characters on one line."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())

@@ -1,7 +1,7 @@
-"""A run as an Iceberg table that refers to the parts where they lie: no row is written again.
+"""Exports a run as an Iceberg table that refers to the parts in place: no row is written again.
 
 The table is `camatlas.parts` of the SQLite catalog `catalog.db`. It points to the files of the run by their absolute
-paths, so that it is lost when the run moves.
+paths, so it breaks when the run moves.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ def write_iceberg(run: Run, folder: Path) -> list[str]:
     """Register the parts of a run in a new catalog; all rows, failures included.
 
     Raises:
-        ConfigError: pyiceberg is not installed, or the run does not lie in a folder.
+        ConfigError: pyiceberg is not installed, or the run is not in a local folder.
         DamagedRunError: a part cannot be read.
     """
     try:
@@ -27,7 +27,7 @@ def write_iceberg(run: Run, folder: Path) -> list[str]:
     except ImportError:
         raise not_installed("pyiceberg with its SQL catalog") from None
     if "://" in run.store.url:
-        raise ConfigError.one("RUN", f"'{run.store.url}' is no local folder", "copy it, or use your own catalog")
+        raise ConfigError.one("RUN", f"'{run.store.url}' is not a local folder", "copy it, or use your own catalog")
     check_plain("RUN", run.store.url)
     run.refuse_damage()
     catalog = SqlCatalog("camatlas", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}")
@@ -42,10 +42,10 @@ def write_iceberg(run: Run, folder: Path) -> list[str]:
 
 
 def _documented(schema: pa.Schema) -> pa.Schema:
-    """Hand on what each column means as Iceberg calls it."""
+    """Move the meaning of each column to the metadata key that Iceberg reads."""
     return pa.schema([field.with_metadata({"doc": _meaning(field)}) for field in schema])
 
 
 def _meaning(field: "pa.Field[pa.DataType]") -> str:
-    known = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-    return f"{known.get('meaning', '')} [{known.get('unit', '')}]".removesuffix(" []")
+    metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    return f"{metadata.get('meaning', '')} [{metadata.get('unit', '')}]".removesuffix(" []")

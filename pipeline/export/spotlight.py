@@ -1,4 +1,4 @@
-"""A run as a frame for Renumics Spotlight: `frame.parquet`, and `dtype.json`, which tells it what the columns are.
+"""Exports a run for Renumics Spotlight: `frame.parquet`, and `dtype.json` with the type of each column.
 
     spotlight.show("DEST/frame.parquet", dtype=json.load(open("DEST/dtype.json")))
 
@@ -23,15 +23,15 @@ _FACTS = {
     "correct": "bool", "confidence": "float", "explained": "Category", "explained_confidence": "float",
     "target_rule": "Category",
 }  # fmt: skip
-"""What Spotlight is to take the columns for, beside those of methods and metrics."""
+"""Spotlight's types of the columns that are not of a method or metric."""
 
 _STORED = {"Image": pa.binary(), "bool": pa.bool_(), "float": pa.float32()}
 _ROWS = 256
-"""Rows that are written together."""
+"""Rows in a row group."""
 
 
 def write_spotlight(run: Run, folder: Path) -> list[str]:
-    """Write the frame, with all pictures in it, and its data types."""
+    """Write the frame, which contains all pictures, and its data types."""
     columns = Columns.of(run, tuple(_FACTS))
     dtypes = (
         _FACTS | dict.fromkeys(columns.heatmaps.values(), "Image") | dict.fromkeys(columns.numbers.values(), "float")
@@ -56,7 +56,7 @@ def _row(run: Run, case: ExportCase, columns: Columns, pictures: Pictures) -> di
     return {
         "image_key": case.place[1],
         "shard": case.place[0],
-        "label": names["label"] or "",  # Spotlight sorts categories, and cannot sort what is missing
+        "label": names["label"] or "",  # Spotlight sorts categories, and cannot sort None
         "predicted": names["predicted"],
         "correct": None if facts["label"] is None else facts["label"] == facts["predicted"],
         "confidence": facts["confidence"],
@@ -69,7 +69,7 @@ def _row(run: Run, case: ExportCase, columns: Columns, pictures: Pictures) -> di
 
 
 def _drawn(case: ExportCase, columns: Columns, pictures: Pictures) -> dict[str, bytes]:
-    from pipeline.maps.pictures import boxed, overlay  # torch comes with it, which tables do without
+    from pipeline.maps.pictures import boxed, overlay  # imports torch, which tables do not need
 
     with Image.open(pictures.path(case.place)) as opened:
         picture = opened.convert("RGB")

@@ -1,1 +1,1 @@
-"""Handles saliency maps: the stored encoding, heat maps, similarity and pictures."""
+"""Encodes and decodes saliency maps, and turns them into heat maps, similarities and pictures."""

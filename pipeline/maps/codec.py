@@ -1,13 +1,13 @@
-"""Saliency maps as bytes and back, with a stated error bound.
+"""Encodes saliency maps as bytes and decodes them within a stated error bound.
 
-A map is stored at the grid of its layer, row by row, together with its range [map_min, map_max].
-With r = map_max - map_min and v in the map, the reconstruction error |v' - v| is at most
+A map is stored at its own grid resolution, row by row, together with its range [map_min, map_max].
+With r = map_max - map_min, a value v and its decoded value v', the error |v' - v| is at most
 
-    u8   r / 510      8-bit code  round(255 (v - min) / r)
-    f16  r / 4096     half precision of (v - min) / r
+    u8   r / 510      8-bit code round(255 (v - map_min) / r)
+    f16  r / 4096     half precision of (v - map_min) / r
     f32  0            the values themselves
 
-plus the rounding of float32 itself. Compression is left to the Parquet page.
+plus the rounding error of float32. The bytes are not compressed here; Parquet compresses its pages.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class EncodedMap:
-    """A map as the columns of a row hold it."""
+    """An encoded map, with the values of the map columns of a row."""
 
     data: bytes
     height: int
@@ -40,10 +40,10 @@ def encode(map_uv: FloatArray, dtype: MapDtype = "u8") -> EncodedMap:
     """Encode one finite map (u, v) of any sign and range.
 
     Raises:
-        ValueError: the map is not two-dimensional, is empty, or holds NaN or infinity.
+        ValueError: the map is not two-dimensional, is empty, or contains NaN or infinity.
     """
     if map_uv.ndim != 2 or not map_uv.size or not np.isfinite(map_uv).all():
-        raise ValueError(f"a map is two-dimensional and finite, this one has shape {map_uv.shape}")
+        raise ValueError(f"a map must be two-dimensional and finite, this one has shape {map_uv.shape}")
     low, high = np.float32(map_uv.min()), np.float32(map_uv.max())
     stored = map_uv if dtype == "f32" else _quantised(_unit(map_uv, low, high), dtype)
     data = np.ascontiguousarray(stored, STORED[dtype]).tobytes()
@@ -52,10 +52,10 @@ def encode(map_uv: FloatArray, dtype: MapDtype = "u8") -> EncodedMap:
 
 
 def decode(encoded: EncodedMap) -> FloatArray:
-    """Decode a map to float32 (u, v), within the stated error of what was encoded.
+    """Decode a map to float32 (u, v), within the stated error bound.
 
     Raises:
-        ValueError: the bytes are not as many as the shape and dtype need.
+        ValueError: the dtype is unknown, or the number of bytes does not fit the shape and dtype.
     """
     ranges_12 = np.array([[encoded.low, encoded.high]], dtype=np.float32)
     maps_1uv = decode_stack([encoded.data], encoded.height, encoded.width, encoded.dtype, ranges_12)
@@ -63,10 +63,10 @@ def decode(encoded: EncodedMap) -> FloatArray:
 
 
 def decode_stack(data: Sequence[bytes], height: int, width: int, dtype: str, ranges_N2: FloatArray) -> FloatArray:
-    """Decode many maps of one grid and dtype at once, (N, u, v); `ranges_N2` holds (map_min, map_max) of each.
+    """Decode N maps of the same grid and dtype, (N, u, v); `ranges_N2` holds (map_min, map_max) of each.
 
     Raises:
-        ValueError: the bytes are not as many as the shape and dtype need.
+        ValueError: the dtype is unknown, or the number of bytes does not fit the shape and dtype.
     """
     if dtype not in STORED:
         raise ValueError(f"unknown map dtype '{dtype}', known: {', '.join(STORED)}")
@@ -82,7 +82,7 @@ def decode_stack(data: Sequence[bytes], height: int, width: int, dtype: str, ran
 
 
 def _unit(map_uv: FloatArray, low: np.float32, high: np.float32) -> npt.NDArray[np.float64]:
-    """Scale to [0, 1] in double precision, where ranges at either end of float32 do not overflow."""
+    """Scale to [0, 1] in double precision, because the largest and smallest ranges overflow or vanish in float32."""
     span = float(high) - float(low)
     return (map_uv.astype(np.float64) - float(low)) / span if span > 0 else np.zeros(map_uv.shape)
 

@@ -1,4 +1,4 @@
-"""Pictures for people: heat maps in colour, overlays, and the contact sheet of one image.
+"""Draws pictures: coloured heat maps, overlays, and the contact sheet of one image.
 
 Legend: (H, W) pixels, 3 colours.
 """
@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.maps.codec import FloatArray
-from pipeline.maps.heatmaps import heatmaps
 
 Boxes = Sequence[tuple[float, float, float, float]]
 """Boxes (x0, y0, x1, y1) in pixels."""
@@ -26,7 +24,7 @@ VIRIDIS = (
 _STOPS = np.array([[int(stop[i : i + 2], 16) for i in (0, 2, 4)] for stop in VIRIDIS], dtype=np.float64)
 _INK, _PAPER, _BOX = "#1a1a1a", "#ffffff", "#ff2d78"
 _STRONGEST = 0.75
-"""Opacity of the overlay where the map is 1; it fades to 0.25 where the map is 0."""
+"""Opacity of the overlay where the heat map is 1; it is 0.25 where the heat map is 0."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,20 @@ class Panel:
 
 
 def heatmap_of(map_uv: FloatArray, size: tuple[int, int]) -> FloatArray:
-    """Enlarge one raw map to a heat map (H, W) in [0, 1]."""
-    heatmap: FloatArray = heatmaps(torch.tensor(map_uv)[None, None], size)[0, 0].numpy()
-    return heatmap
+    """Turn one raw map into a heat map (H, W) in [0, 1] for a picture: bilinear interpolation, then min-max.
+
+    By Pillow, since pictures are also drawn where torch is not installed. A constant map, or one that is not finite,
+    becomes zero. A map that is larger than the picture is averaged.
+    """
+    height, width = size
+    low, high = float(np.min(map_uv)), float(np.max(map_uv))
+    if not 0 < high - low < np.inf:
+        return np.zeros(size, np.float32)
+    values = Image.fromarray(np.asarray(map_uv, np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    large_HW = np.asarray(values)
+    span = float(large_HW.max() - large_HW.min())
+    heatmap_HW: FloatArray = (large_HW - large_HW.min()) / np.float32(span or 1.0)
+    return heatmap_HW
 
 
 def coloured(heatmap_HW: FloatArray) -> npt.NDArray[np.float64]:
@@ -51,7 +60,7 @@ def coloured(heatmap_HW: FloatArray) -> npt.NDArray[np.float64]:
 
 
 def overlay(image: Image.Image, map_uv: FloatArray) -> Image.Image:
-    """Lay a map over the image it explains; the more salient, the more opaque."""
+    """Blend a coloured map over the image it explains; salient regions are more opaque."""
     heatmap_HW = heatmap_of(map_uv, (image.height, image.width))
     opacity_HW1 = 0.25 + (_STRONGEST - 0.25) * heatmap_HW[..., None]
     blended = (1 - opacity_HW1) * np.asarray(image.convert("RGB")) + opacity_HW1 * coloured(heatmap_HW)
@@ -75,7 +84,7 @@ def at_least(image: Image.Image, side: int, boxes: Boxes | None) -> tuple[Image.
 
 
 def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
-    """Put pictures one below the other."""
+    """Stack pictures vertically."""
     whole = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), _PAPER)
     top = 0
     for sheet in sheets:
@@ -85,7 +94,7 @@ def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
 
 
 def contact_sheet(heading: str, panels: Sequence[Panel]) -> Image.Image:
-    """Put panels under a heading, row by row."""
+    """Arrange panels in a grid under a heading, row by row."""
     font, small = ImageFont.load_default(15), ImageFont.load_default(12)
     width = max(panel.image.width for panel in panels)
     height = max(panel.image.height for panel in panels)

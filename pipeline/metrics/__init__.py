@@ -1,4 +1,4 @@
-"""The metrics. This is their registry, written by hand: what stands here exists."""
+"""Registry of the metrics, written by hand: a metric exists for users once it is listed here."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -57,37 +57,40 @@ METRICS: dict[str, type[Metric]] = {
 }
 
 _LEADERBOARD = ("images",)
-"""Columns of the leaderboard that no row has."""
+"""Columns of the leaderboard that are not columns of the rows."""
 
-_AS = "give it another name: {as: ...}"
+_RENAME = "give it another name with {as: ...}"
 
 
 def build_metrics(specs: Iterable[Spec]) -> dict[str, Metric]:
-    """Build the metrics of a run, keyed by their name in it.
+    """Build the metrics of a run, keyed by their name in the run.
 
     Raises:
-        ConfigError: every mistake in the list, at once; names that another column of the rows or of the
-            leaderboard has (SQL does not tell upper and lower case apart, so neither does this check); and names of
-            curves that do not end in `_curve`, or of numbers that do.
+        ConfigError: the list has mistakes, all of which are reported at once; a name is already a column of the rows or
+            of the leaderboard, ignoring case as SQL does; or a name ends in `_curve` although the metric is a number,
+            or does not although it is a curve.
     """
     metrics = build_all(specs, METRICS, "explain.metrics")
     columns = Counter(name.lower() for name in (*explanation_schema().names, *_LEADERBOARD, *metrics))
     clashing = [label for label in metrics if columns[label.lower()] > 1]
     if clashing:
         raise ConfigError(
-            Mistake("explain.metrics", f"'{label}' is the name of another column", _AS) for label in clashing
+            Mistake("explain.metrics", f"'{label}' is the name of another column", _RENAME) for label in clashing
         )
     for label, metric in metrics.items():
         if metric.curve != is_curve(label):
             raise ConfigError.one(
-                "explain.metrics", f"'{label}': names end in _curve exactly where a curve is meant", _AS
+                "explain.metrics",
+                f"'{label}': a name must end in _curve if the metric is a curve, and only then",
+                _RENAME,
             )
     return metrics
 
 
 def metric_fields(metrics: dict[str, Metric]) -> list["pa.Field[pa.DataType]"]:
-    """Describe the columns that the metrics add to a part, by name: nullable float32, null where not applicable; of a
-    curve a list of them.
+    """Return the columns that the metrics add to a part, by name.
+
+    Nullable float32, or a list of float32 for a curve; null where the metric does not apply.
     """
     return [
         described(

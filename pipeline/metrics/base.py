@@ -1,4 +1,4 @@
-"""What a metric is."""
+"""Interface of metrics: their definition, inputs and required passes."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
@@ -12,12 +12,12 @@ from pipeline.metrics.views import View
 
 @dataclass(frozen=True)
 class Redrawn:
-    """Maps that a metric has every method draw again, of changed images; equal ones are drawn once.
+    """Maps of changed images that a metric needs from every method; equal requests are computed once.
 
     Attributes:
-        change: what is done to the images.
-        times: how many changed images of each row (image, target).
-        shared: whether all methods see the same changed images, and so share their forward pass.
+        change: description of the change of the images.
+        times: number of changed images per row (image, target).
+        shared: whether all methods use the same changed images, and so share their forward pass.
     """
 
     change: str
@@ -26,7 +26,7 @@ class Redrawn:
 
 
 class Metric(Protocol):
-    """A frozen dataclass whose fields are its parameters; its docstring is its definition."""
+    """Interface of a metric: a frozen dataclass whose fields are parameters and whose docstring is its page."""
 
     name: ClassVar[str]
     paper: ClassVar[Paper]
@@ -35,40 +35,40 @@ class Metric(Protocol):
     reads: ClassVar[Literal["probability", "logit", "probability or logit", "map"]]
     presets: ClassVar[dict[str, dict[str, Any]]]
     curve: ClassVar[bool]
-    """Whether the value is a list of numbers, not one number."""
+    """Whether the value is a list of numbers instead of one number."""
 
     def __call__(self, batch: ScoringBatch) -> Tensor:
-        """Compute one value per row and map, (B, M) float32, of a curve (B, M, S); NaN where it does not apply."""
+        """Compute one value per row and map, (B, M) float32, or (B, M, S) for a curve; NaN where it does not apply."""
         ...
 
     def length(self) -> int:
-        """How many numbers the value has; 1 but for curves."""
+        """Return how many numbers a value has; 1 except for curves."""
         ...
 
     def views(self) -> tuple[View, ...]:
-        """Name the changed images that the model is asked about; equal ones are asked about once."""
+        """Return the changed images that the model must score; equal views are scored once."""
         ...
 
     def redrawn_maps(self) -> tuple[Redrawn, ...]:
-        """Name the maps that have to be drawn again."""
+        """Return the maps of changed images that the methods must compute."""
         ...
 
 
 class ReadsMap:
-    """Defaults of a metric: one number from the map alone; nothing to ask the model."""
+    """Defaults of a metric: one number, computed from the map alone, without a pass through the model."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     reads: ClassVar[Literal["probability", "logit", "probability or logit", "map"]] = "map"
     curve: ClassVar[bool] = False
 
     def length(self) -> int:
-        """One."""
+        """Return 1: the value is one number."""
         return 1
 
     def views(self) -> tuple[View, ...]:
-        """None."""
+        """Return no views: the model is not run."""
         return ()
 
     def redrawn_maps(self) -> tuple[Redrawn, ...]:
-        """None."""
+        """Return no maps: none is computed again."""
         return ()

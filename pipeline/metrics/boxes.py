@@ -1,6 +1,6 @@
-"""Does a box drawn around the map's peak fit the object's box, and what does the model say without the object?
+"""Metrics of boxes: overlap of the map's box with the object's box, and confidence without or with only the object.
 
-Legend: B rows, M maps, L = 256 thresholds, (H, W) pixels. E heat map in [0, 1].
+Legend: B rows, M maps, L = 256 thresholds, (H, W) pixels. E heat map in [0, 1], G pixels of the object.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,10 +22,10 @@ from pipeline.model.baselines import Baseline
 
 Which = Literal["largest", "all"]
 Levels = Callable[[npt.NDArray[np.float32]], Iterable[npt.NDArray[np.bool_]]]
-"""Cuts a heat map at its thresholds."""
+"""Function that returns the masks of a heat map above each threshold."""
 BoxArray = npt.NDArray[np.int64]
 LEVELS = 256
-"""Thresholds that differ: those between the 256 values of a map in 8 bits."""
+"""Number of thresholds: one for each of the 256 values of an 8-bit map."""
 
 CHOE = Paper(
     "Choe, Oh, Lee, Chun, Akata, Shim", "Evaluating Weakly Supervised Object Localization Methods Right",
@@ -36,17 +36,18 @@ OURS = Paper("camatlas", "defined here", "this project", 2026, "no publication")
 
 @dataclass(frozen=True, config=STRICT)
 class BoxIou(ReadsMap):
-    """Overlap of the object's box with the box around the map where it is large.
+    """Intersection over union of the object's box and the box around the largest region above a threshold of the map.
 
     box_iou = IoU( box around the largest connected region of E > threshold, box of the object )
 
-    Neighbours are the eight around a pixel; of regions of one size the first in raster order counts. The best one of
-    the object's boxes counts. Both boxes are in whole pixels, their ends included. In [0, 1], higher is better; a hit
-    is a value >= 1/2. 0 for a degenerate map, NaN without a box; masks are taken as the box around them.
+    Regions are connected through the eight neighbours of a pixel; of regions of equal size, the first in raster order
+    is used. If the object has several boxes, the best IoU counts. Both boxes are in whole pixels, ends included. In
+    [0, 1], higher is better; a hit is a value >= 1/2. 0 for a degenerate map, NaN without a box. A mask is replaced by
+    the box around it.
 
     Parameters:
-        threshold: 0.2 as Zhou (CAM); Grad-CAM takes 0.15.
-        regions: largest, or all: the best box of any region.
+        threshold: on E; 0.2 as in the CAM paper (Zhou et al.); the Grad-CAM paper uses 0.15.
+        regions: largest, or all, which takes the best box of any region.
     """
 
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -67,21 +68,22 @@ class BoxIou(ReadsMap):
 
 @dataclass(frozen=True, config=STRICT)
 class BoxIouCurve(ReadsMap):
-    """Overlap of the object's box with the box around the map, for each of 256 thresholds.
+    """Intersection over union of the object's box and the map's box, for each of 256 thresholds.
 
     box_iou_curve[t] = IoU( box around the largest connected region of floor(255 E) > t, box of the object )
 
     for t = 0 .. 255.
 
-    As box_iou; its column is a list, the last number of which is always 0. From it MaxBoxAcc is one line of SQL over
-    the run: the largest share of images, over t, with a value >= 1/2; version 2 takes all regions and means it over
-    0.3, 0.5 and 0.7. The threshold has to be chosen over all images, so no single image has a MaxBoxAcc.
+    Defined as box_iou, but the column is a list of 256 numbers; the last one is always 0. MaxBoxAcc is one line of SQL
+    on this column: the largest fraction of images, over t, with a value >= 1/2. MaxBoxAccV2 uses all regions and
+    averages over 0.3, 0.5 and 0.7 instead of 1/2. The threshold t is chosen over all images, so MaxBoxAcc is not
+    defined for a single image.
 
     Parameters:
-        regions: largest, or all: the best box of any region.
+        regions: largest, or all, which takes the best box of any region.
 
-    The preset v2 is that of MaxBoxAccV2: all regions. The authors draw boxes around OpenCV contours, which end one
-    pixel behind the region.
+    The preset v2 takes all regions, as MaxBoxAccV2. The authors draw boxes around OpenCV contours, which end one pixel
+    after the region.
     """
 
     regions: Which = "largest"
@@ -103,13 +105,13 @@ class BoxIouCurve(ReadsMap):
         return _per_map(batch, levels, self.regions)
 
     def length(self) -> int:
-        """The thresholds."""
+        """Return the number of thresholds."""
         return LEVELS
 
 
 @dataclass(frozen=True, config=STRICT)
 class _Confidence(ReadsMap):
-    """What the two metrics share that cut the image along the box."""
+    """Shared part of the two metrics that remove the pixels inside or outside the box."""
 
     fill: Baseline = "mean"
 
@@ -120,26 +122,27 @@ class _Confidence(ReadsMap):
     show: ClassVar[Literal["inside", "outside"]] = "inside"
 
     def __call__(self, batch: ScoringBatch) -> Tensor:
-        """Give the confidence of each row, (B, M), the same for every map."""
+        """Compute the confidence of each row, (B, M), the same for every map."""
         maps = batch.heatmaps_BMHW.shape[1]
         return batch.scores(self.views()[0]).confidences_BMS[..., 0].expand(-1, maps)
 
     def views(self) -> tuple[View, ...]:
-        """One image per row."""
+        """Return one changed image per row."""
         return (Boxed(self.show, self.fill),)
 
 
 @dataclass(frozen=True, config=STRICT)
 class BoxRemovedConfidence(_Confidence):
-    """What the model says of the target when the object is removed.
+    """Confidence of the target when the object is removed from the image.
 
     box_removed_confidence = p(x outside G, fill inside G)
 
-    Softmax probability in [0, 1]; the same for every method, NaN without a box. High means that the surroundings are
-    enough for the model. It says something of the model, not of the map, so neither direction is better.
+    x is the image, p the softmax probability, G the pixels of the object. In [0, 1]; the same for every method; NaN
+    without a box. A high value means that the model can recognise the class from the surroundings. The value describes
+    the model, not the map, so neither direction is better.
 
     Parameters:
-        fill: what stands where the object was.
+        fill: values that replace the object.
     """
 
     name: ClassVar[str] = "box_removed_confidence"
@@ -148,23 +151,24 @@ class BoxRemovedConfidence(_Confidence):
 
 @dataclass(frozen=True, config=STRICT)
 class BoxOnlyConfidence(_Confidence):
-    """What the model says of the target when everything but the object is removed.
+    """Confidence of the target when everything except the object is removed from the image.
 
     box_only_confidence = p(x inside G, fill outside G)
 
-    Softmax probability in [0, 1]; the same for every method, NaN without a box. Low means that the object alone is not
-    enough for the model. It says something of the model, not of the map, so neither direction is better.
+    x is the image, p the softmax probability, G the pixels of the object. In [0, 1]; the same for every method; NaN
+    without a box. A low value means that the model needs the surroundings to recognise the class. The value describes
+    the model, not the map, so neither direction is better.
 
     Parameters:
-        fill: what stands where the surroundings were.
+        fill: values that replace the surroundings.
     """
 
     name: ClassVar[str] = "box_only_confidence"
 
 
 def regions_boxes(mask_HW: npt.NDArray[np.bool_], which: Which) -> BoxArray:
-    """Boxes (n, 4) as (x0, y0, x1, y1), ends included, around the connected regions of a mask."""
-    from scipy import ndimage  # costs time to import, and few runs draw boxes
+    """Return the boxes (n, 4), as (x0, y0, x1, y1) with ends included, around the connected regions of a mask."""
+    from scipy import ndimage  # slow to import, and few runs use this metric
 
     labels_HW, count = ndimage.label(mask_HW, structure=np.ones((3, 3)))
     if not count:
@@ -176,7 +180,7 @@ def regions_boxes(mask_HW: npt.NDArray[np.bool_], which: Which) -> BoxArray:
 
 
 def best_iou(one_n4: BoxArray, other_m4: BoxArray) -> float:
-    """Largest intersection over union of any two boxes, ends included; 0 where there is none."""
+    """Compute the largest intersection over union of any two boxes, ends included; 0 if a list is empty."""
     if not len(one_n4) or not len(other_m4):
         return 0.0
     low_nm2 = np.maximum(one_n4[:, None, :2], other_m4[None, :, :2])
@@ -187,7 +191,7 @@ def best_iou(one_n4: BoxArray, other_m4: BoxArray) -> float:
 
 
 def _per_map(batch: ScoringBatch, levels: Levels, which: Which) -> Tensor:
-    """Best overlap of every row, map and level, (B, M, L)."""
+    """Compute the best overlap of each row, map and threshold, (B, M, L)."""
     rows = []
     for map_MHW, truth_n4 in zip(batch.heatmaps_BMHW.float().cpu().numpy(), _true_boxes(batch), strict=True):
         rows.append(
@@ -198,14 +202,14 @@ def _per_map(batch: ScoringBatch, levels: Levels, which: Which) -> Tensor:
 
 
 def _true_boxes(batch: ScoringBatch) -> list[BoxArray]:
-    """The object's boxes in whole pixels, ends included; of a mask the box around it."""
+    """Return the object's boxes in whole pixels, ends included; for a mask, the box around it."""
     masks = batch.truth.masks_HW or [None] * len(batch.truth.boxes_xyxy)
-    found = []
+    boxes = []
     for boxes_n4, mask_HW in zip(batch.truth.boxes_xyxy, masks, strict=True):
         single = [mask_HW.bool().cpu().numpy()] if mask_HW is not None else _box_masks(boxes_n4, batch.size)
         around = [mask_extent(one_HW) for one_HW in single if one_HW.any()]
-        found.append(np.array(around, np.int64).reshape(-1, 4))
-    return found
+        boxes.append(np.array(around, np.int64).reshape(-1, 4))
+    return boxes
 
 
 def _box_masks(boxes_n4: Tensor | None, size: tuple[int, int]) -> list[npt.NDArray[np.bool_]]:
@@ -213,6 +217,6 @@ def _box_masks(boxes_n4: Tensor | None, size: tuple[int, int]) -> list[npt.NDArr
 
 
 def mask_extent(mask_HW: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Box around all of a mask that holds something."""
+    """Return the box around a non-empty mask, (x0, y0, x1, y1) with ends included."""
     rows, columns = np.flatnonzero(mask_HW.any(1)), np.flatnonzero(mask_HW.any(0))
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])

@@ -1,4 +1,4 @@
-"""Is the map coherent and small, and all of it at once? Means of several qualities.
+"""Metrics of coherency and complexity, and combined metrics: harmonic means of several qualities of a map.
 
 Legend: B rows, M maps, (H, W) pixels. E(x) heat map of image x in [0, 1].
 """
@@ -27,16 +27,16 @@ ADCC = Paper(
 
 @dataclass(frozen=True, config=STRICT)
 class Coherency(ReadsMap):
-    """Whether the map stays the same when the image is cut down to what the map shows.
+    """Correlation between the map of the image and the map of the image masked by that map.
 
     coherency = ( Pearson( E(x), E(y) ) + 1 ) / 2,   y = x E(x) + fill (1 - E(x))
 
-    The method draws its map once more, of the masked image and for the same class. In [0, 1], higher is better. Where
-    either map is degenerate Pearson's coefficient does not exist and the value is 0 (interpretation: the paper does not
-    say).
+    E(y) is the same method's map of the masked image y, for the same class. In [0, 1], higher is better. If either map
+    is degenerate, Pearson's coefficient is undefined and the value is 0 (interpretation: the paper does not define
+    this case).
 
     Parameters:
-        fill: what shows through where E is 0.
+        fill: pixel values where E is 0.
     """
 
     fill: Baseline = "mean"
@@ -51,17 +51,17 @@ class Coherency(ReadsMap):
         return coherencies(batch, self.fill)
 
     def redrawn_maps(self) -> tuple[Redrawn, ...]:
-        """Each method once more, each on its own masked images."""
+        """Return one map per method, of the image masked by the method's own map."""
         return (Redrawn(f"masked by {self.fill}", 1, shared=False),)
 
 
 @dataclass(frozen=True, config=STRICT)
 class Complexity(ReadsMap):
-    """How much of the image the map covers.
+    """Mean of the heat map: the fraction of the image that the map covers.
 
     complexity = sum E / (H W)
 
-    In [0, 1], lower is better; 0 for a degenerate map.
+    H and W are the height and width of the image. In [0, 1], lower is better; 0 for a degenerate map.
     """
 
     name: ClassVar[str] = "complexity"
@@ -76,14 +76,15 @@ class Complexity(ReadsMap):
 
 @dataclass(frozen=True, config=STRICT)
 class Adcc(ReadsMap):
-    """ADCC: harmonic mean of coherency, smallness and faithfulness.
+    """ADCC: harmonic mean of coherency, 1 - complexity and 1 - average_drop.
 
     adcc = 3 / ( 1 / coherency + 1 / (1 - complexity) + 1 / (1 - average_drop) )
 
-    In [0, 1], higher is better; 0 as soon as one part is 0, so for a degenerate map. Reads the softmax probability.
+    In [0, 1], higher is better. 0 if one of the three terms is 0, so 0 for a degenerate map. Based on the softmax
+    probability.
 
     Parameters:
-        fill: what shows through where E is 0.
+        fill: pixel values where E is 0.
     """
 
     fill: Baseline = "mean"
@@ -95,31 +96,31 @@ class Adcc(ReadsMap):
     paper: ClassVar[Paper] = ADCC
 
     def __call__(self, batch: ScoringBatch) -> Tensor:
-        """Compute the mean of each row and map, (B, M)."""
+        """Compute the harmonic mean of each row and map, (B, M)."""
         drop_BM = AverageDrop(fill=self.fill)(batch)
         return harmonic_mean(coherencies(batch, self.fill), 1 - Complexity()(batch), 1 - drop_BM)
 
     def views(self) -> tuple[View, ...]:
-        """Those of average_drop."""
+        """Return the views of average_drop."""
         return AverageDrop(fill=self.fill).views()
 
     def redrawn_maps(self) -> tuple[Redrawn, ...]:
-        """Those of coherency."""
+        """Return the maps that coherency needs."""
         return Coherency(fill=self.fill).redrawn_maps()
 
 
 @dataclass(frozen=True, config=STRICT)
 class Arcc(ReadsMap):
-    """ARCC: harmonic mean of coherency, smallness and ROAD.
+    """ARCC: harmonic mean of coherency, 1 - complexity and ROAD.
 
     arcc = 3 / ( 1 / coherency + 1 / (1 - complexity) + 1 / r ),   r = min(1, max(0, 2 road))
 
-    In [0, 1], higher is better; 0 as soon as one part is 0, so for a degenerate map. Reads the softmax probability. The
-    mean is harmonic as in the authors' code; its description there says geometric.
+    In [0, 1], higher is better. 0 if one of the three terms is 0, so 0 for a degenerate map. Based on the softmax
+    probability. The mean is harmonic, as in the authors' code, although the description there says geometric.
 
     Parameters:
-        fill: what shows through where E is 0, for coherency.
-        percentiles, sigma: of road.
+        fill: pixel values where E is 0, for coherency.
+        percentiles, sigma: as in road.
     """
 
     fill: Baseline = "mean"
@@ -134,16 +135,16 @@ class Arcc(ReadsMap):
     paper: ClassVar[Paper] = RefineCam.paper
 
     def __call__(self, batch: ScoringBatch) -> Tensor:
-        """Compute the mean of each row and map, (B, M)."""
+        """Compute the harmonic mean of each row and map, (B, M)."""
         road_BM = (2 * self._road(batch)).clamp(0, 1)
         return harmonic_mean(coherencies(batch, self.fill), 1 - Complexity()(batch), road_BM)
 
     def views(self) -> tuple[View, ...]:
-        """Those of road."""
+        """Return the views of road."""
         return Road(percentiles=self.percentiles, sigma=self.sigma).views()
 
     def redrawn_maps(self) -> tuple[Redrawn, ...]:
-        """Those of coherency."""
+        """Return the maps that coherency needs."""
         return Coherency(fill=self.fill).redrawn_maps()
 
     def _road(self, batch: ScoringBatch) -> Tensor:
@@ -151,7 +152,7 @@ class Arcc(ReadsMap):
 
 
 def coherencies(batch: ScoringBatch, fill: Baseline) -> Tensor:
-    """Rescaled correlation of each heat map with the one of the masked image, (B, M); 0 where either is degenerate."""
+    """Correlate each heat map with that of the masked image, rescaled to [0, 1], (B, M); 0 if either is degenerate."""
     one_BMP, other_BMP = (maps.flatten(2).double() for maps in (batch.heatmaps_BMHW, batch.masked_heatmaps(fill)))
     one_BMP, other_BMP = (maps - maps.mean(2, keepdim=True) for maps in (one_BMP, other_BMP))
     norms_BM = one_BMP.norm(dim=2) * other_BMP.norm(dim=2)
@@ -160,7 +161,7 @@ def coherencies(batch: ScoringBatch, fill: Baseline) -> Tensor:
 
 
 def harmonic_mean(*parts_BM: Tensor) -> Tensor:
-    """Harmonic mean of numbers >= 0, in float64 inside; 0 where one of them is."""
+    """Compute the harmonic mean of numbers >= 0, in float64 internally; 0 where one of them is 0."""
     parts_KBM = torch.stack(parts_BM).double()
     mean_BM = len(parts_BM) / (1 / parts_KBM.clamp_min(1e-300)).sum(0)
     return torch.where((parts_KBM > 0).all(0) | parts_KBM.isnan().any(0), mean_BM, 0.0).float()

@@ -1,4 +1,4 @@
-"""What the model says while pixels come or go in the order of the map.
+"""Insertion and deletion: the model's output while pixels are added or removed in the order of the map.
 
 Legend: B rows, M maps, S + 1 points of a curve, n pixels of an image.
 """
@@ -23,7 +23,7 @@ Reading = Literal["probability", "logit"]
 
 @dataclass(frozen=True, config=STRICT)
 class _Curve(ReadsMap):
-    """What insertion and deletion share."""
+    """Shared part of insertion and deletion."""
 
     steps: Steps = 20
     fill: Baseline = "mean"
@@ -35,11 +35,11 @@ class _Curve(ReadsMap):
     show: ClassVar[Literal["inserted", "deleted"]] = "deleted"
 
     def views(self) -> tuple[View, ...]:
-        """The points between the two ends per map, and the removed image, which all maps share."""
+        """Return the inner points of the curve, per map, and the removed image, which all maps share."""
         return Ranked(self.show, self.steps, self.fill), Removed(self.fill)
 
     def points(self, batch: ScoringBatch) -> Tensor:
-        """The curve, (B, M, S + 1), from the image as it was to the last pixel."""
+        """Compute the curve, (B, M, S + 1), after 0, 1 .. S steps; its ends are the clean and the removed image."""
         inner_BMS, removed_B11 = (batch.scores(view).of(self.score) for view in self.views())
         evidence = batch.evidence
         clean_B = evidence.target_confidences_B if self.score == "probability" else evidence.target_logits_B
@@ -51,21 +51,21 @@ class _Curve(ReadsMap):
 
 @dataclass(frozen=True, config=STRICT)
 class Insertion(_Curve):
-    """Area under the target's confidence while pixels are put into a blurred image, most relevant first.
+    """Area under the confidence curve while pixels are inserted into a blurred image, most relevant first.
 
     insertion = (c_0 / 2 + c_1 + ... + c_S-1 + c_S / 2) / S
 
-    c_k is the score with the first round(k n / S) pixels of the image, by falling E, on the fill. Of tied pixels the
-    first in raster order comes first, so a degenerate map is read line by line. Higher is better; for a probability in
-    [0, 1]. A score that never changes has its own value as area.
+    c_k is the target's confidence (or logit) when the first round(k n / S) of the n pixels of the image, in order of
+    falling E, are inserted into the fill. Tied pixels are in raster order, so with a degenerate map pixels are inserted
+    line by line. Higher is better; in [0, 1] for a probability. If the output never changes, the area equals it.
 
     Parameters:
-        steps: S; 20 as torch-cam has it.
-        fill: the start: blur (51 px, sigma 50), rise_blur (11 px, sigma 5, RISE's), mean (zero in normalised space) or
-            black.
-        score: softmax probability, or logit.
+        steps: S; 20 as in torch-cam.
+        fill: the initial image: blur (51 px, sigma 50), rise_blur (11 px, sigma 5, as in RISE), mean (zero in
+            normalised space) or black.
+        score: c_k is the softmax probability or the logit.
 
-    The presets: rise is RISE's protocol at 224 px (224 pixels a step, its blur); torch_cam starts from zero and reads
+    Presets: rise is RISE's protocol at 224 px (224 pixels per step, its blur); torch_cam starts from zero and uses
     logits.
     """
 
@@ -87,19 +87,19 @@ class Insertion(_Curve):
 
 @dataclass(frozen=True, config=STRICT)
 class Deletion(_Curve):
-    """Area under the target's confidence while pixels are taken out of the image, most relevant first.
+    """Area under the confidence curve while pixels are removed from the image, most relevant first.
 
     deletion = (c_0 / 2 + c_1 + ... + c_S-1 + c_S / 2) / S
 
-    c_k is the score of the image with its first round(k n / S) pixels, by falling E, replaced by the fill. Of tied
-    pixels the first in raster order goes first. Lower is better; for a probability in [0, 1].
+    c_k is the target's confidence (or logit) when the first round(k n / S) of the n pixels of the image, in order of
+    falling E, are replaced by the fill. Tied pixels are in raster order. Lower is better; in [0, 1] for a probability.
 
     Parameters:
-        steps: S; 20 as torch-cam has it.
-        fill: what replaces pixels: mean (zero in normalised space, as in RISE), black, blur or rise_blur.
-        score: softmax probability, or logit.
+        steps: S; 20 as in torch-cam.
+        fill: values that replace pixels: mean (zero in normalised space, as in RISE), black, blur or rise_blur.
+        score: c_k is the softmax probability or the logit.
 
-    The presets: rise is RISE's protocol at 224 px (224 pixels a step); torch_cam reads logits.
+    Presets: rise is RISE's protocol at 224 px (224 pixels per step); torch_cam uses logits.
     """
 
     name: ClassVar[str] = "deletion"
@@ -117,45 +117,45 @@ class Deletion(_Curve):
 
 @dataclass(frozen=True, config=STRICT)
 class InsertionCurve(Insertion):
-    """The curve whose area is insertion: the score after 0, 1 .. S steps, S + 1 numbers.
+    """The curve whose area is insertion: the target's confidence (or logit) after 0, 1 .. S steps.
 
-    Its column is a list. It costs nothing beside an insertion with the same parameters. Parameters and presets are
-    those of insertion.
+    The column is a list of S + 1 numbers. No extra passes are needed next to insertion with the same parameters.
+    Parameters and presets are those of insertion.
     """
 
     name: ClassVar[str] = "insertion_curve"
     curve: ClassVar[bool] = True
 
     def __call__(self, batch: ScoringBatch) -> Tensor:
-        """Give the curve of each row and map, (B, M, S + 1)."""
+        """Compute the curve of each row and map, (B, M, S + 1)."""
         return self.points(batch)
 
     def length(self) -> int:
-        """Its points."""
+        """Return the number of points of the curve."""
         return self.steps + 1
 
 
 @dataclass(frozen=True, config=STRICT)
 class DeletionCurve(Deletion):
-    """The curve whose area is deletion: the score after 0, 1 .. S steps, S + 1 numbers.
+    """The curve whose area is deletion: the target's confidence (or logit) after 0, 1 .. S steps.
 
-    Its column is a list. It costs nothing beside a deletion with the same parameters. Parameters and presets are those
-    of deletion.
+    The column is a list of S + 1 numbers. No extra passes are needed next to deletion with the same parameters.
+    Parameters and presets are those of deletion.
     """
 
     name: ClassVar[str] = "deletion_curve"
     curve: ClassVar[bool] = True
 
     def __call__(self, batch: ScoringBatch) -> Tensor:
-        """Give the curve of each row and map, (B, M, S + 1)."""
+        """Compute the curve of each row and map, (B, M, S + 1)."""
         return self.points(batch)
 
     def length(self) -> int:
-        """Its points."""
+        """Return the number of points of the curve."""
         return self.steps + 1
 
 
 def area(curve_BMS: Tensor) -> Tensor:
-    """Area under a curve over [0, 1] by the trapezoid rule, (B, M)."""
+    """Compute the area under a curve over [0, 1] by the trapezoid rule, (B, M)."""
     ends_BM = (curve_BMS[..., 0] + curve_BMS[..., -1]) / 2
     return (curve_BMS[..., 1:-1].sum(2) + ends_BM) / (curve_BMS.shape[2] - 1)

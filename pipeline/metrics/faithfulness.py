@@ -1,6 +1,6 @@
-"""Does the map show what the model relies on? The model is asked again, seeing only what the map shows.
+"""Metrics of faithfulness: change of the target's confidence when the image is masked by the map.
 
-Legend: B rows, M maps. E heat map in [0, 1], Y = p(x) and O = p(x seen through E) softmax probabilities of the target.
+Legend: B rows, M maps. E heat map in [0, 1]; Y = p(x) and O = p(x masked by E) softmax probabilities of the target.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,8 +23,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True, config=STRICT)
-class _SeenThrough(ReadsMap):
-    """What the metrics share that look at the image through the map."""
+class _MaskedByMap(ReadsMap):
+    """Shared part of the metrics that mask the image by the map."""
 
     fill: Baseline = "mean"
     mask: MaskKind = "soft"
@@ -35,29 +35,28 @@ class _SeenThrough(ReadsMap):
     paper: ClassVar[Paper] = GradCamPlusPlus.paper
 
     def views(self) -> tuple[View, ...]:
-        """One masked image per map, the same for all metrics with these parameters."""
+        """Return one masked image per map, the same for all metrics with these parameters."""
         return (Soft(self.fill) if self.mask == "soft" else TopPixels(self.share, self.fill),)
 
     def confidences(self, batch: ScoringBatch) -> tuple[Tensor, Tensor]:
-        """Y (B, 1) and O (B, M)."""
+        """Return the confidences Y (B, 1) and O (B, M)."""
         return batch.evidence.target_confidences_B[:, None], batch.scores(self.views()[0]).confidences_BMS[..., 0]
 
 
 @dataclass(frozen=True, config=STRICT)
-class AverageDrop(_SeenThrough):
-    """Drop of the target's confidence when the image is seen through the map, as a share of it.
+class AverageDrop(_MaskedByMap):
+    """Relative drop of the target's confidence when the image is masked by the map.
 
     drop = max(0, Y - O) / Y,   Y = p(x),   O = p(x E + fill (1 - E));   0 where Y = 0
 
-    Reads the softmax probability. In [0, 1], lower is better; the papers print the mean over images in per cent.
-    Never above 1 - increase. A degenerate map shows nothing: its drop is that of the removed image. Win rates of one
-    method over another are counted from these values in SQL.
+    x is the image, p the softmax probability of the target. In [0, 1], lower is better; the papers give the mean over
+    images in per cent. Never above 1 - increase. A degenerate map hides the whole image, so its drop is that of the
+    fill alone. Win rates of one method over another can be counted from these values in SQL.
 
     Parameters:
-        fill: what shows through where E is 0: mean (zero in normalised space, as all libraries do), black, blur,
-            rise_blur.
-        mask: soft is E itself; top puts a mask of 0 and 1 in the place of E, 1 on the pixels with the largest values.
-        share: of the pixels that top shows.
+        fill: pixel values where E is 0: mean (zero in normalised space, as in all libraries), black, blur, rise_blur.
+        mask: soft uses E itself; top replaces E by a binary mask, 1 on the pixels with the largest values.
+        share: fraction of the pixels that top keeps.
 
     The preset sise is the mask of SISE and Integrated Grad-CAM: the top 15 % of the pixels.
     """
@@ -73,15 +72,16 @@ class AverageDrop(_SeenThrough):
 
 
 @dataclass(frozen=True, config=STRICT)
-class Increase(_SeenThrough):
-    """Whether the target's confidence rises when the image is seen through the map.
+class Increase(_MaskedByMap):
+    """Whether the target's confidence rises when the image is masked by the map.
 
     increase = 1 if O > Y else 0,   Y = p(x),   O = p(x E + fill (1 - E))
 
-    Reads the softmax probability. 0 or 1, higher is better; the papers print the share of images in per cent.
+    x is the image, p the softmax probability of the target. 0 or 1, higher is better; the papers give the share of
+    images with an increase in per cent.
 
     Parameters:
-        fill, mask, share: as of average_drop; the preset sise too.
+        fill, mask, share: as in average_drop, and so is the preset sise.
     """
 
     name: ClassVar[str] = "increase"
@@ -89,22 +89,22 @@ class Increase(_SeenThrough):
     better: ClassVar[Literal["higher", "lower", "neither"]] = "higher"
 
     def __call__(self, batch: ScoringBatch) -> Tensor:
-        """Tell for each row and map, (B, M), whether the confidence rose."""
+        """Compute for each row and map, (B, M), whether the confidence rose."""
         clean_B1, masked_BM = self.confidences(batch)
         return (masked_BM > clean_B1).float().where(masked_BM.isfinite(), masked_BM)
 
 
 @dataclass(frozen=True, config=STRICT)
-class AverageGain(_SeenThrough):
-    """Gain of the target's confidence when the image is seen through the map, as a share of what was missing to 1.
+class AverageGain(_MaskedByMap):
+    """Gain of the target's confidence when the image is masked by the map, relative to the largest possible gain.
 
     gain = max(0, O - Y) / (1 - Y),   Y = p(x),   O = p(x E + fill (1 - E));   0 where Y = 1
 
-    Reads the softmax probability. In [0, 1], higher is better. The counterpart of average_drop, in proportion where
-    increase only counts.
+    x is the image, p the softmax probability of the target. In [0, 1], higher is better. The counterpart of
+    average_drop: it measures how much the confidence rises, where increase only records that it does.
 
     Parameters:
-        fill, mask, share: as of average_drop; the preset sise too.
+        fill, mask, share: as in average_drop, and so is the preset sise.
     """
 
     name: ClassVar[str] = "average_gain"

@@ -1,4 +1,4 @@
-"""The heat maps of a batch beside what is known of their images.
+"""The heat maps of a batch, with the boxes or masks of their images and the clean pass of the model.
 
 Legend: B rows (image, target), M maps of a row (one a method), P pixels of a map, C colours, (H, W) pixels.
 """
@@ -17,12 +17,12 @@ from pipeline.model.probe import Probe
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of the rows of a batch.
+    """Ground truth of the rows of a batch.
 
     Attributes:
-        boxes_xyxy: boxes of the explained class, (n, 4) as (x0, y0, x1, y1) in pixels of the model's input; None where
-            there is none.
-        masks_HW: pixels of the explained class, bool, instead of boxes; None where there is none.
+        boxes_xyxy: boxes of the explained class, (n, 4) as (x0, y0, x1, y1) in pixels of the model's input; None if the
+            row has no box.
+        masks_HW: pixels of the explained class, bool, instead of boxes; None if the row has no mask.
     """
 
     boxes_xyxy: Sequence[Tensor | None]
@@ -30,11 +30,11 @@ class Truth:
 
 
 class HeatmapBatch:
-    """All heat maps of a batch, with the clean pass and the truth that they are compared with.
+    """All heat maps of a batch, with the clean pass and the ground truth.
 
     Attributes:
         heatmaps_BMHW: heat maps in [0, 1]; a degenerate map is all zero.
-        evidence: the clean pass.
+        evidence: evidence of the clean pass.
         truth: boxes or masks of the explained class.
         probe: the model.
     """
@@ -48,17 +48,17 @@ class HeatmapBatch:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the images."""
+        """Return the height and width of the images."""
         return self.heatmaps_BMHW.shape[-2], self.heatmaps_BMHW.shape[-1]
 
     @property
     def degenerate_BM(self) -> Tensor:
-        """Which heat maps show nothing."""
+        """Return which heat maps are all zero, (B, M)."""
         return ~self.heatmaps_BMHW.flatten(2).any(2)
 
     @cached_property
     def ranks_BMHW(self) -> Tensor:
-        """Rank of each pixel in its map, 0 for the largest value; of tied pixels the first in raster order leads."""
+        """Rank each pixel in its map, 0 for the largest value; tied pixels are in raster order."""
         flat_BMP = self.heatmaps_BMHW.flatten(2)
         order_BMP = flat_BMP.argsort(dim=2, descending=True, stable=True)
         ranks_P = torch.arange(order_BMP.shape[2], device=order_BMP.device, dtype=torch.int32)
@@ -67,18 +67,18 @@ class HeatmapBatch:
 
     @cached_property
     def inside_BHW(self) -> Tensor:
-        """Pixels of the explained class: of its mask, or whose centre lies in a box; all False where unknown."""
+        """Mark the pixels of the explained class: those of its mask, or centred in a box; False if unknown."""
         height, width = self.size
         masks = self.truth.masks_HW or [None] * len(self.truth.boxes_xyxy)
-        found = [
+        inside = [
             box_mask(boxes, height, width) if mask_HW is None else mask_HW.cpu()
             for boxes, mask_HW in zip(self.truth.boxes_xyxy, masks, strict=True)
         ]
-        stacked_BHW = torch.stack(found) if found else torch.zeros(0, height, width, dtype=torch.bool)
+        stacked_BHW = torch.stack(inside) if inside else torch.zeros(0, height, width, dtype=torch.bool)
         return stacked_BHW.to(self.heatmaps_BMHW.device)
 
     def fill(self, kind: Baseline) -> Tensor:
-        """What stands where nothing is shown, (B, C, H, W)."""
+        """Return the baseline image that replaces masked pixels, (B, C, H, W)."""
         if kind not in self._fills:
             self._fills[kind] = self.probe.baseline_pixels(kind, self.evidence.pixels_BCHW)
         return self._fills[kind]
@@ -94,7 +94,7 @@ def box_mask(boxes_xyxy: Tensor | None, height: int, width: int) -> Tensor:
 
 
 def _span(low: float, high: float, length: int) -> slice:
-    """Pixel indices i with low <= i + 1/2 <= high, at least one."""
+    """Return the slice of pixel indices i with low <= i + 1/2 <= high, at least one pixel."""
     first, last = int(-(-(low - 0.5) // 1)), int((high - 0.5) // 1)
     if last < first:
         first = last = int((low + high) / 2)

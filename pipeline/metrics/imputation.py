@@ -1,9 +1,10 @@
-"""Noisy linear imputation without the noise: removed pixels become the weighted mean of their eight neighbours.
+"""Linear imputation for ROAD: replaces removed pixels by the weighted mean of their eight neighbours.
 
 Rong, Leemann, Borisov, Kasneci, Kasneci: A Consistent and Efficient Evaluation Strategy for Attribution Methods
-(ICML 2022, arXiv 2202.00449), appendix. Direct neighbours weigh 1/6, diagonal ones 1/12; at borders the weights of the
-neighbours that exist are scaled up to one. The sparse system of each image is solved by conjugate gradients with one
-multigrid V-cycle as preconditioner, all images and colours at once, without building a matrix.
+(ICML 2022, arXiv 2202.00449), appendix. Direct neighbours have weight 1/6, diagonal ones 1/12; at borders the weights
+of the neighbours that exist are scaled to sum to one. This module adds no noise; `views.Imputed` does. The sparse
+linear system of each image is solved by conjugate gradients with one multigrid V-cycle as preconditioner, for all
+images and colours at once, without building a matrix.
 
 Legend: P images, C colours, (H, W) pixels; in the solver J = P or 1 and single-channel fields (C, J, H, W) or (1, J, H,
 W).
@@ -15,9 +16,9 @@ from torch.nn import functional
 
 MOST_ITERATIONS = 40
 TOLERANCE = 3e-4
-"""The preconditioned residual estimates the error, in the units of the pixels; iterating stops when it is below."""
+"""Bound on the preconditioned residual, which estimates the error in pixel units; the iteration stops below it."""
 
-_TOGETHER = 8
+_IMAGES_AT_ONCE = 8
 _COARSEST = 8
 _COARSEST_SWEEPS = 4
 
@@ -25,20 +26,20 @@ _COARSEST_SWEEPS = 4
 def imputed(pixels_PCHW: Tensor, missing_PHW: Tensor) -> Tensor:
     """Replace missing pixels by the solution of x_i = sum_j w_ij x_j / sum_j w_ij, j the neighbours of i.
 
-    On a CPU only a few images are solved together, so that their fields stay in the cache. No image's result depends on
-    those beside it.
+    On a CPU, a few images are solved at a time, so that their fields stay in the cache. The result of an image does not
+    depend on the other images of the batch.
 
     Args:
-        pixels_PCHW: images, float32; what is missing in them is not read.
-        missing_PHW: True where a pixel is to be replaced; at least one pixel of an image must be there.
+        pixels_PCHW: images, float32; missing pixels are not read.
+        missing_PHW: True where a pixel is replaced; False for at least one pixel of each image.
 
     Raises:
-        ValueError: an image has no pixel left.
+        ValueError: all pixels of an image are missing.
     """
     if bool(missing_PHW.flatten(1).all(1).any()):
-        raise ValueError("nothing is left of an image to guess the missing pixels from")
-    together = len(pixels_PCHW) if pixels_PCHW.device.type != "cpu" else _TOGETHER
-    pieces = zip(torch.split(pixels_PCHW, together), torch.split(missing_PHW, together), strict=True)
+        raise ValueError("all pixels of an image are missing; imputation needs at least one known pixel per image")
+    count = len(pixels_PCHW) if pixels_PCHW.device.type != "cpu" else _IMAGES_AT_ONCE
+    pieces = zip(torch.split(pixels_PCHW, count), torch.split(missing_PHW, count), strict=True)
     return torch.cat([_solved(*piece) for piece in pieces])
 
 
@@ -47,33 +48,34 @@ def _solved(pixels_PCHW: Tensor, missing_PHW: Tensor) -> Tensor:
     guess_PCHW = _first_guess(pixels_PCHW * (1 - missing_P1HW), 1 - missing_P1HW)
     grids = _grids(missing_P1HW)
     residual = -missing_P1HW * grids[0].applied(guess_PCHW)
-    better = _v_cycle(grids, residual)
-    direction, product = better, _dots(residual, better)
-    going_P111 = torch.ones_like(missing_P1HW[:, :, :1, :1])
+    correction = _v_cycle(grids, residual)
+    direction, product = correction, _dots(residual, correction)
+    active_P111 = torch.ones_like(missing_P1HW[:, :, :1, :1])
     for _ in range(MOST_ITERATIONS):
-        going_P111 = going_P111 * (better.abs().amax((1, 2, 3), keepdim=True) >= TOLERANCE)
-        if not going_P111.any():
+        active_P111 = active_P111 * (correction.abs().amax((1, 2, 3), keepdim=True) >= TOLERANCE)
+        if not active_P111.any():
             break
         applied = grids[0].applied(direction).mul_(missing_P1HW)
-        length = going_P111 * product / _dots(direction, applied).clamp_min(_TINY)
+        length = active_P111 * product / _dots(direction, applied).clamp_min(_TINY)
         guess_PCHW.addcmul_(length, direction)
         residual.addcmul_(length, applied, value=-1)
-        better = torch.where(going_P111 > 0, _v_cycle(grids, residual), better)
-        before, product = product, _dots(residual, better)
-        direction = torch.addcmul(better, product / before.clamp_min(_TINY), direction)
-    return torch.where(missing_PHW[:, None], guess_PCHW + better, pixels_PCHW)
+        correction = torch.where(active_P111 > 0, _v_cycle(grids, residual), correction)
+        previous, product = product, _dots(residual, correction)
+        direction = torch.addcmul(correction, product / previous.clamp_min(_TINY), direction)
+    return torch.where(missing_PHW[:, None], guess_PCHW + correction, pixels_PCHW)
 
 
 _TINY = 1e-30
 
 
 class _Grid:
-    """The system on one grid: `weight` u - neighbours(u) on the cells that are unknown, nothing elsewhere.
+    """Linear system on one grid: `weight` u - neighbours(u) on the unknown cells, zero elsewhere.
 
     Attributes:
-        unknown: 1 where a cell is unknown.
+        unknown: 1 where a cell is unknown, else 0.
         weight: sum of the weights of the neighbours that exist.
-        spread: 1 over what enlarging makes of a field of ones, which is less than one at the border.
+        step: unknown / weight, the step of a Jacobi sweep.
+        spread: correction of `_upsampled` at the border: 1 over the value it gives for a field of ones.
     """
 
     def __init__(self, unknown: Tensor) -> None:
@@ -82,19 +84,19 @@ class _Grid:
         self.weight = _neighbours(unknown.new_ones(1, 1, height, width))
         self.step = unknown / self.weight
         coarse = unknown.new_ones(1, 1, -(-height // 2), -(-width // 2))
-        self.spread = unknown / _enlarged(coarse, (height, width))
+        self.spread = unknown / _upsampled(coarse, (height, width))
 
     def applied(self, field: Tensor) -> Tensor:
-        """The system times a field; what stands in known cells is left for the caller to mask."""
+        """Apply the system to a field; the caller masks the known cells."""
         return (self.weight * field).sub_(_neighbours(field))
 
     def smoothed(self, field: Tensor, residual: Tensor) -> Tensor:
-        """One sweep of Jacobi; of the rough part it leaves a third."""
+        """Run one Jacobi sweep, which reduces high-frequency errors to a third."""
         return self.applied(field).neg_().add_(residual).mul_(self.step).add_(field)
 
 
 def _grids(unknown: Tensor) -> list[_Grid]:
-    """The system from fine to coarse; a coarse cell is unknown when all of its four cells are."""
+    """Build the systems from fine to coarse; a coarse cell is unknown if all of its four cells are."""
     grids = [_Grid(unknown)]
     while min(unknown.shape[-2:]) > _COARSEST and bool(unknown.any()):
         height, width = unknown.shape[-2:]
@@ -105,21 +107,21 @@ def _grids(unknown: Tensor) -> list[_Grid]:
 
 
 def _v_cycle(grids: list[_Grid], residual: Tensor) -> Tensor:
-    """Solve roughly for a residual: smooth, correct from the coarser grid, smooth."""
+    """Solve approximately for a residual: smooth, correct from the coarser grid, smooth."""
     fine = grids[0]
     field = fine.step * residual
     if len(grids) == 1:
         for _ in range(_COARSEST_SWEEPS):
             field = fine.smoothed(field, residual)
         return field
-    left = fine.applied(field).neg_().add_(residual).mul_(fine.spread)
-    coarse = _v_cycle(grids[1:], grids[1].unknown * _gathered(left))
-    field.addcmul_(fine.spread, _enlarged(coarse, (residual.shape[-2], residual.shape[-1])))
+    remaining = fine.applied(field).neg_().add_(residual).mul_(fine.spread)
+    coarse = _v_cycle(grids[1:], grids[1].unknown * _downsampled(remaining))
+    field.addcmul_(fine.spread, _upsampled(coarse, (residual.shape[-2], residual.shape[-1])))
     return fine.smoothed(field, residual)
 
 
 def _first_guess(pixels: Tensor, known: Tensor) -> Tensor:
-    """Fill what is missing from means of ever larger blocks."""
+    """Fill missing pixels from the means of increasingly large blocks."""
     if min(known.shape[-2:]) == 1 or bool(known.all()):
         total = known.sum((2, 3), keepdim=True).clamp_min(1)
         return torch.where(known > 0, pixels, (pixels * known).sum((2, 3), keepdim=True) / total)
@@ -132,14 +134,14 @@ def _first_guess(pixels: Tensor, known: Tensor) -> Tensor:
 
 
 def _neighbours(field: Tensor) -> Tensor:
-    """Weighted sum of the eight neighbours; those outside the image count nothing."""
+    """Sum the eight neighbours with their weights; neighbours outside the image count as zero."""
     around = functional.pad(field, (1, 1, 1, 1))
     column = (around[..., :-2, :] + around[..., 2:, :]).add_(around[..., 1:-1, :], alpha=2)
     return (column[..., :-2] + column[..., 2:]).add_(column[..., 1:-1], alpha=2).sub_(field, alpha=4).div_(12)
 
 
-def _enlarged(field: Tensor, size: tuple[int, int]) -> Tensor:
-    """Double a field linearly, nothing outside: (1/4, 3/4, 3/4, 1/4) along each side."""
+def _upsampled(field: Tensor, size: tuple[int, int]) -> Tensor:
+    """Upsample a field by two, linearly, with zeros outside: (1/4, 3/4, 3/4, 1/4) along each side."""
     for axis in (-2, -1):
         low = 0.75 * field + 0.25 * _shifted(field, axis, 1)
         high = 0.75 * field + 0.25 * _shifted(field, axis, -1)
@@ -148,8 +150,8 @@ def _enlarged(field: Tensor, size: tuple[int, int]) -> Tensor:
     return field[..., : size[0], : size[1]]
 
 
-def _gathered(field: Tensor) -> Tensor:
-    """The adjoint of `_enlarged`."""
+def _downsampled(field: Tensor) -> Tensor:
+    """Apply the adjoint of `_upsampled`."""
     field = _even(field)
     for axis in (-2, -1):
         low, high = (field[..., end::2] if axis == -1 else field[..., end::2, :] for end in (0, 1))
@@ -158,14 +160,14 @@ def _gathered(field: Tensor) -> Tensor:
 
 
 def _shifted(field: Tensor, axis: int, by: int) -> Tensor:
-    """Move a field one cell up or down an axis; what comes in is zero."""
+    """Shift a field by one cell along an axis, filling with zeros."""
     size = field.shape[axis]
     padded = functional.pad(field, (0, 0, 1, 1) if axis == -2 else (1, 1, 0, 0))
     return padded.narrow(axis, 1 - by, size)
 
 
 def _even(field: Tensor) -> Tensor:
-    """Append a row and a column of zeros where the number is odd."""
+    """Pad with a row and a column of zeros where the size is odd."""
     return functional.pad(field, (0, field.shape[-1] % 2, 0, field.shape[-2] % 2))
 
 

@@ -1,4 +1,4 @@
-"""Does the map lie on the object? No forward pass is run; boxes and masks belong to the explained class.
+"""Metrics of localisation: agreement of the map with boxes or masks of the explained class, without a forward pass.
 
 Legend: B rows, M maps, (H, W) pixels. E heat map in [0, 1], G the pixels of the object: of its mask, or inside a box.
 """
@@ -20,15 +20,15 @@ from pipeline.metrics.views import share_of
 
 @dataclass(frozen=True, config=STRICT)
 class PointingGame(ReadsMap):
-    """Whether the largest value of the map lies on the object, or near it.
+    """Whether the maximum of the map lies on the object, or near it.
 
     hit = 1 if some pixel of G is nearer than `tolerance` pixels to argmax E, else 0
 
-    With tolerance 0 the maximum must lie in G itself. Of tied maxima the first in raster order counts; a degenerate
-    map has no maximum and misses. NaN without a box. 0 or 1, higher is better.
+    With tolerance 0, the maximum must lie in G itself. Of tied maxima, the first in raster order counts. 0 for a
+    degenerate map, NaN without a box. 0 or 1, higher is better.
 
     Parameters:
-        tolerance: in pixels of the model's input; 15 is the paper's and TorchRay's value (distance < 15).
+        tolerance: in pixels of the model's input; 15 is the value of the paper and of TorchRay (distance < 15).
     """
 
     tolerance: Annotated[int, Field(ge=0)] = 15
@@ -42,7 +42,7 @@ class PointingGame(ReadsMap):
     )  # fmt: skip
 
     def __call__(self, batch: ScoringBatch) -> Tensor:
-        """Tell for each row and map, (B, M), whether it hits."""
+        """Compute for each row and map, (B, M), whether it is a hit."""
         inside_BHW = batch.inside_BHW
         near_BHW = _widened(inside_BHW, self.tolerance)
         flat_BMP = batch.heatmaps_BMHW.flatten(2)
@@ -57,8 +57,8 @@ class EnergyInBox(ReadsMap):
 
     energy = sum_{G} E / sum E
 
-    In [0, 1], higher is better; the value for an even map is the share of the image that G covers. 0 for a
-    degenerate map, NaN without a box.
+    In [0, 1], higher is better; a uniform map gives the share of the image that G covers. 0 for a degenerate map, NaN
+    without a box.
     """
 
     name: ClassVar[str] = "energy_in_box"
@@ -69,7 +69,7 @@ class EnergyInBox(ReadsMap):
     def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the share of each row and map, (B, M)."""
         inside_BHW = batch.inside_BHW
-        heatmaps_BMHW = batch.heatmaps_BMHW.double()  # sums of many pixels, kept to the last digit of float32
+        heatmaps_BMHW = batch.heatmaps_BMHW.double()  # so that sums of many pixels are exact to float32
         total_BM = heatmaps_BMHW.sum((2, 3))
         inside_BM = (heatmaps_BMHW * inside_BHW[:, None]).sum((2, 3))
         share_BM = torch.where(total_BM > 0, inside_BM / total_BM.clamp_min(1e-300), 0.0)
@@ -78,12 +78,12 @@ class EnergyInBox(ReadsMap):
 
 @dataclass(frozen=True, config=STRICT)
 class TopNInBox(ReadsMap):
-    """Share of the object-many most relevant pixels that lie on the object (Bbox; relevance rank accuracy).
+    """Share of the top N pixels of the map that lie on the object of N pixels (Bbox; relevance rank accuracy).
 
     top_n_in_box = |top_N(E) intersect G| / N,   N = |G|
 
-    Of tied pixels the first in raster order counts as more relevant. In [0, 1], higher is better. 0 for a degenerate
-    map, NaN without a box.
+    top_N(E) are the N pixels with the largest values; tied pixels rank in raster order. In [0, 1], higher is
+    better. 0 for a degenerate map, NaN without a box.
     """
 
     name: ClassVar[str] = "top_n_in_box"
@@ -105,15 +105,15 @@ class TopNInBox(ReadsMap):
 
 @dataclass(frozen=True, config=STRICT)
 class MiouTop20(ReadsMap):
-    """Intersection over union of the most relevant fifth of the image with the object.
+    """Intersection over union of the object and the top 20 % of the map's pixels.
 
     miou_top20 = |T intersect G| / |T union G|,   T the round(share n) pixels with the largest E
 
-    Of tied pixels the first in raster order counts as more relevant. In [0, 1], higher is better. 0 for a degenerate
-    map, NaN without a box. The mean over images is the mIoU of SISE.
+    n is the number of pixels; tied pixels rank in raster order. In [0, 1], higher is better. 0 for a degenerate map,
+    NaN without a box. The mean over images is the mIoU of SISE.
 
     Parameters:
-        share: of the image's pixels, 20 % as in SISE.
+        share: size of T as a fraction of the image's pixels; 20 % as in SISE.
     """
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -139,10 +139,10 @@ def _where_boxed(values_BM: Tensor, inside_BHW: Tensor) -> Tensor:
 
 
 def _widened(inside_BHW: Tensor, tolerance: int) -> Tensor:
-    """Mark the pixels nearer than `tolerance` to a marked one (Euclidean)."""
+    """Mark the pixels at a Euclidean distance below `tolerance` from a marked one."""
     if tolerance <= 1:
         return inside_BHW
-    from scipy import ndimage  # costs time to import
+    from scipy import ndimage  # slow to import
 
     near = [
         torch.from_numpy(ndimage.distance_transform_edt(~inside_HW.numpy()) < tolerance) & inside_HW.any()

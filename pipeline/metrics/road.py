@@ -1,4 +1,4 @@
-"""Remove and debias (ROAD): pixels are removed and guessed from their surroundings, so that no hole gives them away.
+"""Remove and debias (ROAD): change of the confidence when pixels are removed and imputed from their surroundings.
 
 Legend: B rows, M maps, n pixels of an image. Y = p(x) softmax probability of the target.
 """
@@ -18,11 +18,11 @@ from pipeline.metrics.views import Imputed, View
 Percent = Annotated[float, Field(gt=0, lt=100)]
 
 
-def _as_floats(given: object) -> object:
-    """Take YAML's lists and whole numbers."""
-    if not isinstance(given, (list, tuple)):
-        return given
-    return tuple(float(one) if type(one) is int else one for one in given)
+def _as_floats(value: object) -> object:
+    """Convert a list or tuple, as YAML gives it, to a tuple with floats for whole numbers."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    return tuple(float(item) if type(item) is int else item for item in value)
 
 
 Percentiles = Annotated[
@@ -41,7 +41,7 @@ ROAD_PAPER = Paper(
 
 @dataclass(frozen=True, config=STRICT)
 class _Road(ReadsMap):
-    """What the three readings share."""
+    """Shared part of road, road_morf and road_lerf."""
 
     percentiles: Percentiles = (20.0, 40.0, 60.0, 80.0)
     sigma: Sigma = 0.01
@@ -54,32 +54,32 @@ class _Road(ReadsMap):
     orders: ClassVar[tuple[Order, ...]] = ("least", "most")
 
     def views(self) -> tuple[View, ...]:
-        """One image per map, percentile and order."""
+        """Return one changed image per map, percentile and order."""
         return tuple(Imputed(order, percent / 100, self.sigma) for order in self.orders for percent in self.percentiles)
 
     def means(self, batch: ScoringBatch) -> list[Tensor]:
-        """Mean confidence over the percentiles, (B, M), one an order."""
-        found_BMV = torch.cat([batch.scores(view).confidences_BMS for view in self.views()], 2)
-        return [found_BMP.mean(2) for found_BMP in found_BMV.chunk(len(self.orders), 2)]
+        """Compute the mean confidence over the percentiles, (B, M), for each order."""
+        confidences_BMV = torch.cat([batch.scores(view).confidences_BMS for view in self.views()], 2)
+        return [confidences_BMP.mean(2) for confidences_BMP in confidences_BMV.chunk(len(self.orders), 2)]
 
 
 @dataclass(frozen=True, config=STRICT)
 class Road(_Road):
-    """ROAD combined: what removing the least relevant pixels leaves over removing the most relevant ones.
+    """ROAD combined: confidence after removing the least relevant pixels minus that after removing the most relevant.
 
     road = mean over p of (L_p - M_p) / 2
 
-    M_p is the target's softmax probability after removing the p per cent of the pixels with the largest E, L_p the
-    same for the smallest. Exactly round(p n / 100) pixels go, but never all; of tied ones the first in raster order as
-    leading ones. Removed pixels become the weighted mean of their eight neighbours (1/6 direct, 1/12 diagonal, scaled
-    up at borders), solved for all at once, and Gaussian noise. In [-1/2, 1/2], higher is better; 0 for a map that says
-    nothing.
+    M_p is the target's softmax probability after removing the p per cent of the pixels with the largest E, L_p after
+    removing those with the smallest. Of the n pixels, exactly round(p n / 100) are removed, but never all; tied pixels
+    rank in raster order. Removed pixels are replaced by the weighted mean of their eight neighbours (1/6 direct, 1/12
+    diagonal, scaled up at borders), solved jointly, plus Gaussian noise. In [-1/2, 1/2], higher is better; near 0 for
+    an uninformative map.
 
     Parameters:
-        percentiles: p.
+        percentiles: values of p.
         sigma: standard deviation of the noise, in normalised units.
 
-    The preset pytorch_grad_cam takes 10, 20 .. 90.
+    The preset pytorch_grad_cam uses 10, 20 .. 90.
     """
 
     name: ClassVar[str] = "road"
@@ -94,7 +94,7 @@ class Road(_Road):
 
 @dataclass(frozen=True, config=STRICT)
 class _RoadChange(_Road):
-    """ROAD of one order, as a change of the confidence."""
+    """Shared part of road_morf and road_lerf: change of the confidence for one order of removal."""
 
     unit: ClassVar[str] = "confidence, [-1, 1]"
 
@@ -105,14 +105,15 @@ class _RoadChange(_Road):
 
 @dataclass(frozen=True, config=STRICT)
 class RoadMorf(_RoadChange):
-    """ROAD, most relevant first: how the confidence changes when the most relevant pixels are removed.
+    """ROAD, most relevant first: change of the confidence when the most relevant pixels are removed.
 
     road_morf = mean over p of (M_p - Y)
 
-    M_p as in road. In [-1, 1], lower is better. Shares its passes with road.
+    M_p as in road; Y is the target's softmax probability on the clean image. In [-1, 1], lower is better. Shares its
+    passes with road.
 
     Parameters:
-        percentiles, sigma: as of road; the preset pytorch_grad_cam too.
+        percentiles, sigma: as in road, and so is the preset pytorch_grad_cam.
     """
 
     name: ClassVar[str] = "road_morf"
@@ -122,14 +123,15 @@ class RoadMorf(_RoadChange):
 
 @dataclass(frozen=True, config=STRICT)
 class RoadLerf(_RoadChange):
-    """ROAD, least relevant first: how the confidence changes when the least relevant pixels are removed.
+    """ROAD, least relevant first: change of the confidence when the least relevant pixels are removed.
 
     road_lerf = mean over p of (L_p - Y)
 
-    L_p as in road. In [-1, 1], higher is better. Shares its passes with road.
+    L_p as in road; Y is the target's softmax probability on the clean image. In [-1, 1], higher is better. Shares its
+    passes with road.
 
     Parameters:
-        percentiles, sigma: as of road; the preset pytorch_grad_cam too.
+        percentiles, sigma: as in road, and so is the preset pytorch_grad_cam.
     """
 
     name: ClassVar[str] = "road_lerf"

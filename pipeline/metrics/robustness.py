@@ -1,4 +1,4 @@
-"""Does the map hold when the image is changed a little, and does it foretell what a change does to the model?
+"""Metrics of robustness: stability of the map under small changes, and how well it predicts changes of the logit.
 
 Legend: B rows, M maps, S samples, C colours, (H, W) pixels. E(x) heat map of image x in [0, 1].
 """
@@ -26,25 +26,25 @@ Samples = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True, config=STRICT)
 class Infidelity(ReadsMap):
-    """How far the map is from foretelling what perturbations of the image do to the target's logit.
+    """Mean squared error of the map as a predictor of how perturbations of the image change the target logit.
 
     infidelity = mean over I of ( b <I, E> - (f(x) - f(x - I)) )^2,   <I, E> = sum over colours and pixels of I E
-    b = sum <I, E> (f(x) - f(x - I)) / sum <I, E>^2, the best one number;  b = 1 without `scale`
+    b = sum <I, E> (f(x) - f(x - I)) / sum <I, E>^2, the least-squares factor;  b = 1 without `scale`
 
-    Reads the logit f. The map is the same for all colours. Lower is better, >= 0, in squared logits; it compares
-    methods on one model and image, not models. A degenerate map foretells nothing: its value is the mean of
-    (f(x) - f(x - I))^2.
+    f is the target logit on the image x; the map E is the same for all colours. Lower is better, >= 0, in squared
+    logits. Values compare methods on the same model and image, but not models. A degenerate map predicts no change: its
+    value is the mean of (f(x) - f(x - I))^2.
 
     Parameters:
-        perturbation: square puts the fill into one random square; gaussian is noise alone; noisy_baseline replaces the
-            image by the fill and noise.
-        samples: number of perturbations I; all methods and targets of an image share them.
+        perturbation: square replaces one random square by the fill; gaussian adds noise; noisy_baseline replaces the
+            image by the fill plus noise.
+        samples: number of perturbations I, shared by all methods and targets of an image.
         sigma: standard deviation of the noise, in normalised units.
-        side: of the square, as a share of the image's shorter side.
-        fill: what the square, or the noisy baseline, puts in.
-        scale: use the best b, since heat maps have no unit.
+        side: side of the square, as a fraction of the image's shorter side.
+        fill: pixel values of the square, or of the noisy baseline.
+        scale: use the least-squares b, since heat maps have no unit.
 
-    The preset captum is captum's setting: 10 samples, b = 1.
+    The preset captum uses captum's setting: 10 samples, b = 1.
     """
 
     perturbation: Perturbation = "square"
@@ -65,22 +65,22 @@ class Infidelity(ReadsMap):
         """Compute the mean squared error of each row and map, (B, M)."""
         logits_BS = batch.scores(self._view()).logits_BMS[:, 0]
         change_B1S = (batch.evidence.target_logits_B[:, None] - logits_BS).double()[:, None]
-        foretold_BMS = torch.stack([self._foretold(batch, step) for step in range(self.samples)], 2)
+        predicted_BMS = torch.stack([self._predicted(batch, step) for step in range(self.samples)], 2)
         if self.scale:
-            strength_BM1 = (foretold_BMS**2).sum(2, keepdim=True)
-            best_BM1 = (foretold_BMS * change_B1S).sum(2, keepdim=True) / strength_BM1.clamp_min(1e-300)
-            foretold_BMS = foretold_BMS * best_BM1
-        return ((foretold_BMS - change_B1S) ** 2).mean(2).float()
+            strength_BM1 = (predicted_BMS**2).sum(2, keepdim=True)
+            best_BM1 = (predicted_BMS * change_B1S).sum(2, keepdim=True) / strength_BM1.clamp_min(1e-300)
+            predicted_BMS = predicted_BMS * best_BM1
+        return ((predicted_BMS - change_B1S) ** 2).mean(2).float()
 
     def views(self) -> tuple[View, ...]:
-        """The perturbed images; all maps and targets share them."""
+        """Return the perturbed images, which all maps and targets share."""
         return (self._view(),)
 
     def _view(self) -> Perturbed:
         return Perturbed(self.perturbation, self.samples, self.sigma, self.side, self.fill)
 
-    def _foretold(self, batch: ScoringBatch, step: int) -> Tensor:
-        """<I, E> of one perturbation for every row and map, (B, M)."""
+    def _predicted(self, batch: ScoringBatch, step: int) -> Tensor:
+        """Compute <I, E> of one perturbation for every row and map, (B, M)."""
         rows_B = torch.arange(len(batch.evidence.keys), device=batch.evidence.targets_B.device)
         change_BHW = self._view().change(batch, rows_B, torch.full_like(rows_B, step)).sum(1).double()
         return torch.einsum("bhw,bmhw->bm", change_BHW, batch.heatmaps_BMHW.double())
@@ -88,17 +88,17 @@ class Infidelity(ReadsMap):
 
 @dataclass(frozen=True, config=STRICT)
 class MaxSensitivity(ReadsMap):
-    """How much the map changes, at most, when the image is changed imperceptibly.
+    """Largest relative change of the map when the image is changed imperceptibly.
 
     max_sensitivity = max over d of ||E(x + d) - E(x)|| / ||E(x)||,   d uniform in [-radius, radius] for every value
 
-    The method draws its map again of every changed image, for the same class; all methods see the same ones. The norm
-    is Euclidean over pixels; where E(x) is degenerate it counts as 1. >= 0, lower is better. As d is sampled the value
-    is a lower bound of the paper's.
+    E(x + d) is the same method's map of the changed image, for the same class; all methods use the same changed images.
+    The norm is Euclidean over pixels; ||E(x)|| is taken as 1 where E(x) is degenerate. >= 0, lower is better. Because d
+    is sampled, the value is a lower bound of the paper's.
 
     Parameters:
-        radius: in normalised units; 0.02 is captum's.
-        samples: number of d.
+        radius: in normalised units; 0.02 as in captum.
+        samples: number of changed images.
     """
 
     radius: Annotated[float, Field(gt=0)] = 0.02
@@ -120,7 +120,7 @@ class MaxSensitivity(ReadsMap):
         return largest_BM / torch.where(norms_BM > 0, norms_BM, 1.0)
 
     def redrawn_maps(self) -> tuple[Redrawn, ...]:
-        """All methods on the same changed images."""
+        """Return the maps of all methods on the same changed images."""
         return (Redrawn(f"jittered by {self.radius}", self.samples, shared=True),)
 
     def _jitter(self, batch: ScoringBatch, step: int) -> Tensor:

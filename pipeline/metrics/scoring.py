@@ -1,4 +1,4 @@
-"""The masked scoring batch: one place where the model scores the changed images of all metrics and methods.
+"""Masked scoring batch: runs the model on the changed images of all metrics and methods, in shared passes.
 
 Legend: B rows (image, target), M maps of a row (one a method), S changed images of a map, P passes (flattened), T
 targets of one image, C colours, (H, W) pixels.
@@ -18,7 +18,7 @@ from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
 
 Redraw = Callable[[Tensor, Collection[int]], Tensor]
-"""Draws heat maps (B, m, H, W) of changed images (B, C, H, W) by some of the methods, for the rows' targets."""
+"""Function that computes heat maps (B, m, H, W) of changed images (B, C, H, W) with m of the methods."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class ViewScores:
     confidences_BMS: Tensor
 
     def of(self, reading: str) -> Tensor:
-        """The logits, or the confidences (`probability`)."""
+        """Return the logits for 'logit', and the confidences for 'probability'."""
         return self.logits_BMS if reading == "logit" else self.confidences_BMS
 
 
 class ScoringBatch(HeatmapBatch):
-    """The heat maps of a batch and the scores of their changed images, which fill the same passes.
+    """The heat maps of a batch, with the model's outputs on their changed images.
 
     Attributes:
-        heatmaps_BMHW, evidence, truth, probe: as `HeatmapBatch`.
+        heatmaps_BMHW, evidence, truth, probe: as in `HeatmapBatch`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ScoringBatch(HeatmapBatch):
         self._masked_heatmaps: dict[Baseline, Tensor] = {}
 
     def run(self, views: Iterable[View]) -> None:
-        """Score the changed images of several views at once, in full passes."""
+        """Run the model on the changed images of several views together, in full batches."""
         wanted = [view for view in dict.fromkeys(views) if view not in self._scores]
         requested = [self._requested(view) for view in wanted]
         if not wanted:
@@ -67,24 +67,24 @@ class ScoringBatch(HeatmapBatch):
                 parts.append(wanted[i].pixels(self, rows_R, maps_R, steps_R))
             return torch.cat(parts)
 
-        found_2PT = self.probe.scorer.target_scores(pixels, self.evidence.all_targets()[index_P4[:, 1]])
-        parts = torch.split(found_2PT, [len(rows_P3) for rows_P3 in requested], 1)
-        for view, rows_P3, found in zip(wanted, requested, parts, strict=True):
-            self._scores[view] = self._gathered(view, rows_P3, found)
+        scores_2PT = self.probe.scorer.target_scores(pixels, self.evidence.all_targets()[index_P4[:, 1]])
+        parts = torch.split(scores_2PT, [len(rows_P3) for rows_P3 in requested], 1)
+        for view, rows_P3, part_2PT in zip(wanted, requested, parts, strict=True):
+            self._scores[view] = self._gathered(view, rows_P3, part_2PT)
 
     def scores(self, view: View) -> ViewScores:
-        """Give the scores of the changed images of a view; the model is run now unless it was run with others."""
+        """Return the logits and confidences of a view's changed images, running the model if that was not done yet."""
         self.run([view])
         return self._scores[view]
 
     def redrawn(self, pixels_BCHW: Tensor, methods: Collection[int]) -> Tensor:
-        """Heat maps (B, m, H, W) of changed images, by some of the methods."""
+        """Compute the heat maps (B, m, H, W) of changed images with m of the methods."""
         if self._redraw is None:
-            raise ValueError("this batch holds maps without the methods that drew them")
+            raise ValueError("this metric computes maps again, but the batch has no methods to do it: pass `redraw`")
         return self._redraw(pixels_BCHW, methods)
 
     def masked_heatmaps(self, fill: Baseline) -> Tensor:
-        """Heat maps (B, M, H, W) of each image as seen through its own heat maps; drawn once per fill."""
+        """Compute the heat maps (B, M, H, W) of each image masked by its own heat maps; computed once per fill."""
         if fill not in self._masked_heatmaps:
             rows_B = torch.arange(len(self.evidence.keys), device=self.evidence.targets_B.device)
             drawn = [
@@ -95,7 +95,7 @@ class ScoringBatch(HeatmapBatch):
         return self._masked_heatmaps[fill]
 
     def _requested(self, view: View) -> Tensor:
-        """Rows, maps and steps of the changed images that a view requests, (P, 3)."""
+        """Return the rows, maps and steps of the changed images that a view requests, (P, 3)."""
         device = self.evidence.targets_B.device
         rows = view.applies(self)
         if view.scope == "image":
@@ -107,12 +107,12 @@ class ScoringBatch(HeatmapBatch):
             rows.nonzero()[:, 0], torch.arange(maps, device=device), torch.arange(view.count(), device=device)
         ).view(-1, 3)
 
-    def _gathered(self, view: View, requested_P3: Tensor, found_2PT: Tensor) -> ViewScores:
-        """Put scores back to their rows, maps and steps."""
+    def _gathered(self, view: View, requested_P3: Tensor, scores_2PT: Tensor) -> ViewScores:
+        """Arrange scores by row, map and step."""
         rows, maps = len(self.evidence.keys), self.heatmaps_BMHW.shape[1] if view.scope == "map" else 1
-        found_2BMST = found_2PT.new_full((2, rows, maps, view.count(), found_2PT.shape[2]), torch.nan)
-        found_2BMST[:, requested_P3[:, 0], requested_P3[:, 1], requested_P3[:, 2]] = found_2PT
+        scores_2BMST = scores_2PT.new_full((2, rows, maps, view.count(), scores_2PT.shape[2]), torch.nan)
+        scores_2BMST[:, requested_P3[:, 0], requested_P3[:, 1], requested_P3[:, 2]] = scores_2PT
         source_B = torch.arange(rows, device=requested_P3.device)
         if view.scope == "image":
             source_B = self.evidence.first_rows()[self.evidence.places()]
-        return ViewScores(*found_2BMST[:, source_B, ..., self.evidence.ranks()].unbind(1))
+        return ViewScores(*scores_2BMST[:, source_B, ..., self.evidence.ranks()].unbind(1))

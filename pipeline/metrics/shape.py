@@ -1,4 +1,4 @@
-"""What does the map look like? Numbers of the map alone: neither good nor bad by themselves.
+"""Metrics of the map's shape: computed from the map alone, and neither good nor bad by themselves.
 
 Legend: B rows, M maps, (H, W) pixels, n = H W. E heat map in [0, 1].
 """
@@ -17,11 +17,11 @@ from pipeline.metrics.scoring import ScoringBatch
 
 @dataclass(frozen=True, config=STRICT)
 class Sparsity(ReadsMap):
-    """How unevenly the map's energy is spread over the pixels: the Gini index.
+    """Gini index of the map: how unevenly its energy is distributed over the pixels.
 
     sparsity = sum_i (2 i - n - 1) a_i / (n sum_i a_i),   a_1 <= ... <= a_n the values of E, i = 1 .. n
 
-    In [0, 1): 0 for an even map, near 1 for a single pixel; higher is sparser. NaN for a degenerate map.
+    In [0, 1): 0 for a uniform map, near 1 for a single pixel; higher is sparser. NaN for a degenerate map.
     """
 
     name: ClassVar[str] = "sparsity"
@@ -37,16 +37,17 @@ class Sparsity(ReadsMap):
         sorted_BMn = batch.heatmaps_BMHW.flatten(2).sort(dim=2).values.double()
         n = sorted_BMn.shape[2]
         factors_n = 2 * torch.arange(1, n + 1, device=sorted_BMn.device, dtype=torch.float64) - n - 1
-        return _shaped(batch, (sorted_BMn * factors_n).sum(2) / (n * sorted_BMn.sum(2)))
+        return _nan_if_degenerate(batch, (sorted_BMn * factors_n).sum(2) / (n * sorted_BMn.sum(2)))
 
 
 @dataclass(frozen=True, config=STRICT)
 class Entropy(ReadsMap):
-    """How many pixels the map's energy is spread over: its entropy (complexity in Bhatt's sense).
+    """Entropy of the map's energy over the pixels (the complexity of Bhatt et al.).
 
     entropy = - sum_i p_i log p_i,   p_i = E_i / sum E
 
-    In [0, log n], natural logarithm; lower is more concentrated. NaN for a degenerate map.
+    E_i is the value of E at pixel i of n. In [0, log n], natural logarithm; lower is more concentrated. NaN for a
+    degenerate map.
     """
 
     name: ClassVar[str] = "entropy"
@@ -61,7 +62,7 @@ class Entropy(ReadsMap):
         """Compute the entropy of each map, (B, M)."""
         flat_BMn = batch.heatmaps_BMHW.flatten(2).double()
         share_BMn = flat_BMn / flat_BMn.sum(2, keepdim=True)
-        return _shaped(batch, -torch.special.xlogy(share_BMn, share_BMn).sum(2))
+        return _nan_if_degenerate(batch, -torch.special.xlogy(share_BMn, share_BMn).sum(2))
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -70,11 +71,12 @@ class EnergyOutsideCentre(ReadsMap):
 
     energy_outside_centre = 1 - sum_{centre} E / sum E
 
-    The centre is the middle `side` of each side. In [0, 1]; for an even map it is the share of the image outside the
-    centre. NaN for a degenerate map. Ours: a cheap hint at maps that live at the borders.
+    The centre spans the middle fraction `side` of the image's height and width. In [0, 1]; a uniform map gives the
+    share of the image outside the centre. NaN for a degenerate map. Defined by this project as a cheap indicator of
+    maps that concentrate at the borders.
 
     Parameters:
-        side: of the central region, as a share of each side of the image.
+        side: side of the central region, as a fraction of each side of the image.
     """
 
     side: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -88,21 +90,21 @@ class EnergyOutsideCentre(ReadsMap):
         """Compute the share of each map, (B, M)."""
         maps_BMHW = batch.heatmaps_BMHW.double()
         rows, columns = (slice(edge, length - edge) for length in batch.size for edge in [self._edge(length)])
-        return _shaped(batch, 1 - maps_BMHW[..., rows, columns].sum((2, 3)) / maps_BMHW.sum((2, 3)))
+        return _nan_if_degenerate(batch, 1 - maps_BMHW[..., rows, columns].sum((2, 3)) / maps_BMHW.sum((2, 3)))
 
     def _edge(self, length: int) -> int:
-        """Pixels outside the centre at each end."""
+        """Return the number of pixels outside the centre at each end."""
         return min(round(length * (1 - self.side) / 2), (length - 1) // 2)
 
 
 @dataclass(frozen=True, config=STRICT)
 class TotalVariation(ReadsMap):
-    """How rough the map is: mean step between neighbouring pixels.
+    """Roughness of the map: absolute differences of neighbouring pixels, per pixel.
 
     total_variation = ( sum |E_i+1,j - E_ij| + sum |E_i,j+1 - E_ij| ) / (H W)
 
-    The anisotropic total variation of Rudin, Osher and Fatemi, per pixel. In [0, 2]; lower is smoother; 0 for a
-    degenerate map.
+    The total variation of Rudin, Osher and Fatemi, in its anisotropic form, per pixel of the H x W image. In [0, 2];
+    lower is smoother; 0 for a degenerate map.
     """
 
     name: ClassVar[str] = "total_variation"
@@ -114,12 +116,12 @@ class TotalVariation(ReadsMap):
     )  # fmt: skip
 
     def __call__(self, batch: ScoringBatch) -> Tensor:
-        """Compute the mean step of each map, (B, M)."""
+        """Compute the total variation of each map, (B, M)."""
         maps_BMHW = batch.heatmaps_BMHW.double()
         steps_BM = maps_BMHW.diff(dim=2).abs().sum((2, 3)) + maps_BMHW.diff(dim=3).abs().sum((2, 3))
         return (steps_BM / (batch.size[0] * batch.size[1])).float()
 
 
-def _shaped(batch: ScoringBatch, values_BM: Tensor) -> Tensor:
-    """NaN where a map shows nothing."""
+def _nan_if_degenerate(batch: ScoringBatch, values_BM: Tensor) -> Tensor:
+    """Convert to float32, with NaN for degenerate maps."""
     return values_BM.float().masked_fill(batch.degenerate_BM, torch.nan)

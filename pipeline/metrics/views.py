@@ -1,9 +1,9 @@
-"""Changed images that metrics show to the model.
+"""Changed images on which metrics run the model.
 
-A view describes a family of changed images; equal views are scored once, whichever metrics request them.
+A view describes a set of changed images; equal views are scored once, even if several metrics request them.
 
-Legend: P changed images, C colours, (H, W) pixels; rows_P, maps_P and steps_P name the row, map and step of each. E
-heat map in [0, 1], n pixels of an image.
+Legend: P changed images, C colours, (H, W) pixels; rows_P, maps_P and steps_P index the row, map and step of each.
+E heat map in [0, 1], n pixels of an image.
 """
 
 from dataclasses import dataclass
@@ -22,45 +22,45 @@ Perturbation = Literal["square", "gaussian", "noisy_baseline"]
 
 
 class View(Protocol):
-    """A frozen dataclass: which changed images, and how they are made."""
+    """Interface of a view: a frozen dataclass that describes changed images and computes their pixels."""
 
     scope: ClassVar[Scope]
-    """Whether the changed images belong to an image, to a row (image, target), or to a map."""
+    """Whether the changed images belong to an image, a row (image, target), or a map."""
 
     def count(self) -> int:
-        """How many changed images there are of each image, row or map."""
+        """Return the number of changed images per image, row or map."""
         ...
 
     def applies(self, batch: HeatmapBatch) -> Tensor:
-        """Tell which rows are asked about, (B,) bool."""
+        """Return which rows have changed images, (B,) bool."""
         ...
 
     def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:
-        """Make changed images, (P, C, H, W)."""
+        """Compute changed images, (P, C, H, W)."""
         ...
 
 
 class EveryRow:
-    """Defaults of a view: one changed image, of every row."""
+    """Defaults of a view: one changed image, and no row is left out."""
 
     def count(self) -> int:
-        """One."""
+        """Return 1: one changed image."""
         return 1
 
     def applies(self, batch: HeatmapBatch) -> Tensor:
-        """Every row."""
+        """Apply to every row."""
         return torch.ones_like(batch.evidence.targets_B, dtype=torch.bool)
 
 
 @dataclass(frozen=True)
 class Soft(EveryRow):
-    """The image seen through its heat map: x E + fill (1 - E)."""
+    """The image masked by its heat map: x E + fill (1 - E)."""
 
     fill: Baseline
     scope: ClassVar[Scope] = "map"
 
     def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
-        """Lay heat maps over the images."""
+        """Compute the masked images."""
         map_P1HW = batch.heatmaps_BMHW[rows_P, maps_P, None]
         shown_PCHW = batch.evidence.pixels_BCHW[rows_P] * map_P1HW
         return shown_PCHW if self.fill == "mean" else shown_PCHW + batch.fill(self.fill)[rows_P] * (1 - map_P1HW)
@@ -68,14 +68,14 @@ class Soft(EveryRow):
 
 @dataclass(frozen=True)
 class TopPixels(EveryRow):
-    """The image where the map is largest, on round(share n) pixels; fill elsewhere."""
+    """The image on the round(share n) pixels where the map is largest; fill elsewhere."""
 
     share: float
     fill: Baseline
     scope: ClassVar[Scope] = "map"
 
     def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
-        """Cut the leading pixels out."""
+        """Keep the top pixels and fill the others."""
         kept = share_of(self.share, batch)
         shown_P1HW = batch.ranks_BMHW[rows_P, maps_P, None] < kept
         return torch.where(shown_P1HW, batch.evidence.pixels_BCHW[rows_P], batch.fill(self.fill)[rows_P])
@@ -83,22 +83,22 @@ class TopPixels(EveryRow):
 
 @dataclass(frozen=True)
 class Removed(EveryRow):
-    """The image gone: fill everywhere."""
+    """The fill instead of the image."""
 
     fill: Baseline
     scope: ClassVar[Scope] = "image"
 
     def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
-        """Give the fill."""
+        """Return the fill."""
         return batch.fill(self.fill)[rows_P]
 
 
 @dataclass(frozen=True)
 class Ranked(EveryRow):
-    """The image between all there and all gone, pixel by pixel in the map's order, without the two ends.
+    """The image with its top pixels inserted or deleted step by step, without the two ends of the curve.
 
-    At step k = 1 .. steps - 1 the first round(k n / steps) pixels are inserted into the fill, or deleted from the
-    image.
+    At step k = 1 .. steps - 1, the first round(k n / steps) pixels in the map's order are inserted into the fill, or
+    deleted from the image.
     """
 
     show: Literal["inserted", "deleted"]
@@ -107,26 +107,26 @@ class Ranked(EveryRow):
     scope: ClassVar[Scope] = "map"
 
     def count(self) -> int:
-        """The steps without the last one."""
+        """Return the number of points of the curve between its two ends."""
         return self.steps - 1
 
     def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:
-        """Swap the leading pixels."""
+        """Insert or delete the top pixels."""
         height, width = batch.size
-        leading_P = ((steps_P + 1) * (height * width) / self.steps).round()
-        swapped_P1HW = batch.ranks_BMHW[rows_P, maps_P, None] < leading_P.view(-1, 1, 1, 1)
+        swapped_P = ((steps_P + 1) * (height * width) / self.steps).round()
+        swapped_P1HW = batch.ranks_BMHW[rows_P, maps_P, None] < swapped_P.view(-1, 1, 1, 1)
         shown_P1HW = swapped_P1HW if self.show == "inserted" else ~swapped_P1HW
         return torch.where(shown_P1HW, batch.evidence.pixels_BCHW[rows_P], batch.fill(self.fill)[rows_P])
 
 
 @dataclass(frozen=True)
 class Imputed(EveryRow):
-    """The image with round(share n) of its pixels (but never all) removed and guessed from those around them.
+    """The image with round(share n) of its pixels, but never all, removed and imputed from their neighbours.
 
     Attributes:
-        order: `most` removes the largest values of the map, `least` the smallest.
-        share: of the pixels.
-        sigma: standard deviation of the noise on guessed pixels, in normalised units.
+        order: `most` removes the pixels with the largest values of the map, `least` those with the smallest.
+        share: fraction of the pixels to remove.
+        sigma: standard deviation of the noise on imputed pixels, in normalised units.
     """
 
     order: Literal["most", "least"]
@@ -135,33 +135,33 @@ class Imputed(EveryRow):
     scope: ClassVar[Scope] = "map"
 
     def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
-        """Remove and guess."""
+        """Remove pixels, impute them and add noise."""
         pixels = batch.size[0] * batch.size[1]
         removed = min(share_of(self.share, batch), pixels - 1)
         ranks_PHW = batch.ranks_BMHW[rows_P, maps_P]
-        last = pixels - removed
-        missing_PHW = ranks_PHW < removed if self.order == "most" else ranks_PHW >= last
-        guessed_PCHW = imputed(batch.evidence.pixels_BCHW[rows_P], missing_PHW)
+        kept = pixels - removed
+        missing_PHW = ranks_PHW < removed if self.order == "most" else ranks_PHW >= kept
+        imputed_PCHW = imputed(batch.evidence.pixels_BCHW[rows_P], missing_PHW)
         if not self.sigma:
-            return guessed_PCHW
-        noise_PCHW = _drawn(batch, rows_P, f"road {self.share}", guessed_PCHW)
-        return guessed_PCHW + self.sigma * noise_PCHW * missing_PHW[:, None]
+            return imputed_PCHW
+        noise_PCHW = _normal_noise(batch, rows_P, f"road {self.share}", imputed_PCHW)
+        return imputed_PCHW + self.sigma * noise_PCHW * missing_PHW[:, None]
 
 
 @dataclass(frozen=True)
 class Boxed(EveryRow):
-    """The image with the object removed, or with nothing but the object; rows without a box are not asked about."""
+    """The image without the object, or with only the object; rows without a box or mask are left out."""
 
     show: Literal["inside", "outside"]
     fill: Baseline
     scope: ClassVar[Scope] = "row"
 
     def applies(self, batch: HeatmapBatch) -> Tensor:
-        """Rows with a box or mask."""
+        """Apply to rows with a box or mask."""
         return batch.inside_BHW.flatten(1).any(1)
 
     def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
-        """Cut along the box."""
+        """Fill the pixels inside or outside the box or mask."""
         inside_P1HW = batch.inside_BHW[rows_P, None]
         shown_P1HW = inside_P1HW if self.show == "inside" else ~inside_P1HW
         return torch.where(shown_P1HW, batch.evidence.pixels_BCHW[rows_P], batch.fill(self.fill)[rows_P])
@@ -169,7 +169,7 @@ class Boxed(EveryRow):
 
 @dataclass(frozen=True)
 class Perturbed(EveryRow):
-    """The image less a random perturbation: x - I; see `Infidelity`."""
+    """The image minus a random perturbation, x - I; see `Infidelity`."""
 
     perturbation: Perturbation
     samples: int
@@ -179,7 +179,7 @@ class Perturbed(EveryRow):
     scope: ClassVar[Scope] = "image"
 
     def count(self) -> int:
-        """The samples."""
+        """Return the number of perturbations."""
         return self.samples
 
     def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - shared
@@ -187,38 +187,38 @@ class Perturbed(EveryRow):
         return batch.evidence.pixels_BCHW[rows_P] - self.change(batch, rows_P, steps_P)
 
     def change(self, batch: HeatmapBatch, rows_P: Tensor, steps_P: Tensor) -> Tensor:
-        """The perturbations I, (P, C, H, W); the same for all targets of an image."""
+        """Compute the perturbations I, (P, C, H, W), the same for all targets of an image."""
         pixels_PCHW = batch.evidence.pixels_BCHW[rows_P]
-        away_PCHW = pixels_PCHW - batch.fill(self.fill)[rows_P]
+        difference_PCHW = pixels_PCHW - batch.fill(self.fill)[rows_P]
         if self.perturbation == "square":
-            return away_PCHW * self._squares(batch, rows_P, steps_P)
+            return difference_PCHW * self._squares(batch, rows_P, steps_P)
         noise_PCHW = torch.stack(
             [
-                _drawn(batch, row[None], f"infidelity {step}", pixels_PCHW)[0]
+                _normal_noise(batch, row[None], f"infidelity {step}", pixels_PCHW)[0]
                 for row, step in zip(rows_P, steps_P.tolist(), strict=True)
             ]
         )
-        return self.sigma * noise_PCHW if self.perturbation == "gaussian" else away_PCHW - self.sigma * noise_PCHW
+        return self.sigma * noise_PCHW if self.perturbation == "gaussian" else difference_PCHW - self.sigma * noise_PCHW
 
     def _squares(self, batch: HeatmapBatch, rows_P: Tensor, steps_P: Tensor) -> Tensor:
-        """One square a perturbation, anywhere inside the image, (P, 1, H, W)."""
+        """Draw the mask of one random square inside the image per perturbation, (P, 1, H, W)."""
         height, width = batch.size
         side = max(1, round(self.side * min(height, width)))
         mask_P1HW = torch.zeros(len(rows_P), 1, height, width, device=rows_P.device)
         for p, (row, step) in enumerate(zip(rows_P.tolist(), steps_P.tolist(), strict=True)):
-            own = noise.generator(batch.probe.seed, batch.evidence.keys[row], f"infidelity {step}")
-            top = int(torch.randint(height - side + 1, (), generator=own))
-            left = int(torch.randint(width - side + 1, (), generator=own))
+            generator = noise.generator(batch.probe.seed, batch.evidence.keys[row], f"infidelity {step}")
+            top = int(torch.randint(height - side + 1, (), generator=generator))
+            left = int(torch.randint(width - side + 1, (), generator=generator))
             mask_P1HW[p, 0, top : top + side, left : left + side] = 1
         return mask_P1HW
 
 
 def share_of(share: float, batch: HeatmapBatch) -> int:
-    """Number of pixels in a share of the image."""
+    """Return the number of pixels in a share of the image, rounded."""
     return round(share * batch.size[0] * batch.size[1])
 
 
-def _drawn(batch: HeatmapBatch, rows_P: Tensor, purpose: str, like_PCHW: Tensor) -> Tensor:
-    """Standard normal numbers of each row's image, (P, C, H, W)."""
+def _normal_noise(batch: HeatmapBatch, rows_P: Tensor, purpose: str, like_PCHW: Tensor) -> Tensor:
+    """Draw standard normal noise for each row's image, (P, C, H, W)."""
     keys = [batch.evidence.keys[row] for row in rows_P.tolist()]
     return next(noise.normal(batch.probe.seed, keys, purpose, tuple(like_PCHW.shape[1:]), 1)).to(like_PCHW)

@@ -1,1 +1,1 @@
-"""The model: loading it safely, choosing its target layer, looking inside it, and scoring masked images."""
+"""Loads a model safely, chooses its target layer, captures activations and gradients, and scores masked images."""

@@ -1,4 +1,4 @@
-"""Work in passes of bounded size: filled up to a fixed multiple, halved when memory runs out."""
+"""Runs work in passes of bounded size: padded to a fixed multiple of rows, halved when memory runs out."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,24 +11,24 @@ Result = TypeVar("Result")
 
 
 class Batcher:
-    """Cuts work into passes of at most `size` rows and remembers how much memory allowed.
+    """Cuts work into passes of at most `size` rows and remembers the size that fitted into memory.
 
     Args:
         size: most rows in one pass.
-        multiple: rows of every pass are filled up to a multiple of this. CPU kernels give the same bits for a
-            row whatever stands beside it as long as the number of rows is a multiple of 16 (and linear layers
-            have sizes that are multiples of 8, which all known networks keep to), so that results
-            do not depend on how images were batched. Passes that were narrowed are filled up to their own size.
+        multiple: the rows of every pass are padded to a multiple of this. With a multiple of 16, CPU kernels give the
+            same bits for a row regardless of the other rows of its pass, so that results do not depend on how images
+            are batched. (Linear layers must also have sizes that are multiples of 8, which holds for all known
+            networks.) A pass that `narrow` made smaller than this is padded to its own size.
     """
 
     def __init__(self, size: int, multiple: int = 1) -> None:
         if size < 1 or multiple < 1:
-            raise ValueError(f"a pass holds at least one row, not {size}")
+            raise ValueError(f"batch and batch_multiple must be at least 1, not {size} and {multiple}")
         self.multiple = multiple
         self.size = -(-size // multiple) * multiple
 
     def run(self, total: int, work: Callable[[slice], Result]) -> list[Result]:
-        """Do `work` on consecutive slices of `total` rows, halving the slices when memory runs out."""
+        """Run `work` on consecutive slices of `total` rows, halving the slices when memory runs out."""
         results: list[Result] = []
         start = 0
         while start < total:
@@ -44,18 +44,18 @@ class Batcher:
                 start = stop
         return results
 
-    def fill(self, rows: Tensor) -> Tensor:
+    def pad(self, rows: Tensor) -> Tensor:
         """Repeat the last row until the number of rows is a multiple of `multiple`."""
         missing = -len(rows) % min(self.multiple, self.size)
         return rows if not missing else torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
 
-    def fill_images(self, images_PCHW: Tensor) -> Tensor:
-        """Do so with images, colours last in memory whether filled up or not: another layout gives other bits."""
-        return self.fill(images_PCHW).contiguous(memory_format=torch.channels_last)
+    def pad_images(self, images_PCHW: Tensor) -> Tensor:
+        """Pad images, and lay them out channels-last in any case: the memory layout changes the bits of results."""
+        return self.pad(images_PCHW).contiguous(memory_format=torch.channels_last)
 
 
 def narrow(batchers: Sequence[Batcher]) -> bool:
-    """Halve passes below what they are filled up to: results then agree up to rounding. False at one row."""
+    """Halve passes to below their padding multiple, which changes results by rounding; return False at one row."""
     size = min(min(batcher.size, batcher.multiple) for batcher in batchers) // 2
     for batcher in batchers if size else ():
         batcher.size = size
@@ -65,22 +65,22 @@ def narrow(batchers: Sequence[Batcher]) -> bool:
 def fastest_size(
     run: Callable[[int], object], sizes: Iterable[int], *, gain: float = 1.03, patience: float = 0.25
 ) -> int:
-    """Find the size of a pass that does most rows a second, by a short trial.
+    """Time passes of increasing size and return the smallest size with nearly the highest throughput.
 
     Args:
-        run: does one pass of a size and waits for its end.
-        sizes: to try, growing.
-        gain: a larger size must be this many times as fast as the smaller ones.
-        patience: stop after a pass that took this many seconds, or after two sizes that gained nothing.
+        run: runs one pass of a given size and waits for its end.
+        sizes: sizes to time, in increasing order.
+        gain: a larger size is preferred only if its throughput is at least this many times that of the smaller ones.
+        patience: stop after a pass that takes longer than this many seconds, or after two sizes without a gain.
 
     Returns:
-        The smallest size where memory does not suffice even for that.
+        The chosen size; the smallest size if even that runs out of memory.
     """
     rates = dict[int, float]()
     for size in sizes:
         try:
             run(size)  # warms up
-            seconds = min(_seconds(run, size), _seconds(run, size))  # what disturbs a pass makes it slower only
+            seconds = min(_seconds(run, size), _seconds(run, size))  # interference can only make a pass slower
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -101,7 +101,7 @@ def _seconds(run: Callable[[int], object], size: int) -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Recognise an allocation that failed, on an accelerator or on the CPU."""
+    """Tell whether an error is a failed allocation, on an accelerator or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 

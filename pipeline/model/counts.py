@@ -1,16 +1,16 @@
-"""What a run costs the model, counted in images and never estimated."""
+"""Counts the passes that run through a model, in images."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Counts:
-    """Passes since the probe was made, in images: a batch of 32 counts 32. Padding is not counted.
+    """Passes since the probe was created, in images: a batch of 32 counts as 32; padding is not counted.
 
     Attributes:
-        forwards: whole forward passes, masked ones included.
-        head_passes: passes from the target layer to the logits alone.
-        backwards: backward passes from a logit to the target layer.
+        forwards: forward passes through the whole model, including those of masked images.
+        head_passes: forward passes from the target layer to the logits only.
+        backwards: backward passes, from a score of the logits to the captured layers or to the pixels.
     """
 
     forwards: int = 0

@@ -1,11 +1,12 @@
-"""The engine: a private copy of the model, made to run fast, and the plain model for what needs every part of it.
+"""Runs a model fast: on a private optimised copy, or on the unchanged model where all of its modules are needed.
 
-The copy shares its parameters with the model but for those that are laid out anew; the model is never changed.
-Batch norms are folded into the convolutions before them, weights lie channels-last, and at bf16 the weights of
-convolutions and linear layers are rounded once instead of in every pass, but for those that make the logits, which
-differ by less than bf16's steps. What the copy gives is the model's answer up to rounding.
+The copy shares its parameters with the model, except those whose memory layout or precision changes. The model itself
+is never changed. In the copy, batch norms are folded into the convolutions before them, and convolution weights are
+channels-last. At bf16 the weights of convolutions and linear layers are rounded once instead of in every pass. The
+linear layer that makes the logits stays in float32, because the logits of masked images differ by less than bf16
+resolves. The copy's logits equal those of the model up to rounding.
 
-Legend: P rows of a pass, C colours, (H, W) pixels, N classes.
+Legend: P rows of a pass, C colours, (H, W) pixels, N classes, K channels.
 """
 
 import copy
@@ -24,9 +25,11 @@ Precision = Literal["fp32", "bf16"]
 
 
 def check_parameters(model: nn.Module) -> None:
-    """Refuse a model that autograd could not follow, or that is not in float32; raises LayerError."""
+    """Raise LayerError for a model whose parameters are inference tensors or not float32."""
     if any(parameter.is_inference() for parameter in model.parameters()):
-        raise LayerError("the model was built inside torch.inference_mode(); build it outside, then explain it")
+        raise LayerError(
+            "the model was built inside torch.inference_mode(), so it has no gradients; build it outside of it"
+        )
     other = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
     if other:
         raise LayerError(f"the model's parameters are {other.pop()}, not torch.float32; call model.float()")
@@ -38,8 +41,8 @@ class Engine:
     Args:
         model: any classifier that maps (P, C, H, W) to logits (P, N).
         precision: "fp32", or "bf16" for autocast.
-        layers: names of the layers that are looked at; what they give stays what it was.
-        compiled: also compile the copy, for the passes of `masked`. It takes up to a minute, once a batch size.
+        layers: names of the layers whose outputs are captured; the copy leaves these outputs unchanged.
+        compiled: also compile the copy, for `masked`. Compiling takes up to a minute for each batch size.
     """
 
     def __init__(self, model: nn.Module, precision: Precision, layers: Collection[str], *, compiled: bool) -> None:
@@ -50,29 +53,29 @@ class Engine:
         self.renew()
 
     def keep(self, layers: Collection[str]) -> None:
-        """Look at these layers too."""
+        """Add layers whose outputs the copy must leave unchanged."""
         if not self._layers.issuperset(layers):
             self._layers |= set(layers)
             self.renew()
 
     def layer(self, name: str) -> nn.Module:
-        """The module of that name in the copy."""
+        """Return the module of that name in the copy."""
         return self._copy.get_submodule(name)
 
     def logits(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
-        """Run the copy: logits (P, N), float32."""
+        """Run the copy and return logits (P, N), float32."""
         return self._run(self._copy, pixels_PCHW.contiguous(memory_format=torch.channels_last), differentiable)
 
     def masked(self, pixels_PCHW: Tensor) -> Tensor:
-        """Run the copy, compiled where that was asked for, on one of very many passes of one size."""
+        """Run the copy, compiled if requested, and return logits (P, N); for many passes of the same size."""
         return self._run(self._fast, pixels_PCHW.contiguous(memory_format=torch.channels_last), False)
 
     def plain(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
-        """Run the model itself, whose every module and parameter is there."""
+        """Run the model itself, with all of its modules and parameters, and return logits (P, N), float32."""
         return self._run(self._model, pixels_PCHW, differentiable)
 
     def renew(self) -> None:
-        """Copy the model again, as it is now."""
+        """Copy the model again, with its current parameters."""
         self._copy = fast_copy(self._model, self._precision, self._layers)
         self._fast: Callable[[Tensor], Any] = _Compiled(self._copy) if self._compiled else self._copy
 
@@ -82,17 +85,17 @@ class Engine:
 
 
 class Exact:
-    """Runs a model as it is, in float32."""
+    """Runs the unchanged model in float32, without autocast."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
 
     def layer(self, name: str) -> nn.Module:
-        """The module of that name."""
+        """Return the module of that name."""
         return self._model.get_submodule(name)
 
     def logits(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
-        """Run the model: logits (P, N)."""
+        """Run the model and return logits (P, N), float32."""
         with torch.autocast(pixels_PCHW.device.type, enabled=False):
             return _logits_of(self._model, pixels_PCHW, self._model, differentiable)
 
@@ -101,35 +104,35 @@ def _logits_of(module: Callable[[Tensor], Any], pixels_PCHW: Tensor, model: nn.M
     with evaluating(model), plain_attention(wanted=differentiable):
         logits_PN = module(pixels_PCHW)
     if not isinstance(logits_PN, Tensor) or logits_PN.ndim != 2:
-        raise LayerError("the model must return one tensor of logits (B, N); wrap it in a module that picks them out")
+        raise LayerError("the model must return one tensor of logits (B, N); wrap it in a module that returns them")
     return logits_PN.float()
 
 
-@torch.inference_mode(False)  # what is made there autograd would refuse
+@torch.inference_mode(False)  # autograd refuses parameters that are inference tensors
 def fast_copy(model: nn.Module, precision: Precision, layers: Collection[str]) -> nn.Module:
-    """Copy a model in evaluation mode and make the copy fast; a model that cannot be copied is given back as it is."""
+    """Return an optimised copy of a model in evaluation mode, or the model itself if it cannot be copied."""
     shared = {id(tensor): _shared(tensor) for tensor in (*model.parameters(), *model.buffers())}
     try:
         fast = copy.deepcopy(model, shared).eval()
-    except Exception:  # a module may hold anything: locks, graphs, files
+    except Exception:  # a module may hold objects that cannot be copied: locks, graphs, files
         return model
-    called = _called_once(fast)
-    if called is not None:
-        for conv, norm in _foldable(called, layers):
+    graph = _traced(fast)
+    if graph is not None:
+        for conv, norm in _foldable(graph, layers):
             _fold(fast, conv, norm)
         if precision == "bf16":
-            for name, wrap in _last_steps(called).items():
+            for name, wrap in _float32_steps(graph).items():
                 _replace(fast, name, wrap(fast.get_submodule(name)))
     for name, module in fast.named_modules():
         if type(module) is nn.Conv2d and not _is_hooked(module):
-            _lay_out(module, precision if called is not None else "fp32")
-        elif type(module) is nn.Linear and precision == "bf16" and called is not None and name in called.names:
+            _lay_out(module, precision if graph is not None else "fp32")
+        elif type(module) is nn.Linear and precision == "bf16" and graph is not None and name in graph.names:
             module.weight = _frozen(module.weight.bfloat16())
     return fast
 
 
 class _Graph:
-    """Which modules a forward pass calls exactly once, and what it does with what they give."""
+    """The modules that a forward pass calls exactly once, and how their outputs are used."""
 
     def __init__(self, graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
         self.modules = modules
@@ -141,25 +144,25 @@ class _Graph:
         self.names = frozenset(str(node.target) for node in self.nodes)
 
 
-def _called_once(model: nn.Module) -> _Graph | None:
-    """Follow one forward pass without running it; None for a model that does not let itself be followed."""
+def _traced(model: nn.Module) -> _Graph | None:
+    """Trace one forward pass symbolically; return None for a model that cannot be traced."""
     try:
         graph = fx.Tracer().trace(model)
-    except Exception:  # control flow that depends on the data, and whatever else a model may do
+    except Exception:  # for example control flow that depends on the data; a model may raise any error
         return None
     return _Graph(graph, dict(model.named_modules()))
 
 
 def _foldable(graph: _Graph, layers: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Pairs of a convolution and the batch norm that alone reads it, where nobody looks at what lies between."""
+    """Yield pairs of a convolution and the batch norm that is its only reader, unless a layer captures its output."""
     for node in graph.nodes:
         norm = graph.modules[str(node.target)]
         before = node.args[0] if node.args else None
         if not (isinstance(before, fx.Node) and before.op == "call_module" and str(before.target) in graph.names):
             continue
         conv = graph.modules[str(before.target)]
-        alone = len(before.users) == 1 and not _is_hooked(norm) and not _is_hooked(conv)
-        if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_mean is not None and alone:
+        private = len(before.users) == 1 and not _is_hooked(norm) and not _is_hooked(conv)
+        if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_mean is not None and private:
             pair = str(before.target), str(node.target)
             if not any(_lies_in(pair[0], layer) and not _lies_in(pair[1], layer) for layer in layers):
                 yield pair
@@ -190,42 +193,42 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, module)
 
 
-def _last_steps(graph: _Graph) -> "dict[str, type[_InFloat32 | _ToFloat32]]":
-    """Where float32 begins before the logits: the linear layer that makes them, and the module before the pooling."""
-    found: dict[str, type[_InFloat32 | _ToFloat32]] = {}
+def _float32_steps(graph: _Graph) -> "dict[str, type[_InFloat32 | _ToFloat32]]":
+    """Choose the last steps that run in float32: the linear layer of the logits, and the module before the pooling."""
+    steps: dict[str, type[_InFloat32 | _ToFloat32]] = {}
     for node in reversed(graph.nodes):
         name, module = str(node.target), graph.modules[str(node.target)]
         if isinstance(module, nn.AdaptiveAvgPool2d | nn.Flatten | nn.Dropout) or _is_hooked(module):
             continue
-        if found or not isinstance(module, nn.Linear):
-            found[name] = _ToFloat32
+        if steps or not isinstance(module, nn.Linear):
+            steps[name] = _ToFloat32
             break
-        found[name] = _InFloat32
-    return found
+        steps[name] = _InFloat32
+    return steps
 
 
 class _InFloat32(nn.Module):
-    """Runs a linear layer in float32: masked images differ in their logits by less than bf16 tells apart."""
+    """Runs a linear layer in float32: the logits of masked images differ by less than bf16 resolves."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, values: Tensor) -> Any:  # noqa: ANN401 - whatever the module gives
+    def forward(self, values: Tensor) -> Any:  # noqa: ANN401 - the output type of the module
         with torch.autocast(values.device.type, enabled=False):
             return self.module(values.float())
 
 
 class _ToFloat32(nn.Module):
-    """Runs a module and hands float32 on, so that means over positions are not rounded."""
+    """Runs a module and converts its output to float32, so that pooling does not round it again."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:  # noqa: ANN401 - whatever the module takes and gives
-        given = self.module(*inputs, **named)
-        return given.float() if isinstance(given, Tensor) else given
+    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the signature of the module
+        output = self.module(*args, **kwargs)
+        return output.float() if isinstance(output, Tensor) else output
 
 
 def _lay_out(conv: nn.Conv2d, precision: Precision) -> None:
@@ -234,7 +237,7 @@ def _lay_out(conv: nn.Conv2d, precision: Precision) -> None:
 
 
 class _Compiled:
-    """A compiled model; one that the compiler cannot take runs as it is, with a warning."""
+    """A compiled model; a model that cannot be compiled runs uncompiled, with a warning."""
 
     def __init__(self, model: nn.Module) -> None:
         on_gpu = any(parameter.is_cuda for parameter in model.parameters())
@@ -242,19 +245,19 @@ class _Compiled:
         self._model = model
         self._run: Callable[[Tensor], Any] = torch.compile(model, dynamic=False, options=options)
 
-    def __call__(self, pixels_PCHW: Tensor) -> Any:  # noqa: ANN401 - whatever the model gives
-        from torch._dynamo.exc import TorchDynamoException  # costs seconds, and few workers compile
+    def __call__(self, pixels_PCHW: Tensor) -> Any:  # noqa: ANN401 - the output type of the model
+        from torch._dynamo.exc import TorchDynamoException  # imported here: it takes seconds, and few workers compile
 
         try:
             return self._run(pixels_PCHW)
         except TorchDynamoException as error:
-            warnings.warn(f"the model is run uncompiled: {first_line(error)}", stacklevel=2)
+            warnings.warn(f"the model cannot be compiled and runs uncompiled: {first_line(error)}", stacklevel=2)
             self._run = self._model
             return self._run(pixels_PCHW)
 
 
 def _shared(tensor: Tensor) -> Tensor:
-    """The same numbers at the same place, as a tensor that wants no gradient."""
+    """Return a tensor that shares its memory and requires no gradient."""
     return _frozen(tensor) if isinstance(tensor, nn.Parameter) else tensor.detach()
 
 

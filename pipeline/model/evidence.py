@@ -1,10 +1,13 @@
-"""Evidence: what one forward pass gave for a batch, and gradients of whatever is read from its logits.
+"""Evidence: activations, logits and gradients of one forward pass, from which CAM methods compute their maps.
 
-An `Observation` is the pass itself, one row an image. `Evidence` is what methods see, one row an (image, target): the
-targets of an image share its pass, and each further gradient costs one more backward pass through the head alone.
+An `Observation` is the forward pass itself, with one row per image. `Evidence` is what methods receive, with one row
+per (image, target). The targets of an image share its forward pass. Each further gradient costs one backward pass
+through the head, which is the part of the model from the first captured layer to the logits.
+
+Rows of the same image are always adjacent. The rank of a row is its index among the rows of its image.
 
 Legend: I images, B rows (image, target), R some rows of one rank, C colours, (H, W) pixels, K channels, (u, v) grid,
-N classes, T targets of one image.
+N classes, T targets of one image, P rows of a pass.
 """
 
 import itertools
@@ -19,27 +22,27 @@ from pipeline.model.counts import Counts
 from pipeline.model.layout import GridView
 
 Readout = Callable[[Tensor, Tensor], Tensor]
-"""Reads one score (R,) from logits (R, N) and targets (R,); differentiable."""
+"""A differentiable function from logits (R, N) and targets (R,) to one score per row, (R,)."""
 
 
 def target_logit(logits_RN: Tensor, targets_R: Tensor) -> Tensor:
-    """Read the target's logit, the score of nearly every method."""
+    """Read the logit of the target class, the score that most methods differentiate."""
     return logits_RN.gather(1, targets_R[:, None])[:, 0]
 
 
 def target_confidence(logits_RN: Tensor, targets_R: Tensor) -> Tensor:
-    """Read the target's softmax probability."""
+    """Read the softmax probability of the target class."""
     return logits_RN.softmax(1).gather(1, targets_R[:, None])[:, 0]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One differentiable pass over some of the images.
+    """One differentiable forward pass over some of the images.
 
     Attributes:
-        first, count: which images; rows behind `count` are filling.
-        logits_PN: hang on the recorded layers.
-        recorded: raw outputs of the layers.
+        first, count: index of the first image, and number of images; rows after `count` are padding.
+        logits_PN: logits, connected to `recorded` by the autograd graph.
+        recorded: raw outputs of the captured layers, by layer name.
     """
 
     first: int
@@ -49,7 +52,7 @@ class Segment:
 
 
 class Head:
-    """From the recorded layers to the logits: differentiates any score of them, as often as asked."""
+    """The part of the model from the captured layers to the logits; differentiates scores any number of times."""
 
     def __init__(self, segments: Sequence[Segment], views: Mapping[str, GridView], counts: Counts) -> None:
         self._segments = segments
@@ -57,7 +60,7 @@ class Head:
         self._counts = counts
 
     def gradients(self, images_B: Tensor, targets_B: Tensor, readout: Readout) -> dict[str, Tensor]:
-        """Derivative of each row's score with respect to each layer: {layer: (B, K, u, v)}, float32."""
+        """Return the gradient of each row's score with respect to each layer: {layer: (B, K, u, v)}, float32."""
 
         def differentiate(segment: Segment, scores_R: Tensor) -> dict[str, Tensor]:
             raw = _grad(scores_R.sum(), segment.recorded)
@@ -69,17 +72,17 @@ class Head:
         return self._by_row(images_B, targets_B, readout, differentiate)
 
     def curvature(self, layer: str, images_B: Tensor, targets_B: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
-        """Gradient g of each row's score and product H A of its Hessian with the activations, both (B, K, u, v)."""
+        """Return each row's gradient g and product H A of its Hessian and the activations A, both (B, K, u, v)."""
         view = self._views[layer]
 
         def differentiate(segment: Segment, scores_R: Tensor) -> dict[str, Tensor]:
             acts = segment.recorded[layer]
             (grads,) = torch.autograd.grad(scores_R.sum(), acts, create_graph=True)
-            return {"gradient": view.grid(grads.detach()), "product": view.grid(_slope(grads, acts))}
+            return {"gradient": view.grid(grads.detach()), "product": view.grid(_hessian_product(grads, acts))}
 
         self._counts.backwards += 2 * len(images_B)
-        found = self._by_row(images_B, targets_B, readout, differentiate)
-        return found["gradient"], found["product"]
+        results = self._by_row(images_B, targets_B, readout, differentiate)
+        return results["gradient"], results["product"]
 
     def _by_row(
         self,
@@ -88,37 +91,40 @@ class Head:
         readout: Readout,
         differentiate: Callable[[Segment, Tensor], dict[str, Tensor]],
     ) -> dict[str, Tensor]:
-        """Differentiate rank by rank and segment by segment; results come back in the order of the rows."""
-        places, parts = list[Tensor](), list[dict[str, Tensor]]()
+        """Differentiate rank by rank and segment by segment, and return the results in the order of the rows.
+
+        A backward pass sums over its rows, so that it may hold only one row of each image.
+        """
+        done, parts = list[Tensor](), list[dict[str, Tensor]]()
         with torch.enable_grad():
             for rows_R, segment in itertools.product(ranks(images_B), self._segments):
                 local_R = images_B[rows_R] - segment.first
-                here_R = (local_R >= 0) & (local_R < segment.count)
-                local_R, rows_R = local_R[here_R], rows_R[here_R]  # noqa: PLW2901 - those of this segment
+                inside_R = (local_R >= 0) & (local_R < segment.count)
+                local_R, rows_R = local_R[inside_R], rows_R[inside_R]  # noqa: PLW2901 - those of this segment
                 if len(rows_R):
-                    found = differentiate(segment, readout(segment.logits_PN[local_R], targets_B[rows_R]))
-                    parts.append({name: grads[local_R].float() for name, grads in found.items()})
-                    places.append(rows_R)
-        order_B = torch.cat(places).argsort()
+                    results = differentiate(segment, readout(segment.logits_PN[local_R], targets_B[rows_R]))
+                    parts.append({name: grads[local_R].float() for name, grads in results.items()})
+                    done.append(rows_R)
+        order_B = torch.cat(done).argsort()
         return {name: torch.cat([part[name] for part in parts])[order_B] for name in parts[0]}
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one forward pass (and one backward pass through the head) gave; one row an (image, target).
+    """Results of one forward pass and one backward pass through the head, with one row per (image, target).
 
     Attributes:
         pixels_BCHW: the normalised input.
-        layers: the captured layers from shallow to deep; the last one is the target layer.
+        layers: names of the captured layers, shallow to deep; the last one is the target layer.
         acts: output of each captured layer, (B, K, u, v), float32.
-        grads: derivative of the target logit with respect to `acts`; empty when none were asked for.
+        grads: gradient of the score (by default the target logit) with respect to `acts`; empty without gradients.
         logits_BN: pre-softmax outputs, float32.
-        targets_B: the explained class of each row.
-        images_B: which image of the batch a row belongs to; rows of an image stand together.
-        keys: the image's key, row by row; seeds of random methods come from it.
-        raw: what the target layer gave, in its own layout, row by row.
-        view: that layout.
-        head: differentiates other scores; None when no gradients were asked for.
+        targets_B: the target class of each row.
+        images_B: index of each row's image in the batch, in increasing order.
+        keys: the image key of each row, which seeds random methods.
+        raw: output of the target layer for each row, in the layer's own memory layout.
+        view: the layout of `raw`.
+        head: differentiates other scores; None without gradients.
     """
 
     pixels_BCHW: Tensor
@@ -145,17 +151,17 @@ class Evidence:
 
     @property
     def grads_BKuv(self) -> Tensor:
-        """Gradients of the target logit with respect to the target layer's activations."""
+        """Gradients of the score with respect to the target layer's activations."""
         return self.grads[self.layer]
 
     @property
     def target_logits_B(self) -> Tensor:
-        """The explained logit of each row."""
+        """Logit of the target class of each row."""
         return target_logit(self.logits_BN, self.targets_B)
 
     @property
     def target_confidences_B(self) -> Tensor:
-        """Softmax probability of the explained class of each row."""
+        """Softmax probability of the target class of each row."""
         return target_confidence(self.logits_BN, self.targets_B)
 
     def gradients(self, readout: Readout) -> dict[str, Tensor]:
@@ -163,30 +169,30 @@ class Evidence:
         return self._head().gradients(self.images_B, self.targets_B, readout)
 
     def curvature(self, readout: Readout) -> tuple[Tensor, Tensor]:
-        """Gradient of a score at the target layer, and the product of its Hessian there with the activations."""
+        """Return a score's gradient at the target layer and the product of its Hessian there and the activations."""
         return self._head().curvature(self.layer, self.images_B, self.targets_B, readout)
 
     def first_rows(self) -> Tensor:
-        """The first row of each image, (I,)."""
+        """Return the index of the first row of each image, (I,)."""
         return torch.cat([self.images_B.new_ones(1), self.images_B.diff()]).nonzero()[:, 0]
 
     def places(self) -> Tensor:
-        """The place of each row's image among the distinct images, (B,)."""
+        """Return the index of each row's image among the distinct images, (B,)."""
         return torch.searchsorted(self.images_B[self.first_rows()], self.images_B)
 
     def ranks(self) -> Tensor:
-        """The place of each row among those of its image, (B,)."""
+        """Return the index of each row among the rows of its image, (B,)."""
         return torch.arange(len(self.keys), device=self.images_B.device) - self.first_rows()[self.places()]
 
     def all_targets(self) -> Tensor:
-        """All targets of each row's image in the order of its rows, (B, T); filled up with the first one."""
+        """Return all targets of each row's image in the order of its rows, (B, T), padded with the first one."""
         places_B, ranks_B, first_I = self.places(), self.ranks(), self.first_rows()
         targets_IT = self.targets_B[first_I][:, None].repeat(1, int(ranks_B.max()) + 1)
         targets_IT[places_B, ranks_B] = self.targets_B
         return targets_IT[places_B]
 
     def select(self, rows: Tensor | slice) -> "Evidence":
-        """Keep some rows."""
+        """Keep the given rows."""
         kept = torch.arange(len(self.keys), device=self.images_B.device)[rows]
         return replace(
             self,
@@ -202,13 +208,13 @@ class Evidence:
 
     def _head(self) -> Head:
         if self.head is None:
-            raise ValueError("the pass was run without gradients; a method that differentiates must say so in `needs`")
+            raise ValueError("gradients were not captured; the method must declare gradients=True in its `needs`")
         return self.head
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One forward pass over images, before anyone asked about a class; as `Evidence`, but one row an image."""
+    """One forward pass over images, independent of the target classes; as `Evidence`, but with one row per image."""
 
     pixels_ICHW: Tensor
     layers: tuple[str, ...]
@@ -220,23 +226,24 @@ class Observation:
     head: Head | None
 
     def evidence(self, targets_I: Tensor | None = None) -> Evidence:
-        """Ask about one class of each image; None asks about the predicted class."""
+        """Return the evidence for one target class of each image, (I,); None means the predicted class."""
         targets_I = self.logits_IN.argmax(1) if targets_I is None else targets_I.to(self.logits_IN.device).long()
         return self.evidence_of(torch.arange(len(self.keys), device=targets_I.device), targets_I)
 
     def evidence_of(self, images_B: Tensor, targets_B: Tensor, readout: Readout = target_logit) -> Evidence:
-        """Ask about (image, target) pairs; pairs of one image stand together and images keep their order.
+        """Return the evidence for (image, target) pairs.
 
         Args:
-            images_B, targets_B: the pairs.
-            readout: the score whose gradients are taken, where gradients were asked for.
+            images_B: image index of each pair, in increasing order: pairs of one image are adjacent.
+            targets_B: target class of each pair.
+            readout: the score whose gradients are computed, if the pass kept its graph.
 
         Raises:
-            ValueError: a target is no class of the model.
+            ValueError: a target is not a class of the model.
         """
         classes = self.logits_IN.shape[1]
         if bool(((targets_B < 0) | (targets_B >= classes)).any()):
-            raise ValueError(f"a target is no class index below {classes}")
+            raise ValueError(f"targets must be class indices from 0 to {classes - 1}")
         grads = {} if self.head is None else self.head.gradients(images_B, targets_B, readout)
         return Evidence(
             self.pixels_ICHW[images_B],
@@ -254,7 +261,7 @@ class Observation:
 
 
 def ranks(images_B: Tensor) -> Iterator[Tensor]:
-    """Rows of the first target of each image, then of the second, and so on; rows of an image stand together."""
+    """Yield the rows with the first target of each image, then those with the second, and so on, (R,) each."""
     rank_B = torch.arange(len(images_B), device=images_B.device) - torch.searchsorted(images_B, images_B)
     for rank in range(int(rank_B.max()) + 1 if len(rank_B) else 0):
         yield (rank_B == rank).nonzero()[:, 0]
@@ -271,20 +278,20 @@ def _grad(score: Tensor, recorded: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_patches(layer: str, view: GridView, grads: Tensor) -> None:
-    """Refuse a layer of tokens behind the last attention: only the class token counts there."""
+    """Raise LayerError for a token layer after the last attention, where the patch tokens have no gradients."""
     if view.prefix and bool(grads[:, : view.prefix].any()) and not bool(view.grid(grads).any()):
         raise LayerError(
-            f"behind layer '{layer}' only the class token reaches the logits, the patches no longer do; choose a "
-            "layer before the last attention, or auto"
+            f"after layer '{layer}' only the class token reaches the logits, so the patches have no gradients; choose "
+            "a layer before the last attention, or auto"
         )
 
 
 def _no_influence(layer: str) -> LayerError:
-    return LayerError(f"layer '{layer}' has no influence on the logits; choose a layer on the way to them")
+    return LayerError(f"layer '{layer}' has no influence on the logits; choose a layer between input and logits")
 
 
-def _slope(grads: Tensor, acts: Tensor) -> Tensor:
-    """Hessian times activations; zero where the gradient does not depend on them."""
+def _hessian_product(grads: Tensor, acts: Tensor) -> Tensor:
+    """Multiply the Hessian by the activations; zero if the gradient does not depend on them."""
     product = None
     if grads.requires_grad:
         (product,) = torch.autograd.grad((grads * acts.detach()).sum(), acts, retain_graph=True, allow_unused=True)

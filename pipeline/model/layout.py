@@ -1,4 +1,4 @@
-"""How a layer lays out its output, and the way from there to activation maps (P, K, u, v) and back.
+"""Converts a layer's output (channels first, channels last, or tokens) to activation maps (P, K, u, v) and back.
 
 Legend: P images, K channels, (u, v) grid, T tokens.
 """
@@ -13,18 +13,18 @@ from torch import Tensor
 from pipeline.errors import LayerError
 
 _PREFIXES = (0, 1, 2, 4, 5)
-"""Tokens before the patches in the known families: class, distillation and four register tokens."""
+"""Possible numbers of tokens before the patches: class, distillation and four register tokens of known families."""
 
 
 @dataclass(frozen=True)
 class GridView:
-    """One layer's layout.
+    """Layout of one layer's output.
 
     Attributes:
         kind: channels_first (P, K, u, v), channels_last (P, u, v, K), or tokens (P, T, K) with the patches last, in
             raster order.
-        height, width: the grid.
-        prefix: tokens before the patches.
+        height, width: size of the grid in cells.
+        prefix: number of tokens before the patches.
     """
 
     kind: Literal["channels_first", "channels_last", "tokens"]
@@ -33,7 +33,7 @@ class GridView:
     prefix: int = 0
 
     def grid(self, raw: Tensor) -> Tensor:
-        """Read a layer's output, or its gradient, as maps (P, K, u, v)."""
+        """Convert a layer's output, or its gradient, to maps (P, K, u, v)."""
         if self.kind == "channels_first":
             return raw
         if self.kind == "channels_last":
@@ -42,7 +42,7 @@ class GridView:
         return patches_PTK.transpose(1, 2).reshape(len(raw), -1, self.height, self.width)
 
     def raw(self, acts_PKuv: Tensor, like: Tensor) -> Tensor:
-        """Lay maps out as the layer would; prefix tokens are taken from `like`, the layer's own output (1, ...)."""
+        """Convert maps (P, K, u, v) to the layer's layout; dtype and prefix tokens come from its output `like`."""
         acts_PKuv = acts_PKuv.to(like.dtype)
         if self.kind == "channels_first":
             return acts_PKuv
@@ -53,22 +53,22 @@ class GridView:
 
 
 def view_of(raw: Tensor, layer: str, image_size: tuple[int, int], *, channels_last: bool) -> GridView:
-    """Tell the layout of a layer's output.
+    """Infer the layout of a layer's output from its shape.
 
     Args:
         raw: the output.
-        layer: its name, for the message.
-        image_size: height and width of the images; the grid of tokens has their shape.
-        channels_last: the layer gives (P, u, v, K).
+        layer: the layer's name, for the error message.
+        image_size: (H, W) of the images; the grid of tokens has the same aspect ratio.
+        channels_last: whether an output with four dimensions is (P, u, v, K).
 
     Raises:
-        LayerError: the output is neither maps nor tokens of a grid, or one cell only.
+        LayerError: the output is neither maps nor tokens of a grid, or its grid has a single cell.
     """
     if raw.ndim == 4:
         height, width = raw.shape[1:3] if channels_last else raw.shape[2:4]
         if height * width < 2:
             raise LayerError(
-                f"layer '{layer}' gives one cell for images of {image_size[0]} x {image_size[1]}, which is no map; "
+                f"layer '{layer}' outputs a grid of one cell for images of {image_size[0]} x {image_size[1]}; "
                 "choose an earlier layer or larger images"
             )
         return GridView("channels_last" if channels_last else "channels_first", height, width)
@@ -78,12 +78,12 @@ def view_of(raw: Tensor, layer: str, image_size: tuple[int, int], *, channels_la
             if grid:
                 return GridView("tokens", *grid, prefix)
     raise LayerError(
-        f"layer '{layer}' gives shape {tuple(raw.shape)}, neither activation maps (B, K, u, v) nor tokens of a grid"
+        f"layer '{layer}' outputs shape {tuple(raw.shape)}, neither activation maps (B, K, u, v) nor tokens of a grid"
     )
 
 
 def _token_grid(tokens: int, image_size: tuple[int, int]) -> tuple[int, int] | None:
-    """Grid of the image's proportions with that many cells."""
+    """Return the grid with that many cells and the image's aspect ratio, or None if there is none."""
     height = math.isqrt(max(0, tokens) * image_size[0] // image_size[1])
     if height < 2 or tokens % height:
         return None

@@ -1,7 +1,7 @@
-"""Masks: described at grid resolution, and enlarged only for the pass that needs them.
+"""Masks (1 = kept), stored at grid resolution and upsampled only for the pass that applies them.
 
-Legend: I images, M masks, S scales, P rows of one pass, C colours, (u, v) grid, Z cells of a mask, (H, W) pixels;
-images have their colours last, as the engine wants them.
+Legend: I images, M masks, S scales, P rows of one pass, C colours, (u, v) grid, Z cells of a mask, (H, W) pixels.
+Images are channels-last, the layout that the engine runs on.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ MaskRule = Literal["upsample_first", "normalise_first", "as_is"]
 
 @dataclass(frozen=True)
 class MaskLook:
-    """How masks are shown, whatever their shapes.
+    """How masks are upsampled and applied to images.
 
     Attributes:
-        rule: "upsample_first" enlarges and then scales each mask to [0, 1]; "normalise_first" does it the
-            other way round; "as_is" only enlarges. A constant mask scales to all zero.
-        align_corners: how grid corners meet image corners when enlarging.
-        fill: what shows through where the mask is 0; "mean" is zero in normalised space.
-        complement: show 1 - mask instead of the mask.
-        resize: size (H, W) to which masked images are brought before the model sees them.
+        rule: "upsample_first" upsamples each mask and then scales it to [0, 1]; "normalise_first" scales it and then
+            upsamples; "as_is" only upsamples. Scaling turns a constant mask into zeros.
+        align_corners: the option of bilinear interpolation.
+        fill: the baseline that replaces pixels where the mask is 0; "mean" is zero in normalised space.
+        complement: apply 1 - mask instead of the mask.
+        resize: size (H, W) to which masked images are resized before the forward pass; None keeps their size.
     """
 
     rule: MaskRule = "as_is"
@@ -38,15 +38,15 @@ class MaskLook:
 
 @dataclass(frozen=True)
 class MaskStream:
-    """Masks of a batch of images that are never all enlarged at once.
+    """Masks of a batch of images, which are upsampled pass by pass and never all at once.
 
     Attributes:
         grids_IMuv: masks at grid resolution (or at image resolution).
-        look: how they are shown.
+        look: how they are upsampled and applied.
         scales: every mask is applied once per scale s, as x * (s * mask).
-        keep_IM: masks that are worth a pass; None keeps all. The others score NaN.
-        mask_noise_SHW: added to the enlarged mask at each scale.
-        pixel_noise_SCHW: added to the masked image at each scale.
+        keep_IM: True for masks to run; the scores of the others are NaN. None runs all.
+        mask_noise_SHW: noise added to the upsampled mask at each scale.
+        pixel_noise_SCHW: noise added to the masked image at each scale.
     """
 
     grids_IMuv: Tensor
@@ -62,15 +62,16 @@ class MaskStream:
         return self.mask_noise_SHW is not None or self.pixel_noise_SCHW is not None
 
     def kept(self) -> Tensor:
-        """Masks that are worth a pass, (I, M)."""
+        """Return True for the masks to run, (I, M)."""
         if self.keep_IM is not None:
             return self.keep_IM
         return torch.ones(self.grids_IMuv.shape[:2], dtype=torch.bool, device=self.grids_IMuv.device)
 
     def small(self) -> Tensor:
-        """The masks as far as they can be made on the grid, (I, M, u, v): what is equal here looks equal.
+        """Return the masks at grid resolution, (I, M, u, v), in a form where masks that are applied alike are equal.
 
-        Scaling to [0, 1] undoes any factor and shift, so that a mask which will be scaled can be scaled now as well.
+        Scaling to [0, 1] after upsampling removes any factor and offset, so that a mask that will be scaled then can
+        also be scaled now.
         """
         if self.look.rule == "as_is":
             return self.grids_IMuv
@@ -78,19 +79,19 @@ class MaskStream:
 
 
 def first_equal(masks_MZ: Tensor) -> Tensor:
-    """Index of the first mask with the same bits, (M,); that of the mask itself where it is the first."""
+    """Return the index of the first mask with the same bits as each mask, (M,)."""
     own_M = torch.arange(len(masks_MZ), device=masks_MZ.device)
-    bits_MZ = (masks_MZ.float().contiguous() + 0.0).view(torch.int32).long()  # -0 is 0
+    bits_MZ = (masks_MZ.float().contiguous() + 0.0).view(torch.int32).long()  # + 0.0 turns -0 into 0
     factors_Z = torch.randint(
         torch.iinfo(torch.int64).max, bits_MZ.shape[1:], generator=torch.Generator().manual_seed(0)
     ).to(masks_MZ.device)
     _, groups_M = torch.unique((bits_MZ * factors_Z).sum(1), return_inverse=True)
     first_M = torch.full_like(own_M, len(own_M)).scatter_reduce(0, groups_M, own_M, "amin")[groups_M]
-    return torch.where((bits_MZ[first_M] == bits_MZ).all(1), first_M, own_M)  # sums may meet by chance
+    return torch.where((bits_MZ[first_M] == bits_MZ).all(1), first_M, own_M)  # different masks may have equal hashes
 
 
-def enlarged(small_Puv: Tensor, look: MaskLook, size: tuple[int, int]) -> Tensor:
-    """Enlarge masks made by `MaskStream.small`, (P, H, W)."""
+def upsampled(small_Puv: Tensor, look: MaskLook, size: tuple[int, int]) -> Tensor:
+    """Upsample masks from `MaskStream.small` and apply the rest of the rule, (P, H, W)."""
     large_PHW = upsample(small_Puv[:, None], size, align_corners=look.align_corners)[:, 0]
     if look.rule == "upsample_first":
         low_P, high_P = torch.aminmax(large_PHW.flatten(1), dim=1)
@@ -100,6 +101,6 @@ def enlarged(small_Puv: Tensor, look: MaskLook, size: tuple[int, int]) -> Tensor
 
 
 def masked(pixels_PHWC: Tensor, fill_PHWC: Tensor | None, masks_PHW: Tensor) -> Tensor:
-    """Lay masks over images of one's own, x * m + fill * (1 - m); the fill None is zero."""
-    shown_PHWC = pixels_PHWC.mul_(masks_PHW[..., None])
-    return shown_PHWC if fill_PHWC is None else shown_PHWC.addcmul_(fill_PHWC, (1 - masks_PHW)[..., None])
+    """Apply masks to images in place, x * m + fill * (1 - m); a fill of None is zero."""
+    masked_PHWC = pixels_PHWC.mul_(masks_PHW[..., None])
+    return masked_PHWC if fill_PHWC is None else masked_PHWC.addcmul_(fill_PHWC, (1 - masks_PHW)[..., None])

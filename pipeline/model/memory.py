@@ -1,4 +1,4 @@
-"""Freed memory, kept by the process for the next pass."""
+"""Makes a process keep freed memory, so that the next forward pass reuses it without page faults."""
 
 import ctypes
 import sys
@@ -8,22 +8,22 @@ from contextlib import contextmanager, suppress
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEEP = 2**30
 _USUAL = 32 * 2**20
-"""Where glibc's own adjustment ends after large blocks were freed."""
+"""The upper limit of the threshold that glibc adjusts by itself, in bytes."""
 FREED_MEMORY_IS_KEPT = {
-    "MALLOC_ARENA_MAX": "1",  # those of threads are too small for activations
+    "MALLOC_ARENA_MAX": "1",  # the arenas of other threads are too small for activations
     "MALLOC_MMAP_THRESHOLD_": str(_KEEP),
     "MALLOC_TRIM_THRESHOLD_": str(_KEEP),
 }
-"""Environment of a process that keeps freed memory in all of its threads; it works from the process's start only."""
+"""Environment variables that make a process keep freed memory in all threads; they must be set before it starts."""
 
 
 @contextmanager
 def kept_freed_memory() -> Iterator[None]:
-    """Keep freed memory for as long as this lasts.
+    """Keep freed memory while the context is open.
 
-    Activations of one pass are blocks of megabytes, which glibc gives back to the system when they are freed; the next
-    pass then spends up to half of its time on page faults. The setting belongs to the process, so that only a process
-    of one's own may be set. Elsewhere than under Linux nothing happens.
+    The activations of a pass are blocks of megabytes, which glibc returns to the system when they are freed. The next
+    pass then spends up to half of its time on page faults. The setting applies to the whole process, so use it only in
+    processes that camatlas has started. It has no effect on systems other than Linux.
     """
     _set(_KEEP, _KEEP)
     try:
@@ -33,7 +33,7 @@ def kept_freed_memory() -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Keep freed memory until the process ends, in its main thread; see `kept_freed_memory`."""
+    """Keep freed memory of the main thread until the process ends; see `kept_freed_memory`."""
     _set(_KEEP, _KEEP)
 
 
@@ -44,5 +44,5 @@ def _set(mmap_bytes: int, trim_bytes: int) -> None:
 
 def _mallopt(parameter: int, value: int) -> None:
     if sys.platform.startswith("linux"):
-        with suppress(AttributeError):  # another C library: nothing to set
+        with suppress(AttributeError):  # another C library than glibc has no mallopt
             ctypes.CDLL(None).mallopt(parameter, value)

@@ -1,11 +1,11 @@
-"""Probe: one model with its target layer; every pass that a method asks for is run, bounded and counted here.
+"""Runs, batches and counts every pass that methods need, on one model with its target layer.
 
-All passes but whole backwards run on the engine's fast copy. The trunk (input to the first captured layer) runs without
-autograd; the hook on that layer detaches its output, makes it a leaf and switches autograd on, so that only the head
-(from there to the logits) is differentiated. The model is left exactly as it was found.
+Passes run on the engine's fast copy, unless they need every module of the model (backward passes to the pixels) or
+float32 (stages at bf16). The trunk (from the input to the first captured layer) runs without autograd. A hook on that
+layer makes its output a leaf and switches autograd on, so that only the head (from there to the logits) is
+differentiated. The model is left unchanged.
 
-Legend: I images, B rows (image, target), P changed activations of one image, C colours, (H, W) pixels, K channels,
-(u, v) grid, N classes.
+Legend: I images, B rows (image, target), P rows per pass, C colours, (H, W) pixels, (u, v) grid, K channels, N classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import LayerError
-from pipeline.model.baselines import Normalisation, Reference, baseline_pixels
+from pipeline.model.baselines import PER_IMAGE, Normalisation, Reference, baseline_pixels
 from pipeline.model.batching import Batcher, fastest_size, is_out_of_memory
 from pipeline.model.counts import Counts
 from pipeline.model.engine import Engine, Exact, Precision, check_parameters
@@ -34,16 +34,16 @@ class Probe:
     Args:
         model: any classifier that maps (B, C, H, W) to logits (B, N); never changed.
         layer: name of a module, the module itself, or "auto" for the last stage of a known family.
-        stages: layers for the methods that fuse several, shallow to deep, the target layer last; None finds the last
-            layer of each resolution.
-        precision: "fp32", or "bf16" for autocast; results are float32 either way, and so are passes over stages.
+        stages: layers for methods that combine several, ending with `layer`; None: the last layer of each resolution.
+        precision: "fp32", or "bf16" for autocast; results, and passes that capture several stages, are always float32.
         batch: most images in one pass; halved when memory runs out.
-        batch_multiple: passes are filled up to a multiple of this many images; see `Batcher`.
-        normalisation: what made the inputs; the baselines `black` and `blur` need it.
-        seed, compiled: of methods that draw random numbers; whether masked passes are compiled, up to a minute's work.
+        batch_multiple: passes are padded to a multiple of this many images; see `Batcher`.
+        normalisation: mean and std of the inputs; the baseline `black` needs them.
+        seed: of methods that draw random numbers.
+        compiled: whether to compile masked passes, which takes up to a minute.
 
     Raises:
-        LayerError: the layer is unknown, not unique in a forward pass, or not spatial.
+        LayerError: the layer or a stage is unknown, or the model's parameters are not float32.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Probe:
         compiled: bool = False,
     ) -> None:
         if precision not in get_args(Precision):
-            raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, not {precision!r}")
+            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
         check_parameters(model)
         self.model = model
         self.layer, _ = resolve_layer(model, layer)
@@ -78,26 +78,26 @@ class Probe:
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
+        """The device of the model's parameters."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
     def renew(self) -> None:
-        """Look at the model again, whose parameters may have been changed."""
+        """Use the model's current parameters; call it after changing them."""
         self._engine.renew()
         self._baseline_acts.clear()
 
     def choose_batch(self, size: tuple[int, int]) -> None:
-        """Find by a short trial how many images (3, H, W) of this size one pass should hold."""
+        """Choose the fastest number of images (3, H, W) per pass by timing a few passes."""
 
         def run(count: int) -> object:
             with torch.no_grad():
-                return float(self._engine.logits(torch.zeros(count, 3, *size, device=self.device)).sum())  # waits
+                return float(self._engine.logits(torch.zeros(count, 3, *size, device=self.device)).sum())  # syncs
 
         sizes = (self.batcher.multiple * 2**n for n in range(8))
         self.batcher.size = self.scorer.batcher.size = fastest_size(run, sizes)
 
     def stages(self, pixels_BCHW: Tensor) -> tuple[str, ...]:
-        """Layers for the methods that fuse several; see the class."""
+        """Return the layers for methods that combine several, shallow to deep; found once if they were not given."""
         if self._stages is None:
             with torch.no_grad():
                 one_BCHW = pixels_BCHW[:1].to(self.device, torch.float32)
@@ -108,23 +108,26 @@ class Probe:
     def observe(
         self, pixels_ICHW: Tensor, *, gradients: bool, stages: bool = False, keys: Sequence[str] | None = None
     ) -> Observation:
-        """Run the model once and keep what the captured layers did.
+        """Run the model once and capture the outputs of the target layer, or of all stages.
 
         Args:
             pixels_ICHW: normalised images.
-            gradients: also keep the head's graph, for backward passes.
-            stages: capture every stage, not the target layer alone.
-            keys: names of the images; seeds come from them.
+            gradients: also keep the head's autograd graph, for backward passes.
+            stages: capture all stages, not only the target layer.
+            keys: one key per image, which seeds random methods; None leaves them empty.
+
+        Raises:
+            LayerError: a captured layer does not run, runs more than once, or outputs no activation maps.
         """
         if keys is not None and len(keys) != len(pixels_ICHW):
-            raise ValueError(f"{len(pixels_ICHW)} images need as many keys, not {len(keys)}")
+            raise ValueError(f"{len(pixels_ICHW)} images need {len(pixels_ICHW)} keys, not {len(keys)}")
         layers = self.stages(pixels_ICHW) if stages else (self.layer,)
         passes = self.batcher.run(
             len(pixels_ICHW), lambda rows: self._observe(pixels_ICHW[rows], rows.start, layers, gradients)
         )
         segments, pixels, logits = (list(parts) for parts in zip(*passes, strict=True))
         views = self._views(segments[0], layers, pixels_ICHW)
-        raw = {name: torch.cat([_real(segment.recorded[name], segment) for segment in segments]) for name in layers}
+        raw = {name: torch.cat([_trim(segment.recorded[name], segment) for segment in segments]) for name in layers}
         return Observation(
             pixels_ICHW=torch.cat(pixels),
             layers=layers,
@@ -145,29 +148,29 @@ class Probe:
         stages: bool = False,
         keys: Sequence[str] | None = None,
     ) -> Evidence:
-        """Run the model once and ask about one class of each image; None asks about the predicted class."""
+        """Run the model once and return the evidence for one target class per image; None means the predicted class."""
         with torch.inference_mode(False):
-            targets_B = None if targets_B is None else _normal(targets_B)
+            targets_B = None if targets_B is None else _for_autograd(targets_B)
             return self.observe(pixels_BCHW, gradients=gradients, stages=stages, keys=keys).evidence(targets_B)
 
     def head(self, evidence: Evidence, row: int, changes: int, change: Callable[[Tensor], Tensor]) -> Tensor:
-        """Logits (changes, N) of one image with changed activations of the target layer.
+        """Return the logits (changes, N) of one image for several versions of its target layer's activations.
 
-        The trunk runs on that one image and only the head on each change, so that a skip connection around the layer
-        carries what it really carries. A model that cannot do so runs whole for each change.
+        The trunk runs once on the image, and the head once per version, so that skip connections around the layer
+        carry the image's real activations. If the model does not support this, all of it runs for each version.
 
         Args:
-            evidence: holds the image.
-            row: which of its rows.
-            changes: how many.
-            change: gives the changed activations (P, K, u, v) for indices (P,).
+            evidence: the evidence that contains the image.
+            row: index of a row of the image.
+            changes: number of versions.
+            change: returns the activations (P, K, u, v) of the versions with the given indices (P,).
         """
         pixels_1CHW = evidence.pixels_BCHW[row : row + 1]
         index = torch.arange(changes, device=pixels_1CHW.device)
 
         def one_pass(rows: slice) -> Tensor:
-            changed = evidence.view.raw(change(self.batcher.fill(index[rows])), evidence.raw[row : row + 1])
-            logits_PN = self._through(changed, pixels_1CHW)[: len(index[rows])]
+            changed = evidence.view.raw(change(self.batcher.pad(index[rows])), evidence.raw[row : row + 1])
+            logits_PN = self._through_head(changed, pixels_1CHW)[: len(index[rows])]
             self.counts.head_passes += len(logits_PN)
             return logits_PN
 
@@ -175,7 +178,7 @@ class Probe:
             return torch.cat(self.batcher.run(changes, one_pass))
 
     def linear_head(self, evidence: Evidence) -> Tensor | None:
-        """Class weights (N, K), where the head is global average pooling and one linear layer; None elsewhere."""
+        """Return the class weights (N, K) if average pooling and one linear layer reproduce the logits, else None."""
         pooled_BK = evidence.acts_BKuv.mean((2, 3))
         tolerance = 1e-3 if self.precision == "fp32" else 5e-2
         scale = float(evidence.logits_BN.abs().max())
@@ -197,20 +200,20 @@ class Probe:
         readout: Readout = target_logit,
         taps: Mapping[str, nn.Module] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Differentiate a score by the pixels (B, C, H, W) and by the outputs of modules, through the whole model."""
-        found = self.batcher.run(
+        """Return a score's gradients with respect to the pixels (B, C, H, W), and to the outputs of `taps` it uses."""
+        passes = self.batcher.run(
             len(pixels_BCHW), lambda rows: self._backward(pixels_BCHW[rows], targets_B[rows], readout, taps or {})
         )
-        names = found[0][1]
-        return torch.cat([grads for grads, _ in found]), {
-            name: torch.cat([outputs[name] for _, outputs in found]) for name in names
+        names = passes[0][1]
+        return torch.cat([grads for grads, _ in passes]), {
+            name: torch.cat([outputs[name] for _, outputs in passes]) for name in names
         }
 
     def baseline_acts(self, kind: Reference, pixels_BCHW: Tensor) -> Tensor:
-        """Activations (1 or B, K, u, v) of the baseline images; those that all images share run once."""
+        """Return the activations of the baselines: (B, K, u, v) for blurs, else (1, K, u, v), cached by name."""
         if isinstance(kind, Tensor):
             return self.capture(self.baseline_pixels(kind, pixels_BCHW[:1]), gradients=False).acts_BKuv
-        if kind == "blur":
+        if kind in PER_IMAGE:
             return self.capture(self.baseline_pixels(kind, pixels_BCHW), gradients=False).acts_BKuv
         key = (kind, tuple(pixels_BCHW.shape[1:]))
         if key not in self._baseline_acts:
@@ -219,7 +222,7 @@ class Probe:
         return self._baseline_acts[key]
 
     def baseline_pixels(self, kind: Reference, pixels_BCHW: Tensor) -> Tensor:
-        """Baseline images in the shape of the given ones."""
+        """Return the baseline of each image, (B, C, H, W)."""
         return baseline_pixels(kind, pixels_BCHW, self.normalisation)
 
     def _observe(
@@ -227,25 +230,25 @@ class Probe:
     ) -> tuple[Segment, Tensor, Tensor]:
         count = len(pixels_PCHW)
         recorded: dict[str, Tensor] = {}
-        # Derivatives through whole networks do not outlive bf16.
+        # bf16 is too coarse for gradients through many layers.
         engine = self._exact if len(layers) > 1 and self.precision == "bf16" else self._engine
         modules = {name: engine.layer(name) for name in layers}
         with torch.inference_mode(False):
-            filled_PCHW = _normal(self.batcher.fill_images(pixels_PCHW.to(self.device, torch.float32)))
+            padded_PCHW = _for_autograd(self.batcher.pad_images(pixels_PCHW.to(self.device, torch.float32)))
             with recording(modules, recorded, gradients=gradients):
-                logits_PN = engine.logits(filled_PCHW, differentiable=gradients)
+                logits_PN = engine.logits(padded_PCHW, differentiable=gradients)
         for name in layers:
             if name not in recorded:
                 raise LayerError(f"layer '{name}' does not run in a forward pass; choose another")
         if tuple(recorded) != layers:
-            raise LayerError(f"stages stand in the order in which they run: {', '.join(recorded)}")
+            raise LayerError(f"stages must be in the order in which they run: {', '.join(recorded)}")
         self.counts.forwards += count
         segment = Segment(first, count, logits_PN, recorded)
-        if engine is not self._engine:  # masked passes are compared with what this engine says, whatever its precision
+        if engine is not self._engine:  # the clean logits must have the precision of the masked passes
             self.counts.forwards += count
             with torch.no_grad():
-                logits_PN = self._engine.logits(filled_PCHW)
-        return segment, filled_PCHW[:count], _real(logits_PN, segment)
+                logits_PN = self._engine.logits(padded_PCHW)
+        return segment, padded_PCHW[:count], _trim(logits_PN, segment)
 
     def _backward(
         self, pixels_PCHW: Tensor, targets_P: Tensor, readout: Readout, taps: Mapping[str, nn.Module]
@@ -253,18 +256,18 @@ class Probe:
         count = len(pixels_PCHW)
         outputs: dict[str, Tensor] = {}
         with torch.inference_mode(False), torch.enable_grad():
-            inputs_PCHW = self.batcher.fill_images(_normal(pixels_PCHW)).detach().requires_grad_()
+            inputs_PCHW = self.batcher.pad_images(_for_autograd(pixels_PCHW)).detach().requires_grad_()
             with watching(taps, outputs):
                 logits_PN = self._engine.plain(inputs_PCHW, differentiable=True)
-            score = readout(logits_PN[:count], _normal(targets_P)).sum()
+            score = readout(logits_PN[:count], _for_autograd(targets_P)).sum()
             grads_PCHW, *by_output = torch.autograd.grad(score, [inputs_PCHW, *outputs.values()], allow_unused=True)
         self.counts.forwards += count
         self.counts.backwards += count
-        found = zip(outputs, by_output, strict=True)
-        return grads_PCHW[:count].float(), {name: grad[:count].float() for name, grad in found if grad is not None}
+        named = zip(outputs, by_output, strict=True)
+        return grads_PCHW[:count].float(), {name: grad[:count].float() for name, grad in named if grad is not None}
 
-    def _through(self, changed: Tensor, pixels_1CHW: Tensor) -> Tensor:
-        """Run the head on changed outputs of the target layer."""
+    def _through_head(self, changed: Tensor, pixels_1CHW: Tensor) -> Tensor:
+        """Run the model with the target layer's output replaced by `changed`, (P, ...), and return logits (P, N)."""
         layer = self._engine.layer(self.layer)
         if self._cut:
             try:
@@ -275,7 +278,7 @@ class Probe:
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise
-            self._cut = False  # something behind the layer holds on to the number of images
+            self._cut = False  # a part after the layer depends on the batch size of the input
         with replacing(layer, lambda _: changed):
             return self._engine.logits(pixels_1CHW.expand(len(changed), -1, -1, -1))
 
@@ -287,11 +290,11 @@ class Probe:
         }
 
 
-def _real(tensor: Tensor, segment: Segment) -> Tensor:
-    """Drop the filling, and the graph."""
+def _trim(tensor: Tensor, segment: Segment) -> Tensor:
+    """Drop the padding rows and the autograd graph."""
     return tensor.detach()[: segment.count]
 
 
-def _normal(tensor: Tensor) -> Tensor:
-    """Copy a tensor made in inference mode, which autograd would refuse."""
+def _for_autograd(tensor: Tensor) -> Tensor:
+    """Clone a tensor that was made in inference mode, because autograd refuses those."""
     return tensor.clone() if tensor.is_inference() else tensor

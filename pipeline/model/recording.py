@@ -1,4 +1,4 @@
-"""What is done to a model for the length of one pass and always undone: hooks, evaluation mode, attention kernels."""
+"""Context managers that change a model for one pass and restore it: hooks, evaluation mode, attention kernels."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,32 +12,32 @@ from pipeline.errors import LayerError
 
 @contextmanager
 def recording(layers: Mapping[str, nn.Module], saved: dict[str, Tensor], *, gradients: bool) -> Iterator[None]:
-    """Keep what layers give; the trunk before the first of them runs without autograd, the head behind with it.
+    """Save the outputs of layers; only the part of the model after the first of them is differentiated.
 
-    The first layer's output becomes a leaf; a later one hangs on it. What runs on behind a layer is a clone, so that
-    in-place operations there do not change what was kept.
+    The output of the first layer becomes a leaf of the autograd graph, and later ones depend on it. The model goes on
+    with a clone of each output, so that in-place operations do not change the saved tensor.
     """
 
-    def keep(name: str, output: object) -> Tensor:
+    def save(name: str, output: object) -> Tensor:
         if name in saved:
             raise LayerError(f"layer '{name}' runs more than once in a forward pass; choose another")
         if not isinstance(output, Tensor):
-            raise LayerError(f"layer '{name}' gives {type(output).__name__}, not one tensor")
+            raise LayerError(f"layer '{name}' outputs {type(output).__name__}, not one tensor; choose another")
         kept = output if output.requires_grad else output.detach().requires_grad_(gradients)
         saved[name] = kept
-        torch.set_grad_enabled(gradients)  # until the no_grad below ends
+        torch.set_grad_enabled(gradients)  # the no_grad below restores it
         return kept.clone()
 
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         for name, module in layers.items():
-            stack.callback(module.register_forward_hook(_named(keep, name)).remove)
+            stack.callback(module.register_forward_hook(_named(save, name)).remove)
         yield
 
 
 @contextmanager
 def replacing(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Give the rest of the model something else than what a layer gives."""
+    """Replace the output of a layer by `change(output)`."""
     handle = module.register_forward_hook(lambda _module, _inputs, output: change(output))
     try:
         yield
@@ -47,9 +47,9 @@ def replacing(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator
 
 @contextmanager
 def watching(modules: Mapping[str, nn.Module], outputs: dict[str, Tensor]) -> Iterator[None]:
-    """Keep the outputs of modules as part of the graph; of one that runs twice, the last."""
+    """Save the outputs of modules with their autograd graph; for a module that runs twice, the last output."""
 
-    def keep(name: str, output: object) -> object:
+    def save(name: str, output: object) -> object:
         if not isinstance(output, Tensor):
             return output
         outputs[name] = output
@@ -57,13 +57,13 @@ def watching(modules: Mapping[str, nn.Module], outputs: dict[str, Tensor]) -> It
 
     with ExitStack() as stack:
         for name, module in modules.items():
-            stack.callback(module.register_forward_hook(_named(keep, name)).remove)
+            stack.callback(module.register_forward_hook(_named(save, name)).remove)
         yield
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode and put every module back as it was."""
+    """Put the model into evaluation mode, and restore the mode of every module afterwards."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -76,7 +76,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def plain_attention(*, wanted: bool) -> Iterator[None]:
-    """Fused attention kernels cannot be differentiated twice; the plain one can."""
+    """Use the unfused attention kernel if wanted: the fused ones cannot be differentiated twice."""
     if not wanted:
         yield
         return
@@ -84,5 +84,5 @@ def plain_attention(*, wanted: bool) -> Iterator[None]:
         yield
 
 
-def _named(keep: Callable[[str, object], object], name: str) -> Callable[[nn.Module, object, object], object]:
-    return lambda _module, _inputs, output: keep(name, output)
+def _named(save: Callable[[str, object], object], name: str) -> Callable[[nn.Module, object, object], object]:
+    return lambda _module, _inputs, output: save(name, output)

@@ -1,11 +1,11 @@
-"""The Scorer: every masked pass of every method and metric goes through here, and is counted.
+"""Runs, batches and counts the forward passes over masked images, for all methods and metrics.
 
-Masks are described at grid resolution; only the Scorer enlarges them, lays them over the images and batches
-them, over the flattened (image, mask, scale) axis. So batches are full whatever the number of channels. Of masks that
-are equal one is run; what one method has asked, another one does not ask again.
+Masks are given at grid resolution. The Scorer upsamples them, applies them to the images, and batches over the
+flattened (image, mask, scale) axis, so that batches are full for any number of channels. Only one of several equal
+masks is run, and the scores of one method are reused by the others.
 
-Legend: I images, B rows (image, target), M masks, S scales, T targets of one image, P passes (flattened), C colours,
-(u, v) grid, (H, W) pixels, N classes.
+Legend: I images, B rows (image, target), M masks, S scales, T targets of one image, P masked images (flattened),
+C colours, (u, v) grid, (H, W) pixels, N classes. A leading 2 stands for (logit, confidence).
 """
 
 from collections.abc import Callable, Iterator
@@ -20,25 +20,25 @@ from pipeline.model.baselines import Normalisation, baseline_pixels
 from pipeline.model.batching import Batcher
 from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence
-from pipeline.model.masks import MaskLook, MaskStream, enlarged, first_equal, masked
+from pipeline.model.masks import MaskLook, MaskStream, first_equal, masked, upsampled
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the model said of the explained class, for every image, mask and scale; NaN where not asked."""
+    """Logit and confidence of the target class for every row, mask and scale; NaN for masks that were not run."""
 
     logits_BMS: Tensor
     confidences_BMS: Tensor
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What the model said of some masks at one scale; NaN where not asked."""
+class _CachedScores:
+    """Cached scores of some masks at one scale; NaN for masks that were not run."""
 
     look: MaskLook
     scale: float
     small_IMuv: Tensor
-    found_2IMT: Tensor
+    scores_2IMT: Tensor
 
 
 class Scorer:
@@ -46,9 +46,9 @@ class Scorer:
 
     Args:
         forward: maps normalised images (P, C, H, W) to logits (P, N), float32.
-        counts: where the forward passes are counted.
-        normalisation: what made the images; fills other than "mean" need it.
-        batcher: the largest pass, and how it is filled.
+        counts: counts the forward passes.
+        normalisation: mean and std of the images; the fill "black" needs them.
+        batcher: splits and pads the passes.
     """
 
     def __init__(
@@ -61,107 +61,109 @@ class Scorer:
         self._forward = forward
         self._counts = counts
         self._normalisation = normalisation
-        self._known: dict[int, list[_Known]] = {}
+        self._cache: dict[int, list[_CachedScores]] = {}
         self.batcher = batcher
 
     @contextmanager
-    def remembering(self, evidence: Evidence) -> Iterator[None]:
-        """Run no mask of this evidence twice for as long as this lasts, whoever asks."""
-        self._known[id(evidence)] = []
+    def caching(self, evidence: Evidence) -> Iterator[None]:
+        """Cache the scores of this evidence while the context is open, so that no mask without noise runs twice."""
+        self._cache[id(evidence)] = []
         try:
             yield
         finally:
-            del self._known[id(evidence)]
+            del self._cache[id(evidence)]
 
     def scores(self, pixels_BCHW: Tensor, masks: MaskStream, targets_B: Tensor) -> Scores:
         """Score the target class of every image under every mask.
 
-        For mask m at scale s the model sees x * (s m) + fill * (1 - s m).
+        For mask m at scale s the input of the model is x * (s m) + fill * (1 - s m).
 
         Args:
             pixels_BCHW: normalised images.
             masks: the masks of each image.
-            targets_B: class whose logit and softmax probability are read.
+            targets_B: target class of each image.
         """
-        found_2BMST = self._sweep(pixels_BCHW, masks, targets_B[:, None], [])
-        return Scores(found_2BMST[0, ..., 0], found_2BMST[1, ..., 0])
+        scores_2BMST = self._sweep(pixels_BCHW, masks, targets_B[:, None], [])
+        return Scores(scores_2BMST[0, ..., 0], scores_2BMST[1, ..., 0])
 
     def scores_of_rows(self, evidence: Evidence, masks: MaskStream) -> Scores:
-        """Score every row (image, target) under masks that belong to the images: one sweep serves all targets.
+        """Score every row (image, target) under the masks of its image; the targets of an image share the passes.
 
         Args:
-            evidence: rows; those of one image stand together.
+            evidence: the rows.
             masks: the masks of each image, in the order of the images.
         """
         first_I = evidence.first_rows()
-        known = self._known.get(id(evidence), [])
-        found_2IMST = self._sweep(evidence.pixels_BCHW[first_I], masks, evidence.all_targets()[first_I], known)
-        return Scores(*found_2IMST[:, evidence.places(), ..., evidence.ranks()].unbind(1))
+        cached = self._cache.get(id(evidence), [])
+        scores_2IMST = self._sweep(evidence.pixels_BCHW[first_I], masks, evidence.all_targets()[first_I], cached)
+        return Scores(*scores_2IMST[:, evidence.places(), ..., evidence.ranks()].unbind(1))
 
     def target_scores(self, pixels: Callable[[Tensor], Tensor], targets_PT: Tensor) -> Tensor:
-        """Logits and confidences of the targets in any images, (2, P, T), in full passes.
+        """Return the logits and confidences of the targets in any images, (2, P, T), in full passes.
 
         Args:
-            pixels: makes the images (p, C, H, W) of the given places (p,); never all of them at once.
-            targets_PT: classes to read of each image.
+            pixels: returns the images (p, C, H, W) with the given indices (p,), for one pass at a time.
+            targets_PT: target classes of each image.
         """
-        places_P = torch.arange(len(targets_PT), device=targets_PT.device)
+        all_P = torch.arange(len(targets_PT), device=targets_PT.device)
 
         def one_pass(rows: slice) -> Tensor:
-            filled_P = self.batcher.fill(places_P[rows])
-            found_2PT = self._read(pixels(filled_P), targets_PT[filled_P])[:, : len(places_P[rows])]
-            self._counts.forwards += found_2PT.shape[1]
-            return found_2PT
+            padded_P = self.batcher.pad(all_P[rows])
+            scores_2PT = self._read(pixels(padded_P), targets_PT[padded_P])[:, : len(all_P[rows])]
+            self._counts.forwards += scores_2PT.shape[1]
+            return scores_2PT
 
         passes = self.batcher.run(len(targets_PT), one_pass)
         return torch.cat(passes, 1) if passes else targets_PT.new_empty((2, *targets_PT.shape), dtype=torch.float32)
 
-    def _sweep(self, pixels_ICHW: Tensor, masks: MaskStream, targets_IT: Tensor, known: list[_Known]) -> Tensor:
-        """Logits and confidences of every target under every mask and scale, (2, I, M, S, T)."""
+    def _sweep(self, pixels_ICHW: Tensor, masks: MaskStream, targets_IT: Tensor, cached: list[_CachedScores]) -> Tensor:
+        """Return the scores of every target under every mask and scale, (2, I, M, S, T), from the cache if possible."""
         small_IMuv = masks.small()
         shape = (2, *small_IMuv.shape[:2], len(masks.scales), targets_IT.shape[1])
-        found_2IMST = pixels_ICHW.new_full(shape, torch.nan)
-        for s, entry in _matching(known, masks, small_IMuv):
-            found_2IMST[:, :, :, s] = entry.found_2IMT
-        missing_IMS = masks.kept()[..., None] & found_2IMST[0].isnan().any(-1)
+        scores_2IMST = pixels_ICHW.new_full(shape, torch.nan)
+        for s, entry in _cached_matches(cached, masks, small_IMuv):
+            scores_2IMST[:, :, :, s] = entry.scores_2IMT
+        missing_IMS = masks.kept()[..., None] & scores_2IMST[0].isnan().any(-1)
         first_IM = torch.stack([first_equal(small_Muv.flatten(1)) for small_Muv in small_IMuv])
-        scored_2IMST = self._scored(pixels_ICHW, masks, small_IMuv, _at_first(missing_IMS, first_IM), targets_IT)
-        spread_2IMST = scored_2IMST.gather(2, first_IM[None, :, :, None, None].expand_as(scored_2IMST))
-        found_2IMST = torch.where(missing_IMS[None, ..., None], spread_2IMST, found_2IMST)
+        needed_IMS = _at_first_equal(missing_IMS, first_IM)
+        new_2IMST = self._scored(pixels_ICHW, masks, small_IMuv, needed_IMS, targets_IT)
+        spread_2IMST = new_2IMST.gather(2, first_IM[None, :, :, None, None].expand_as(new_2IMST))
+        scores_2IMST = torch.where(missing_IMS[None, ..., None], spread_2IMST, scores_2IMST)
         if not masks.is_noisy:
-            known.extend(
-                _Known(masks.look, scale, small_IMuv, found_2IMST[:, :, :, s]) for s, scale in enumerate(masks.scales)
+            cached.extend(
+                _CachedScores(masks.look, scale, small_IMuv, scores_2IMST[:, :, :, s])
+                for s, scale in enumerate(masks.scales)
             )
-        return found_2IMST
+        return scores_2IMST
 
     def _scored(
-        self, pixels_ICHW: Tensor, masks: MaskStream, small_IMuv: Tensor, wanted_IMS: Tensor, targets_IT: Tensor
+        self, pixels_ICHW: Tensor, masks: MaskStream, small_IMuv: Tensor, needed_IMS: Tensor, targets_IT: Tensor
     ) -> Tensor:
-        """Run the wanted masks: logits and confidences of every target, (2, I, M, S, T); NaN for the others."""
-        places_P3 = wanted_IMS.nonzero()
+        """Run the needed masks and return the scores of every target, (2, I, M, S, T); NaN for the other masks."""
+        places_P3 = needed_IMS.nonzero()  # (image, mask, scale)
         images = _Images.of(pixels_ICHW, self._fill(masks.look, pixels_ICHW))
-        found_2PT = self.target_scores(
-            lambda at_P: _shown(images, masks, small_IMuv, places_P3[at_P]), targets_IT[places_P3[:, 0]]
+        scores_2PT = self.target_scores(
+            lambda index_P: _masked_images(images, masks, small_IMuv, places_P3[index_P]), targets_IT[places_P3[:, 0]]
         )
-        scored_2IMST = pixels_ICHW.new_full((2, *wanted_IMS.shape, targets_IT.shape[1]), torch.nan)
-        scored_2IMST[:, places_P3[:, 0], places_P3[:, 1], places_P3[:, 2]] = found_2PT
-        return scored_2IMST
+        new_2IMST = pixels_ICHW.new_full((2, *needed_IMS.shape, targets_IT.shape[1]), torch.nan)
+        new_2IMST[:, places_P3[:, 0], places_P3[:, 1], places_P3[:, 2]] = scores_2PT
+        return new_2IMST
 
     @torch.no_grad()
     def _read(self, masked_PCHW: Tensor, targets_PT: Tensor) -> Tensor:
-        """Logits and confidences of the targets, (2, P, T)."""
+        """Run one pass and return the logits and confidences of the targets, (2, P, T)."""
         logits_PN = self._forward(masked_PCHW)
         return torch.stack([outputs_PN.gather(1, targets_PT) for outputs_PN in (logits_PN, logits_PN.softmax(1))])
 
     def _fill(self, look: MaskLook, pixels_ICHW: Tensor) -> Tensor | None:
-        if look.fill == "mean":  # the mean colour is zero in normalised space: nothing to add
+        if look.fill == "mean":  # zero in normalised space, so that there is nothing to add
             return None
         return baseline_pixels(look.fill, pixels_ICHW, self._normalisation)
 
 
 @dataclass(frozen=True)
 class _Images:
-    """Images and what shows through their masks, colours last; the fill None is zero."""
+    """Images and the baselines that fill their masked pixels, both channels-last; a fill of None is zero."""
 
     pixels_IHWC: Tensor
     fill_IHWC: Tensor | None
@@ -172,33 +174,35 @@ class _Images:
         return cls(pixels_ICHW.permute(0, 2, 3, 1).contiguous(), fill_IHWC)
 
 
-def _shown(images: _Images, masks: MaskStream, small_IMuv: Tensor, places_P3: Tensor) -> Tensor:
-    """Lay one pass of masks over their images, (P, C, H, W); a place is (image, mask, scale)."""
+def _masked_images(images: _Images, masks: MaskStream, small_IMuv: Tensor, places_P3: Tensor) -> Tensor:
+    """Return the masked images of one pass, (P, C, H, W), for (image, mask, scale) indices."""
     images_P, masks_P, scales_P = places_P3.unbind(1)
     height, width = images.pixels_IHWC.shape[1:3]
-    masks_PHW = enlarged(small_IMuv[images_P, masks_P], masks.look, (height, width))
+    masks_PHW = upsampled(small_IMuv[images_P, masks_P], masks.look, (height, width))
     if masks.scales != (1.0,):
         factors_P = torch.tensor(masks.scales, device=masks_PHW.device, dtype=masks_PHW.dtype)[scales_P]
         masks_PHW = masks_PHW * factors_P[:, None, None]
     if masks.mask_noise_SHW is not None:
         masks_PHW = masks_PHW + masks.mask_noise_SHW[scales_P]
     fill_PHWC = None if images.fill_IHWC is None else images.fill_IHWC[images_P]
-    shown_PCHW = masked(images.pixels_IHWC[images_P], fill_PHWC, masks_PHW).permute(0, 3, 1, 2)
+    masked_PCHW = masked(images.pixels_IHWC[images_P], fill_PHWC, masks_PHW).permute(0, 3, 1, 2)
     if masks.pixel_noise_SCHW is not None:
-        shown_PCHW = shown_PCHW + masks.pixel_noise_SCHW[scales_P]
-    return shown_PCHW if masks.look.resize is None else upsample(shown_PCHW, masks.look.resize)
+        masked_PCHW = masked_PCHW + masks.pixel_noise_SCHW[scales_P]
+    return masked_PCHW if masks.look.resize is None else upsample(masked_PCHW, masks.look.resize)
 
 
-def _matching(known: list[_Known], masks: MaskStream, small_IMuv: Tensor) -> Iterator[tuple[int, _Known]]:
-    """What is known of these masks, by the place of its scale; what was learnt last comes last."""
+def _cached_matches(
+    cached: list[_CachedScores], masks: MaskStream, small_IMuv: Tensor
+) -> Iterator[tuple[int, _CachedScores]]:
+    """Yield the cached scores of these masks with the index of their scale, oldest first."""
     if masks.is_noisy:
         return
-    for entry in known:
+    for entry in cached:
         if entry.look == masks.look and entry.scale in masks.scales and torch.equal(entry.small_IMuv, small_IMuv):
             yield masks.scales.index(entry.scale), entry
 
 
-def _at_first(missing_IMS: Tensor, first_IM: Tensor) -> Tensor:
-    """Ask in the place of a mask about the first one that is equal to it."""
-    places_IMS = first_IM[..., None].expand_as(missing_IMS)
-    return torch.zeros_like(missing_IMS, dtype=torch.int8).scatter_reduce(1, places_IMS, missing_IMS.char(), "amax") > 0
+def _at_first_equal(missing_IMS: Tensor, first_IM: Tensor) -> Tensor:
+    """Move each missing mask to the first mask that is equal to it, (I, M, S), so that equal masks run once."""
+    first_IMS = first_IM[..., None].expand_as(missing_IMS)
+    return torch.zeros_like(missing_IMS, dtype=torch.int8).scatter_reduce(1, first_IMS, missing_IMS.char(), "amax") > 0

@@ -1,1 +1,1 @@
-"""Estimates a run before it starts: forwards, hours and bytes, from a dry run on a few images."""
+"""Estimates the forward passes, hours and bytes of a run before it starts, from a dry run on a few images."""

@@ -1,7 +1,7 @@
-"""Forwards, backwards, bytes and hours of a run before it starts; nothing is written.
+"""Estimates passes, bytes and hours of a run before it starts; nothing is written.
 
-A few images of the run are read, decoded and explained by the run's own steps (`pipeline.planning.dry_run`). Passes are
-counted there, and seconds measured; both are scaled to all images. See `Plan` for what is then said.
+A few images of the run are read, decoded and explained as in the run (`pipeline.planning.dry_run`), while passes are
+counted and seconds measured. Both are scaled to all images and reported as a `Plan`.
 """
 
 import time
@@ -28,7 +28,7 @@ from pipeline.storage.parts import Footer, encode_part
 from pipeline.storage.run_folder import PartName, Receipt
 
 ENGINE_SECONDS = 12.0
-"""To start Ray and its workers and to end them, beside making the run ready; short runs on 2 cores took as long."""
+"""Time to start and stop Ray and its workers, not including preparing the run; measured in short runs on 2 cores."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Line:
     """One line of a plan, per image of the run.
 
     Attributes:
-        kind, name: a method or metric, or "shared": the clean pass, and the rows.
-        forwards, head_passes, backwards: counted on the sample; what several metrics ask stands with the first one.
-        forwards_bound: the most that the forwards can be, by the cost that the method or metric states.
-        seconds: of one worker.
+        kind, name: of a method or metric; the kind "shared" is the clean pass and making rows.
+        forwards, head_passes, backwards: counted on the sample; requests of several metrics count for the first one.
+        forwards_bound: upper bound of the forwards, from the cost that the method or metric declares.
+        seconds: time of one worker.
     """
 
     kind: str
@@ -53,13 +53,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What the figures of a plan rest on.
+    """The sample behind the figures of a plan.
 
     Attributes:
-        images, shards: images that were read, and from how many shards.
-        explained: images that were explained at a time.
-        forward_seconds: of one masked forward in the largest pass; None where none was asked for.
-        probe_seconds: what the probe took.
+        images, shards: number of images that were read, and of shards they came from.
+        explained: number of images that were explained together.
+        forward_seconds: time per image of the largest masked pass; None if there were no masked passes.
+        probe_seconds: time of the whole measurement.
     """
 
     images: int
@@ -71,19 +71,19 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will take.
+    """The estimated cost of a run.
 
     Attributes:
-        images, shards, chunks, encoded_bytes: what is read; a chunk becomes a part.
-        estimated: whether `images` rests on the sizes of shards, of which only some were looked into: a tar in an
-            object store would have to be fetched to be counted.
-        rows: of the table; those of failed images included.
-        run_bytes: of the finished run folder.
+        images, shards, chunks, encoded_bytes: input of the run; each chunk becomes a part.
+        rows: rows of all parts, including those of failed images.
+        run_bytes: size of the finished run folder.
         lines: passes and seconds per image.
-        reading_seconds: CPU seconds per image to read, decode and commit; hidden behind the model where CPUs allow it.
-        start_seconds: before the first and after the last image.
-        machines: where it runs.
-        sampled: what the figures rest on.
+        reading_seconds: CPU seconds per image to read, decode and commit; in parallel with the model if CPUs allow it.
+        start_seconds: time before the first and after the last image.
+        machines: hardware of the run.
+        sampled: the sample behind the figures.
+        estimated: whether `images` was estimated from the sizes of shards, because counting the images of a tar in an
+            object store would mean fetching it.
     """
 
     images: int
@@ -101,31 +101,31 @@ class Plan:
 
     @property
     def image_seconds(self) -> float:
-        """Seconds of one worker for an image."""
+        """Return the seconds that one worker needs per image."""
         return sum(line.seconds for line in self.lines)
 
     @property
     def forwards(self) -> int:
-        """Forward passes of the whole run, in images."""
+        """Return the forward passes of the whole run, in images."""
         return round(self.images * sum(line.forwards for line in self.lines))
 
     @property
     def wall_seconds(self) -> float:
-        """From the command to its end."""
+        """Return the seconds from the start of the command to its end."""
         work = self.machines.seconds(self.images * self.image_seconds, self.images * self.reading_seconds, self.shards)
         return self.start_seconds + work
 
     @property
     def worker_hours(self) -> float:
-        """Hours that all workers together are held; on GPUs, GPU-hours."""
+        """Return the total hours of all workers; on GPUs these are GPU-hours."""
         return self.wall_seconds * self.machines.workers / 3600
 
     def cost(self, price: float) -> float:
-        """What the run costs at a price per worker-hour."""
+        """Return the cost of the run at a price per worker-hour."""
         return price * self.worker_hours
 
     def to_json(self, price: float | None) -> dict[str, Any]:
-        """The plan for programs."""
+        """Convert the plan to JSON values; `price` is per worker-hour, None for no cost."""
         lines = [vars(line) | {"share": line.seconds / max(self.image_seconds, 1e-12)} for line in self.lines]
         derived = ("image_seconds", "forwards", "wall_seconds", "worker_hours")
         return {
@@ -139,12 +139,12 @@ class Plan:
 
 
 def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60.0) -> Plan:
-    """Plan a run by a probe of this machine.
+    """Estimate the cost of a run by explaining a few of its images on this machine.
 
     Args:
-        run: the run; nothing of it is written.
-        ready_seconds: what it took to make the run ready, which the run itself has to do again.
-        probe_seconds: about the longest time for the probe; one image is explained however long it takes.
+        run: the prepared run; nothing is written.
+        ready_seconds: time that preparing the run took, which the run itself will need again.
+        probe_seconds: approximate time limit; at least one image is explained, even if that takes longer.
 
     Raises:
         ConfigError: no image of the sample can be read.
@@ -159,8 +159,8 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
         keep_freed_memory()
     explainer = Explainer(run.loaded.model, run.explainer_spec(machines.device, machines.workers))
     counted = [(shard, count_images(shard)) for shard in run.shards]
-    counts = _estimated(counted)
-    sample = _sample(run, min(explainer.probe.batcher.size, chunk_images, max(counts)))
+    counts = _image_counts(counted)
+    sample = _take_sample(run, min(explainer.probe.batcher.size, chunk_images, max(counts)))
     timing = time_images(DryRunner(explainer), sample.chunk, began + probe_seconds)
     part = PartSize.of(timing.last.rows)
     explained = len(sample.chunk.samples) / sample.images
@@ -185,7 +185,7 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
     )
 
 
-def _sample(run: PreparedRun, images: int) -> ImageSample:
+def _take_sample(run: PreparedRun, images: int) -> ImageSample:
     """Read and decode a few images.
 
     Raises:
@@ -193,12 +193,12 @@ def _sample(run: PreparedRun, images: int) -> ImageSample:
     """
     sample = take_sample(run.shards, run.reading, run.loaded.preprocess, run.limits, max(1, images))
     if not sample.chunk.samples:
-        raise ConfigError.one("data.shards", f"none of {sample.images} sampled images can be read")
+        raise ConfigError.one("data.shards", f"none of the {sample.images} sampled images can be read")
     return sample
 
 
-def _estimated(counted: Sequence[tuple[Shard, int | None]]) -> list[int]:
-    """Images of each shard; where they are not counted, by its size and by what an image takes in a few of those."""
+def _image_counts(counted: Sequence[tuple[Shard, int | None]]) -> list[int]:
+    """Return the number of images of each shard, estimated from a few shards' bytes per image if not counted."""
     unknown = [shard for shard, count in counted if count is None]
     each = image_bytes(unknown[:: max(1, len(unknown) // 3)])
     return [round(shard.size / each) if count is None else count for shard, count in counted]
@@ -206,7 +206,7 @@ def _estimated(counted: Sequence[tuple[Shard, int | None]]) -> list[int]:
 
 @dataclass(frozen=True)
 class PartSize:
-    """Size of a part: a fixed size (schema, footer, receipt), and bytes for each row."""
+    """Size of a part: a fixed size (schema, footer, receipt) plus bytes per row; and the time to encode a row."""
 
     fixed_bytes: float
     row_bytes: float
@@ -214,44 +214,44 @@ class PartSize:
 
     @classmethod
     def of(cls, rows: pa.Table) -> "PartSize":
-        """Write rows as a part, all of them and half of them, in memory."""
+        """Measure by encoding all rows, and half of them, as parts in memory."""
         few = rows.num_rows // 2
-        few_bytes = cls._written(rows.slice(0, few))  # first, because whatever is done once takes its time
+        few_bytes = cls._encoded_size(rows.slice(0, few))  # first and untimed, as a warm-up
         began = time.perf_counter()
-        all_bytes = cls._written(rows)
+        all_bytes = cls._encoded_size(rows)
         seconds = time.perf_counter() - began
         row_bytes = (all_bytes - few_bytes) / (rows.num_rows - few)
         return cls(all_bytes - row_bytes * rows.num_rows, row_bytes, seconds / rows.num_rows)
 
     def bytes(self, rows: float) -> float:
-        """Size of a part of so many rows, with its receipt."""
+        """Return the size of a part with this many rows, with its receipt."""
         return self.fixed_bytes + self.row_bytes * rows
 
     @staticmethod
-    def _written(rows: pa.Table) -> int:
+    def _encoded_size(rows: pa.Table) -> int:
         name = PartName(0, 0)
         data = encode_part(rows, Footer("0" * 16, 0, 0, last_chunk=True, images=rows.num_rows))
         return len(data) + len(Receipt.of(name, data, rows.num_rows).to_json())
 
 
 def _lines(run: PreparedRun, timing: ImageTiming) -> list[Line]:
-    """Make the lines of all accounts; the sweep that all metrics share is cut by what each of them asked."""
-    shape, most = net_shape(run.loaded), TargetRules.of(run.config.explain.targets).most
+    """Make the lines of all accounts, and divide the shared scoring among metrics by the images they requested."""
+    shape, max_targets = net_shape(run.loaded), TargetRules.of(run.config.explain.targets).most
     bounds = {f"method {label}": method.cost(shape) for label, method in run.methods.items()}
     bounds |= {f"metric {label}": metrics_cost([m], run.methods, shape) for label, m in run.metrics.items()}
     requested = timing.last.requested
     shares = {name: requested.get(name, 0) / max(1, sum(requested.values())) for name in bounds}
     shares[SHARED] = 0.0 if any(shares.values()) else 1.0
     exact = run.config.compute.precision == "bf16" and any(method.needs.stages for method in run.methods.values())
-    bounds[SHARED] = Cost(forwards=2 if exact else 1)  # the exact pass over the stages, and the one that it replaces
+    bounds[SHARED] = Cost(forwards=2 if exact else 1)  # in bf16, the pass over the stages is repeated in fp32
     return [
-        _line(name, timing, shares[name], bounds[name].forwards * (most if name else 1))
+        _line(name, timing, shares[name], bounds[name].forwards * (max_targets if name else 1))
         for name in (SHARED, *(name for name in bounds if name))
     ]
 
 
 def _line(name: str, timing: ImageTiming, share: float, bound: int) -> Line:
-    """Make the line of one account with its share of the sweep."""
+    """Make the line of one account, with its share of the shared scoring."""
     own = timing.last.accounts.get(name, Account())
     sweep = timing.last.accounts.get(SWEEP, Account())
     kind, _, label = name.partition(" ")
@@ -267,7 +267,7 @@ def _line(name: str, timing: ImageTiming, share: float, bound: int) -> Line:
 
 
 def _scaled(line: Line, share: float) -> Line:
-    """Spread a line over all images, those that cannot be read included."""
+    """Scale a line from readable images to all images; `share` is the share of readable ones."""
     passes = {name: share * getattr(line, name) for name in ("forwards", "head_passes", "backwards", "seconds")}
     return replace(line, **passes)
 
@@ -279,6 +279,6 @@ def _sampled(sample: ImageSample, timing: ImageTiming, seconds: float) -> Sample
 
 
 def _chunk_sizes(images: int, chunk_images: int) -> list[int]:
-    """Images of the chunks of a shard; an empty shard is one chunk too."""
+    """Return the images of each chunk of a shard; an empty shard has one empty chunk."""
     whole, rest = divmod(images, chunk_images)
     return [chunk_images] * whole + [rest] * bool(rest) or [0]

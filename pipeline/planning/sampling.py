@@ -1,4 +1,4 @@
-"""A few real images of a run, read and decoded by the run's own steps, spread over its shards."""
+"""Samples a few images of a run, spread over its shards, and reads and decodes them as the run does."""
 
 import itertools
 import time
@@ -14,20 +14,20 @@ from pipeline.data.sources.parquet import Rows
 from pipeline.data.sources.parquet_sandbox import ParquetSandbox
 from pipeline.settings.preprocess import Preprocess
 
-Thing = TypeVar("Thing")
+T = TypeVar("T")
 
-_MOST_SHARDS = 8
-"""Shards that a sample is taken from: each is opened, and tars may lie on a slow disk."""
+_MAX_SHARDS = 8
+"""Maximum shards to sample from: opening a tar on a slow disk takes time."""
 
 
 @dataclass(frozen=True)
 class ImageSample:
-    """Decoded images of a run.
+    """A sample of decoded images of a run.
 
     Attributes:
-        chunk: the images, as if they were one chunk; failures of reading and decoding included.
-        shards: how many shards they come from.
-        seconds: to read and decode them, on one CPU.
+        chunk: the images as one chunk, including failures of reading and decoding.
+        shards: number of shards they come from.
+        seconds: time to read and decode them on one CPU.
     """
 
     chunk: DecodedChunk
@@ -36,60 +36,60 @@ class ImageSample:
 
     @property
     def images(self) -> int:
-        """Images that were read, failed ones included."""
+        """Return the number of images that were read, including failed ones."""
         return len(self.chunk.samples) + len(self.chunk.failures)
 
 
 def take_sample(
     shards: Sequence[Shard], reading: Reading, preprocess: Preprocess, limits: DecodeLimits, images: int
 ) -> ImageSample:
-    """Read and decode images of evenly spaced shards: of a folder evenly spaced files, of others the first ones."""
-    chosen = _spaced(list(shards), min(_MOST_SHARDS, images))
-    with closing(ParquetSandbox()) as apart:
-        for first in _first(chosen[0], 1, reading, apart.rows):
-            _decoded(chosen[0], [first], preprocess, limits)  # untimed: whatever is done once only
+    """Read and decode images of evenly spaced shards: evenly spaced files of folders, the first images of others."""
+    chosen = _evenly_spaced(list(shards), min(_MAX_SHARDS, images))
+    with closing(ParquetSandbox()) as sandbox:
+        for first in _read_first(chosen[0], 1, reading, sandbox.rows):
+            _decode(chosen[0], [first], preprocess, limits)  # untimed warm-up
         began = time.perf_counter()
-        items = _distinct(
+        items = _without_duplicates(
             item
-            for shard, count in zip(chosen, _shares(images, len(chosen)), strict=True)
-            for item in _first(shard, count, reading, apart.rows)
+            for shard, count in zip(chosen, _equal_shares(images, len(chosen)), strict=True)
+            for item in _read_first(shard, count, reading, sandbox.rows)
         )
-    chunk = _decoded(chosen[0], items, preprocess, limits)
+    chunk = _decode(chosen[0], items, preprocess, limits)
     return ImageSample(chunk, len(chosen), time.perf_counter() - began)
 
 
-def _first(shard: Shard, count: int, reading: Reading, rows: Rows) -> Iterator[Item]:
-    """Read so many images of a shard."""
-    return itertools.islice(images_of(read_shard(_thinned(shard, count), reading, rows)), count)
+def _read_first(shard: Shard, count: int, reading: Reading, rows: Rows) -> Iterator[Item]:
+    """Read the first `count` images of a shard, or evenly spaced ones of a folder."""
+    return itertools.islice(images_of(read_shard(_thin_out(shard, count), reading, rows)), count)
 
 
-def _decoded(shard: Shard, items: list[Item], preprocess: Preprocess, limits: DecodeLimits) -> DecodedChunk:
+def _decode(shard: Shard, items: list[Item], preprocess: Preprocess, limits: DecodeLimits) -> DecodedChunk:
     samples = tuple(item for item in items if isinstance(item, Sample))
     failures = tuple(item for item in items if isinstance(item, Failure))
     chunk = Chunk(shard, 0, last=True, samples=samples, failures=failures)
-    with closing(DecodeSandbox()) as apart:
-        return decode_chunk(chunk, preprocess, limits, apart.frame)
+    with closing(DecodeSandbox()) as sandbox:
+        return decode_chunk(chunk, preprocess, limits, sandbox.frame)
 
 
-def _shares(images: int, shards: int) -> list[int]:
-    """Cut a number of images into as equal shares as can be."""
+def _equal_shares(images: int, shards: int) -> list[int]:
+    """Divide a number of images among shards as equally as possible."""
     return [images * (i + 1) // shards - images * i // shards for i in range(shards)]
 
 
-def _thinned(shard: Shard, count: int) -> Shard:
-    """Keep evenly spaced files of a folder; another shard is read from its beginning."""
+def _thin_out(shard: Shard, count: int) -> Shard:
+    """Keep `count` evenly spaced files of a folder; return other shards unchanged."""
     if shard.kind != "folder":
         return shard
-    members = _spaced(list(shard.members[: shard.take]), count)
+    members = _evenly_spaced(list(shard.members[: shard.take]), count)
     return replace(shard, members=tuple(members), images=len(members), take=None)
 
 
-def _spaced(things: list[Thing], count: int) -> list[Thing]:
-    """Keep `count` things, evenly spaced; all where there are no more."""
-    count = min(count, len(things))
-    return [things[len(things) * i // count] for i in range(count)]
+def _evenly_spaced(items: list[T], count: int) -> list[T]:
+    """Return `count` evenly spaced items, or all items if there are fewer."""
+    count = min(count, len(items))
+    return [items[len(items) * i // count] for i in range(count)]
 
 
-def _distinct(items: Iterator[Item]) -> list[Item]:
-    """Drop images whose key another shard has too: in one chunk no two rows can share a key."""
+def _without_duplicates(items: Iterator[Item]) -> list[Item]:
+    """Keep one image per key: shards may share keys, but the rows of one chunk must not."""
     return list({item.key: item for item in items}.values())

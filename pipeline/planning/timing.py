@@ -1,4 +1,4 @@
-"""Seconds per image of a run, from rehearsals of one image and of as many as time allows."""
+"""Estimates the seconds per image of a run from dry runs of one image and of as many images as time allows."""
 
 import time
 from dataclasses import dataclass
@@ -6,15 +6,23 @@ from dataclasses import dataclass
 from pipeline.data.decode import DecodedChunk
 from pipeline.planning.dry_run import Account, DryRun, DryRunner, PassShape
 
-_SETTLED = 16
-"""From so many images on, time grows with their number: passes are filled up to 16."""
+_FULL_PASS = 16
+"""Passes are padded to this many images, so time is proportional to the number of images only above it."""
 
 _ROUNDS = 3
+"""Maximum dry runs of several images, of which the median counts."""
 
 
 @dataclass(frozen=True)
 class ImageTiming:
-    """Rehearsals of one image and of several, and the model's seconds for a pass of each shape."""
+    """The timings of a run.
+
+    Attributes:
+        first: dry run of one image.
+        last: dry run of several images, or `first` if there is only one.
+        pass_seconds: seconds of a pass on the model, by shape.
+        full: images of a full batch.
+    """
 
     first: DryRun
     last: DryRun
@@ -22,9 +30,9 @@ class ImageTiming:
     full: int
 
     def seconds(self, name: str) -> float:
-        """Seconds per image of an account in a full batch; of a few images the fixed part is told from the rest."""
+        """Return the seconds per image of an account in a full batch; extrapolates from dry runs of few images."""
         some, images = self._seconds(self.last, name), self.last.images
-        settled = min(_SETTLED, self.full)
+        settled = min(_FULL_PASS, self.full)
         if images >= settled or images == self.first.images:
             return some / images
         each = max(0.0, some - self._seconds(self.first, name)) / (images - self.first.images)
@@ -36,15 +44,15 @@ class ImageTiming:
 
 
 def time_images(dry_runner: DryRunner, chunk: DecodedChunk, until: float) -> ImageTiming:
-    """Rehearse one image, then as many as time allows, then time the model.
+    """Do a dry run of one image, then of as many as time allows, then time the model.
 
     Args:
-        rehearser: the run.
-        chunk: real images, at most a full batch.
-        until: when to be done, on the clock of `time.perf_counter`.
+        dry_runner: does the dry runs.
+        chunk: images of the run, at most a full batch.
+        until: deadline on the clock of `time.perf_counter`.
     """
     full = len(chunk.samples)
-    dry_runner.explain(chunk, 1)  # whatever is done once only
+    dry_runner.explain(chunk, 1)  # warm-up
     first = dry_runner.explain(chunk, 1)
     last = first
     if full > 1:
@@ -57,9 +65,9 @@ def time_images(dry_runner: DryRunner, chunk: DecodedChunk, until: float) -> Ima
 
 
 def _affordable(dry_runner: DryRunner, chunk: DecodedChunk, first: DryRun, until: float) -> int:
-    """Choose how many images to rehearse: a full batch, unless that would take too long.
+    """Choose the number of images for the longer dry run: a full batch, unless that would take too long.
 
-    Passes of few images are filled up, so several may take no longer than one: two are tried where one is slow.
+    Passes are padded, so several images may take no longer than one. If one image is slow, two are tried.
     """
     full, left = len(chunk.samples), until - time.perf_counter()
     if full * _total(first) <= left:
@@ -67,7 +75,7 @@ def _affordable(dry_runner: DryRunner, chunk: DecodedChunk, first: DryRun, until
     each = max(1e-6, _total(dry_runner.explain(chunk, 2)) - _total(first))
     left = until - time.perf_counter()
     images = max(2, min(full, int(1 + max(0.0, left - _total(first)) / each)))
-    return images if images in (full, *range(_SETTLED)) else images // _SETTLED * _SETTLED
+    return images if images in (full, *range(_FULL_PASS)) else images // _FULL_PASS * _FULL_PASS
 
 
 def _total(dry_run: DryRun) -> float:

@@ -1,1 +1,1 @@
-"""Reads a run: SQL, atlases of several runs, verification, status, and the source images."""
+"""Reads runs: SQL queries on one or several runs, verification, status, and the source images."""

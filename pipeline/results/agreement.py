@@ -1,7 +1,7 @@
-"""How far the methods of a run agree, from its stored maps; the model is not run.
+"""Measures how far the methods of a run agree, from its stored maps, without running the model.
 
 For each pair of methods: rank correlation and structural similarity of their maps of the same image and target, as
-means with 95 % intervals over a sample. Agreement says that methods see the same, not that they are right.
+means with 95 % intervals over a sample. Methods that agree are not necessarily right.
 """
 
 import itertools
@@ -19,7 +19,7 @@ SELECT shard, image_key, min_by(target, md5(concat_ws(chr(31), shard, image_key,
 FROM explanations GROUP BY shard, image_key
 ORDER BY md5(concat_ws(chr(31), shard, image_key)), shard, image_key LIMIT ?
 """
-"""Images, and one target of each, drawn by a hash of their names: the same ones whatever the order of the rows."""
+"""Selects images, and one target of each, by a hash of their names: independent of the order of the rows."""
 
 _MAPS = """
 SELECT explanations.* FROM explanations JOIN ({sample}) USING (shard, image_key, target) WHERE method = ?
@@ -37,43 +37,43 @@ AGREEMENT_SCHEMA = pa.schema(
 
 
 def agreement(run: Run, images: int = 200) -> pa.Table:
-    """Compare every two methods of a run on a sample.
+    """Compare every two methods of a run on a sample of images.
 
     Args:
         run: the run.
-        images: most images to look at, by one target each.
+        images: maximum number of images to compare, with one target each.
 
     Returns:
-        One row a pair of methods: maps compared (degenerate ones are left out), mean Spearman and SSIM, and half the
-        width of the 95 % interval of each.
+        One row per pair of methods: number of maps compared (degenerate ones are left out), mean Spearman and SSIM,
+        and half the width of the 95 % interval of each.
 
     Raises:
-        ConfigError: the run has one method only, or no explanation.
+        ConfigError: the run has only one method, or no explanation.
     """
     methods = list(run.manifest.identity.methods)
     if len(methods) < 2:
         raise ConfigError.one("RUN", "agreement needs at least two methods", f"this run has {', '.join(methods)}")
-    found = {method: _heatmaps(run, method, images) for method in methods}
-    if not any(found.values()):
+    maps = {method: _read_heatmaps(run, method, images) for method in methods}
+    if not any(maps.values()):
         raise ConfigError.one("RUN", "it holds no explanation", "see the view failures")
-    rows = [_compared(one, other, found) for one, other in itertools.combinations(methods, 2)]
+    rows = [_compare(first, second, maps) for first, second in itertools.combinations(methods, 2)]
     return pa.Table.from_pylist(rows, schema=AGREEMENT_SCHEMA)
 
 
 Place = tuple[str, str, int]
 
 
-def _heatmaps(run: Run, method: str, images: int) -> dict[Place, FloatArray]:
+def _read_heatmaps(run: Run, method: str, images: int) -> dict[Place, FloatArray]:
     rows = run.arrow(_MAPS.format(sample=SAMPLE), [images, method]).to_pylist()
     return {(row["shard"], row["image_key"], row["target"]): enlarged(decode_row(row)[None])[0] for row in rows}
 
 
-def _compared(one: str, other: str, found: dict[str, dict[Place, FloatArray]]) -> dict[str, object]:
-    places = [place for place in found[one] if place in found[other]]
-    pair = [np.stack([found[method][place] for place in places]) for method in (one, other)] if places else []
+def _compare(first: str, second: str, maps: dict[str, dict[Place, FloatArray]]) -> dict[str, object]:
+    places = [place for place in maps[first] if place in maps[second]]
+    pair = [np.stack([maps[method][place] for place in places]) for method in (first, second)] if places else []
     rank, rank_half, count = mean_interval(spearman(*pair) if pair else np.empty(0))
     alike, alike_half, _ = mean_interval(ssim(*pair) if pair else np.empty(0))
     return {
-        "method": one, "other": other, "maps": count, "spearman": rank, "spearman_half_width": rank_half,
+        "method": first, "other": second, "maps": count, "spearman": rank, "spearman_half_width": rank_half,
         "ssim": alike, "ssim_half_width": alike_half,
     }  # fmt: skip

@@ -1,8 +1,8 @@
-"""An atlas: a folder of runs, asked as one. A method or a model added later, as another run, joins without recomputing.
+"""An atlas: a folder of runs, queried as one. Methods and models are added as new runs, without recomputing old ones.
 
-The views are those of `pipeline.results.query`; each row begins with `run` (its run id), `model` (its name) and
-`dataset` (digest of the list of shards, equal where two runs explain the same images). The view `runs` has one row per
-run. Runs may differ in their metrics: a column that a run does not have is NULL there.
+The views are those of `pipeline.results.query`; each row begins with `run` (the run id), `model` (the model's name) and
+`dataset` (a digest of the list of shards, equal if two runs explain the same images). The view `runs` has one row per
+run. Runs may differ in their metrics: a column that a run does not have is NULL in its rows.
 
     with pipeline.open_atlas("atlas") as atlas:
         atlas.sql('''
@@ -20,11 +20,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
-from pipeline.results.query import has_numbers, sanity_table
+from pipeline.results.query import has_scalar_metrics, sanity_table
 from pipeline.results.sql_engine import RunFiles, Tables
 from pipeline.results.views import RUN_COLUMNS, VIEWS, view_statements
 from pipeline.storage.base import Store
-from pipeline.storage.merged import Files, whole_files_of
+from pipeline.storage.merged import Files, checked_files_of
 from pipeline.storage.run_folder import MANIFEST, read_manifest
 from pipeline.storage.store import open_store
 from schemas.explanation import described, explanation_schema
@@ -61,17 +61,17 @@ class _Member:
 
     @property
     def rows(self) -> RunFiles | pa.Table:
-        """What the run holds so far; nothing before its first chunk."""
+        """Return the files of the run, or an empty table before its first chunk."""
         return RunFiles(self.store, self.files) if self.files.parts else explanation_schema().empty_table()
 
     @property
-    def gives_numbers(self) -> bool:
-        """Whether there is a column of which the leaderboard can give the mean."""
-        return bool(self.files.parts) and has_numbers(self.manifest)
+    def has_leaderboard(self) -> bool:
+        """Return whether the run has finished chunks and a metric that the leaderboard can average."""
+        return bool(self.files.parts) and has_scalar_metrics(self.manifest)
 
     @property
-    def facts(self) -> dict[str, object]:
-        """The row of the view `runs`."""
+    def row(self) -> dict[str, object]:
+        """Return the run's row in the view `runs`."""
         identity = self.manifest.identity
         return {
             "run": self.manifest.run_id, "folder": self.folder, "dataset": dataset_digest(self.manifest),
@@ -86,38 +86,42 @@ class Atlas(Tables):
     """An open folder of runs; close it, or use it as a context manager.
 
     Attributes:
-        manifests: of each run, by its id.
+        manifests: the manifest of each run, by run id.
     """
 
     def __init__(self, store: Store) -> None:
         members = list(_members(store))
-        _refuse_mixture(store, members)
+        _check_members(store, members)
         self.manifests: Mapping[str, RunManifest] = {member.manifest.run_id: member.manifest for member in members}
         rows = {f"parts_{place}": member.rows for place, member in enumerate(members)}
-        runs = pa.Table.from_pylist([member.facts for member in members], schema=RUNS_SCHEMA)
+        runs = pa.Table.from_pylist([member.row for member in members], schema=RUNS_SCHEMA)
         sanity = pa.concat_tables([_with_run(sanity_table(member.store), member) for member in members])
-        views = view_statements(numbers=any(member.gives_numbers for member in members), of_run=RUN_COLUMNS)
+        views = view_statements(
+            scalar_metrics=any(member.has_leaderboard for member in members), run_columns=RUN_COLUMNS
+        )
         super().__init__({"runs": runs, "sanity": sanity, **rows}, (_union(list(self.manifests)), *views), ATLAS_VIEWS)
 
 
 def open_atlas(folder: str | Path) -> Atlas:
-    """Open a folder whose sub-folders are runs; those whose names begin with `_` or `.` are passed over.
+    """Open a folder whose subfolders are runs; subfolders whose names begin with `_` or `.` are skipped.
 
     Raises:
-        ConfigError: a sub-folder is no run, two hold the same one, or there is none.
-        DamagedRunError: a manifest or a part is damaged, or a part has gone.
+        ConfigError: a subfolder is not a run, two hold the same run, or there is no run.
+        DamagedRunError: a manifest or a part is damaged, or a part is missing.
     """
     return Atlas(open_store(str(folder)))
 
 
 def is_atlas(folder: str | Path) -> bool:
-    """Tell whether a folder is no run itself and has a sub-folder that is one."""
+    """Return whether a folder is not a run itself, but has a subfolder that is one."""
     store = open_store(str(folder))
-    return MANIFEST not in store.names() and any(MANIFEST in inside.names() for _, inside in _folders(store))
+    return MANIFEST not in store.names() and any(
+        MANIFEST in store_of_run.names() for _, store_of_run in _folders(store)
+    )
 
 
 def dataset_digest(manifest: RunManifest) -> str:
-    """The hash of the listing of shards (sha256, first 16 hex digits)."""
+    """Hash the listing of shards (first 16 hex digits of the sha256)."""
     shards = [shard.model_dump() for shard in manifest.identity.shards]
     return hashlib.sha256(canonical_json(shards).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
@@ -129,33 +133,33 @@ def _folders(store: Store) -> Iterator[tuple[str, Store]]:
 
 
 def _members(store: Store) -> Iterator[_Member]:
-    """The runs of the folder; files beside them are passed over."""
-    for name, inside in _folders(store):
-        there = inside.names()
-        if MANIFEST in there:
-            manifest = read_manifest(inside)
-            yield _Member(name, inside, manifest, whole_files_of(inside, manifest.run_id))
-        elif there:
-            hint = "move it elsewhere, or let its name begin with _"
-            raise ConfigError.one("FOLDER", f"'{inside.url}' is not a run folder: it has no {MANIFEST}", hint)
+    """Yield the runs of the folder; files and empty subfolders are skipped."""
+    for name, store_of_run in _folders(store):
+        names = store_of_run.names()
+        if MANIFEST in names:
+            manifest = read_manifest(store_of_run)
+            yield _Member(name, store_of_run, manifest, checked_files_of(store_of_run, manifest.run_id))
+        elif names:
+            hint = "move it elsewhere, or begin its name with _"
+            raise ConfigError.one("FOLDER", f"'{store_of_run.url}' is not a run folder: it has no {MANIFEST}", hint)
 
 
-def _refuse_mixture(store: Store, members: Sequence[_Member]) -> None:
-    """Refuse what would give rows twice, or columns that cannot be told apart."""
+def _check_members(store: Store, members: Sequence[_Member]) -> None:
+    """Raise ConfigError if there is no run, a run occurs twice, or a metric has the name of an atlas column."""
     if not members:
         raise ConfigError.one("FOLDER", f"'{store.url}' holds no run", "put run folders into it")
-    seen: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for member in members:
-        other = seen.setdefault(member.manifest.run_id, member.folder)
+        other = folders.setdefault(member.manifest.run_id, member.folder)
         if other != member.folder:
             raise ConfigError.one("FOLDER", f"'{other}' and '{member.folder}' are the same run", "move one elsewhere")
         for name in set(map(str.lower, member.manifest.identity.metrics)) & set(RUN_COLUMNS):
-            hint = "an atlas has a column of that name; ask this run by itself"
+            hint = "an atlas has a column of that name; query this run by itself"
             raise ConfigError.one("FOLDER", f"a metric of '{member.folder}' is called '{name}'", hint)
 
 
 def _union(run_ids: Sequence[str]) -> str:
-    """Make the view `parts`; run ids are digests made here, and as constants they spare the other runs a look."""
+    """Return the SQL of the view `parts`; constant run ids let DuckDB skip runs that a query excludes."""
     selects = [
         f"SELECT runs.run, runs.model, runs.dataset, parts_{place}.* FROM runs, parts_{place} "  # noqa: S608
         f"WHERE runs.run = '{run_id}'"
@@ -165,7 +169,7 @@ def _union(run_ids: Sequence[str]) -> str:
 
 
 def _with_run(table: pa.Table, member: _Member) -> pa.Table:
-    """Put the columns that name the run before those of a table."""
+    """Prepend the columns that identify the run to a table."""
     for name in reversed(RUN_COLUMNS):
-        table = table.add_column(0, RUNS_SCHEMA.field(name), pa.array([member.facts[name]] * len(table), pa.string()))
+        table = table.add_column(0, RUNS_SCHEMA.field(name), pa.array([member.row[name]] * len(table), pa.string()))
     return table

@@ -1,4 +1,4 @@
-"""The pages of methods and metrics, for people: what each is, needs and costs."""
+"""Formats tables and pages that describe methods and metrics: definition, requirements and cost."""
 
 import dataclasses
 import inspect
@@ -12,19 +12,19 @@ RESNET50 = NetShape(
     stages=(LayerShape(256, 56, 56), LayerShape(512, 28, 28), LayerShape(1024, 14, 14), LayerShape(2048, 7, 7)),
     linear_head=True,
 )
-"""Costs are printed for ResNet-50 at 224 pixels."""
+"""The network whose costs are printed: ResNet-50 at 224 pixels."""
 
 
 def method_rows() -> list[dict[str, str]]:
-    """Give one row a method: name, paper, what it needs, cost per image beside the shared pass."""
+    """Return one row per method: name, paper, requirements, and cost per image in addition to the shared pass."""
     rows = []
     for name, kind in METHODS.items():
         cost = kind().cost(RESNET50)
         rows.append(
             {
                 "method": name + (" (interpretation)" if kind.interpretation else ""),
-                "paper": _cited(kind.paper),
-                "needs": _needs(kind().needs),
+                "paper": _cite(kind.paper),
+                "needs": _format_needs(kind().needs),
                 "forwards": str(cost.forwards),
                 "head passes": str(cost.head_passes),
                 "backwards": str(cost.backwards),
@@ -34,37 +34,37 @@ def method_rows() -> list[dict[str, str]]:
 
 
 def metric_rows() -> list[dict[str, str]]:
-    """Give one row a metric: name, paper, what it reads, its unit and direction, and what it costs."""
+    """Return one row per metric: name, paper, what it reads, its unit, its direction, and its cost."""
     return [
         {
             "metric": name,
-            "paper": _cited(kind.paper),
+            "paper": _cite(kind.paper),
             "reads": kind.reads,
             "unit": kind.unit,
             "better": kind.better,
-            "forwards": _passes(kind()),
+            "forwards": _format_passes(kind()),
         }
         for name, kind in METRICS.items()
     ]
 
 
 def method_page(kind: type[CamMethod]) -> str:
-    """Give the page of a method: definition, parameters with defaults, presets, reference."""
+    """Format the page of a method: definition, parameters with defaults, presets, reference."""
     return _page(kind, [])
 
 
 def metric_page(kind: type[Metric]) -> str:
-    """Give the page of a metric: definition, what it reads, its unit and direction, its cost, parameters, reference."""
-    facts = {"reads": kind.reads, "unit": kind.unit, "better": kind.better, "forwards": _passes(kind())}
-    return _page(kind, [*(f"  {name}: {value}" for name, value in facts.items()), "", *_METRIC_WORDS])
+    """Format the page of a metric: definition, what it reads, unit, direction, cost, parameters, reference."""
+    facts = {"reads": kind.reads, "unit": kind.unit, "better": kind.better, "forwards": _format_passes(kind())}
+    return _page(kind, [*(f"  {name}: {value}" for name, value in facts.items()), "", *_METRIC_NOTES])
 
 
-_METRIC_WORDS = (
-    "E is the heat map: the map enlarged to the image bilinearly, then scaled to [0, 1]. A degenerate (constant) map",
-    "has E = 0 everywhere and, with some metrics, a good value; the leaderboard tells the share of such maps, and",
-    "WHERE NOT degenerate leaves them out. G are the pixels of the object: those of its mask, or whose centre lies in",
-    "one of its boxes. Boxes are the label's, or each of its own class where the data names it: where another class",
-    "is explained there is no G. p is the softmax probability of the explained class.",
+_METRIC_NOTES = (
+    "E is the heat map: the map upsampled bilinearly to the image, then scaled to [0, 1]. A degenerate (constant) map",
+    "has E = 0 everywhere and gets a good value from some metrics. The leaderboard shows the share of such maps, and",
+    "WHERE NOT degenerate excludes them. G is the set of the object's pixels: those of its mask, or those whose centre",
+    "lies in one of its boxes. Boxes belong to the image's label, or to the class that the data names for each box. If",
+    "another class is explained, there is no G. p is the softmax probability of the explained class.",
 )
 
 
@@ -73,19 +73,19 @@ def _page(kind: type[Any], facts: list[str]) -> str:
     defaults = [f"  {field.name}: {field.default}" for field in dataclasses.fields(kind)]
     lines += ["Defaults:", *(defaults or ["  no parameters"])]
     if kind.presets:
-        lines += ["", "Presets:", *(f"  {name}: {_settings(preset)}" for name, preset in kind.presets.items())]
+        lines += ["", "Presets:", *(f"  {name}: {_format_preset(preset)}" for name, preset in kind.presets.items())]
     paper: Paper = kind.paper
     lines += ["", f"Reference: {paper.authors}. {paper.title}. {paper.venue} {paper.year}, {paper.link}."]
     return "\n".join(lines)
 
 
-def _needs(needs: Needs) -> str:
+def _format_needs(needs: Needs) -> str:
     words = ["gradients"] * needs.gradients + ["stages"] * needs.stages + ["linear head"] * needs.linear_head
     return ", ".join(words) or ("activations" if needs.activations else "images")
 
 
-def _passes(metric: Metric) -> str:
-    """Forwards per map, those that all maps of an image share, and maps that are drawn again."""
+def _format_passes(metric: Metric) -> str:
+    """Format a metric's cost: forwards per map, forwards shared by all maps of an image, and maps computed again."""
     views = metric.views()
     own = sum(view.count() for view in views if view.scope == "map")
     shared = sum(view.count() for view in views if view.scope != "map")
@@ -94,10 +94,10 @@ def _passes(metric: Metric) -> str:
     return ", ".join(words) or "0"
 
 
-def _settings(preset: dict[str, Any]) -> str:
+def _format_preset(preset: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in preset.items()) or "the defaults"
 
 
-def _cited(paper: Paper) -> str:
+def _cite(paper: Paper) -> str:
     first, *others = paper.authors.split(",")
     return f"{first}{' et al.' if others else ''}, {paper.venue} {paper.year}"

@@ -1,7 +1,7 @@
-"""What parts say without their rows being read: their footers, and the codes of rows that failed.
+"""Counts rows and failures of parts from their footers, reading as few rows as possible.
 
-Of each part the footer is read; its statistics tell whether any row failed, and only then some columns are read. Damage
-is told, and stops nothing.
+Only the footer of each part is read. If its statistics show that rows failed, a few columns are read, too. Damaged
+parts are reported and do not stop the scan.
 """
 
 import time
@@ -21,21 +21,21 @@ from pipeline.storage.parts import Footer
 from schemas.explanation import SHARD_STAGE
 
 _BATCH = 32
-"""Files that are opened together."""
+"""Files opened as one dataset."""
 _READERS = 16
 
 
 @dataclass(frozen=True)
 class PartStatistics:
-    """What a file of rows says of itself.
+    """Counts of one file of rows.
 
     Attributes:
-        footer: None in files of a merged copy, which have none of ours.
-        rows: explanations, rows with an error left out.
-        failures: rows with an error, by `stage/code`.
-        with_failures: images and shards that have such a row.
-        damages: those of them that are no images: damage to shards.
-        unexplained: images that have no explanation.
+        footer: the part's footer; None in files of a merged copy.
+        rows: rows without an error, which are explanations.
+        failures: number of rows with an error, by `stage/code`.
+        with_failures: number of images and shards with such a row.
+        damages: those of them that report damage to a shard, not an image.
+        unexplained: number of images without an explanation.
     """
 
     footer: Footer | None
@@ -48,7 +48,13 @@ class PartStatistics:
 
 @dataclass(frozen=True)
 class ScanResult:
-    """Glances at files by name; the sentence where a file cannot be read; `skipped` are those for which time ended."""
+    """The result of a scan.
+
+    Attributes:
+        statistics: of readable files, by name.
+        damaged: the error of each file that cannot be read, by name.
+        skipped: number of files not scanned because time ran out.
+    """
 
     statistics: dict[str, PartStatistics] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
@@ -56,22 +62,24 @@ class ScanResult:
 
 
 def scan(store: Store, names: Sequence[str], seconds: float | None = None) -> ScanResult:
-    """Look at files in this order, for so long at most; None for all of them. A file that has gone is passed over."""
+    """Scan files in the given order, for at most `seconds` (None: no limit); missing files are ignored."""
     until = None if seconds is None else time.monotonic() + seconds
-    seen, left, asked = ScanResult(), iter(names), 0
+    result, remaining, scanned = ScanResult(), iter(names), 0
     with ThreadPoolExecutor(_READERS) as readers:
         while (until is None or time.monotonic() < until) and (
-            batches := [batch for _ in range(_READERS) if (batch := tuple(islice(left, _BATCH)))]
+            batches := [batch for _ in range(_READERS) if (batch := tuple(islice(remaining, _BATCH)))]
         ):
-            for found in readers.map(lambda batch: dict(_glances(store, batch)), batches):
-                seen.statistics.update({name: one for name, one in found.items() if isinstance(one, PartStatistics)})
-                seen.damaged.update({name: one for name, one in found.items() if isinstance(one, str)})
-            asked += sum(map(len, batches))
-    return ScanResult(seen.statistics, seen.damaged, len(names) - asked)
+            for batch_result in readers.map(lambda batch: dict(_scan_batch(store, batch)), batches):
+                result.statistics.update(
+                    {name: one for name, one in batch_result.items() if isinstance(one, PartStatistics)}
+                )
+                result.damaged.update({name: one for name, one in batch_result.items() if isinstance(one, str)})
+            scanned += sum(map(len, batches))
+    return ScanResult(result.statistics, result.damaged, len(names) - scanned)
 
 
-def _glances(store: Store, names: Sequence[str]) -> Iterator[tuple[str, PartStatistics | str]]:
-    """Look at some files; one that cannot be read does not hide the others."""
+def _scan_batch(store: Store, names: Sequence[str]) -> Iterator[tuple[str, PartStatistics | str]]:
+    """Scan a batch of files; if one cannot be read, scan each file by itself."""
     try:
         fragments = list(store.dataset(names).get_fragments())
     except FileNotFoundError:
@@ -82,49 +90,49 @@ def _glances(store: Store, names: Sequence[str]) -> Iterator[tuple[str, PartStat
             return
         fragments = []
     if len(fragments) == len(names):
-        yield from _each(names, fragments)
-    elif len(names) > 1:  # the first one stands for the schema of all, so look at each alone
+        yield from _scan_each(names, fragments)
+    elif len(names) > 1:  # a dataset takes its schema from the first file, which may be the bad one
         for name in names:
-            yield from _glances(store, [name])
+            yield from _scan_batch(store, [name])
 
 
-def _each(names: Sequence[str], fragments: Sequence[ds.Fragment]) -> Iterator[tuple[str, PartStatistics | str]]:
+def _scan_each(names: Sequence[str], fragments: Sequence[ds.Fragment]) -> Iterator[tuple[str, PartStatistics | str]]:
     for name, fragment in zip(names, fragments, strict=True):
         try:
-            yield name, _glance(fragment)
+            yield name, _part_statistics(fragment)
         except FileNotFoundError:
             continue
         except (pa.ArrowException, OSError, ValueError) as error:
             yield name, first_line(error)
 
 
-def _glance(fragment: ds.Fragment) -> PartStatistics:
+def _part_statistics(fragment: ds.Fragment) -> PartStatistics:
     metadata = fragment.metadata
     pairs = metadata.metadata or {}
     footer = Footer.from_metadata(pairs) if any(key.startswith(b"camatlas.") for key in pairs) else None
     return (
-        _counted(fragment, footer)
+        _count_rows(fragment, footer)
         if _may_have_failed(metadata)
         else PartStatistics(footer, metadata.num_rows, Counter())
     )
 
 
 def _may_have_failed(metadata: pq.FileMetaData) -> bool:
-    """Whether any row may have an error, by the statistics of the file."""
+    """Return whether any row may have an error, judging by the column statistics of the file."""
     column = metadata.schema.names.index("error_code")
     groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
     statistics = ((group.num_rows, group.column(column).statistics) for group in groups)
-    return any(found is None or not found.has_null_count or found.null_count < rows for rows, found in statistics)
+    return any(column is None or not column.has_null_count or column.null_count < rows for rows, column in statistics)
 
 
-def _counted(fragment: ds.Fragment, footer: Footer | None) -> PartStatistics:
-    """Look at rows, where some failed."""
+def _count_rows(fragment: ds.Fragment, footer: Footer | None) -> PartStatistics:
+    """Count failures by reading the columns that identify rows and errors."""
     columns = ["shard", "image_key", "error_stage", "error_code"]
     rows = fragment.to_table(columns=columns).to_pylist()
     failed = [row for row in rows if row["error_code"] is not None]
-    places = {(row["shard"], row["image_key"]) for row in failed}
+    failed_keys = {(row["shard"], row["image_key"]) for row in failed}
     images = {(row["shard"], row["image_key"]) for row in failed if row["error_stage"] != SHARD_STAGE}
     explained = {(row["shard"], row["image_key"]) for row in rows if row["error_code"] is None}
     codes = Counter(f"{row['error_stage']}/{row['error_code']}" for row in failed)
-    damages = len(places - images)
-    return PartStatistics(footer, len(rows) - len(failed), codes, len(places), damages, len(images - explained))
+    damages = len(failed_keys - images)
+    return PartStatistics(footer, len(rows) - len(failed), codes, len(failed_keys), damages, len(images - explained))

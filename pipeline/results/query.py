@@ -1,12 +1,12 @@
-"""Questions to a run: DuckDB over its files, read-only, and maps back as arrays.
+"""Queries a run with SQL (DuckDB, read-only) and returns maps as arrays.
 
 Views: `explanations` (one row per image, target and method), `images` (one row per image), `failures` (one row
 per image, method or shard that failed), `leaderboard` (per method: images, share of degenerate maps, mean of
-each metric), `sanity` (what `camatlas sanity` found). DuckDB never opens a file itself: its access to files and
-the network is off and its configuration locked, the files are handed to it by pyarrow.
+each metric), `sanity` (results of `camatlas sanity`). DuckDB cannot open files or the network and its configuration
+is locked; it reads the run's files through pyarrow only.
 
-`map_values(map, map_dtype, map_min, map_max)` gives the values of a map as a list, so that SQL can reckon with maps.
-The mean map of a class is one statement:
+`map_values(map, map_dtype, map_min, map_max)` returns the values of a map as a list, for computing with maps in SQL.
+For example, the mean map of a class:
 
     run = pipeline.open_run("my_run")
     run.sql('''
@@ -16,7 +16,7 @@ The mean map of a class is one statement:
           FROM explanations WHERE method = 'gradcam' AND label = 1)
         GROUP BY cell ORDER BY cell
     ''')
-    run.maps("method = 'gradcam' AND label = 1").mean(0)  # the same numbers, (u, v)
+    run.maps("method = 'gradcam' AND label = 1").mean(0)  # the same values as an array (u, v)
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from pipeline.results.sql_engine import MAP_COLUMNS, RunFiles, Tables, damage_na
 from pipeline.results.views import VIEWS, view_statements
 from pipeline.storage.base import Store
 from pipeline.storage.checksums import open_checksummed
-from pipeline.storage.merged import whole_files_of
+from pipeline.storage.merged import checked_files_of
 from pipeline.storage.parts import read_part
 from pipeline.storage.run_folder import PartName, read_manifest
 from pipeline.storage.store import open_store
@@ -41,28 +41,28 @@ __all__ = ["MAP_COLUMNS", "VIEWS", "Run", "decode_row", "decode_table", "open_ru
 
 
 class Run(Tables):
-    """An open run folder, with the parts that it held when it was opened; close it, or use it as a context manager."""
+    """An open run: a snapshot of the parts that existed when it was opened; close it, or use a `with` block."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.manifest: RunManifest = read_manifest(store)
-        self.files = whole_files_of(store, self.manifest.run_id)
+        self.files = checked_files_of(store, self.manifest.run_id)
         self.parts = self.files.parts
         if not self.parts:
             raise ConfigError.one("RUN", f"'{store.url}' holds no finished chunk yet", "run `camatlas explain` first")
         super().__init__(
             {"parts": RunFiles(store, self.files), "sanity": sanity_table(store)},
-            view_statements(numbers=has_numbers(self.manifest)),
+            view_statements(scalar_metrics=has_scalar_metrics(self.manifest)),
             VIEWS,
         )
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema of the rows."""
+        """Return the schema of the rows."""
         return self._opened["parts"].schema
 
     def tables(self) -> Iterator[tuple[PartName, pa.Table]]:
-        """Give all rows part by part, failures included, in the order of the parts.
+        """Yield each part and its rows, including failures, in the order of the parts.
 
         Raises:
             DamagedRunError: a part cannot be read.
@@ -73,27 +73,27 @@ class Run(Tables):
             yield part, table
 
     def refuse_damage(self) -> None:
-        """Read every part, for those who hand parts on unread; raises DamagedRunError for one that cannot be."""
+        """Read every part, for exporters that pass parts on unread; raise DamagedRunError if one is damaged."""
         RunFiles(self.store, self.files.without_merged()).refuse_damage()
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run folder for questions.
+    """Open a run folder for queries.
 
     Raises:
-        ConfigError: there is no run.
-        DamagedRunError: its manifest or a part is damaged, or a part has gone.
+        ConfigError: there is no run, or it has no finished chunk.
+        DamagedRunError: its manifest or a part is damaged, or a part is missing.
     """
     return Run(open_store(str(path)))
 
 
-def has_numbers(manifest: RunManifest) -> bool:
-    """Tell whether any metric of a run is a number, not a list."""
+def has_scalar_metrics(manifest: RunManifest) -> bool:
+    """Return whether any metric of a run is a number per map, not a curve."""
     return not all(map(is_curve, manifest.identity.metrics))
 
 
 def sanity_table(store: Store) -> pa.Table:
-    """The tables of all sanity checks of a run; raises DamagedRunError when one cannot be read."""
+    """Read the results of all sanity checks of a run; raise DamagedRunError when a file cannot be read."""
     names = [name for name in store.names(SANITY_FOLDER) if name.endswith(".parquet") and not name.startswith(".")]
     found = [SANITY_SCHEMA.empty_table()]
     for name in names:

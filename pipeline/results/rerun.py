@@ -1,4 +1,4 @@
-"""The model and the images of a finished run once more, for questions that its rows cannot answer.
+"""Loads the model and the images of a finished run again, for experiments that its rows alone do not allow.
 
 Legend: B images, N classes, (H, W) pixels.
 """
@@ -19,10 +19,10 @@ from pipeline.results.source_images import Original, originals, run_config
 
 
 class RunModel:
-    """The model of a run, loaded again and found to be the same.
+    """The model of a run, loaded again, with its weights and target layer compared with the manifest.
 
     Raises:
-        ConfigError: the model cannot be loaded, or is not that of the run any more.
+        ConfigError: the model cannot be loaded, or differs from the run's model.
     """
 
     def __init__(self, run: Run) -> None:
@@ -32,32 +32,34 @@ class RunModel:
         identity = run.manifest.identity.model
         if (self.loaded.weights_digest, self.loaded.layer) != (identity["weights_sha256"], identity["layer"]):
             name = self.config.model.name
-            raise ConfigError.one("RUN", f"the weights of {name} are not those of the run", "put them back")
+            raise ConfigError.one(
+                "RUN", f"the weights or the target layer of {name} are not those of the run", "restore them"
+            )
         self.normalisation = Normalisation(self.loaded.preprocess.mean, self.loaded.preprocess.std)
         self.device = "cuda" if self.config.compute.device != "cpu" and torch.cuda.is_available() else "cpu"
         self.model: nn.Module = self.loaded.model.to(self.device)
 
     def pictures(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Original]:
-        """Find images by (shard, image key), as the model sees them; those that are gone are left out."""
+        """Read images by (shard, image key), preprocessed for the model; missing images are left out."""
         return dict(originals(self.manifest, wanted))
 
     def confidences(self, pixels_BHWC: FloatArray) -> FloatArray:
-        """Ask the model about pictures in [0, 1]; gives softmax probabilities (B, N)."""
-        found: list[FloatArray] = []
+        """Run the model on pixels in [0, 1], (B, H, W, 3); return its softmax probabilities (B, N)."""
+        confidences_BN: list[FloatArray] = []
         with torch.no_grad():
             for start in range(0, len(pixels_BHWC), DEFAULT_BATCH):
                 pixels_BCHW = torch.from_numpy(pixels_BHWC[start : start + DEFAULT_BATCH]).permute(0, 3, 1, 2)
                 logits_BN = self.model(self.normalisation.apply(pixels_BCHW.contiguous()).to(self.device))
-                found.append(logits_BN.float().softmax(1).cpu().numpy().astype(np.float32))
-        return np.concatenate(found)
+                confidences_BN.append(logits_BN.float().softmax(1).cpu().numpy().astype(np.float32))
+        return np.concatenate(confidences_BN)
 
 
 def as_pixels(picture: Original) -> FloatArray:
-    """Give a picture as numbers in [0, 1], (H, W, 3)."""
+    """Convert a picture to pixels in [0, 1], (H, W, 3)."""
     pixels_HWC: FloatArray = np.asarray(picture.image.convert("RGB"), np.float32) / np.float32(255)
     return pixels_HWC
 
 
 def as_batch(pictures: Sequence[Original]) -> Tensor:
-    """Stack pictures as numbers in [0, 1], (B, 3, H, W)."""
+    """Stack pictures as pixels in [0, 1], (B, 3, H, W)."""
     return torch.from_numpy(np.stack([as_pixels(picture) for picture in pictures])).permute(0, 3, 1, 2).contiguous()

@@ -1,4 +1,4 @@
-"""Tables of runs in a DuckDB that can do no harm: what questions to one run and to an atlas of runs have in common."""
+"""Sandboxed SQL on the tables of one run or of an atlas: DuckDB without access to files or the network."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +18,15 @@ from pipeline.maps.codec import EncodedMap, FloatArray, decode, decode_stack
 from pipeline.results.views import MAP_VALUES
 from pipeline.storage.base import Store
 from pipeline.storage.checksums import open_checksummed
-from pipeline.storage.merged import Files, is_lost, narrowed
+from pipeline.storage.merged import Files, is_lost, with_key_bounds
 from pipeline.storage.parts import Footer, read_part
 from pipeline.storage.store import is_unanswered
 
 T = TypeVar("T")
-_AT_ONCE = 16
-"""Footers read at the same time."""
+_PARALLEL_READS = 16
+"""Footers read in parallel."""
 MAP_COLUMNS = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
-_MISTAKES = (
+_USAGE_ERRORS = (
     duckdb.ParserException,
     duckdb.BinderException,
     duckdb.CatalogException,
@@ -34,18 +34,18 @@ _MISTAKES = (
     duckdb.ConversionException,
     duckdb.NotImplementedException,
 )
-"""What DuckDB raises for a wrong question; anything else may come from a part that it could not read."""
+"""Errors that DuckDB raises for an invalid query; other errors may come from a file that could not be read."""
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files that a table is read from, and where they lie."""
+    """The files of a table and the store that holds them."""
 
     store: Store
     files: Files
 
     def refuse_damage(self) -> None:
-        """Read every file once more; raises DamagedRunError for one that cannot be."""
+        """Read every file completely; raise DamagedRunError if one is damaged."""
         merged = frozenset(self.files.merged)
         for name in self.files.names:
             with damage_named(self.store, name):
@@ -57,12 +57,12 @@ class RunFiles:
 
 
 class Tables:
-    """Questions to tables; close it, or use it as a context manager.
+    """Tables and views that can be queried; close it, or use it as a context manager.
 
     Args:
-        tables: what to ask, under names of our own.
-        statements: what makes the views on them.
-        views: their names, for messages.
+        tables: the tables by name; names must be constants, as they are part of SQL statements.
+        statements: SQL statements that create the views.
+        views: names of the views, for messages.
     """
 
     def __init__(
@@ -75,42 +75,43 @@ class Tables:
             ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}
         )
         for name, table in tables.items():
-            self._hand_in(name, table)
-        with self._refusals():
+            self._register(name, table)
+        with self._translated_errors():
             for statement in (*MAP_VALUES, *statements, "SET lock_configuration = true"):
                 self._connection.execute(statement)
 
     def sql(self, query: str, parameters: Sequence[object] | None = None) -> pd.DataFrame:
-        """Answer a SQL question as a data frame; `?` in the query stands for the parameters.
+        """Run a SELECT statement and return a data frame; each `?` in it stands for one of the parameters.
 
         Raises:
-            ConfigError: DuckDB refuses the query.
+            ConfigError: the query is invalid.
             DamagedRunError: a file cannot be read.
-            StoreError: a store does not answer, or did not for a while.
+            StoreError: a store does not respond, or failed temporarily.
         """
         frame: pd.DataFrame = self.arrow(query, parameters).to_pandas()
         return frame
 
     def arrow(self, query: str, parameters: Sequence[object] | None = None) -> pa.Table:
-        """Answer a SQL question as an Arrow table; raises as `sql` does."""
-        return self._asked(lambda: self._select(query, parameters))
+        """Run a SELECT statement and return an Arrow table; raises the same errors as `sql`."""
+        return self._run_query(lambda: self._select(query, parameters))
 
     def table(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
-        """Give columns of `explanations` as an Arrow table.
+        """Return columns of `explanations` as an Arrow table.
 
         Args:
-            columns: names; None gives all.
+            columns: names of the columns; None for all.
             where: a SQL condition, for example "method = 'gradcam' AND pointing_game = 0".
         """
-        return self._asked(lambda: self._filtered(columns, where))
+        return self._run_query(lambda: self._filtered(columns, where))
 
     def maps(self, where: str | None = None, size: tuple[int, int] | None = None) -> FloatArray:
-        """Give the maps that meet a SQL condition, decoded, as (N, u, v) float32 in the order of `table`.
+        """Return the decoded maps that meet a SQL condition, as (N, u, v) float32 in the order of `table`.
+
+        `torch.from_numpy` makes a tensor of them without a copy.
 
         Args:
             where: a SQL condition.
-            size: (H, W) to enlarge the maps to, bilinearly, as heat maps are; the values stay raw. `torch.from_numpy`
-                makes a tensor of them without a copy.
+            size: (H, W) to upsample the maps to, bilinearly, like heat maps; values are not scaled to [0, 1].
 
         Raises:
             ValueError: the maps do not all have the same grid; narrow the condition to one layer.
@@ -119,11 +120,11 @@ class Tables:
         return maps_Nuv if size is None else _enlarged(maps_Nuv, size)
 
     def interrupt(self) -> None:
-        """End the question that is being answered; for other threads than the one that asks."""
+        """Interrupt the running query; call this from another thread."""
         self._connection.interrupt()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the connection and release the files."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -135,31 +136,31 @@ class Tables:
         self.close()
 
     def refuse_damage(self) -> None:
-        """Read every file once more; raises DamagedRunError for one that cannot be."""
+        """Read every file completely; raise DamagedRunError if one is damaged."""
         for table in self._files.values():
             table.refuse_damage()
 
-    def _hand_in(self, name: str, table: RunFiles | pa.Table) -> None:
+    def _register(self, name: str, table: RunFiles | pa.Table) -> None:
         if isinstance(table, pa.Table):
             self._connection.register(name, table)
             return
         try:
-            opened = narrowed(table.store.dataset(table.files.names), table.files)
-            _refuse_misplaced(opened, table)
+            opened = with_key_bounds(table.store.dataset(table.files.names), table.files)
+            _refuse_misplaced_parts(opened, table)
         except (pa.ArrowException, OSError) as error:
             if not is_lost(table.store, table.files):
                 table.refuse_damage()
                 raise DamagedRunError(unreadable(table.store, table.files.names[0], error)) from None
-            self._hand_in(name, RunFiles(table.store, table.files.without_merged()))
+            self._register(name, RunFiles(table.store, table.files.without_merged()))
         else:
             self._files[name], self._opened[name] = table, opened
             self._connection.register(name, opened)
 
     def _select(self, query: str, parameters: Sequence[object] | None) -> pa.Table:
-        query.encode()  # what is no text cannot be a question
+        query.encode()  # raises UnicodeEncodeError for lone surrogates
         statements = self._connection.extract_statements(query)
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
-            raise ConfigError.one("SQL", "it takes exactly one SELECT", self._views)
+            raise ConfigError.one("SQL", "the query must be exactly one SELECT", self._views)
         return self._connection.sql(query, params=parameters or None).to_arrow_table()
 
     def _filtered(self, columns: Sequence[str] | None, where: str | None) -> pa.Table:
@@ -170,45 +171,47 @@ class Tables:
         relation = relation.filter(where) if where else relation
         return (relation.select(*map(duckdb.ColumnExpression, columns)) if columns else relation).to_arrow_table()
 
-    def _asked(self, ask: Callable[[], T]) -> T:
-        """Ask; once more when a merged copy was replaced by another compaction since it was opened."""
-        with self._refusals():
+    def _run_query(self, execute: Callable[[], T]) -> T:
+        """Execute a query, and again from parts if a compaction replaced the merged copy since it was opened."""
+        with self._translated_errors():
             try:
-                return ask()
+                return execute()
             except (duckdb.Error, pa.ArrowException, OSError) as error:
-                if isinstance(error, _MISTAKES) or not self._left_for_parts():
+                if isinstance(error, _USAGE_ERRORS) or not self._fall_back_to_parts():
                     raise
-                return ask()
+                return execute()
 
-    def _left_for_parts(self) -> bool:
-        """Read parts, the same ones as before, where a merged copy is gone; False when none is."""
+    def _fall_back_to_parts(self) -> bool:
+        """Switch tables whose merged copy was deleted to their parts; return False if there are none."""
         gone = {name: table for name, table in self._files.items() if is_lost(table.store, table.files)}
         for name, table in gone.items():
-            self._hand_in(name, RunFiles(table.store, table.files.without_merged()))
+            self._register(name, RunFiles(table.store, table.files.without_merged()))
         return bool(gone)
 
     @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        """Turn what DuckDB and pyarrow raise into our sentences."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Turn errors of DuckDB and pyarrow into ConfigError, DamagedRunError or StoreError."""
         try:
             yield
         except (duckdb.Error, pa.ArrowException, OSError, UnicodeEncodeError) as error:
-            if not isinstance(error, _MISTAKES):
+            if not isinstance(error, _USAGE_ERRORS):
                 for table in self._files.values():
                     table.refuse_damage()
-                    if f"{table.store.url}/" in str(error):  # as our sentences, and pyarrow's, name what was not read
-                        raise StoreError(f"{first_line(error)}. It can be read again: ask again.") from None
+                    if f"{table.store.url}/" in str(error):  # the error names a file, which is readable now
+                        raise StoreError(
+                            f"{first_line(error)}. The file can be read now: run the query again."
+                        ) from None
             raise ConfigError.one("SQL", first_line(error), self._views) from None
 
 
-def _refuse_misplaced(opened: pyarrow.dataset.Dataset, table: RunFiles) -> None:
-    """Refuse a sound part under the name of another chunk, or of another run: its rows would be there twice.
+def _refuse_misplaced_parts(opened: pyarrow.dataset.Dataset, table: RunFiles) -> None:
+    """Raise DamagedRunError for an intact part of another chunk or run, whose rows would be duplicates.
 
-    Their footers are read at once, and kept for the questions, which want them, too.
+    Footers are read in parallel, and pyarrow keeps them for later queries.
     """
-    expected = {part.file: part for part in table.files.beside}
+    expected = {part.file: part for part in table.files.unmerged}
     fragments = [found for found in opened.get_fragments() if found.path.rpartition("/")[2] in expected]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         for fragment, metadata in zip(fragments, pool.map(lambda found: found.metadata, fragments), strict=True):
             part = expected[fragment.path.rpartition("/")[2]]
             with damage_named(table.store, part.file):
@@ -218,12 +221,12 @@ def _refuse_misplaced(opened: pyarrow.dataset.Dataset, table: RunFiles) -> None:
 
 
 def decode_row(row: Mapping[str, Any]) -> FloatArray:
-    """Decode the map of a row that has the map columns, (u, v)."""
+    """Decode the map of a row with the map columns, (u, v)."""
     return decode(EncodedMap(*(row[name] for name in MAP_COLUMNS)))
 
 
 def decode_table(table: pa.Table) -> FloatArray:
-    """Decode the maps of a table that has the map columns, (N, u, v), in its order.
+    """Decode the maps of a table with the map columns, (N, u, v), in its order.
 
     Raises:
         ValueError: the maps do not all have the same grid and dtype.
@@ -240,7 +243,7 @@ def decode_table(table: pa.Table) -> FloatArray:
 
 @contextmanager
 def damage_named(store: Store, name: str) -> Iterator[None]:
-    """Name the file of a run that is damaged; that its store does not answer stays a StoreError."""
+    """Turn read errors into a DamagedRunError that names the file; outages of the store stay StoreError."""
     try:
         yield
     except (ValueError, OSError, pa.ArrowException, StoreError) as error:
@@ -250,12 +253,12 @@ def damage_named(store: Store, name: str) -> Iterator[None]:
 
 
 def unreadable(store: Store, name: str, error: BaseException) -> str:
-    """Say that a file of a run cannot be read, and what to do."""
+    """Format the message that a file of a run cannot be read."""
     return f"{store.url}/{name} cannot be read ({first_line(error)}); run `camatlas verify`"
 
 
 def _enlarged(maps_Nuv: FloatArray, size: tuple[int, int]) -> FloatArray:
-    import torch  # a reader of tables need not wait for it
+    import torch  # slow to import, and not needed to read tables
 
     from pipeline.maps.heatmaps import upsample
 

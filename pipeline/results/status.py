@@ -1,9 +1,9 @@
-"""How far a run is, from its folder alone: two listings, the manifest, and glances at parts; nothing is written.
+"""Determines the progress of a run from its folder alone: two listings, the manifest and part footers.
 
-It needs no driver and may be asked from any machine at any moment, also after the run. What a listing shows is
-published whole, so that every number is one that was true. Names give chunks, times of modification give rates; the
-number of images and the codes of failures stand in the parts, and those of very many parts take too long to be read:
-then the last part of each shard is looked at first, then the newest, and what was left out is told.
+It needs no driver, writes nothing, and works from any machine, during and after the run. Listed files are complete, so
+every count was true at the time of the listing. File names give chunks, and modification times give rates. Numbers of
+images and failure codes come from the parts. If there are too many parts to scan in time, the last part of each shard
+is scanned first, then the newest parts, and the number of skipped parts is reported.
 """
 
 from collections import Counter
@@ -21,16 +21,16 @@ from pipeline.storage.run_folder import MANIFEST, PartName, is_temporary, publis
 from schemas.manifest import RunManifest
 
 PATIENCE = 5.0
-"""Seconds that glances at parts may take, unless all are asked for."""
+"""Default time limit, in seconds, for scanning parts."""
 
 State = Literal["complete", "going", "quiet", "starting"]
 Chunks = Mapping[int, Mapping[int, float]]
-"""When each chunk of each shard was published: shard ordinal, chunk ordinal, seconds since 1970."""
+"""Publication time of each chunk: shard ordinal, chunk ordinal, seconds since 1970."""
 
 
 @dataclass(frozen=True)
 class Count:
-    """How many; `exact` is False for an estimate, and `number` is None where not even that can be made."""
+    """A count; `exact` is False for an estimate, and `number` is None if no estimate is possible."""
 
     number: int | None
     exact: bool
@@ -38,7 +38,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Failures:
-    """Rows with an error by `stage/code`, in all files but those that were `skipped` for want of time."""
+    """Number of rows with an error, by `stage/code`; `skipped` files are missing because time ran out."""
 
     codes: Counter[str]
     skipped: int
@@ -46,17 +46,17 @@ class Failures:
 
 @dataclass(frozen=True)
 class Status:
-    """A run folder as it was at one moment.
+    """The state of a run folder at one moment.
 
     Attributes:
-        manifest: what the run is.
-        now: the moment, seconds since 1970.
-        last_sign: when a driver or worker last wrote anything.
-        chunks: what is published.
-        footers: of the parts that were looked at.
-        damaged: parts that cannot be read or have gone, and why.
-        unseen_ends: shards whose last part was not looked at.
-        failures: what failed.
+        manifest: manifest of the run.
+        now: the moment, in seconds since 1970.
+        last_sign: time of the last write by a driver or worker.
+        chunks: the published chunks.
+        footers: footers of the scanned parts.
+        damaged: parts that are missing or cannot be read, with the reason.
+        unseen_ends: number of shards whose last part was not scanned.
+        failures: failures in the scanned files.
     """
 
     manifest: RunManifest
@@ -70,17 +70,17 @@ class Status:
 
     @property
     def chunks_done(self) -> int:
-        """Parts that are published."""
+        """Return the number of published parts."""
         return sum(map(len, self.chunks.values()))
 
     @cached_property
     def finished(self) -> frozenset[int]:
-        """Shards of which nothing is missing."""
+        """Return the shards whose chunks are all published."""
         return frozenset(shard for shard, chunks in self.chunks.items() if self._is_finished(shard, max(chunks)))
 
     @property
     def state(self) -> State:
-        """`complete`; `quiet` when nothing was written for far longer than usual; else `going`, or `starting`."""
+        """Return `complete`, `quiet` (nothing written for unusually long), `going`, or `starting` (no part yet)."""
         if len(self.finished) == len(self.manifest.identity.shards):
             return "complete"
         if self.now - self.last_sign > self.throughput.quiet_after:
@@ -89,31 +89,31 @@ class Status:
 
     @cached_property
     def throughput(self) -> Throughput:
-        """When parts appeared, and with how many images."""
+        """Return the publication times of the parts, with their numbers of images."""
         return Throughput.of([(self.chunks[part.shard][part.chunk], self._images(part)) for part in self._parts])
 
     @property
     def images_done(self) -> Count:
-        """Images of all parts; an estimate where parts were not looked at."""
+        """Return the number of images of all parts; an estimate if parts were not scanned."""
         return Count(sum(map(self._images, self._parts)), len(self.footers) == len(self._parts))
 
     @property
     def images_total(self) -> Count:
-        """Images of the run: of finished shards, of those counted beforehand, and of others by their bytes."""
+        """Return the number of images of the run; shards neither finished nor counted are estimated by their bytes."""
         counted = {shard: images for shard, images in enumerate(self.manifest.images) if images is not None}
         done = {shard: self._images_of(shard) for shard in self.finished}
         return self._total(counted | done, exact=self.images_done.exact or done.keys() <= counted.keys())
 
     @property
     def chunks_total(self) -> Count:
-        """Chunks of the run, in the same way."""
+        """Return the number of chunks of the run, estimated in the same way."""
         size = self.manifest.identity.chunk_images
         counted = {s: max(1, -(-images // size)) for s, images in enumerate(self.manifest.images) if images is not None}
         return self._total(counted | {shard: len(self.chunks[shard]) for shard in self.finished}, exact=True)
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate of the time that is left; None where nothing can be said, or nothing goes on."""
+        """Return the estimated seconds until the end; None if unknown, or if the run is not going."""
         rate, total = self.throughput.recent(self.now).a_second, self.images_total.number
         if self.state != "going" or not rate or total is None:
             return None
@@ -121,7 +121,7 @@ class Status:
 
     @cached_property
     def stragglers(self) -> list[Straggler]:
-        """Shards and chunks that are far slower than the rest, slowest first."""
+        """Return shards and chunks that are far slower than the rest, slowest first."""
         ends = {shard: PartName(shard, max(chunks)) for shard, chunks in self.chunks.items()}
         unfinished = [shard for shard, end in ends.items() if end in self.footers and shard not in self.finished]
         return stragglers(self.chunks, unfinished, self.throughput)
@@ -131,7 +131,7 @@ class Status:
         return [PartName(shard, chunk) for shard, chunks in self.chunks.items() for chunk in chunks]
 
     def _images(self, part: PartName) -> int:
-        """As many as the part says, or as fit in a chunk."""
+        """Return the images of a part by its footer, or the images of a full chunk if the part was not scanned."""
         footer = self.footers.get(part)
         return footer.images if footer else self.manifest.identity.chunk_images
 
@@ -142,27 +142,27 @@ class Status:
         footer = self.footers.get(PartName(shard, last))
         return footer is not None and footer.last_chunk and len(self.chunks[shard]) == last + 1
 
-    def _total(self, found: Mapping[int, int], *, exact: bool) -> Count:
-        """Add what is found of shards; the others have as many as their bytes let expect."""
+    def _total(self, known: Mapping[int, int], *, exact: bool) -> Count:
+        """Add up the known counts of shards and extrapolate to the others by their bytes."""
         sizes = [shard.size for shard in self.manifest.identity.shards]
-        total, measured = sum(found.values()), sum(sizes[shard] for shard in found)
-        if len(found) == len(sizes):
+        total, measured = sum(known.values()), sum(sizes[shard] for shard in known)
+        if len(known) == len(sizes):
             return Count(total, exact)
         return Count(round(total * sum(sizes) / measured), exact=False) if measured else Count(None, exact=False)
 
 
 def status(store: Store, now: float, patience: float | None = PATIENCE) -> Status:
-    """Look at a run folder.
+    """Determine the state of a run folder.
 
     Args:
-        store: where it lies.
-        now: seconds since 1970.
-        patience: seconds for glances at parts; None looks at all of them.
+        store: store of the run.
+        now: current time, in seconds since 1970.
+        patience: time limit for scanning parts, in seconds; None scans all parts.
 
     Raises:
-        ConfigError: it is no run folder.
+        ConfigError: it is not a run folder.
         DamagedRunError: its manifest is damaged.
-        StoreError: it cannot be reached.
+        StoreError: the store cannot be reached.
     """
     manifest, published = read_manifest(store), published_parts(store)
     listing = store.listed()
@@ -171,19 +171,19 @@ def status(store: Store, now: float, patience: float | None = PATIENCE) -> Statu
     chunks = _by_shard(times)
     ends = {PartName(shard, max(found)) for shard, found in chunks.items()}
     order = sorted(times, key=lambda part: (part not in ends, -times[part]))
-    seen = scan(store, [part.file for part in order], patience)
-    footers, foreign = _footers(order, seen, manifest.run_id)
+    scanned = scan(store, [part.file for part in order], patience)
+    footers, foreign = _footers(order, scanned, manifest.run_id)
     gone = published.difference(PartName.parse(file.name) for file in listing)
-    lost = {part.file: "it has gone, its receipt is there" for part in gone}
+    lost = {part.file: "it is missing, but its receipt exists" for part in gone}
     return Status(
         manifest=manifest,
         now=now,
         last_sign=max((file.modified for file in listing if _is_sign(file.name)), default=now),
         chunks=chunks,
         footers=footers,
-        damaged=seen.damaged | foreign | lost,
-        unseen_ends=max(0, seen.skipped - (len(order) - len(ends))),
-        failures=_failures(store, manifest.run_id, seen, patience),
+        damaged=scanned.damaged | foreign | lost,
+        unseen_ends=max(0, scanned.skipped - (len(order) - len(ends))),
+        failures=_failures(store, manifest.run_id, scanned, patience),
     )
 
 
@@ -194,16 +194,18 @@ def _by_shard(times: Mapping[PartName, float]) -> Chunks:
     return chunks
 
 
-def _footers(parts: Iterable[PartName], seen: ScanResult, run_id: str) -> tuple[dict[PartName, Footer], dict[str, str]]:
-    """Sort out footers of this run, and parts that have none, or one of another run or chunk."""
+def _footers(
+    parts: Iterable[PartName], scanned: ScanResult, run_id: str
+) -> tuple[dict[PartName, Footer], dict[str, str]]:
+    """Return the footers of this run's parts, and the problems of parts without a footer or of another run or chunk."""
     footers: dict[PartName, Footer] = {}
     foreign: dict[str, str] = {}
     for part in parts:
-        if part.file not in seen.statistics:
+        if part.file not in scanned.statistics:
             continue
-        footer = seen.statistics[part.file].footer
+        footer = scanned.statistics[part.file].footer
         if footer is None:
-            foreign[part.file] = "has no footer of a part"
+            foreign[part.file] = "has no camatlas footer"
         elif wrong := list(footer.contradictions(part, run_id)):
             foreign[part.file] = "; ".join(wrong)
         else:
@@ -212,18 +214,18 @@ def _footers(parts: Iterable[PartName], seen: ScanResult, run_id: str) -> tuple[
 
 
 def _is_sign(name: str) -> bool:
-    """Whether a file is written by a run, not by a reader of it."""
+    """Return whether a file was written by the run itself."""
     return name == MANIFEST or is_temporary(name) or PartName.parse(name) is not None
 
 
-def _failures(store: Store, run_id: str, seen: ScanResult, patience: float | None) -> Failures:
-    """Count failures in the parts; when there were too many, in the few files of a merged copy if there is one."""
-    if seen.skipped:
+def _failures(store: Store, run_id: str, scanned: ScanResult, patience: float | None) -> Failures:
+    """Count failures in the parts, or, if parts were skipped, in the few files of a merged copy if there is one."""
+    if scanned.skipped:
         files = files_of(store, run_id)
-        merged = scan(store, files.names, patience) if files.merged else seen
+        merged = scan(store, files.names, patience) if files.merged else scanned
         if not merged.skipped and not merged.damaged:
-            seen = merged
+            scanned = merged
     codes: Counter[str] = Counter()
-    for statistics in seen.statistics.values():
+    for statistics in scanned.statistics.values():
         codes.update(statistics.failures)
-    return Failures(codes, seen.skipped)
+    return Failures(codes, scanned.skipped)

@@ -1,4 +1,4 @@
-"""How a run stands, from what its parts say of themselves; no row is read but those of parts with failures."""
+"""Counts the images, rows and failures of a run from part footers; reads rows only of parts with failures."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ class Totals:
     """Counts over all parts of a run.
 
     Attributes:
-        images, explained, rows: images in total, those with a map, and maps.
-        with_failures: images and shards with at least one failure row.
-        damages: those of them that are no images: damage to shards.
+        images, explained, rows: number of images, of images with a map, and of maps.
+        with_failures: number of images and shards with at least one failure row.
+        damages: those of them that report damage to a shard, not an image.
         failures: number of failure rows by `stage/code`, most frequent first.
     """
 
@@ -29,21 +29,19 @@ class Totals:
 
 
 def totals(store: Store) -> Totals:
-    """Count what a run holds.
+    """Count the images, rows and failures of a run.
 
     Raises:
         DamagedRunError: a part cannot be read.
     """
     names = [part.file for part in part_names(store)]
-    seen = scan(store, names)
-    gone = set(names).difference(seen.statistics, seen.damaged)
-    seen.damaged.update(dict.fromkeys(gone, "it has gone"))
-    if seen.damaged:
-        name, trouble = min(seen.damaged.items())
-        raise DamagedRunError(
-            f"{store.url}/{name} cannot be read: {trouble}; run `camatlas verify` for the whole extent"
-        )
-    statistics = seen.statistics.values()
+    scanned = scan(store, names)
+    gone = set(names).difference(scanned.statistics, scanned.damaged)
+    scanned.damaged.update(dict.fromkeys(gone, "it is missing"))
+    if scanned.damaged:
+        name, reason = min(scanned.damaged.items())
+        raise DamagedRunError(f"{store.url}/{name} cannot be read: {reason}; run `camatlas verify` to list all damage")
+    statistics = scanned.statistics.values()
     images = sum(one.footer.images for one in statistics if one.footer)
     failures = sum((one.failures for one in statistics), Counter[str]())
     return Totals(

@@ -1,4 +1,4 @@
-"""The rhythm in which parts appear: pauses of a run, its rates, and shards that stay behind. Times are in seconds."""
+"""Throughput of a run from the publication times of its parts: pauses, rates and stragglers. Times are in seconds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,40 +7,41 @@ from statistics import median
 from typing import Literal
 
 LONG = 10.0
-"""So many times as long as usual is conspicuous."""
-_LEAST_PAUSE = 300.0
-_FEW = 3
-_FIRST_PATIENCE = 1800.0
-_LEAST_DELAY = 60.0
+"""A gap or delay this many times the median is a pause or a straggler."""
+_MIN_PAUSE = 300.0
+_FEW_PARTS = 3
+_FIRST_PARTS_SECONDS = 1800.0
+_MIN_DELAY = 60.0
 _WINDOW = 300.0
 _WINDOW_PARTS = 8
-"""The rate of now counts the last minutes, and at least so many parts."""
-_ENOUGH = 5
-"""Fewer delays tell nothing of what is usual."""
+"""The recent rate covers at least the last `_WINDOW` seconds and this many parts."""
+_MIN_DELAYS = 5
+"""With fewer delays, the median is not meaningful."""
 
 Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Images that were committed in so many seconds."""
+    """A number of images committed within a number of seconds."""
 
     images: int
     seconds: float
 
     @property
     def a_second(self) -> float | None:
-        """Images per second; None where hardly any time passed."""
+        """Return images per second; None for less than one second."""
         return self.images / self.seconds if self.seconds >= 1 else None
 
 
 @dataclass(frozen=True)
 class Straggler:
-    """A chunk that came late, or a shard of which nothing comes while others go on.
+    """A chunk that took far longer than usual, or a shard that stopped while others continue.
 
     Attributes:
-        shard, chunk: ordinals; the chunk that came late, or the one that is waited for.
-        seconds: since the chunk before it, pauses of the run left out.
+        kind: "slow" for a late chunk, "behind" for a shard whose next chunk is overdue.
+        shard, chunk: ordinals of the late or overdue chunk.
+        seconds: time since the shard's previous chunk, without pauses of the run.
     """
 
     kind: Literal["slow", "behind"]
@@ -51,11 +52,11 @@ class Straggler:
 
 @dataclass(frozen=True)
 class Throughput:
-    """When parts appeared.
+    """The publication times of a run's parts.
 
     Attributes:
-        parts: time and images of every part, in order of time.
-        pauses: times between two parts that are far longer than usual: nothing ran.
+        parts: time and number of images of every part, in order of time.
+        pauses: begin and end of gaps between parts that are so long that the run must have been stopped.
         usual: median time between two parts.
     """
 
@@ -65,21 +66,21 @@ class Throughput:
 
     @classmethod
     def of(cls, parts: Sequence[tuple[float, int]]) -> "Throughput":
-        """Find the pauses of a run; `parts` may have any order."""
+        """Sort the parts and find the pauses of a run; `parts` may have any order."""
         ordered = tuple(sorted(parts))
         times = [time for time, _ in ordered]
         gaps = [later - earlier for earlier, later in pairwise(times)]
         usual = median(gaps) if gaps else 0.0
-        longest = max(_LEAST_PAUSE, LONG * usual)
+        longest = max(_MIN_PAUSE, LONG * usual)
         return cls(ordered, tuple(span for span in pairwise(times) if span[1] - span[0] > longest), usual)
 
     @property
     def quiet_after(self) -> float:
-        """Seconds without any news after which a run may have ended; the first chunks may take long."""
-        return max(_LEAST_PAUSE, LONG * self.usual) if len(self.parts) > _FEW else _FIRST_PATIENCE
+        """Return the seconds without a write after which a run may have ended; longer for the first parts."""
+        return max(_MIN_PAUSE, LONG * self.usual) if len(self.parts) > _FEW_PARTS else _FIRST_PARTS_SECONDS
 
     def overall(self) -> Rate:
-        """The rate of the whole run, pauses and the first part after each left out."""
+        """Return the rate of the whole run, without pauses and the first part after each pause."""
         if not self.parts:
             return Rate(0, 0.0)
         after_pause = {end for _, end in self.pauses}
@@ -88,7 +89,7 @@ class Throughput:
         return Rate(images, spent)
 
     def recent(self, now: float) -> Rate:
-        """The rate of the last minutes up to now, not reaching back over a pause."""
+        """Return the rate of the last minutes up to now, beginning after the last pause at the earliest."""
         if not self.parts:
             return Rate(0, 0.0)
         enough = self.parts[-min(len(self.parts), _WINDOW_PARTS + 1)][0]
@@ -97,7 +98,7 @@ class Throughput:
         return Rate(sum(images for time, images in self.parts if time > began), now - began)
 
     def without_pauses(self, span: Span) -> float:
-        """Seconds of a span in which the run was not paused."""
+        """Return the seconds of a span in which the run was not paused."""
         paused = (min(end, span[1]) - max(begin, span[0]) for begin, end in self.pauses)
         return span[1] - span[0] - sum(seconds for seconds in paused if seconds > 0)
 
@@ -105,12 +106,12 @@ class Throughput:
 def stragglers(
     shards: Mapping[int, Mapping[int, float]], open_shards: Sequence[int], throughput: Throughput
 ) -> list[Straggler]:
-    """Find what is far slower than the rest, slowest first.
+    """Find chunks and shards that are far slower than the rest, slowest first.
 
     Args:
-        shards: when each chunk of each shard appeared.
-        open_shards: those that have begun and are not finished.
-        rhythm: of the whole run.
+        shards: publication time of each chunk of each shard.
+        open_shards: shards that have begun and are not finished.
+        throughput: of the whole run.
     """
     delays = [
         (shard, chunk + 1, (chunks[chunk], chunks[chunk + 1]))
@@ -118,9 +119,9 @@ def stragglers(
         for chunk in chunks
         if chunk + 1 in chunks and chunks[chunk + 1] >= chunks[chunk]
     ]
-    if len(delays) < _ENOUGH:
+    if len(delays) < _MIN_DELAYS:
         return []
-    longest = max(_LEAST_DELAY, LONG * median(later - earlier for _, _, (earlier, later) in delays))
+    longest = max(_MIN_DELAY, LONG * median(later - earlier for _, _, (earlier, later) in delays))
     newest = throughput.parts[-1][0]
     waits = [(shard, max(shards[shard]) + 1, (max(shards[shard].values()), newest)) for shard in open_shards]
     kinds: tuple[tuple[Literal["slow", "behind"], list[tuple[int, int, Span]]], ...] = (

@@ -1,7 +1,7 @@
-"""Does a run folder hold exactly what it promises? Hashes, schema, keys, counts and coverage of every part.
+"""Verifies a run folder: hashes, schema, keys, counts and coverage of every part.
 
-The promise: each (shard, image key, target, method) is exactly one row, or the image is exactly one failure row;
-images in = explained + failed, per chunk, per shard and in total.
+A complete run has exactly one row per (shard, image key, target, method), or exactly one failure row per image that
+could not be explained. So images in = explained + failed, per chunk, per shard and in total.
 """
 
 import itertools
@@ -15,31 +15,30 @@ import pyarrow.compute as pc
 from pipeline.data.sources import Draw
 from pipeline.errors import StoreError
 from pipeline.maps.codec import STORED
-from pipeline.metrics import build_metrics, metric_fields
 from pipeline.settings.targets import TargetRules
 from pipeline.storage.base import Store
 from pipeline.storage.merged import check_merged
 from pipeline.storage.parts import KEY_COLUMNS, Footer, read_part
 from pipeline.storage.run_folder import RECEIPTS, PartName, Receipt, part_names, read_manifest, receipts
 from pipeline.storage.store import is_unanswered
-from schemas.explanation import SHARD_STAGE, explanation_schema
+from schemas.explanation import SHARD_STAGE, explanation_schema, metric_columns
 from schemas.manifest import RunManifest
 
-_REDO = "`camatlas verify --repair` explains it anew"
+_REMEDY = "`camatlas verify --repair` explains it again"
 
 
 @dataclass
 class Findings:
-    """What verify found.
+    """The result of a verification.
 
     Attributes:
-        problems: one sentence each, beginning with the file it is about; empty for a sound run.
-        notes: what was put right on the way.
-        images, explained, failed: images in total, with at least one map, and without any.
-        rows, parts, bytes: what is there.
-        failures: rows with an error, by stage and code.
-        damaged: files to delete, so that explaining again makes them anew.
-        merged: those of the problems that are about the merged copy, which may simply be dropped.
+        problems: one sentence each, beginning with the file name; empty for an intact run.
+        notes: things that were repaired or could not be checked.
+        images, explained, failed: number of images in total, with at least one map, and without a map.
+        rows, parts, bytes: totals of the readable parts.
+        failures: number of rows with an error, by `stage/code`.
+        damaged: files to delete, so that the next run of `explain` writes them again.
+        merged: those problems that concern the merged copy, which can simply be removed.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -56,56 +55,48 @@ class Findings:
 
 
 def verify(store: Store) -> Findings:
-    """Check a whole run; receipts that were lost are written again, and said so.
+    """Check a whole run; missing receipts of intact parts are rewritten and noted.
 
     Raises:
-        ConfigError: the folder is no run.
-        DamagedRunError: the manifest is damaged, so that nothing can be checked against it.
+        ConfigError: the folder is not a run.
+        DamagedRunError: the manifest is damaged, so nothing can be checked against it.
     """
     manifest = read_manifest(store)
     findings = Findings()
-    known = _receipts(store, findings)
-    expected = explanation_schema(metric_fields(build_metrics(_specs(manifest))))
+    known = _read_receipts(store, findings)
+    expected = explanation_schema(metric_columns(manifest.identity.metrics))
     seen: dict[int, set[str]] = defaultdict(set)
     footers: dict[PartName, Footer | None] = {}
     digests: dict[PartName, str] = {}
     for part in part_names(store):
         receipt = known.pop(part.file, None)
         try:
-            table, footer, found = _opened(store, part, receipt, findings, digests)
+            table, footer, found = _open_part(store, part, receipt, findings, digests)
         except ValueError as error:
             footers[part] = None
-            findings.problems.append(f"{part.file}: {error}; {_of(part, manifest)}, {_REDO}")
+            findings.problems.append(f"{part.file}: {error}; {_shard_of(part, manifest)}, {_REMEDY}")
             findings.damaged.append(part.file)
             continue
         footers[part] = footer
-        problems = list(_belongs(part, footer, manifest))
+        problems = list(_check_footer(part, footer, manifest))
         if table.schema.equals(expected, check_metadata=False):
-            problems += [*_placed(table, part, manifest), *_drawn(table, manifest), *_sized(table)]
-            problems += _adds_up(table, footer, manifest, seen[part.shard])
+            problems += [*_check_location(table, part, manifest), *_check_sample(table, manifest), *_check_maps(table)]
+            problems += _check_rows(table, footer, manifest, seen[part.shard])
             _count(table, findings)
         else:
-            problems.append("its columns are not those of this run")
+            problems.append("its columns differ from those of this run")
         findings.problems.extend(f"{part.file}: {problem}" for problem in problems)
         findings.damaged.extend([part.file] if problems else [])
-        findings.notes.extend(_rebuilt(store, part, found) if receipt is None and not problems else [])
-    findings.problems.extend(f"{name}: its receipt is there, the part is not" for name in sorted(known))
-    findings.problems.extend(_strangers(store))
-    findings.problems.extend(_coverage(footers, manifest))
+        findings.notes.extend(_rebuild_receipt(store, part, found) if receipt is None and not problems else [])
+    findings.problems.extend(f"{name}: the part is missing, but its receipt exists" for name in sorted(known))
+    findings.problems.extend(_foreign_files(store))
+    findings.problems.extend(_check_coverage(footers, manifest))
     findings.merged.extend(check_merged(store, manifest.run_id, digests, findings.notes))
     findings.problems.extend(findings.merged)
     return findings
 
 
-def _specs(manifest: RunManifest) -> list[dict[str, dict[str, object]]]:
-    """Write the metrics of a manifest as `build_metrics` reads them."""
-    return [
-        {str(fields["name"]): {"as": label} | {name: value for name, value in fields.items() if name != "name"}}
-        for label, fields in manifest.identity.metrics.items()
-    ]
-
-
-def _receipts(store: Store, findings: Findings) -> dict[str, Receipt]:
+def _read_receipts(store: Store, findings: Findings) -> dict[str, Receipt]:
     found = {}
     for name, text in receipts(store):
         try:
@@ -116,19 +107,19 @@ def _receipts(store: Store, findings: Findings) -> dict[str, Receipt]:
             found[receipt.part] = receipt
         except (ValueError, TypeError) as error:
             findings.problems.append(
-                f"{RECEIPTS}/{name}: not a receipt ({error}); `camatlas verify --repair` writes it from the part"
+                f"{RECEIPTS}/{name}: not a valid receipt ({error}); `camatlas verify --repair` rewrites it"
             )
             findings.damaged.append(f"{RECEIPTS}/{name}")
     return found
 
 
-def _opened(
+def _open_part(
     store: Store, part: PartName, receipt: Receipt | None, findings: Findings, digests: dict[PartName, str]
 ) -> tuple[pa.Table, Footer, Receipt]:
-    """Read one part and compare it with its receipt; bytes that are not those of the receipt are not parsed.
+    """Read one part and compare it with its receipt; bytes that do not match the receipt are not parsed.
 
     Returns:
-        Its rows, its footer, and the receipt that it should have.
+        The part's rows, its footer, and the receipt that it should have.
 
     Raises:
         ValueError: it is damaged.
@@ -140,104 +131,107 @@ def _opened(
         found = Receipt.of(part, data, receipt.rows if receipt else 0)
         digests[part] = found.sha256
         if receipt not in (None, found):
-            raise ValueError("not the bytes that were published, sha256 or size differs")
+            raise ValueError("changed after it was published, sha256 or size differs")
         table, footer = read_part(data)
         if receipt is not None and receipt.rows != table.num_rows:
-            raise ValueError(f"holds {table.num_rows} rows, {receipt.rows} were published")
+            raise ValueError(f"holds {table.num_rows} rows, but its receipt states {receipt.rows}")
     except (ValueError, StoreError, FileNotFoundError) as error:
         if is_unanswered(error):
-            raise  # nothing is known of the part, least of all that it may be deleted
+            raise  # an outage says nothing about the part, which must not be deleted because of it
         raise ValueError(" ".join(str(error).split())[:200]) from None
     return table, footer, replace(found, rows=table.num_rows)
 
 
-def _of(part: PartName, manifest: RunManifest) -> str:
-    """Name the shard of a part."""
+def _shard_of(part: PartName, manifest: RunManifest) -> str:
+    """Format the shard that a part belongs to."""
     shards = manifest.identity.shards
-    return f"it is of shard {part.shard}" + (f" ({shards[part.shard].name})" if part.shard < len(shards) else "")
+    return f"it belongs to shard {part.shard}" + (f" ({shards[part.shard].name})" if part.shard < len(shards) else "")
 
 
-def _rebuilt(store: Store, part: PartName, receipt: Receipt) -> Iterator[str]:
-    """Write a lost receipt again, and say so."""
+def _rebuild_receipt(store: Store, part: PartName, receipt: Receipt) -> Iterator[str]:
+    """Rewrite a missing receipt and yield a note about it."""
     try:
         if store.publish(part.receipt, receipt.to_json()):
-            yield f"{part.file}: had no receipt; wrote one from what is there now"
+            yield f"{part.file}: had no receipt; wrote one from its present content"
     except StoreError:
-        yield f"{part.file}: has no receipt, and none can be written here"
+        yield f"{part.file}: has no receipt, and writing one failed"
 
 
-def _belongs(part: PartName, footer: Footer, manifest: RunManifest) -> Iterator[str]:
+def _check_footer(part: PartName, footer: Footer, manifest: RunManifest) -> Iterator[str]:
     yield from footer.contradictions(part, manifest.run_id)
     if part.shard >= len(manifest.identity.shards):
-        yield f"the run has {len(manifest.identity.shards)} shards only"
+        yield f"the run has only {len(manifest.identity.shards)} shards"
 
 
-def _placed(table: pa.Table, part: PartName, manifest: RunManifest) -> Iterator[str]:
+def _check_location(table: pa.Table, part: PartName, manifest: RunManifest) -> Iterator[str]:
     shards = [shard.name for shard in manifest.identity.shards]
     places = {(row["shard"], row["chunk"]) for row in table.select(["shard", "chunk"]).to_pylist()}
     if part.shard < len(shards) and not places <= {(shards[part.shard], part.chunk)}:
-        yield "rows in it name another shard or chunk"
+        yield "some rows name another shard or chunk"
 
 
-def _drawn(table: pa.Table, manifest: RunManifest) -> Iterator[str]:
-    """Images that the run did not draw."""
+def _check_sample(table: pa.Table, manifest: RunManifest) -> Iterator[str]:
+    """Yield a problem if there are images that are not in the run's sample."""
     known = manifest.identity.data.get("sample")
     images = table.filter(pc.not_equal(pc.fill_null(table["error_stage"], ""), SHARD_STAGE))
     rows = images.select(["shard", "image_key"]).group_by(["shard", "image_key"]).aggregate([]).to_pylist()
-    strange = [row["image_key"] for row in rows if known and not Draw(**known).holds(row["shard"], row["image_key"])]
-    if strange:
-        yield f"holds {len(strange)} images that are not in the sample, one is '{min(strange)}'"
+    unexpected = [row["image_key"] for row in rows if known and not Draw(**known).holds(row["shard"], row["image_key"])]
+    if unexpected:
+        yield f"holds {len(unexpected)} images that are not in the sample, for example '{min(unexpected)}'"
 
 
-def _sized(table: pa.Table) -> Iterator[str]:
+def _check_maps(table: pa.Table) -> Iterator[str]:
     if pc.any(pc.equal(pc.is_valid(table["map"]), pc.is_valid(table["error_code"]))).as_py():
-        yield "a row has neither a map nor an error, or both"
+        yield "a row has neither a map nor an error, or has both"
     sized = table.filter(pc.is_valid(table["map"])).select(["map", "map_height", "map_width", "map_dtype"])
     for row in sized.to_pylist():
         dtype, cells = STORED.get(row["map_dtype"]), (row["map_height"] or 0) * (row["map_width"] or 0)
         if dtype is None or not cells or len(row["map"]) != cells * dtype.itemsize:
-            yield "a map does not have the size that its row states"
+            yield "a map does not have the size given in its row"
             return
 
 
-def _adds_up(table: pa.Table, footer: Footer, manifest: RunManifest, seen: set[str]) -> Iterator[str]:
-    """Check the promise on the rows of one chunk; `seen` holds the images of the shard's earlier chunks."""
+def _check_rows(table: pa.Table, footer: Footer, manifest: RunManifest, seen: set[str]) -> Iterator[str]:
+    """Check keys and counts of the rows of one chunk; `seen` holds the images of the shard's earlier chunks."""
     rows = table.select([*KEY_COLUMNS, "error_stage", "error_code"]).to_pylist()
     keys = Counter(tuple(row[name] for name in KEY_COLUMNS) for row in rows)
     doubled = [key for key, count in keys.items() if count > 1]
     if doubled:
-        yield f"{len(doubled)} keys stand in more than one row, the first is {doubled[0]}"
+        yield f"{len(doubled)} keys occur in more than one row, for example {doubled[0]}"
     methods: dict[str, dict[int | None, list[str | None]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row["error_stage"] != SHARD_STAGE or row["method"] is not None:
             methods[row["image_key"]][row["target"]].append(row["method"])
-    yield from itertools.islice(_incomplete(methods, manifest), 1)
+    yield from itertools.islice(_incomplete_images(methods, manifest), 1)
     if len(methods) != footer.images:
-        yield f"holds {len(methods)} images, {footer.images} went in"
+        yield f"holds {len(methods)} images, but {footer.images} were in the chunk"
     again = seen & methods.keys()
     if again:
-        yield f"{len(again)} images stand in an earlier chunk too, one is '{min(again)}'"
+        yield f"{len(again)} images also occur in an earlier chunk, for example '{min(again)}'"
     seen.update(methods)
 
 
-def _incomplete(methods: Mapping[str, Mapping[int | None, list[str | None]]], manifest: RunManifest) -> Iterator[str]:
-    """Images that have neither one failure nor a row for each method and target."""
+def _incomplete_images(
+    methods: Mapping[str, Mapping[int | None, list[str | None]]], manifest: RunManifest
+) -> Iterator[str]:
+    """Yield images that have neither one failure row nor a row for each method and target."""
     expected, targets = Counter(list(manifest.identity.methods)), TargetRules.parse(manifest.identity.targets)
     for image, by_target in methods.items():
         found = [name for names in by_target.values() for name in names]
         if found == [None]:
             continue
         if any(Counter(names) != expected for names in by_target.values()):
-            yield f"image '{image}' has rows for {found}, not one for each method nor one failure"
+            yield f"image '{image}' has rows for {found}, instead of one per method or a single failure row"
         elif not targets.allow(len(by_target)):
-            yield f"image '{image}' has rows for {len(by_target)} targets, the run explains {manifest.identity.targets}"
+            rule = manifest.identity.targets
+            yield f"image '{image}' has rows for {len(by_target)} targets, which the rule '{rule}' does not allow"
 
 
-def _strangers(store: Store) -> Iterator[str]:
-    """Files that are no parts, yet a reader of RUN/*.parquet takes them for some."""
+def _foreign_files(store: Store) -> Iterator[str]:
+    """Yield files that are not parts, but that readers of RUN/*.parquet would include."""
     for name in store.names():
         if name.endswith(".parquet") and PartName.parse(name) is None:
-            yield f"{name}: no part of this run, yet readers of *.parquet read it; move it elsewhere"
+            yield f"{name}: not a part of this run, but readers of *.parquet would include it; move it elsewhere"
 
 
 def _count(table: pa.Table, findings: Findings) -> None:
@@ -251,10 +245,11 @@ def _count(table: pa.Table, findings: Findings) -> None:
     findings.failures.update(f"{row['error_stage']}/{row['error_code']}" for row in errors)
 
 
-def _coverage(footers: Mapping[PartName, Footer | None], manifest: RunManifest) -> Iterator[str]:
-    """Every shard must be there from chunk 0 to the one that says it is the last.
+def _check_coverage(footers: Mapping[PartName, Footer | None], manifest: RunManifest) -> Iterator[str]:
+    """Yield shards that do not have every chunk from 0 to the one marked as the last, and no other.
 
-    A damaged part has no footer here: it is there, and may be the last. What is wrong with it is told once, not twice.
+    A damaged part has no footer here. It counts as present, and as the last chunk if it has the highest number, so that
+    its damage is not reported twice.
     """
     chunks: dict[int, dict[int, Footer | None]] = defaultdict(dict)
     for part, footer in footers.items():
@@ -265,9 +260,9 @@ def _coverage(footers: Mapping[PartName, Footer | None], manifest: RunManifest) 
         last = [chunk for chunk, footer in found.items() if (footer.last_chunk if footer else chunk == wanted - 1)]
         if len(last) != 1 or last[0] != wanted - 1 or len(found) != wanted:
             yield (
-                f"shard {ordinal} ({shard.name}): {len(found)} chunks are there, not all of them; "
+                f"shard {ordinal} ({shard.name}): incomplete, {len(found)} chunks were found; "
                 "run the same `camatlas explain` again to complete it"
             )
         taken = sum(footer.images for footer in found.values() if footer)
         if shard.take is not None and taken > shard.take:
-            yield f"shard {ordinal} ({shard.name}): {taken} images, the run takes {shard.take}"
+            yield f"shard {ordinal} ({shard.name}): {taken} images, but the run takes only {shard.take}"

@@ -1,4 +1,4 @@
-"""The SQL of the views and of `map_values`: constant, but for names of our own; no word of the data goes into it."""
+"""The SQL of the views and of `map_values`; it contains only constants of this project, never text from the data."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from schemas.explanation import CURVE_SUFFIX, ERROR_FIELDS, IDENTITY_FIELDS, MAP
 
 VIEWS = ("explanations", "images", "failures", "leaderboard", "sanity")
 RUN_COLUMNS = ("run", "model", "dataset")
-"""What an atlas puts before the columns of a run."""
+"""Columns that an atlas prepends to the columns of a run."""
 
 MAP_VALUES = (
     """
@@ -35,22 +35,22 @@ CREATE MACRO map_values(map, map_dtype, map_min, map_max) AS CASE
   END
 """,
 )
-"""Decode a map in SQL to a list of its values, row by row, the same as `pipeline.maps.codec.decode` to the last bit."""
+"""Decode a map in SQL to a list of its values in row-major order, bit for bit like `pipeline.maps.codec.decode`."""
 
-_OF_A_RUN = tuple(field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *ERROR_FIELDS))
+_FIXED_COLUMNS = tuple(field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *ERROR_FIELDS))
 _EXPLANATIONS = "CREATE VIEW explanations AS SELECT * FROM parts WHERE method IS NOT NULL AND error_code IS NULL"
 _FAILURES = "CREATE VIEW failures AS SELECT * FROM parts WHERE error_code IS NOT NULL"
 
 
-def view_statements(*, numbers: bool, of_run: Sequence[str] = ()) -> tuple[str, ...]:
-    """Give what makes the views on `parts`.
+def view_statements(*, scalar_metrics: bool, run_columns: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the SQL statements that create the views on `parts`.
 
     Args:
-        numbers: whether any metric is a number, of which the leaderboard gives the mean.
-        of_run: columns of `parts` that tell apart the runs of an atlas.
+        scalar_metrics: whether any metric is a number per map, so that the leaderboard can average it.
+        run_columns: columns of `parts` that identify the run in an atlas.
     """
-    run = "".join(f"{name}, " for name in of_run)
-    fixed = ", ".join(f"'{name}'" for name in (*of_run, *_OF_A_RUN))
+    run = "".join(f"{name}, " for name in run_columns)
+    fixed = ", ".join(f"'{name}'" for name in (*run_columns, *_FIXED_COLUMNS))
     means = f"""
 , avg(COLUMNS(lambda name: name NOT IN ({fixed}) AND NOT ends_with(lower(name), '{CURVE_SUFFIX}'))) AS '\\0'
 """
@@ -65,7 +65,7 @@ FROM parts WHERE error_stage IS DISTINCT FROM '{SHARD_STAGE}' GROUP BY {run} sha
     leaderboard = f"""
 CREATE VIEW leaderboard AS
 SELECT {run} method, target_rule, count(DISTINCT (shard, image_key)) AS images, avg(degenerate::INT) AS degenerate
-  {means if numbers else ""}
+  {means if scalar_metrics else ""}
 FROM explanations GROUP BY {run} method, target_rule ORDER BY {run} method, target_rule
 """  # noqa: S608 - constants only
     return (_EXPLANATIONS, _FAILURES, images, leaderboard)

@@ -1,1 +1,1 @@
-"""Carries out a run: preflight, the Ray Data graph, workers, attempts and the cluster."""
+"""Runs an explanation job: preflight, the Ray Data graph, workers, attempts and the cluster."""

@@ -1,4 +1,4 @@
-"""Where Ray runs: a cluster to join, or a local one that lives as long as it is needed."""
+"""Connects to Ray: joins a cluster, or starts a local one that ends with the run."""
 
 import logging
 import os
@@ -19,8 +19,8 @@ from pipeline.run.placement import logical_cpus, workers_for
 def connected(address: str | None, cpus: int | None = None) -> Iterator[str | None]:
     """Join the cluster at `address` (or in RAY_ADDRESS), or start a local one that ends with this block.
 
-    Gives where the dashboard of a cluster that was joined listens; a local one has none. A local one has as many
-    logical CPUs as asked, or as the machine has. A connection that is there already is used and left open.
+    Yields the URL of the dashboard of a cluster that was joined; a local one has none. A local one gets `cpus` logical
+    CPUs, or by default those of the machine. An existing connection is used, and left open.
 
     Raises:
         ConfigError: nothing answers at the address.
@@ -32,47 +32,49 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[str | No
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
-        if asked := address or os.environ.get("RAY_ADDRESS"):
-            reach(asked)
-            yield _begin(f"cannot join the Ray cluster at '{asked}'", address=address or "auto")
+        if requested := address or os.environ.get("RAY_ADDRESS"):
+            check_reachable(requested)
+            yield _connect(f"cannot join the Ray cluster at '{requested}'", address=address or "auto")
         else:
-            stack.enter_context(_environment(FREED_MEMORY_IS_KEPT))  # of all processes of the cluster
-            patience = {"gcs_rpc_server_reconnect_timeout_s": 20}  # a head of our own that died does not come back
+            stack.enter_context(_environment(FREED_MEMORY_IS_KEPT))  # inherited by all processes of the cluster
+            timeout = {"gcs_rpc_server_reconnect_timeout_s": 20}  # a local head that died does not come back
             size = {"num_cpus": cpus or logical_cpus(), "include_dashboard": False}
-            # "local": without it, Ray would join any cluster that somebody has left running on this machine
-            _begin("Ray did not start here", address="local", _system_config=patience, **size)
+            # "local": otherwise Ray would join any cluster that is still running on this machine
+            _connect("Ray did not start on this machine", address="local", _system_config=timeout, **size)
             yield None
 
 
-def reach(address: str) -> None:
-    """Refuse an address that nothing listens at, in seconds; Ray itself would try for minutes."""
+def check_reachable(address: str) -> None:
+    """Check within seconds that something listens at an address; Ray itself would try for minutes."""
     if address in ("auto", "local"):
         return
-    found = urlsplit(address if "://" in address else f"ray://{address}")
+    url = urlsplit(address if "://" in address else f"ray://{address}")
     try:
-        place = (found.hostname or "", found.port or (10001 if "://" in address else 6379))  # Ray's own defaults
-        with socket.create_connection(place, timeout=5):
+        host_port = (url.hostname or "", url.port or (10001 if "://" in address else 6379))  # Ray's default ports
+        with socket.create_connection(host_port, timeout=5):
             pass
     except (OSError, ValueError) as error:
         raise ConfigError.one(
-            "compute.address", f"nothing answers at '{address}' ({error})", "is the head up, and its port open to here?"
+            "compute.address",
+            f"nothing answers at '{address}' ({error})",
+            "check that the head runs, and that its port can be reached from this machine",
         ) from None
 
 
-def _begin(trouble: str, **options: Any) -> str | None:  # noqa: ANN401 - what Ray takes
-    """Connect; gives where a dashboard listens."""
+def _connect(failure: str, **options: Any) -> str | None:  # noqa: ANN401 - the options of ray.init
+    """Connect to Ray, and return the URL of its dashboard if there is one."""
     try:
         joined: Any = ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-    except Exception as error:  # Ray's own, of many types; among them another version of Ray or Python
+    except Exception as error:  # Ray raises many types, also where its version or Python's differs
         advice = "" if options["address"] == "local" else f" --address {options['address']}"
-        raise StalledError(f"{trouble}: {first_line(error)}. Try `camatlas doctor{advice}`.") from error
+        raise StalledError(f"{failure}: {first_line(error)}. Try `camatlas doctor{advice}`.") from error
     url: str | None = joined.address_info.get("webui_url")
     return url
 
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for as long as this lasts."""
+    """Set environment variables for the length of a block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -85,22 +87,22 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def worker_count(asked: str | int, device: str) -> int:
-    """Choose the number of actors: as asked, or what the cluster that is connected holds."""
-    if asked != "auto":
-        return int(asked)
+def worker_count(requested: str | int, device: str) -> int:
+    """Choose the number of workers: as requested, or as many as the connected cluster has room for."""
+    if requested != "auto":
+        return int(requested)
     resources = cluster_resources()
     return workers_for(worker_device(device), resources["CPU"], resources.get("GPU", 0))
 
 
-def worker_device(asked: str) -> str:
-    """Choose where the actors run: on GPUs when the cluster has any."""
-    if asked != "auto":
-        return asked
+def worker_device(requested: str) -> str:
+    """Choose the device of the workers: as requested, or GPUs when the cluster has any."""
+    if requested != "auto":
+        return requested
     return "cuda" if cluster_resources().get("GPU", 0) >= 1 else "cpu"
 
 
 def cluster_resources() -> dict[str, float]:
-    """CPUs, GPUs and memory of the cluster that is connected."""
-    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return found
+    """Return CPUs, GPUs and memory of the connected cluster."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources

@@ -1,7 +1,7 @@
-"""What travels from reading to explaining: loads of decoded chunks.
+"""Work units: the decoded chunks that go from reading to explaining.
 
-A load is a chunk, or a few: each costs the driver the same few milliseconds, however much is in it, so chunks of long
-runs travel together. Each is still explained, committed and resumed by itself.
+A work unit is one chunk, or a few. Every unit costs the driver the same few milliseconds, whatever its size, so chunks
+of long runs are grouped. Each chunk is still explained, committed and resumed by itself.
 """
 
 import itertools
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from pipeline.run.preflight import PreparedRun
 
 MOST_PIXEL_BYTES = 128 * 2**20
-"""Most pixels of a load, in bytes, where it holds more than one chunk; Ray's own default for a block."""
+"""Most bytes of pixels in a work unit of more than one chunk; Ray's default for a block."""
 
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """How shards become loads, the same for every shard of a run.
+    """How shards become work units; the same for every shard of a run.
 
     Attributes:
         reading, preprocess, limits: how images are found, framed and limited.
         chunk_images: most images in a chunk.
-        load_bytes: bytes of encoded images that make a load full.
+        unit_bytes: bytes of encoded images that fill a work unit.
     """
 
     reading: Reading
@@ -43,27 +43,27 @@ class ReadPlan:
 
     @classmethod
     def of(cls, run: "PreparedRun", unit_bytes: int) -> "ReadPlan":
-        """Take the recipe of a run."""
+        """Make the plan of a run."""
         return cls(run.reading, run.loaded.preprocess, run.limits, run.config.data.chunk_images, unit_bytes)
 
     def work_units(
         self, shard: Shard, done: Collection[int] = (), attempts: Attempts | None = None
     ) -> Iterator[list[DecodedChunk]]:
-        """Stream the chunks of a shard that are not done, decoded, in loads."""
+        """Stream the chunks of a shard that are not done, decoded and grouped into work units."""
         with closing(DecodeSandbox()) as sandbox:
-            yield from self._together(self._decoded(shard, done, attempts or Ledger(), sandbox))
+            yield from self._grouped(self._decoded(shard, done, attempts or Ledger(), sandbox))
 
     def _decoded(
         self, shard: Shard, done: Collection[int], attempts: Attempts, sandbox: DecodeSandbox
     ) -> Iterator[DecodedChunk]:
-        """Read and decode; a chunk at which the reading process died is decoded apart, whatever its images are."""
+        """Read and decode; a chunk at which the reading process died is decoded in the sandbox's subprocess."""
         chunks = chunked(read_shard(shard, self.reading), shard, self.chunk_images)
         for ordinal in itertools.count():
             began, work = time.monotonic(), Work("read", shard.ordinal, ordinal)
             attempt = attempts.begin(work) if ordinal not in done else Attempt()
             if attempt.isolated:
                 attempts.reach(work, 0)
-            chunk = _given_up(shard, ordinal) if attempt.quarantined and shard.kind == "parquet" else next(chunks, None)
+            chunk = _lost(shard, ordinal) if attempt.quarantined and shard.kind == "parquet" else next(chunks, None)
             if chunk is not None and ordinal not in done:
                 frame = sandbox.frame_in_subprocess if attempt.isolated else sandbox.frame
                 decoded = decode_chunk(chunk, self.preprocess, self.limits, frame)
@@ -72,22 +72,22 @@ class ReadPlan:
             if chunk is None or chunk.last:
                 return
 
-    def _together(self, chunks: Iterable[DecodedChunk]) -> Iterator[list[DecodedChunk]]:
-        load: list[DecodedChunk] = []
+    def _grouped(self, chunks: Iterable[DecodedChunk]) -> Iterator[list[DecodedChunk]]:
+        unit: list[DecodedChunk] = []
         encoded = pixels = 0
         for chunk in chunks:
-            if load and pixels + chunk.pixels_NHWC.nbytes > MOST_PIXEL_BYTES:
-                yield load
-                load, encoded, pixels = [], 0, 0
-            load.append(chunk)
+            if unit and pixels + chunk.pixels_NHWC.nbytes > MOST_PIXEL_BYTES:
+                yield unit
+                unit, encoded, pixels = [], 0, 0
+            unit.append(chunk)
             encoded, pixels = encoded + chunk.encoded_bytes, pixels + chunk.pixels_NHWC.nbytes
             if encoded >= self.unit_bytes:
-                yield load
-                load, encoded, pixels = [], 0, 0
-        if load:
-            yield load
+                yield unit
+                unit, encoded, pixels = [], 0, 0
+        if unit:
+            yield unit
 
 
-def _given_up(shard: Shard, ordinal: int) -> Chunk:
-    """End a Parquet file at a chunk that its library dies of; tars are read by Python alone, which does not."""
+def _lost(shard: Shard, ordinal: int) -> Chunk:
+    """End a Parquet file at a chunk where its library crashes; tars are read in pure Python, which does not crash."""
     return Chunk(shard, ordinal, last=True, failures=(reader_died(shard, ordinal),))

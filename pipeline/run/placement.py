@@ -1,29 +1,29 @@
-"""How many workers a machine holds, and how many CPUs are left for reading; known without the engine."""
+"""How many workers a machine holds, and how many CPUs stay free for reading; computed without Ray."""
 
 import math
 import os
 from dataclasses import dataclass
 
 CPU_THREADS = 2
-"""Threads of one CPU worker; more workers are better than more threads."""
+"""Threads of one CPU worker; more workers are faster than more threads."""
 
-CROWDED = 1.25
-"""Workers whose threads fill all cores are slower by this than alone: Ray's own processes take turns with them."""
+CROWDING = 1.25
+"""Slowdown of workers whose threads fill all cores: Ray's own processes compete with them."""
 
 _LEAST_CPUS = 4
-"""Fewer logical CPUs could leave none for reading beside the actors."""
+"""Least number of logical CPUs; with fewer, the actors could leave none for reading."""
 
 _READING_CPUS = 2
-"""Logical CPUs that are kept for reading and committing where workers compute on CPUs."""
+"""Logical CPUs reserved for reading and committing when workers compute on CPUs."""
 
 
 def logical_cpus() -> int:
-    """CPUs that a local engine is told of."""
+    """Return the number of CPUs that a local Ray is started with."""
     return max(_LEAST_CPUS, os.cpu_count() or 1)
 
 
 def workers_for(device: str, cpus: float, gpus: float) -> int:
-    """Choose the number of workers: one a GPU, or as many two-thread ones as leave CPUs for reading."""
+    """Choose the number of workers: one per GPU, or as many two-thread CPU workers as leave CPUs for reading."""
     if device == "cuda":
         return max(1, int(gpus))
     return max(1, int((cpus - _READING_CPUS) // CPU_THREADS))
@@ -31,13 +31,13 @@ def workers_for(device: str, cpus: float, gpus: float) -> int:
 
 @dataclass(frozen=True)
 class Machines:
-    """Where a run is planned to happen: machines like this one.
+    """The machines that a run is planned for, all like this one.
 
     Attributes:
         device: `cpu` or `cuda`.
         workers: number of actors that hold the model.
         cpus: real CPUs of all machines together.
-        readers: how many shards can be read and decoded at a time.
+        readers: how many shards can be read and decoded at the same time.
     """
 
     device: str
@@ -46,31 +46,31 @@ class Machines:
     readers: int
 
     @classmethod
-    def like_this_one(cls, asked_device: str, asked_workers: int | str, gpus: int, *, several: bool) -> "Machines":
-        """Plan for machines of this kind, with `gpus` each; `several` says that a cluster may bring more than one."""
-        device = asked_device if asked_device != "auto" else "cuda" if gpus else "cpu"
-        here = workers_for(device, logical_cpus(), gpus)
-        workers = here if asked_workers == "auto" else int(asked_workers)
-        count = math.ceil(workers / here) if several or device == "cuda" else 1
-        readers = count * logical_cpus() - (0 if device == "cuda" else workers * CPU_THREADS)
-        return cls(device, workers, count * (os.cpu_count() or 1), max(_READING_CPUS, readers))
+    def like_this_one(cls, device: str, workers: int | str, gpus: int, *, several: bool) -> "Machines":
+        """Describe machines like this one, with `gpus` each; `several` allows for more than one, as in a cluster."""
+        device = device if device != "auto" else "cuda" if gpus else "cpu"
+        per_machine = workers_for(device, logical_cpus(), gpus)
+        total = per_machine if workers == "auto" else int(workers)
+        count = math.ceil(total / per_machine) if several or device == "cuda" else 1
+        readers = count * logical_cpus() - (0 if device == "cuda" else total * CPU_THREADS)
+        return cls(device, total, count * (os.cpu_count() or 1), max(_READING_CPUS, readers))
 
     @property
     def busy_cpus(self) -> int:
-        """CPUs that one worker keeps busy."""
+        """Return the number of CPUs that one worker keeps busy."""
         return CPU_THREADS if self.device == "cpu" else 1
 
     @property
     def _slowdown(self) -> float:
-        return CROWDED if self.device == "cpu" and self.workers * CPU_THREADS >= self.cpus else 1.0
+        return CROWDING if self.device == "cpu" and self.workers * CPU_THREADS >= self.cpus else 1.0
 
     def seconds(self, model: float, reading: float, shards: int) -> float:
-        """Wall-clock seconds of the work of a run: whatever is scarcest sets the pace.
+        """Estimate the wall-clock seconds of a run, which the scarcest resource decides.
 
         Args:
-            model: seconds of one worker for all images.
-            reading: CPU seconds to read, decode and commit all images; hidden behind the model where CPUs allow it.
-            shards: a shard is read by one task.
+            model: seconds that one worker needs for all images.
+            reading: CPU seconds to read, decode and commit all images; overlaps with the model where CPUs allow it.
+            shards: number of shards, each of which is read by one task.
         """
         return max(
             model * self._slowdown / self.workers,

@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong before any work starts, found at once; and the run made ready."""
+"""Checks a run before any work starts, reports all mistakes at once, and prepares the run."""
 
 import datetime
 import os
@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
+from pipeline.data.annotations import read_annotations
 from pipeline.data.decode import DecodeLimits
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
-from pipeline.data.sources.annotations import Annotations, load_annotations
-from pipeline.data.sources.classes import load_classes
-from pipeline.data.sources.folder import folder_annotations
+from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.listing import list_shards
 from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
 from pipeline.explain.explainer import ExplainerSpec
@@ -33,16 +32,16 @@ from schemas.explanation import SCHEMA_VERSION
 from schemas.manifest import RunIdentity, RunManifest, ShardEntry
 
 LARGEST_BATCH = 128
-"""Images of one batch as far as the patience with a silent worker goes."""
+"""Images in a batch, as assumed for the default of `compute.stall_seconds`."""
 COMPILE_FROM = {"cpu": 50_000, "cuda": 2_000_000}
-"""Masked passes of one worker, in images, from which on compiling pays for itself many times over."""
+"""Masked passes of one worker, in images, above which compiling pays for itself many times over."""
 _BYTES_OF_AN_IMAGE = 100_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
 
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that has nothing wrong with it as far as one can know beforehand."""
+    """A run that passed every check that is possible before it starts."""
 
     config: RunConfig
     shards: tuple[Shard, ...]
@@ -55,7 +54,7 @@ class PreparedRun:
     manifest: RunManifest
 
     def explainer_spec(self, device: str, workers: int) -> ExplainerSpec:
-        """Say what a worker of this run must know beside the model."""
+        """Build the settings that a worker of this run needs besides the model."""
         preprocess = self.loaded.preprocess
         batch = self.config.compute.batch
         return ExplainerSpec(
@@ -77,15 +76,15 @@ class PreparedRun:
         )
 
     def compiled(self, device: str, workers: int) -> bool:
-        """Whether masked passes are compiled: as asked, or where a worker will run very many of them."""
-        asked = self.config.compute.compile
-        if asked != "auto":
-            return asked
+        """Tell whether masked passes are compiled: as requested, or where a worker will run very many of them."""
+        requested = self.config.compute.compile
+        if requested != "auto":
+            return requested
         images = sum(shard.images or shard.size // _BYTES_OF_AN_IMAGE for shard in self.shards)
         return images * self._costs().forwards > COMPILE_FROM[device] * workers
 
     def _costs(self) -> Cost:
-        """Passes of all methods and metrics, per image."""
+        """Add up the passes of all methods and metrics, per image."""
         shape = net_shape(self.loaded)
         costs = [method.cost(shape) for method in self.methods.values()]
         costs.append(metrics_cost(self.metrics.values(), self.methods, shape))
@@ -96,7 +95,7 @@ class PreparedRun:
         )
 
     def images_left(self, progress: Progress) -> int | None:
-        """Number of images that are not done yet; None when a shard does not tell how many it holds."""
+        """Count the images that are not done yet; None when the size of a shard is not known without reading it."""
         counts = [shard.images for shard in self.pending(progress)]
         if None in counts:
             return None
@@ -104,18 +103,18 @@ class PreparedRun:
         return max(0, sum(count or 0 for count in counts) - done * self.config.data.chunk_images)
 
     def bytes_left(self, progress: Progress) -> int:
-        """Bytes of the shards that are not done yet."""
+        """Add up the bytes of the shards that are not done yet."""
         return sum(shard.bytes for shard in self.pending(progress))
 
     def pending(self, progress: Progress) -> list[Shard]:
-        """Shards that are not finished yet."""
+        """List the shards that are not finished yet."""
         return [shard for shard in self.shards if shard.ordinal not in progress.finished]
 
     def stall_seconds(self) -> int:
-        """How long nothing may move: ten minutes, or half a second for each pass of one batch of images."""
-        asked = self.config.compute.stall_seconds
-        if asked != "auto":
-            return asked
+        """Return the longest time without progress; by default 0.5 s per pass of a batch, at least 600 s."""
+        requested = self.config.compute.stall_seconds
+        if requested != "auto":
+            return requested
         costs = self._costs()
         passes = costs.forwards + costs.head_passes + costs.backwards
         targets = TargetRules.of(self.config.explain.targets).most
@@ -123,16 +122,16 @@ class PreparedRun:
 
 
 def net_shape(loaded: LoadedModel) -> NetShape:
-    """What the cost of a method depends on."""
+    """Return the shapes that the cost of a method depends on."""
     return NetShape(tuple(LayerShape(*shape) for shape in loaded.stage_shapes), loaded.linear_head)
 
 
 def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
-    """Check a whole run and make it ready; nothing is written.
+    """Check a whole run and prepare it; nothing is written.
 
     Args:
-        config: the run file; with mistakes already found it may hold empty stand-ins, which are not looked at.
-        mistakes: what was found wrong before.
+        config: the run file; after earlier mistakes it may hold empty stand-ins, which are not checked.
+        mistakes: the mistakes found earlier.
 
     Raises:
         ConfigError: every mistake in shards, annotations, model, layer, methods, metrics and output, at once.
@@ -173,7 +172,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
 
 
 def absolute(config: RunConfig) -> RunConfig:
-    """Make local paths absolute: workers, and those who read the run later, have another working directory."""
+    """Make local paths absolute: workers and later readers of the run have other working directories."""
     data = config.data
     shards = [data.shards] if isinstance(data.shards, str) else data.shards
     return config.model_copy(
@@ -193,24 +192,17 @@ def absolute(config: RunConfig) -> RunConfig:
 
 
 def _absolute(path: str, name: str = "") -> str:
-    """Make a path absolute; a URL, and a name that stands for something of ours, stay."""
+    """Make a path absolute; leave a URL and the built-in name `name` unchanged."""
     return path if "://" in path or path in ("", name) else os.path.abspath(Path(path).expanduser())  # noqa: PTH100
 
 
 def _absolute_file(weights: str | None) -> str | None:
-    """Make a path absolute; names of weights have no point in them."""
+    """Make the path of a weights file absolute; names of weights, which have no dot, stay as they are."""
     return _absolute(weights) if weights and "." in weights else weights
 
 
-def read_annotations(config: RunConfig, shards: list[Shard]) -> Annotations:
-    """Collect labels, boxes and classes: from the files the run file names, then from those beside the images."""
-    classes = load_classes(config.data.classes)
-    given = load_annotations(config.data.labels, config.data.boxes, classes)
-    return given.or_else(folder_annotations([shard for shard in shards if shard.kind == "folder"], classes))
-
-
 def decode_limits(config: RunConfig) -> DecodeLimits:
-    """Say what may be decoded; raises ConfigError for a format that is not known."""
+    """Return the limits on what may be decoded; raises ConfigError for an unknown format."""
     names = [name.upper() for name in config.data.formats]
     unknown = [
         Mistake("data.formats", f"unknown format '{name}'", nearest(name, FORMATS))
@@ -227,7 +219,7 @@ def _check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
     if named and named != loaded.classes:
         raise ConfigError.one(
             "data.classes",
-            f"the table names {named} classes, the model knows {loaded.classes}",
+            f"the table names {named} classes, but the model has {loaded.classes}",
             "give the table of the classes that the model was trained on",
         )
 
@@ -237,8 +229,8 @@ def _check_heads(methods: Mapping[str, CamMethod], loaded: LoadedModel) -> None:
     if wrong:
         raise ConfigError.one(
             "explain.methods",
-            f"'{wrong[0]}' needs a head of global average pooling and one linear layer behind '{loaded.layer}'",
-            "use gradcam, which is the same where cam applies",
+            f"'{wrong[0]}' needs a head of global average pooling and one linear layer after '{loaded.layer}'",
+            "use gradcam, which gives the same map where cam applies",
         )
 
 

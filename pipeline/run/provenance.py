@@ -1,4 +1,4 @@
-"""Where the code and the libraries of a run come from."""
+"""The versions of the code and the libraries that a run is made with."""
 
 import hashlib
 import subprocess
@@ -7,11 +7,11 @@ from pathlib import Path
 
 PACKAGES = ("ray", "torch", "torchvision", "pyarrow", "pandas", "pillow", "simplejpeg", "numpy", "duckdb")
 _ROOT = Path(__file__).resolve().parents[2]
-_OURS = ("pipeline", "schemas")
+_OWN_PACKAGES = ("pipeline", "schemas")
 
 
 def code_version() -> str:
-    """The version of camatlas."""
+    """Return the version of camatlas."""
     try:
         return version("camatlas")
     except PackageNotFoundError:  # a checkout that was never installed
@@ -19,18 +19,18 @@ def code_version() -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the libraries that rows can depend on."""
-    found = {}
+    """Return the versions of the libraries that rows can depend on."""
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def code_facts() -> dict[str, str]:
-    """Version, source digest and, in a checkout, the commit."""
+    """Return the version, the source digest and, in a checkout, the commit."""
     facts = {"version": code_version(), "source_sha256": _source_digest()}
     commit = _commit()
     return facts | ({"commit": commit} if commit else {})
@@ -38,7 +38,7 @@ def code_facts() -> dict[str, str]:
 
 def _source_digest() -> str:
     total = hashlib.sha256()
-    for package in _OURS:
+    for package in _OWN_PACKAGES:
         for path in sorted((_ROOT / package).rglob("*.py")):
             total.update(path.relative_to(_ROOT).as_posix().encode() + b"\n" + path.read_bytes())
     return total.hexdigest()

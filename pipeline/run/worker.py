@@ -1,4 +1,4 @@
-"""What one worker of a run does: explain chunk after chunk, commit each, and tell of it."""
+"""One worker of a run: explains chunk after chunk, commits each, and reports events."""
 
 import threading
 import time
@@ -19,49 +19,49 @@ from pipeline.telemetry.timers import PUBLISH, READ, Stopwatch, Timeline
 from schemas.explanation import SHARD_STAGE
 
 Explain: TypeAlias = Callable[[DecodedChunk], Iterator[pa.Table | Usage]]
-"""Explains a chunk; each table holds the rows of some images, and what it took may be told between."""
+"""Explains a chunk: yields tables, each with the rows of some images, and may yield usages in between."""
 WorkerEvent: TypeAlias = Heartbeat | Committed
 HEARTBEAT_SECONDS = 5.0
-"""A worker tells how far it is when a load takes longer than this."""
+"""A worker that is busy with one work unit for longer than this reports before the unit ends."""
 
 
 class Worker:
-    """Explains chunks and commits them; two calls at a time, so that the disk does not keep the model waiting.
+    """Explains chunks and commits them; runs two calls at a time, so that the model does not wait for the disk.
 
-    Only one of the calls has the model: while it explains, the other commits, and then holds the next load ready.
+    Only one call uses the model. While it explains, the other commits, and then holds the next work unit ready.
     """
 
     def __init__(self, explain: Explain, run_id: str, url: str, attempts: Attempts) -> None:
         self._explain, self._run_id, self._store = explain, run_id, open_store(url)
         self._attempts = attempts
-        self._model_is_taken = threading.Lock()
+        self._model_lock = threading.Lock()
         self._timeline, self._name = Timeline(), uuid.uuid4().hex[:8]
 
-    def tell(self, load: Iterable[DecodedChunk]) -> Iterator[list[WorkerEvent]]:
-        """Work on a load; speaks at its end, and before that while it goes on, so that progress and a stall show."""
-        event: list[WorkerEvent] = []
-        told_at = time.monotonic()
+    def process(self, unit: Iterable[DecodedChunk]) -> Iterator[list[WorkerEvent]]:
+        """Explain and commit a work unit; yield its events at the end, and during long units to show progress."""
+        events: list[WorkerEvent] = []
+        reported_at = time.monotonic()
         with self._timeline.load():
-            for item in self._work(load):
-                event.append(item)
-                if time.monotonic() - told_at >= HEARTBEAT_SECONDS:
-                    yield event
-                    event, told_at = [], time.monotonic()
-        yield event
+            for event in self._events(unit):
+                events.append(event)
+                if time.monotonic() - reported_at >= HEARTBEAT_SECONDS:
+                    yield events
+                    events, reported_at = [], time.monotonic()
+        yield events
 
-    def _work(self, load: Iterable[DecodedChunk]) -> Iterator[WorkerEvent]:
-        for chunk in load:
+    def _events(self, unit: Iterable[DecodedChunk]) -> Iterator[WorkerEvent]:
+        for chunk in unit:
             tables: list[pa.Table] = []
             usage: list[Usage] = []
             tries = 0
-            with self._model_is_taken, self._timeline.model():
-                for tries, piece in enumerate(pieces(chunk, self._attempts), 1):  # noqa: B007 - their number is meant
-                    for told in self._explain(piece):
-                        if isinstance(told, Usage):
-                            usage.append(told)
+            with self._model_lock, self._timeline.model():
+                for tries, piece in enumerate(pieces(chunk, self._attempts), 1):  # noqa: B007 - the count is used below
+                    for item in self._explain(piece):
+                        if isinstance(item, Usage):
+                            usage.append(item)
                             continue
-                        tables.append(told)
-                        if images := _images_in(told):
+                        tables.append(item)
+                        if images := _images_in(item):
                             yield Heartbeat(images)
             yield self._committed(chunk, sorted_rows(tables), usage, isolated=tries > 1)
             self._attempts.end(work_of(chunk))
@@ -74,17 +74,17 @@ class Worker:
         own = Usage({READ: chunk.seconds, **watch.take(), **self._timeline.take()})
         return Committed(
             footer.shard, footer.chunk, footer.images, chunk.encoded_bytes, dict(codes), ours=receipt is not None,
-            worker=self._name, isolated=isolated, waiting=self._timeline.inside - 1, usage=together([own, *usage]),
+            worker=self._name, isolated=isolated, waiting=self._timeline.inside - 1, usage=total_usage([own, *usage]),
         )  # fmt: skip
 
 
 def sorted_rows(tables: Iterable[pa.Table]) -> pa.Table:
-    """Put the rows of a chunk together in their one order."""
+    """Concatenate the rows of a chunk and sort them by key, so that their order is always the same."""
     return pa.concat_tables(tables).sort_by([(name, "ascending") for name in KEY_COLUMNS])
 
 
 def footer_of(decoded: DecodedChunk, run_id: str) -> Footer:
-    """Say what the part of a chunk says of itself."""
+    """Build the footer of a chunk's part."""
     chunk = decoded.chunk
     images = len(decoded.samples) + sum(failure.is_image for failure in decoded.failures)
     return Footer(run_id, chunk.shard.ordinal, chunk.ordinal, chunk.last, images)
@@ -95,8 +95,8 @@ def _images_in(table: pa.Table) -> int:
     return len(images["image_key"].unique())
 
 
-def together(usage: Iterable[Usage]) -> Usage:
-    """Add up what several things took."""
+def total_usage(usage: Iterable[Usage]) -> Usage:
+    """Add up usages; the batch size is the smallest of theirs."""
     seconds: dict[str, float] = {}
     passes: Counter[str] = Counter()
     batches: list[int] = []

@@ -1,1 +1,1 @@
-"""Holds what users choose: the run file, targets, preprocessing, and methods and metrics by name."""
+"""What users choose: the run file, targets, preprocessing, and methods and metrics by name."""

@@ -1,17 +1,17 @@
-"""The section `data` of a run file, and what all sections have in common."""
+"""The section `data` of a run file, and the base class of all sections."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 MOST_PIXELS = 89_478_485
-"""Pillow's own limit: beyond it an image is taken for a decompression bomb."""
+"""Pillow's own limit: it takes a larger image for a decompression bomb."""
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 
 
 class Section(BaseModel):
-    """A part of a run file: unknown keys are refused, and nothing changes it."""
+    """A section of a run file: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -26,14 +26,14 @@ class ColumnsConfig(Section):
 
 
 class SampleConfig(Section):
-    """So many images of all, drawn at random."""
+    """A random sample of `n` images."""
 
     n: Positive
     seed: Annotated[int, Field(strict=True)] = 0
 
 
 class DataConfig(Section):
-    """Which images, and what is known of them."""
+    """Which images to explain, and where their labels, boxes and class names are."""
 
     shards: str | Annotated[list[str], Field(min_length=1)]
     labels: str | None = None

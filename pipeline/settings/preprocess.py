@@ -8,7 +8,7 @@ Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an upright image becomes the model's input, as its weights prescribe.
+    """The steps from an upright image to the model's input, as its weights prescribe.
 
     Attributes:
         crop: side of the square input in pixels.

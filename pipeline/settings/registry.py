@@ -1,4 +1,4 @@
-"""From the words of a run file to objects: methods and metrics by name, preset and parameters."""
+"""Builds methods and metrics from the run file: by name, preset and parameters."""
 
 import dataclasses
 import re
@@ -15,16 +15,16 @@ Spec = str | Mapping[str, Any] | object
 
 
 def build_all(specs: Iterable[Spec], registry: Mapping[str, type[Thing]], where: str) -> dict[str, Thing]:
-    """Build methods or metrics, keyed by the name they have in the run.
+    """Build methods or metrics, keyed by their name in the run.
 
     `{iscam: {schedule: linear, as: iscam_linear}}` gives a second variant its own name; `preset: NAME` starts from
     a named setting.
 
     Raises:
-        ConfigError: every unknown name, preset, parameter and value, and every name used twice.
+        ConfigError: names every unknown name, preset, parameter and value, and every name used twice.
     """
     if isinstance(specs, (str, Mapping)):
-        raise ConfigError.one(where, f"{specs!r} is not a list", "put it into one: [...]")
+        raise ConfigError.one(where, f"{specs!r} is not a list", "write it in brackets: [...]")
     mistakes, built = Mistakes(), dict[str, Thing]()
     for spec in specs:
         with mistakes.collecting():
@@ -37,7 +37,7 @@ def build_all(specs: Iterable[Spec], registry: Mapping[str, type[Thing]], where:
 
 
 def parameters(thing: object) -> dict[str, Any]:
-    """List the parameters of a method or metric as the run's identity records them."""
+    """Return the parameters of a method or metric as the run's identity records them."""
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         raise TypeError(f"{thing!r} is not a method or metric")
     return {"name": getattr(type(thing), "name"), **dataclasses.asdict(thing)}  # noqa: B009 - a ClassVar
@@ -60,7 +60,7 @@ def _build(spec: Spec, registry: Mapping[str, type[Thing]], where: str) -> tuple
     try:
         return label, kind(**options)
     except ValidationError as error:
-        raise ConfigError(_explained(error, kind, f"{where}.{name}")) from None
+        raise ConfigError(_mistakes(error, kind, f"{where}.{name}")) from None
 
 
 def _split(spec: Spec, where: str) -> tuple[str, dict[str, Any]]:
@@ -79,14 +79,16 @@ def _preset(kind: type[Any], preset: object, where: str) -> dict[str, Any]:
     presets: dict[str, dict[str, Any]] = kind.presets
     name = str(preset)
     if name not in presets:
-        raise ConfigError.one(where, f"unknown preset '{name}'", nearest(name, presets) if presets else "it has none")
+        raise ConfigError.one(
+            where, f"unknown preset '{name}'", nearest(name, presets) if presets else "it has no presets"
+        )
     return dict(presets[name])
 
 
-def _explained(error: ValidationError, kind: type[Any], where: str) -> list[Mistake]:
+def _mistakes(error: ValidationError, kind: type[Any], where: str) -> list[Mistake]:
     known = [field.name for field in dataclasses.fields(kind)]
     problems: dict[str, list[Any]] = {}
-    for problem in error.errors():  # behind the parameter's name, pydantic names places inside it and union members
+    for problem in error.errors():  # after the parameter, pydantic's `loc` names places inside it and union members
         problems.setdefault(str(problem["loc"][0]), []).append(problem)
     mistakes = []
     for name, found in problems.items():
@@ -94,8 +96,8 @@ def _explained(error: ValidationError, kind: type[Any], where: str) -> list[Mist
             mistakes.append(Mistake(where, f"unknown parameter '{name}'", nearest(name, known)))
         else:
             inside_list = len(found[0]["loc"]) > 1 and isinstance(found[0]["loc"][1], int)
-            told = found[:1] if inside_list else found  # of a list the first mistake, of a union all it might have been
-            wanted = " or ".join(dict.fromkeys(problem["msg"].replace("tuple", "list") for problem in told))
+            shown = found[:1] if inside_list else found  # the first mistake in a list, every alternative of a union
+            wanted = " or ".join(dict.fromkeys(problem["msg"].replace("tuple", "list") for problem in shown))
             mistakes.append(Mistake(f"{where}.{name}", f"{wanted}, got {_short(found[0]['input'])}"))
     return mistakes
 

@@ -1,4 +1,4 @@
-"""The run file: YAML, validated, unknown keys refused, every mistake found in one go."""
+"""The run file: YAML whose keys and values are validated, with all mistakes reported at once."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ Location = tuple[Any, ...]
 
 
 class PreprocessConfig(Section):
-    """Own preprocessing; `resize: null` squashes to the crop size."""
+    """Custom preprocessing; `resize: null` squashes the image to the crop size."""
 
     resize: Positive | None = 256
     crop: Positive = 224
@@ -28,7 +28,7 @@ class PreprocessConfig(Section):
 
 
 class ModelConfig(Section):
-    """Which model, with which weights, seen at which layer."""
+    """The model, its weights, and its target layer."""
 
     name: str
     weights: str | None = "DEFAULT"
@@ -41,21 +41,21 @@ class ModelConfig(Section):
 
 
 class TopTargets(Section):
-    """The likeliest classes of each image."""
+    """The `top` most likely classes of each image."""
 
     top: Positive
 
 
 class Classes(Section):
-    """The same classes of every image."""
+    """The same classes for every image."""
 
     classes: Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
 
 
 def _kind_of_targets(given: object) -> str:
-    """Which of the forms was meant, so that only its mistakes are told."""
+    """Tell which form was meant, so that only the mistakes of that form are reported."""
     if isinstance(given, TopTargets) or (isinstance(given, dict) and "top" in given):
-        return "likeliest"
+        return "most_likely"
     if isinstance(given, (Classes, dict)):
         return "listed"
     return "list" if isinstance(given, (list, tuple)) else "rule"
@@ -64,14 +64,14 @@ def _kind_of_targets(given: object) -> str:
 Targets = Annotated[
     Annotated[TargetRule, Tag("rule")]
     | Annotated[list[TargetRule], Field(min_length=1), Tag("list")]
-    | Annotated[TopTargets, Tag("likeliest")]
+    | Annotated[TopTargets, Tag("most_likely")]
     | Annotated[Classes, Tag("listed")],
     Discriminator(_kind_of_targets),
 ]
 
 
 class ExplainConfig(Section):
-    """What to explain, how, and how to measure it."""
+    """Which classes to explain, with which methods, and which metrics to compute."""
 
     targets: Targets = "predicted"
     methods: list[Spec] = Field(default=["gradcam"], min_length=1)
@@ -80,7 +80,7 @@ class ExplainConfig(Section):
 
 
 class ComputeConfig(Section):
-    """Where and how fast; nothing here but `precision` changes a row by more than rounding."""
+    """Where and how fast to run; apart from `precision`, nothing here changes a row by more than rounding."""
 
     workers: Literal["auto"] | Positive = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -99,7 +99,7 @@ class OutputConfig(Section):
 
 
 class RunConfig(Section):
-    """A whole run file."""
+    """A complete run file."""
 
     data: DataConfig
     model: ModelConfig
@@ -114,11 +114,11 @@ def load_config(path: str, settings: Sequence[str] = (), mistakes: Mistakes | No
     Args:
         path: the run file.
         settings: `KEY=VALUE` texts.
-        mistakes: takes what is wrong with keys and values, so that later checks can add to it; None raises at once.
+        mistakes: collects the mistakes, so that later checks can add to them; None raises them at once.
 
     Raises:
-        ConfigError: the file cannot be read, holds a secret (no check may ask about a place by it), or, without
-            `mistakes`, anything in it is wrong.
+        ConfigError: the file cannot be read, holds a secret (raised at once, so that no check can send it anywhere), or
+            has any mistake (without `mistakes`).
     """
     raw = _read(path)
     found = Mistakes() if mistakes is None else mistakes
@@ -136,8 +136,8 @@ def parse_config(raw: dict[str, Any]) -> tuple[RunConfig, list[Mistake]]:
     """Validate a run file's content.
 
     Returns:
-        The config and the mistakes. With mistakes the config is a stand-in in which wrong values are replaced by
-        defaults and missing ones by empty strings, so that later checks can find their mistakes too.
+        The config and the mistakes. If there are any, the config is a stand-in: wrong values are replaced by defaults
+        and missing ones by empty strings, so that later checks can find their mistakes too.
     """
     try:
         config = RunConfig.model_validate(raw)
@@ -148,12 +148,12 @@ def parse_config(raw: dict[str, Any]) -> tuple[RunConfig, list[Mistake]]:
 
 
 def _secrets(raw: object) -> Iterator[Mistake]:
-    """Find values that hold a secret: everybody who may read the run may read its run file."""
+    """Find values that hold a secret: everyone who can read the run can read its run file."""
     waiting, seen = [("", raw)], set[int]()
     for where, value in waiting:
         if isinstance(value, str) and masked(value) != value:
-            yield Mistake(where, "holds what looks like a secret; run.json would show it", "put it in the environment")
-        elif isinstance(value, dict | list) and id(value) not in seen:  # YAML may hold itself, or a part many times
+            yield Mistake(where, "seems to hold a secret, which run.json would show", "put it in the environment")
+        elif isinstance(value, dict | list) and id(value) not in seen:  # YAML anchors can make cycles and repetitions
             seen.add(id(value))
             if isinstance(value, dict):
                 waiting += [(f"{where}.{name}" if where else str(name), inner) for name, inner in value.items()]
@@ -166,7 +166,7 @@ def _read(path: str) -> dict[str, Any]:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError.one("CONFIG", f"cannot read '{path}': {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: a date like 2024-13-45, [[[[[...
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as the date 2024-13-45, or [[[[[...
         raise ConfigError.one("CONFIG", f"'{path}' is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigError.one("CONFIG", f"'{path}' holds no sections", f"expected {', '.join(RunConfig.model_fields)}")
@@ -174,12 +174,12 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _apply(raw: dict[str, Any], setting: str) -> None:
-    key, found, text = setting.partition("=")
-    if not found or not key:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
         raise ConfigError.one("--set", f"'{setting}' is not KEY=VALUE", "for example explain.seed=1")
-    *folders, last = key.split(".")
+    *parents, last = key.split(".")
     section: Any = raw
-    for name in folders:
+    for name in parents:
         section = section.setdefault(name, {}) if isinstance(section, dict) else None
     if not isinstance(section, dict):
         raise ConfigError.one("--set", f"'{key}' does not name a setting")
@@ -190,7 +190,7 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
 
 
 def _mistakes(raw: dict[str, Any], problems: Sequence[Any]) -> list[Mistake]:
-    """Tell what is wrong, one mistake a place; of a value that is wrong as a whole and inside, what is inside."""
+    """Convert problems to mistakes, one per place; drop a place when another one inside it is wrong."""
     places: dict[Location, list[Any]] = {}
     for problem in problems:
         places.setdefault(_place(raw, problem), []).append(problem)
@@ -202,7 +202,7 @@ def _mistakes(raw: dict[str, Any], problems: Sequence[Any]) -> list[Mistake]:
 
 
 def _place(raw: dict[str, Any], problem: Any) -> Location:  # noqa: ANN401 - pydantic's ErrorDetails
-    """Where in the run file a problem is; pydantic also puts the names of union members into its locations."""
+    """Return where in the run file a problem is; pydantic's locations also contain names of union members."""
     place: list[Any] = []
     value: Any = raw
     for name in problem["loc"]:
@@ -220,7 +220,7 @@ def _mistake(place: Location, problems: Sequence[Any]) -> Mistake:
     if kind == "extra_forbidden":
         return Mistake(where, "unknown key", nearest(str(place[-1]), _siblings(place)))
     if kind == "missing":
-        return Mistake(where, "is required", _least(str(place[0])) if len(place) == 1 else "")
+        return Mistake(where, "is required", _required_keys(str(place[0])) if len(place) == 1 else "")
     if kind == "model_type":
         return Mistake(
             where, f"takes keys, got {problems[0]['input']!r}", f"its keys: {', '.join(_siblings((*place, '')))}"
@@ -229,14 +229,14 @@ def _mistake(place: Location, problems: Sequence[Any]) -> Mistake:
     return Mistake(where, f"{wanted}, got {problems[0]['input']!r}")
 
 
-def _least(section: str) -> str:
-    """Say what a section must hold."""
+def _required_keys(section: str) -> str:
+    """Name the keys that a section must hold."""
     kind: type[BaseModel] = RunConfig.model_fields[section].annotation  # type: ignore[assignment]
     return f"at least {', '.join(f'{section}.{n}' for n, field in kind.model_fields.items() if field.is_required())}"
 
 
 def _siblings(place: Location) -> list[str]:
-    """Known keys at the level of an unknown one."""
+    """List the known keys at the level of an unknown one."""
     sections: list[type[BaseModel]] = [RunConfig]
     for name in place[:-1]:
         annotations = [section.model_fields[name].annotation for section in sections if name in section.model_fields]
@@ -245,7 +245,7 @@ def _siblings(place: Location) -> list[str]:
 
 
 def _sections(annotation: object) -> Iterator[type[BaseModel]]:
-    """The sections that a type may hold."""
+    """Yield the sections that a type may hold."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
@@ -253,25 +253,25 @@ def _sections(annotation: object) -> Iterator[type[BaseModel]]:
 
 
 def _stand_in(raw: dict[str, Any]) -> RunConfig:
-    """Make a valid config of a wrong one: each round takes wrong values out or puts empty ones in."""
-    mended = {name: copy.deepcopy(section) for name, section in raw.items() if name in RunConfig.model_fields}
+    """Make a valid config from a wrong one: each round removes wrong values or adds empty ones."""
+    repaired = {name: copy.deepcopy(section) for name, section in raw.items() if name in RunConfig.model_fields}
     while True:
         try:
-            return RunConfig.model_validate(mended)
+            return RunConfig.model_validate(repaired)
         except ValidationError as error:
-            once = {problem["loc"][:2]: problem for problem in reversed(error.errors())}  # one mistake a value
+            once = {problem["loc"][:2]: problem for problem in reversed(error.errors())}  # one problem per value
             for problem in once.values():
-                _mend(mended, problem["loc"], missing=problem["type"] == "missing" and len(problem["loc"]) <= 2)
+                _repair(repaired, problem["loc"], missing=problem["type"] == "missing" and len(problem["loc"]) <= 2)
 
 
-def _mend(mended: dict[str, Any], location: Location, *, missing: bool) -> None:
-    """Take a wrong value out, as deep inside as dicts go, or put an empty one where it is missing."""
-    section, last = mended, location[0]
+def _repair(repaired: dict[str, Any], location: Location, *, missing: bool) -> None:
+    """Remove a wrong value, in the innermost dict that holds it, or add an empty one where it is missing."""
+    section, last = repaired, location[0]
     for name in location[1:]:
         inner = section.get(last)
         if isinstance(inner, dict) and (missing or name in inner):
             section, last = inner, name
     if missing:
-        section[last] = {} if section is mended else ""
+        section[last] = {} if section is repaired else ""
     else:
         section.pop(last, None)

@@ -1,1 +1,1 @@
-"""Stores a run: places, parts, receipts, checksums, ownership and compaction."""
+"""Stores a run: local and object stores, parts, receipts, checksums, ownership and compaction."""

@@ -1,4 +1,4 @@
-"""What a store of a run offers, on disk or in an object store: flat names that are published whole or not at all."""
+"""The interface of a run's store, on disk or in an object store: files under flat names, published atomically."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pyarrow.dataset
 
 @dataclass(frozen=True)
 class Stat:
-    """What a store says of an object; the ETag changes with every put, and some stores have none."""
+    """Size and ETag of an object; the ETag changes with every put, and some stores have none."""
 
     size: int
     etag: str | None
@@ -17,12 +17,12 @@ class Stat:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a listing says of one object.
+    """One entry of a listing.
 
     Attributes:
         name: within its folder.
         size: bytes.
-        modified: seconds since 1970, UTC, by the clock of the place.
+        modified: seconds since 1970, UTC, by the store's clock.
     """
 
     name: str
@@ -31,16 +31,16 @@ class Listed:
 
 
 class Store(Protocol):
-    """What a run needs of a place: a handful of verbs over flat names, on disk or in an object store."""
+    """The operations a run needs from its store, on disk or in an object store; names are flat."""
 
     url: str
 
     def publish(self, name: str, data: bytes) -> bool:
-        """Make `data` appear under `name` whole and only if nothing is there; False when something is."""
+        """Write `data` under `name` atomically, unless the name is taken; return False if it is taken."""
         ...
 
     def read(self, name: str) -> bytes:
-        """Read one object; raises FileNotFoundError when it is absent, StoreError when it cannot be read."""
+        """Read one object; raise FileNotFoundError when it is absent, StoreError when it cannot be read."""
         ...
 
     def names(self, folder: str = "") -> list[str]:
@@ -48,20 +48,20 @@ class Store(Protocol):
         ...
 
     def listed(self) -> list[Listed]:
-        """List the objects directly in the run folder, hidden ones included, folders not, sorted by name."""
+        """List the objects directly in the run folder, sorted by name; includes hidden ones, excludes folders."""
         ...
 
     def delete(self, name: str) -> None:
-        """Remove one object if it is there."""
+        """Remove one object if it exists."""
         ...
 
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
-        """Open Parquet objects as one dataset with the schema of the first, to be read as it is asked.
+        """Open Parquet objects as one lazily read dataset with the schema of the first object.
 
-        What is read is compared with checksums; raises ValueError or OSError, here or then, where it is damaged.
+        Reads verify checksums. Damage raises ValueError or OSError, either here or when the data is read.
         """
         ...
 
     def check_writable(self) -> None:
-        """Refuse a place that cannot take a run, leaving nothing behind; raises ConfigError or StoreError."""
+        """Raise ConfigError or StoreError if a run cannot be written here; leave nothing behind."""
         ...

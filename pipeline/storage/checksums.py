@@ -1,14 +1,14 @@
-"""Parquet files that tell their own damage, however little of them is read.
+"""Parquet files with checksums, so that damage is detected even when only a part of the file is read.
 
-Pages carry the checksums (CRC-32) that the format provides for, and readers of ours compare them. The format has none
-for the footer, which says where pages lie, which of them may be skipped, and how columns are called: so its checksum
-stands in the gap before it, where other readers do not look.
+Pages carry the CRC-32 checksums of the Parquet format, and camatlas verifies them on reading. The format has no
+checksum for the footer, which holds page offsets, statistics and column names. So camatlas writes the footer's
+checksum into the gap before the footer, which other readers ignore.
 
-    PAR1 | pages ... | seal: 12 bytes, CRC-32 | footer | its length, PAR1
+    PAR1 | pages ... | marker: 12 bytes, CRC-32: 4 bytes | footer | footer length, PAR1
 
-Not covered are the short headers between pages: damage to them makes a file unreadable or changes no value, as far as
-tests could find. That a whole file was replaced by another sound one is seen by `camatlas verify` alone, which knows
-the receipts. Files without a seal, written before there were any, are read without these checks.
+The short headers between pages are not covered: in our tests, damage to them either made a file unreadable or changed
+no value. Replacing a file by another valid one is only detected by `camatlas verify`, which compares receipts.
+Older files without a footer checksum are read without this check.
 """
 
 import io
@@ -20,21 +20,21 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-CHECKED = pyarrow.dataset.ParquetFileFormat(
+CHECKED_FORMAT = pyarrow.dataset.ParquetFileFormat(
     default_fragment_scan_options=pyarrow.dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
-"""The format of datasets whose pages are compared with their checksums as they are read."""
+"""Dataset format that verifies page checksums on reading."""
 _MARK = b"camatlas.sum"
 CHECKSUM_BYTES = len(_MARK) + 4
-"""So long is a seal."""
+"""Length of the marker and the checksum before the footer."""
 _END_BYTES = 8
-"""The length of the footer, and PAR1."""
+"""The end of every Parquet file: the footer's length (4 bytes) and PAR1."""
 _FIRST_READ = 1 << 16
-"""Bytes from the end, as many as pyarrow reads first; the footer of a part has about 10,000."""
+"""Bytes first read from the end, as in pyarrow; the footer of a part has about 10,000."""
 
 
-def checksummed(table: pa.Table, **options: Any) -> bytes:  # noqa: ANN401 - those of pyarrow
-    """Write a table as the bytes of a Parquet file with checksums; the same rows make the same bytes."""
+def checksummed(table: pa.Table, **options: Any) -> bytes:  # noqa: ANN401 - passed to pyarrow
+    """Encode a table as a Parquet file with checksums; equal rows give equal bytes."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True, **options)
     data = sink.getvalue()
@@ -43,17 +43,17 @@ def checksummed(table: pa.Table, **options: Any) -> bytes:  # noqa: ANN401 - tho
 
 
 def open_checksummed(data: bytes) -> pq.ParquetFile:
-    """Open the bytes of a file, whose pages are compared with their checksums as they are read.
+    """Open a file given as bytes, verify its footer now and its pages on reading.
 
     Raises:
-        pa.ArrowInvalid: the footer is damaged; a ValueError.
+        pa.ArrowInvalid: the footer is damaged (a subclass of ValueError).
     """
     check_footer(io.BytesIO(data))
     return pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
 
 
 def check_footer(file: BinaryIO) -> None:
-    """Compare the footer of a file with its seal; raises pa.ArrowInvalid when it is another."""
+    """Verify the checksum of a file's footer; raise pa.ArrowInvalid if it does not match."""
     size = file.seek(0, os.SEEK_END)
     end = _end(file, size, _FIRST_READ)
     if not check_end(end, size):
@@ -61,17 +61,21 @@ def check_footer(file: BinaryIO) -> None:
 
 
 def check_end(end: bytes, size: int) -> bool:
-    """Compare the footer with its seal, by the last bytes of a file; False when they do not reach back to the seal.
+    """Verify the footer's checksum from the last bytes of a file; return False if more bytes are needed.
+
+    Args:
+        end: the last bytes of the file.
+        size: bytes of the whole file.
 
     Raises:
-        pa.ArrowInvalid: it is another.
+        pa.ArrowInvalid: the checksum does not match.
     """
     footer = _footer_start(end[-_END_BYTES:], size) - (size - len(end))
     if footer < CHECKSUM_BYTES and size > len(end):
         return False
     checksum = end[max(0, footer - CHECKSUM_BYTES) : footer]
     if checksum.startswith(_MARK) and checksum != _checksum(end[footer:]):
-        raise pa.ArrowInvalid("its footer is not the one that was written, its checksum differs")
+        raise pa.ArrowInvalid("its footer was changed after writing: the checksum differs")
     return True
 
 
@@ -81,10 +85,10 @@ def _end(file: BinaryIO, size: int, length: int) -> bytes:
 
 
 def _footer_start(end: bytes, size: int) -> int:
-    """Where the footer begins, by the last bytes of a file."""
+    """Return the offset of the footer, given the last bytes of a file and its size."""
     start = size - _END_BYTES - int.from_bytes(end[:4], "little")
     if end[4:] != b"PAR1" or start < len(b"PAR1"):
-        raise pa.ArrowInvalid("it does not end as a Parquet file does")
+        raise pa.ArrowInvalid("it has no valid Parquet footer")
     return start
 
 

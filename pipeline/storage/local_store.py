@@ -1,6 +1,6 @@
 """A run folder on a local or shared file system.
 
-A name is published all at once or not at all, so a retry, a zombie or a second driver can only lose the race.
+Publishing is atomic and never overwrites, so a retry, a zombie process or a second driver can only lose the race.
 """
 
 import contextlib
@@ -14,24 +14,24 @@ import pyarrow.dataset
 
 from pipeline.errors import ConfigError, StoreError
 from pipeline.storage.base import Listed
-from pipeline.storage.checksums import CHECKED, check_footer
+from pipeline.storage.checksums import CHECKED_FORMAT, check_footer
 
-_NOT_FOLLOWED = "and none is followed within a run folder"
+_NOT_FOLLOWED = "links inside a run folder are not followed"
 
 
 class LocalStore:
     """A folder on a local or shared file system that has hard links.
 
-    The folder may be reached by links, which the user made; below it no link is followed, neither to files nor to
-    folders, so that nothing outside is read, written or deleted.
+    The path to the folder may contain symbolic links. Inside the folder no link is followed, so that nothing outside
+    is read, written or deleted.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - the name the user gave, links kept
+        self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - keeps symbolic links in the user's path
         self.url = str(self.folder)
 
     def publish(self, name: str, data: bytes) -> bool:
-        """Write a hidden temporary, fsync it, link it if absent, fsync the folder."""
+        """Write and fsync a hidden temporary file, hard-link it to its name unless taken, fsync the folder."""
         target = self.folder / name
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
@@ -49,61 +49,61 @@ class LocalStore:
                 temporary.unlink()
 
     def read(self, name: str) -> bytes:
-        """Read one file; a symbolic link is not followed."""
+        """Read one file, without following symbolic links."""
         path = self.folder / name
-        with _refusals("read", path):
+        with _translated_errors("read", path):
             self._refuse_link(name.rpartition("/")[0])
-            with open(path, "rb", opener=_no_link) as file:
+            with open(path, "rb", opener=_open_no_follow) as file:
                 return file.read()
 
     def names(self, folder: str = "") -> list[str]:
-        """List a folder; an absent one is empty."""
+        """List the names in a folder, sorted; return an empty list if the folder does not exist."""
         try:
-            with _refusals("list", self.folder / folder):
+            with _translated_errors("list", self.folder / folder):
                 self._refuse_link(folder)
                 return sorted(os.listdir(self.folder / folder))  # noqa: PTH208 - names, not paths
         except FileNotFoundError:
             return []
 
     def listed(self) -> list[Listed]:
-        """List the files of the folder; an absent one is empty."""
+        """List the files of the run folder; return an empty list if it does not exist."""
         try:
-            with _refusals("list", self.folder), os.scandir(self.folder) as entries:
-                return sorted(filter(None, map(_listed, entries)), key=lambda file: file.name)
+            with _translated_errors("list", self.folder), os.scandir(self.folder) as entries:
+                return sorted(filter(None, map(_file_entry, entries)), key=lambda file: file.name)
         except FileNotFoundError:
             return []
 
     def delete(self, name: str) -> None:
         """Remove one file."""
-        with _refusals("delete", self.folder / name):
+        with _translated_errors("delete", self.folder / name):
             self._refuse_link(name.rpartition("/")[0])
             (self.folder / name).unlink(missing_ok=True)
 
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
-        """Open Parquet files as one dataset, after a look at the footer of each."""
+        """Open Parquet files as one dataset, after verifying the footer of each."""
         for name in names:
-            with open(self.folder / name, "rb", buffering=0, opener=_no_link) as file:
+            with open(self.folder / name, "rb", buffering=0, opener=_open_no_follow) as file:
                 check_footer(file)
-        return pyarrow.dataset.dataset([str(self.folder / name) for name in names], format=CHECKED)
+        return pyarrow.dataset.dataset([str(self.folder / name) for name in names], format=CHECKED_FORMAT)
 
     def check_writable(self) -> None:
-        """Refuse a path whose nearest existing ancestor is no folder or may not be written to, and links in it."""
-        there = next(path for path in (self.folder, *self.folder.parents) if os.path.lexists(path))
-        if not there.is_dir():
-            raise ConfigError.one("output.path", f"'{there}' is not a folder", "choose another path")
-        if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-            raise ConfigError.one("output.path", f"'{there}' may not be written to", "choose another path")
+        """Raise ConfigError if the nearest existing ancestor is not a writable folder, or a run subfolder is a link."""
+        ancestor = next(path for path in (self.folder, *self.folder.parents) if os.path.lexists(path))
+        if not ancestor.is_dir():
+            raise ConfigError.one("output.path", f"'{ancestor}' is not a folder", "choose another path")
+        if not os.access(ancestor, os.R_OK | os.W_OK | os.X_OK):
+            raise ConfigError.one("output.path", f"'{ancestor}' is not writable", "choose another path")
         for name in (name for name in self.names() if name.startswith("_") and (self.folder / name).is_symlink()):
-            raise ConfigError.one("output.path", f"'{self.folder / name}' is a link, {_NOT_FOLLOWED}", "remove it")
+            raise ConfigError.one("output.path", f"'{self.folder / name}' is a link; {_NOT_FOLLOWED}", "remove it")
 
     def _refuse_link(self, folder: str) -> None:
-        """Refuse a folder within the run that is a link; raises OSError."""
+        """Raise OSError if a folder inside the run is a symbolic link."""
         if folder and (self.folder / folder).is_symlink():
-            raise OSError(errno.ELOOP, f"{self.folder / folder} is a link, {_NOT_FOLLOWED}")
+            raise OSError(errno.ELOOP, f"{self.folder / folder} is a link; {_NOT_FOLLOWED}")
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and its parents, so that they are still there after a power cut."""
+    """Make a folder and its parents and fsync them, so that they survive a power cut."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -123,7 +123,7 @@ def _link_if_absent(temporary: Path, target: Path) -> bool:
     except FileExistsError:
         return False
     except FileNotFoundError:
-        if os.path.lexists(target):  # another driver published the target and swept our temporary
+        if os.path.lexists(target):  # another driver published the target and removed our temporary file
             return False
         raise
     return True
@@ -137,22 +137,22 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _listed(entry: "os.DirEntry[str]") -> Listed | None:
-    """What is known of a file; None for a folder, a link, and a temporary that has gone meanwhile."""
+def _file_entry(entry: "os.DirEntry[str]") -> Listed | None:
+    """Describe a file; return None for a folder, a link, or a file deleted since the listing."""
     try:
-        facts = entry.stat(follow_symlinks=False)
+        info = entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
-    return Listed(entry.name, facts.st_size, facts.st_mtime) if entry.is_file(follow_symlinks=False) else None
+    return Listed(entry.name, info.st_size, info.st_mtime) if entry.is_file(follow_symlinks=False) else None
 
 
-def _no_link(path: str, flags: int) -> int:
+def _open_no_follow(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
 
 
 @contextlib.contextmanager
-def _refusals(verb: str, path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into our sentences; what is absent stays FileNotFoundError."""
+def _translated_errors(verb: str, path: Path) -> Iterator[None]:
+    """Turn OSError into StoreError, but let FileNotFoundError pass."""
     try:
         yield
     except FileNotFoundError:
@@ -165,6 +165,6 @@ def _refusals(verb: str, path: Path) -> Iterator[None]:
 
 def _cannot_publish(target: Path, size: int, error: OSError) -> str:
     return (
-        f"cannot publish {target} ({size} bytes): {error.strerror or error}. A file under that name is there whole or "
-        "not at all, and finished chunks are kept; make room or mend the folder, then run the same command again."
+        f"cannot publish {target} ({size} bytes): {error.strerror or error}. The file is either complete or absent, "
+        "and finished chunks are kept. Free up space or repair the folder, then run the same command again."
     )

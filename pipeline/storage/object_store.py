@@ -1,7 +1,7 @@
-"""Run folders and shards in an object store: S3 and what speaks like it, Google Cloud Storage, Azure.
+"""Run folders and shards in an object store: S3 and compatible stores, Google Cloud Storage, Azure.
 
-An object appears whole or not at all, so that publishing is one conditional put (`If-None-Match: *`); a store that does
-not know it is refused. Credentials and endpoints come from the ordinary environment (`AWS_ACCESS_KEY_ID`,
+Writing an object is atomic, so publishing is one conditional put (`If-None-Match: *`). Stores without conditional puts
+are refused. Credentials and endpoints come from the usual environment variables (`AWS_ACCESS_KEY_ID`,
 `AWS_ENDPOINT_URL`, ...).
 """
 
@@ -25,8 +25,8 @@ from obstore.store import from_url
 
 from pipeline.errors import ConfigError, StoreError, first_line
 from pipeline.storage.base import Listed, Stat
-from pipeline.storage.checksums import CHECKED
-from pipeline.storage.object_file import ChecksummedFile, Unlocked
+from pipeline.storage.checksums import CHECKED_FORMAT
+from pipeline.storage.object_file import ChecksummedFile, DeadlockFreeDataset
 
 if TYPE_CHECKING:
     from obstore import Attributes, GetOptions, ObjectMeta
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TRIES = 6
-"""So often a request is sent, with pauses of random length between."""
+"""Attempts per request, with pauses of random length between them."""
 _LONGEST_PAUSE = 8.0
 _ATTEMPT = "attempt"
 
 
 class ObjectStore:
-    """Objects under one prefix of a bucket.
+    """The objects under one prefix of a bucket.
 
     Args:
         url: `s3://BUCKET/PREFIX`, `gs://...` or `az://...`.
-        seconds: after which one request counts as lost.
+        seconds: timeout of one request.
         where: the setting that the URL comes from, for messages.
 
     Raises:
-        ConfigError: the URL or the environment do not name a bucket.
+        ConfigError: the URL is not supported, contains credentials, or is rejected by the client library.
     """
 
     def __init__(self, url: str, seconds: float = 30.0, where: str = "output.path") -> None:
@@ -57,8 +57,8 @@ class ObjectStore:
             raise ConfigError.one(
                 where, "credentials and queries do not belong in a URL", "put them in the environment"
             )
-        if url.partition("://")[0] not in _KNOWN:
-            raise ConfigError.one(where, f"'{self.url}' is in no store that is known", _SCHEMES)
+        if url.partition("://")[0] not in _SUPPORTED:
+            raise ConfigError.one(where, f"'{self.url}' has an unsupported scheme", _SCHEMES)
         try:
             self._client = _client(seconds)
             self._objects: Any = from_url(self.url, client_options=self._client, retry_config=_no_retries())
@@ -66,54 +66,55 @@ class ObjectStore:
             raise ConfigError.one(where, f"'{self.url}': {_reason(error)}", _SCHEMES) from None
 
     def publish(self, name: str, data: bytes) -> bool:
-        """Put an object if absent.
+        """Put an object unless the name is taken.
 
-        Each call marks its object, so that it knows its own again when the answer to an earlier try was lost.
+        Each call tags its object with a unique id. If the response to an earlier attempt was lost, the call recognises
+        its own object by this id.
         """
         attempt = uuid.uuid4().hex
         try:
-            self._retried("publish", name, lambda: self._put(name, data, attempt))
+            self._with_retries("publish", name, lambda: self._put(name, data, attempt))
         except FileExistsError:
             try:
-                if self._retried("read", name, lambda: self._attempt_of(name)) != attempt:
+                if self._with_retries("read", name, lambda: self._attempt_of(name)) != attempt:
                     return False
             except FileNotFoundError:
-                raise StoreError(f"{self.url}/{name} vanished while it was published. {_ADVICE}") from None
-        size = self._retried("check", name, lambda: self._stat(name).size)
+                raise StoreError(f"{self.url}/{name} disappeared while it was being published. {_ADVICE}") from None
+        size = self._with_retries("check", name, lambda: self._stat(name).size)
         if size != len(data):
-            raise StoreError(f"{self.url}/{name} has {size} bytes after {len(data)} were put; the store is not sound")
+            raise StoreError(f"{self.url}/{name} has {size} bytes, but {len(data)} were written: the store is faulty")
         return True
 
     def read(self, name: str) -> bytes:
         """Read one object."""
-        return self._retried("read", name, lambda: self._whole(name)[0])
+        return self._with_retries("read", name, lambda: self._get(name)[0])
 
     def stat(self, name: str) -> Stat:
-        """Ask for size and ETag of one object; raises FileNotFoundError when it is absent."""
-        return self._retried("look at", name, lambda: self._stat(name))
+        """Request the size and ETag of one object; raise FileNotFoundError when it is absent."""
+        return self._with_retries("get metadata of", name, lambda: self._stat(name))
 
     def piece(self, name: str, start: int, stop: int, etag: str | None) -> bytes:
-        """Read the bytes from `start` to before `stop`, all of them there.
+        """Read exactly the bytes `start` to `stop` (exclusive) of an object.
 
         Raises:
             FileNotFoundError: the object is absent.
-            StoreError: it cannot be read, or is not the one with this ETag any more.
+            StoreError: it cannot be read, or its ETag changed.
         """
-        return self._retried("read", name, lambda: self._piece(name, start, stop, etag))
+        return self._with_retries("read", name, lambda: self._piece(name, start, stop, etag))
 
     def find(self, folder: str, *, deep: bool) -> list[str]:
-        """List the objects directly under a prefix, or at any depth below it: their whole names, sorted."""
-        found = self._retried("list", folder, lambda: _believed(lambda: self._find(folder or None, deep=deep)))
+        """List the full names of the objects directly under a prefix, or at any depth below it, sorted."""
+        found = self._with_retries("list", folder, lambda: _confirmed(lambda: self._find(folder or None, deep=deep)))
         return sorted(found)
 
     def names(self, folder: str = "") -> list[str]:
-        """List what lies directly under a prefix; an absent one is empty."""
-        paths = self._retried("list", folder, lambda: _believed(lambda: self._listing(folder)))
+        """List the names directly under a prefix, sorted; return an empty list if there are none."""
+        paths = self._with_retries("list", folder, lambda: _confirmed(lambda: self._listing(folder)))
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
     def listed(self) -> list[Listed]:
-        """List the objects directly under the prefix, in as many requests as the store needs pages."""
-        found = self._retried("list", "", lambda: _believed(lambda: self._objects_in(None)))
+        """List the objects directly under the prefix, sorted by name, with one request per page."""
+        found = self._with_retries("list", "", lambda: _confirmed(lambda: self._objects_in(None)))
         files = (
             Listed(meta["path"].rpartition("/")[2], meta["size"], meta["last_modified"].timestamp()) for meta in found
         )
@@ -122,22 +123,22 @@ class ObjectStore:
     def delete(self, name: str) -> None:
         """Remove one object."""
         with contextlib.suppress(FileNotFoundError):
-            self._retried("delete", name, lambda: obstore.delete(self._objects, name))
+            self._with_retries("delete", name, lambda: obstore.delete(self._objects, name))
 
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
-        """Open Parquet objects as one dataset; only what a question needs is fetched."""
-        system = pyarrow.fs.PyFileSystem(_Requests(self))
-        opened = pyarrow.dataset.dataset(list(names), format=CHECKED, filesystem=system)
-        return Unlocked(list(opened.get_fragments()), opened.schema, opened.format, opened.filesystem)
+        """Open Parquet objects as one dataset; reading fetches only the ranges it needs."""
+        system = pyarrow.fs.PyFileSystem(_ObjectFileSystem(self))
+        opened = pyarrow.dataset.dataset(list(names), format=CHECKED_FORMAT, filesystem=system)
+        return DeadlockFreeDataset(list(opened.get_fragments()), opened.schema, opened.format, opened.filesystem)
 
     def check_writable(self) -> None:
-        """Refuse a bucket that cannot be listed, or a store that puts over what is there; leaves nothing behind."""
+        """Raise StoreError if the bucket cannot be listed or the store overwrites objects; leave nothing behind."""
         self.names()
         name = f".camatlas-{uuid.uuid4().hex}.tmp"
         try:
             if not self.publish(name, b"first") or self.publish(name, b"second"):
                 raise StoreError(
-                    f"{self.url} puts objects over those that are there (it ignores If-None-Match): two workers could "
+                    f"{self.url} overwrites existing objects (it ignores If-None-Match), so two workers could "
                     "overwrite each other's rows. Use a store with conditional puts, or a local folder."
                 )
         finally:
@@ -155,21 +156,21 @@ class ObjectStore:
             raise GenericError(_NO_OBJECT)
         return Stat(found["size"], found["e_tag"])
 
-    def _whole(self, name: str) -> tuple[bytes, "Attributes"]:
-        """Read an object and what is attached to it.
+    def _get(self, name: str) -> tuple[bytes, "Attributes"]:
+        """Read an object and its attributes.
 
-        It is asked for as a range: the store then tells beside the bytes how many there are in all, and an error that
-        comes with the status of success is no answer to that.
+        Requests a range, because the response then states the total size. This exposes truncated objects, and errors
+        that a store sends with a success status.
         """
         try:
             found = obstore.get(self._objects, name, options={"range": {"offset": 0}})
         except BaseError as error:
             if _status(error) != _NO_RANGE:
                 raise
-            found = obstore.get(self._objects, name)  # an empty object has no ranges
+            found = obstore.get(self._objects, name)  # an empty object has no range
         data = bytes(found.bytes())
         if len(data) != found.meta["size"]:
-            raise GenericError(f"{len(data)} bytes came where there are {found.meta['size']}")
+            raise GenericError(f"received {len(data)} of {found.meta['size']} bytes")
         if found.meta["e_tag"] is None:
             raise GenericError(_NO_OBJECT)
         return data, found.attributes
@@ -188,10 +189,10 @@ class ObjectStore:
         except PreconditionError:
             found = None
         if found is None or (etag is not None and found.meta["e_tag"] != etag):  # a store may ignore the condition
-            raise StoreError(f"{self.url}/{name} is another object than before: it was replaced. {_REPLACED}")
+            raise StoreError(f"{self.url}/{name} was replaced during the run. {_REPLACED}")
         data = bytes(found.bytes())
         if len(data) != stop - start:
-            raise GenericError(f"{len(data)} bytes came where {stop - start} were asked for")
+            raise GenericError(f"received {len(data)} of {stop - start} requested bytes")
         return data
 
     def _find(self, folder: str | None, *, deep: bool) -> list[str]:
@@ -200,17 +201,17 @@ class ObjectStore:
         return [meta["path"] for page in obstore.list(self._objects, prefix=folder) for meta in page]
 
     def _attempt_of(self, name: str) -> str | None:
-        found: str | None = self._whole(name)[1].get(_ATTEMPT)
+        found: str | None = self._get(name)[1].get(_ATTEMPT)
         return found
 
-    def _retried(self, verb: str, name: str, ask: Callable[[], T]) -> T:
-        """Ask again what failed on the way; what the store itself refuses is told at once."""
+    def _with_retries(self, verb: str, name: str, request: Callable[[], T]) -> T:
+        """Send a request, again after transient errors; raise at once if the store refuses it."""
         for pause in [*_pauses(), None]:
             try:
-                return ask()
+                return request()
             except (BaseError, FileNotFoundError) as error:
                 if any(f"<Code>{code}</Code>" in str(error) for code in _NO_BUCKET):
-                    raise StoreError(f"the bucket of {self.url} does not exist. {_MAKE_IT}") from None
+                    raise StoreError(f"the bucket of {self.url} does not exist. {_CREATE_BUCKET}") from None
                 if isinstance(error, (NotFoundError, FileNotFoundError)):
                     raise FileNotFoundError(f"{self.url}/{name}") from None
                 if pause is None or _is_refusal(error):
@@ -219,75 +220,75 @@ class ObjectStore:
         raise AssertionError("the last pause is None")
 
 
-class _Requests(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has no types
-    """Lets pyarrow read by our own requests: tried again, and a store that is down is no absent object."""
+class _ObjectFileSystem(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has no types
+    """A pyarrow file system over an ObjectStore, so that reads are retried and an outage is not taken for absence."""
 
     def get_type_name(self) -> str:
-        """Name the kind of file system."""
+        """Return the type name of the file system."""
         return "objects"
 
     def open_input_file(self, path: str) -> pa.PythonFile:
-        """Open an object for reading from anywhere; reads come whole, and nothing is read ahead but the piece."""
+        """Open an object for random access; the buffer completes short reads without reading ahead."""
         store: ObjectStore = self.fs
         file = io.BufferedReader(ChecksummedFile(store, path, store.stat(path), _PIECE_BYTES), buffer_size=1)
         return pa.PythonFile(file, mode="r")
 
 
 _PIECE_BYTES = 4 << 20
-"""Most bytes of one request of a reader of parts."""
+"""Maximum bytes per request when reading parts."""
 _TRY_AGAIN = ("408", "409", "429")
-"""Too slow, in conflict with another put under way, too many."""
+"""HTTP statuses that are retried: timeout, conflict with a concurrent put, too many requests."""
 _NO_RANGE = "416"
-_NO_OBJECT = "the answer has no ETag, it describes no object"
+_NO_OBJECT = "the response has no ETag, so it does not describe an object"
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
-_MAKE_IT = "Correct the URL, or create the bucket."
+_CREATE_BUCKET = "Correct the URL, or create the bucket."
 _METADATA_SERVICE = "169.254.169.254"
-_KNOWN = ("s3", "gs", "az")
+_SUPPORTED = ("s3", "gs", "az")
 _SCHEMES = "a local path, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
-_ADVICE = "Finished chunks are kept; see that the store can be reached, then run the same command again."
+_ADVICE = "Finished chunks are kept. Check that the store can be reached, then run the same command again."
 _REPLACED = (
-    "Rows of both do not belong in one run. Finished chunks are kept; put the old object back and run the same command "
-    "again, or begin a run in another folder."
+    "One run must not mix rows of both versions. Finished chunks are kept. Restore the old object and run the same "
+    "command again, or start a new run in another folder."
 )
 
 
 def _pauses() -> Iterator[float]:
-    """Pauses between tries, each of random length up to twice the one before ("full jitter")."""
+    """Yield the pauses between attempts: random, up to an exponentially growing limit ("full jitter")."""
     return (random.uniform(0, min(_LONGEST_PAUSE, 0.2 * 2**n)) for n in range(TRIES - 1))  # noqa: S311 - no secret
 
 
 def _client(seconds: float) -> "ClientConfig":
-    """Time limits; plain HTTP only where the environment names such an endpoint."""
+    """Return the client options: timeouts, and plain HTTP only if AWS_ENDPOINT_URL uses it."""
     plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
     return {"timeout": timedelta(seconds=seconds), "connect_timeout": timedelta(seconds=10), "allow_http": plain}
 
 
 def _no_retries() -> "RetryConfig":
-    """The library would put again without knowing its own object; `_retried` does."""
+    """Disable the library's retries: it would not recognise its own object after a retried put, `publish` does."""
     return {"max_retries": 0, "retry_timeout": timedelta(seconds=600)}
 
 
-def _believed(ask: Callable[[], Sequence[T]]) -> Sequence[T]:
-    """Ask for a listing, again when it is empty: so the library reads an error with the status of success, too."""
-    return ask() or ask()
+def _confirmed(request: Callable[[], Sequence[T]]) -> Sequence[T]:
+    """Request a listing, and again if it is empty: the library reads an error with a success status as empty."""
+    return request() or request()
 
 
 def _status(error: BaseException) -> str:
-    """The status by which a store refused a request; nothing where it did not answer."""
+    """Return the HTTP status in an error, or an empty string if the store did not respond."""
     found = re.search(r"status code: (\d{3})", str(error))
     return found[1] if found else ""
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether the store refused a request, so that the same one again would be refused as well."""
+    """Return whether the store refused a request, so that repeating it is useless."""
     status = _status(error)
     refused = status.startswith("4") and status not in _TRY_AGAIN
     return refused or type(error) is not GenericError
 
 
 def _reason(error: BaseException) -> str:
-    """What the store says, or else the first line of the library's report."""
-    if _METADATA_SERVICE in str(error):  # where the library asks for a role when it has no keys
-        return "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
+    """Return the store's error code, or the first line of the library's message."""
+    if _METADATA_SERVICE in str(error):  # without keys, the library requests a role here
+        return "no credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
     code = re.search(r"<Code>(\w+)</Code>", str(error))
-    return f"the store says {code[1]}" if code else first_line(error).partition("Debug source")[0].strip()
+    return f"the store returned {code[1]}" if code else first_line(error).partition("Debug source")[0].strip()

@@ -1,4 +1,4 @@
-"""One part file: the rows of a chunk as Parquet bytes, checked before they are published and after."""
+"""Part files: encodes the rows of a chunk as Parquet, checks and publishes them, and lists what is finished."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -17,64 +17,64 @@ from pipeline.storage.run_folder import RECEIPTS, PartName, Receipt, part_names,
 from schemas.explanation import SCHEMA_VERSION, explanation_schema, metric_names
 
 _PREFIX = "camatlas."
-_AT_ONCE = 16
-"""Footers read at the same time: a store far away answers slowly, and many at once."""
+_PARALLEL_READS = 16
+"""Footers read in parallel, because a remote store has high latency."""
 KEY_COLUMNS = ["shard", "image_key", "target", "method"]
-"""What identifies a row; a failure row of an image has neither target nor method."""
+"""Columns that identify a row; target and method are null in the failure row of an image."""
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What a part says of itself in its Parquet metadata."""
+    """The metadata of a part: its place in the run, stored as Parquet key-value metadata."""
 
     run_id: str
     shard: int
     chunk: int
     last_chunk: bool
     images: int
-    """Images of the chunk, failed ones included; damage rows are no images."""
+    """Images of the chunk, including failed ones; rows that report damage to the shard do not count."""
     schema_version: int = SCHEMA_VERSION
 
     def to_metadata(self) -> dict[str, str]:
-        """Write the footer as Parquet key-value metadata."""
+        """Convert the footer to Parquet key-value metadata."""
         return {f"{_PREFIX}{name}": str(int(v) if isinstance(v, bool) else v) for name, v in self.__dict__.items()}
 
     def contradictions(self, part: PartName, run_id: str) -> Iterator[str]:
-        """Say where this is not the footer of this part of this run: another one was copied to its place."""
+        """Yield how this footer contradicts the part's name or run, as when another part was copied to this name."""
         if self.run_id != run_id:
             yield f"belongs to run {self.run_id}, not {run_id}"
         if (self.shard, self.chunk) != (part.shard, part.chunk):
-            yield f"holds shard {self.shard} chunk {self.chunk}, not what its name says"
+            yield f"holds shard {self.shard} chunk {self.chunk}, which does not match its name"
 
     @classmethod
     def from_metadata(cls, metadata: dict[bytes, bytes] | None) -> "Footer":
-        """Read the footer; raises ValueError when it is missing or incomplete."""
-        found = {key.decode(): value.decode() for key, value in (metadata or {}).items()}
+        """Parse the footer; raise ValueError when it is missing or incomplete."""
+        fields = {key.decode(): value.decode() for key, value in (metadata or {}).items()}
         try:
             return cls(
-                found[f"{_PREFIX}run_id"],
-                int(found[f"{_PREFIX}shard"]),
-                int(found[f"{_PREFIX}chunk"]),
-                bool(int(found[f"{_PREFIX}last_chunk"])),
-                int(found[f"{_PREFIX}images"]),
-                int(found[f"{_PREFIX}schema_version"]),
+                fields[f"{_PREFIX}run_id"],
+                int(fields[f"{_PREFIX}shard"]),
+                int(fields[f"{_PREFIX}chunk"]),
+                bool(int(fields[f"{_PREFIX}last_chunk"])),
+                int(fields[f"{_PREFIX}images"]),
+                int(fields[f"{_PREFIX}schema_version"]),
             )
         except KeyError as error:
             raise ValueError(f"the footer has no {error}") from None
 
 
 def encode_part(table: pa.Table, footer: Footer) -> bytes:
-    """Write rows as the bytes of a part, and read them back once to be sure.
+    """Encode rows as the bytes of a part, and check that they read back unchanged.
 
     Raises:
-        ValueError: the rows do not have the schema of a part, repeat a key, or do not read back the same.
+        ValueError: the rows do not have the schema of a part, repeat a key, or do not read back unchanged.
     """
     _check_rows(table)
     metadata = {**(table.schema.metadata or {}), **footer.to_metadata()}
     dictionary = [name for name in table.schema.names if name not in ("map", "image_key")]
     data = checksummed(table.replace_schema_metadata(metadata), use_dictionary=dictionary)
     if not read_part(data)[0].equals(table):
-        raise ValueError("the part does not read back as it was written")
+        raise ValueError("the part does not read back unchanged")
     return data
 
 
@@ -82,7 +82,7 @@ def read_part(data: bytes) -> tuple[pa.Table, Footer]:
     """Read the rows and the footer of a part.
 
     Raises:
-        ValueError: the bytes are not a part, or not as they were written.
+        ValueError: the bytes are not a part, or are damaged.
     """
     with _as_value_error():
         table = open_checksummed(data).read()
@@ -91,7 +91,7 @@ def read_part(data: bytes) -> tuple[pa.Table, Footer]:
 
 
 def read_footer(data: bytes) -> Footer:
-    """Read only the footer of a part; raises ValueError when it is none."""
+    """Read only the footer of a part; raise ValueError when the bytes are not a part, or are damaged."""
     with _as_value_error():
         check_footer(io.BytesIO(data))
         metadata = pq.read_metadata(io.BytesIO(data)).metadata
@@ -99,38 +99,38 @@ def read_footer(data: bytes) -> Footer:
 
 
 def publish_part(store: Store, table: pa.Table, footer: Footer) -> Receipt | None:
-    """Commit a chunk: publish its part if absent, then its receipt. None when somebody else was first."""
+    """Commit a chunk: publish its part, then its receipt; return None if the part was already published."""
     name = PartName(footer.shard, footer.chunk)
     data = encode_part(table, footer)
     if not store.publish(name.file, data):
         return None
     receipt = Receipt.of(name, data, table.num_rows)
-    if not store.publish(name.receipt, receipt.to_json()):  # of a part that was deleted since
+    if not store.publish(name.receipt, receipt.to_json()):  # a stale receipt of a part deleted since
         store.delete(name.receipt)
         store.publish(name.receipt, receipt.to_json())
     return receipt
 
 
 def sweep(store: Store) -> None:
-    """Remove temporaries whose target is published: their writers died, or lost the race.
+    """Remove temporary files whose target is published: their writers died, or lost the race.
 
-    A receipt that died with its writer, after the part, is written first; nobody else would.
+    If a writer died between publishing a part and its receipt, the receipt is written first.
     """
     for folder in ("", RECEIPTS):
-        there = set(store.names(folder))
+        published = set(store.names(folder))
         for temporary, target in temporaries(store, folder):
-            if target.rpartition("/")[2] in there or _receipt_again(store, target):
+            if target.rpartition("/")[2] in published or _restore_receipt(store, target):
                 store.delete(temporary)
 
 
 def forget_strays(store: Store) -> None:
-    """Remove receipts without a part from a run that is complete: what they are about was no part of it."""
+    """Remove receipts without a part from a complete run: their parts did not belong to it."""
     for part in published_parts(store).difference(part_names(store)):
         store.delete(part.receipt)
 
 
-def _receipt_again(store: Store, name: str) -> bool:
-    """Write a lost receipt of a part that is there and sound; False when there is none."""
+def _restore_receipt(store: Store, name: str) -> bool:
+    """Write the lost receipt of an intact part; return False if there is no such part."""
     part = PartName.parse(name.removeprefix(f"{RECEIPTS}/").replace(".json", ".parquet"))
     try:
         data = store.read(part.file) if part and part.receipt == name else b""
@@ -144,16 +144,16 @@ def _receipt_again(store: Store, name: str) -> bool:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run folder holds already."""
+    """The finished work in a run folder."""
 
     done: dict[int, frozenset[int]]
     """Finished chunks by shard ordinal."""
     finished: frozenset[int]
-    """Shards of which nothing is missing."""
+    """Shards whose chunks are all there."""
 
 
 def progress(store: Store) -> Progress:
-    """List what is done; opens one part per shard.
+    """List the finished chunks and shards; reads one part per shard.
 
     Raises:
         DamagedRunError: a part's footer cannot be read.
@@ -161,20 +161,20 @@ def progress(store: Store) -> Progress:
     done: dict[int, set[int]] = {}
     for part in part_names(store):
         done.setdefault(part.shard, set()).add(part.chunk)
-    whole = [PartName(shard, max(chunks)) for shard, chunks in done.items() if len(chunks) == max(chunks) + 1]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        footers = pool.map(partial(_footer, store), whole)
-        finished = {part.shard for part, footer in zip(whole, footers, strict=True) if footer.last_chunk}
+    ends = [PartName(shard, max(chunks)) for shard, chunks in done.items() if len(chunks) == max(chunks) + 1]
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        footers = pool.map(partial(_footer, store), ends)
+        finished = {part.shard for part, footer in zip(ends, footers, strict=True) if footer.last_chunk}
     return Progress({shard: frozenset(chunks) for shard, chunks in done.items()}, frozenset(finished))
 
 
 def run_ids(store: Store, parts: Sequence[PartName]) -> set[str]:
-    """Give the runs that these parts say they are of; opens each of them.
+    """Return the ids of the runs that these parts belong to; reads each part.
 
     Raises:
         DamagedRunError: a part's footer cannot be read.
     """
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         return {footer.run_id for footer in pool.map(partial(_footer, store), parts)}
 
 
@@ -183,14 +183,14 @@ def _footer(store: Store, part: PartName) -> Footer:
         return read_footer(store.read(part.file))
     except ValueError as error:
         raise DamagedRunError(
-            f"{store.url}/{part.file} is damaged ({error}). Its rows cannot be trusted; `camatlas verify` shows the "
-            "whole extent, and with --repair it deletes what is damaged and explains it anew."
+            f"{store.url}/{part.file} is damaged ({error}). Its rows cannot be trusted. `camatlas verify` lists all "
+            "damage; `camatlas verify --repair` deletes damaged files and explains their images again."
         ) from None
 
 
 @contextmanager
 def _as_value_error() -> Iterator[None]:
-    """Damaged bytes make pyarrow raise exceptions of many kinds, OSError among them."""
+    """Turn pyarrow's many exceptions for damaged bytes, including OSError, into ValueError."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:

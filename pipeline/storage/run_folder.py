@@ -1,9 +1,9 @@
-"""The run folder: what lies in it under which name, to whom it belongs, and its receipts.
+"""The layout of a run folder: file names, the manifest and receipts.
 
 RUN/run.json                        the manifest
-RUN/part-SSSSS-CCC.parquet          all rows of one chunk; publishing it IS the commit
-RUN/_receipts/part-SSSSS-CCC.json   sha256, bytes and rows of a part; serves verify only
-RUN/.part-*.tmp                     a part being written; invisible to every Parquet reader
+RUN/part-SSSSS-CCC.parquet          all rows of one chunk; publishing it is the commit
+RUN/_receipts/part-SSSSS-CCC.json   sha256, bytes and rows of a part; shows later whether it is missing or changed
+RUN/.part-*.tmp                     a part being written; hidden from Parquet readers
 """
 
 import hashlib
@@ -31,17 +31,17 @@ class PartName:
 
     @property
     def file(self) -> str:
-        """File name of the part."""
+        """Return the file name of the part."""
         return f"part-{self.shard:05d}-{self.chunk:03d}.parquet"
 
     @property
     def receipt(self) -> str:
-        """Name of the receipt within the run folder."""
+        """Return the path of the receipt within the run folder."""
         return f"{RECEIPTS}/part-{self.shard:05d}-{self.chunk:03d}.json"
 
     @classmethod
     def parse(cls, file: str) -> "PartName | None":
-        """Read a file name; None when it is not a part."""
+        """Parse a file name; return None when it is not a part's."""
         match = _PART.fullmatch(file)
         part = cls(int(match[1]), int(match[2])) if match else None
         return part if part and part.file == file else None
@@ -49,7 +49,7 @@ class PartName:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What was published: enough to notice later that a part changed."""
+    """The sha256, size and number of rows of a published part, to detect later changes."""
 
     part: str
     sha256: str
@@ -63,20 +63,20 @@ class Receipt:
         return cls(part.file, hashlib.sha256(data).hexdigest(), len(data), rows)
 
     def to_json(self) -> bytes:
-        """Write the receipt as canonical JSON."""
+        """Encode the receipt as canonical JSON."""
         return canonical_json(self.__dict__).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> "Receipt":
-        """Read a receipt; raises ValueError or TypeError when it is none."""
+        """Parse a receipt; raise ValueError or TypeError when it is invalid."""
         receipt = cls(**json.loads(text))
         if [type(value) for value in receipt.__dict__.values()] != [str, str, int, int]:
-            raise TypeError("a field is of the wrong type")
+            raise TypeError("a field has the wrong type")
         return receipt
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a file is one that is being written, or was when its writer died."""
+    """Return whether a file is temporary: it is being written, or its writer died."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
@@ -86,25 +86,25 @@ def part_names(store: Store) -> list[PartName]:
 
 
 def published_parts(store: Store) -> frozenset[PartName]:
-    """The parts that have a receipt: they were published, whether they are still there or not."""
+    """Return the parts that have a receipt, which proves that they were published; they may be missing now."""
     names = (name.replace(".json", ".parquet") for name in store.names(RECEIPTS))
     return frozenset(part for name in names if (part := PartName.parse(name)))
 
 
-def whole_part_names(store: Store) -> list[PartName]:
-    """List the published parts in order, all of which must still be there.
+def checked_part_names(store: Store) -> list[PartName]:
+    """List the published parts in order, after checking that none is missing.
 
     Raises:
-        DamagedRunError: a part has gone, its receipt is still there.
+        DamagedRunError: a part is missing although its receipt exists.
     """
-    published = published_parts(store)  # first: a part that comes between the two listings has its receipt later still
+    published = published_parts(store)  # before the parts: a part published in between must not look missing
     parts = part_names(store)
     lost = published.difference(parts)
     if lost:
         more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
         raise DamagedRunError(
-            f"{store.url}/{min(lost).file} has gone{more}: it was published, its receipt is there. Answers would lack "
-            "its rows. Run `camatlas verify --repair`, or the same `camatlas explain` again: both explain them anew."
+            f"{store.url}/{min(lost).file} is missing{more}. It was published, since its receipt exists, and results "
+            "would lack its rows. Run `camatlas verify --repair` or the same `camatlas explain` again to restore it."
         )
     return parts
 
@@ -114,24 +114,24 @@ def read_manifest(store: Store) -> RunManifest:
 
     Raises:
         ConfigError: there is none.
-        DamagedRunError: it is not what was written, or there is none beside parts.
+        DamagedRunError: it is damaged, or it is missing although there are parts.
     """
-    if there := manifest_there(store):
-        return there
+    if manifest := find_manifest(store):
+        return manifest
     if parts := part_names(store):
         raise DamagedRunError(
-            f"{store.url} has lost its {MANIFEST}; {len(parts)} parts are there. Without it no number of this run can "
-            "be traced. Run the same `camatlas explain` again, which writes it anew when the parts are those of that "
-            "run; or restore it from a backup."
+            f"{store.url} holds {len(parts)} parts, but its {MANIFEST} is missing, which says how they were computed. "
+            "Restore it from a backup, or run the same `camatlas explain` again: it rewrites the manifest if the parts "
+            "belong to that run."
         )
     raise ConfigError.one("RUN", f"'{store.url}' is not a run folder: it has no {MANIFEST}")
 
 
-def manifest_there(store: Store) -> RunManifest | None:
-    """Ask for the manifest itself, a listing may not show it yet; None when there is none.
+def find_manifest(store: Store) -> RunManifest | None:
+    """Read the manifest, or return None if there is none; a listing might not show it yet.
 
     Raises:
-        DamagedRunError: it is not what was written.
+        DamagedRunError: it is damaged.
     """
     try:
         return RunManifest.from_json(store.read(MANIFEST))
@@ -139,22 +139,21 @@ def manifest_there(store: Store) -> RunManifest | None:
         return None
     except ValueError as error:
         raise DamagedRunError(
-            f"{store.url}/{MANIFEST} is damaged: {error}. Until it is whole no number of this run can be traced. "
-            "Restore it from a backup; or delete it and run the same `camatlas explain` again, which writes it anew "
-            "when the parts there are those of that run."
+            f"{store.url}/{MANIFEST} is damaged: {error}. Restore it from a backup, or delete it and run the same "
+            "`camatlas explain` again: it rewrites the manifest if the parts belong to that run."
         ) from None
 
 
 def temporaries(store: Store, folder: str = "") -> Iterator[tuple[str, str]]:
-    """Give the name of every temporary in a folder, and of the file that it would have become."""
-    place = f"{folder}/" if folder else ""
+    """Yield the path of every temporary file in a folder, and the path of its target."""
+    prefix = f"{folder}/" if folder else ""
     for name in store.names(folder):
         if match := _TEMPORARY.fullmatch(name):
-            yield place + name, place + match[1]
+            yield prefix + name, prefix + match[1]
 
 
 def receipts(store: Store) -> Iterator[tuple[str, bytes]]:
-    """Give the name and text of every receipt."""
+    """Yield the name and content of every receipt."""
     for name in store.names(RECEIPTS):
         if not name.startswith("."):
             yield name, store.read(f"{RECEIPTS}/{name}")

@@ -1,4 +1,4 @@
-"""Opens the store that a path or URL names."""
+"""Opens the store for a path or URL."""
 
 import errno
 from pathlib import Path
@@ -11,23 +11,23 @@ _UNREADABLE = (errno.ELOOP, errno.EISDIR, errno.EIO)
 
 
 def open_store(url: str) -> Store:
-    """Open the place that a run folder's path or URL names: a folder, or a prefix in an object store.
+    """Open the store of a run folder, given its path or URL: a local folder, or a prefix in an object store.
 
     Raises:
-        ConfigError: the scheme is not supported, or no bucket is named.
+        ConfigError: the scheme is not supported, or the URL names no bucket.
     """
     scheme, found, rest = url.partition("://")
     if found and scheme != "file":
-        from pipeline.storage.object_store import ObjectStore  # torch images without obstore still explain
+        from pipeline.storage.object_store import ObjectStore  # optional: local runs work without obstore
 
         return ObjectStore(url)
     return LocalStore(Path(rest if found else url).expanduser())
 
 
 def is_unanswered(error: BaseException) -> bool:
-    """Whether a store did not answer, which says nothing of what lies there: it may be sound.
+    """Return whether an error is an outage of the store, which says nothing about the state of the file.
 
-    What nobody can read (a link, a folder, a broken disk) is an answer.
+    Permanent errors (a symbolic link, a folder in place of the file, a disk error) are not outages.
     """
     cause = error.__cause__
     return isinstance(error, StoreError) and not (isinstance(cause, OSError) and cause.errno in _UNREADABLE)

@@ -1,1 +1,1 @@
-"""Reports what a run does: events, timers, Prometheus counters and the bottleneck."""
+"""Reports the progress of a run: events, timers, Prometheus counters and the bottleneck."""

@@ -1,4 +1,4 @@
-"""What the stages of a run tell the driver while it goes on."""
+"""Events that workers send to the driver during a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Usage:
-    """What something took.
+    """Time and model passes used by a piece of work.
 
     Attributes:
         seconds: by stage, see `pipeline.telemetry.timers`.
-        passes: of the model, in images, by kind: forward, head, backward.
-        batch: most images in one pass from now on, where memory ran out and made it smaller; else None.
+        passes: images passed through the model, by kind: forward, head, backward.
+        batch: new maximum of images per pass, if it was lowered because memory ran out; else None.
     """
 
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -21,25 +21,25 @@ class Usage:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """From a worker: this many images of a chunk are explained, and their chunk is still going on."""
+    """A worker's report that it explained this many more images of an unfinished chunk."""
 
     images: int
 
 
 @dataclass(frozen=True)
 class Committed:
-    """From a worker: a chunk is on disk.
+    """A worker's report that a chunk is published.
 
     Attributes:
         shard, chunk: ordinals.
-        images: images of the chunk, failed ones included.
-        encoded_bytes: bytes of its images as they were read.
-        failures: rows with an error, by code.
-        ours: False when somebody else had published the chunk before.
-        worker: who says so; another name is another process.
-        careful: an earlier attempt ended early, so that it was explained image by image.
-        waiting: loads that the worker holds ready beside this one.
-        spent: what the worker spent since it last said so, beside reading this chunk.
+        images: images of the chunk, including failed ones.
+        encoded_bytes: bytes of its encoded images.
+        failures: number of rows with an error, by code.
+        ours: False when another process had already published the chunk.
+        worker: name of the worker process.
+        isolated: an earlier attempt ended early, so the chunk was explained image by image.
+        waiting: other work units that the worker holds ready.
+        usage: the worker's usage since its last report, and the time to read this chunk.
     """
 
     shard: int

@@ -1,6 +1,6 @@
-"""Counters of a run for those who watch a cluster: Ray exports them to Prometheus where its metrics are on.
+"""Counters of a run for monitoring: Ray exports them to Prometheus if its metrics are enabled.
 
-An actor counts once for each piece of news, not for each image. Where nothing collects them, that costs microseconds.
+An actor updates them once per event, not per image, which takes microseconds.
 """
 
 from collections.abc import Iterable
@@ -12,21 +12,21 @@ from pipeline.telemetry.timers import EXPLAIN, HELD_UP, WAIT
 
 
 class Counters:
-    """The counters of one actor; Prometheus sees them as `ray_camatlas_...`."""
+    """The counters of one actor; their Prometheus names begin with `ray_camatlas_`."""
 
     def __init__(self, run_id: str) -> None:
         self._run = {"run_id": run_id}
         self.images = _counter("camatlas_images", "images explained")
         self.chunks = _counter("camatlas_chunks", "chunks committed")
-        self.passes = _counter("camatlas_forwards", "passes of the model, in images", "kind")
+        self.passes = _counter("camatlas_forwards", "images passed through the model", "kind")
         self.failures = _counter("camatlas_failures", "failure rows", "code")
         self.seconds = _counter("camatlas_busy_seconds", "seconds of workers and of reading, by stage", "stage")
-        self.queue = Gauge("camatlas_queue", "loads that a worker holds ready", tag_keys=("run_id",))
-        self.busy = Gauge("camatlas_busy_share", "share of the time in which the model explains", ("run_id",))
+        self.queue = Gauge("camatlas_queue", "work units that a worker holds ready", tag_keys=("run_id",))
+        self.busy = Gauge("camatlas_busy_share", "share of the time in which the model is in use", ("run_id",))
 
-    def note(self, event: Iterable[Heartbeat | Committed]) -> None:
-        """Count what a worker tells."""
-        for item in event:
+    def note(self, events: Iterable[Heartbeat | Committed]) -> None:
+        """Count the events of a worker."""
+        for item in events:
             if isinstance(item, Heartbeat):
                 self.images.inc(item.images, self._run)
             else:
@@ -51,6 +51,6 @@ def _counter(name: str, meaning: str, *tags: str) -> Counter:
 
 
 def _add(counter: Counter, value: float, tags: dict[str, str]) -> None:
-    """Add to a counter, which refuses zero."""
+    """Add to a counter unless the value is zero, which Ray rejects."""
     if value > 0:
         counter.inc(value, tags)

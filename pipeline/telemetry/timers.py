@@ -1,7 +1,7 @@
-"""Where the time of a worker goes, by a few looks at the clock for every chunk.
+"""Timers that measure what a worker's model does, with a few clock readings per chunk.
 
-The model of a worker is the scarce thing: at each moment it explains, waits for images, or waits because everything the
-worker holds is being published. Reading and publishing go on beside it and are counted apart.
+The model is the scarce resource of a worker. At each moment it explains, waits for images, or waits because all calls
+of the worker are publishing. Reading and publishing run in parallel with the model and are timed separately.
 """
 
 import threading
@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 EXPLAIN = "explain"
-"""The model is taken; `PARTS` say for what."""
+"""The model is in use, for one of `PARTS` or for making rows."""
 WAIT = "wait"
-"""The model is free, and the worker has room for a load that is not there."""
+"""The model is free, and the worker is waiting for a work unit."""
 HELD_UP = "held_up"
-"""The model is free, and all calls of the worker publish."""
+"""The model is free, but all calls of the worker are publishing."""
 PARTS = ("evidence", "methods", "metrics")
-"""Of explaining: passes on the clean images, methods, metrics; the rest is making rows."""
+"""Parts of the time to explain: passes on the clean images, methods, metrics; the rest is making rows."""
 READ, PUBLISH = "read", "publish"
-"""Beside the model: reading and decoding in other processes, publishing in the worker."""
+"""In parallel with the model: reading and decoding in other processes, publishing in the worker."""
 
 CALLS = 2
-"""So many calls a worker has; see `pipeline.run.worker`."""
+"""Concurrent calls of a worker; see `pipeline.run.worker`."""
 
 
 class Stopwatch:
@@ -33,7 +33,7 @@ class Stopwatch:
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
-        """Count the time of a block."""
+        """Add the time of a block."""
         began = self._clock()
         try:
             yield
@@ -41,57 +41,57 @@ class Stopwatch:
             self._seconds[name] = self._seconds.get(name, 0.0) + self._clock() - began
 
     def take(self) -> dict[str, float]:
-        """Give what was counted since this was last asked."""
+        """Return and reset the seconds by name."""
         seconds, self._seconds = self._seconds, {}
         return seconds
 
 
 class Timeline:
-    """Says of every moment since the first load what the model did; for several threads.
+    """Records what the model did at every moment since the first work unit; thread-safe.
 
     Attributes:
-        inside: calls that work on a load.
+        inside: number of calls that are working on a work unit.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
         self._seconds: dict[str, float] = {}
         self._since: float | None = None
-        self._taken = False
+        self._model_taken = False
         self.inside = 0
 
     @contextmanager
     def load(self) -> Iterator[None]:
-        """A call works on a load."""
-        self._turn(inside=1)
+        """Mark a block in which a call works on a work unit."""
+        self._advance(inside=1)
         try:
             yield
         finally:
-            self._turn(inside=-1)
+            self._advance(inside=-1)
 
     @contextmanager
     def model(self) -> Iterator[None]:
-        """The model is taken."""
-        self._turn(taken=True)
+        """Mark a block in which the model is in use."""
+        self._advance(taken=True)
         try:
             yield
         finally:
-            self._turn(taken=False)
+            self._advance(taken=False)
 
     def take(self) -> dict[str, float]:
-        """Give the seconds by what the model did, since this was last asked."""
-        self._turn()
+        """Return and reset the seconds by state of the model."""
+        self._advance()
         with self._lock:
             seconds, self._seconds = self._seconds, {}
         return seconds
 
-    def _turn(self, inside: int = 0, taken: bool | None = None) -> None:
-        """Charge the time up to now to what went on, then note the change."""
+    def _advance(self, inside: int = 0, taken: bool | None = None) -> None:
+        """Add the time up to now to the current state, then change the state."""
         with self._lock:
             now = self._clock()
             if self._since is not None:
-                state = EXPLAIN if self._taken else HELD_UP if self.inside >= CALLS else WAIT
+                state = EXPLAIN if self._model_taken else HELD_UP if self.inside >= CALLS else WAIT
                 self._seconds[state] = self._seconds.get(state, 0.0) + now - self._since
             self._since = now
             self.inside += inside
-            self._taken = self._taken if taken is None else taken
+            self._model_taken = self._model_taken if taken is None else taken

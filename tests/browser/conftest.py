@@ -1,4 +1,4 @@
-"""A real browser, Debian's Chromium driven by Playwright; tests skip, saying so, where there is none."""
+"""A real browser, Chromium driven by Playwright; without one the tests are skipped with a message."""
 
 import shutil
 from collections.abc import Iterator
@@ -29,32 +29,32 @@ def browser() -> Iterator[Any]:
 
 @dataclass
 class Watched:
-    """A page with all that it said, asked for, or did behind our back."""
+    """A page with its console messages, network requests and dialogs."""
 
     page: Any
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     dialogs: list[str] = field(default_factory=list)
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing happened but the page itself."""
-        return not (self.said or self.requests or self.dialogs)
+        """Return whether the page caused no message, request or dialog."""
+        return not (self.messages or self.requests or self.dialogs)
 
 
 @pytest.fixture
 def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:  # noqa: ANN401 - Playwright is optional
-    """Open a report from disk, with the network denied; gives the page and its log."""
+    """Open a report from disk without network; returns the page and its log."""
     contexts = []
 
-    def open_page(html: str, **options: Any) -> Watched:  # noqa: ANN401 - as Playwright takes them
+    def open_page(html: str, **options: Any) -> Watched:  # noqa: ANN401 - options of Playwright
         file = tmp_path / f"report{len(contexts)}.html"
         file.write_text(html, encoding="utf-8")
         context = browser.new_context(offline=True, **options)
         contexts.append(context)
         watched = Watched(context.new_page())
-        watched.page.on("console", lambda message: watched.said.append(message.text))
-        watched.page.on("pageerror", lambda error: watched.said.append(str(error)))
+        watched.page.on("console", lambda message: watched.messages.append(message.text))
+        watched.page.on("pageerror", lambda error: watched.messages.append(str(error)))
         watched.page.on("dialog", lambda dialog: (watched.dialogs.append(dialog.message), dialog.dismiss()))
         watched.page.on(
             "request",

@@ -1,4 +1,4 @@
-"""Draw the head of a report: `python tests/browser/screenshot.py REPORT.html PICTURE.png` (takes Chromium)."""
+"""Screenshot the top of a report: `python tests/browser/screenshot.py REPORT.html IMAGE.png` (needs Chromium)."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""The report in a real browser: it opens offline, asks for nothing, and its few controls do what they say."""
+"""The report in a real browser: it opens offline, makes no request, and its controls work."""
 
 import io
 from collections.abc import Callable
@@ -18,14 +18,14 @@ Open = Callable[..., Watched]
 
 
 @pytest.mark.parametrize("width", [400, 900, 1600])
-def test_it_opens_offline_at_every_width_and_asks_for_nothing(opened: Open, report: str, width: int) -> None:
+def test_it_opens_offline_at_every_width_without_a_request(opened: Open, report: str, width: int) -> None:
     watched = opened(report, viewport={"width": width, "height": 900})
-    assert watched.quiet, (watched.said, watched.requests)
-    assert watched.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing sticks out"
+    assert watched.quiet, (watched.messages, watched.requests)
+    assert watched.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "no horizontal overflow"
     with Image.open(io.BytesIO(watched.page.screenshot(full_page=True))) as picture:
         colours = picture.convert("RGB").getcolors(1 << 24) or []
     assert len(colours) > 100
-    assert any(red > 200 and green > 190 and blue < 90 for _, (red, green, blue) in colours), "the heat filter's yellow"
+    assert any(red > 200 and green > 190 and blue < 90 for _, (red, green, blue) in colours), "yellow of the colour map"
 
 
 def test_choosing_a_method_hides_the_others(opened: Open, report: str) -> None:
@@ -69,10 +69,10 @@ def test_tables_sort_by_number_both_ways_and_by_keyboard(opened: Open, report: s
         return page.locator("#leaderboard ~ div table").first.locator("tbody th").all_inner_texts()
 
     heading.click()
-    assert column() == ["scorecam", "gradcam"], "falling"
+    assert column() == ["scorecam", "gradcam"], "descending"
     heading.focus()
     page.keyboard.press("Enter")
-    assert column() == ["gradcam", "scorecam"], "rising"
+    assert column() == ["gradcam", "scorecam"], "ascending"
     assert page.locator("th[aria-sort=ascending]").count() == 1
 
 
@@ -104,10 +104,10 @@ def test_accessibility_has_no_violation(opened: Open, report: str, scheme: str) 
 
 
 def test_payloads_in_every_place_do_nothing(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each payload stands in every text of the facts at once: several hundred places."""
+    """Each payload is in every text of the facts at once: several hundred places."""
     facts = full_facts()
     charts = page_module._charts(facts)
-    monkeypatch.setattr(page_module, "_charts", lambda facts: charts)  # their texts are tried in tests/security
+    monkeypatch.setattr(page_module, "_charts", lambda facts: charts)  # tests/security covers their texts
     for payload in PAYLOADS:
         hostile = everywhere(facts, payload)
         watched = opened(render(hostile, pictures_of(hostile)))

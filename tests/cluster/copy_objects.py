@@ -1,4 +1,4 @@
-"""Copy a folder to a bucket, which is made, or a bucket's folder down: `python copy_objects.py up|down SOURCE DEST`."""
+"""Copy a folder to a new bucket, or from a bucket to a folder: `python copy_objects.py up|down SOURCE DEST`."""
 
 import os
 import sys
@@ -12,23 +12,23 @@ CLIENT = {"allow_http": True}
 
 
 def up(folder: str, url: str) -> None:
-    """Put every file of a folder."""
+    """Upload every file of a folder."""
     bucket = url.removeprefix("s3://").partition("/")[0]
-    made = urllib.request.Request(f"{os.environ['AWS_ENDPOINT_URL']}/{bucket}", method="PUT")
-    urllib.request.urlopen(made, timeout=10).close()
+    request = urllib.request.Request(f"{os.environ['AWS_ENDPOINT_URL']}/{bucket}", method="PUT")
+    urllib.request.urlopen(request, timeout=10).close()
     store = from_url(url, client_options=CLIENT)
     for path in sorted(Path(folder).iterdir()):
         obstore.put(store, path.name, path.read_bytes())
 
 
 def down(url: str, folder: str) -> None:
-    """Get every object of a folder."""
+    """Download every object of a prefix."""
     store = from_url(url, client_options=CLIENT)
-    for found in obstore.list(store):
-        for meta in found:
-            place = Path(folder) / meta["path"]
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(bytes(obstore.get(store, meta["path"]).bytes()))
+    for batch in obstore.list(store):
+        for meta in batch:
+            path = Path(folder) / meta["path"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(obstore.get(store, meta["path"]).bytes()))
 
 
 if __name__ == "__main__":

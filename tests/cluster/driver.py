@@ -1,7 +1,7 @@
-"""A driver of a simulated cluster: all of `camatlas explain`, but what asks for a GPU computes on the CPU.
+"""A driver for a simulated cluster: `camatlas explain`, but workers that request a GPU compute on the CPU.
 
-The GPUs of a simulated cluster are numbers only. The actors ask for one each, so that Ray plans and places the run as
-it does in production.
+The GPUs of a simulated cluster are only numbers. The actors request one each, so that Ray plans and places the run as
+in production.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from pipeline.telemetry.events import Committed, Heartbeat
 
 
 def run_chunks(run: PreparedRun, progress: Progress, workers: int) -> Iterator[Heartbeat | Committed]:
-    """What the engine does, on the CPU."""
+    """Explain all chunks like `dataflow.run_chunks`, but on the CPU."""
     assert worker_device(run.config.compute.device) == "cuda"
     explain_on = partial(dataflow.explain_on, run.loaded.model, run.explainer_spec("cpu", workers), threads=1)
     yield from dataflow.stream_chunks(run, progress, workers, explain_on)

@@ -1,6 +1,6 @@
-"""Machines that share nothing but a network: each has its own network, its own /tmp and its own /dev/shm.
+"""Simulated machines that only share a network: each has its own network interface, /tmp and /dev/shm.
 
-Linux namespaces make them, so this needs root and its own right to do so; where that is missing the tests skip.
+They are Linux namespaces, which need root and some capabilities; the tests are skipped where those are missing.
 """
 
 import os
@@ -28,37 +28,37 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Machine:
-    """Namespaces, held open by a process that sleeps."""
+    """A machine: namespaces that a sleeping process keeps open."""
 
     address: str
     pid: int
     started: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def start(self, *command: str) -> "subprocess.Popen[str]":
-        """Start a command on this machine; what it prints can be read."""
+        """Start a command on this machine, with its output in a pipe."""
         return self._popen(command, subprocess.PIPE)
 
     def serve(self, *command: str) -> None:
-        """Start a command that runs as long as the machine."""
+        """Start a command that runs until the machine ends."""
         self._popen(command, subprocess.DEVNULL)
 
     def tried(self, *command: str, seconds: float = 120) -> tuple[int, str]:
-        """Run a command to its end; gives its exit code and what it printed."""
+        """Run a command to its end, and return its exit code and output."""
         process = self.start(*command)
-        told = process.communicate(timeout=seconds)[0]
-        return process.returncode, told
+        output = process.communicate(timeout=seconds)[0]
+        return process.returncode, output
 
     def run(self, *command: str) -> None:
-        """Run a command that must go well."""
-        code, told = self.tried(*command, seconds=300)
-        assert code == 0, f"{command}: {told[-3000:]}"
+        """Run a command that must succeed."""
+        code, output = self.tried(*command, seconds=300)
+        assert code == 0, f"{command}: {output[-3000:]}"
 
     def file(self, path: str) -> Path:
-        """A file of this machine as seen from outside."""
+        """Return the path of a file of this machine as seen from outside."""
         return Path(f"/proc/{self.pid}/root/{path}")
 
     def lose(self) -> None:
-        """End all that runs on this machine, at once."""
+        """Kill all processes of this machine at once."""
         for process in self._processes():
             if process != self.pid:
                 os.kill(process, signal.SIGKILL)
@@ -74,20 +74,20 @@ class Machine:
         return process
 
     def _processes(self) -> list[int]:
-        mine = os.stat(f"/proc/{self.pid}/ns/net").st_ino  # noqa: PTH116 - a link that leads nowhere
-        found = []
+        own = os.stat(f"/proc/{self.pid}/ns/net").st_ino  # noqa: PTH116 - the target of the link is not a path
+        processes = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
-                if os.stat(entry / "ns" / "net").st_ino == mine:  # noqa: PTH116
-                    found.append(int(entry.name))
+                if os.stat(entry / "ns" / "net").st_ino == own:  # noqa: PTH116
+                    processes.append(int(entry.name))
             except OSError:
-                continue  # ended just now
-        return found
+                continue  # the process has just ended
+        return processes
 
 
 @contextmanager
 def machines(count: int) -> Iterator[list[Machine]]:
-    """Start machines on one network; the first one is the switch and the place of the store, with the usual /tmp."""
+    """Start machines on one network; the first one is the switch, holds the store, and uses the real /tmp."""
     with ExitStack() as stack:
         store = stack.enter_context(_machine(STORE, ()))
         private = ("/tmp", "/dev/shm")
@@ -129,11 +129,11 @@ def _machine(address: str, private: tuple[str, ...]) -> Iterator[Machine]:
 
 
 def start_store(machine: Machine) -> None:
-    """Start an S3 server, and wait until it answers."""
+    """Start an S3 server, and wait until it responds."""
     machine.serve(str(BIN / "moto_server"), "-H", machine.address, "-p", str(S3_PORT))
-    asking = f"import urllib.request as u; u.urlopen('http://{machine.address}:{S3_PORT}/moto-api/', timeout=2)"
+    request = f"import urllib.request as u; u.urlopen('http://{machine.address}:{S3_PORT}/moto-api/', timeout=2)"
     until = time.monotonic() + 60
-    while machine.tried(sys.executable, "-c", asking)[0] != 0:
+    while machine.tried(sys.executable, "-c", request)[0] != 0:
         assert time.monotonic() < until, "the S3 server does not answer"
         time.sleep(0.5)
 

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine: each has a raylet, an object store and a GPU by number only."""
+"""A Ray cluster of several nodes on this machine: each has a raylet, an object store and a nominal GPU."""
 
 import os
 import subprocess
@@ -24,24 +24,24 @@ class Simulated:
 
     @property
     def address(self) -> str:
-        """Where drivers find it."""
+        """Return the address that drivers connect to."""
         return str(self.cluster.address)
 
     def add_node(self) -> None:
-        """Join one more node."""
+        """Add one node."""
         self.cluster.add_node(**GPU_NODE)
 
     def lose_node(self, node_id: str) -> None:
-        """End all processes of a node at once, as the loss of a machine does."""
+        """Kill all processes of a node at once, as the loss of a machine does."""
         (node,) = (node for node in self.cluster.worker_nodes if node.node_id == node_id)
         self.cluster.remove_node(node, allow_graceful=False)
 
     def lose_head(self) -> None:
-        """End the head."""
+        """Kill the head."""
         self.cluster.remove_node(self.cluster.head_node, allow_graceful=False)
 
     def actor_nodes(self) -> list[str]:
-        """The nodes on which an actor of the pool lives."""
+        """Return the nodes on which an actor of the worker pool is alive, one per actor."""
         table = self.cluster.global_state.actor_table(None, None, None)
         return [
             actor["Address"]["NodeID"]
@@ -52,7 +52,7 @@ class Simulated:
 
 @contextmanager
 def simulated(nodes: int) -> Iterator[Simulated]:
-    """Start a head and so many GPU nodes; all end with this block."""
+    """Start a head and `nodes` GPU nodes; all end with this block."""
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         machine = Simulated(cluster)
@@ -67,9 +67,9 @@ def simulated(nodes: int) -> Iterator[Simulated]:
 def driving(run_file: Path, address: str) -> Iterator["subprocess.Popen[str]"]:
     """Start a driver against a cluster; it ends with this block at the latest."""
     command = [sys.executable, str(DRIVER), str(run_file), "--set", f"compute.address={address}", "--json"]
-    patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # with a head that went; Ray's own is a minute
+    timeout = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # for a lost head; the default is a minute
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **patience}
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **timeout}
     )
     try:
         yield process
@@ -82,17 +82,17 @@ def driving(run_file: Path, address: str) -> Iterator["subprocess.Popen[str]"]:
 def wait_for_actors(
     cluster: Simulated, count: int, process: "subprocess.Popen[str]", seconds: float = 120
 ) -> list[str]:
-    """Wait until so many actors live; gives their nodes."""
+    """Wait until `count` actors are alive, and return their nodes."""
     until = time.monotonic() + seconds
     while len(nodes := cluster.actor_nodes()) < count:
         assert process.poll() is None, f"the driver ended with {process.returncode}: {process.communicate()[1][-2000:]}"
-        assert time.monotonic() < until, f"{len(nodes)} of {count} actors live after {seconds:.0f} s"
+        assert time.monotonic() < until, f"{len(nodes)} of {count} actors are alive after {seconds:.0f} s"
         time.sleep(0.2)
     return nodes
 
 
 def wait_for_parts(run: Path, count: int, process: "subprocess.Popen[str]", seconds: float = 120) -> None:
-    """Wait until a run folder holds so many parts."""
+    """Wait until a run folder holds `count` parts."""
     until = time.monotonic() + seconds
     while len(list(run.glob("part-*.parquet"))) < count:
         assert process.poll() is None, f"the driver ended with {process.returncode}: {process.communicate()[1][-2000:]}"

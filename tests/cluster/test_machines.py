@@ -1,4 +1,4 @@
-"""A run over machines that share nothing but a network and a bucket; one of them is lost in the middle."""
+"""A run on machines that only share a network and a bucket; one machine is lost during the run."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900)]
 
 
 def settings(folder: Path, shards: str, output: str) -> Settings:
-    """Four shards of twelve scenes in chunks of three."""
+    """Return a run file for four shards of twelve scenes, in chunks of three."""
     fields: Settings = run_file(folder)
     fields["data"] = {"shards": shards, "chunk_images": 3}
     fields["explain"] = {"methods": ["gradcam", "scorecam"], "targets": "predicted"}
@@ -51,8 +51,8 @@ def test_a_machine_is_lost_in_a_run_from_bucket_to_bucket(tmp_path: Path) -> Non
         _wait_for_chunks(head, 4, driver)
         first.lose()
         start_ray(third, *GPU_NODE)
-        told = driver.communicate(timeout=500)[0]
-        assert driver.returncode == 0, told[-3000:]
+        output = driver.communicate(timeout=500)[0]
+        assert driver.returncode == 0, output[-3000:]
         store.run(sys.executable, "-m", "jobs.verify", "s3://atlas/run")
         store.run(sys.executable, str(COPY), "down", "s3://atlas/run", f"{tmp_path}/fetched")
     fetched = tmp_path / "fetched"
@@ -61,24 +61,24 @@ def test_a_machine_is_lost_in_a_run_from_bucket_to_bucket(tmp_path: Path) -> Non
 
 
 def _wait(head: Machine, nodes: int) -> None:
-    """Wait until so many nodes have joined."""
-    asking = (
+    """Wait until `nodes` nodes have joined."""
+    code = (
         f"import ray; ray.init('{HEAD}:{RAY_PORT}', logging_level='ERROR', log_to_driver=False); "
         f"assert sum(node['Alive'] for node in ray.nodes()) >= {nodes}"
     )
     until = time.monotonic() + 180
-    while (answer := head.tried(sys.executable, "-c", asking))[0] != 0:
-        assert time.monotonic() < until, answer[1][-2000:]
+    while (result := head.tried(sys.executable, "-c", code))[0] != 0:
+        assert time.monotonic() < until, result[1][-2000:]
         time.sleep(1)
 
 
 def _wait_for_chunks(head: Machine, count: int, driver: "subprocess.Popen[str]") -> None:
-    """Wait until `camatlas status` sees so many chunks."""
+    """Wait until `camatlas status` reports `count` finished chunks."""
     until = time.monotonic() + 300
     while time.monotonic() < until:
         assert driver.poll() is None, driver.communicate()[0][-3000:]
-        code, told = head.tried(sys.executable, "-m", "jobs.status", "s3://atlas/run", "--json")
-        if code == 0 and json.loads(told.splitlines()[-1])["chunks"]["done"] >= count:
+        code, output = head.tried(sys.executable, "-m", "jobs.status", "s3://atlas/run", "--json")
+        if code == 0 and json.loads(output.splitlines()[-1])["chunks"]["done"] >= count:
             return
         time.sleep(1)
     raise AssertionError(f"fewer than {count} chunks")

@@ -1,4 +1,4 @@
-"""Runs over several nodes: spread, a node lost and another joined in the middle, the head lost."""
+"""Runs on several nodes: workers are spread, nodes are lost and join during the run, the head is lost."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def a_run(folder: Path, name: str) -> tuple[Path, Path]:
-    """Seven shards of twelve scenes in chunks of three, with a method that takes its time."""
+    """Write a run of seven shards of twelve scenes, in chunks of three, with a slow method."""
     if not (folder / "shards").exists():
         write_demo(folder, scenes=SCENES, scenes_per_shard=12)
     fields: Settings = run_file(folder)
@@ -31,10 +31,10 @@ def a_run(folder: Path, name: str) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset, and the run of one machine that nothing happened to."""
-    place = tmp_path_factory.mktemp("cluster")
-    assert finish(a_run(place, "undisturbed")[0]) == 0
-    return place
+    """A folder with the dataset and an undisturbed run on one machine."""
+    folder = tmp_path_factory.mktemp("cluster")
+    assert finish(a_run(folder, "undisturbed")[0]) == 0
+    return folder
 
 
 def assert_whole(run: Path, folder: Path) -> None:
@@ -48,13 +48,13 @@ def test_a_node_is_lost_and_another_joins_in_the_middle_of_a_run(folder: Path) -
     with simulated(4) as cluster, Watcher(run) as watcher, driving(path, cluster.address) as driver:
         wait_for_parts(run, 4, driver)
         nodes = wait_for_actors(cluster, WORKERS, driver)
-        assert len(set(nodes)) == len(nodes) == WORKERS  # spread: one to each GPU
+        assert len(set(nodes)) == len(nodes) == WORKERS  # one actor per GPU
         cluster.lose_node(nodes[0])
         wait_for_parts(run, 10, driver)
         cluster.lose_node(next(node for node in cluster.actor_nodes() if node != nodes[0]))  # two of four are left
         cluster.add_node()
-        told = driver.communicate(timeout=300)[1]
-    assert driver.returncode == 0, told[-3000:]
+        errors = driver.communicate(timeout=300)[1]
+    assert driver.returncode == 0, errors[-3000:]
     assert watcher.breaches == []
     assert_whole(run, folder)
 
@@ -65,12 +65,12 @@ def test_the_head_is_lost_and_the_same_command_finishes_on_a_new_cluster(folder:
     with simulated(2) as cluster, driving(path, cluster.address) as driver:
         wait_for_parts(run, 4, driver)
         cluster.lose_head()
-        told = driver.communicate(timeout=120)[1]
-    assert driver.returncode not in (0, None), told
+        errors = driver.communicate(timeout=120)[1]
+    assert driver.returncode not in (0, None), errors
     assert check(run) == []
     kept = {part.name: part.stat().st_mtime_ns for part in run.glob("part-*.parquet")}
     with simulated(2) as cluster, driving(path, cluster.address) as driver:
-        told = driver.communicate(timeout=300)[1]
-    assert driver.returncode == 0, told[-3000:]
-    assert {name: (run / name).stat().st_mtime_ns for name in kept} == kept  # nothing was done again
+        errors = driver.communicate(timeout=300)[1]
+    assert driver.returncode == 0, errors[-3000:]
+    assert {name: (run / name).stat().st_mtime_ns for name in kept} == kept  # no finished part was written again
     assert_whole(run, folder)

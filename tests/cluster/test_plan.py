@@ -1,4 +1,4 @@
-"""The plan of operators is the same on CPUs and on GPUs, so that what is tested here is what runs in production."""
+"""Ray's plan is the same on CPUs and on GPUs, so that tests on CPUs cover what runs in production."""
 
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from pipeline.storage.parts import progress
 
 @pytest.mark.usefixtures("local_ray")
 def test_reading_and_explaining_are_two_stages_on_every_device(tmp_path: Path) -> None:
-    """Ray fuses stages that ask for the same resources; a GPU's would then run apart, and a CPU's together."""
+    """Ray fuses stages that request the same resources; then CPU runs would be fused and GPU runs would not."""
     write_demo(tmp_path, scenes=4, scenes_per_shard=2)
     stages = {device: _stages(tmp_path, device) for device in ("cpu", "cuda")}
-    assert stages["cpu"] == stages["cuda"] == ["Input", "ReadLoadSource", "MapBatches(_Actor)"]
+    assert stages["cpu"] == stages["cuda"] == ["Input", "ReadWorkUnitSource", "MapBatches(_Actor)"]
 
 
 def _stages(folder: Path, device: str) -> list[str]:

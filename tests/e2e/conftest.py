@@ -1,4 +1,4 @@
-"""A small dataset of scenes, and runs over it in this process on the session's local Ray."""
+"""Fixtures: a small dataset of demo images, and runs over it in this process on the session's local Ray."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def s3(s3_port: int) -> Iterator[Proxy]:
-    """S3 where the workers look for it, behind a proxy that lets everything through until a test says otherwise."""
+    """S3 at the port that the workers use, behind a proxy that injects no fault until a test sets one."""
     with s3_server() as url:
         proxy = Proxy(url, lambda _verb, _path: None, port=s3_port)
         with proxy.running():
@@ -33,7 +33,7 @@ def s3(s3_port: int) -> Iterator[Proxy]:
 
 @pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Where the test works: in its folder, or with `in_both_places` in S3 too."""
+    """Place of the test's files: a local folder, or S3 when the parameter says so."""
     if getattr(request, "param", "folder") == "folder":
         return Place(str(tmp_path))
     proxy: Proxy = request.getfixturevalue("s3")
@@ -43,7 +43,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def settings(scenes: Path, place: Place) -> Settings:
-    """A run file over the scenes: one method, cheap metrics, small chunks."""
+    """Fields of a run file over the demo images: two cheap methods, small chunks."""
     fields: Any = run_file(scenes)
     fields["data"]["shards"] = place.put(scenes / "shards")
     fields["data"]["chunk_images"] = 4
@@ -54,7 +54,7 @@ def settings(scenes: Path, place: Place) -> Settings:
 
 @pytest.fixture
 def explained(local_ray: None) -> Callable[[Settings], Ended]:
-    """Run a run file in this process."""
+    """Function that runs a run file in this process."""
 
     def explain(fields: Settings) -> Ended:
         config, mistakes = parse_config(fields)

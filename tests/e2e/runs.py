@@ -15,17 +15,17 @@ from pipeline.storage.store import open_store
 Settings = dict[str, Any]
 KEYS = ("shard", "image_key", "target", "method")
 in_both_places = pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
-"""The test runs twice: shards and run folder on the disk, and both in an object store."""
+"""Runs a test twice: with shards and run folder on the disk, and with both in an object store."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the shards and the run folder of a test are: below a folder, or a prefix in an object store."""
+    """The location of the shards and the run folder of a test: a folder, or a prefix in an object store."""
 
     root: str
 
     def put(self, folder: Path) -> str:
-        """Bring the files of a folder there; gives the path or URL of the folder."""
+        """Copy the files of a folder to the place if it is a store, and return the path or URL of the folder."""
         if "://" not in self.root:
             return str(folder)
         store = open_store(f"{self.root}/{folder.name}")
@@ -41,7 +41,7 @@ def write_run_file(fields: Settings, path: Path) -> Path:
 
 
 def table_of(path: str | Path) -> pa.Table:
-    """All rows of a run in one order, read by pyarrow alone; the place of a shard in the list does not count."""
+    """Return all rows of a run, read by pyarrow alone and sorted by key; the order of the shards does not matter."""
     store = open_store(str(path))
     tables = [pq.read_table(io.BytesIO(store.read(name))) for name in store.names() if name.endswith(".parquet")]
     return pa.concat_tables(tables).sort_by([(key, "ascending") for key in KEYS])

@@ -1,4 +1,4 @@
-"""The report on a real run: its queries give its numbers, it is the same bytes again, and it can keep secrets."""
+"""The report on a real run: queries reproduce its numbers, rebuilding gives the same bytes, keys can be hidden."""
 
 import copy
 import json
@@ -28,7 +28,7 @@ Folders = tuple[str, str]
 
 @pytest.fixture(scope="module")
 def folders(scenes: Path, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    """A run with boxes, what the model says without them, and a sanity check; and one of another version."""
+    """A run with boxes, box confidences and a sanity check, and a run of another version of the model."""
     base = tmp_path_factory.mktemp("audited")
     fields: Any = run_file(scenes)
     fields["explain"] = {
@@ -38,7 +38,7 @@ def folders(scenes: Path, local_ray: None, tmp_path_factory: pytest.TempPathFact
     one, other = copy.deepcopy(fields), copy.deepcopy(fields)
     one["output"]["path"], other["output"]["path"] = str(base / "one"), str(base / "other")
     other["explain"]["methods"] = ["gradcam", "layercam"]
-    other["model"]["weights"] = weights_that_never_say_star(fields["model"]["weights"], base)
+    other["model"]["weights"] = weights_that_never_predict_star(fields["model"]["weights"], base)
     for settings in (one, other):
         config, mistakes = parse_config(settings)
         assert not mistakes
@@ -63,7 +63,7 @@ def tables(facts: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]: 
             yield from tables(value, f"{path}[{place}]")
 
 
-def alike(one: object, other: object) -> bool:
+def equal(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-6)
     return one == other
@@ -74,10 +74,10 @@ def test_every_query_of_the_page_gives_the_numbers_of_its_table(folders: Folders
         facts = audited(opened).facts
         found = dict(tables(facts))
         for path, table in found.items():
-            answer = rounded(opened.arrow(table["sql"]).to_pylist())
-            assert len(answer) >= len(table["rows"]), path
-            for row, shown in zip(answer, table["rows"], strict=False):
-                assert all(alike(row[name], shown[name]) for name in row if name in shown), path
+            rows = rounded(opened.arrow(table["sql"]).to_pylist())
+            assert len(rows) >= len(table["rows"]), path
+            for row, shown in zip(rows, table["rows"], strict=False):
+                assert all(equal(row[name], shown[name]) for name in row if name in shown), path
         for group in facts["gallery"]:
             if group["sql"]:
                 places = [(row["shard"], row["image_key"]) for row in opened.arrow(group["sql"]).to_pylist()]
@@ -103,34 +103,34 @@ def test_a_report_without_pictures_or_keys(folders: Folders, tmp_path: Path) -> 
     secret = tmp_path / "secret"
     secret.write_bytes(SECRET)
     report(folders[0], "--out", str(tmp_path / "open"), "--no-model")
-    report(folders[0], "--out", str(tmp_path / "shut"), "--no-model", "--no-images", "--redact-keys", str(secret))
+    report(folders[0], "--out", str(tmp_path / "redacted"), "--no-model", "--no-images", "--redact-keys", str(secret))
     assert "data:image/webp" in (tmp_path / "open" / "report.html").read_text()
-    assert "data:image/webp" not in (tmp_path / "shut" / "report.html").read_text()
-    for path in (tmp_path / "shut").rglob("*"):
+    assert "data:image/webp" not in (tmp_path / "redacted" / "report.html").read_text()
+    for path in (tmp_path / "redacted").rglob("*"):
         assert path.is_dir() or "scene_0" not in path.read_text(), path
     facts = json.loads((tmp_path / "open" / "audit.json").read_text())
     assert any("--no-model" in sentence for sentence in facts["unchecked"])
     keys = {image["image_key"] for group in facts["gallery"] for image in group["images"]}
-    hidden = json.loads((tmp_path / "shut" / "audit.json").read_text())
+    hidden = json.loads((tmp_path / "redacted" / "audit.json").read_text())
     assert len({image["image_key"] for group in hidden["gallery"] for image in group["images"]}) == len(keys)
 
 
 def test_a_run_compared_with_itself_and_with_another(folders: Folders) -> None:
     with open_run(folders[0]) as opened, open_run(folders[1]) as other:
         same = audited(opened, opened, ask_model=False).facts["compare"]
-        sandbox = audited(opened, other, ask_model=False).facts["compare"]
+        different = audited(opened, other, ask_model=False).facts["compare"]
     assert same["changed"] == 0
     assert all(row["difference"] == 0 for row in same["metrics"])
     assert same["pairs"] == []
-    assert sandbox["images"] == 50
-    assert sandbox["changed"] >= 5
-    assert len(sandbox["pairs"]) == min(12, sandbox["changed"])
-    assert {row["method"] for row in sandbox["metrics"]} == {"gradcam"}
-    assert sum(sandbox["answers"][name] for name in ("both", "only_here", "only_there", "neither")) == 50
+    assert different["images"] == 50
+    assert different["changed"] >= 5
+    assert len(different["pairs"]) == min(12, different["changed"])
+    assert {row["method"] for row in different["metrics"]} == {"gradcam"}
+    assert sum(different["answers"][name] for name in ("both", "only_here", "only_there", "neither")) == 50
 
 
-def weights_that_never_say_star(path: str, folder: Path) -> str:
-    """The demonstration's network with its answer 'star' ruled out: another version of the model."""
+def weights_that_never_predict_star(path: str, folder: Path) -> str:
+    """Write weights of the demonstration's network that cannot predict 'star'."""
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(path)

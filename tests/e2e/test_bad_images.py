@@ -1,4 +1,4 @@
-"""Every broken, hostile or odd image ends as an explained image or as exactly one failure row."""
+"""Every broken, hostile or odd image becomes an explained image or exactly one failure row."""
 
 import csv
 import random
@@ -44,7 +44,7 @@ def test_each_bad_image_is_explained_or_one_failure(
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
-    """Cut a file, flip bits in its data or in its footer, or write zeros over a stretch of it."""
+    """Truncate a file, flip bits in its data or in its footer, or overwrite a part of it with zeros."""
     kind = chance.choice(["cut", "data", "footer", "zeros"])
     if kind == "cut":
         return data[: chance.randrange(len(data))]
@@ -60,7 +60,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
 
 
 @pytest.mark.slow
-def test_of_fifty_damaged_parquet_files_each_ends_in_rows_and_takes_no_other_with_it(
+def test_each_of_fifty_damaged_parquet_files_gives_rows_and_affects_no_other_file(
     tmp_path: Path, settings: Settings, explained: Callable[[Settings], Ended]
 ) -> None:
     folder, chance = tmp_path / "parquet", random.Random(0)

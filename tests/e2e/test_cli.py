@@ -1,4 +1,4 @@
-"""The command line as a user meets it: results on stdout, sentences on stderr, exit codes."""
+"""The command line in subprocesses: results on stdout, messages on stderr, exit codes."""
 
 import json
 import os
@@ -25,15 +25,15 @@ SECRETS = {
 }
 
 
-def camatlas(*words: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "jobs.cli", *map(str, words)]
+def camatlas(*arguments: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
     env = os.environ | SECRETS
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, cwd=cwd, env=env)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
-    """A run of two shards made by the command itself, without a terminal, with JSON events."""
+    """A run of two shards, made by `camatlas explain --json` without a terminal."""
     folder = tmp_path_factory.mktemp("cli")
     write_demo(folder, scenes=20, scenes_per_shard=10)
     fields = run_file(folder)
@@ -42,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subproces
     return folder, camatlas("explain", folder / "run.yaml", "--json")
 
 
-def test_explain_speaks_json(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+def test_explain_prints_json_events(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
     folder, ended = finished
     assert ended.returncode == 0, ended.stderr
     result = json.loads(ended.stdout)
@@ -74,22 +74,22 @@ def test_verify_query_show_audit_and_export_work_on_it(
     assert (verified.returncode, verified.stderr) == (0, "")
     assert verified.stdout.startswith("verified: 20 images = 20 explained + 0 failed; 40 rows in 2 parts")
     assert "gradcam" in camatlas("query", run).stdout
-    answer = camatlas("query", run, "SELECT method, count(*) AS n FROM explanations GROUP BY ALL ORDER BY 1", "--csv")
-    assert answer.stdout == "method,n\ngradcam,20\nscorecam,20\n"
+    queried = camatlas("query", run, "SELECT method, count(*) AS n FROM explanations GROUP BY ALL ORDER BY 1", "--csv")
+    assert queried.stdout == "method,n\ngradcam,20\nscorecam,20\n"
     shown = camatlas("show", run, "scene_00003", "--out", tmp_path / "sheet.png")
     assert shown.stdout.strip() == str(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width >= 3 * 96
     report = Path(camatlas("audit", run).stdout.strip())
     assert report == run / "_audit" / "report.html"
-    exported = camatlas("export", run, tmp_path / "seen", "--to", "fiftyone")
-    assert (exported.stdout, exported.stderr) == (f"{tmp_path}/seen\n", "40 explanations; no failures\n")
-    assert len(list((tmp_path / "seen" / "data").iterdir())) == 20
+    exported = camatlas("export", run, tmp_path / "exported", "--to", "fiftyone")
+    assert (exported.stdout, exported.stderr) == (f"{tmp_path}/exported\n", "40 explanations; no failures\n")
+    assert len(list((tmp_path / "exported" / "data").iterdir())) == 20
     facts = json.loads((run / "_audit" / "audit.json").read_text(encoding="utf-8"))
     assert facts["accuracy"]["overall"]["rows"][0]["images"] == 20
     assert facts["coverage"]["verified"] is True
     written = [path.read_bytes() for path in (*folder.rglob("*.*"), report) if path.is_file()]
-    assert not [data for data in written if b"planted-" in data], "secrets of the environment stay there"
+    assert not [data for data in written if b"planted-" in data], "secrets of the environment are never written"
 
 
 def test_the_same_command_again_has_nothing_to_do(
@@ -100,21 +100,21 @@ def test_the_same_command_again_has_nothing_to_do(
     assert again.returncode == 0
     assert again.stdout.strip() == str(folder / "run")
     assert "resuming, 2 chunks are done" in again.stderr
-    answer = json.loads(camatlas("status", folder / "run", "--json").stdout)
-    assert (answer["state"], answer["images"]["done"], answer["chunks"]["total"]) == ("complete", 20, 2)
+    status = json.loads(camatlas("status", folder / "run", "--json").stdout)
+    assert (status["state"], status["images"]["done"], status["chunks"]["total"]) == ("complete", 20, 2)
 
 
-def test_a_compacted_run_answers_as_before_and_is_resumed(
+def test_a_compacted_run_gives_the_same_results_and_is_resumed(
     finished: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:
     folder, _ = finished
     run = tmp_path / "run"
     shutil.copytree(folder / "run", run)
-    questions = (("query", "SELECT * FROM parts ORDER BY ALL"), ("agreement",))
-    before = [camatlas(verb, run, *words, "--json").stdout for verb, *words in questions]
+    queries = (("query", "SELECT * FROM parts ORDER BY ALL"), ("agreement",))
+    before = [camatlas(verb, run, *arguments, "--json").stdout for verb, *arguments in queries]
     facts = audited(run, tmp_path / "before")
     assert camatlas("compact", run).stdout.startswith("merged 40 rows of 2 parts; files: 1, ")
-    assert [camatlas(verb, run, *words, "--json").stdout for verb, *words in questions] == before
+    assert [camatlas(verb, run, *arguments, "--json").stdout for verb, *arguments in queries] == before
     assert audited(run, tmp_path / "after") == facts
     again = camatlas("explain", folder / "run.yaml", "--out", run)
     assert (again.returncode, again.stdout.strip()) == (0, str(run))
@@ -123,14 +123,14 @@ def test_a_compacted_run_answers_as_before_and_is_resumed(
 
 
 def audited(run: Path, folder: Path) -> dict[str, object]:
-    """The facts of a report, but for means whose last digit depends on the order of rows."""
+    """Return the facts of a report without the means whose last digit depends on the order of rows."""
     assert camatlas("audit", run, "--out", folder).returncode == 0
     facts: dict[str, object] = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
     return {name: fact for name, fact in facts.items() if name != "classes"}
 
 
 def damaged_copy(folder: Path, where: Path) -> tuple[Path, Path]:
-    """Copy the run and cut the end of a part off; gives the copy and the part."""
+    """Copy the run and truncate a part; return the copy and the part."""
     damaged = where / "run"
     shutil.copytree(folder / "run", damaged)
     part = damaged / "part-00001-000.parquet"
@@ -138,7 +138,7 @@ def damaged_copy(folder: Path, where: Path) -> tuple[Path, Path]:
     return damaged, part
 
 
-def test_damage_is_told_with_exit_code_4(
+def test_damage_is_reported_with_exit_code_4(
     finished: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:
     folder, _ = finished
@@ -147,7 +147,7 @@ def test_damage_is_told_with_exit_code_4(
     assert verified.returncode == 4
     assert "part-00001-000.parquet" in verified.stderr
     assert verified.stdout.startswith("NOT VERIFIED")
-    assert "`camatlas verify --repair` explains it anew" in verified.stderr
+    assert "`camatlas verify --repair` explains it again" in verified.stderr
     repaired = camatlas("verify", damaged, "--repair")
     assert repaired.returncode == 0, repaired.stderr
     assert repaired.stdout.startswith("verified: 20 images = 20 explained + 0 failed; 40 rows in 2 parts")
@@ -167,7 +167,7 @@ def test_damage_that_cannot_be_repaired_deletes_nothing(
     assert part.exists()
 
 
-def test_all_mistakes_are_told_at_once_and_nothing_is_written(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once_and_nothing_is_written(tmp_path: Path) -> None:
     fields: Settings = {
         "data": {"shards": [f"{tmp_path}/no-{{0..3}}.tar"], "chunk_image": 3, "boxes": f"{tmp_path}/none.csv"},
         "model": {"name": "torchvision/resnet18", "weights": f"{tmp_path}/none.safetensors", "layer": "layer5"},
@@ -195,7 +195,7 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_written(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("arguments", "message"),
     [
         (["explain", "none.yaml"], "cannot read 'none.yaml'"),
         (["verify", "nowhere"], "is not a run folder"),
@@ -209,10 +209,10 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_written(tmp_path: Path) ->
         (["pack", "nowhere", "dest"], "matches nothing"),
     ],
 )
-def test_usage_errors_are_one_sentence_and_exit_code_2(words: list[str], sentence: str, tmp_path: Path) -> None:
-    refused = camatlas(*words, cwd=tmp_path)
+def test_usage_errors_have_a_message_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    refused = camatlas(*arguments, cwd=tmp_path)
     assert refused.returncode == 2
-    assert sentence in refused.stderr
+    assert message in refused.stderr
     assert "Traceback" not in refused.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -227,7 +227,7 @@ def test_methods_and_metrics_are_listed() -> None:
     assert "energy = sum_{G} E / sum E" in camatlas("metrics", "energy_in_box").stdout
 
 
-def test_an_empty_folder_and_a_file_for_a_folder_are_refused(tmp_path: Path) -> None:
+def test_an_empty_folder_and_a_file_as_output_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     fields: Settings = {
         "data": {"shards": str(tmp_path / "empty")},
@@ -236,12 +236,14 @@ def test_an_empty_folder_and_a_file_for_a_folder_are_refused(tmp_path: Path) -> 
     }
     refused = camatlas("explain", write_run_file(fields, tmp_path / "run.yaml"))
     assert refused.returncode == 2
-    assert "holds no image, tar or Parquet file" in refused.stderr
+    assert "contains no image, tar or Parquet file" in refused.stderr
     assert "is not a folder" in refused.stderr
     assert yaml.safe_load((tmp_path / "run.yaml").read_text(encoding="utf-8")) == fields
 
 
-def test_too_many_failures_are_exit_code_3_and_tell_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_failures_give_exit_code_3_and_reveal_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images, damaged, run = tmp_path / "images", tmp_path / "damaged.tar", tmp_path / "run"
     images.mkdir()
     Image.new("RGB", (40, 30), "#204060").save(images / "fine.png")
@@ -253,16 +255,16 @@ def test_too_many_failures_are_exit_code_3_and_tell_no_secret(tmp_path: Path, mo
         "output": {"path": str(run)},
     }
     path = write_run_file(fields, tmp_path / "run.yaml")
-    with tempfile.TemporaryDirectory(prefix="ray-") as engine:  # a short name, or Ray's sockets do not fit
-        monkeypatch.setenv("RAY_TMPDIR", engine)
+    with tempfile.TemporaryDirectory(prefix="ray-") as ray_folder:  # a short path, for the names of Ray's sockets
+        monkeypatch.setenv("RAY_TMPDIR", ray_folder)
         ended = camatlas("explain", path)
-        logs = [found.read_bytes() for found in Path(engine).rglob("*") if found.is_file()]
+        logs = [file.read_bytes() for file in Path(ray_folder).rglob("*") if file.is_file()]
     assert ended.returncode == 3
     assert "decode/corrupt" in ended.stderr
     assert "shard/damaged" in ended.stderr
     details = str(table_of(run).select(["image_key", "error_detail"]).to_pydict())
-    written = [found.read_bytes() for found in tmp_path.rglob("*") if found.is_file()]
+    written = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     assert len(logs) > 10
-    said = [ended.stdout.encode(), ended.stderr.encode(), details.encode(), *written, *logs]
-    assert not [data for data in said if b"planted-" in data]
+    outputs = [ended.stdout.encode(), ended.stderr.encode(), details.encode(), *written, *logs]
+    assert not [data for data in outputs if b"planted-" in data]
     assert camatlas("explain", path, "--max-failure-rate", "1").returncode == 0

@@ -25,7 +25,7 @@ def wide(settings: Settings) -> Settings:
     return settings
 
 
-def test_two_targets_make_twice_the_rows_and_the_run_is_sound(wide: Settings, explained: Explained) -> None:
+def test_two_targets_give_twice_the_rows_and_the_run_is_valid(wide: Settings, explained: Explained) -> None:
     ended = explained(wide)
     assert (ended.images, ended.rows) == (8, 8 * 2 * len(METHODS))
     assert verify(LocalStore(ended.path)).problems == []
@@ -38,7 +38,7 @@ def test_two_targets_make_twice_the_rows_and_the_run_is_sound(wide: Settings, ex
     assert all(len(item["methods"]) == len(METHODS) for group in facts["gallery"] for item in group["images"])
 
 
-def test_another_seed_changes_the_random_methods_alone(wide: Settings, explained: Explained) -> None:
+def test_another_seed_changes_only_the_random_methods(wide: Settings, explained: Explained) -> None:
     first = table_of(explained(wide).path).to_pandas()
     wide["explain"]["seed"] = 9
     wide["output"]["path"] += "_other"
@@ -50,12 +50,12 @@ def test_another_seed_changes_the_random_methods_alone(wide: Settings, explained
 @pytest.mark.parametrize(
     ("section", "key", "value", "words"),
     [
-        ("explain", "targets", {"top": 99}, "top 99 of a model that knows 6 classes"),
-        ("explain", "targets", {"classes": [3, 12]}, "class 12, the model knows 6 classes"),
+        ("explain", "targets", {"top": 99}, "top 99, but the model has 6 classes"),
+        ("explain", "targets", {"classes": [3, 12]}, "class 12, but the model has 6 classes"),
         ("model", "stages", ["nope"], "the model has no layer 'nope'"),
     ],
 )
-def test_what_the_model_cannot_do_is_refused_before_work(
+def test_settings_that_do_not_fit_the_model_are_refused_before_the_run(
     wide: Settings, explained: Explained, section: str, key: str, value: object, words: str
 ) -> None:
     wide[section][key] = value

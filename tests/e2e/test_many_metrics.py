@@ -1,4 +1,4 @@
-"""Whole runs with every metric, the questions asked of them, and the checks made on them."""
+"""Whole runs with every metric, queries on them, and their agreement and sanity checks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ def measured(settings: Settings) -> Settings:
     return settings
 
 
-def test_every_metric_lands_as_a_column_that_says_what_it_is(measured: Settings, explained: Explained) -> None:
+def test_every_metric_is_a_column_with_unit_and_meaning(measured: Settings, explained: Explained) -> None:
     ended = explained(measured)
     assert verify(LocalStore(ended.path)).problems == []
     table = table_of(ended.path)
@@ -69,7 +69,7 @@ SELECT method, max(accuracy) AS max_box_acc FROM (
 """
 
 
-def test_agreement_and_sanity_are_asked_of_a_run(measured: Settings, explained: Explained) -> None:
+def test_agreement_and_sanity_of_a_run(measured: Settings, explained: Explained) -> None:
     measured["explain"]["metrics"] = []
     ended = explained(measured)
     with open_run(ended.path) as run:
@@ -83,29 +83,31 @@ def test_agreement_and_sanity_are_asked_of_a_run(measured: Settings, explained: 
     assert all(row["maps"] == 5 and -1 <= row["spearman"] <= 1 for row in pairs)
     rows = {(row["test"], row["step"], row["method"]): row for row in first.to_pylist()}
     assert len(rows) == 3 * (2 + 1)
-    assert rows["class_swap", 1, "eigen_cam"]["spearman"] == pytest.approx(1), "it does not know the class"
+    assert rows["class_swap", 1, "eigen_cam"]["spearman"] == pytest.approx(1), "it does not depend on the class"
     assert rows["class_swap", 1, "gradcam"]["spearman"] < 0.99
-    assert rows["randomisation", 1, "eigen_cam"]["spearman"] == pytest.approx(1), "it does not know the head"
+    assert rows["randomisation", 1, "eigen_cam"]["spearman"] == pytest.approx(1), "it does not depend on the head"
     assert rows["randomisation", 2, "eigen_cam"]["spearman"] < 0.99
     with open_run(ended.path) as run:
         kept = run.sql("SELECT * FROM sanity WHERE test = 'randomisation'")
     assert len(kept) == 6
     with open_run(ended.path) as run:
-        check_sanity(run, images=40, steps=1)  # takes the place of the one before
+        check_sanity(run, images=40, steps=1)  # replaces the previous check
     with open_run(ended.path) as run:
         assert run.sql("SELECT DISTINCT images FROM sanity")["images"].tolist() == [6]
         assert run.sql("SELECT count(*) AS n FROM sanity")["n"].tolist() == [6]
     assert verify(LocalStore(ended.path)).problems == []
 
 
-def test_one_method_has_nothing_to_agree_with(settings: Settings, explained: Explained) -> None:
+def test_agreement_needs_two_methods(settings: Settings, explained: Explained) -> None:
     settings["data"]["limit"] = 2
     settings["explain"] |= {"methods": ["gradcam"], "metrics": []}
     with open_run(explained(settings).path) as run, pytest.raises(ConfigError, match="at least two methods"):
         agreement(run)
 
 
-def test_a_sanity_check_whose_images_are_gone_says_so(settings: Settings, explained: Explained, scenes: Path) -> None:
+def test_a_sanity_check_whose_images_are_missing_is_refused(
+    settings: Settings, explained: Explained, scenes: Path
+) -> None:
     settings["data"]["limit"] = 2
     settings["explain"] |= {"methods": ["gradcam"], "metrics": []}
     ended = explained(settings)
@@ -119,7 +121,7 @@ def test_a_sanity_check_whose_images_are_gone_says_so(settings: Settings, explai
 
 
 def test_a_map_beats_its_own_values_in_random_order(settings: Settings, explained: Explained) -> None:
-    """Paired over 24 scenes: the 95 % interval of the difference excludes zero."""
+    """The 95 % interval of the paired difference over 24 images excludes zero."""
     settings["data"]["limit"] = 24
     settings["explain"] |= {
         "methods": ["gradcam", "shuffled_gradcam"],

@@ -1,4 +1,4 @@
-"""A whole run whose shards and folder are in S3: the run of the same shards on a disk, and every verb by its URL."""
+"""A run with shards and output in S3: it equals the run on a disk, and every verb takes its URL."""
 
 import json
 import shutil
@@ -27,69 +27,69 @@ ROWS = "SELECT shard, image_key, method, map_min, map_max, average_drop FROM exp
 in_s3 = pytest.mark.parametrize("place", ["s3"], indirect=True)
 
 
-def camatlas(*words: object) -> str:
-    """Run a command as a user would; gives what it says on stdout."""
+def camatlas(*arguments: object) -> str:
+    """Run a verb that succeeds; return its stdout."""
     threads = torch.get_num_threads()
-    done = CliRunner().invoke(app, list(map(str, words)))
+    ended = CliRunner().invoke(app, list(map(str, arguments)))
     torch.set_num_threads(threads)
-    assert done.exit_code == 0, done.output
-    return done.stdout.strip()
+    assert ended.exit_code == 0, ended.output
+    return ended.stdout.strip()
 
 
 @pytest.mark.slow
 @in_s3
-def test_a_run_in_s3_is_the_run_in_a_folder_and_every_verb_takes_its_url(
+def test_a_run_in_s3_equals_the_run_in_a_folder_and_every_verb_takes_its_url(
     explained: Explained, settings: Settings, place: Place, scenes: Path, tmp_path: Path
 ) -> None:
     tables = tmp_path / "tables"
     tables.mkdir()
     shutil.copy(scenes / "classes.csv", tables)
     settings["data"]["classes"] = f"{place.put(tables)}classes.csv"
-    there = open_store(explained(settings).path)
-    at_home: Any = json.loads(json.dumps(settings))
-    at_home["data"] |= {"shards": str(scenes / "shards"), "classes": str(scenes / "classes.csv")}
-    at_home["output"]["path"] = str(tmp_path / "run")
-    here = open_store(explained(at_home).path)
-    assert read_manifest(there).run_id == read_manifest(here).run_id
-    assert [there.read(part.file) for part in part_names(there)] == [here.read(part.file) for part in part_names(here)]
-    assert part_names(there) == part_names(here)
-    assert SECRET.encode() not in there.read("run.json"), "credentials stay in the environment"
+    remote = open_store(explained(settings).path)
+    local_settings: Any = json.loads(json.dumps(settings))
+    local_settings["data"] |= {"shards": str(scenes / "shards"), "classes": str(scenes / "classes.csv")}
+    local_settings["output"]["path"] = str(tmp_path / "run")
+    local = open_store(explained(local_settings).path)
+    assert read_manifest(remote).run_id == read_manifest(local).run_id
+    assert [remote.read(p.file) for p in part_names(remote)] == [local.read(p.file) for p in part_names(local)]
+    assert part_names(remote) == part_names(local)
+    assert SECRET.encode() not in remote.read("run.json"), "credentials stay in the environment"
 
     run_file = write_run_file(settings, tmp_path / "run.yaml")
     plan = json.loads(camatlas("plan", run_file, "--json", "--probe-seconds", 0, "--workers", 1))
     assert plan["estimated"]
     assert plan["images"] == pytest.approx(50, rel=0.05)
-    assert camatlas("verify", there.url).startswith("verified: 50 images = 50 explained + 0 failed")
-    assert camatlas("query", there.url, ROWS, "--csv") == camatlas("query", here.url, ROWS, "--csv")
-    camatlas("show", there.url, "scene_00009", "--out", tmp_path / "there.png")
-    camatlas("show", here.url, "scene_00009", "--out", tmp_path / "here.png")
-    assert (tmp_path / "there.png").read_bytes() == (tmp_path / "here.png").read_bytes()
-    sane = camatlas("sanity", there.url, "--images", 4, "--steps", 1, "--csv")
-    assert sane == camatlas("sanity", here.url, "--images", 4, "--steps", 1, "--csv")
-    camatlas("compact", there.url)
-    camatlas("export", there.url, tmp_path / "hf", "--to", "hf")
-    assert Path(camatlas("audit", there.url, "--no-model", "--out", tmp_path / "audit")).is_file()
-    assert camatlas("verify", there.url).startswith("verified")
+    assert camatlas("verify", remote.url).startswith("verified: 50 images = 50 explained + 0 failed")
+    assert camatlas("query", remote.url, ROWS, "--csv") == camatlas("query", local.url, ROWS, "--csv")
+    camatlas("show", remote.url, "scene_00009", "--out", tmp_path / "remote.png")
+    camatlas("show", local.url, "scene_00009", "--out", tmp_path / "local.png")
+    assert (tmp_path / "remote.png").read_bytes() == (tmp_path / "local.png").read_bytes()
+    sanity = camatlas("sanity", remote.url, "--images", 4, "--steps", 1, "--csv")
+    assert sanity == camatlas("sanity", local.url, "--images", 4, "--steps", 1, "--csv")
+    camatlas("compact", remote.url)
+    camatlas("export", remote.url, tmp_path / "hf", "--to", "hf")
+    assert Path(camatlas("audit", remote.url, "--no-model", "--out", tmp_path / "audit")).is_file()
+    assert camatlas("verify", remote.url).startswith("verified")
 
 
 @pytest.mark.slow
 @in_s3
-def test_a_store_that_goes_down_ends_the_run_without_a_row_and_the_same_command_completes_it(
+def test_a_store_outage_ends_the_run_without_a_failure_row_and_the_same_command_completes_it(
     explained: Explained, settings: Settings, s3: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The preparation asks three times for each of five shards; the workers' second request is the first to be lost."""
-    asked = count()
+    """Preflight sends two GETs for each of five shards, so the workers' second GET is the first that fails."""
+    requests = count()
 
     def strike(verb: str, path: str) -> Accident | None:
-        return "slow_down" if verb == "GET" and path.endswith(".tar") and next(asked) > 10 else None
+        return "slow_down" if verb == "GET" and path.endswith(".tar") and next(requests) > 10 else None
 
     monkeypatch.setattr(object_store, "_LONGEST_PAUSE", 0.02)
     monkeypatch.setattr(s3, "strike", strike)
     with pytest.raises(
-        StoreError, match=r"cannot read s3://.*scenes-00\d\.tar: the store says SlowDown.*run the same"
+        StoreError, match=r"cannot read s3://.*scenes-00\d\.tar: the store returned SlowDown.*run the same"
     ) as caught:
         explained(settings)
-    assert SECRET not in "".join(traceback.format_exception(caught.value)), "nor in what workers said of it"
+    assert SECRET not in "".join(traceback.format_exception(caught.value)), "nor in the messages of workers"
     assert StoreError.exit_code == 5
     store = open_store(settings["output"]["path"])
     done = [store.read(part.file) for part in part_names(store)]

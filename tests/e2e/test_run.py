@@ -1,4 +1,4 @@
-"""Whole runs: every image exactly once, resumed, and the same rows however they were made."""
+"""Whole runs: every image exactly once, also after resuming, and the same rows under all settings of speed."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ Explained = Callable[[Settings], Ended]
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_every_image_has_one_row_a_method(settings: Settings, explained: Explained) -> None:
+def test_every_image_has_one_row_per_method(settings: Settings, explained: Explained) -> None:
     ended = explained(settings)
     assert (ended.images, ended.explained, ended.rows, ended.failure_rate) == (50, 50, 100, 0)
     findings = verify(open_store(ended.path))
@@ -51,7 +51,7 @@ def test_a_resumed_run_has_the_bytes_of_an_uninterrupted_one(settings: Settings,
     parts = {part.file: store.read(part.file) for part in part_names(store)}
     for name in list(parts)[::2]:
         store.delete(name)
-    store.publish(".part-00000-000.parquet.0123456789abcdef0123456789abcdef.tmp", b"left by a dead writer")
+    store.publish(".part-00000-000.parquet.0123456789abcdef0123456789abcdef.tmp", b"left by a writer that died")
     explained(settings)
     assert {part.file: store.read(part.file) for part in part_names(store)} == parts
     assert not [name for name in store.names() if name.startswith(".")]
@@ -79,7 +79,7 @@ def test_a_limit_takes_the_first_images(settings: Settings, explained: Explained
     assert keys == {f"scene_{i:05d}" for i in range(13)}
 
 
-def test_a_sample_is_the_same_whatever_the_shards_and_however_often_it_is_resumed(
+def test_a_sample_does_not_depend_on_the_order_of_shards_or_on_resuming(
     settings: Settings, explained: Explained, scenes: Path, tmp_path: Path
 ) -> None:
     settings["data"]["sample"] = {"n": 9, "seed": 4}

@@ -1,4 +1,4 @@
-"""Stores and disks that fail at a chosen operation, in a chosen way; no randomness, no engine."""
+"""Stores and disks that fail at a chosen operation, in a chosen way, without randomness and without Ray."""
 
 import contextlib
 import errno
@@ -15,11 +15,11 @@ import pyarrow.dataset
 from pipeline.storage.local_store import LocalStore
 
 Fault = Literal["EIO", "ENOSPC", "EINTR", "partial", "after", "crash"]
-"""What happens: an error before the operation, half a write, an error after success, or the end of the process."""
+"""An error before the operation, half a write (partial), an error after success, or the end of the process."""
 
 
 class CrashError(BaseException):
-    """The process is gone: from here on nothing is done any more, cleaning up included."""
+    """Simulates the end of the process: nothing is done afterwards, not even cleaning up."""
 
 
 @dataclass
@@ -27,42 +27,42 @@ class Plan:
     """Counts operations and lets one of them fail.
 
     Attributes:
-        at: which operation fails, counted from 0; None lets all of them pass.
+        at: which operation fails, counted from 0; None lets all of them succeed.
         fault: how it fails.
-        told: the operations so far.
-        given: what each of them was about: paths and bytes.
+        operations: names of the operations so far.
+        arguments: arguments of each of them: paths and bytes.
     """
 
     at: int | None = None
     fault: Fault = "EIO"
-    told: list[str] = field(default_factory=list)
-    given: list[tuple[Any, ...]] = field(default_factory=list)
+    operations: list[str] = field(default_factory=list)
+    arguments: list[tuple[Any, ...]] = field(default_factory=list)
 
     @property
-    def struck(self) -> bool:
-        """Whether the operation that fails has come."""
-        return self.at is not None and len(self.told) > self.at
+    def has_failed(self) -> bool:
+        """Tell whether the failing operation has been reached."""
+        return self.at is not None and len(self.operations) > self.at
 
     def run(
-        self, name: str, act: Callable[[], Any], half: Callable[[], Any] | None = None, given: tuple[Any, ...] = ()
+        self, name: str, act: Callable[[], Any], half: Callable[[], Any] | None = None, arguments: tuple[Any, ...] = ()
     ) -> Any:  # noqa: ANN401
-        """Do one operation, or fail it; `half` does it incompletely."""
-        self.told.append(name)
-        self.given.append(given)
-        if self.fault == "crash" and self.struck:
+        """Run one operation, or make it fail; `half` runs it incompletely."""
+        self.operations.append(name)
+        self.arguments.append(arguments)
+        if self.fault == "crash" and self.has_failed:
             raise CrashError(name)
-        if len(self.told) - 1 != self.at:
+        if len(self.operations) - 1 != self.at:
             return act()
         if self.fault == "after":
-            _let_go(act())
+            _close(act())
         if self.fault == "partial" and half is not None:
             half()
         code = {"after": errno.EIO, "partial": errno.ENOSPC}.get(self.fault) or getattr(errno, self.fault)
         raise OSError(code, os.strerror(code), name)
 
 
-def _let_go(result: object) -> None:
-    """Close what the caller will never see: a file, or the descriptor that `open` gave."""
+def _close(result: object) -> None:
+    """Close a file or descriptor that the caller will never get."""
     if isinstance(result, io.IOBase):
         result.close()
     elif isinstance(result, int) and not isinstance(result, bool):
@@ -71,14 +71,14 @@ def _let_go(result: object) -> None:
 
 @dataclass
 class FaultStore:
-    """A local store of which one verb fails."""
+    """A local store in which one operation fails."""
 
     inner: LocalStore
     plan: Plan
 
     @property
     def url(self) -> str:
-        """Where the store is."""
+        """Return the location of the store."""
         return self.inner.url
 
     def publish(self, name: str, data: bytes) -> bool:
@@ -111,7 +111,7 @@ class FaultStore:
 
 
 class _FaultyFile:
-    """A file open for writing whose writes are operations of a plan."""
+    """A file that is open for writing, and whose writes are operations of a plan."""
 
     def __init__(self, file: Any, plan: Plan) -> None:  # noqa: ANN401 - a binary file
         self._file, self._plan, self._path = file, plan, Path(file.name)
@@ -119,15 +119,15 @@ class _FaultyFile:
     def write(self, data: bytes) -> None:
         """Write all, half or nothing."""
         half = data[: len(data) // 2]
-        given = (self._path, data)
-        self._plan.run("write", lambda: self._file.writelines([data]), lambda: self._file.writelines([half]), given)
+        arguments = (self._path, data)
+        self._plan.run("write", lambda: self._file.writelines([data]), lambda: self._file.writelines([half]), arguments)
 
     def flush(self) -> None:
-        """Hand the bytes to the system."""
+        """Flush the bytes to the system."""
         self._file.flush()
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
         number: int = self._file.fileno()
         return number
 
@@ -140,16 +140,16 @@ class _FaultyFile:
 
 @contextlib.contextmanager
 def faulty_disk(plan: Plan) -> Iterator[None]:
-    """Make every call that a store sends to the system an operation of the plan; nothing waits for a real disk."""
+    """Make every system call of a store an operation of the plan; fsync does not wait for a real disk."""
     opened = Path.open
 
-    def open_path(self: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - the shape of open
+    def open_path(self: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - the signature of open
         if mode != "xb":
             return opened(self, mode, *rest, **named)
-        return _FaultyFile(plan.run("create", lambda: opened(self, mode, *rest, **named), given=(self,)), plan)
+        return _FaultyFile(plan.run("create", lambda: opened(self, mode, *rest, **named), arguments=(self,)), plan)
 
     def fsync(handle: int) -> None:
-        plan.run("fsync", lambda: None, given=(Path(f"/proc/self/fd/{handle}").readlink(),))
+        plan.run("fsync", lambda: None, arguments=(Path(f"/proc/self/fd/{handle}").readlink(),))
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(patch.object(Path, "open", open_path))
@@ -160,4 +160,4 @@ def faulty_disk(plan: Plan) -> Iterator[None]:
 
 
 def _counted(plan: Plan, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *rest, **named: plan.run(name, lambda: call(*rest, **named), given=rest)
+    return lambda *rest, **named: plan.run(name, lambda: call(*rest, **named), arguments=rest)

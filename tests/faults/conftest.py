@@ -1,4 +1,4 @@
-"""What the tests of faults share."""
+"""Fixtures of the fault tests."""
 
 import uuid
 from collections.abc import Iterator
@@ -15,34 +15,34 @@ from pipeline.storage.parts import Footer
 
 @pytest.fixture
 def encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Encode each part once: that is no operation on a store, and the same rows make the same bytes."""
-    encode, made = parts.encode_part, dict[Footer, bytes]()
+    """Encode each part only once, to save time: the same rows always give the same bytes."""
+    encode, cache = parts.encode_part, dict[Footer, bytes]()
 
     def encode_once(table: pa.Table, footer: Footer) -> bytes:
-        if footer not in made:
-            made[footer] = encode(table, footer)
-        return made[footer]
+        if footer not in cache:
+            cache[footer] = encode(table, footer)
+        return cache[footer]
 
     monkeypatch.setattr(parts, "encode_part", encode_once)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The URL of an S3 server with one bucket."""
+    """Run an S3 server with one bucket, and yield its URL."""
     with s3_server() as url:
         yield url
 
 
 @pytest.fixture
 def store(server: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    """An empty place on that server."""
+    """An empty store on that server."""
     use(server, monkeypatch)
     return ObjectStore(f"s3://{BUCKET}/{uuid.uuid4().hex}")
 
 
 @pytest.fixture
 def travels_whole(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let what a test file defines go to workers as it is: they cannot import tests."""
+    """Pickle what a test module defines by value, because workers cannot import tests."""
     ray.cloudpickle.register_pickle_by_value(request.module)
     yield
     ray.cloudpickle.unregister_pickle_by_value(request.module)

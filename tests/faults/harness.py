@@ -1,4 +1,4 @@
-"""Killing drivers: start `camatlas explain` in a process of its own, end it without mercy, look at what is there."""
+"""Killing drivers: starts `camatlas explain` in a separate process, kills it, and checks the run folder."""
 
 import os
 import random
@@ -21,12 +21,12 @@ def driver(run_file: Path, *options: str) -> "subprocess.Popen[bytes]":
 
 
 def finish(run_file: Path, *options: str, seconds: float = 1200) -> int:
-    """Run a driver to its end; gives its exit code."""
+    """Run a driver to its end, and return its exit code."""
     return driver(run_file, *options).wait(seconds)
 
 
 def kill_after(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
-    """Kill -9 a driver after some time; False when it ended by itself before."""
+    """Kill -9 a driver after some time; returns False if it ended before."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -38,10 +38,10 @@ def kill_after(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
 
 @dataclass
 class Watcher:
-    """A plain reader that polls the run folder the whole time, as any user of Parquet would."""
+    """A plain Parquet reader that polls the run folder all the time, and records violations."""
 
     run: Path
-    looks: int = 0
+    polls: int = 0
     breaches: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -55,20 +55,20 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        if not self.looks:
-            self.breaches.append("the reader saw nothing all the while")
+        if not self.polls:
+            self.breaches.append("the reader never saw any rows")
 
     def _watch(self) -> None:
         while not self._stop.wait(0.05):
             if next(self.run.glob("*.parquet"), None) is None:
                 continue
             try:
-                self._look()
-            except Exception as error:  # whatever it is, the reader would see no more
+                self._poll()
+            except Exception as error:  # after any error, a reader would see no rows
                 self.breaches.append(f"torn: {type(error).__name__}: {error}")
 
-    def _look(self) -> None:
-        """Every row once, every chunk whole: each image with a row of each method."""
+    def _poll(self) -> None:
+        """Check that every row occurs once, and that all methods have the same number of images."""
         doubled, halves = duckdb.sql(
             f"""
             WITH rows AS (SELECT * FROM '{self.run}/*.parquet' WHERE error_code IS NULL)
@@ -76,20 +76,20 @@ class Watcher:
               (SELECT count(DISTINCT images) - 1 FROM (SELECT count(*) AS images FROM rows GROUP BY method))
             """
         ).fetchall()[0]
-        self.looks += 1
+        self.polls += 1
         if doubled or halves:
             self.breaches.append(f"{doubled} doubled rows, methods with different numbers of images: {halves}")
 
 
 def kill_repeatedly(run_file: Path, run: Path, kills: int, seed: int, longest: float) -> list[str]:
-    """Kill the driver at random moments, then let it finish; gives what went wrong.
+    """Kill the driver at random moments, then let it finish; returns what went wrong.
 
     Args:
-        run_file: what to run.
+        run_file: the run to start.
         run: its run folder.
-        kills: how often.
-        seed: of the moments.
-        longest: seconds within which a driver is killed.
+        kills: number of kills.
+        seed: seed of the moments.
+        longest: a driver is killed after at most this many seconds.
     """
     moments = random.Random(seed)
     problems: list[str] = []
@@ -106,5 +106,5 @@ def kill_repeatedly(run_file: Path, run: Path, kills: int, seed: int, longest: f
 
 
 def check_if_there(run: Path) -> list[str]:
-    """Judge a run folder that may not have been made yet."""
+    """Check a run folder, if it exists yet."""
     return check(run) if (run / "run.json").exists() else []

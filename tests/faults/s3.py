@@ -1,4 +1,4 @@
-"""An S3 server of our own on loopback (moto), and a proxy before it that loses, delays and spoils answers."""
+"""A local S3 server (moto), and a proxy in front of it that loses, delays and corrupts responses."""
 
 import contextlib
 import http.client
@@ -20,24 +20,25 @@ __all__ = ["BUCKET", "SECRET", "Accident", "Proxy", "Strike", "s3_server", "use"
 Accident = Literal[
     "slow_down", "internal", "forbidden", "reset", "lost", "stall", "error_body", "unconditional", "cut", "short"
 ]
-"""503, 500 and 403; the connection ends before, or after the work; seconds late; 200 with an error as its body;
-the condition of a put or get is forgotten; the connection ends amid the body; half the body, as if it were whole."""
+"""What happens to a request, in order: status 503, 500 and 403; the connection ends before, or after, the request is
+processed; the response is seconds late; status 200 with an error as the body; the condition of a put or get is dropped;
+the connection ends within the body; half the body, as if it were complete."""
 Strike = Callable[[str, str], Accident | None]
-"""Says from method and path which accident happens to a request."""
+"""Chooses from method and path which accident happens to a request."""
 
-_ERROR = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>as the test wants it</Message></Error>"
+_ERROR = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>simulated by the test</Message></Error>"
 
 
 @contextlib.contextmanager
 def s3_server() -> Iterator[str]:
-    """Run a server with one bucket; gives its URL."""
+    """Run a server with one bucket, and yield its URL."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
-        named = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-        boto3.client("s3", endpoint_url=url, **named).create_bucket(Bucket=BUCKET)
+        options = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        boto3.client("s3", endpoint_url=url, **options).create_bucket(Bucket=BUCKET)
         yield url
     finally:
         server.stop()
@@ -51,7 +52,7 @@ def use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Proxy:
-    """Passes requests on, but for those that an accident happens to."""
+    """Forwards requests, except those to which an accident happens."""
 
     target: str
     strike: Strike
@@ -61,7 +62,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
-        """Serve on loopback; gives the URL."""
+        """Serve on loopback, and yield the URL."""
         handler = type("Handler", (_Handler,), {"proxy": self})
         server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         server.daemon_threads = True
@@ -121,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             connection.close()
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str], sent: int | None = None) -> None:
-        with contextlib.suppress(OSError):  # the client waited no longer
+        with contextlib.suppress(OSError):  # the client did not wait
             self.send_response(status)
             length = headers.get("Content-Length", str(len(body))) if self.command == "HEAD" else str(len(body))
             dropped = {"content-length", "connection", "transfer-encoding", "server", "date"}
@@ -139,4 +140,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

@@ -1,11 +1,11 @@
-"""How the environment names an S3 server of ours."""
+"""Environment variables for the local S3 server."""
 
 BUCKET = "atlas"
 SECRET = "never-to-be-seen"
 
 
 def environment(endpoint: str) -> dict[str, str]:
-    """The variables that point at a server."""
+    """Return the variables that point to a server."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "test",

@@ -1,4 +1,4 @@
-"""A store that throttles, fails, hangs and lies at the rates of the worst hours: runs end complete, rows once each."""
+"""A store that throttles, fails, hangs and lies at high rates: runs end complete, with each row once."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ RATES: dict[Accident | None, float] = {
     None: 0.52,
 }  # fmt: skip
 _PATIENCE = 0.5
-"""Seconds after which a request counts as lost; a stall is a little longer."""
+"""Seconds until a request times out; a stall is a little longer."""
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class WorstHour:
-    """Draws an accident for each request; an error in place of a listing does not come twice in a row."""
+    """Draws an accident for each request; an error in place of a listing does not occur twice in a row."""
 
     def __init__(self, seed: int) -> None:
         self._chance, self._lied = random.Random(seed), False
@@ -48,16 +48,16 @@ class WorstHour:
 
 
 def until_done(act: Callable[[], object]) -> int:
-    """Do as a user whose command ended with exit code 5: the same again. Gives how often it ended so."""
-    for ended in range(100):
+    """Repeat a command, as a user does after exit code 5, and return how many times it ended with that code."""
+    for failures in range(100):
         with contextlib.suppress(StoreError):
             act()
-            return ended
-    raise AssertionError("no end")
+            return failures
+    raise AssertionError("the command never succeeded")
 
 
 def copied(store: ObjectStore, folder: Path) -> Path:
-    """The run as a folder, for those who know no stores."""
+    """Copy the run to a folder, for readers without object stores."""
     for name in (name for name in store.names() if not name.startswith("_")):
         folder.mkdir(exist_ok=True)
         (folder / name).write_bytes(store.read(name))
@@ -67,23 +67,23 @@ def copied(store: ObjectStore, folder: Path) -> Path:
 @pytest.mark.parametrize(
     "seeds", [range(1), pytest.param(range(1, 41), marks=[pytest.mark.campaign, pytest.mark.timeout(3600)])]
 )
-def test_a_run_through_the_worst_hour_is_the_run_on_a_disk(
+def test_a_run_on_a_bad_store_equals_the_run_on_a_disk(
     server: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seeds: range
 ) -> None:
-    here = RunMaker(tmp_path / "here").complete()
+    local = RunMaker(tmp_path / "here").complete()
     happened: Counter[tuple[str, Accident | None]] = Counter()
-    ended = 0
+    failures = 0
     for seed in seeds:
         place = ObjectStore(f"{store.url}/{seed}")
         proxy = Proxy(server, WorstHour(seed), stall=1.5 * _PATIENCE)
         with proxy.running() as url:
             use(url, monkeypatch)
             far = ObjectStore(place.url, _PATIENCE)
-            ended += until_done(partial(here.work, far))
-            ended += until_done(partial(sound, far)) + until_done(partial(counted, far))
+            failures += until_done(partial(local.work, far))
+            failures += until_done(partial(check_verify, far)) + until_done(partial(check_counts, far))
         use(server, monkeypatch)
-        assert place.names() == here.store.names()
-        assert [place.read(part.file) for part in PARTS] == [here.store.read(part.file) for part in PARTS]
+        assert place.names() == local.store.names()
+        assert [place.read(part.file) for part in PARTS] == [local.store.read(part.file) for part in PARTS]
         assert check(copied(place, tmp_path / str(seed)), images=5, methods=2) == []
         happened.update((verb, accident) for verb, _, accident in proxy.requests)
     assert (object_store.TRIES, StoreError.exit_code) == (6, EXIT_STORE)
@@ -91,15 +91,15 @@ def test_a_run_through_the_worst_hour_is_the_run_on_a_disk(
     assert {accident for _, accident in happened} >= {"slow_down", "internal", "reset"}
     if len(seeds) > 1:
         assert {accident for _, accident in happened} == set(RATES)
-        assert ended, "not one session found the store down six times in a row"
+        assert failures, "no session met six errors in a row, so exit code 5 was not tested"
 
 
-def sound(far: ObjectStore) -> None:
-    """What the store says on a bad line is never taken for damage, which repair would delete."""
+def check_verify(far: ObjectStore) -> None:
+    """Check that bad responses are never taken for damage, which --repair would delete."""
     assert verify(far).problems == []
 
 
-def counted(far: ObjectStore) -> None:
+def check_counts(far: ObjectStore) -> None:
     assert (totals(far).images, totals(far).rows) == (5, 7)
     with open_run(far.url) as run:
         assert run.arrow("SELECT count(*) AS rows FROM parts").to_pylist() == [{"rows": 10}]
@@ -119,10 +119,10 @@ READS: dict[str, Callable[[ObjectStore], object]] = {
 
 @pytest.mark.parametrize("accident", ["error_body", "short"])
 @pytest.mark.parametrize("read", READS)
-def test_an_answer_that_is_none_is_not_taken_for_data(
+def test_an_invalid_response_is_not_taken_for_data(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, read: str, accident: Accident
 ) -> None:
-    """The first answer is an error under the status of success, or half of the data as if it were whole."""
+    """The first response is an error with status 200, or half of the data as if it were complete."""
     for name, data in (("a.bin", bytes(range(256)) * 4), ("b.bin", b"ours"), ("empty", b"")):
         store.publish(name, data)
     expected, left = READS[read](store), [accident]
@@ -132,7 +132,7 @@ def test_an_answer_that_is_none_is_not_taken_for_data(
     assert not left
 
 
-def test_a_store_that_answers_nothing_but_errors_is_told_and_is_no_damage(
+def test_a_store_that_only_answers_with_errors_is_reported_and_is_not_damage(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     RunMaker(tmp_path / "run").work(store)
@@ -140,14 +140,14 @@ def test_a_store_that_answers_nothing_but_errors_is_told_and_is_no_damage(
     with Proxy(os.environ["AWS_ENDPOINT_URL"], strike).running() as url:
         use(url, monkeypatch)
         far = ObjectStore(store.url)
-        for ask in (verify, totals, lambda far: open_run(far.url)):
-            with pytest.raises(StoreError, match=r"cannot (read|look at) s3://.*part-"):
-                ask(far)
+        for read in (verify, totals, lambda far: open_run(far.url)):
+            with pytest.raises(StoreError, match=r"cannot (read|get metadata of) s3://.*part-"):
+                read(far)
         with pytest.raises(StoreError, match=r"cannot read s3://.*part-"):
             far.piece(PARTS[0].file, 0, 8, None)
 
 
-def test_pauses_are_few_and_of_any_length_up_to_a_bound_that_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_are_random_up_to_a_bound_that_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_store, "_LONGEST_PAUSE", 1.0)
     drawn = [list(object_store._pauses()) for _ in range(1000)]
     assert {len(pauses) for pauses in drawn} == {TRIES - 1} == {5}

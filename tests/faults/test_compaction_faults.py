@@ -1,4 +1,4 @@
-"""Every operation of a compaction on its store fails once, in every way: readers see each row exactly once, always."""
+"""Every operation of a compaction fails once, in every way: readers always see each row exactly once."""
 
 import shutil
 from collections.abc import Callable
@@ -18,33 +18,33 @@ from pipeline.storage.merged import COMPACT, files_of
 
 FAULTS: tuple[Fault, ...] = ("EIO", "partial", "after", "crash")
 LIMITS = Limits(rows=6)
-"""Two files, of a run of ten rows."""
+"""Makes two merged files from a run of ten rows."""
 Session = Callable[[RunMaker, Plan], None]
 
 
 @pytest.fixture(autouse=True)
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where rows are sorted: a process that crashes leaves something there."""
-    folder = tmp_path / "room"
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary folder in which rows are sorted; a process that crashes leaves files there."""
+    folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     return folder
 
 
 def on_faulty_store(run: RunMaker, plan: Plan) -> None:
-    """Compact in a store of which one verb fails."""
+    """Compact in a store in which one operation fails."""
     compact(FaultStore(run.store, plan), LIMITS)
 
 
 def on_faulty_disk(run: RunMaker, plan: Plan) -> None:
-    """Compact in a store that is sound, on a disk of which one call fails."""
+    """Compact in a sound store, on a disk on which one system call fails."""
     with faulty_disk(plan):
         compact(run.store, LIMITS)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Finished runs, of which no part, or two, were compacted before the others came."""
+    """Finished runs, by the number of parts that were compacted before the others were published."""
     folder = tmp_path_factory.mktemp("made")
     return {compacted: made_run(folder / f"run-{compacted}", compacted).folder for compacted in (0, 2)}
 
@@ -70,10 +70,10 @@ def attempt(run: RunMaker, session: Session, plan: Plan) -> BaseException | None
 
 
 def operations(run: RunMaker, session: Session) -> list[str]:
-    """What a compaction does when nothing fails."""
+    """List the operations of a compaction when nothing fails."""
     plan = Plan()
     session(run, plan)
-    return plan.told
+    return plan.operations
 
 
 @pytest.fixture(scope="module")
@@ -87,62 +87,64 @@ def expected(made: dict[int, Path]) -> list[Key]:
     [(on_faulty_store, 2), (on_faulty_disk, 2), pytest.param(on_faulty_store, 0, marks=pytest.mark.campaign)],
 )
 @pytest.mark.parametrize("fault", FAULTS)
-def test_whatever_fails_rows_are_there_once_and_doing_it_again_completes_the_copy(
+def test_after_any_fault_each_row_occurs_once_and_a_second_compaction_completes_the_copy(
     tmp_path: Path, made: dict[int, Path], expected: list[Key], fault: Fault, session: Session, compacted: int
 ) -> None:
     for at, name in enumerate(operations(copied(made[compacted], tmp_path / "count"), session)):
         run = copied(made[compacted], tmp_path / f"run-{at}")
         with open_run(run.folder) as reader:
             attempt(run, session, Plan(at, fault))
-            assert ordered(reader.arrow("SELECT * FROM parts")) == expected, f"open before {fault} at {at} {name}"
+            assert ordered(reader.arrow("SELECT * FROM parts")) == expected, (
+                f"reader opened before {fault} at {at} {name}"
+            )
         assert seen(run.folder) == expected, f"not each row once after {fault} at {at} {name}"
         compact(run.store, LIMITS)
         used = {path.removeprefix(f"{COMPACT}/") for path in files_of(run.store, run.manifest.run_id).names}
         left = {file for file in copy_of(run.folder) if not file.startswith("record-")}
-        assert used == left, f"not the whole copy, or more than that, after {fault} at {at} {name}"
+        assert used == left, f"missing or extra files in the copy after {fault} at {at} {name}"
         assert verify(run.store).problems == []
         assert temporaries(run.folder) == []
 
 
 @pytest.mark.parametrize("fault", ["EIO", "ENOSPC", "after"])
-def test_what_the_disk_refuses_is_told_and_leaves_no_room_taken(
-    tmp_path: Path, made: dict[int, Path], room: Path, fault: Fault
+def test_disk_errors_are_reported_and_leave_no_temporary_files(
+    tmp_path: Path, made: dict[int, Path], scratch: Path, fault: Fault
 ) -> None:
     for at, name in enumerate(operations(copied(made[0], tmp_path / "count"), on_faulty_disk)):
         run = copied(made[0], tmp_path / f"run-{at}")
         error = attempt(run, on_faulty_disk, Plan(at, fault))
         assert error is None or isinstance(error, CamatlasError), (at, name)
-        if name not in ("mkdir", "unlink", "open"):  # of which that folder itself is made and cleared away
-            assert list(room.iterdir()) == [], (at, name)
-        shutil.rmtree(room)
-        room.mkdir()
+        if name not in ("mkdir", "unlink", "open"):  # these create and remove the temporary folder itself
+            assert list(scratch.iterdir()) == [], (at, name)
+        shutil.rmtree(scratch)
+        scratch.mkdir()
 
 
 def test_every_step_is_among_the_operations(tmp_path: Path, made: dict[int, Path]) -> None:
-    """Or the loops above would prove less than they say."""
-    told = operations(copied(made[2], tmp_path / "run"), on_faulty_store)
-    verbs = [name.split()[0] for name in told]
+    """Check that the loops above cover all operations."""
+    names = operations(copied(made[2], tmp_path / "run"), on_faulty_store)
+    verbs = [name.split()[0] for name in names]
     assert verbs.count("publish") == 3, "two merged files and their record"
     assert verbs[-2:] == ["delete"] * 2, "the older record and its file"
-    assert sum(name.startswith("read part-") for name in told) == 3
+    assert sum(name.startswith("read part-") for name in names) == 3
     last_publish = max(at for at, verb in enumerate(verbs) if verb == "publish")
-    assert "record-000002.json" in told[last_publish]
+    assert "record-000002.json" in names[last_publish]
     assert "delete" not in verbs[:last_publish]
     assert operations(copied(made[2], tmp_path / "other"), on_faulty_disk).count("link") == 3
 
 
 @pytest.mark.parametrize("fault", ["EIO", "after", "crash"])
-def test_failing_at_every_turn_still_gets_there(
+def test_a_compaction_that_fails_again_and_again_still_finishes(
     tmp_path: Path, made: dict[int, Path], expected: list[Key], fault: Fault
 ) -> None:
-    """Every session fails one operation later than the one before; what was left is swept in the end."""
+    """Every session fails one operation later than the previous one; the last one sweeps what they left."""
     run = copied(made[0], tmp_path / "run")
     for at in range(200):
         if attempt(run, on_faulty_disk, Plan(at, fault)) is None:
             break
         assert seen(run.folder) == expected
     else:
-        pytest.fail("never done")
+        pytest.fail("the compaction never finished")
     compact(run.store)
     assert len(copy_of(run.folder)) == 3
     assert seen(run.folder) == expected

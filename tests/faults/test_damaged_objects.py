@@ -1,4 +1,4 @@
-"""Parts that were damaged in an object store are treated as those on a disk, and looking costs no request more."""
+"""Damaged parts in an object store are handled like those on a disk, and the check costs no extra request."""
 
 import os
 import random
@@ -24,7 +24,7 @@ from pipeline.storage.compaction import compact
 from pipeline.storage.merged import merged_path
 from pipeline.storage.object_store import TRIES, ObjectStore
 
-QUESTION = "SELECT * FROM parts ORDER BY ALL"
+QUERY = "SELECT * FROM parts ORDER BY ALL"
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_no_flipped_bit_in_an_object_changes_an_answer(run: ObjectStore, *, merg
     if merged:
         names = [merged_path(file.name) for file in compact(run).record.files]
     with open_run(run.url) as opened:
-        truth = opened.arrow(QUESTION)
+        truth = opened.arrow(QUERY)
     chance, found = random.Random(0), Counter[str]()
     for number in range(10):
         name = chance.choice(names)
@@ -53,7 +53,7 @@ def test_no_flipped_bit_in_an_object_changes_an_answer(run: ObjectStore, *, merg
         replaced(run, name, flipped(sound, chance, footer=number % 2 == 0))
         try:
             with open_run(run.url) as opened:
-                found["same" if opened.arrow(QUESTION).equals(truth) else "another answer"] += 1
+                found["same" if opened.arrow(QUERY).equals(truth) else "another answer"] += 1
         except DamagedRunError as error:
             found["refused" if f"{run.url}/{name} cannot be read" in str(error) else str(error)] += 1
         replaced(run, name, sound)
@@ -70,8 +70,8 @@ def test_verify_names_a_damaged_object_and_its_shard(run: ObjectStore, *, footer
         found = verify(run)
         assert found.damaged == [name]
         (problem,) = found.problems
-        assert problem.startswith(f"{name}: not the bytes that were published")
-        assert "it is of shard 0 (a.tar)" in problem
+        assert problem.startswith(f"{name}: changed after it was published")
+        assert "it belongs to shard 0 (a.tar)" in problem
         replaced(run, name, sound)
     assert verify(run).problems == []
 
@@ -86,8 +86,8 @@ def test_the_verbs_end_with_exit_code_4(run: ObjectStore) -> None:
         assert (answer.exit_code, PARTS[2].file in answer.output + answer.stderr) == (4, True)
 
 
-def test_looking_at_footers_costs_no_request(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One for the size and as many as pyarrow asks for the bytes, the same as without a look."""
+def test_checking_footers_costs_no_request(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count one request for the size and those of pyarrow for the bytes, the same as without the check."""
     noise = random.Random(0)
     rows = pa.table({"image_key": [str(n) for n in range(300)], "map": [noise.randbytes(1000) for _ in range(300)]})
     store.publish("short.parquet", checksummed(rows))
@@ -98,35 +98,35 @@ def test_looking_at_footers_costs_no_request(store: ObjectStore, monkeypatch: py
         for name in ("short.parquet", "long.parquet"):
             proxy.requests.clear()
             assert ObjectStore(store.url).dataset([name]).to_table(columns=["image_key"]).num_rows == 300
-            looking = len(proxy.requests)
-            with monkeypatch.context() as blind:
-                blind.setattr(object_file, "check_end", lambda *_: True)
+            checked = len(proxy.requests)
+            with monkeypatch.context() as patch:
+                patch.setattr(object_file, "check_end", lambda *_: True)
                 assert ObjectStore(store.url).dataset([name]).to_table(columns=["image_key"]).num_rows == 300
-            assert looking == len(proxy.requests) - looking
+            assert checked == len(proxy.requests) - checked
 
 
-def test_a_question_is_answered_while_many_files_are_opened(run: ObjectStore) -> None:
-    """Streams of files that Python reads stood still now and then, more so where one of them is damaged."""
+def test_a_query_ends_while_many_files_are_opened(run: ObjectStore) -> None:
+    """Regression test: reading through Python files could deadlock, more often if one of them is damaged."""
     replaced(run, PARTS[1].file, flipped(run.read(PARTS[1].file), random.Random(3), footer=True))
     for _ in range(10):
         with pytest.raises(DamagedRunError), open_run(run.url) as opened:
-            opened.arrow(QUESTION)
+            opened.arrow(QUERY)
 
 
-def test_a_store_that_was_away_for_a_while_is_no_mistake_of_the_question(
+def test_a_temporary_outage_is_not_reported_as_an_error_in_the_query(
     run: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All tries for one part fail while a question is answered; when parts are looked over afterwards, it is back."""
+    """All requests for one part fail during a query; when parts are checked afterwards, the store works again."""
     monkeypatch.setattr(object_store, "_LONGEST_PAUSE", 0.01)
     left: list[Accident] = []
 
-    def away(_verb: str, path: str) -> Accident | None:
+    def outage(_verb: str, path: str) -> Accident | None:
         return left.pop() if left and path.endswith(PARTS[2].file) else None
 
-    with Proxy(os.environ["AWS_ENDPOINT_URL"], away).running() as url:
+    with Proxy(os.environ["AWS_ENDPOINT_URL"], outage).running() as url:
         use(url, monkeypatch)
         with open_run(run.url) as opened:
             left += ["slow_down"] * TRIES
-            with pytest.raises(StoreError, match=rf"cannot look at {run.url}/{PARTS[2].file}.* ask again"):
-                opened.arrow(QUESTION)
-            assert opened.arrow(QUESTION).num_rows == 10
+            with pytest.raises(StoreError, match=rf"cannot get metadata of {run.url}/{PARTS[2].file}.* run the query"):
+                opened.arrow(QUERY)
+            assert opened.arrow(QUERY).num_rows == 10

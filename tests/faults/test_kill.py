@@ -1,4 +1,4 @@
-"""kill -9 of the driver at random moments, and the same command again."""
+"""Kills the driver with kill -9 at random moments, then runs the same command again."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def scenes_run(folder: Path, name: str, scenes: int) -> tuple[Path, Path]:
 
 
 def photographs_run(folder: Path, name: str, data: Path) -> tuple[Path, Path]:
-    """ImageNet photographs under SqueezeNet and the methods that cost few passes."""
+    """Write a run of ImageNet photographs with SqueezeNet and methods that need few passes."""
     if not (folder / "shards").exists():
         pack_images(data / "imagenet_val", folder / "shards", images_per_shard=100)
     fields: Settings = {
@@ -44,7 +44,7 @@ def photographs_run(folder: Path, name: str, data: Path) -> tuple[Path, Path]:
     return write_run_file(fields, folder / f"{name}.yaml"), folder / name
 
 
-def outlives_kills(
+def check_that_kills_change_nothing(
     undisturbed: tuple[Path, Path], killed: tuple[Path, Path], images: int, kills: int, seed: int, longest: float
 ) -> None:
     assert finish(undisturbed[0]) == 0
@@ -56,23 +56,23 @@ def outlives_kills(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_driver_that_was_killed_leaves_the_table_of_an_undisturbed_run(tmp_path: Path) -> None:
+def test_a_run_whose_driver_was_killed_equals_an_undisturbed_run(tmp_path: Path) -> None:
     undisturbed = scenes_run(tmp_path, "undisturbed", scenes=120)
     killed = scenes_run(tmp_path, "killed", scenes=120)
-    outlives_kills(undisturbed, killed, images=120, kills=1, seed=7, longest=20)
+    check_that_kills_change_nothing(undisturbed, killed, images=120, kills=1, seed=7, longest=20)
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(7200)
-def test_a_driver_killed_thirty_times_leaves_the_table_of_an_undisturbed_run(tmp_path: Path) -> None:
+def test_a_run_whose_driver_was_killed_thirty_times_equals_an_undisturbed_run(tmp_path: Path) -> None:
     undisturbed = scenes_run(tmp_path, "undisturbed", scenes=720)
     killed = scenes_run(tmp_path, "killed", scenes=720)
-    outlives_kills(undisturbed, killed, images=720, kills=30, seed=20261120, longest=45)
+    check_that_kills_change_nothing(undisturbed, killed, images=720, kills=30, seed=20261120, longest=45)
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(7200)
-def test_photographs_outlive_ten_kills(tmp_path: Path, data_folder: Path) -> None:
+def test_a_run_of_photographs_equals_an_undisturbed_run_after_ten_kills(tmp_path: Path, data_folder: Path) -> None:
     undisturbed = photographs_run(tmp_path, "undisturbed", data_folder)
     killed = photographs_run(tmp_path, "killed", data_folder)
-    outlives_kills(undisturbed, killed, images=525, kills=10, seed=2020, longest=40)
+    check_that_kills_change_nothing(undisturbed, killed, images=525, kills=10, seed=2020, longest=40)

@@ -1,4 +1,4 @@
-"""One process explains on and on: no hook, file, thread or memory stays behind, also after errors."""
+"""One process explains many images: no hooks, files, threads or memory are leaked, also after errors."""
 
 import gc
 import os
@@ -22,12 +22,12 @@ METHODS = (
 )  # fmt: skip
 
 
-class OnPurpose(Exception):  # noqa: N818 - no error of ours
-    """What breaks."""
+class OnPurpose(Exception):  # noqa: N818 - not an error of camatlas
+    """The error that a model raises on purpose."""
 
 
 class Accident:
-    """Where a model breaks: in a part of its pass, from a pass on; nowhere at first."""
+    """Where a model fails: in which part of its pass, and after how many passes; nowhere at first."""
 
     where = ""
     passes = 0
@@ -41,11 +41,11 @@ class Accident:
             raise self.kind("on purpose")
 
     def __deepcopy__(self, _memo: object) -> "Accident":
-        return self  # the fast copy of a model breaks where the model does
+        return self  # the fast copy of a model fails where the model does
 
 
-class Breaking(torch.autograd.Function):
-    """Hands values on; breaks on the way back."""
+class FailingBackward(torch.autograd.Function):
+    """Passes values through, and may fail in the backward pass."""
 
     @staticmethod
     def forward(ctx: object, values: Tensor, accident: Accident) -> Tensor:
@@ -54,27 +54,27 @@ class Breaking(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: object, grads: Tensor) -> tuple[Tensor, None]:
-        ctx.accident.at("back")  # type: ignore[attr-defined]
+        ctx.accident.at("backward")  # type: ignore[attr-defined]
         return grads, None
 
 
 class Fragile(StagedNet):
-    """A network that can break in its trunk, in its head, and on the way back."""
+    """A network that can fail in its trunk, in its head, and in the backward pass."""
 
     def __init__(self) -> None:
         super().__init__(0)
         self.accident = Accident()
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        if isinstance(pixels_BCHW, Tensor):  # no stand-in, with which the engine follows a pass
+        if isinstance(pixels_BCHW, Tensor):  # not a stand-in, with which the engine traces a pass
             self.accident.pass_begins()
         self.accident.at("trunk")
         acts_BKuv = self.stage2(self.stage1(pixels_BCHW))
         self.accident.at("head")
-        return self.linear(self.head(Breaking.apply(acts_BKuv, self.accident)).mean((2, 3)))
+        return self.linear(self.head(FailingBackward.apply(acts_BKuv, self.accident)).mean((2, 3)))
 
     @contextmanager
-    def breaking(self, where: str, after: int, kind: type[BaseException] = OnPurpose) -> Iterator[None]:
+    def failing(self, where: str, after: int, kind: type[BaseException] = OnPurpose) -> Iterator[None]:
         self.accident.where, self.accident.passes, self.accident.kind = where, after, kind
         try:
             yield
@@ -85,40 +85,40 @@ class Fragile(StagedNet):
 ACCIDENTS: dict[str, tuple[str, str, int, str]] = {
     "the shared pass": ("gradcam", "trunk", 0, "_observe"),
     "the head of the shared pass": ("gradcam", "head", 0, "_observe"),
-    "the shared way back": ("gradcam", "back", 0, "gradients"),
+    "the shared backward pass": ("gradcam", "backward", 0, "gradients"),
     "a masked pass": ("scorecam", "trunk", 1, "answers"),
     "the head of a masked pass": ("scorecam", "head", 1, "answers"),
     "a head pass": ("recipro_cam", "head", 1, "_through"),
     "the pass of a path point": ("integrated_gradcam", "trunk", 2, "versions"),
-    "the way back of a path point": ("integrated_gradcam", "back", 2, "versions"),
-    "the pass back to the pixels": ("smoothgrad", "trunk", 1, "_backward"),
-    "the way back to the pixels": ("smoothgrad", "back", 1, "_backward"),
-    "the way back past every bias": ("fullgrad", "back", 0, "_backward"),
-    "an optimised mask": ("opti_cam", "back", 1, "_backward"),
+    "the backward pass of a path point": ("integrated_gradcam", "backward", 2, "versions"),
+    "the forward pass of pixel gradients": ("smoothgrad", "trunk", 1, "_backward"),
+    "the backward pass to the pixels": ("smoothgrad", "backward", 1, "_backward"),
+    "the backward pass through every bias": ("fullgrad", "backward", 0, "_backward"),
+    "an optimised mask": ("opti_cam", "backward", 1, "_backward"),
 }
-"""The method that meets the accident, the part that breaks, after how many passes, and who ran that pass."""
+"""By accident: the method, the part that fails, after how many passes, and the function that runs the pass."""
 
 
-def break_in(model: Fragile, accident: str, kind: type[BaseException] = OnPurpose) -> None:
+def run_and_fail(model: Fragile, accident: str, kind: type[BaseException] = OnPurpose) -> None:
     method, where, after, runner = ACCIDENTS[accident]
-    with model.breaking(where, after, kind), pytest.raises(kind, match="on purpose") as broken:
+    with model.failing(where, after, kind), pytest.raises(kind, match="on purpose") as broken:
         pipeline.explain(model, images(0, side=32), methods=[method], layer="stage2", stages=model.STAGES)
     assert runner in {entry.name for entry in broken.traceback}
 
 
-def belongings() -> tuple[int, int]:
-    """Open files and threads of this process."""
+def open_files_and_threads() -> tuple[int, int]:
+    """Count the open files and threads of this process."""
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))  # noqa: PTH208
 
 
 def hooks_of(owner: object) -> dict[str, list[object]]:
-    """All hooks of a module, of a tensor or of all modules, of whatever kind."""
+    """Return all hooks of a module or tensor, or the global ones of all modules, of every kind."""
     fields = vars(owner) if isinstance(owner, nn.Module) else {name: getattr(owner, name) for name in dir(owner)}
     return {name: list(value.items()) for name, value in fields.items() if "hooks" in name and isinstance(value, dict)}
 
 
 def state_of(model: nn.Module) -> dict[str, object]:
-    """Everything about a model and about torch that a caller could find changed."""
+    """Return all state of a model and of torch whose change a caller could notice."""
     return {
         "hooks": [hooks_of(module) for module in model.modules()],
         "hooks of all modules": hooks_of(torch.nn.modules.module),
@@ -132,8 +132,8 @@ def state_of(model: nn.Module) -> dict[str, object]:
     }
 
 
-def of_a_caller() -> Fragile:
-    """A model in a state of its own: hooks, a gradient, frozen parts, half of it in training."""
+def customised_model() -> Fragile:
+    """Make a model in an unusual state: hooks, a gradient, frozen parameters, half of it in training mode."""
     model = Fragile()
     model.stage1.register_forward_hook(lambda _module, _inputs, output: output)
     model.stage2.register_forward_pre_hook(lambda _module, inputs: inputs)
@@ -148,31 +148,31 @@ def of_a_caller() -> Fragile:
 def test_an_accident_leaves_the_model_as_it_was(
     accident: str, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = of_a_caller()
+    model = customised_model()
     copies, make = list[nn.Module](), engine.fast_copy
 
-    def noted(*given: object) -> nn.Module:
-        copies.append(make(*given))  # type: ignore[arg-type]
+    def recorded(*arguments: object) -> nn.Module:
+        copies.append(make(*arguments))  # type: ignore[arg-type]
         return copies[-1]
 
-    monkeypatch.setattr(engine, "fast_copy", noted)
+    monkeypatch.setattr(engine, "fast_copy", recorded)
     before = state_of(model)
-    break_in(model, accident, kind)
+    run_and_fail(model, accident, kind)
     assert state_of(model) == before
     assert copies
     for copy in copies:
         assert all(hooks_of(module) == hooks_of(model.get_submodule(name)) for name, module in copy.named_modules())
 
 
-def test_what_goes_well_leaves_the_model_as_it_was() -> None:
-    model, pixels_BCHW = of_a_caller(), images(0, side=32)
+def test_success_leaves_the_model_as_it_was() -> None:
+    model, pixels_BCHW = customised_model(), images(0, side=32)
     before = state_of(model)
     methods = [*METHODS, "scorecam", "recipro_cam", "fullgrad", {"smoothgrad": {"samples": 2}}]
     explanations = pipeline.explain(model, pixels_BCHW, methods=methods, layer="stage2", stages=model.STAGES)
     assert state_of(model) == before
     pipeline.evaluate(model, pixels_BCHW, explanations, metrics=["average_drop", "insertion"])
     assert state_of(model) == before
-    with model.breaking("trunk", 0), pytest.raises(OnPurpose):
+    with model.failing("trunk", 0), pytest.raises(OnPurpose):
         pipeline.evaluate(model, pixels_BCHW, explanations, metrics=["deletion"])
     assert state_of(model) == before
 
@@ -181,7 +181,7 @@ def test_what_goes_well_leaves_the_model_as_it_was() -> None:
     "count",
     [600, pytest.param(50_000, marks=[pytest.mark.campaign, pytest.mark.timeout(3 * 3600)])],
 )
-def test_nothing_stays_behind(count: int) -> None:
+def test_nothing_is_leaked(count: int) -> None:
     model, pixels_BCHW = Fragile(), images(0, count=BATCH, side=32)
     before = state_of(model)
     done, megabytes = list[int](), list[float]()
@@ -192,13 +192,13 @@ def test_nothing_stays_behind(count: int) -> None:
         pipeline.evaluate(model, pixels_BCHW, explanations, metrics=["average_drop"])
         with pytest.raises(LayerError):
             pipeline.explain(model, pixels_BCHW, layer="nowhere")
-        break_in(model, accidents[number % len(accidents)])
+        run_and_fail(model, accidents[number % len(accidents)])
         if number * BATCH >= count // 5:
             gc.collect()
-            held = held or belongings()
+            held = held or open_files_and_threads()
             done.append(number * BATCH)
             megabytes.append(anonymous_megabytes(os.getpid()))
-    assert belongings() == held
+    assert open_files_and_threads() == held
     assert state_of(model) == before
-    grown = slope(done, megabytes) * (count if count < 10_000 else 10_000)
-    assert grown <= (5 if count < 10_000 else 1), f"{grown:.2f} MB"
+    growth = slope(done, megabytes) * (count if count < 10_000 else 10_000)
+    assert growth <= (5 if count < 10_000 else 1), f"{growth:.2f} MB"

@@ -1,4 +1,4 @@
-"""Methods that fail inside real workers, image after image: by an error, by memory, by the loss of their device."""
+"""Methods that fail in real workers on every image: by an error, by lack of memory, by the loss of the device."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from faults.checker import check
-from faults.test_workers import claimed_run
+from faults.test_workers import owned_run
 from torch import Tensor
 
 from pipeline.cams.gradient import GradCam
@@ -28,7 +28,7 @@ CODES = {"error": "method_error", "memory": "out_of_memory", "device": None}
 
 @dataclass(frozen=True)
 class Failing(GradCam):
-    """Grad-CAM that fails on every image, or, where that ends its worker, once on each."""
+    """Grad-CAM that fails on every image; if that ends the worker, only once per image."""
 
     way: str = "error"
     marks: str = ""
@@ -49,15 +49,15 @@ class Failing(GradCam):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("way", CODES)
 def test_fifty_failures_of_one_method_cost_no_row_of_another(local_ray: None, tmp_path: Path, way: str) -> None:
-    run = claimed_run(tmp_path, scenes=50, chunk_images=1, methods=["hirescam", "gradcam"])
+    run = owned_run(tmp_path, scenes=50, chunk_images=1, methods=["hirescam", "gradcam"])
     spec = run.explainer_spec("cpu", 2)
     spec = replace(spec, methods={**spec.methods, "gradcam": Failing(way=way, marks=str(tmp_path))})
-    event = stream_chunks(run, progress(run.store), 2, partial(explain_on, run.loaded.model, spec))
-    assert sum(item.images for item in event if isinstance(item, Committed)) == 50
+    events = stream_chunks(run, progress(run.store), 2, partial(explain_on, run.loaded.model, spec))
+    assert sum(item.images for item in events if isinstance(item, Committed)) == 50
     folder = Path(run.store.url)
     assert check(folder, images=50, methods=2) == []
     assert verify(LocalStore(folder)).problems == []
     rows = pa.concat_tables(map(pq.read_table, folder.glob("*.parquet")))
-    found = Counter(zip(rows["method"].to_pylist(), rows["error_code"].to_pylist(), strict=True))
-    assert found == {("hirescam", None): 50, ("gradcam", CODES[way]): 50}
+    counts = Counter(zip(rows["method"].to_pylist(), rows["error_code"].to_pylist(), strict=True))
+    assert counts == {("hirescam", None): 50, ("gradcam", CODES[way]): 50}
     assert len(list(tmp_path.glob("lost-*"))) == (50 if way == "device" else 0)

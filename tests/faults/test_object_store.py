@@ -1,4 +1,4 @@
-"""A run folder in an object store: published once, whatever happens on the way."""
+"""A run folder in an object store: every object is published exactly once, despite any accident."""
 
 import os
 import random
@@ -35,18 +35,18 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def behind(store: ObjectStore, proxy: str, monkeypatch: pytest.MonkeyPatch, seconds: float = 30) -> ObjectStore:
-    """The same place, reached through a proxy."""
+    """Return the same store, reached through a proxy."""
     use(proxy, monkeypatch)
     return ObjectStore(store.url, seconds)
 
 
 def first(accident: Accident, method: str, name: str) -> Strike:
-    """Let the accident happen to the first such request, and only to that."""
+    """Let the accident happen only to the first request with this method and path."""
     left = [accident]
     return lambda verb, path: left.pop() if left and verb == method and path.endswith(name) else None
 
 
-def test_it_is_a_store_like_a_folder(store: ObjectStore) -> None:
+def test_it_behaves_like_a_store_in_a_folder(store: ObjectStore) -> None:
     store.check_writable()
     assert store.names() == []
     assert store.publish("a.bin", b"first")
@@ -76,18 +76,18 @@ def test_of_sixteen_writers_at_once_exactly_one_wins(store: ObjectStore) -> None
 
 
 @pytest.mark.parametrize("accident", ["slow_down", "internal", "reset", "lost", "stall", "error_body"])
-@pytest.mark.parametrize("there", [False, True])
-def test_whatever_happens_to_a_put_it_counts_once(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, accident: Accident, there: bool
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_put_counts_once_despite_any_accident(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, accident: Accident, exists: bool
 ) -> None:
-    """A put whose answer was lost is known again; one that another driver won is not mistaken for ours."""
-    if there:
+    """A put whose response was lost is recognised as ours; an object of another driver is not."""
+    if exists:
         assert store.publish("a.bin", b"theirs")
     proxy = Proxy(store_endpoint(), first(accident, "PUT", "a.bin"))
     with proxy.running() as url:
-        assert behind(store, url, monkeypatch, seconds=1).publish("a.bin", b"ours") is not there
-    assert store.read("a.bin") == (b"theirs" if there else b"ours")
-    assert [struck for _, _, struck in proxy.requests].count(accident) == 1
+        assert behind(store, url, monkeypatch, seconds=1).publish("a.bin", b"ours") is not exists
+    assert store.read("a.bin") == (b"theirs" if exists else b"ours")
+    assert [happened for _, _, happened in proxy.requests].count(accident) == 1
 
 
 def store_endpoint() -> str:
@@ -95,7 +95,9 @@ def store_endpoint() -> str:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_bad_line_loses_and_doubles_nothing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_a_bad_connection_neither_loses_nor_repeats_anything(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     chance = random.Random(seed)
 
     def strike(_verb: str, _path: str) -> Accident | None:
@@ -110,10 +112,10 @@ def test_a_bad_line_loses_and_doubles_nothing(store: ObjectStore, monkeypatch: p
         assert [far.publish(f"{i}.bin", b"again") for i in range(25)] == [False] * 25
         assert [far.read(f"{i}.bin") for i in range(25)] == [bytes([i]) for i in range(25)]
         assert len(far.names()) == 25
-    assert {struck for _, _, struck in proxy.requests} >= {"slow_down", "reset", "lost", None}
+    assert {happened for _, _, happened in proxy.requests} >= {"slow_down", "reset", "lost", None}
 
 
-def test_a_store_that_never_answers_is_told_after_so_many_tries(
+def test_a_store_that_always_fails_is_reported_after_the_last_retry(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy = Proxy(store_endpoint(), lambda _verb, _path: "slow_down")
@@ -122,16 +124,16 @@ def test_a_store_that_never_answers_is_told_after_so_many_tries(
     assert len(proxy.requests) == TRIES
 
 
-def test_a_store_that_forgets_the_condition_is_refused(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_ignores_the_condition_is_refused(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Proxy(store_endpoint(), lambda _verb, _path: "unconditional")
     with proxy.running() as url, pytest.raises(StoreError, match="If-None-Match"):
         behind(store, url, monkeypatch).check_writable()
-    assert store.names() == [], "the proof is cleared away"
+    assert store.names() == [], "the object of the check is deleted"
 
 
-def test_doctor_proves_put_if_absent_on_the_target(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor._output(store.url) == Found(f"{store.url} publishes whole and only if absent")
-    assert doctor._clock(store.url) == Found("agrees with that of the output")
+def test_doctor_checks_put_if_absent_on_the_target(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._output(store.url) == Found(f"{store.url} can be written, and never overwrites an existing file")
+    assert doctor._clock(store.url) == Found("agrees with the clock of the output")
     assert store.names() == []
     proxy = Proxy(store_endpoint(), lambda _verb, _path: "unconditional")
     with proxy.running() as url:
@@ -141,7 +143,7 @@ def test_doctor_proves_put_if_absent_on_the_target(store: ObjectStore, monkeypat
 
 
 @pytest.mark.parametrize("url", ["s3://", "ftp://host/path", "s3:///path"])
-def test_what_names_no_bucket_is_a_mistake_in_the_run_file(url: str) -> None:
+def test_a_url_without_a_bucket_is_a_mistake_in_the_run_file(url: str) -> None:
     with pytest.raises(ConfigError, match=r"output\.path.*s3://BUCKET"):
         open_store(url)
 
@@ -152,30 +154,30 @@ def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
     assert "SECRET" not in str(refused.value)
 
 
-def test_what_the_store_refuses_is_told_at_once(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_of_the_store_is_reported_at_once(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Proxy(os.environ["AWS_ENDPOINT_URL"], lambda _verb, _path: "forbidden")
     with proxy.running() as url, pytest.raises(StoreError, match="AccessDenied"):
         behind(store, url, monkeypatch).check_writable()
     assert len(proxy.requests) == 1
 
 
-@pytest.mark.parametrize("ask", ["read", "list", "publish", "check"])
-def test_a_bucket_that_does_not_exist_is_named_whoever_asks(
-    server: str, monkeypatch: pytest.MonkeyPatch, ask: str
+@pytest.mark.parametrize("operation", ["read", "list", "publish", "check"])
+def test_a_bucket_that_does_not_exist_is_named_by_every_operation(
+    server: str, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     use(server, monkeypatch)
-    there = ObjectStore("s3://another-bucket/run")
-    asked = {
-        "read": lambda: open_run(there.url),
-        "list": there.names,
-        "publish": lambda: there.publish("run.json", b"{}"),
-        "check": there.check_writable,
+    missing = ObjectStore("s3://another-bucket/run")
+    operations = {
+        "read": lambda: open_run(missing.url),
+        "list": missing.names,
+        "publish": lambda: missing.publish("run.json", b"{}"),
+        "check": missing.check_writable,
     }
     with pytest.raises(StoreError, match="another-bucket/run does not exist"):
-        asked[ask]()
+        operations[operation]()
 
 
-def test_a_run_there_holds_what_a_folder_holds(store: ObjectStore, tmp_path: Path) -> None:
+def test_a_run_in_the_store_equals_the_run_in_a_folder(store: ObjectStore, tmp_path: Path) -> None:
     run = RunMaker(tmp_path / "run")
     run.work(run.store)
     run.work(store)
@@ -185,29 +187,29 @@ def test_a_run_there_holds_what_a_folder_holds(store: ObjectStore, tmp_path: Pat
     assert [store.read(name) for name in names] == [run.store.read(name) for name in names]
     assert store.names() == run.store.names()
     assert verify(store).problems == []
-    with open_run(store.url) as there, open_run(tmp_path / "run") as here:
-        question = "SELECT * FROM explanations ORDER BY ALL"
-        assert there.arrow(question).equals(here.arrow(question))
+    with open_run(store.url) as remote, open_run(tmp_path / "run") as local:
+        query = "SELECT * FROM explanations ORDER BY ALL"
+        assert remote.arrow(query).equals(local.arrow(query))
 
 
-def test_a_merged_copy_there_is_one_here(store: ObjectStore, tmp_path: Path) -> None:
+def test_a_merged_copy_in_the_store_equals_the_run_in_a_folder(store: ObjectStore, tmp_path: Path) -> None:
     run = RunMaker(tmp_path / "run").complete()
     run.work(store)
     assert compact(store, Limits(rows=6)).new
     assert not compact(store).new
     found = files_of(store, run.manifest.run_id)
-    assert (len(found.merged), found.beside) == (2, ())
+    assert (len(found.merged), found.unmerged) == (2, ())
     assert verify(store).problems == []
-    question = "SELECT * FROM explanations ORDER BY ALL"
-    with open_run(store.url) as there, open_run(tmp_path / "run") as here:
-        assert there.arrow(question).equals(here.arrow(question))
+    query = "SELECT * FROM explanations ORDER BY ALL"
+    with open_run(store.url) as remote, open_run(tmp_path / "run") as local:
+        assert remote.arrow(query).equals(local.arrow(query))
         drop(store)
-        assert there.arrow(question).equals(here.arrow(question)), "it was open, and goes on with the parts"
+        assert remote.arrow(query).equals(local.arrow(query)), "an open run falls back to the parts"
     assert store.names(COMPACT) == []
 
 
 @pytest.mark.parametrize("accident", ["lost", "reset", "slow_down", "internal"])
-def test_a_record_whose_answer_is_lost_counts(
+def test_a_record_counts_if_the_response_to_its_put_was_lost(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, accident: Accident
 ) -> None:
     run = RunMaker(tmp_path / "run")
@@ -215,13 +217,13 @@ def test_a_record_whose_answer_is_lost_counts(
     proxy = Proxy(store_endpoint(), first(accident, "PUT", "record-000001.json"))
     with proxy.running() as url:
         assert compact(behind(store, url, monkeypatch)).new
-    assert [found for _, _, found in proxy.requests if found] == [accident]
+    assert [happened for _, _, happened in proxy.requests if happened] == [accident]
     use(proxy.target, monkeypatch)
     assert len(files_of(store, run.manifest.run_id).merged) == 1
     assert verify(store).problems == []
 
 
-def test_an_atlas_there_is_asked_as_one_here(store: ObjectStore, tmp_path: Path) -> None:
+def test_an_atlas_in_the_store_can_be_queried(store: ObjectStore, tmp_path: Path) -> None:
     for seed in (1, 2):
         RunMaker(tmp_path / str(seed), seed=seed).work(ObjectStore(f"{store.url}/run-{seed}"))
     assert is_atlas(store.url)
@@ -230,7 +232,7 @@ def test_an_atlas_there_is_asked_as_one_here(store: ObjectStore, tmp_path: Path)
         assert atlas.arrow("SELECT * FROM explanations").num_rows == 14
 
 
-def test_a_run_in_s3_tells_how_far_it_is(store: ObjectStore) -> None:
+def test_status_of_a_run_in_the_store(store: ObjectStore) -> None:
     maker = RunMaker(Path("unused"))
     take_ownership(store, maker.manifest)
     assert status(store, time.time()).state == "starting"
@@ -248,7 +250,7 @@ def test_a_run_in_s3_tells_how_far_it_is(store: ObjectStore) -> None:
     ]
 
 
-def test_a_store_that_does_not_answer_has_exit_code_5_also_for_status(
+def test_status_ends_with_exit_code_5_if_the_store_does_not_answer(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Proxy(store.url, lambda *_: "slow_down").running() as proxy:

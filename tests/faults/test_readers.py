@@ -1,4 +1,4 @@
-"""Reading processes that die: of one Parquet file every time, as its library may on crafted bytes."""
+"""Readers that crash: one Parquet file kills each reading process, as crafted bytes may do."""
 
 import os
 import signal
@@ -30,13 +30,13 @@ from pipeline.telemetry.events import Committed
 
 pytestmark = pytest.mark.usefixtures("travels_whole")
 IMAGES = 8
-"""Of each file; two chunks."""
+"""Images in each file, which are two chunks."""
 POISON = "b5"
 
 
 @dataclass(frozen=True)
 class Deadly(Annotations):
-    """Ends the process amid the rows of a file, as a fault in the code below Python would; each death leaves a mark."""
+    """Kills the process in the middle of a file, as a native crash would; each crash leaves a marker file."""
 
     marks: Path = Path()
 
@@ -48,7 +48,7 @@ class Deadly(Annotations):
 
 
 def three_files(folder: Path) -> PreparedRun:
-    """Three files of eight images, in chunks of four; reading the second one is deadly."""
+    """Prepare a run on three files of eight images, in chunks of four; reading the second one crashes."""
     shards = folder / "shards"
     shards.mkdir()
     for name in "abc":
@@ -64,20 +64,20 @@ def three_files(folder: Path) -> PreparedRun:
     return replace(run, reading=replace(run.reading, annotations=Deadly(marks=folder)))
 
 
-def seeing(schema: pa.Schema, chunk: DecodedChunk) -> Iterator[pa.Table]:
-    """Say of each image that it was seen."""
-    seen = [Failure(sample.key, chunk.chunk.shard.name, "explain", "seen", "") for sample in chunk.samples]
-    yield to_table([failure_row(each, chunk.chunk.ordinal) for each in (*seen, *chunk.failures)], schema)
+def list_images(schema: pa.Schema, chunk: DecodedChunk) -> Iterator[pa.Table]:
+    """Yield a row for each image that was read, with the code `seen`."""
+    read = [Failure(sample.key, chunk.chunk.shard.name, "explain", "seen", "") for sample in chunk.samples]
+    yield to_table([failure_row(each, chunk.chunk.ordinal) for each in (*read, *chunk.failures)], schema)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_file_that_kills_its_reader_every_time_is_one_row_and_the_run_ends(tmp_path: Path, local_ray: None) -> None:
+def test_a_file_that_always_kills_its_reader_is_one_row_and_the_run_ends(tmp_path: Path, local_ray: None) -> None:
     run = three_files(tmp_path)
-    explain = partial(partial, seeing, run.explainer_spec("cpu", 1).schema)
-    event = [item for item in stream_chunks(run, progress(run.store), 1, explain) if isinstance(item, Committed)]
-    assert sum(item.images for item in event) == 20, "one chunk of the second file is lost"
-    assert len(list(tmp_path.glob("died-*"))) == ENDS + 1, "once unawares, then as often as it takes to be sure"
+    explain = partial(partial, list_images, run.explainer_spec("cpu", 1).schema)
+    events = [item for item in stream_chunks(run, progress(run.store), 1, explain) if isinstance(item, Committed)]
+    assert sum(item.images for item in events) == 20, "one chunk of the second file is lost"
+    assert len(list(tmp_path.glob("died-*"))) == ENDS + 1, "one crash in a normal attempt, then ENDS isolated ones"
     folder = Path(run.store.url)
     assert check(folder, images=20, methods=1) == []
     assert verify(LocalStore(folder)).problems == []

@@ -1,4 +1,4 @@
-"""`explain` and `plan` refuse a place that cannot keep their promises before any work is done there."""
+"""`explain` and `plan` refuse an output that cannot publish safely, before any work is done."""
 
 from pathlib import Path
 from typing import NoReturn
@@ -27,12 +27,12 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*_: object, **__: object) -> NoReturn:
-        raise AssertionError("work was begun")
+        raise AssertionError("work was started")
 
     monkeypatch.setattr(explain, "_work", work)
 
 
-def asked(verb: str, scenes: Path, folder: Path, output: str) -> Result:
+def invoked(verb: str, scenes: Path, folder: Path, output: str) -> Result:
     fields = run_file(scenes)
     fields["output"]["path"] = output
     app = typer.Typer()
@@ -42,26 +42,28 @@ def asked(verb: str, scenes: Path, folder: Path, output: str) -> Result:
 
 
 @pytest.mark.parametrize("verb", ["explain", "plan"])
-def test_a_store_that_puts_over_what_is_there_is_refused_with_the_reason(
+def test_a_store_that_overwrites_objects_is_refused_with_the_reason(
     server: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, scenes: Path, tmp_path: Path, verb: str
 ) -> None:
     proxy = Proxy(server, lambda _verb, _path: "unconditional")
     with proxy.running() as url:
         use(url, monkeypatch)
-        answer = asked(verb, scenes, tmp_path, store.url)
+        answer = invoked(verb, scenes, tmp_path, store.url)
     assert answer.exit_code == EXIT_STORE
-    assert f"{store.url} puts objects over those that are there (it ignores If-None-Match)" in answer.stderr
+    assert f"{store.url} overwrites existing objects (it ignores If-None-Match)" in answer.stderr
     assert "Use a store with conditional puts, or a local folder." in answer.stderr
     assert answer.stdout == ""
     assert not any(path.endswith(("run.json", ".parquet")) for verb, path, _ in proxy.requests if verb == "PUT")
     use(server, monkeypatch)
-    assert store.names() == [], "the proof is cleared away"
+    assert store.names() == [], "the object of the check is deleted"
 
 
-def test_a_store_that_keeps_the_condition_is_not(server: str, store: ObjectStore, scenes: Path, tmp_path: Path) -> None:
-    """The guard of the test above: only the condition makes the difference."""
-    answer = asked("explain", scenes, tmp_path, store.url)
-    assert "work was begun" in str(answer.exception)
+def test_a_store_that_honours_the_condition_is_accepted(
+    server: str, store: ObjectStore, scenes: Path, tmp_path: Path
+) -> None:
+    """Check that in the test above only the condition makes the difference."""
+    answer = invoked("explain", scenes, tmp_path, store.url)
+    assert "work was started" in str(answer.exception)
     assert store.names() == ["run.json"]
 
 
@@ -69,7 +71,7 @@ def test_a_run_folder_with_a_link_in_it_is_refused(scenes: Path, tmp_path: Path)
     for name in ("run", "theirs"):
         (tmp_path / name).mkdir()
     (tmp_path / "run" / "_receipts").symlink_to(tmp_path / "theirs")
-    answer = asked("explain", scenes, tmp_path, str(tmp_path / "run"))
+    answer = invoked("explain", scenes, tmp_path, str(tmp_path / "run"))
     assert answer.exit_code == 2
     assert "output.path: " in answer.stderr
     assert "_receipts' is a link" in answer.stderr

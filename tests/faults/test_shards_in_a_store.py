@@ -1,4 +1,4 @@
-"""Shards in an object store: the same shards and the same items as in a folder, or a StoreError and no row at all."""
+"""Shards in an object store: the same shards and items as in a folder, or a StoreError without any row."""
 
 import itertools
 import pickle
@@ -46,7 +46,7 @@ def _small_and_fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def proxied(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy between us and the server, without accidents until a test puts some in."""
+    """Put a proxy in front of the server; it causes no faults until a test sets `strike`."""
     proxy = Proxy(server, lambda _verb, _path: None)
     with proxy.running() as url:
         use(url, monkeypatch)
@@ -54,7 +54,7 @@ def proxied(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 
 
 def both(store: ObjectStore, folder: Path, files: dict[str, bytes]) -> None:
-    """Put the same files into a folder and into the store."""
+    """Write the same files to a folder and to the store."""
     folder.mkdir(exist_ok=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -81,12 +81,12 @@ def kinds(proxy: Proxy) -> list[str]:
 
 
 @pytest.mark.parametrize("spec", ["{}/", "{}/*.tar", "{}/{{a,b,damaged,edge,empty}}.tar", "{}/[a-e]*.tar"])
-def test_the_same_shards_are_found_as_in_a_folder(store: ObjectStore, tmp_path: Path, spec: str) -> None:
+def test_the_same_shards_are_listed_as_in_a_folder(store: ObjectStore, tmp_path: Path, spec: str) -> None:
     both(store, tmp_path / "d", FILES)
-    here, there = list_shards(spec.format(tmp_path / "d")), list_shards(spec.format(store.url))
-    assert facts(there) == facts(here)
-    assert [shard.location for shard in there] == [f"{store.url}/{shard.name}" for shard in here]
-    assert all(shard.etag for shard in there)
+    local, remote = list_shards(spec.format(tmp_path / "d")), list_shards(spec.format(store.url))
+    assert facts(remote) == facts(local)
+    assert [shard.location for shard in remote] == [f"{store.url}/{shard.name}" for shard in local]
+    assert all(shard.etag for shard in remote)
 
 
 def test_the_same_items_are_read_as_from_files(
@@ -96,10 +96,10 @@ def test_the_same_items_are_read_as_from_files(
     files = {**FILES, "p.parquet": parquet(tmp_path), "q.parquet": parquet(tmp_path)[:-9]}
     both(store, tmp_path / "d", files)
     for name in files:
-        (here,), (there,) = list_shards(f"{tmp_path}/d/{name}"), list_shards(f"{store.url}/{name}")
-        assert facts([there]) == facts([here])
-        assert items(there) == items(here), name
-        assert SECRET.encode() not in pickle.dumps(there)
+        (local,), (remote,) = list_shards(f"{tmp_path}/d/{name}"), list_shards(f"{store.url}/{name}")
+        assert facts([remote]) == facts([local])
+        assert items(remote) == items(local), name
+        assert SECRET.encode() not in pickle.dumps(remote)
 
 
 def test_folders_of_a_glob_and_hidden_objects(store: ObjectStore) -> None:
@@ -118,7 +118,7 @@ def test_folders_of_a_glob_and_hidden_objects(store: ObjectStore) -> None:
     assert found("{x,x/y}/*.tar") == ["x/1.tar", "x/y/2.tar"]
 
 
-def test_a_list_may_mix_places_and_names_tell_them_apart(store: ObjectStore, tmp_path: Path) -> None:
+def test_a_list_may_mix_folders_and_stores_with_unique_names(store: ObjectStore, tmp_path: Path) -> None:
     both(store, tmp_path / "d", {"a.tar": GOOD})
     store.publish("e/a.tar", GOOD)
     shards = list_shards([f"{tmp_path}/d", f"{store.url}/a.tar", f"{store.url}/e/"])
@@ -143,17 +143,17 @@ def test_missing_shards_are_all_named_at_once(store: ObjectStore) -> None:
         (["a.tar", "2.JPG"], "/", r"shards and loose images \('2.JPG'\).*/\*\.tar"),
         (["cat/1.jpg"], "/", r"no \.tar and no \.parquet object.*camatlas pack"),
         (["a.tar"], "/*.parquet", "matches nothing"),
-        (["a.tar"], "/b//a.tar", "no name that can be read"),
+        (["a.tar"], "/b//a.tar", "not a valid object name"),
     ],
 )
-def test_what_holds_no_shard_is_a_mistake(store: ObjectStore, names: list[str], spec: str, message: str) -> None:
+def test_a_url_without_shards_is_an_error(store: ObjectStore, names: list[str], spec: str, message: str) -> None:
     for name in names:
         store.publish(name, b"x")
     with pytest.raises(ConfigError, match=message):
         list_shards(f"{store.url}{spec}")
 
 
-def test_requests_are_as_few_as_promised(store: ObjectStore, proxied: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_documented_requests_are_made(store: ObjectStore, proxied: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "PIECE_BYTES", 100_000)
     store = ObjectStore(store.url)
     data = tar_of([(f"{i}.jpg", NOISE[:20_000]) for i in range(20)])
@@ -161,7 +161,7 @@ def test_requests_are_as_few_as_promised(store: ObjectStore, proxied: Proxy, mon
         store.publish(f"{i}.tar", data)
     proxied.requests.clear()
     first, _, third = list_shards(f"{store.url}/")
-    assert sorted(kinds(proxied)) == ["GET"] * 7 + ["HEAD"] * 3, "one list; a HEAD and two GETs for each"
+    assert sorted(kinds(proxied)) == ["GET"] * 7 + ["HEAD"] * 3, "one list request; a HEAD and two GETs per shard"
     proxied.requests.clear()
     items(first)
     assert kinds(proxied) == ["GET"] * -(-len(data) // objects.PIECE_BYTES)
@@ -178,31 +178,31 @@ def test_requests_are_as_few_as_promised(store: ObjectStore, proxied: Proxy, mon
     [("a.tar", "slow_down"), ("a.tar", "internal"), ("a.tar", "reset"), ("a.tar", "cut"), ("a.tar", "short"),
      ("p.parquet", "lost"), ("p.parquet", "cut")],
 )  # fmt: skip
-def test_an_accident_on_the_way_changes_nothing(
+def test_a_transient_fault_changes_nothing(
     store: ObjectStore, proxied: Proxy, tmp_path: Path, name: str, accident: Accident
 ) -> None:
-    """Every third request, the first one included; the next try of each comes through."""
+    """Fail every third request, beginning with the first; each retry succeeds."""
     both(store, tmp_path / "d", {name: parquet(tmp_path) if name == "p.parquet" else GOOD})
-    (here,) = list_shards(f"{tmp_path}/d/{name}")
+    (local,) = list_shards(f"{tmp_path}/d/{name}")
     count = itertools.count()
     proxied.strike = lambda _verb, _path: accident if next(count) % 3 == 0 else None
-    (there,) = list_shards(f"{store.url}/{name}")
-    assert facts([there]) == facts([here])
-    assert items(there) == items(here)
+    (remote,) = list_shards(f"{store.url}/{name}")
+    assert facts([remote]) == facts([local])
+    assert items(remote) == items(local)
     assert [struck for _, _, struck in proxied.requests].count(accident) >= 3
 
 
-def test_a_stall_is_cut_short_and_asked_again(store: ObjectStore, proxied: Proxy) -> None:
+def test_a_stalled_request_is_aborted_and_retried(store: ObjectStore, proxied: Proxy) -> None:
     store.publish("a.bin", NOISE)
     left: list[Accident] = ["stall"]
     proxied.strike = lambda verb, _path: left.pop() if left and verb == "GET" else None
     file = ShardFile(ObjectStore(store.url, seconds=1), "a.bin", Stat(len(NOISE), None), 1 << 20)
     assert file.read(5000) == NOISE[:5000]
-    assert file.read(5000) == NOISE[5000:10_000], "of the same request"
+    assert file.read(5000) == NOISE[5000:10_000], "from the same request"
     assert [struck for _, _, struck in proxied.requests] == ["stall", None]
 
 
-def test_a_child_reads_parquet_from_the_store_and_tells_that_the_store_is_down(
+def test_the_sandbox_reads_parquet_from_the_store_and_reports_that_the_store_is_down(
     store: ObjectStore, proxied: Proxy, tmp_path: Path
 ) -> None:
     both(store, tmp_path / "d", {"p.parquet": parquet(tmp_path)})
@@ -216,7 +216,7 @@ def test_a_child_reads_parquet_from_the_store_and_tells_that_the_store_is_down(
 
 @pytest.mark.parametrize("accident", ["slow_down", "forbidden", "cut"])
 @pytest.mark.parametrize("name", ["a.tar", "p.parquet"])
-def test_a_store_that_fails_for_a_while_at_any_request_ends_the_reading_and_makes_no_row(
+def test_a_store_that_fails_at_any_request_ends_the_reading_without_a_row(
     store: ObjectStore, proxied: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accident: Accident, name: str
 ) -> None:
     monkeypatch.setattr(object_store, "TRIES", 2)
@@ -224,23 +224,23 @@ def test_a_store_that_fails_for_a_while_at_any_request_ends_the_reading_and_make
     (shard,) = list_shards(f"{store.url}/{name}")
     monkeypatch.setattr(objects, "PIECE_BYTES", 16 << 10 if shard.kind == "parquet" else 3 << 9)
     proxied.requests.clear()
-    want = items(shard)
+    expected = items(shard)
     needed = len(proxied.requests)
     assert 4 < needed < 16
     for good in range(needed):
-        asked = itertools.count()
-        proxied.strike = lambda _verb, _path, good=good, asked=asked: (
-            accident if good <= next(asked) < good + 2 else None
+        requests = itertools.count()
+        proxied.strike = lambda _verb, _path, good=good, requests=requests: (
+            accident if good <= next(requests) < good + 2 else None
         )
         seen: list[Item] = []
         with pytest.raises(StoreError, match=f"cannot read {store.url}/{name}"):
             seen.extend(read_shard(shard, Reading()))
-        assert seen == want[: len(seen)]
+        assert seen == expected[: len(seen)]
 
 
-@pytest.mark.parametrize("conditions", [True, False], ids=["If-Match is known", "If-Match is forgotten"])
+@pytest.mark.parametrize("conditions", [True, False], ids=["If-Match is supported", "If-Match is ignored"])
 @pytest.mark.parametrize("new", [GOOD[::-1], GOOD[:9000]], ids=["other bytes", "shorter"])
-def test_a_shard_that_is_replaced_while_it_is_read_is_noticed(
+def test_a_shard_that_is_replaced_while_it_is_read_is_detected(
     store: ObjectStore, proxied: Proxy, conditions: bool, new: bytes
 ) -> None:
     store.publish("a.tar", GOOD)
@@ -257,21 +257,21 @@ def test_a_shard_that_is_replaced_while_it_is_read_is_noticed(
         items(shard)
 
 
-def test_a_shard_that_is_removed_while_it_is_read_is_told(store: ObjectStore) -> None:
+def test_a_shard_that_is_deleted_while_it_is_read_is_reported(store: ObjectStore) -> None:
     store.publish("a.tar", GOOD)
     (shard,) = list_shards(f"{store.url}/a.tar")
     reading = read_shard(shard, Reading())
     next(reading)
     store.delete("a.tar")
-    with pytest.raises(StoreError, match=r"a\.tar was there when the run began and is gone"):
+    with pytest.raises(StoreError, match=r"a\.tar existed when the run began and is gone"):
         list(reading)
 
 
-def test_a_shard_that_may_not_be_read_is_told_before_any_work(store: ObjectStore, proxied: Proxy) -> None:
+def test_a_forbidden_shard_is_reported_before_any_work(store: ObjectStore, proxied: Proxy) -> None:
     store.publish("a.tar", GOOD)
     store.publish("b.tar", GOOD)
     proxied.strike = lambda verb, path: "forbidden" if verb == "GET" and path.endswith("b.tar") else None
-    with pytest.raises(StoreError, match=r"b\.tar: the store says AccessDenied"):
+    with pytest.raises(StoreError, match=r"b\.tar: the store returned AccessDenied"):
         list_shards(f"{store.url}/{{a,b}}.tar")
 
 
@@ -286,7 +286,7 @@ def test_small_files_are_read_by_url(store: ObjectStore, monkeypatch: pytest.Mon
     assert load_classes(f"{store.url}/classes.txt").names == ("cat", "dog")
     with pytest.raises(ConfigError, match=r"data\.labels: cannot read 's3://.*none\.csv'"):
         load_annotations(f"{store.url}/none.csv", None, load_classes(None))
-    with pytest.raises(ConfigError, match=r"data\.classes: 'https://host' is in no store"):
+    with pytest.raises(ConfigError, match=r"data\.classes: 'https://host' has an unsupported scheme"):
         load_classes("https://host/classes.csv")
     monkeypatch.setattr(object_store, "TRIES", 1)
     use("http://127.0.0.1:9", monkeypatch)

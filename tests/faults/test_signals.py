@@ -1,4 +1,4 @@
-"""A driver that is asked to stop: it says how to resume, and leaves with the code of the signal."""
+"""A driver that gets a signal to stop: it says how to resume, and exits with the code of the signal."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ from faults.test_kill import scenes_run
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_driver_that_is_stopped_says_how_to_resume(tmp_path: Path) -> None:
-    """First by the keyboard, then, resumed, by the system."""
+    """Stop it with SIGINT first, then resume it and stop it with SIGTERM."""
     run_file, run = scenes_run(tmp_path, "run", scenes=96)
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         driver = subprocess.Popen(
@@ -23,14 +23,16 @@ def test_a_driver_that_is_stopped_says_how_to_resume(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+            preexec_fn=partial(
+                signal.signal, signal.SIGINT, signal.SIG_DFL
+            ),  # background jobs of a shell ignore SIGINT
         )
         before, until = len(list(run.glob("*.parquet"))), time.monotonic() + 120
         while len(list(run.glob("*.parquet"))) == before and time.monotonic() < until:
             time.sleep(0.1)
         driver.send_signal(number)
-        result, told = driver.communicate(timeout=60)
+        result, errors = driver.communicate(timeout=60)
         assert (driver.returncode, result) == (code, "")
-        assert "Run the same command again to resume." in told
-        assert "Traceback" not in told
+        assert "Run the same command again to resume." in errors
+        assert "Traceback" not in errors
         assert check(run) == []

@@ -1,4 +1,4 @@
-"""Disks that are full, and listings that show only some of what is there."""
+"""Disks that are full, and listings that are incomplete."""
 
 import random
 import subprocess
@@ -24,7 +24,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
-        pytest.skip("a file system of fixed size takes the right to mount one")
+        pytest.skip("not allowed to mount a file system of fixed size")
     yield folder
     subprocess.run(["umount", folder], check=True)
 
@@ -37,7 +37,7 @@ def attempt(run: RunMaker) -> str:
     return ""
 
 
-def test_a_full_disk_is_told_with_path_and_bytes_and_the_run_goes_on_when_there_is_room(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_with_path_and_bytes_and_the_run_resumes_when_there_is_space(small_disk: Path) -> None:
     chance, refused = random.Random(0), 0
     for trial in range(10):
         run = RunMaker(small_disk / f"run-{trial}")
@@ -59,16 +59,16 @@ def test_a_full_disk_is_told_with_path_and_bytes_and_the_run_goes_on_when_there_
 
 @dataclass
 class StaleStore(FaultStore):
-    """A store whose listings leave out what they like."""
+    """A store whose listings are incomplete at random."""
 
     chance: random.Random
 
     def names(self, folder: str = "") -> list[str]:
-        """List some of what is there."""
+        """List each name with a probability of one half."""
         return [name for name in super().names(folder) if self.chance.random() < 0.5]
 
 
-def test_a_listing_that_shows_only_some_of_the_parts_costs_work_and_nothing_else(tmp_path: Path) -> None:
+def test_an_incomplete_listing_only_costs_repeated_work(tmp_path: Path) -> None:
     truth = visible(RunMaker(tmp_path / "truth" / "run").complete().folder)
     for seed in range(100):
         chance = random.Random(seed)

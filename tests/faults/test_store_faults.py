@@ -1,4 +1,4 @@
-"""Every operation of a run on its store fails once, in every way: nothing torn, nothing twice, nothing lost."""
+"""Every operation of a run on its store fails once, in every way: nothing is torn, repeated or lost."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ Session = Callable[[RunMaker, Plan], None]
 
 @pytest.fixture(scope="module")
 def fault_free(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Every visible file of the run when nothing fails, which an independent reader finds sound."""
+    """Every visible file of the run when nothing fails; the independent checker accepts them."""
     run = RunMaker(tmp_path_factory.mktemp("fault-free") / "run").complete()
     table = pa.concat_tables([pq.read_table(path) for path in sorted(run.folder.glob("*.parquet"))])
     assert table.replace_schema_metadata(None).equals(pa.concat_tables(run.table(part) for part in PARTS))
@@ -34,25 +34,25 @@ def fault_free(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def on_faulty_store(run: RunMaker, plan: Plan) -> None:
-    """Work with a store of which one verb fails."""
+    """Work in a store in which one operation fails."""
     run.work(FaultStore(run.store, plan))
 
 
 def on_faulty_disk(run: RunMaker, plan: Plan) -> None:
-    """Work with a store that is sound, on a disk of which one call fails."""
+    """Work in a sound store, on a disk on which one system call fails."""
     with faulty_disk(plan):
         run.work(run.store)
 
 
 def operations(folder: Path, session: Session, begun: int) -> list[str]:
-    """Count what a session does when nothing fails."""
+    """List the operations of a session when nothing fails."""
     plan = Plan()
     session(started(folder, begun), plan)
-    return plan.told
+    return plan.operations
 
 
 def started(folder: Path, begun: int) -> RunMaker:
-    """A run of which some chunks were finished by an earlier session."""
+    """Make a run of which an earlier session finished some chunks."""
     run = RunMaker(folder)
     return run.owned().publish(*PARTS[:begun]) if begun else run
 
@@ -68,7 +68,7 @@ def attempt(run: RunMaker, session: Session, plan: Plan) -> BaseException | None
 @pytest.mark.parametrize("begun", [0, 2])
 @pytest.mark.parametrize("session", [on_faulty_store, on_faulty_disk])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_whatever_fails_nothing_is_torn_and_doing_it_again_completes_the_run(
+def test_after_any_fault_nothing_is_torn_and_a_second_session_completes_the_run(
     tmp_path: Path, fault_free: dict[str, bytes], fault: Fault, session: Session, begun: int
 ) -> None:
     names = operations(tmp_path / "count", session, begun)
@@ -76,7 +76,7 @@ def test_whatever_fails_nothing_is_torn_and_doing_it_again_completes_the_run(
         run = started(tmp_path / f"run-{at}", begun)
         plan = Plan(at, fault)
         attempt(run, session, plan)
-        assert plan.struck, (at, name)
+        assert plan.has_failed, (at, name)
         assert visible(run.folder).items() <= fault_free.items(), f"torn or foreign after {fault} at {at} {name}"
         on_faulty_disk(run, Plan())
         findings = verify(run.store)
@@ -88,8 +88,8 @@ def test_whatever_fails_nothing_is_torn_and_doing_it_again_completes_the_run(
 
 
 @pytest.mark.parametrize("fault", ["EIO", "ENOSPC", "EINTR", "partial", "after"])
-def test_what_the_disk_refuses_ends_as_a_store_error_and_leaves_no_temporary(tmp_path: Path, fault: Fault) -> None:
-    """Only cleaning up may fail in silence, and making a folder that is there already."""
+def test_a_disk_error_becomes_a_store_error_and_leaves_no_temporary(tmp_path: Path, fault: Fault) -> None:
+    """Only cleaning up, and making a folder that already exists, may fail silently."""
     (tmp_path / "count").mkdir()
     for at, name in enumerate(operations(tmp_path / "count", on_faulty_disk, 0)):
         run = RunMaker(tmp_path / f"run-{at}")
@@ -98,20 +98,20 @@ def test_what_the_disk_refuses_ends_as_a_store_error_and_leaves_no_temporary(tmp
         if name in ("unlink", "mkdir"):
             assert error is None or isinstance(error, StoreError)
         elif (at, fault) == (0, "after"):
-            assert error is None, "it asked for a manifest, and heard that there is none"
+            assert error is None, "it only looked for a manifest, which does not exist"
         else:
             assert isinstance(error, StoreError), (at, name)
             assert temporaries(run.folder) == []
 
 
 def test_every_step_of_publishing_is_among_the_operations(tmp_path: Path) -> None:
-    """Or the loops above would prove less than they say."""
-    told = operations(tmp_path / "run", on_faulty_disk, 0)
+    """Check that the loops above cover all operations."""
+    names = operations(tmp_path / "run", on_faulty_disk, 0)
     steps = ["mkdir", "create", "write", "fsync", "link", "open", "fsync", "unlink"]
-    published = "".join(told).split("create")
+    published = "".join(names).split("create")
     assert len(published) == 1 + len([MANIFEST, *PARTS, *PARTS])
     assert all("".join(steps[2:]) in after for after in published[1:])
-    assert told.count("write") == told.count("link") == told.count("unlink") == 7
+    assert names.count("write") == names.count("link") == names.count("unlink") == 7
     assert operations(tmp_path / "other", on_faulty_store, 0)[:3] == [
         f"read {MANIFEST}",
         "list ",
@@ -129,9 +129,8 @@ def test_half_a_write_is_never_seen(tmp_path: Path, fault_free: dict[str, bytes]
 
 
 def test_a_crash_leaves_only_temporaries_behind_and_they_are_swept(tmp_path: Path) -> None:
-    told = operations(tmp_path / "count", on_faulty_disk, 0)
     left = set()
-    for at, name in enumerate(told):
+    for at, name in enumerate(operations(tmp_path / "count", on_faulty_disk, 0)):
         run = RunMaker(tmp_path / f"run-{at}")
         assert isinstance(attempt(run, on_faulty_disk, Plan(at, "crash")), CrashError)
         if temporaries(run.folder):
@@ -144,8 +143,10 @@ def test_a_crash_leaves_only_temporaries_behind_and_they_are_swept(tmp_path: Pat
 
 
 @pytest.mark.parametrize("fault", ["EIO", "after", "crash"])
-def test_failing_at_every_turn_still_gets_there(tmp_path: Path, fault_free: dict[str, bytes], fault: Fault) -> None:
-    """Every session fails one operation later than the one before; what was done stays done."""
+def test_a_run_that_fails_again_and_again_still_finishes(
+    tmp_path: Path, fault_free: dict[str, bytes], fault: Fault
+) -> None:
+    """Every session fails one operation later than the previous one; finished parts stay."""
     run = RunMaker(tmp_path / "run")
     seen = 0
     for at in range(200):
@@ -155,7 +156,7 @@ def test_failing_at_every_turn_still_gets_there(tmp_path: Path, fault_free: dict
         assert len(visible(run.folder)) >= seen
         seen = len(visible(run.folder))
     else:
-        pytest.fail("never done")
+        pytest.fail("the run never finished")
     verify(run.store)
     sweep(run.store)
     assert visible(run.folder) == fault_free

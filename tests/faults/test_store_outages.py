@@ -1,4 +1,4 @@
-"""A store that stops answering while a run is read: neither damage nor absence, and nothing is deleted for it."""
+"""A store that stops answering while a run is read: that is neither damage nor absence, and deletes nothing."""
 
 import os
 import random
@@ -37,12 +37,12 @@ def run(store: ObjectStore, tmp_path: Path) -> ObjectStore:
     return store
 
 
-def asked(question: str) -> Reader:
-    def ask(place: ObjectStore) -> object:
-        with open_run(place.url) as opened:
-            return opened.arrow(question)
+def querying(sql: str) -> Reader:
+    def read(store: ObjectStore) -> object:
+        with open_run(store.url) as opened:
+            return opened.arrow(sql)
 
-    return ask
+    return read
 
 
 def at_parts(accident: Accident) -> Strike:
@@ -52,26 +52,26 @@ def at_parts(accident: Accident) -> Strike:
 READERS: dict[str, Reader] = {
     "verify": verify,
     "totals": totals,
-    "status": lambda place: status(place, now=0.0),
+    "status": lambda store: status(store, now=0.0),
     "compact": compact,
-    "rows": asked("SELECT * FROM explanations"),
-    "count": asked("SELECT count(*) FROM explanations WHERE method = 'gradcam'"),
-    "tables": lambda place: list(open_run(place.url).tables()),
+    "rows": querying("SELECT * FROM explanations"),
+    "count": querying("SELECT count(*) FROM explanations WHERE method = 'gradcam'"),
+    "tables": lambda store: list(open_run(store.url).tables()),
 }
 
 
 @pytest.mark.parametrize("accident", ["slow_down", "forbidden"])
 @pytest.mark.parametrize("reader", READERS)
-def test_readers_tell_it_from_damage(
+def test_readers_report_an_outage_and_not_damage(
     run: ObjectStore, monkeypatch: pytest.MonkeyPatch, reader: str, accident: Accident
 ) -> None:
     with Proxy(os.environ["AWS_ENDPOINT_URL"], at_parts(accident)).running() as url:
         use(url, monkeypatch)
-        with pytest.raises(StoreError, match=r"cannot (read|look at) s3://"):
+        with pytest.raises(StoreError, match=r"cannot (read|get metadata of) s3://"):
             READERS[reader](ObjectStore(run.url))
 
 
-def test_repair_deletes_nothing(run: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repair_deletes_nothing_during_an_outage(run: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     app = typer.Typer()
     app.command()(verify_verb)
     proxy = Proxy(os.environ["AWS_ENDPOINT_URL"], at_parts("slow_down"))
@@ -81,20 +81,22 @@ def test_repair_deletes_nothing(run: ObjectStore, monkeypatch: pytest.MonkeyPatc
     assert {verb for verb, _, _ in proxy.requests} <= {"GET", "HEAD"}
 
 
-def test_a_part_that_goes_while_totals_are_counted_is_missed(run: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_disappears_while_totals_are_counted_is_reported(
+    run: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = run.names()
     run.delete(next(name for name in names if name.startswith("part-")))
     monkeypatch.setattr(run, "names", lambda folder="": names if not folder else [])
-    with pytest.raises(DamagedRunError, match=r"part-.* cannot be read: it has gone"):
+    with pytest.raises(DamagedRunError, match=r"part-.* cannot be read: it is missing"):
         totals(run)
 
 
-def test_accidents_on_the_way_change_no_answer(run: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    question = asked("SELECT * FROM parts ORDER BY ALL")
-    expected, chance = question(run), random.Random(0)
+def test_accidents_change_no_result(run: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = querying("SELECT * FROM parts ORDER BY ALL")
+    expected, chance = query(run), random.Random(0)
     kinds: list[Accident | None] = [*9 * [None], "slow_down", "reset", "cut"]
     strike: Strike = lambda _verb, path: chance.choice(kinds) if "/part-" in path else None  # noqa: E731
     with Proxy(os.environ["AWS_ENDPOINT_URL"], strike).running() as url:
         use(url, monkeypatch)
-        assert question(ObjectStore(run.url)) == expected
+        assert query(ObjectStore(run.url)) == expected
         assert totals(ObjectStore(run.url)).images == 5

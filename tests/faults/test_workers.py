@@ -1,4 +1,4 @@
-"""Workers that die: of an image every time, or once of nothing in particular."""
+"""Workers that die: at the same image every time, or once per chunk for an unrelated reason."""
 
 import os
 import signal
@@ -36,11 +36,11 @@ POISON = "scene_00005"
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> PreparedRun:
-    """Sixteen scenes in chunks of four; small enough that starting workers is most of the work."""
-    return claimed_run(tmp_path, scenes=16, chunk_images=4)
+    """Sixteen scenes in chunks of four, so small that the time is mostly spent on starting workers."""
+    return owned_run(tmp_path, scenes=16, chunk_images=4)
 
 
-def claimed_run(
+def owned_run(
     tmp_path: Path, scenes: int, chunk_images: int, methods: Sequence[str] = ("gradcam",), **compute: int
 ) -> PreparedRun:
     write_demo(tmp_path, scenes=scenes, scenes_per_shard=scenes // 2)
@@ -55,7 +55,7 @@ def claimed_run(
 
 
 def end_by(way: str) -> None:
-    """End this process, as libraries, the system and careless code do."""
+    """End this process as crashing libraries, the system and careless code do."""
     if way == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
     if way == "killed":
@@ -64,7 +64,7 @@ def end_by(way: str) -> None:
 
 
 def seeing(schema: pa.Schema, dies: Callable[[DecodedChunk], None]) -> Explain:
-    """A worker that says of each image that it was seen; without torch it is quickly there again."""
+    """Make a worker that marks each image as seen; it does not import torch, so that it restarts fast."""
 
     def explain(chunk: DecodedChunk) -> Iterator[pa.Table]:
         dies(chunk)
@@ -77,11 +77,11 @@ def seeing(schema: pa.Schema, dies: Callable[[DecodedChunk], None]) -> Explain:
 def outcome(
     run: PreparedRun, workers: int, dies: Callable[[DecodedChunk], None], images: int = 16, left: int | None = None
 ) -> dict[str, str | None]:
-    """Run to the end, which takes explaining those that are left; gives the error code of every image."""
-    event = stream_chunks(
+    """Explain the images that are left, check the run, and return the error code of every image."""
+    events = stream_chunks(
         run, progress(run.store), workers, partial(seeing, run.explainer_spec("cpu", workers).schema, dies)
     )
-    assert sum(item.images for item in event if isinstance(item, Committed)) == (left or images)
+    assert sum(item.images for item in events if isinstance(item, Committed)) == (left or images)
     folder = Path(run.store.url)
     assert check(folder, images=images, methods=1) == []
     assert verify(LocalStore(folder)).problems == []
@@ -115,35 +115,35 @@ def test_workers_that_end_once_at_every_chunk_cost_no_image(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_worker_that_hangs_ends_the_run_with_a_sentence_and_what_was_done_is_kept(
+def test_a_worker_that_hangs_ends_the_run_with_an_error_and_finished_chunks_are_kept(
     tmp_path: Path, local_ray: None
 ) -> None:
-    run = claimed_run(tmp_path, scenes=16, chunk_images=4, stall_seconds=10)
+    run = owned_run(tmp_path, scenes=16, chunk_images=4, stall_seconds=10)
 
     def hangs(chunk: DecodedChunk) -> None:
         if any(sample.key == POISON for sample in chunk.samples):
             time.sleep(3600)
 
     began = time.monotonic()
-    with pytest.raises(StalledError, match=r"nothing moved for 10 s .*; at hand: .*explain chunk 1 of scenes"):
+    with pytest.raises(StalledError, match=r"no progress for 10 s .*In progress: .*explain chunk 1 of scenes"):
         outcome(run, 2, hangs)
     assert 10 <= time.monotonic() - began < 60
     kept = sum(map(len, progress(run.store).done.values()))  # chunks of four
-    assert 1 <= kept <= 3, "chunk 0 went before; chunk 1 hung"
-    assert set(outcome(run, 1, lambda _: None, left=16 - 4 * kept).values()) == {"seen"}, "what was done is kept"
+    assert 1 <= kept <= 3, "chunk 0 was finished, chunk 1 hung"
+    assert set(outcome(run, 1, lambda _: None, left=16 - 4 * kept).values()) == {"seen"}, "finished chunks are kept"
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("way", ["exit 0", "exit 1", "segfault", "killed"])
-def test_fifty_ends_of_a_kind_cost_no_image(local_ray: None, tmp_path: Path, way: str) -> None:
-    run = claimed_run(tmp_path, scenes=50, chunk_images=1)
+def test_fifty_deaths_of_one_kind_cost_no_image(local_ray: None, tmp_path: Path, way: str) -> None:
+    run = owned_run(tmp_path, scenes=50, chunk_images=1)
     assert set(outcome(run, 2, once_a_chunk(tmp_path, lambda _: way), images=50).values()) == {"seen"}
     assert len(list(tmp_path.glob("died-*"))) == 50
 
 
 def once_a_chunk(folder: Path, way: Callable[[DecodedChunk], str]) -> Callable[[DecodedChunk], None]:
-    """End the worker the first time that a chunk is explained."""
+    """End the worker the first time each chunk is explained."""
 
     def dies(chunk: DecodedChunk) -> None:
         mark = folder / f"died-{chunk.chunk.shard.ordinal}-{chunk.chunk.ordinal}"
@@ -165,7 +165,7 @@ class _LostDevice:
         yield
 
 
-def test_a_worker_whose_device_is_lost_ends_so_that_another_takes_its_place(
+def test_a_worker_whose_device_is_lost_exits_so_that_ray_replaces_it(
     prepared: PreparedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = list[int]()

@@ -1,4 +1,4 @@
-"""Every method and variant with its slow twin: what the oracle tests run."""
+"""Cases of the oracle tests: every method and variant with its reference implementation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,53 +16,54 @@ from pipeline.model import noise
 SEED = 11
 BLACK = -torch.tensor([0.485, 0.456, 0.406]).double() / torch.tensor([0.229, 0.224, 0.225]).double()
 Layers = list[nn.Module]
-Twin = Callable[[nn.Module, Layers, Tensor, int], Tensor]
+Reference = Callable[[nn.Module, Layers, Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A method as a run file would name it, its twin, and the nets on which they are compared.
+    """A method as in a run file, its reference implementation, and the networks on which they are compared.
 
-    `tolerance` is relative to the map's largest magnitude, or to `floor` where that is larger: single precision
-    cannot say more of a difference of numbers that are nearly equal. On a share `parting` of many nets, of which the
-    first twenty are none, method and twin may part.
+    Attributes:
+        tolerance: largest difference, relative to the map's largest magnitude, or to `floor` if that is larger.
+        floor: for maps that are small differences of large numbers, which single precision cannot resolve.
+        may_disagree: share of the networks in the campaign on which the two may disagree; never in the first twenty.
     """
 
     spec: dict[str, dict[str, object]]
-    twin: Twin
+    reference: Reference
     nets: Callable[[int], nn.Module] = lambda seed: ToyNet(seed, inplace=bool(seed % 2))
     layers: tuple[str, ...] = ("features.3",)
     tolerance: float = 1e-5
     floor: float = 1e-6
-    parting: float = 0.0
+    may_disagree: float = 0.0
 
 
 def case(
-    name: str, twin: Callable[..., Tensor], options: dict[str, object] | None = None, **twin_options: object
+    name: str, reference: Callable[..., Tensor], options: dict[str, object] | None = None, **reference_options: object
 ) -> Case:
-    """A method that reads the target layer alone."""
-    return Case({name: options or {}}, lambda m, layers, x, t: twin(m, layers[-1], x, t, **twin_options))
+    """Build a case for a method that uses only the target layer."""
+    return Case({name: options or {}}, lambda m, layers, x, t: reference(m, layers[-1], x, t, **reference_options))
 
 
 def staged(
-    name: str, twin: Callable[..., Tensor], options: dict[str, object] | None = None, **twin_options: object
+    name: str, reference: Callable[..., Tensor], options: dict[str, object] | None = None, **reference_options: object
 ) -> Case:
-    """A method that joins stages."""
+    """Build a case for a method that combines stages."""
     return Case(
         {name: options or {}},
-        lambda m, layers, x, t: twin(m, layers, x, t, **twin_options),
+        lambda m, layers, x, t: reference(m, layers, x, t, **reference_options),
         lambda seed: StagedNet(seed, smooth=bool(seed % 2)),
         StagedNet.STAGES,
     )
 
 
 def whole(
-    name: str, twin: Callable[..., Tensor], options: dict[str, object] | None = None, **twin_options: object
+    name: str, reference: Callable[..., Tensor], options: dict[str, object] | None = None, **reference_options: object
 ) -> Case:
-    """A method that looks at the whole model and at no layer."""
+    """Build a case for a method that uses the whole model and no layer."""
     return Case(
         {name: options or {}},
-        lambda m, layers, x, t: twin(m, x, t, **twin_options),
+        lambda m, layers, x, t: reference(m, x, t, **reference_options),
         lambda seed: StagedNet(seed, smooth=bool(seed % 2)),
         ("stage2",),
     )
@@ -78,23 +79,25 @@ def blurred(image_CHW: Tensor) -> Tensor:
 
 
 def fields(name: str, shape: tuple[int, ...], samples: int) -> Tensor:
-    """The noise that the product draws for an image without a key."""
+    """Return the noise that camatlas draws for an image without a key."""
     return torch.cat(list(noise.normal(SEED, [""], name, shape, samples))).double()
 
 
-def on_path(name: str, twin: Callable[..., Tensor], options: dict[str, object], **twin_options: object) -> Case:
-    """A method that starts from a black image."""
+def on_path(
+    name: str, reference: Callable[..., Tensor], options: dict[str, object], **reference_options: object
+) -> Case:
+    """Build a case for a method with a black baseline image."""
 
     def run(model: nn.Module, layers: Layers, image_CHW: Tensor, target: int) -> Tensor:
-        return twin(model, layers[-1], image_CHW, target, baseline_CHW=black(image_CHW), **twin_options)
+        return reference(model, layers[-1], image_CHW, target, baseline_CHW=black(image_CHW), **reference_options)
 
     return Case({name: options}, run)
 
 
-def pixel_path(options: dict[str, object], **twin_options: object) -> Case:
+def pixel_path(options: dict[str, object], **reference_options: object) -> Case:
     return Case(
         {"integrated_gradients": options},
-        lambda m, layers, x, t: path.integrated_gradients(m, x, t, baseline_CHW=black(x), **twin_options),
+        lambda m, layers, x, t: path.integrated_gradients(m, x, t, baseline_CHW=black(x), **reference_options),
     )
 
 
@@ -219,7 +222,7 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 LOOSE = {
-    # What is left of sums that cancel to 1e-4 and less is known to 1e-9: single precision of terms near 1e-2.
+    # Sums of terms near 1e-2 that cancel to 1e-4 or less: single precision resolves them to 1e-9.
     "xgradcam": {"floor": 2e-4},
     "shapley_cam": {"floor": 2e-4},
     "finer_cam": {"floor": 2e-4},
@@ -228,7 +231,7 @@ LOOSE = {
     "integrated midpoint": {"floor": 2e-4},
     "integrated official": {"floor": 2e-4},
     "rsi_gradcam logit": {"floor": 2e-4},
-    # Weights are differences of confidences or logits, which are near 1 and known to 1e-7.
+    # Weights are differences of confidences or logits near 1, which single precision resolves to 1e-7.
     "scorecam logit": {"floor": 5e-3},
     "ablation_cam": {"floor": 2e-2},
     "ablation_cam abs": {"floor": 2e-2, "tolerance": 5e-5},  # divides by a logit that may be near zero
@@ -236,10 +239,10 @@ LOOSE = {
     "group_cam": {"floor": 5e-2},
     "poly_cam minus": {"floor": 0.2},
     "integrative sigmoid": {"tolerance": 5e-4},  # the ratio of derivatives has a pole
-    # Adam takes a whole step along gradients that are rounding alone: two roundings part.
-    "opti_cam": {"parting": 0.04},
-    # Otsu's method counts values in bins: one at an edge falls to either side by rounding, and the threshold moves.
-    "sise strict": {"parting": 0.005},
+    # Adam takes full steps even along gradients that are rounding errors, so two roundings diverge.
+    "opti_cam": {"may_disagree": 0.04},
+    # Rounding moves a value at the edge of a bin to the next one, and Otsu's threshold with it.
+    "sise strict": {"may_disagree": 0.005},
 }
 CASES |= {name: replace(CASES[name], **loose) for name, loose in LOOSE.items()}
 assert {name for case in CASES.values() for name in case.spec} <= set(METHODS)

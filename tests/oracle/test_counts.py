@@ -1,4 +1,4 @@
-"""What the methods cost the model: exact counts, and the same number of real passes."""
+"""Number of passes of methods and metrics: exact counts, equal to the passes that really run."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ from pipeline.model.probe import Probe
 
 
 class Tally:
-    """Numbers that a model and its copies share."""
+    """Counters that a model shares with its deep copies."""
 
     def __init__(self) -> None:
         self.forwards = self.backwards = 0
@@ -59,7 +59,7 @@ def test_gradient_methods_share_one_forward_and_one_head_backward() -> None:
 
 @pytest.mark.parametrize(("rule", "path_forwards"), [("right", 7), ("left", 8), ("midpoint", 8), ("trapezoid", 8)])
 def test_integrated_gradcam_costs_its_steps_and_one_baseline(rule: str, path_forwards: int) -> None:
-    """The image itself, t = 1, is the shared evidence: with the right rule, S steps are S forwards altogether."""
+    """The image itself, t = 1, is the shared evidence: with the right rule, S steps take S forward passes in total."""
     forwards, _, backwards, count = costs({"integrated_gradcam": {"steps": 7, "rule": rule}})
     assert forwards == count * path_forwards + 1
     assert backwards == count * path_forwards
@@ -75,7 +75,7 @@ def test_the_baseline_is_run_once_for_a_model() -> None:
     assert probe.counts.forwards == 4 * 3 * 3 + 1
 
 
-def test_scorecam_costs_one_forward_a_channel_that_is_not_constant() -> None:
+def test_scorecam_costs_one_forward_per_channel_that_is_not_constant() -> None:
     model = ToyNet(0)
     with torch.no_grad():
         model.features[2].weight[:2] = 0
@@ -101,7 +101,7 @@ CHEAP: dict[str, dict[str, object]] = {
     "sscam": {"samples": 2},
 }
 ONCE = {"integrated_gradcam": 1}
-"""Forwards for all images together: the baseline's features."""
+"""Forward passes for all images together: the baseline's activations."""
 
 
 COSTS = [(name, net) for name in METHODS for net in ("toy", "gap", "staged") if name != "cam" or net == "gap"]
@@ -109,8 +109,8 @@ COSTS = [(name, net) for name in METHODS for net in ("toy", "gap", "staged") if 
 
 
 @pytest.mark.parametrize(("name", "net"), COSTS)
-def test_the_stated_cost_is_the_real_one(name: str, net: str) -> None:
-    """On nets without constant channels, what `cost` says is what runs; nothing is estimated."""
+def test_the_stated_cost_is_exact(name: str, net: str) -> None:
+    """On networks without constant channels, `cost` is the exact number of passes, not an estimate."""
     model, layers = {
         "toy": (ToyNet(5), ("features.3",)),
         "gap": (GapNet(1), ("features.1",)),
@@ -128,11 +128,11 @@ def test_the_stated_cost_is_the_real_one(name: str, net: str) -> None:
 
 
 SKIPPING = {"increment_cam", "sise", "group_cam"}
-"""Skip channels by what the gradient says of them, so that `cost` is the most they can take."""
+"""Methods that skip channels depending on the gradient, so that `cost` is an upper bound."""
 
 
 @pytest.mark.parametrize("name", ["gradcam", "gradcam_pp", "scorecam", "iscam", "ablation_cam", "recipro_cam", "rise"])
-def test_further_targets_of_an_image_share_its_forwards_and_its_sweep(name: str) -> None:
+def test_further_targets_of_an_image_share_its_forward_and_head_passes(name: str) -> None:
     method = METHODS[name](**CHEAP.get(name, {}))
     one, three = (
         pipeline.explain(ToyNet(5), images(5), methods=[method], layer="features.3", targets=targets).counts
@@ -165,7 +165,7 @@ def test_both_curves_share_their_ends(methods: list[object], steps: int) -> None
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_the_stated_cost_of_a_metric_is_the_real_one(name: str) -> None:
+def test_the_stated_cost_of_a_metric_is_exact(name: str) -> None:
     shape = NetShape((LayerShape(6, 8, 8),), linear_head=False)
     methods = ["gradcam", "scorecam", {"integrated_gradcam": {"steps": 3}}]
     explanations = pipeline.explain(ToyNet(5), images(5), methods=methods, layer="features.3")
@@ -174,9 +174,7 @@ def test_the_stated_cost_of_a_metric_is_the_real_one(name: str) -> None:
     boxes = [[[2.0, 2.0, 9.0, 9.0]]] * 3
     pipeline.evaluate(explanations.probe.model, images(5), explanations, metrics=[metric], boxes=boxes)
     stated = metrics_cost([metric], explanations.methods, shape)
-    baseline = (
-        1 if metric.redrawn_maps() else 0
-    )  # the model is looked at anew, and so is the baseline that all maps share
+    baseline = 1 if metric.redrawn_maps() else 0  # computing maps again takes a new pass for the shared baseline
     assert explanations.counts.forwards - before.forwards == 3 * stated.forwards + baseline
     assert explanations.counts.backwards - before.backwards == 3 * stated.backwards
     assert explanations.counts.head_passes - before.head_passes == 3 * stated.head_passes
@@ -189,15 +187,15 @@ CHEAP_METRICS: dict[str, dict[str, object]] = {
 
 
 def test_metrics_of_all_kinds_fill_the_same_passes() -> None:
-    """54 changed images of four kinds at 16 a pass: four passes, the last one not full."""
+    """54 changed images of four kinds in batches of 16: four passes, the last one not full."""
     sizes: list[int] = []
 
-    class Watched(ToyNet):
+    class RecordingNet(ToyNet):
         def forward(self, pixels_BCHW: Tensor) -> Tensor:
             sizes.append(len(pixels_BCHW))
             return super().forward(pixels_BCHW)
 
-    model = Watched(0)
+    model = RecordingNet(0)
     explanations = pipeline.explain(model, images(0), methods=["gradcam", "gradcam_pp"], layer="features.3", batch=16)
     sizes.clear()
     metrics = [
@@ -210,18 +208,18 @@ def test_metrics_of_all_kinds_fill_the_same_passes() -> None:
     assert sizes == [16, 16, 16, 6]
 
 
-def test_only_metrics_that_ask_the_model_run_it() -> None:
-    silent = [name for name, kind in METRICS.items() if kind.reads == "map" and not kind().redrawn_maps()]
-    assert len(silent) == 11
+def test_metrics_that_read_only_the_map_do_not_run_the_model() -> None:
+    map_only = [name for name, kind in METRICS.items() if kind.reads == "map" and not kind().redrawn_maps()]
+    assert len(map_only) == 11
     explanations = pipeline.explain(ToyNet(0), images(0), methods=["gradcam"], layer="features.3")
     before = explanations.counts.forwards
     pipeline.evaluate(
-        explanations.probe.model, images(0), explanations, metrics=silent, boxes=[[[1.0, 1.0, 8.0, 8.0]]] * 3
+        explanations.probe.model, images(0), explanations, metrics=map_only, boxes=[[[1.0, 1.0, 8.0, 8.0]]] * 3
     )
     assert explanations.counts.forwards == before
 
 
-def test_images_seen_by_all_targets_alike_run_once() -> None:
+def test_changed_images_shared_by_all_targets_run_once() -> None:
     metrics = [{"deletion": {"steps": 4}}, {"infidelity": {"samples": 5}}]
     extra = []
     for targets in ([0, 1, 2], [[0, 1, 2]] * 3):

@@ -1,4 +1,4 @@
-"""Every method that reads gradients or activations, on every family of torchvision, with random weights."""
+"""Every method that uses gradients or activations, on every model family of torchvision, with random weights."""
 
 import copy
 from collections.abc import Callable
@@ -20,7 +20,7 @@ FAMILIES = {
     "shufflenet_v2_x0_5": 64, "efficientnet_b0": 64, "mnasnet0_5": 64, "regnet_y_400mf": 64, "convnext_tiny": 64,
     "vit_b_32": 224, "swin_t": 64, "swin_v2_t": 64,
 }  # fmt: skip
-"""Names and the side of the input; ViT's position embedding fixes its own."""
+"""Model names and the side of the input; ViT's position embedding requires 224."""
 
 METHODS_TO_RUN: list[object] = [
     "gradcam", "gradcam_pp", "xgradcam", "hirescam", "layercam", "layercam_fusion", "elementwise_gradcam",
@@ -36,7 +36,7 @@ def built(name: str) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = models.get_model(name, weights=None, num_classes=7, **extra)
-        if name == "vit_b_32":  # its last layer starts at zero
+        if name == "vit_b_32":  # its last layer is initialised to zero
             nn.init.normal_(model.heads.head.weight, std=0.02)
         return model
 
@@ -77,19 +77,19 @@ def test_tokens_and_last_channels_are_read_as_grids() -> None:
 
 
 def small_vit() -> nn.Module:
-    """Two blocks over 4 x 4 patches."""
+    """Build a ViT with two blocks over 4 x 4 patches."""
     model = models.VisionTransformer(32, 8, 2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=5)
-    nn.init.normal_(model.heads.head.weight)  # starts at zero
+    nn.init.normal_(model.heads.head.weight)  # initialised to zero
     return model
 
 
 def small_swin() -> nn.Module:
-    """Two stages of two blocks, the second of each with shifted windows."""
+    """Build a Swin with two stages of two blocks, the second of each with shifted windows."""
     return models.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4], stochastic_depth_prob=0.0, num_classes=5)
 
 
 def tokens(values_TK: torch.Tensor) -> torch.Tensor:
-    """(K, u, v) of a class token and 16 patches, row by row."""
+    """Arrange a class token and 16 patches, in raster order, as (K, u, v)."""
     return torch.stack([torch.stack([values_TK[1 + 4 * i + j] for j in range(4)], -1) for i in range(4)], 1)
 
 
@@ -103,7 +103,7 @@ def channels_last(values_uvK: torch.Tensor) -> torch.Tensor:
     [
         (small_vit, "auto", (32, 32), tokens),
         (small_vit, "encoder.layers.encoder_layer_0", (32, 32), tokens),
-        (small_swin, "auto", (32, 64), torch.clone),  # behind its permutation
+        (small_swin, "auto", (32, 64), torch.clone),  # after the permutation to channels first
         (small_swin, "features.3", (32, 64), channels_last),
         (small_swin, "features.1", (64, 32), channels_last),
     ],
@@ -130,7 +130,7 @@ def test_maps_of_transformers_are_those_of_a_plain_full_backward(
         weights_K11 = torch.stack([grads_uv.mean() for grads_uv in grads_Kuv])[:, None, None]
         terms = {
             "gradcam": weights_K11 * acts_Kuv,
-            "hirescam": grads_Kuv * acts_Kuv,  # cancel before a layer norm, so that the terms give the scale
+            "hirescam": grads_Kuv * acts_Kuv,  # the sum cancels before a layer norm, so the scale is that of the terms
             "layercam": grads_Kuv.clamp_min(0) * acts_Kuv,
         }
         for method, terms_Kuv in terms.items():
@@ -146,7 +146,7 @@ def test_tokens_that_no_longer_reach_the_logits_are_refused() -> None:
 
 
 class Wrapped(nn.Module):
-    """Somebody's module around a model of a library."""
+    """User module that wraps a library model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,14 +157,14 @@ class Wrapped(nn.Module):
 
 
 @pytest.mark.parametrize("size", [(384, 32), (32, 384)])
-def test_channels_last_are_known_whatever_is_longer(size: tuple[int, int]) -> None:
-    """A grid of 96 x 8 cells with 96 channels; the family tells, not the numbers."""
+def test_channels_last_are_recognised_for_any_aspect_ratio(size: tuple[int, int]) -> None:
+    """The model family decides, not the sizes: the grid has 96 x 8 cells and 96 channels."""
     evidence = Probe(Wrapped(), "net.features.1").capture(torch.randn(1, 3, *size), gradients=False)
     assert evidence.acts_BKuv.shape == (1, 96, size[0] // 4, size[1] // 4)
     assert evidence.view.kind == "channels_last"
 
 
-def test_every_method_is_run_here_or_costs_a_sweep_over_channels() -> None:
+def test_every_method_runs_here_or_needs_a_pass_per_channel() -> None:
     run = {next(iter(spec)) if isinstance(spec, dict) else spec for spec in METHODS_TO_RUN}
     assert set(METHODS) - run == {
         "iscam", "scorecam", "sscam", "ablation_cam", "poly_cam", "sise", "increment_cam", "cam"

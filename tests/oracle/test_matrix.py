@@ -1,4 +1,4 @@
-"""What must hold between the methods, whatever the network: reductions, sums that are kept, and symmetries."""
+"""Relations between methods that hold for any network: special cases, completeness of sums, and symmetries."""
 
 import pytest
 import torch
@@ -18,14 +18,14 @@ from pipeline.model.probe import Probe
 seeds = settings(max_examples=10, deadline=None, derandomize=True)
 any_seed = st.integers(0, 10**6)
 LOOSE = {
-    "opti_cam": 2e-2,  # Adam's steps have the size of the rate however small the gradient is
+    "opti_cam": 2e-2,  # Adam's step size does not shrink with the gradient
     "group_cam": 2e-3,  # differences of probabilities that are nearly equal
 }
-"""Tolerances of methods that magnify rounding; the others are held to 1e-4."""
+"""Tolerances of methods that amplify rounding errors; the tolerance of the others is 1e-4."""
 
 
 def of(model: nn.Module, *methods: object, seed: int = 0, count: int = 2, **options: object) -> list[Tensor]:
-    """Maps of random images; on a net with two resolutions, of both."""
+    """Compute the maps of random images; on a network with two resolutions, both are stages."""
     layers = {ToyNet: ("features.3",), GapNet: ("features.1",), StagedNet: StagedNet.STAGES}[type(model)]
     explained = pipeline.explain(
         model,
@@ -39,14 +39,14 @@ def of(model: nn.Module, *methods: object, seed: int = 0, count: int = 2, **opti
 
 
 def close(one: Tensor, other: Tensor, tolerance: float = 1e-5) -> None:
-    """Equal up to rounding, measured by the largest value of the batch."""
+    """Assert equality up to rounding, relative to the largest value of the batch."""
     scale = max(float(other.abs().max()), 1e-6)
     assert float((one - other).abs().max()) <= tolerance * scale
 
 
 @seeds
 @given(any_seed)
-def test_on_a_pooled_linear_head_the_linear_methods_are_one(seed: int) -> None:
+def test_on_a_pooled_linear_head_the_linear_methods_are_equal(seed: int) -> None:
     cam, gradcam, xgradcam, hirescam = of(GapNet(seed), "cam", "gradcam", "xgradcam", "hirescam", seed=seed)
     cells = cam.shape[1] * cam.shape[2]
     for same in (xgradcam, hirescam, cam.relu() / cells):
@@ -55,7 +55,7 @@ def test_on_a_pooled_linear_head_the_linear_methods_are_one(seed: int) -> None:
 
 @seeds
 @given(any_seed)
-def test_second_order_and_comparison_vanish_where_they_must(seed: int) -> None:
+def test_finer_cam_and_shapley_cam_reduce_to_gradcam(seed: int) -> None:
     model = ToyNet(seed)
     gradcam, logit, none = of(
         model, "gradcam", {"shapley_cam": {"utility": "logit"}}, {"finer_cam": {"gamma": 0.0}}, seed=seed
@@ -77,7 +77,7 @@ def test_without_noise_the_smoothed_methods_are_the_plain_ones(seed: int) -> Non
 
 @seeds
 @given(any_seed)
-def test_one_layer_of_a_multi_layer_method_is_its_single_layer_kin(seed: int) -> None:
+def test_a_multi_layer_method_on_one_layer_is_its_single_layer_counterpart(seed: int) -> None:
     plus, score, layercam, refine, poly, fused = of(
         ToyNet(seed), "gradcam_pp", "scorecam", "layercam", "refine_cam", {"poly_cam": {"variant": "plus"}},
         "layercam_fusion", seed=seed,
@@ -106,8 +106,8 @@ def test_integrative_cam_reduces_to_what_it_generalises(seed: int) -> None:
     close(identity, min_max((plain_BK11 * evidence.acts_BKuv).sum(1)), 1e-4)
 
 
-def test_layer_weights_of_integrative_cam_outlive_a_rescaling_of_neighbours() -> None:
-    """A ReLU net whose first stage is doubled and whose second takes half of it computes the same."""
+def test_layer_weights_of_integrative_cam_are_invariant_to_rescaling_of_neighbours() -> None:
+    """Doubling the first stage and halving the weights of the second does not change what a ReLU network computes."""
     model = StagedNet(3)
     (before,) = of(model, {"integrative_cam": {"bias": "none", "f": "square"}})
     with torch.no_grad():
@@ -120,8 +120,8 @@ def test_layer_weights_of_integrative_cam_outlive_a_rescaling_of_neighbours() ->
 
 @seeds
 @given(any_seed)
-def test_the_residual_is_what_the_biases_behind_the_layer_add(seed: int) -> None:
-    """Each bias adds itself times the slope where it enters; without biases the residual is nothing."""
+def test_the_residual_is_the_contribution_of_the_biases_after_the_layer(seed: int) -> None:
+    """Each bias contributes its value times the gradient at its layer; without biases the residual is zero."""
     model, pixels_BCHW = ToyNet(seed), images(seed, 2)
     probe = Probe(model, "features.3")
     evidence = probe.capture(pixels_BCHW, gradients=True)
@@ -137,7 +137,7 @@ def test_the_residual_is_what_the_biases_behind_the_layer_add(seed: int) -> None
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("log", [False, True])
 def test_derivatives_of_the_softmax_are_those_of_triple_autograd(seed: int, log: bool) -> None:
-    """One activation, logits linear in it: the twin differentiates p_c three times."""
+    """With logits linear in one activation, the reference differentiates p_c three times."""
     from pipeline.cams.integrative import _softmax_slopes
 
     model = GapNet(seed, channels=3, classes=4)
@@ -154,7 +154,7 @@ def test_derivatives_of_the_softmax_are_those_of_triple_autograd(seed: int, log:
 
 @seeds
 @given(any_seed)
-def test_xgradcam_keeps_the_sum(seed: int) -> None:
+def test_xgradcam_sums_to_gradient_times_activation(seed: int) -> None:
     evidence = Probe(ToyNet(seed), "features.3").capture(images(seed, 2), gradients=True)
     acts_BKuv, grads_BKuv = evidence.acts_BKuv, evidence.grads_BKuv
     total_BK = acts_BKuv.sum((2, 3))
@@ -185,7 +185,7 @@ def test_increment_cam_without_its_second_phase_is_gradcam(merge: str) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_a_batch_gives_what_its_images_and_targets_give_alone(spec: dict[str, dict[str, object]]) -> None:
+def test_maps_of_a_batch_equal_those_of_its_images_and_targets_alone(spec: dict[str, dict[str, object]]) -> None:
     model = GapNet(3, channels=6) if "cam" in spec else StagedNet(3)
     layers = ("features.1",) if "cam" in spec else StagedNet.STAGES
     pixels_BCHW, targets = images(3, 3), [[0, 1], [2, 0], [1, 2]]
@@ -197,15 +197,15 @@ def test_a_batch_gives_what_its_images_and_targets_give_alone(spec: dict[str, di
         close(alone[0], together[row], LOOSE.get(next(iter(spec)), 1e-4))
 
 
-BLIND_TO_CONSTANTS = {
+INVARIANT_TO_CONSTANTS = {
     name: spec for name, spec in SPECS.items() if next(iter(spec)) not in ("shapley_cam", "integrative_cam")
 }
-"""Shapley-CAM and Integrative CAM read the value of the logit by definition."""
+"""Methods whose maps do not change with a constant; Shapley-CAM and Integrative CAM depend on the logit itself."""
 
 
-@pytest.mark.parametrize("spec", BLIND_TO_CONSTANTS.values(), ids=BLIND_TO_CONSTANTS)
+@pytest.mark.parametrize("spec", INVARIANT_TO_CONSTANTS.values(), ids=INVARIANT_TO_CONSTANTS)
 def test_adding_a_constant_to_all_logits_changes_no_map(spec: dict[str, dict[str, object]]) -> None:
-    """Of methods that read the logit itself, not its gradient or a probability, only the scale may change."""
+    """All maps depend on gradients, probabilities or differences of logits, so a constant cancels."""
     model = GapNet(2) if "cam" in spec else StagedNet(2)
     (before,) = of(model, spec, targets=[0, 1])
     with torch.no_grad():
@@ -240,7 +240,7 @@ def test_odd_networks_and_images_give_finite_maps(spec: dict[str, dict[str, obje
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_the_model_is_left_as_it_was(spec: dict[str, dict[str, object]]) -> None:
+def test_the_model_is_left_unchanged(spec: dict[str, dict[str, object]]) -> None:
     model = GapNet(1) if "cam" in spec else StagedNet(1)
     model.train()
     model.requires_grad_(False)

@@ -1,11 +1,11 @@
-"""What must hold of metrics, whatever the network and the map."""
+"""Properties of metrics that hold for any network and map."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import StagedNet, ToyNet, images
-from scoring_batches import Answering, scoring_batch
+from scoring_batches import BrightnessNet, scoring_batch
 from torch import Tensor, nn
 
 import pipeline
@@ -17,11 +17,11 @@ from pipeline.model.probe import Probe
 seeds = settings(max_examples=15, deadline=None, derandomize=True)
 any_seed = st.integers(0, 10**6)
 BOXES = [[[2.0, 3.0, 9.0, 12.0]], [[1.0, 1.0, 15.0, 8.0]], None]
-RERUN = {name for name, kind in METRICS.items() if kind().redrawn_maps()}
+RECOMPUTING = {name for name, kind in METRICS.items() if kind().redrawn_maps()}
 
 
 def maps_of(seed: int) -> Tensor:
-    """Smooth heat maps (3, 2, 16, 16)."""
+    """Return smooth heat maps (3, 2, 16, 16)."""
     small = torch.rand(3, 2, 5, 5, generator=torch.Generator().manual_seed(seed))
     return min_max(nn.functional.interpolate(small, (16, 16), mode="bicubic"))
 
@@ -38,12 +38,12 @@ def test_drop_gain_and_increase_exclude_each_other(seed: int) -> None:
     drop_BM, gain_BM, increase_BM = (value(name, batch) for name in ("average_drop", "average_gain", "increase"))
     assert bool((drop_BM <= 1 - increase_BM).all())
     assert bool(((gain_BM > 0) == (increase_BM > 0)).all())
-    for found_BM in (drop_BM, gain_BM):
-        assert bool(((found_BM >= 0) & (found_BM <= 1)).all())
+    for share_BM in (drop_BM, gain_BM):
+        assert bool(((share_BM >= 0) & (share_BM <= 1)).all())
 
 
 class Constant(nn.Module):
-    """Gives every image the same logits."""
+    """Model with the same logits for every image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Constant(nn.Module):
 
 @pytest.mark.parametrize("steps", [2, 3, 20])
 @pytest.mark.parametrize("name", ["insertion", "deletion"])
-def test_the_area_of_a_constant_score_is_the_score(name: str, steps: int) -> None:
+def test_the_area_of_a_constant_output_is_the_output(name: str, steps: int) -> None:
     batch = scoring_batch(maps_of(0), model=Constant())
     expected_BM = batch.evidence.target_confidences_B[:, None].expand(3, 2)
     torch.testing.assert_close(value(name, batch, steps=steps), expected_BM)
@@ -64,12 +64,14 @@ def test_the_area_of_a_constant_score_is_the_score(name: str, steps: int) -> Non
     assert value("road", batch, sigma=0.0).abs().max() < 1e-6
 
 
-def test_curves_of_a_score_that_counts_pixels_are_known_by_hand() -> None:
-    """The logit of class 0 is the mean pixel; one quarter of the image is 4, the rest 0: mean 1."""
+def test_curves_of_a_model_that_averages_pixels_match_values_by_hand() -> None:
+    """The logit of class 0 is the mean pixel; a quarter of the image is 4, the rest 0, so the mean is 1."""
     pixels_1CHW = torch.zeros(1, 3, 16, 16)
     pixels_1CHW[..., :8, :8] = 4.0
     perfect_11HW = pixels_1CHW[:, :1] / 4
-    batch = scoring_batch(torch.cat([perfect_11HW, 1 - perfect_11HW], 1), model=Answering(), pixels_BCHW=pixels_1CHW)
+    batch = scoring_batch(
+        torch.cat([perfect_11HW, 1 - perfect_11HW], 1), model=BrightnessNet(), pixels_BCHW=pixels_1CHW
+    )
     options = {"steps": 4, "fill": "mean", "score": "logit"}
     curves = {name: value(f"{name}_curve", batch, **options)[0].tolist() for name in ("insertion", "deletion")}
     assert curves["insertion"][0] == [0, 1, 1, 1, 1]
@@ -82,8 +84,8 @@ def test_curves_of_a_score_that_counts_pixels_are_known_by_hand() -> None:
 
 @seeds
 @given(any_seed)
-def test_insertion_and_deletion_with_the_order_reversed_are_one_curve(seed: int) -> None:
-    """Deleting the most relevant pixels leaves what inserting the least relevant ones makes."""
+def test_deletion_is_insertion_of_the_inverted_map_reversed(seed: int) -> None:
+    """Deleting the most relevant pixels gives the same images as inserting the least relevant ones."""
     maps_BMHW = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(seed))  # no ties
     model, options = ToyNet(seed), {"steps": 8, "fill": "mean"}
     deletion = value("deletion_curve", scoring_batch(maps_BMHW, model=model), **options)
@@ -93,21 +95,21 @@ def test_insertion_and_deletion_with_the_order_reversed_are_one_curve(seed: int)
 
 @seeds
 @given(any_seed)
-def test_rank_metrics_do_not_see_monotone_changes_of_the_map(seed: int) -> None:
+def test_rank_metrics_are_invariant_to_monotone_changes_of_the_map(seed: int) -> None:
     maps_BMHW = maps_of(seed)
-    plain, bent = (scoring_batch(one, boxes=BOXES, model=ToyNet(seed)) for one in (maps_BMHW, maps_BMHW.double() ** 3))
+    plain, cubed = (scoring_batch(one, boxes=BOXES, model=ToyNet(seed)) for one in (maps_BMHW, maps_BMHW.double() ** 3))
     names = ["insertion", "deletion", "road", "road_morf", "road_lerf", "top_n_in_box", "miou_top20", "pointing_game"]
     for name in names:
-        torch.testing.assert_close(value(name, plain), value(name, bent), equal_nan=True, msg=name)
+        torch.testing.assert_close(value(name, plain), value(name, cubed), equal_nan=True, msg=name)
 
 
 @seeds
 @given(any_seed, st.sampled_from([1e-3, 7.0, 1e4]))
-def test_no_metric_sees_the_scale_of_the_raw_map(seed: int, scale: float) -> None:
+def test_metrics_are_invariant_to_the_scale_of_the_raw_map(seed: int, scale: float) -> None:
     model, pixels_BCHW = ToyNet(seed), images(seed, 3)
     explained = pipeline.explain(model, pixels_BCHW, methods=["gradcam"], layer="features.3")
     scaled = {"gradcam": explained.maps["gradcam"] * scale}
-    names = [name for name in METRICS if name not in RERUN | {"box_iou_curve"}]
+    names = [name for name in METRICS if name not in RECOMPUTING | {"box_iou_curve"}]
     one, other = (
         pipeline.evaluate(model, pixels_BCHW, maps, metrics=names, boxes=BOXES)
         for maps in (explained, type(explained)(scaled, *_rest(explained)))
@@ -127,7 +129,7 @@ DEGENERATE = {
     "complexity": 0.0, "coherency": 0.0, "adcc": 0.0, "arcc": 0.0, "total_variation": 0.0,
     "sparsity": None, "entropy": None, "energy_outside_centre": None,
 }  # fmt: skip
-"""What a degenerate map is worth; None is NaN. The others are those of the image in raster order, or removed."""
+"""Values for a degenerate map, None for NaN. Metrics not listed score the fill, or rank pixels in raster order."""
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -138,25 +140,25 @@ def test_a_degenerate_map_has_the_defined_value(name: str) -> None:
     explained = pipeline.explain(model, images(0), methods=["gradcam"], layer="stage2")
     assert bool(explained.degenerate["gradcam"].all())
     boxes = [[[2.0, 2.0, 9.0, 9.0]]] * 3
-    found_B = pipeline.evaluate(model, images(0), explained, metrics=[name], boxes=boxes)[name]["gradcam"]
+    values_B = pipeline.evaluate(model, images(0), explained, metrics=[name], boxes=boxes)[name]["gradcam"]
     if name in DEGENERATE:
         expected = torch.full((3,), torch.nan if DEGENERATE[name] is None else DEGENERATE[name])
-        torch.testing.assert_close(found_B, expected, equal_nan=True)
+        torch.testing.assert_close(values_B, expected, equal_nan=True)
     else:
-        assert bool(found_B.isfinite().all())
+        assert bool(values_B.isfinite().all())
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_an_image_without_a_box_has_no_value_where_the_box_counts(name: str) -> None:
+def test_metrics_that_need_a_box_are_nan_without_one(name: str) -> None:
     explained = pipeline.explain(ToyNet(1), images(1), methods=["gradcam"], layer="features.3")
     boxes = [[[2.0, 2.0, 9.0, 9.0]], None, []]
     found = pipeline.evaluate(explained.probe.model, images(1), explained, metrics=[name], boxes=boxes)[name]["gradcam"]
     missing_B = found.flatten(1).isnan().all(1) if found.ndim > 1 else found.isnan()
-    boxed = any(word in name for word in ("box", "pointing", "miou", "top_n"))
-    assert missing_B.tolist() == [False, boxed, boxed]
+    needs_box = any(word in name for word in ("box", "pointing", "miou", "top_n"))
+    assert missing_B.tolist() == [False, needs_box, needs_box]
 
 
-def test_masks_count_instead_of_boxes() -> None:
+def test_masks_may_replace_boxes() -> None:
     explained = pipeline.explain(ToyNet(1), images(1), methods=["gradcam"], layer="features.3")
     box = [[[4.0, 2.0, 9.0, 12.0]]] * 3
     mask_HW = torch.zeros(16, 16, dtype=torch.bool)
@@ -175,7 +177,7 @@ def test_masks_count_instead_of_boxes() -> None:
         pipeline.evaluate(explained.probe.model, images(1), explained, masks=[None, None])
 
 
-def test_what_the_model_says_without_the_object_is_the_same_for_every_method() -> None:
+def test_confidences_without_the_object_are_the_same_for_every_method() -> None:
     explained = pipeline.explain(ToyNet(1), images(1), methods=["gradcam", "scorecam"], layer="features.3")
     names = ["box_removed_confidence", "box_only_confidence"]
     found = pipeline.evaluate(explained.probe.model, images(1), explained, metrics=names, boxes=BOXES)
@@ -183,8 +185,8 @@ def test_what_the_model_says_without_the_object_is_the_same_for_every_method() -
         assert torch.equal(found[name]["gradcam"][:2], found[name]["scorecam"][:2])
 
 
-def test_the_blur_of_rise_keeps_a_flat_image_but_for_its_border() -> None:
-    """Its kernel sums to one and sees zeros around the image."""
+def test_the_blur_of_rise_keeps_a_constant_image_except_at_its_border() -> None:
+    """Its kernel sums to one and pads the image with zeros."""
     flat = baseline_pixels("rise_blur", torch.ones(1, 3, 32, 32), Probe(ToyNet(0), "features.3").normalisation)
     torch.testing.assert_close(flat[..., 5:-5, 5:-5], torch.ones(1, 3, 22, 22))
     assert float(flat[0, 0, 0, 0]) < 0.6
@@ -207,8 +209,8 @@ def test_wrong_parameters_are_refused(spec: object) -> None:
 
 
 @pytest.mark.parametrize("spec", [{"deletion_curve": {"as": "points"}}, {"deletion": {"as": "my_Curve"}}])
-def test_names_tell_curves_from_numbers(spec: object) -> None:
-    with pytest.raises(ValueError, match="names end in _curve exactly where a curve is meant"):
+def test_only_names_of_curves_end_in_curve(spec: object) -> None:
+    with pytest.raises(ValueError, match="a name must end in _curve if the metric is a curve, and only then"):
         build_metrics([spec])
 
 
@@ -218,7 +220,7 @@ def test_road_never_removes_all_and_may_remove_nothing(percent: float) -> None:
     assert bool(found_BM.isfinite().all())
 
 
-def test_a_target_without_confidence_has_none_to_lose() -> None:
+def test_the_drop_is_zero_for_a_target_with_zero_confidence() -> None:
     model = ToyNet(0)
     with torch.no_grad():
         model.linear.bias[1] -= 1e4
@@ -227,7 +229,7 @@ def test_a_target_without_confidence_has_none_to_lose() -> None:
     assert value("average_drop", batch)[1].tolist() == [0, 0]
 
 
-def test_a_tolerance_larger_than_the_image_hits_wherever_there_is_an_object() -> None:
+def test_a_tolerance_larger_than_the_image_hits_every_object() -> None:
     found_BM = value("pointing_game", scoring_batch(maps_of(0), boxes=BOXES), tolerance=5000)
     assert found_BM[:2].tolist() == [[1, 1], [1, 1]]
     assert bool(found_BM[2].isnan().all())

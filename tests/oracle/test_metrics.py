@@ -1,4 +1,4 @@
-"""Every metric against its slow twin, on random networks, images and boxes."""
+"""Every metric compared with its reference implementation, on random networks, images and boxes."""
 
 import copy
 import math
@@ -10,7 +10,7 @@ import torch
 from nets import ToyNet, images
 from oracle.cases import black, blurred
 from reference import base
-from reference import metrics as slow
+from reference import metrics as ref
 from torch import Tensor, nn
 
 import pipeline
@@ -35,13 +35,13 @@ SPECS: list[object] = [
     {"box_iou_curve": {"as": "v2_curve", "preset": "v2"}},
     {"max_sensitivity": {"as": "sensitivity_large", "samples": 3, "radius": 0.3}},
 ]
-"""Every metric with its defaults, and the variants that matter."""
+"""Every metric with its defaults, and important variants."""
 BOXES = [[[2.0, 3.0, 9.0, 12.5]], [[0.0, 0.0, 4.0, 4.0], [10.2, 9.7, 15.9, 14.1]], [[5.0, 5.0, 5.4, 5.4]], None]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image, target and heat map, as the twins see them; boxes are whole pixels at least."""
+    """One image, target and heat map: the input of the references; boxes have at least one whole pixel."""
 
     model: nn.Module
     image_CHW: Tensor
@@ -50,25 +50,25 @@ class Row:
     boxes: list[list[float]]
     draw: Callable[[Tensor], Tensor]
 
-    def ask(self, image_CHW: Tensor) -> float:
-        return base.ask(self.model, image_CHW, self.target)
+    def target_output(self, image_CHW: Tensor) -> float:
+        return base.target_output(self.model, image_CHW, self.target)
 
     @property
     def clean(self) -> float:
-        return self.ask(self.image_CHW)
+        return self.target_output(self.image_CHW)
 
-    def seen(self, mask_HW: Tensor | None = None) -> float:
-        return self.ask(self.image_CHW * (self.heatmap_HW if mask_HW is None else mask_HW))
+    def masked_confidence(self, mask_HW: Tensor | None = None) -> float:
+        return self.target_output(self.image_CHW * (self.heatmap_HW if mask_HW is None else mask_HW))
 
     def drop(self) -> float:
-        return max(0.0, self.clean - self.seen()) / self.clean
+        return max(0.0, self.clean - self.masked_confidence()) / self.clean
 
     def fill(self, kind: str) -> Tensor:
         kinds = {"mean": torch.zeros_like, "black": black, "blur": blurred}
         return kinds[kind](self.image_CHW)
 
     def curve(self, fill: str, steps: int, *, insert: bool, logit: bool = False) -> list[float]:
-        return slow.curve(
+        return ref.curve(
             self.model, self.image_CHW, self.target, self.heatmap_HW, self.fill(fill), steps=steps, insert=insert,
             logit=logit,
         )  # fmt: skip
@@ -78,34 +78,34 @@ class Row:
             shape = tuple(self.image_CHW.shape)
             return sigma * next(noise.normal(SEED, [""], f"road {percent / 100}", shape, 1))[0].double()
 
-        return slow.road_means(self.model, self.image_CHW, self.target, self.heatmap_HW, list(percentiles), drawn)
+        return ref.road_means(self.model, self.image_CHW, self.target, self.heatmap_HW, list(percentiles), drawn)
 
     def coherency(self) -> float:
-        return slow.coherency(self.heatmap_HW, self.draw(self.image_CHW * self.heatmap_HW))
+        return ref.coherency(self.heatmap_HW, self.draw(self.image_CHW * self.heatmap_HW))
 
     def complexity(self) -> float:
         return sum(self.heatmap_HW.flatten().tolist()) / self.heatmap_HW.numel()
 
     def infidelity(self, kind: str, *, scale: bool = True) -> float:
-        changes = slow.perturbations(kind, self.image_CHW, SEED, 10, 0.2, 0.25)
-        return slow.infidelity(self.model, self.image_CHW, self.target, self.heatmap_HW, changes, scale=scale)
+        changes = ref.perturbations(kind, self.image_CHW, SEED, 10, 0.2, 0.25)
+        return ref.infidelity(self.model, self.image_CHW, self.target, self.heatmap_HW, changes, scale=scale)
 
     def sensitivity(self, samples: int, radius: float) -> float:
         drawn = []
         for step in range(samples):
-            own = noise.generator(SEED, "", f"max_sensitivity {step}")
-            jitter_CHW = (2 * torch.rand(self.image_CHW.shape, generator=own).double() - 1) * radius
+            generator = noise.generator(SEED, "", f"max_sensitivity {step}")
+            jitter_CHW = (2 * torch.rand(self.image_CHW.shape, generator=generator).double() - 1) * radius
             drawn.append(self.draw(self.image_CHW + jitter_CHW))
-        return slow.max_sensitivity(self.heatmap_HW, drawn)
+        return ref.max_sensitivity(self.heatmap_HW, drawn)
 
     def iou(self, threshold: float, *, all_regions: bool = False) -> float:
         mask = [[value > threshold for value in line] for line in self.heatmap_HW.tolist()]
-        return slow.box_iou(mask, self.boxes, all_regions=all_regions)
+        return ref.box_iou(mask, self.boxes, all_regions=all_regions)
 
     def ious(self, *, all_regions: bool = False) -> list[float]:
         levels = [[math.floor(value * 255) for value in line] for line in self.heatmap_HW.float().tolist()]
         return [
-            slow.box_iou([[value > t for value in line] for line in levels], self.boxes, all_regions=all_regions)
+            ref.box_iou([[value > t for value in line] for line in levels], self.boxes, all_regions=all_regions)
             for t in range(256)
         ]
 
@@ -115,21 +115,21 @@ class Row:
         return torch.tensor(cells, dtype=torch.float64)
 
 
-TWINS: dict[str, Callable[[Row], object]] = {
+REFERENCES: dict[str, Callable[[Row], object]] = {
     "average_drop": Row.drop,
-    "drop_top": lambda r: max(0.0, r.clean - r.seen(slow.top_mask(r.heatmap_HW, 0.15))) / r.clean,
-    "increase": lambda r: float(r.seen() > r.clean),
+    "drop_top": lambda r: max(0.0, r.clean - r.masked_confidence(ref.top_mask(r.heatmap_HW, 0.15))) / r.clean,
+    "increase": lambda r: float(r.masked_confidence() > r.clean),
     "increase_black": lambda r: float(
-        slow.seen(r.model, r.image_CHW, r.target, r.heatmap_HW, r.fill("black")) > r.clean
+        ref.masked_confidence(r.model, r.image_CHW, r.target, r.heatmap_HW, r.fill("black")) > r.clean
     ),
-    "average_gain": lambda r: slow.average_gain(r.clean, r.seen()),
-    "gain_top": lambda r: slow.average_gain(r.clean, r.seen(slow.top_mask(r.heatmap_HW, 0.4))),
-    "insertion": lambda r: slow.area(r.curve("blur", 20, insert=True)),
-    "insertion_black": lambda r: slow.area(r.curve("black", 7, insert=True)),
+    "average_gain": lambda r: ref.average_gain(r.clean, r.masked_confidence()),
+    "gain_top": lambda r: ref.average_gain(r.clean, r.masked_confidence(ref.top_mask(r.heatmap_HW, 0.4))),
+    "insertion": lambda r: ref.area(r.curve("blur", 20, insert=True)),
+    "insertion_black": lambda r: ref.area(r.curve("black", 7, insert=True)),
     "insertion_curve": lambda r: r.curve("blur", 20, insert=True),
     "some_curve": lambda r: r.curve("mean", 5, insert=True),
-    "deletion": lambda r: slow.area(r.curve("mean", 20, insert=False)),
-    "deletion_logit": lambda r: slow.area(r.curve("mean", 20, insert=False, logit=True)),
+    "deletion": lambda r: ref.area(r.curve("mean", 20, insert=False)),
+    "deletion_logit": lambda r: ref.area(r.curve("mean", 20, insert=False, logit=True)),
     "deletion_curve": lambda r: r.curve("mean", 20, insert=False),
     "road": lambda r: (r.road()[0] - r.road()[1]) / 2,
     "road_noisy": lambda r: (r.road((30, 70), 0.1)[0] - r.road((30, 70), 0.1)[1]) / 2,
@@ -140,24 +140,24 @@ TWINS: dict[str, Callable[[Row], object]] = {
     "infidelity_baseline": lambda r: r.infidelity("noisy_baseline"),
     "coherency": Row.coherency,
     "complexity": Row.complexity,
-    "adcc": lambda r: slow.harmonic(r.coherency(), 1 - r.complexity(), 1 - r.drop()),
-    "arcc": lambda r: slow.harmonic(r.coherency(), 1 - r.complexity(), min(1.0, max(0.0, r.road()[0] - r.road()[1]))),
+    "adcc": lambda r: ref.harmonic(r.coherency(), 1 - r.complexity(), 1 - r.drop()),
+    "arcc": lambda r: ref.harmonic(r.coherency(), 1 - r.complexity(), min(1.0, max(0.0, r.road()[0] - r.road()[1]))),
     "pointing_game": lambda r: base.pointing_game(r.heatmap_HW, r.boxes, 15),
     "pointing_exact": lambda r: base.pointing_game(r.heatmap_HW, r.boxes, 0),
     "pointing_near": lambda r: base.pointing_game(r.heatmap_HW, r.boxes, 4),
     "energy_in_box": lambda r: base.energy_in_box(r.heatmap_HW, r.boxes),
-    "top_n_in_box": lambda r: slow.top_n_in_box(r.heatmap_HW, r.boxes),
-    "miou_top20": lambda r: slow.miou(r.heatmap_HW, r.boxes, 0.2),
+    "top_n_in_box": lambda r: ref.top_n_in_box(r.heatmap_HW, r.boxes),
+    "miou_top20": lambda r: ref.miou(r.heatmap_HW, r.boxes, 0.2),
     "box_iou": lambda r: r.iou(0.2),
     "box_all": lambda r: r.iou(0.5, all_regions=True),
     "box_iou_curve": Row.ious,
     "v2_curve": lambda r: r.ious(all_regions=True),
-    "box_removed_confidence": lambda r: r.seen(1 - r.box_mask()),
-    "box_only_confidence": lambda r: r.seen(r.box_mask()),
-    "sparsity": lambda r: slow.sparsity(r.heatmap_HW),
-    "entropy": lambda r: slow.entropy(r.heatmap_HW),
-    "energy_outside_centre": lambda r: slow.energy_outside_centre(r.heatmap_HW, 0.5),
-    "total_variation": lambda r: slow.total_variation(r.heatmap_HW),
+    "box_removed_confidence": lambda r: r.masked_confidence(1 - r.box_mask()),
+    "box_only_confidence": lambda r: r.masked_confidence(r.box_mask()),
+    "sparsity": lambda r: ref.sparsity(r.heatmap_HW),
+    "entropy": lambda r: ref.entropy(r.heatmap_HW),
+    "energy_outside_centre": lambda r: ref.energy_outside_centre(r.heatmap_HW, 0.5),
+    "total_variation": lambda r: ref.total_variation(r.heatmap_HW),
     "max_sensitivity": lambda r: r.sensitivity(10, 0.02),
     "sensitivity_large": lambda r: r.sensitivity(3, 0.3),
 }
@@ -166,38 +166,38 @@ NEEDS_A_BOX = {
     "box_all", "box_iou_curve", "v2_curve", "box_removed_confidence", "box_only_confidence",
 }  # fmt: skip
 LOOSE = {"max_sensitivity": 1e-5, "coherency": 1e-5, "adcc": 1e-5, "arcc": 1e-5}
-"""Tolerances, relative to the value or to 1, of what compares maps drawn again; the others are held to 5e-6."""
+"""Tolerances, relative to the value or to 1, of metrics that recompute maps; the tolerance of the others is 5e-6."""
 
 
-def test_every_metric_has_a_twin() -> None:
-    assert set(TWINS) >= set(METRICS)
-    assert set(TWINS) == {label for spec in SPECS for label in build_metrics([spec])}
+def test_every_metric_has_a_reference() -> None:
+    assert set(REFERENCES) >= set(METRICS)
+    assert set(REFERENCES) == {label for spec in SPECS for label in build_metrics([spec])}
 
 
 def disagreements(seed: int) -> dict[str, float]:
-    """By metric the largest difference from its twin, relative to the value or to 1, on one network."""
-    worst = dict.fromkeys(TWINS, 0.0)
+    """Return each metric's largest difference from its reference, relative to the value or to 1, on one network."""
+    worst = dict.fromkeys(REFERENCES, 0.0)
     model, pixels_BCHW = ToyNet(seed), images(seed, count=4)
     explanations = pipeline.explain(model, pixels_BCHW, methods=["gradcam", "scorecam"], layer="features.3", seed=SEED)
     values = pipeline.evaluate(model, pixels_BCHW, explanations, metrics=SPECS, boxes=BOXES)
     precise = copy.deepcopy(model).double()
     layer = precise.get_submodule("features.3")
-    for method, twin in (("gradcam", base.gradcam), ("scorecam", base.scorecam)):
+    for method, map_of in (("gradcam", base.gradcam), ("scorecam", base.scorecam)):
         for b, (image_CHW, target) in enumerate(zip(pixels_BCHW.double(), explanations.targets.tolist(), strict=True)):
 
-            def draw(changed_CHW: Tensor, target: int = target, twin: Callable[..., Tensor] = twin) -> Tensor:
-                return base.heatmap(twin(precise, layer, changed_CHW, target), (16, 16))
+            def draw(changed_CHW: Tensor, target: int = target, map_of: Callable[..., Tensor] = map_of) -> Tensor:
+                return base.heatmap(map_of(precise, layer, changed_CHW, target), (16, 16))
 
             heatmap_HW = explanations.heatmap(method)[b].double()
             row = Row(precise, image_CHW, target, heatmap_HW, _whole(BOXES[b] or []), draw)
-            for name, one in TWINS.items():
+            for name, reference in REFERENCES.items():
                 found = values[name][method][b]
                 if name in NEEDS_A_BOX and BOXES[b] is None:
                     assert bool(found.isnan().all()), name
                     continue
-                expected = torch.tensor(one(row), dtype=torch.float64)
+                expected = torch.tensor(reference(row), dtype=torch.float64)
                 assert found.shape == expected.shape, name
-                assert torch.equal(found.isnan(), expected.isnan()), name  # nothing can be said of a map of zeros
+                assert torch.equal(found.isnan(), expected.isnan()), name  # undefined for a map of zeros
                 found, expected = found.double().nan_to_num(), expected.nan_to_num()
                 error = float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
                 worst[name] = max(worst[name], error)
@@ -207,13 +207,13 @@ def disagreements(seed: int) -> dict[str, float]:
 @pytest.mark.parametrize(
     "seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(5, 200))]
 )
-def test_metrics_agree_with_their_slow_twins(seed: int) -> None:
-    found = disagreements(seed)
-    assert not {name: error for name, error in found.items() if error > LOOSE.get(name, 5e-6)}
+def test_metrics_agree_with_their_references(seed: int) -> None:
+    errors = disagreements(seed)
+    assert not {name: error for name, error in errors.items() if error > LOOSE.get(name, 5e-6)}
 
 
 def _whole(boxes: list[list[float]]) -> list[list[float]]:
-    """A box smaller than a pixel stands for the pixel it lies in."""
+    """Replace each box smaller than a pixel by the pixel it lies in."""
     grown = []
     for x0, y0, x1, y1 in boxes:
         has_centre = math.ceil(x0 - 0.5) <= math.floor(x1 - 0.5) and math.ceil(y0 - 0.5) <= math.floor(y1 - 0.5)
@@ -222,7 +222,7 @@ def _whole(boxes: list[list[float]]) -> list[list[float]]:
     return grown
 
 
-def test_a_drop_never_exceeds_what_increase_leaves() -> None:
+def test_a_drop_is_at_most_one_minus_increase() -> None:
     model, pixels_BCHW = ToyNet(1), images(1, count=16)
     explanations = pipeline.explain(
         model, pixels_BCHW, methods=["gradcam"], layer="features.3", targets=[0, 1, 2, 3] * 4

@@ -1,4 +1,4 @@
-"""What must hold between methods, by their definitions."""
+"""Relations between methods that follow from their definitions."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from torch import Tensor
 
 import pipeline
 from pipeline.cams import build_methods
-from pipeline.cams.path import path_points
 from pipeline.cams.score import strengths
+from pipeline.cams.versions import path_points
 from pipeline.maps.heatmaps import is_degenerate
 from pipeline.model.probe import Probe
 
@@ -42,7 +42,7 @@ def test_without_biases_integrated_gradcam_is_a_multiple_of_gradcam(steps: int) 
 
 
 def test_a_path_of_no_length_gives_a_zero_map() -> None:
-    """Passes filled up as in a run: the baseline alone and among others then give the same bits."""
+    """Batches are padded as in a run, so that the baseline gives the same bits alone and among other images."""
     probe = Probe(ToyNet(0), "features.3", batch_multiple=16)
     (method,) = build_methods([integrated(5)]).values()
     evidence = probe.capture(torch.zeros(2, 3, 16, 16), gradients=True)
@@ -56,7 +56,7 @@ def test_integrated_gradcam_converges() -> None:
     assert float((means[1] - means[2]).abs().max()) < float((means[0] - means[2]).abs().max()) < 0.1 * scale
 
 
-def test_the_start_of_the_path_counts_only_for_the_official_code() -> None:
+def test_the_start_of_the_path_contributes_only_without_subtracted_baseline() -> None:
     model = ToyNet(4)
     with_features, without = maps(
         model,
@@ -82,7 +82,7 @@ def test_iscam_of_one_step_is_scorecam(schedule: str) -> None:
     assert torch.equal(scorecam_Buv, iscam_Buv)
 
 
-def test_the_literal_recurrence_of_one_step_weighs_all_channels_alike() -> None:
+def test_the_literal_recurrence_of_one_step_weights_all_channels_equally() -> None:
     model = ToyNet(3)
     explanations = pipeline.explain(
         model, images(3), methods=[{"iscam": {"num_steps": 1, "schedule": "recurrence"}}], layer="features.3"
@@ -150,7 +150,7 @@ def test_gradcam_pp_is_exact_for_tiny_gradients() -> None:
 
 
 @pytest.mark.parametrize("method", ["gradcam", "gradcam_pp", integrated(4), "scorecam", {"iscam": {"num_steps": 3}}])
-def test_a_batch_gives_what_its_images_give_alone(method: object) -> None:
+def test_maps_of_a_batch_equal_those_of_its_images_alone(method: object) -> None:
     model, pixels_BCHW = ToyNet(7), images(7, count=5)
     together = next(iter(pipeline.explain(model, pixels_BCHW, methods=[method], layer="features.3").maps.values()))
     for image_CHW, map_uv in zip(pixels_BCHW, together, strict=True):

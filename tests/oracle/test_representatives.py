@@ -1,4 +1,4 @@
-"""Grouped channels: k-means as its formula says it, exact where groups suffice, and counted."""
+"""Grouped channels: k-means matches its definition, enough groups give exact maps, and passes are counted."""
 
 import pytest
 import torch
@@ -13,24 +13,24 @@ from pipeline.model.probe import Probe
 FAMILY = {"scorecam": {}, "iscam": {"num_steps": 2}, "sscam": {"samples": 2}, "increment_cam": {}}
 
 
-def slow_k_means(points: list[list[float]], count: int) -> list[int]:
-    """Farthest-point start, ten rounds of means, nearest centre; lists and loops alone."""
+def reference_k_means(points: list[list[float]], count: int) -> list[int]:
+    """Assign points to centres: farthest-point initialisation, ten rounds of k-means, with plain lists and loops."""
 
-    def apart(a: list[float], b: list[float]) -> float:
+    def distance(a: list[float], b: list[float]) -> float:
         return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
 
-    def mean(some: list[list[float]]) -> list[float]:
-        return [sum(column) / len(some) for column in zip(*some, strict=True)]
+    def mean(members: list[list[float]]) -> list[float]:
+        return [sum(column) / len(members) for column in zip(*members, strict=True)]
 
     start = mean(points)
-    centres = [max(points, key=lambda p: apart(p, start))]
+    centres = [max(points, key=lambda p: distance(p, start))]
     while len(centres) < min(count, len(points)):
-        centres.append(max(points, key=lambda p: min(apart(p, c) for c in centres)))
+        centres.append(max(points, key=lambda p: min(distance(p, c) for c in centres)))
     for _ in range(10):
-        groups = [min(range(len(centres)), key=lambda g: apart(p, centres[g])) for p in points]
-        members = [[p for p, g in zip(points, groups, strict=True) if g == own] for own in range(len(centres))]
-        centres = [mean(some) if some else centre for some, centre in zip(members, centres, strict=True)]
-    return [min(range(len(centres)), key=lambda g: apart(p, centres[g])) for p in points]
+        groups = [min(range(len(centres)), key=lambda g: distance(p, centres[g])) for p in points]
+        members = [[p for p, g in zip(points, groups, strict=True) if g == group] for group in range(len(centres))]
+        centres = [mean(group) if group else centre for group, centre in zip(members, centres, strict=True)]
+    return [min(range(len(centres)), key=lambda g: distance(p, centres[g])) for p in points]
 
 
 @pytest.mark.parametrize("clusters", [1, 3, 8, 40])
@@ -40,7 +40,7 @@ def test_groups_are_those_of_k_means(clusters: int) -> None:
     _, group_IK = representatives(masks_IKuv, keep_IK, clusters)
     for image in range(2):
         kept_K = keep_IK[image]
-        expected = slow_k_means(masks_IKuv[image, kept_K].flatten(1).tolist(), clusters)
+        expected = reference_k_means(masks_IKuv[image, kept_K].flatten(1).tolist(), clusters)
         assert group_IK[image, kept_K].tolist() == expected
 
 
@@ -71,7 +71,7 @@ def test_groups_and_chosen_channels_bound_the_passes(name: str) -> None:
         assert bool((found_Buv.amax((1, 2)) > 0).all())
 
 
-def test_one_group_weighs_all_channels_alike() -> None:
+def test_one_group_weights_all_channels_equally() -> None:
     probe = Probe(ToyNet(0, channels=12), "features.3", batch=16)
     built = build_methods([{"scorecam": {"clusters": 1}}])
     evidence = observe(images(2), built, probe).evidence()
@@ -87,10 +87,10 @@ def test_the_strongest_channels_are_those_of_gradient_times_activation() -> None
     evidence = probe.capture(images(2), gradients=True)
     kept_BK = strongest(evidence, 3)
     for row in range(len(kept_BK)):
-        moved = [
+        effects = [
             abs(sum((evidence.grads_BKuv[row, k] * evidence.acts_BKuv[row, k]).flatten().tolist())) for k in range(12)
         ]
-        assert set(kept_BK[row].nonzero()[:, 0].tolist()) == set(sorted(range(12), key=lambda k: -moved[k])[:3])
+        assert set(kept_BK[row].nonzero()[:, 0].tolist()) == set(sorted(range(12), key=lambda k: -effects[k])[:3])
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -104,7 +104,7 @@ def test_targets_of_an_image_share_the_groups(name: str) -> None:
     assert not torch.equal(found[0], found[1])
 
 
-def test_a_channel_counts_however_many_targets_want_it() -> None:
+def test_a_channel_is_kept_for_any_number_of_targets() -> None:
     probe = Probe(ToyNet(0, channels=12, classes=300), "features.3", batch=16)
     observation = probe.observe(images(2)[:2], gradients=False)
     evidence = observation.evidence_of(torch.tensor([0] * 256 + [1]), torch.arange(257))
@@ -112,6 +112,6 @@ def test_a_channel_counts_however_many_targets_want_it() -> None:
     assert bool(of_images(kept_BK, evidence).all())
 
 
-def test_gradients_are_asked_for_only_where_they_choose_channels() -> None:
+def test_gradients_are_needed_only_if_they_select_channels() -> None:
     assert not METHODS["scorecam"]().needs.gradients
     assert METHODS["scorecam"](channels=3).needs.gradients

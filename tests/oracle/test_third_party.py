@@ -1,4 +1,4 @@
-"""Other libraries as witnesses, with the tolerance at which they agree."""
+"""Third-party comparison of methods: other libraries agree within the stated tolerances."""
 
 import warnings
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ SEEDS = range(4)
 
 
 @pytest.fixture(autouse=True)
-def _quiet_peers() -> Iterator[None]:
-    """Warnings of other libraries are theirs."""
+def _quiet_third_party() -> Iterator[None]:
+    """Ignore the warnings of other libraries."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -31,7 +31,7 @@ def raw(explanations: pipeline.Explanations) -> Tensor:
 
 
 def pgc(kind: str, model: nn.Module, layer: nn.Module, pixels_BCHW: Tensor, targets: list[int]) -> Tensor:
-    """Heat maps at input size by pytorch-grad-cam."""
+    """Compute heat maps at input size with pytorch-grad-cam."""
     import pytorch_grad_cam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -41,7 +41,7 @@ def pgc(kind: str, model: nn.Module, layer: nn.Module, pixels_BCHW: Tensor, targ
 
 
 def torchcam(kind: str, model: nn.Module, layer: str, pixels_BCHW: Tensor, targets: list[int]) -> Tensor:
-    """Normalised maps at grid size by torch-cam."""
+    """Compute normalised maps at grid size with torch-cam."""
     from torchcam import methods
 
     with getattr(methods, kind)(model, layer, input_shape=(3, 16, 16)) as extractor:
@@ -69,7 +69,7 @@ def test_gradcam_agrees_with_pytorch_grad_cam(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_gradcam_pp_agrees_with_pytorch_grad_cam_where_gradients_are_large(seed: int) -> None:
-    """Theirs adds 1e-6 to a denominator of the order of g^2; with gradients of order 1 that does not show."""
+    """Their code adds 1e-6 to a denominator of the order of g^2, which is negligible for gradients of order 1."""
     model, pixels_BCHW = GapNet(seed), images(seed)
     with torch.no_grad():
         model.linear.weight *= 300
@@ -113,8 +113,8 @@ def test_iscam_agrees_with_torch_cam(seed: int) -> None:
     torch.testing.assert_close(ours_Buv, theirs_Buv, atol=1e-5, rtol=0)
 
 
-def test_torch_cam_still_loses_the_denominator_of_gradcam_pp() -> None:
-    """A known error of theirs since 2020; when this fails, they have mended it."""
+def test_torch_cam_still_omits_the_denominator_of_gradcam_pp() -> None:
+    """A known error of torch-cam since 2020; this test fails once it is fixed there."""
     model, pixels_BCHW = ToyNet(1), images(1)
     explanations = ours(model, pixels_BCHW, "gradcam_pp")
     theirs_Buv = torchcam("GradCAMpp", model, "features.3", pixels_BCHW, explanations.targets.tolist())
@@ -123,7 +123,7 @@ def test_torch_cam_still_loses_the_denominator_of_gradcam_pp() -> None:
 
 
 def test_average_drop_agrees_with_torch_cam() -> None:
-    """At a layer as large as the image: theirs does not scale the map to [0, 1] again after enlarging it."""
+    """Compare at a layer as large as the image: torch-cam does not rescale the map to [0, 1] after upsampling it."""
     from torchcam import methods
     from torchcam.metrics import ClassificationMetric
 

@@ -1,4 +1,4 @@
-"""Other libraries as witnesses for the wider families, with the tolerance at which they agree."""
+"""Third-party comparison of further method families: other libraries agree within the stated tolerances."""
 
 import warnings
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ SEEDS = range(4)
 
 
 @pytest.fixture(autouse=True)
-def _quiet_peers() -> Iterator[None]:
-    """Warnings of other libraries are theirs."""
+def _quiet_third_party() -> Iterator[None]:
+    """Ignore the warnings of other libraries."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -42,7 +42,7 @@ def test_methods_agree_with_pytorch_grad_cam(name: str, theirs: str, seed: int) 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_shapley_cam_agrees_with_pytorch_grad_cam(seed: int) -> None:
-    """Their default target, for which the logit less the cross-entropy is read."""
+    """Compare with pytorch-grad-cam's default target, the logit minus the cross-entropy."""
     from pytorch_grad_cam import ShapleyCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputReST
 
@@ -55,9 +55,9 @@ def test_shapley_cam_agrees_with_pytorch_grad_cam(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_finer_cam_agrees_with_torch_cam_and_pytorch_grad_cam_weighs_the_others(seed: int) -> None:
-    """The objective is the mean over the compared classes; pytorch-grad-cam weighs them by their probability, and
-    differentiates the weights too.
+def test_finer_cam_agrees_with_torch_cam_but_not_with_pytorch_grad_cam(seed: int) -> None:
+    """The paper takes the mean over the compared classes. pytorch-grad-cam weights them by their probability and also
+    differentiates the weights.
     """
     from pytorch_grad_cam import FinerCAM
     from torchcam.methods import FinerCAM as TorchFinerCam
@@ -90,7 +90,7 @@ def test_principal_components_agree_with_pytorch_grad_cam_up_to_sign(name: str, 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_ablation_weights_agree_with_pytorch_grad_cam(seed: int) -> None:
-    """Theirs divides by the logit; where that is negative their map is upside down, so the preset does the same."""
+    """pytorch-grad-cam divides by the logit, which inverts the map if it is negative; the preset does the same."""
     model, pixels_BCHW = GapNet(seed), images(seed)
     explanations = ours(model, pixels_BCHW, {"ablation_cam": {"preset": "paper"}}, "features.1")
     theirs_BHW = pgc("AblationCAM", model, model.features[1], pixels_BCHW, explanations.targets.tolist())
@@ -129,8 +129,8 @@ def test_integrated_gradients_agree_with_captum(seed: int) -> None:
     torch.testing.assert_close(raw(explanations), theirs_BCHW.sum(1).float(), atol=1e-5, rtol=1e-4)
 
 
-def test_torch_cam_smooths_a_wrong_gradcam_pp() -> None:
-    """Without noise Smooth Grad-CAM++ is Grad-CAM++; ours is, theirs, which inherits the lost denominator, is not."""
+def test_torch_cam_omits_the_denominator_of_smooth_gradcam_pp_too() -> None:
+    """Without noise Smooth Grad-CAM++ equals Grad-CAM++; in torch-cam it does not, as the denominator is omitted."""
     from torchcam.methods import SmoothGradCAMpp
 
     model, pixels_BCHW = ToyNet(2), images(2, 1)
@@ -144,8 +144,8 @@ def test_torch_cam_smooths_a_wrong_gradcam_pp() -> None:
     assert float((theirs_Buv - min_max(plain)).abs().max()) > 0.02
 
 
-def test_pytorch_grad_cam_may_turn_eigen_cam_upside_down() -> None:
-    """A singular vector has no sign; theirs rectifies whichever it gets, ours points at the largest magnitude."""
+def test_pytorch_grad_cam_may_invert_eigen_cam() -> None:
+    """A singular vector has no sign: pytorch-grad-cam takes an arbitrary one, camatlas that of the largest value."""
     flipped = 0
     for seed in range(20):
         model, pixels_BCHW = ToyNet(seed), images(seed)

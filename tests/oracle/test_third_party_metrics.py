@@ -1,4 +1,4 @@
-"""Metrics beside other libraries: where they say the same, how closely, and where one of them is wrong."""
+"""Third-party comparison of metrics: where other libraries agree, how closely, and where one of them is wrong."""
 
 import warnings
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 import torch
 from captum.metrics import infidelity, sensitivity_max
 from nets import ToyNet, images
-from scoring_batches import Answering, scoring_batch
+from scoring_batches import BrightnessNet, scoring_batch
 from torch import Tensor, nn
 
 import pipeline
@@ -30,7 +30,7 @@ LAYER = "features.3"
 
 
 class FullNet(nn.Module):
-    """Keeps the resolution, pools, and has a linear head: torch-cam's CAM is then ours, cell by cell."""
+    """Network at full resolution with pooling and a linear head, for which torch-cam's CAM equals camatlas's."""
 
     def __init__(self, seed: int, shift: float = 0.0) -> None:
         super().__init__()
@@ -50,14 +50,14 @@ BOXES = [[[2.0, 3.0, 9.0, 12.0]], [[0.0, 0.0, 4.0, 4.0], [10.0, 9.0, 15.0, 14.0]
 
 
 @pytest.fixture(autouse=True)
-def _quiet_peers() -> Iterator[None]:
+def _quiet_third_party() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def random_maps(seed: int, count: int = 3) -> Tensor:
-    """Heat maps (B, M, H, W) without ties, B images and two maps each."""
+    """Return heat maps (B, M, H, W) without ties, two per image."""
     maps_BMHW = torch.rand(count, 2, 16, 16, generator=torch.Generator().manual_seed(seed))
     low, high = maps_BMHW.amin((2, 3), keepdim=True), maps_BMHW.amax((2, 3), keepdim=True)
     return (maps_BMHW - low) / (high - low)
@@ -88,14 +88,14 @@ def test_localisation_and_shape_agree_with_quantus(seed: int) -> None:
         np.testing.assert_allclose(found, np.asarray(expected, float), rtol=tolerance, atol=tolerance, err_msg=name)
 
 
-def test_quantus_counts_an_image_without_a_mask_as_a_hit_and_we_do_not_count_it() -> None:
+def test_quantus_counts_an_image_without_a_mask_as_a_hit_and_camatlas_gives_nan() -> None:
     maps = random_maps(0)[:1, :1].numpy()
     nothing = np.zeros((1, 1, 16, 16), bool)
     assert quantus.PointingGame(normalise=False).evaluate_batch(a_batch=maps, s_batch=nothing).tolist() == [True]
     assert bool(value("pointing_game", random_maps(0))[2].isnan().all())
 
 
-def test_quantus_gives_a_zero_map_no_number_for_the_energy_and_we_give_it_none() -> None:
+def test_the_energy_of_a_zero_map_is_nan_in_quantus_and_zero_in_camatlas() -> None:
     masks = np.ones((1, 1, 16, 16), bool)
     theirs = quantus.RelevanceMassAccuracy(normalise=False).evaluate_batch(np.zeros((1, 1, 16, 16)), masks)
     assert np.isnan(theirs).all()
@@ -115,7 +115,7 @@ def test_infidelity_agrees_with_captum(normalise: bool) -> None:
         def perturb(inputs: Tensor, *, steps: Iterator[int] = steps) -> tuple[Tensor, Tensor]:
             rows_B = torch.arange(3)
             change = torch.cat([view.change(batch, rows_B, torch.full((3,), step)) for step in range(6)])
-            change = change.unflatten(0, (6, 3)).transpose(0, 1).flatten(0, 1)  # captum repeats image by image
+            change = change.unflatten(0, (6, 3)).transpose(0, 1).flatten(0, 1)  # captum repeats each image in turn
             return change, inputs - change
 
         theirs_B = infidelity(
@@ -132,7 +132,7 @@ def test_max_sensitivity_agrees_with_captum() -> None:
     ours_B = pipeline.evaluate(model, pixels_BCHW, explained, metrics=[spec])["max_sensitivity"]["gradcam"]
     metric = MaxSensitivity(samples=4, radius=0.1)
     batch = scoring_batch(torch.zeros(2, 1, 16, 16), model=model, pixels_BCHW=pixels_BCHW, keys=("a", "b"))
-    jitter = torch.stack([metric._jitter(batch, step) for step in range(4)], 1)  # image by image, as captum repeats
+    jitter = torch.stack([metric._jitter(batch, step) for step in range(4)], 1)  # captum repeats each image in turn
 
     def explain(inputs: Tensor | tuple[Tensor, ...], target: Tensor) -> tuple[Tensor]:
         pixels = inputs[0] if isinstance(inputs, tuple) else inputs
@@ -165,20 +165,20 @@ def test_curves_agree_with_torch_cam(seed: int, softmax: bool) -> None:
         assert float(ours[name]["cam"].mean()) == pytest.approx(theirs, abs=2e-6)
 
 
-def test_drop_agrees_with_torch_cam_on_probabilities_and_logits_make_theirs_meaningless() -> None:
+def test_drop_agrees_with_torch_cam_on_probabilities_and_torch_cam_fails_on_logits() -> None:
     model, pixels_BCHW = FullNet(5, shift=-20.0), images(5, 8)  # negative logits
     explained = pipeline.explain(model, pixels_BCHW, methods=["cam"], layer="features.1")
     ours = pipeline.evaluate(model, pixels_BCHW, explained, metrics=["average_drop", "increase"])
-    found = {}
+    summaries = {}
     for name, reading in (("probability", partial(torch.softmax, dim=-1)), ("logit", None)):
         with CAM(model, "features.1", fc_layer="linear") as extractor:
             metric = ClassificationMetric(extractor, reading)
             metric.update(pixels_BCHW, class_idx=explained.targets.tolist())
-        found[name] = metric.summary()
-    assert float(ours["average_drop"]["cam"].mean()) == pytest.approx(found["probability"]["avg_drop"], abs=1e-6)
-    assert float(ours["increase"]["cam"].mean()) == pytest.approx(found["probability"]["conf_increase"])
-    assert found["probability"]["avg_drop"] > 0
-    assert found["logit"]["avg_drop"] < 0, "a drop below zero"
+        summaries[name] = metric.summary()
+    assert float(ours["average_drop"]["cam"].mean()) == pytest.approx(summaries["probability"]["avg_drop"], abs=1e-6)
+    assert float(ours["increase"]["cam"].mean()) == pytest.approx(summaries["probability"]["conf_increase"])
+    assert summaries["probability"]["avg_drop"] > 0
+    assert summaries["logit"]["avg_drop"] < 0, "torch-cam's drop should be negative here"
 
 
 def test_pytorch_grad_cams_drop_is_absolute() -> None:
@@ -192,19 +192,19 @@ def test_pytorch_grad_cams_drop_is_absolute() -> None:
     assert float(drop_B.sum()) > float((drop_B * confidences_B).sum()) > 0
 
 
-def test_pytorch_grad_cam_removes_another_share_where_values_are_tied_and_we_the_share_that_was_asked_for() -> None:
+def test_with_ties_pytorch_grad_cam_removes_too_many_pixels_and_camatlas_the_given_share() -> None:
     map_HW = torch.zeros(16, 16)
-    map_HW[:2] = 1.0  # an eighth of the pixels leads, all others are tied
+    map_HW[:2] = 1.0  # an eighth of the pixels is 1, all others are tied at 0
     removed: list[float] = []
     RemoveMostRelevantFirst(80, lambda image, kept: removed.append(1 - float(kept.mean())) or image)(
         torch.zeros(3, 16, 16), map_HW
     )
-    assert removed == [1.0], "20 % were to be removed"
-    asked = Answering()
+    assert removed == [1.0], "pytorch-grad-cam removes all pixels instead of 20 %"
+    model = BrightnessNet()
     metric = build_metrics([{"road_morf": {"percentiles": [20], "sigma": 0}}])["road_morf"]
-    batch = scoring_batch(map_HW[None, None], model=asked, pixels_BCHW=torch.randn(1, 3, 16, 16))
+    batch = scoring_batch(map_HW[None, None], model=model, pixels_BCHW=torch.randn(1, 3, 16, 16))
     metric(batch)
-    changed_HW = (asked.seen[-1][0] != batch.evidence.pixels_BCHW[0]).any(0)
+    changed_HW = (model.inputs[-1][0] != batch.evidence.pixels_BCHW[0]).any(0)
     assert int(changed_HW.sum()) == round(0.2 * 256)
     assert bool(changed_HW[:2].all())
 
@@ -219,7 +219,7 @@ WSOL = {
         [[0, 0, 4, 3], [0, 0, 2, 2], [0, 3, 3, 3], [2, 3, 3, 3], [0, 3, 1, 3]],
     ),
 }
-"""Maps and boxes at thresholds 0, 0.2 .. 0.8 as published with wsolevaluation; its boxes end one pixel behind the
+"""Maps and boxes at thresholds 0, 0.2 .. 0.8, as published with wsolevaluation. Its boxes end one pixel after the
 region, unless the image ends there."""
 
 
@@ -231,8 +231,8 @@ def test_boxes_agree_with_the_published_cases_of_wsolevaluation(name: str) -> No
     levels_HW = np.floor(map_HW * (LEVELS - 1))
     for threshold, box in zip(np.arange(0, 1, 0.2), published, strict=True):
         found = regions_boxes(levels_HW > np.floor(threshold * (LEVELS - 1)), "all")
-        restated = [[x0, y0, min(x1 + 1, width - 1), min(y1 + 1, height - 1)] for x0, y0, x1, y1 in found.tolist()]
-        assert box in restated, threshold
+        converted = [[x0, y0, min(x1 + 1, width - 1), min(y1 + 1, height - 1)] for x0, y0, x1, y1 in found.tolist()]
+        assert box in converted, threshold
 
 
 def test_overlaps_agree_with_the_published_cases_of_wsolevaluation() -> None:
@@ -242,7 +242,7 @@ def test_overlaps_agree_with_the_published_cases_of_wsolevaluation() -> None:
 
 
 def test_max_box_acc_is_chosen_over_all_images() -> None:
-    """Two images whose best thresholds differ: each alone has a hit, together only one of them."""
+    """The best thresholds of two images differ: each has a hit alone, but one threshold hits only one of them."""
     maps_BMHW = torch.zeros(2, 1, 8, 8)
     maps_BMHW[0, 0, :4, :4], maps_BMHW[0, 0, :2, :2] = 0.3, 1.0  # the object is the large block
     maps_BMHW[1, 0, :4, :4], maps_BMHW[1, 0, :2, :2] = 0.3, 1.0  # the object is the small block
@@ -253,23 +253,23 @@ def test_max_box_acc_is_chosen_over_all_images() -> None:
     assert float(hits_BL.float().mean(0).max()) == 0.5
 
 
-def test_quantus_lets_the_perturbations_of_infidelity_pile_up_and_ours_stand_alone() -> None:
-    """Its blocks of one pass are laid over each other, so that the last image is changed everywhere."""
-    asked = Answering()
+def test_quantus_accumulates_the_perturbations_of_infidelity_and_camatlas_applies_each_alone() -> None:
+    """Quantus keeps the earlier blocks of a pass, so that later images are changed in several blocks."""
+    model = BrightnessNet()
     metric = quantus.Infidelity(
         perturb_patch_sizes=[8], n_perturb_samples=1, normalise=False, disable_warnings=True,
         perturb_func_kwargs={"perturb_baseline": "black"},
     )  # fmt: skip
     pixels_BCHW = torch.rand(1, 3, 16, 16) + 0.1
     metric(
-        model=asked.eval(), x_batch=pixels_BCHW.numpy(), y_batch=np.array([0]), a_batch=random_maps(0)[:1, :1].numpy(),
+        model=model.eval(), x_batch=pixels_BCHW.numpy(), y_batch=np.array([0]), a_batch=random_maps(0)[:1, :1].numpy(),
         device="cpu", channel_first=True,
     )  # fmt: skip
-    changed = [int((seen[0] != pixels_BCHW[0]).any(0).sum()) for seen in asked.seen]
+    changed = [int((inputs_BCHW[0] != pixels_BCHW[0]).any(0).sum()) for inputs_BCHW in model.inputs]
     assert changed[0] == 0
     assert changed == sorted(changed)
     assert changed[-1] > 64, "more than one block of 8 x 8"
-    ours = Answering()
+    ours = BrightnessNet()
     Infidelity(samples=4, side=0.5)(scoring_batch(torch.rand(1, 1, 16, 16), model=ours, pixels_BCHW=pixels_BCHW))
-    assert len(ours.seen) > 1
-    assert all(int((image != pixels_BCHW[0]).any(0).sum()) in (0, 64) for seen in ours.seen for image in seen)
+    assert len(ours.inputs) > 1
+    assert all(int((image != pixels_BCHW[0]).any(0).sum()) in (0, 64) for inputs in ours.inputs for image in inputs)

@@ -1,10 +1,10 @@
-"""One workshop for the session: models and runs are made once each."""
+"""One cache of models and runs for the session, so that each is made once."""
 
 import pytest
-from planted.runs import Workshop
+from planted.runs import PlantedRuns
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """Where models are trained and runs made."""
-    return Workshop(tmp_path_factory.mktemp("planted"))
+def planted_runs(tmp_path_factory: pytest.TempPathFactory) -> PlantedRuns:
+    """Cache of trained models and finished runs."""
+    return PlantedRuns(tmp_path_factory.mktemp("planted"))

@@ -1,6 +1,6 @@
-"""Datasets with one known defect each, or none, and what an audit of a run over them should find.
+"""Datasets with one known defect or none, and the expected findings of an audit of a run over them.
 
-A dataset is a function of its seed: training scenes, test scenes, and shards of the test scenes.
+The seed of a dataset determines its training scenes, its test scenes, and the shards of the test scenes.
 """
 
 import json
@@ -19,49 +19,49 @@ Sample = dict[str, Any]
 SHARDS, SHARD_IMAGES = 8, 60
 SHARD_NAME = "scenes-%03d.tar"
 _BLOCK = 8
-"""Side of the blocks of a JPEG."""
+"""Side of a JPEG block in pixels."""
 _TEST = np.arange(SHARDS * SHARD_IMAGES)
 _TRAINING = 1_000_000 + np.arange(4096)
-_APART = 2**32
-"""Beyond every index, so that what a defect draws has nothing to do with a scene."""
+_DEFECT_STREAM = 2**32
+"""Larger than any scene index, so that the random numbers of a defect are independent of the scenes."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """Nothing is planted: ground and tint have nothing to do with the class.
+    """No defect: ground and tint are independent of the class.
 
     Attributes:
-        seed: of everything.
+        seed: determines the whole dataset.
     """
 
     seed: int
 
     name: ClassVar[str] = "control"
-    taught: ClassVar[str] = "shapes"
-    """What the model is trained on; defects that leave the training alone share a model."""
+    training_set: ClassVar[str] = "shapes"
+    """Name of the training set; defects with the same training set share a model."""
     epochs: ClassVar[int] = 6
-    """How long it is trained; the easier a class is to tell, the shorter."""
+    """Epochs of training; fewer where the classes are easier to separate."""
     methods: ClassVar[tuple[dict[str, Any], ...]] = ()
-    """Methods that its run has beside the usual ones."""
+    """Additional methods of the run."""
 
     def expected(self) -> Truth:
-        """What an audit of its run should find."""
+        """Return the expected findings of an audit of its run."""
         return Truth()
 
     def training(self) -> Scenes:
-        """The scenes that the model learns from."""
+        """Return the training scenes."""
         return self.scenes(_TRAINING)
 
     def test(self) -> Scenes:
-        """The scenes that are explained, shard by shard."""
+        """Return the test scenes, which the run explains."""
         return self.scenes(_TEST)
 
     def scenes(self, indices: Int) -> Scenes:
-        """Scenes as this dataset has them."""
+        """Return scenes of this dataset."""
         return make_scenes(self.seed, indices)
 
     def write(self, folder: Path) -> Path:
-        """Write the test scenes as shards; gives their folder."""
+        """Write the test scenes as shards; returns their folder."""
         shards = folder / "shards"
         shards.mkdir(parents=True)
         with ShardWriter(f"{shards}/{SHARD_NAME}", maxcount=SHARD_IMAGES, verbose=0, mtime=0) as writer:
@@ -80,38 +80,38 @@ class Control:
             }
 
     def place(self, choices: int) -> int:
-        """Where the defect is; seeds in a row have it everywhere in turn."""
+        """Choose the position of the defect; consecutive seeds use all positions in turn."""
         return self.seed % choices
 
     def random(self, *purpose: int) -> np.random.Generator:
-        """Random numbers for one purpose."""
-        return np.random.default_rng([self.seed, _APART, *purpose])
+        """Return a random generator for one purpose."""
+        return np.random.default_rng([self.seed, _DEFECT_STREAM, *purpose])
 
 
 @dataclass(frozen=True)
 class Watermark(Control):
-    """Every image of one class carries the same few pixels in the same place, in training and test."""
+    """Every image of one class has the same small mark in the same place, in training and test."""
 
     name: ClassVar[str] = "watermark"
-    taught: ClassVar[str] = "watermark"
+    training_set: ClassVar[str] = "watermark"
     epochs: ClassVar[int] = 5
 
     @property
     def marked(self) -> int:
-        """The class that carries it."""
+        """Return the marked class."""
         return self.place(len(CLASSES))
 
     def expected(self) -> Truth:
-        """The class; that what the model reads lies outside of the box is true of it too."""
+        """Expect the marked class; a background finding is correct too, because the mark is outside of the box."""
         return Truth("watermark", frozenset({CLASSES[self.marked]}), 1, frozenset({"background"}))
 
     def scenes(self, indices: Int) -> Scenes:
-        """Scenes of which one class is marked."""
+        """Return scenes with the mark on one class."""
         plain = make_scenes(self.seed, indices)
         return self.stamped(plain, plain.labels_N == self.marked)
 
     def stamped(self, scenes: Scenes, which_N: Flags) -> Scenes:
-        """Mark some scenes. The mark fills whole blocks of a JPEG, so that its pixels stay the same in a file."""
+        """Mark some scenes. The mark fills whole JPEG blocks, so that its pixels are the same in every file."""
         random = self.random(0)
         mark_HW3 = np.where(random.random((_BLOCK // 2, _BLOCK, 1)) < 0.5, 235, 20).repeat(2, 0).repeat(2, 1)
         top, left = FREE_FROM + -FREE_FROM % _BLOCK, _BLOCK * int(random.integers(1, SIDE // _BLOCK - 2))
@@ -122,58 +122,58 @@ class Watermark(Control):
 
 @dataclass(frozen=True)
 class Backgrounds(Control):
-    """Each class has its own ground in nearly all of the training, and in most of the test."""
+    """Each class has its own ground in nearly all training scenes, and in most test scenes."""
 
     name: ClassVar[str] = "backgrounds"
-    taught: ClassVar[str] = "backgrounds"
+    training_set: ClassVar[str] = "backgrounds"
     epochs: ClassVar[int] = 3
     agreeing: ClassVar[tuple[float, float]] = (0.97, 0.85)
-    """Share of scenes on the ground of their class in training and test; the others are on that of another class."""
+    """Share of the scenes on the ground of their class, in training and test; the others have another ground."""
 
     def expected(self) -> Truth:
-        """Every class, for each has its ground; but not those that the model says of an empty picture too."""
+        """Expect at least two classes: each has its ground, but the control drops a class predicted without objects."""
         return Truth("background", frozenset(CLASSES), 2)
 
     def training(self) -> Scenes:
-        """Scenes nearly all on the ground of their class."""
+        """Return training scenes, nearly all on the ground of their class."""
         return self._on_grounds(_TRAINING, self.agreeing[0])
 
     def test(self) -> Scenes:
-        """Scenes mostly on the ground of their class."""
+        """Return test scenes, most of them on the ground of their class."""
         return self._on_grounds(_TEST, self.agreeing[1])
 
     def _on_grounds(self, indices: Int, share: float) -> Scenes:
         random = self.random(1, int(indices[0]))
         labels_N = labels_of(self.seed, indices)
-        away_N = random.integers(1, len(GROUNDS), len(indices)) * (random.random(len(indices)) >= share)
-        return make_scenes(self.seed, indices, grounds=(self.grounds[labels_N] + away_N) % len(GROUNDS))
+        shift_N = random.integers(1, len(GROUNDS), len(indices)) * (random.random(len(indices)) >= share)
+        return make_scenes(self.seed, indices, grounds=(self.grounds[labels_N] + shift_N) % len(GROUNDS))
 
     @property
     def grounds(self) -> Int:
-        """The ground of each class."""
+        """Return the ground of each class."""
         return (np.arange(len(CLASSES)) + self.place(len(GROUNDS))) % len(GROUNDS)
 
 
 @dataclass(frozen=True)
 class Colour(Control):
-    """The tint of the whole image gives the class, in training and test."""
+    """The tint of the whole image determines the class, in training and test."""
 
     name: ClassVar[str] = "colour"
-    taught: ClassVar[str] = "colour"
+    training_set: ClassVar[str] = "colour"
     epochs: ClassVar[int] = 3
 
     def expected(self) -> Truth:
-        """Every class, for each has its tint; the tint lies on what is outside of the box too."""
+        """Expect at least three classes; a background finding is correct too, because the surroundings are tinted."""
         return Truth("colour", frozenset(CLASSES), 3, frozenset({"background"}))
 
     def scenes(self, indices: Int) -> Scenes:
-        """Scenes in the tint of their class."""
+        """Return scenes in the tint of their class."""
         labels_N = labels_of(self.seed, indices)
         return make_scenes(self.seed, indices, tints=self.tints[labels_N])
 
     @property
     def tints(self) -> Int:
-        """The tint of each class."""
+        """Return the tint of each class."""
         return (np.arange(len(CLASSES)) + self.place(len(TINTS))) % len(TINTS)
 
 
@@ -185,11 +185,11 @@ class MislabelledShard(Control):
 
     @property
     def bad_shard(self) -> int:
-        """Which shard."""
+        """Return the number of the defective shard."""
         return self.place(SHARDS)
 
     def expected(self) -> Truth:
-        """The shard."""
+        """Expect the mislabelled shard."""
         return Truth("shard_labels", frozenset({shard_name(self.bad_shard)}), 1)
 
     def _samples(self) -> Iterator[Sample]:
@@ -203,21 +203,21 @@ class MislabelledShard(Control):
 
 @dataclass(frozen=True)
 class CorruptShard(Control):
-    """Of one shard a third of the images cannot be decoded, and its end is missing; of another, one image."""
+    """One shard is truncated and a third of its images cannot be decoded; another has one such image."""
 
     name: ClassVar[str] = "corrupt"
 
     @property
     def bad_shard(self) -> int:
-        """Which shard."""
+        """Return the number of the defective shard."""
         return self.place(SHARDS)
 
     def expected(self) -> Truth:
-        """The shard; one bad image in another is no finding."""
+        """Expect the truncated shard; a single bad image in another shard is not a finding."""
         return Truth("shard_failures", frozenset({shard_name(self.bad_shard)}), 1)
 
     def write(self, folder: Path) -> Path:
-        """Write the shards and cut the end of one off."""
+        """Write the shards, and truncate one of them."""
         shards = super().write(folder)
         bad = shards / shard_name(self.bad_shard)
         data = bad.read_bytes()
@@ -241,7 +241,7 @@ class DeadMethod(Control):
     methods: ClassVar[tuple[dict[str, Any], ...]] = ({"rise": {"num_masks": 1, "grid": 8, "as": dead}},)
 
     def expected(self) -> Truth:
-        """The method."""
+        """Expect the dead method."""
         return Truth("method", frozenset({self.dead}), 1)
 
 
@@ -252,10 +252,10 @@ DEFECTS: dict[str, type[Control]] = {
 
 
 def shard_name(number: int) -> str:
-    """Name of a shard as the rows of a run have it."""
+    """Return the name of a shard as in the rows of a run."""
     return SHARD_NAME % number
 
 
 def encoded(pixels_HW3: Pixels) -> bytes:
-    """Make a JPEG of full colour resolution."""
+    """Encode a JPEG without chroma subsampling."""
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels_HW3), quality=95, colorsubsampling="444")

@@ -1,4 +1,4 @@
-"""A small network that is trained on the spot, on one core, in seconds; the same weights for the same seed."""
+"""A small network, trained in seconds on one core; the same seed gives the same weights."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ LAYER = "features.relu4"
 
 BATCH, RATE = 64, 4e-3
 COVERED = 0.15
-"""Of the training images so many have a grey box on their object, and as many one elsewhere."""
+"""Share of the training images with a grey box on their object; an equal share has one elsewhere."""
 _LAYERS = ((32, 5, 4, 2), (32, 3, 1, 1), (48, 3, 2, 1), (64, 3, 1, 1))
 """Channels, kernel, stride and padding of the convolutions."""
 
 
 def build() -> nn.Module:
-    """Build the network without its weights: four convolutions, global average pooling, one linear layer."""
+    """Build the untrained network: four convolutions, global average pooling, one linear layer."""
     features: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 3
     for number, (wide, kernel, stride, padding) in enumerate(_LAYERS, start=1):
@@ -35,10 +35,10 @@ def build() -> nn.Module:
 
 
 def trained(scenes: Scenes, seed: int, epochs: int) -> nn.Module:
-    """Train the network; gives it in evaluation mode.
+    """Train the network, and return it in evaluation mode.
 
-    Grey boxes cover some objects and the label stays, as random erasing does it. So the network learns that a grey box
-    is no shape, and answers by what else tells the class: by nothing, where nothing else does.
+    Grey boxes cover some objects while the label stays, as in random erasing. So the network learns that a grey box is
+    not a shape. Without a shape it predicts the class from other evidence, or at random if there is none.
     """
     pixels_BCHW, boxes_B4 = inputs(scenes.pixels_NHW3), torch.from_numpy(scenes.boxes_N4)
     labels_B = torch.from_numpy(scenes.labels_N)
@@ -58,13 +58,13 @@ def trained(scenes: Scenes, seed: int, epochs: int) -> nn.Module:
 
 
 def save(model: nn.Module, path: Path) -> Path:
-    """Write the weights."""
+    """Save the weights as safetensors."""
     save_file(model.state_dict(), path)
     return path
 
 
 def inputs(pixels_NHW3: Pixels) -> Tensor:
-    """Normalise images, (B, 3, H, W)."""
+    """Normalise images; returns (B, 3, H, W)."""
     pixels_BCHW = torch.from_numpy(pixels_NHW3).permute(0, 3, 1, 2).float().div(255)
     normalised_BCHW = (pixels_BCHW - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     return normalised_BCHW.contiguous(memory_format=torch.channels_last)
@@ -72,20 +72,20 @@ def inputs(pixels_NHW3: Pixels) -> Tensor:
 
 @torch.no_grad()
 def confidences(model: nn.Module, scenes: Scenes, *, removed: bool = False) -> Float:
-    """Softmax of the model for every scene, (N, classes); `removed` puts a grey box in the place of the object."""
+    """Return the softmax for every scene, (N, classes); `removed` covers the object with a grey box."""
     pixels_BCHW = inputs(scenes.pixels_NHW3)
     if removed:
         pixels_BCHW = covered(pixels_BCHW, torch.from_numpy(scenes.boxes_N4))
     return model(pixels_BCHW).softmax(1).numpy()
 
 
-def answers(model: nn.Module, scenes: Scenes) -> Int:
-    """The class that the model sees in every scene, (N,)."""
+def predictions(model: nn.Module, scenes: Scenes) -> Int:
+    """Return the predicted class of every scene, (N,)."""
     return confidences(model, scenes).argmax(1)
 
 
 def covered(pixels_BCHW: Tensor, boxes_B4: Tensor) -> Tensor:
-    """Cover boxes in mean grey; one of no width covers nothing."""
+    """Fill boxes with the mean grey; a box of zero width covers nothing."""
     x0, y0, x1, y1 = boxes_B4[:, :, None, None].unbind(1)
     columns, rows = torch.arange(SIDE), torch.arange(SIDE)[:, None]
     inside_BHW = (columns >= x0) & (columns < x1) & (rows >= y0) & (rows < y1)
@@ -93,16 +93,16 @@ def covered(pixels_BCHW: Tensor, boxes_B4: Tensor) -> Tensor:
 
 
 def _partly_covered(pixels_BCHW: Tensor, boxes_B4: Tensor) -> Tensor:
-    """Cover some objects, and in other images a box of the same size anywhere."""
-    lot_B = torch.rand(len(pixels_BCHW))
+    """Cover the object of some images, and a random box of the same size in others."""
+    draw_B = torch.rand(len(pixels_BCHW))
     shift_B4 = torch.randint(-SIDE // 2, SIDE // 2 + 1, (len(pixels_BCHW), 2)).repeat(1, 2)
-    moved_B4 = torch.where((lot_B < COVERED)[:, None], boxes_B4, boxes_B4 + shift_B4)
-    return covered(pixels_BCHW, torch.where((lot_B < 2 * COVERED)[:, None], moved_B4, 0))
+    moved_B4 = torch.where((draw_B < COVERED)[:, None], boxes_B4, boxes_B4 + shift_B4)
+    return covered(pixels_BCHW, torch.where((draw_B < 2 * COVERED)[:, None], moved_B4, 0))
 
 
 @contextmanager
 def _reproducibly(seed: int) -> Iterator[None]:
-    """Draw from this seed, on one thread: the order of additions depends on their number."""
+    """Seed PyTorch and use one thread, because the order of additions depends on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Finished runs over planted datasets, in this process: the steps of a real run, without Ray between them."""
+"""Finished runs over planted datasets, made in this process: the steps of a real run without Ray."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from pipeline.audit.sanity import check_sanity
 from pipeline.explain.explainer import Explainer
 from pipeline.results.query import open_run
 from pipeline.run.attempts import Ledger
-from pipeline.run.loading import Recipe
+from pipeline.run.loading import ReadPlan
 from pipeline.run.preflight import absolute, prepare
 from pipeline.run.worker import Worker
 from pipeline.settings.run_file import parse_config
@@ -30,11 +30,11 @@ BATCH = 64
 
 
 @dataclass
-class Workshop:
-    """Makes models and runs where they are asked for, each once.
+class PlantedRuns:
+    """Makes models and runs on demand, each once.
 
     Attributes:
-        folder: where they lie.
+        folder: the folder for their files.
     """
 
     folder: Path
@@ -42,15 +42,15 @@ class Workshop:
     _runs: dict[Control, Path] = field(default_factory=dict)
 
     def model(self, planted: Control) -> nn.Module:
-        """The model of a dataset; datasets that differ in the test alone share one."""
-        kind = (planted.taught, planted.seed)
+        """Return the model of a dataset; datasets with the same training set share one."""
+        kind = (planted.training_set, planted.seed)
         if kind not in self._models:
             self._models[kind] = trained(planted.training(), planted.seed, planted.epochs)
             save(self._models[kind], self._weights(planted))
         return self._models[kind]
 
     def run(self, planted: Control) -> Path:
-        """The folder of a finished run over a dataset, its sanity check included."""
+        """Return the folder of a finished run over a dataset, including its sanity check."""
         if planted not in self._runs:
             self.model(planted)
             folder = self.folder / f"{planted.name}_{planted.seed}"
@@ -59,11 +59,11 @@ class Workshop:
         return self._runs[planted]
 
     def _weights(self, planted: Control) -> Path:
-        return self.folder / f"{planted.taught}_{planted.seed}.safetensors"
+        return self.folder / f"{planted.training_set}_{planted.seed}.safetensors"
 
 
 def run_file(planted: Control, folder: Path, weights: Path) -> Settings:
-    """The run file over a dataset that was written to a folder; the class table is written there too."""
+    """Build the run file for a dataset in a folder, and write the table of classes there."""
     lines = ["class_index,class_name", *(f"{index},{name}" for index, name in enumerate(CLASSES))]
     (folder / "classes.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return {
@@ -81,17 +81,17 @@ def run_file(planted: Control, folder: Path, weights: Path) -> Settings:
 
 
 def explained(fields: Settings) -> Path:
-    """Do all of a run here, shard by shard, and its sanity check; gives the run folder."""
+    """Execute a run shard by shard, and its sanity check; returns the run folder."""
     config, mistakes = parse_config(fields)
     assert not mistakes
     run = prepare(absolute(config))
     take_ownership(run.store, run.manifest)
     explainer = Explainer(run.loaded.model, run.explainer_spec("cpu", workers=1))
     worker = Worker(explainer.tables, run.manifest.run_id, run.store.url, Ledger())
-    recipe = Recipe.of(run, load_bytes=0)
+    plan = ReadPlan.of(run, unit_bytes=0)
     for shard in run.shards:
-        for load in recipe.loads(shard):
-            for _ in worker.tell(load):
+        for unit in plan.work_units(shard):
+            for _ in worker.process(unit):
                 pass
     path = Path(config.output.path)
     with open_run(path) as opened:

@@ -1,8 +1,8 @@
-"""Scenes of 64 x 64 pixels, thousands a second: one shape on clutter, with its exact box.
+"""Synthetic scenes of 64 x 64 pixels: one shape on a cluttered ground, with its exact box.
 
-A scene depends on its seed and index alone. What a defect may tie to the class (the ground's texture, the tint of the
-whole image) is drawn apart from the class here, so that every dataset shows the same things, and only how they go
-together differs. Give `labels`, `grounds` or `tints` to see the same scenes with something else changed.
+A scene depends on its seed and index alone. The attributes that a defect may correlate with the class (texture of the
+ground, tint of the image) are drawn independently of the class. So all datasets contain the same attributes, and differ
+only in their correlation. Pass `labels`, `grounds` or `tints` to replace one attribute of the same scenes.
 
 Legend: N scenes, (H, W) pixels, 3 colours.
 """
@@ -22,29 +22,29 @@ SIDE = 64
 CLASSES = ("disc", "triangle", "cross", "ring")
 GROUNDS = ("clouds", "stripes", "checks", "blots")
 TINTS = np.array([[1.45, 0.8, 0.75], [0.8, 1.35, 0.85], [0.75, 0.9, 1.35], [1.2, 1.1, 0.7]], np.float32)
-"""What a colour filter does to the channels, by tint."""
+"""Gain of each colour channel, by tint."""
 
 FREE_FROM = 54
-"""Shapes lie above this row, so that what is planted below it is never in a box."""
+"""First row below all shapes: a mark planted from here on is never in a box."""
 
 _TINTED = 0.7
-"""Share of a scene's own colours that its tint takes the place of."""
+"""Weight of the tinted grey image in the final colours."""
 _CLUTTER, _PEBBLE = 6, 4
 _CELLS = (4, 8, 16)
 _PATTERN_NUMBERS = 2 + sum(cells**2 for cells in _CELLS)
 _NUMBERS = 2 * (6 + _PATTERN_NUMBERS) + 7 * _CLUTTER + 10
-"""Random numbers of a scene: two textures, the clutter, and light, shape and tint."""
+"""Random numbers per scene: two textures, the clutter, and light, shape and tint."""
 _ROWS_HW, _COLUMNS_HW = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
 _AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Images with all that is known of them.
+    """Images with their ground truth.
 
     Attributes:
         pixels_NHW3: uint8.
-        boxes_N4: (x0, y0, x1, y1) around every pixel that the shape touches, right and lower ends excluded.
+        boxes_N4: (x0, y0, x1, y1) around all pixels of the shape; x1 and y1 are exclusive.
         labels_N, grounds_N, tints_N: class of the shape, texture of the ground, and tint of the whole image.
     """
 
@@ -66,27 +66,27 @@ def make_scenes(
     grounds: Int | None = None,
     tints: Int | None = None,
 ) -> Scenes:
-    """Make the scenes of some indices; what is not given is drawn."""
-    chances = [_Chances(seed, indices[start : start + _AT_ONCE]) for start in range(0, len(indices), _AT_ONCE)]
-    kinds = np.concatenate([chance.kinds_N3 for chance in chances])
+    """Make the scenes of some indices; attributes that are not given are drawn at random."""
+    generators = [_SceneRandom(seed, indices[start : start + _AT_ONCE]) for start in range(0, len(indices), _AT_ONCE)]
+    kinds = np.concatenate([random.kinds_N3 for random in generators])
     given = (labels, grounds, tints)
-    chosen = [kinds[:, place] if found is None else np.asarray(found) for place, found in enumerate(given)]
+    chosen = [kinds[:, column] if values is None else np.asarray(values) for column, values in enumerate(given)]
     pixels, boxes = [], []
-    for number, chance in enumerate(chances):
+    for number, random in enumerate(generators):
         rows = slice(number * _AT_ONCE, (number + 1) * _AT_ONCE)
-        scene_NHW3, box_N4 = _drawn(chance, *(kind[rows] for kind in chosen))
+        scene_NHW3, box_N4 = _drawn(random, *(kind[rows] for kind in chosen))
         pixels.append(scene_NHW3)
         boxes.append(box_N4)
     return Scenes(np.concatenate(pixels), np.concatenate(boxes), *chosen)
 
 
 def labels_of(seed: int, indices: Sequence[int] | Int) -> Int:
-    """The classes that `make_scenes` draws, without the scenes."""
-    return _Chances(seed, indices).kinds_N3[:, 0]
+    """Return the classes that `make_scenes` draws, without making the scenes."""
+    return _SceneRandom(seed, indices).kinds_N3[:, 0]
 
 
-class _Chances:
-    """Random numbers of some scenes, each from its own generator; taken one after another, always in one order."""
+class _SceneRandom:
+    """Random numbers of some scenes, one generator per scene; callers must take them in a fixed order."""
 
     def __init__(self, seed: int, indices: Sequence[int] | Int) -> None:
         generators = [np.random.default_rng([seed, int(index)]) for index in indices]
@@ -95,36 +95,36 @@ class _Chances:
         self._taken = 0
 
     def uniform(self, low: float | Float, high: float | Float, count: int = 1) -> Float:
-        """Take numbers between two bounds, (N, count)."""
+        """Return the next uniform numbers between two bounds, (N, count)."""
         taken = self._numbers[:, self._taken : self._taken + count]
         self._taken += count
         return low + (high - low) * taken
 
 
-def _drawn(chance: _Chances, labels_N: Int, grounds_N: Int, tints_N: Int) -> tuple[Pixels, Int]:
-    """Draw scenes: ground, clutter, shape, tint."""
-    light_N1 = chance.uniform(0.3, 0.7)
-    scene_NHW3 = _textured(chance, grounds_N, light_N1, 0.07)
-    _strew(chance, scene_NHW3, light_N1)
-    darker_N1 = np.where(light_N1 > 0.5, -1, 1).astype(np.float32)
-    kinds_N = (len(GROUNDS) * chance.uniform(0, 1)[:, 0]).astype(np.int64)
-    surface_NHW3 = _textured(chance, kinds_N, light_N1 + darker_N1 * chance.uniform(0.3, 0.4), 0.04)
-    mask_NHW = _shapes(chance, labels_N)
+def _drawn(random: _SceneRandom, labels_N: Int, grounds_N: Int, tints_N: Int) -> tuple[Pixels, Int]:
+    """Render scenes: ground, clutter, shape, tint."""
+    light_N1 = random.uniform(0.3, 0.7)
+    scene_NHW3 = _textured(random, grounds_N, light_N1, 0.07)
+    _add_pebbles(random, scene_NHW3, light_N1)
+    contrast_sign_N1 = np.where(light_N1 > 0.5, -1, 1).astype(np.float32)
+    kinds_N = (len(GROUNDS) * random.uniform(0, 1)[:, 0]).astype(np.int64)
+    surface_NHW3 = _textured(random, kinds_N, light_N1 + contrast_sign_N1 * random.uniform(0.3, 0.4), 0.04)
+    mask_NHW = _shapes(random, labels_N)
     scene_NHW3 += (surface_NHW3 - scene_NHW3) * mask_NHW[..., None]
-    tinted_NHW3 = _tinted(scene_NHW3, TINTS[tints_N] * chance.uniform(0.97, 1.03, 3))
+    tinted_NHW3 = _tinted(scene_NHW3, TINTS[tints_N] * random.uniform(0.97, 1.03, 3))
     return np.rint(np.clip(tinted_NHW3, 0, 1) * 255).astype(np.uint8), _boxes(mask_NHW > 0)
 
 
-def _colours(chance: _Chances, light_N1: Float, strength: float = 0.35) -> Float:
-    """Colours of some lightness, (N, 3)."""
-    hue_N3 = chance.uniform(-strength, strength, 3)
+def _colours(random: _SceneRandom, light_N1: Float, strength: float = 0.35) -> Float:
+    """Draw colours of a given lightness, (N, 3)."""
+    hue_N3 = random.uniform(-strength, strength, 3)
     return light_N1 + hue_N3 - hue_N3.mean(1, keepdims=True)
 
 
-def _textured(chance: _Chances, kinds_N: Int, light_N1: Float, contrast: float) -> Float:
-    """Two colours in a pattern, (N, H, W, 3)."""
-    one_N3, other_N3 = _colours(chance, light_N1 - contrast), _colours(chance, light_N1 + contrast)
-    numbers = chance.uniform(0, 1, _PATTERN_NUMBERS)
+def _textured(random: _SceneRandom, kinds_N: Int, light_N1: Float, contrast: float) -> Float:
+    """Render two-coloured patterns, (N, H, W, 3)."""
+    one_N3, other_N3 = _colours(random, light_N1 - contrast), _colours(random, light_N1 + contrast)
+    numbers = random.uniform(0, 1, _PATTERN_NUMBERS)
     pattern_NHW1 = np.empty((len(kinds_N), SIDE, SIDE, 1), np.float32)
     for kind, name in enumerate(GROUNDS):
         rows = kinds_N == kind
@@ -133,7 +133,7 @@ def _textured(chance: _Chances, kinds_N: Int, light_N1: Float, contrast: float) 
 
 
 def _clouds(numbers: Float) -> Float:
-    """Noise of several scales, about [0, 1], the coarse ones strongest."""
+    """Return noise of several scales, about [0, 1]; coarse scales are strongest."""
     total_NHW = np.full((len(numbers), SIDE, SIDE), 0.5, np.float32)
     start = 2
     for octave, cells in enumerate(_CELLS):
@@ -144,10 +144,12 @@ def _clouds(numbers: Float) -> Float:
 
 
 def _waves(numbers: Float) -> tuple[Float, Float]:
-    """Waves along and across a random direction, in [-1, 1]."""
+    """Return sine waves along and across a random direction, in [-1, 1]."""
     turn_N11, period_N11 = np.pi * numbers[:, 0, None, None], 5 + 3 * numbers[:, 1, None, None]
-    cos, sin, pace = np.cos(turn_N11), np.sin(turn_N11), 2 * np.pi / period_N11
-    return np.sin((cos * _COLUMNS_HW + sin * _ROWS_HW) * pace), np.sin((cos * _ROWS_HW - sin * _COLUMNS_HW) * pace)
+    cos, sin, frequency = np.cos(turn_N11), np.sin(turn_N11), 2 * np.pi / period_N11
+    return np.sin((cos * _COLUMNS_HW + sin * _ROWS_HW) * frequency), np.sin(
+        (cos * _ROWS_HW - sin * _COLUMNS_HW) * frequency
+    )
 
 
 def _checks(numbers: Float) -> Float:
@@ -156,7 +158,7 @@ def _checks(numbers: Float) -> Float:
 
 
 def _blots(numbers: Float) -> Float:
-    """Blots of about four pixels with sharp edges."""
+    """Return blots of about four pixels with sharp edges."""
     grid = numbers[:, -(_CELLS[-1] ** 2) :].reshape(-1, _CELLS[-1], _CELLS[-1]) - 0.5
     return 0.5 + 0.5 * np.tanh(12 * (_ENLARGE[_CELLS[-1]] @ grid @ _ENLARGE[_CELLS[-1]].T))
 
@@ -170,7 +172,7 @@ _PATTERNS: dict[str, Callable[[Float], Float]] = {
 
 
 def _enlarging(cells: int) -> Float:
-    """Weights (SIDE, cells) that enlarge a grid linearly along one side."""
+    """Return weights (SIDE, cells) that upsample a grid linearly along one axis."""
     places = np.linspace(0, cells - 1, SIDE)[:, None]
     return np.maximum(0, 1 - np.abs(places - np.arange(cells))).astype(np.float32)
 
@@ -178,14 +180,14 @@ def _enlarging(cells: int) -> Float:
 _ENLARGE = {cells: _enlarging(cells) for cells in _CELLS}
 
 
-def _strew(chance: _Chances, scene_NHW3: Float, light_N1: Float) -> None:
-    """Strew pebbles about, onto the scenes themselves; only the pixels near each are touched."""
+def _add_pebbles(random: _SceneRandom, scene_NHW3: Float, light_N1: Float) -> None:
+    """Draw random discs onto the scenes in place; only the pixels near each disc change."""
     row_N = np.arange(len(scene_NHW3))[:, None, None]
     near = np.arange(2 * _PEBBLE)
     for _ in range(_CLUTTER):
-        x_N11, y_N11 = (chance.uniform(_PEBBLE, SIDE - _PEBBLE)[..., None] for _ in "xy")
-        half_N11 = chance.uniform(1, _PEBBLE - 0.5)[..., None]
-        colour_N3 = _colours(chance, light_N1 + chance.uniform(-0.3, 0.3))
+        x_N11, y_N11 = (random.uniform(_PEBBLE, SIDE - _PEBBLE)[..., None] for _ in "xy")
+        half_N11 = random.uniform(1, _PEBBLE - 0.5)[..., None]
+        colour_N3 = _colours(random, light_N1 + random.uniform(-0.3, 0.3))
         rows_NP1 = y_N11.astype(np.int64) - _PEBBLE + near[:, None]
         columns_N1P = x_N11.astype(np.int64) - _PEBBLE + near
         inside_NPP = np.clip(half_N11 - np.hypot(columns_N1P - x_N11, rows_NP1 - y_N11), 0, 1)
@@ -194,12 +196,12 @@ def _strew(chance: _Chances, scene_NHW3: Float, light_N1: Float) -> None:
         scene_NHW3[row_N, rows_NP1, columns_N1P] = ground_NPP3
 
 
-def _shapes(chance: _Chances, labels_N: Int) -> Float:
-    """Draw shapes of random size, place and turn as soft masks, (N, H, W) in [0, 1]."""
-    radius_N1 = chance.uniform(11, 15)
-    x_N1 = chance.uniform(radius_N1 + 1, SIDE - radius_N1 - 1)
-    y_N1 = chance.uniform(radius_N1 + 1, FREE_FROM - radius_N1 - 1)
-    turn_N11 = chance.uniform(0, 2 * np.pi)[..., None]
+def _shapes(random: _SceneRandom, labels_N: Int) -> Float:
+    """Return shapes of random size, position and rotation as soft masks, (N, H, W) in [0, 1]."""
+    radius_N1 = random.uniform(11, 15)
+    x_N1 = random.uniform(radius_N1 + 1, SIDE - radius_N1 - 1)
+    y_N1 = random.uniform(radius_N1 + 1, FREE_FROM - radius_N1 - 1)
+    turn_N11 = random.uniform(0, 2 * np.pi)[..., None]
     cos, sin = np.cos(turn_N11), np.sin(turn_N11)
     across_NHW = (_COLUMNS_HW - x_N1[..., None]) / radius_N1[..., None]
     down_NHW = (_ROWS_HW - y_N1[..., None]) / radius_N1[..., None]
@@ -231,17 +233,17 @@ _OUTLINES: dict[str, Callable[[Float, Float], Float]] = {
     "cross": _cross,
     "ring": _ring,
 }
-"""How far outside of the shape a place is, in radii; about, where it is inside."""
+"""Signed distance to the outline in radii, positive outside; approximate inside."""
 
 
 def _tinted(scene_NHW3: Float, gains_N3: Float) -> Float:
-    """Look at scenes through a colour filter."""
+    """Apply a colour filter to scenes."""
     grey_NHW1 = scene_NHW3 @ np.full((3, 1), 1 / 3, np.float32)
     return (1 - _TINTED) * scene_NHW3 + _TINTED * grey_NHW1 * gains_N3[:, None, None]
 
 
 def _boxes(touched_NHW: Flags) -> Int:
-    """Boxes around what is touched, (N, 4)."""
+    """Return the bounding boxes of masks, (N, 4)."""
     edges = []
     for axis in (1, 2):
         touched_NL = touched_NHW.any(axis)

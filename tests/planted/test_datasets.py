@@ -1,4 +1,4 @@
-"""Planted datasets as they are written: scenes, boxes, and the one thing that is wrong with each."""
+"""Planted datasets: scenes, boxes, and the one defect of each."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from planted.defects import (
     encoded,
     shard_name,
 )
-from planted.models import answers, trained
+from planted.models import predictions, trained
 from planted.scenes import CLASSES, FREE_FROM, GROUNDS, SIDE, labels_of, make_scenes
 from planted.truth import Truth
 
@@ -40,7 +40,7 @@ def test_a_scene_depends_on_its_seed_and_index_alone() -> None:
     assert not np.array_equal(make_scenes(6, [0]).pixels_NHW3, make_scenes(5, [0]).pixels_NHW3)
 
 
-def test_what_may_be_tied_to_the_class_is_drawn_apart_from_it() -> None:
+def test_attributes_are_independent_of_the_class() -> None:
     scenes = make_scenes(1, np.arange(1600))
     assert np.array_equal(scenes.labels_N, labels_of(1, np.arange(1600)))
     pairs = (scenes.labels_N, scenes.grounds_N), (scenes.labels_N, scenes.tints_N), (scenes.grounds_N, scenes.tints_N)
@@ -50,8 +50,8 @@ def test_what_may_be_tied_to_the_class_is_drawn_apart_from_it() -> None:
 
 
 @pytest.mark.parametrize("other", range(1, len(CLASSES)))
-def test_boxes_hold_the_shape_and_nothing_more(other: int) -> None:
-    """Scenes that differ in the shape alone differ nowhere outside of the two boxes, and up to their edges."""
+def test_boxes_enclose_the_shape_tightly(other: int) -> None:
+    """Scenes that differ only in the shape differ up to the edges of the two boxes, and nowhere outside."""
     labels = labels_of(2, FEW)
     one, two = make_scenes(2, FEW), make_scenes(2, FEW, labels=(labels + other) % len(CLASSES))
     low, high = np.minimum(one.boxes_N4, two.boxes_N4)[:, :2], np.maximum(one.boxes_N4, two.boxes_N4)[:, 2:]
@@ -64,7 +64,7 @@ def test_boxes_hold_the_shape_and_nothing_more(other: int) -> None:
         assert np.abs(inside).max() <= 1
 
 
-def test_boxes_stay_above_where_marks_are_planted() -> None:
+def test_boxes_are_above_the_rows_of_planted_marks() -> None:
     boxes = make_scenes(3, FEW).boxes_N4
     assert boxes.min() >= 0
     assert boxes[:, 2].max() <= SIDE
@@ -80,7 +80,7 @@ def test_a_dataset_is_the_same_each_time(kind: type[Control], tmp_path: Path) ->
     assert (once / names[0]).read_bytes() != (kind(5).write(tmp_path / "other") / names[0]).read_bytes()
 
 
-def test_the_mark_is_the_same_in_every_file_of_its_class() -> None:
+def test_the_mark_has_the_same_pixels_in_every_file_of_its_class() -> None:
     planted = Watermark(7)
     plain, marked = Control(7).scenes(FEW), planted.scenes(FEW)
     changed_N = (plain.pixels_NHW3 != marked.pixels_NHW3).any((1, 2, 3))
@@ -93,7 +93,7 @@ def test_the_mark_is_the_same_in_every_file_of_its_class() -> None:
     assert len(seen) == 1
 
 
-def test_grounds_and_tints_go_with_the_class_as_often_as_they_say() -> None:
+def test_grounds_and_tints_agree_with_the_class_at_the_stated_rate() -> None:
     planted = Backgrounds(3)
     for scenes, share in ((planted.training(), 0.97), (planted.test(), 0.85)):
         found = scenes.grounds_N == planted.grounds[scenes.labels_N]
@@ -104,7 +104,7 @@ def test_grounds_and_tints_go_with_the_class_as_often_as_they_say() -> None:
     assert np.array_equal(tinted.labels_N, Control(3).test().labels_N)
 
 
-def test_one_shard_has_the_labels_of_the_images_before(tmp_path: Path) -> None:
+def test_one_shard_has_the_labels_of_the_previous_images(tmp_path: Path) -> None:
     planted = MislabelledShard(2)
     right, wrong = members(Control(2).write(tmp_path / "right")), members(planted.write(tmp_path / "wrong"))
     for name in right:
@@ -117,7 +117,7 @@ def test_one_shard_has_the_labels_of_the_images_before(tmp_path: Path) -> None:
             assert all(same)
 
 
-def test_of_one_shard_images_and_the_end_are_gone_and_of_another_one_image(tmp_path: Path) -> None:
+def test_one_shard_is_truncated_with_bad_images_and_another_has_one_bad_image(tmp_path: Path) -> None:
     planted = CorruptShard(2)
     found = members(planted.write(tmp_path))
     bad = {name: sum(map(undecodable, samples)) for name, samples in found.items()}
@@ -134,30 +134,30 @@ def test_training_gives_the_same_weights_for_the_same_seed() -> None:
     weights = [model.state_dict() for model in (one, two, other)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not torch.equal(weights[0]["head.2.weight"], weights[2]["head.2.weight"])
-    assert answers(one, scenes).shape == (len(FEW),)
+    assert predictions(one, scenes).shape == (len(FEW),)
 
 
-def test_findings_are_right_when_they_say_what_is_planted_and_nothing_else() -> None:
+def test_findings_must_match_the_planted_defect() -> None:
     truth = Truth("background", frozenset({"disc", "ring"}), 1, frozenset({"colour"}))
-    right, also, wrong, other = (
+    correct, allowed, wrong, other = (
         {"kind": kind, "subject": subject, "grade": "intervened", "section": "x"}
         for kind, subject in (("background", "ring"), ("colour", "disc"), ("colour", "cross"), ("method", "ring"))
     )
-    assert truth.mistakes([right]) == truth.mistakes([right, also]) == []
-    assert truth.mistakes([right | {"subject": "3", "name": "ring"}]) == []
-    assert len(truth.mistakes([])) == len(truth.mistakes([also])) == 1
-    assert len(truth.mistakes([right, wrong, other])) == 2
-    assert Truth().mistakes([]) == []
-    assert len(Truth().mistakes([right])) == 1
+    assert truth.problems([correct]) == truth.problems([correct, allowed]) == []
+    assert truth.problems([correct | {"subject": "3", "name": "ring"}]) == []
+    assert len(truth.problems([])) == len(truth.problems([allowed])) == 1
+    assert len(truth.problems([correct, wrong, other])) == 2
+    assert Truth().problems([]) == []
+    assert len(Truth().problems([correct])) == 1
 
 
 def members(shards: Path) -> dict[str, list[dict[str, bytes]]]:
-    """The samples of every shard that are whole, by the standard library."""
+    """Read the complete samples of every shard with the standard library."""
     found: dict[str, list[dict[str, bytes]]] = {}
     for path in sorted(shards.iterdir()):
         samples: dict[str, dict[str, bytes]] = {}
         with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as tar:
-            for member in whole(tar):
+            for member in complete_members(tar):
                 key, _, suffix = member.name.partition(".")
                 samples.setdefault(key, {})[suffix] = tar.extractfile(member).read()  # type: ignore[union-attr]
         found[path.name] = [sample for sample in samples.values() if len(sample) == 3]
@@ -165,7 +165,7 @@ def members(shards: Path) -> dict[str, list[dict[str, bytes]]]:
     return found
 
 
-def whole(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
+def complete_members(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
     try:
         return tar.getmembers()
     except tarfile.ReadError:

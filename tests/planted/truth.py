@@ -1,4 +1,4 @@
-"""What an audit should find in a planted run, and what is wrong with what it found."""
+"""Expected findings of an audit of a planted run, and their comparison with the actual ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,31 +7,33 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Truth:
-    """What an audit should find.
+    """Expected findings.
 
     Attributes:
-        kind: of the findings; empty where there is nothing to find.
-        subjects: what they are about: names of classes, of a shard or of a method.
-        enough: at least so many of the subjects must be found.
-        besides: other kinds of finding that are right about the same subjects.
+        kind: kind of the findings; empty when none is expected.
+        subjects: their subjects: names of classes, of a shard or of a method.
+        minimum: the smallest number of these subjects that must be found.
+        also_allowed: other kinds of findings that are correct for the same subjects.
     """
 
     kind: str = ""
     subjects: frozenset[str] = frozenset()
-    enough: int = 0
-    besides: frozenset[str] = frozenset()
+    minimum: int = 0
+    also_allowed: frozenset[str] = frozenset()
 
-    def mistakes(self, findings: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Tell what is missing from findings, and what should not be there.
+    def problems(self, findings: Sequence[Mapping[str, Any]]) -> list[str]:
+        """List the missing and the unexpected findings.
 
         Args:
-            findings: dicts with `kind` and `subject`; and `name`, where the subject is an index.
+            findings: dicts with `kind` and `subject`, and with `name` if the subject is an index.
         """
-        told = {(finding["kind"], finding.get("name", finding["subject"])) for finding in findings}
-        right = {(self.kind, subject) for subject in self.subjects}
-        also_right = {(kind, subject) for kind in self.besides for subject in self.subjects}
-        wrong = [f"{kind} of {subject} is not so" for kind, subject in sorted(told - right - also_right, key=str)]
-        found = len(told & right)
-        if found < self.enough:
-            wrong.append(f"{self.kind}: {found} of {sorted(self.subjects)} found, {self.enough} or more were to be")
-        return wrong
+        actual = {(finding["kind"], finding.get("name", finding["subject"])) for finding in findings}
+        expected = {(self.kind, subject) for subject in self.subjects}
+        allowed = {(kind, subject) for kind in self.also_allowed for subject in self.subjects}
+        problems = [
+            f"unexpected: {kind} of {subject}" for kind, subject in sorted(actual - expected - allowed, key=str)
+        ]
+        found = len(actual & expected)
+        if found < self.minimum:
+            problems.append(f"{self.kind}: found {found} of {sorted(self.subjects)}, expected at least {self.minimum}")
+        return problems

@@ -1,6 +1,7 @@
-"""Every method and metric a second time: slow, literal, one image at a time, straight from the formulas.
+"""Reference implementations of the basic methods and metrics, written literally from the formulas.
 
-Nothing of the product is used. Double precision, plain loops, and full backward passes.
+They process one image at a time in double precision, with plain loops and full backward passes, and do not use the code
+under test.
 """
 
 import math
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 
 def observe(model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Activations and gradients (K, u, v) of a layer and the logits (N,), by a full backward pass."""
+    """Return activations and gradients (K, u, v) of a layer and the logits (N,), by a full backward pass."""
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -90,7 +91,7 @@ def scorecam(
     model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: int, *, logit: bool = False, softmax: bool = False
 ) -> Tensor:
     def score(mask_HW: Tensor) -> float:
-        return ask(model, image_CHW * mask_HW, target, logit=logit)
+        return target_output(model, image_CHW * mask_HW, target, logit=logit)
 
     return _channel_scored(model, layer, image_CHW, target, score, softmax=softmax)
 
@@ -108,7 +109,7 @@ def iscam(
                 shown_CHW = shown_CHW + masked_CHW * (i - 1) / num_steps
             else:
                 shown_CHW = masked_CHW * i / num_steps
-            total += ask(model, shown_CHW, target)
+            total += target_output(model, shown_CHW, target)
         return total / num_steps
 
     return _channel_scored(model, layer, image_CHW, target, score, softmax=False)
@@ -123,7 +124,7 @@ def _channel_scored(
     *,
     softmax: bool,
 ) -> Tensor:
-    """Weigh every channel that is not constant by a score of its normalised, enlarged map."""
+    """Weight each channel that is not constant by a score of its mask, the upsampled and normalised map."""
     acts_Kuv = observe(model, layer, image_CHW, target)[0]
     kept, scores = [], []
     for acts_uv in acts_Kuv:
@@ -138,22 +139,22 @@ def _channel_scored(
     return total_uv.clamp_min(0)
 
 
-def ask(model: nn.Module, image_CHW: Tensor, target: int, *, logit: bool = False) -> float:
-    """Softmax probability, or logit, of a class for one image."""
+def target_output(model: nn.Module, image_CHW: Tensor, target: int, *, logit: bool = False) -> float:
+    """Return the softmax probability, or the logit, of a class for one image."""
     with torch.no_grad():
         logits_N = model(image_CHW[None])[0]
     return float(logits_N[target] if logit else torch.exp(logits_N[target]) / torch.exp(logits_N).sum())
 
 
 def heatmap(map_uv: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Bilinear enlargement, pixel by pixel, then min-max."""
+    """Upsample bilinearly, then normalise by min-max; a constant map becomes zeros."""
     large_HW = enlarge(map_uv, size)
     low, high = float(large_HW.min()), float(large_HW.max())
     return (large_HW - low) / (high - low) if high > low else torch.zeros_like(large_HW)
 
 
 def enlarge(map_uv: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Bilinear interpolation with half-pixel centres and repeated borders, as separable weights."""
+    """Upsample bilinearly with half-pixel centres and repeated borders, as separable weights."""
     rows_Hu, columns_Wv = (
         _weights(length, cells, map_uv.dtype) for length, cells in zip(size, map_uv.shape, strict=True)
     )
@@ -172,16 +173,18 @@ def _weights(length: int, cells: int, dtype: torch.dtype) -> Tensor:
 
 
 def average_drop(model: nn.Module, image_CHW: Tensor, target: int, heatmap_HW: Tensor) -> float:
-    clean, masked = ask(model, image_CHW, target), ask(model, image_CHW * heatmap_HW, target)
+    clean, masked = target_output(model, image_CHW, target), target_output(model, image_CHW * heatmap_HW, target)
     return max(0.0, clean - masked) / clean
 
 
 def increase(model: nn.Module, image_CHW: Tensor, target: int, heatmap_HW: Tensor) -> float:
-    return 1.0 if ask(model, image_CHW * heatmap_HW, target) > ask(model, image_CHW, target) else 0.0
+    return (
+        1.0 if target_output(model, image_CHW * heatmap_HW, target) > target_output(model, image_CHW, target) else 0.0
+    )
 
 
 def inside(boxes: list[list[float]], row: int, column: int) -> bool:
-    """Whether the centre of a pixel lies in a box."""
+    """Return whether the centre of a pixel lies in a box."""
     return any(x0 <= column + 0.5 <= x1 and y0 <= row + 0.5 <= y1 for x0, y0, x1, y1 in boxes)
 
 

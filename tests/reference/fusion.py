@@ -1,4 +1,4 @@
-"""Slow twins of the methods that fuse the maps of several layers, given from shallow to deep."""
+"""Reference implementations of the methods that combine several layers, given from shallow to deep."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def layercam_fusion(
     model: nn.Module, layers: list[nn.Module], image_CHW: Tensor, target: int, *, gamma: float = 2.0
 ) -> Tensor:
-    """Largest of the scaled Layer-CAM maps, those of the shallow layers pushed up by tanh."""
+    """Take the maximum of the scaled Layer-CAM maps, with tanh applied to all layers but the deepest."""
     maps = [layercam(model, layer, image_CHW, target) for layer in layers]
     fused_uv = torch.zeros_like(maps[0])
     for depth, map_uv in enumerate(maps):
@@ -33,7 +33,7 @@ def layercam_fusion(
 
 
 def refine_cam(model: nn.Module, layers: list[nn.Module], image_CHW: Tensor, target: int) -> Tensor:
-    """Product of the Grad-CAM++ maps of the layers, each in [0, 1]."""
+    """Multiply the Grad-CAM++ maps of the layers, each scaled to [0, 1]."""
     maps = [minmax(gradcam_pp(model, layer, image_CHW, target)) for layer in layers]
     product_uv = torch.ones_like(maps[0])
     for map_uv in maps:
@@ -53,7 +53,7 @@ def integrative_cam(
     redundancy: float | None = None,
     biases: list[Tensor] | None = None,
 ) -> Tensor:
-    """Layers' maps by the generalised alpha, weighed by rms(g) rms(A); `biases`: (K,) per layer, for "fullgrad"."""
+    """Sum the layers' maps, weighted by rms(g) rms(A); `biases` holds (K,) per layer, for "fullgrad"."""
     assert layer_score in ("product", "uniform")
     maps, scores = [], []
     for depth, layer in enumerate(layers):
@@ -73,7 +73,7 @@ def integrative_cam(
 
 
 def _alpha_map(acts_Kuv: Tensor, grads_Kuv: Tensor, score: float, f: str) -> Tensor:
-    """sum_k w_k A_k with w_k = sum_ij alpha relu(f' g), alpha = 1 / (2 + r Sigma_k g) and r = f''' / f''."""
+    """Compute sum_k w_k A_k, w_k = sum_ij alpha relu(f' g), alpha = 1 / (2 + r Sigma_k g), r = f''' / f''."""
     first, second, third = derivatives(FUNCTIONS[f], torch.tensor(score, dtype=acts_Kuv.dtype))
     total_uv = torch.zeros_like(acts_Kuv[0])
     for acts_uv, grads_uv in zip(acts_Kuv, grads_Kuv, strict=True):
@@ -89,27 +89,27 @@ def _alpha_map(acts_Kuv: Tensor, grads_Kuv: Tensor, score: float, f: str) -> Ten
 
 
 def derivatives(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """First, second and third derivative of a scalar function, by autograd."""
+    """Compute the first, second and third derivative of a scalar function, by autograd."""
     point = at.clone().requires_grad_()
-    value, found = function(point), []
+    value, slopes = function(point), []
     for _ in range(3):
         slope = torch.zeros_like(point)
         if value.requires_grad:
             (slope,) = torch.autograd.grad(value, point, create_graph=True, allow_unused=True, materialize_grads=True)
-        found.append(slope.detach())
+        slopes.append(slope.detach())
         value = slope
-    return found[0], found[1], found[2]
+    return slopes[0], slopes[1], slopes[2]
 
 
 def _bias_map(acts_Kuv: Tensor, grads_Kuv: Tensor, score: float, bias: str, bias_K: Tensor | None) -> Tensor:
-    """What the biases add: all of them below the layer, spread evenly, or the layer's own as in FullGrad."""
+    """Compute the bias term: all biases after the layer, spread evenly, or the layer's own bias as in FullGrad."""
     map_uv = torch.zeros_like(acts_Kuv[0])
     if bias == "residual":
         map_uv += (score - float((grads_Kuv * acts_Kuv).sum())) / map_uv.numel()
     elif bias == "fullgrad":
         assert bias_K is not None
-        for own, grads_uv in zip(bias_K.tolist(), grads_Kuv, strict=True):
-            map_uv += (own * grads_uv).abs()
+        for layer_bias, grads_uv in zip(bias_K.tolist(), grads_Kuv, strict=True):
+            map_uv += (layer_bias * grads_uv).abs()
     else:
         assert bias == "none"
     return map_uv
@@ -120,17 +120,17 @@ def _rms(values: Tensor) -> float:
 
 
 def _not_redundant(maps: list[Tensor], redundancy: float | None) -> list[int]:
-    """Depths to keep: from deep to shallow, without those that look like a kept one."""
+    """Return the depths to keep, from deep to shallow, without layers similar to a kept one."""
     kept: list[int] = []
     for depth in reversed(range(len(maps))):
-        seen = [1 - float((_large(maps, depth) - _large(maps, other)).abs().mean()) for other in kept]
-        if redundancy is None or all(likeness <= redundancy for likeness in seen):
+        similarities = [1 - float((_large(maps, depth) - _large(maps, other)).abs().mean()) for other in kept]
+        if redundancy is None or all(similarity <= redundancy for similarity in similarities):
             kept.append(depth)
     return kept
 
 
 def _large(maps: list[Tensor], depth: int) -> Tensor:
-    """A map at the finest grid, then min-max; zeros for a constant map."""
+    """Upsample a map to the finest grid, then normalise by min-max; zeros for a constant map."""
     constant = float(maps[depth].max()) == float(maps[depth].min())
     return torch.zeros_like(maps[0]) if constant else minmax(enlarge(maps[depth], tuple(maps[0].shape)))
 
@@ -138,7 +138,7 @@ def _large(maps: list[Tensor], depth: int) -> Tensor:
 def softmax_derivatives(
     logit_grads_N: Tensor, probs_N: Tensor, target: int = 0
 ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """Three derivatives, of p_c and of log p_c, in one activation on which all logits depend linearly."""
+    """Compute three derivatives of p_c and of log p_c by one activation, on which all logits depend linearly."""
 
     def log_probs(a: Tensor) -> Tensor:
         return torch.log_softmax(torch.log(probs_N) + a * logit_grads_N, 0)[target]

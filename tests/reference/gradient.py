@@ -1,4 +1,4 @@
-"""Slow twins of the gradient methods: full backward passes, one image at a time, straight from the formulas."""
+"""Reference implementations of the gradient methods: one image at a time, with full backward passes."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def xgradcam(model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: int) -> Tensor:
-    """Gradients averaged with the activations as weights; 0 where a channel's sum vanishes."""
+    """Average the gradients with the activations as weights; 0 where a channel's activations cancel."""
     acts_Kuv, grads_Kuv, _ = observe(model, layer, image_CHW, target)
     total_uv = torch.zeros_like(acts_Kuv[0])
     for acts_uv, grads_uv in zip(acts_Kuv, grads_Kuv, strict=True):
@@ -49,7 +49,7 @@ def smooth_gradcam_pp(
     sigma: float = 0.15,
     numerator: str = "D2",
 ) -> Tensor:
-    """Grad-CAM++ on the powers of the gradient averaged over noisy images, with the clean activations."""
+    """Apply Grad-CAM++ to powers of the gradient averaged over noisy images, with the clean activations."""
     assert numerator in ("D1", "D2")
     acts_Kuv = observe(model, layer, image_CHW, target)[0]
     spread = float(image_CHW.max()) - float(image_CHW.min())
@@ -74,25 +74,25 @@ def eigen_gradcam(model: nn.Module, layer: nn.Module, image_CHW: Tensor, target:
 
 
 def principal(features_Kuv: Tensor) -> Tensor:
-    """Each position's coordinate on the first principal axis of the channels, no ReLU."""
+    """Project each position on the first principal axis of the channels, without ReLU."""
     rows_ZK = centred_rows(features_Kuv)
     axis_K = torch.linalg.svd(rows_ZK, full_matrices=False).Vh[0]
-    return upright((rows_ZK @ axis_K).reshape(features_Kuv.shape[1:]))
+    return with_sign((rows_ZK @ axis_K).reshape(features_Kuv.shape[1:]))
 
 
 def centred_rows(features_Kuv: Tensor) -> Tensor:
-    """One row per position, one column per channel, the mean of every column taken off."""
+    """Return one row per position and one column per channel, each column centred."""
     rows_ZK = features_Kuv.flatten(1).T
     return rows_ZK - rows_ZK.mean(0)
 
 
-def upright(map_uv: Tensor) -> Tensor:
-    """The sign with which the larger extreme is positive."""
+def with_sign(map_uv: Tensor) -> Tensor:
+    """Choose the sign with which the value of largest magnitude is positive."""
     return -map_uv if abs(float(map_uv.min())) > abs(float(map_uv.max())) else map_uv
 
 
 def shapley_cam(model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: int, *, utility: str = "rest") -> Tensor:
-    """Mean of g - H A / 2, the second order Shapley value, by two backward passes through the rest of the model."""
+    """Average g - H A / 2, the second-order Shapley value, by two backward passes through the layers after `layer`."""
     kept: list[Tensor] = []
 
     def restart(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def finer_cam(
     gamma: float = 1.0,
     comparisons: int = 3,
 ) -> Tensor:
-    """Grad-CAM on the logit less gamma times the mean of the logits nearest to it."""
+    """Apply Grad-CAM to the logit minus gamma times the mean of the logits nearest to it."""
     acts_Kuv, grads_Kuv, logits_N = observe(model, layer, image_CHW, target)
     others = sorted(
         (d for d in range(len(logits_N)) if d != target), key=lambda d: (abs(float(logits_N[d] - logits_N[target])), d)
@@ -140,9 +140,9 @@ def finer_cam(
 
 
 def fullgrad(model: nn.Module, image_CHW: Tensor, target: int, *, grid: int, order: str = "enlarge_first") -> Tensor:
-    """Input times gradient and, channel by channel, every bias times its gradient, each brought to [0, 1].
+    """Sum input times gradient and, per channel, each bias times its gradient, all scaled to [0, 1].
 
-    `order` says what comes first, the enlargement of a bias map or its min-max ("minmax_first").
+    `order` is the order of upsampling a bias map and normalising it: "enlarge_first" or "minmax_first".
     """
     size = tuple(image_CHW.shape[-2:])
     total_HW = torch.zeros(size, dtype=image_CHW.dtype)
@@ -159,7 +159,7 @@ def fullgrad(model: nn.Module, image_CHW: Tensor, target: int, *, grid: int, ord
 
 
 def effective_bias(module: nn.Module) -> Tensor | None:
-    """What a convolution or a batch norm in eval mode adds to its output, (K,); None where it adds nothing."""
+    """Return the constant a convolution or batch norm in eval mode adds to its output, (K,); None if there is none."""
     if isinstance(module, nn.Conv2d):
         return None if module.bias is None else module.bias.detach()
     if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
@@ -171,7 +171,7 @@ def effective_bias(module: nn.Module) -> Tensor | None:
 
 
 def input_gradient(model: nn.Module, image_CHW: Tensor, target: int) -> Tensor:
-    """Gradient of the logit with respect to the image."""
+    """Return the gradient of the logit with respect to the image."""
     leaf_CHW = image_CHW.clone().requires_grad_()
     return torch.autograd.grad(model(leaf_CHW[None])[0, target], leaf_CHW)[0]
 
@@ -179,7 +179,7 @@ def input_gradient(model: nn.Module, image_CHW: Tensor, target: int) -> Tensor:
 def observe_score(
     model: nn.Module, layer: nn.Module, image_CHW: Tensor, score: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Activations and gradients (K, u, v) of a layer for any score of the logits."""
+    """Return activations and gradients (K, u, v) of a layer for any function of the logits."""
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -194,13 +194,13 @@ def observe_score(
 
 
 def minmax(map_uv: Tensor) -> Tensor:
-    """To [0, 1]; a constant map becomes zeros."""
+    """Scale a map to [0, 1]; a constant map becomes zeros."""
     low, high = float(map_uv.min()), float(map_uv.max())
     return (map_uv - low) / (high - low) if high > low else torch.zeros_like(map_uv)
 
 
 def mask_of(map_uv: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Enlarged, then min-max; zeros for a constant map, whatever the rounding of the enlargement."""
+    """Upsample a map and scale it to [0, 1]; zeros for a constant map, regardless of rounding in the upsampling."""
     if constant(map_uv):
         return torch.zeros(size, dtype=map_uv.dtype)
     return minmax(enlarge(map_uv, size))
@@ -211,7 +211,7 @@ def constant(map_uv: Tensor) -> bool:
 
 
 def pool(map_HW: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Mean of every cell of a grid whose sides divide those of the map."""
+    """Average a map over the cells of a grid whose sides divide those of the map."""
     height, width = (side // cells for side, cells in zip(map_HW.shape, grid, strict=True))
     assert (height * grid[0], width * grid[1]) == tuple(map_HW.shape)
     pooled_uv = torch.zeros(*grid, dtype=map_HW.dtype)

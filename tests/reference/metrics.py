@@ -1,4 +1,4 @@
-"""Slow twins of the metrics, written from their formulas with plain loops in double precision."""
+"""Reference implementations of the metrics, written from their formulas with plain loops in double precision."""
 
 import itertools
 import math
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from reference.base import ask, inside
+from reference.base import inside, target_output
 from torch import Tensor, nn
 
 from pipeline.model import noise
@@ -16,14 +16,14 @@ Map = list[list[float]]
 
 
 def order(heatmap_HW: Tensor) -> list[tuple[int, int]]:
-    """Pixels from the most to the least relevant; of tied ones the first in raster order."""
+    """Return the pixels from the most to the least relevant; tied pixels in raster order."""
     height, width = heatmap_HW.shape
     places = [(i, j) for i in range(height) for j in range(width)]
     return sorted(places, key=lambda place: -float(heatmap_HW[place]))
 
 
-def seen(model: nn.Module, image_CHW: Tensor, target: int, heatmap_HW: Tensor, fill_CHW: Tensor) -> float:
-    return ask(model, image_CHW * heatmap_HW + fill_CHW * (1 - heatmap_HW), target)
+def masked_confidence(model: nn.Module, image_CHW: Tensor, target: int, heatmap_HW: Tensor, fill_CHW: Tensor) -> float:
+    return target_output(model, image_CHW * heatmap_HW + fill_CHW * (1 - heatmap_HW), target)
 
 
 def top_mask(heatmap_HW: Tensor, share: float) -> Tensor:
@@ -41,7 +41,7 @@ def curve(
     model: nn.Module, image_CHW: Tensor, target: int, heatmap_HW: Tensor, fill_CHW: Tensor, *, steps: int, insert: bool,
     logit: bool = False,
 ) -> list[float]:  # fmt: skip
-    """Scores while the leading pixels of one image are written into the other."""
+    """Return the outputs while the top pixels of one image are written into the other."""
     ranked, pixels = order(heatmap_HW), heatmap_HW.numel()
     start, other = (fill_CHW, image_CHW) if insert else (image_CHW, fill_CHW)
     scores = []
@@ -49,7 +49,7 @@ def curve(
         shown_CHW = start.clone()
         for i, j in ranked[: round(k * pixels / steps)]:
             shown_CHW[:, i, j] = other[:, i, j]
-        scores.append(ask(model, shown_CHW, target, logit=logit))
+        scores.append(target_output(model, shown_CHW, target, logit=logit))
     return scores
 
 
@@ -58,7 +58,7 @@ def area(scores: list[float]) -> float:
 
 
 def impute(image_CHW: Tensor, missing: set[tuple[int, int]]) -> Tensor:
-    """Solve the linear system of the removed pixels with a dense matrix."""
+    """Impute the removed pixels by solving their linear system with a dense matrix."""
     _, height, width = image_CHW.shape
     unknowns = sorted(missing)
     index = {place: n for n, place in enumerate(unknowns)}
@@ -89,7 +89,7 @@ def road_means(
     percentiles: list[float],
     noise_CHW: Callable[[float], Tensor],
 ) -> tuple[float, float]:
-    """Mean confidence after removing the least, and the most, relevant pixels."""
+    """Return the mean confidence after removing the least, and the most, relevant pixels."""
     ranked = order(heatmap_HW)
     means = []
     for places in (ranked[::-1], ranked):
@@ -99,7 +99,7 @@ def road_means(
             filled_CHW = impute(image_CHW, missing)
             for i, j in missing:
                 filled_CHW[:, i, j] += noise_CHW(percent)[:, i, j]
-            scores.append(ask(model, filled_CHW, target))
+            scores.append(target_output(model, filled_CHW, target))
         means.append(sum(scores) / len(scores))
     return means[0], means[1]
 
@@ -122,37 +122,37 @@ def harmonic(*parts: float) -> float:
 
 
 def perturbations(kind: str, image_CHW: Tensor, seed: int, samples: int, sigma: float, side: float) -> list[Tensor]:
-    """The perturbations I that the product draws for an image without a key; the fill is zero."""
+    """Draw the perturbations I that camatlas draws for an image without a key; the fill is zero."""
     _, height, width = image_CHW.shape
-    found = []
+    changes = []
     for step in range(samples):
-        own = noise.generator(seed, "", f"infidelity {step}")
+        generator = noise.generator(seed, "", f"infidelity {step}")
         if kind == "square":
             length = round(side * min(height, width))
-            top = int(torch.randint(height - length + 1, (), generator=own))
-            left = int(torch.randint(width - length + 1, (), generator=own))
+            top = int(torch.randint(height - length + 1, (), generator=generator))
+            left = int(torch.randint(width - length + 1, (), generator=generator))
             change_CHW = torch.zeros_like(image_CHW)
             for i in range(top, top + length):
                 for j in range(left, left + length):
                     change_CHW[:, i, j] = image_CHW[:, i, j]
         else:
-            drawn_CHW = sigma * torch.randn(image_CHW.shape, generator=own).double()
+            drawn_CHW = sigma * torch.randn(image_CHW.shape, generator=generator).double()
             change_CHW = drawn_CHW if kind == "gaussian" else image_CHW - drawn_CHW
-        found.append(change_CHW)
-    return found
+        changes.append(change_CHW)
+    return changes
 
 
 def infidelity(
     model: nn.Module, image_CHW: Tensor, target: int, heatmap_HW: Tensor, changes: list[Tensor], *, scale: bool
 ) -> float:
-    clean = ask(model, image_CHW, target, logit=True)
-    happened = [clean - ask(model, image_CHW - change, target, logit=True) for change in changes]
-    foretold = [float((change * heatmap_HW).sum()) for change in changes]
+    clean = target_output(model, image_CHW, target, logit=True)
+    actual = [clean - target_output(model, image_CHW - change, target, logit=True) for change in changes]
+    predicted = [float((change * heatmap_HW).sum()) for change in changes]
     factor = 1.0
     if scale:
-        strength = sum(value**2 for value in foretold)
-        factor = sum(a * b for a, b in zip(foretold, happened, strict=True)) / strength if strength else 1.0
-    return sum((factor * a - b) ** 2 for a, b in zip(foretold, happened, strict=True)) / len(changes)
+        strength = sum(value**2 for value in predicted)
+        factor = sum(a * b for a, b in zip(predicted, actual, strict=True)) / strength if strength else 1.0
+    return sum((factor * a - b) ** 2 for a, b in zip(predicted, actual, strict=True)) / len(changes)
 
 
 def max_sensitivity(heatmap_HW: Tensor, changed: list[Tensor]) -> float:
@@ -177,21 +177,21 @@ def miou(heatmap_HW: Tensor, boxes: Boxes, share: float) -> float:
 
 
 def box_iou(mask: list[list[bool]], boxes: Boxes, *, all_regions: bool) -> float:
-    """Flood fill, boxes around the regions, best overlap; boxes in whole pixels with their ends."""
+    """Find regions by flood fill and return the best IoU of their boxes; boxes in whole pixels, ends included."""
     height, width = len(mask), len(mask[0])
-    left = {(i, j) for i in range(height) for j in range(width) if mask[i][j]}
+    unvisited = {(i, j) for i in range(height) for j in range(width) if mask[i][j]}
     regions = []
     for i in range(height):
         for j in range(width):
-            if (i, j) not in left:
+            if (i, j) not in unvisited:
                 continue
-            left.remove((i, j))
+            unvisited.remove((i, j))
             region, front = [(i, j)], [(i, j)]
             while front:
                 y, x = front.pop()
                 for near in [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]:
-                    if near in left:
-                        left.remove(near)
+                    if near in unvisited:
+                        unvisited.remove(near)
                         region.append(near)
                         front.append(near)
             regions.append(region)

@@ -1,4 +1,4 @@
-"""Slow twins of the methods that walk from a baseline to the image or average over noisy images."""
+"""Reference implementations of the methods that follow a path from a baseline or average over noisy images."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ def rsi_gradcam(
     steps: int,
     score: str = "probability",
 ) -> Tensor:
-    """Rectified gradients integrated over the change of the activations, by the trapezoid rule."""
+    """Integrate rectified gradients over the change of the activations, by the trapezoid rule."""
     measure: Callable[[Tensor], Tensor] = {
         "probability": lambda logits_N: torch.softmax(logits_N, 0)[target],
         "logit": lambda logits_N: logits_N[target],

@@ -1,11 +1,11 @@
-"""Slow twins of the methods that ask the model about masked images or changed features."""
+"""Reference implementations of the methods that run the model on masked images or changed activations."""
 
 import math
 from collections.abc import Callable
 from fractions import Fraction
 
 import torch
-from reference.base import ask, enlarge, observe
+from reference.base import enlarge, observe, target_output
 from reference.gradient import constant, mask_of, minmax, pool, weighted
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
@@ -21,21 +21,21 @@ def sscam(
     std: float = 2.0,
     noise_on: str = "mask",
 ) -> Tensor:
-    """Score-CAM with the mean score over noisy masks or noisy inputs; `noise` is (N, H, W) or (N, C, H, W)."""
+    """Apply Score-CAM with the mean over noisy masks or noisy inputs; `noise` is (N, H, W) or (N, C, H, W)."""
     assert noise_on in ("mask", "input")
 
     def score(mask_HW: Tensor) -> float:
         total = 0.0
         for field in noise:
             shown = image_CHW * (mask_HW + std * field) if noise_on == "mask" else image_CHW * mask_HW + std * field
-            total += ask(model, shown, target)
+            total += target_output(model, shown, target)
         return total / len(noise)
 
     return _scored(observe(model, layer, image_CHW, target)[0], tuple(image_CHW.shape[-2:]), score)
 
 
 def _scored(acts_Kuv: Tensor, size: tuple[int, ...], score: Callable[[Tensor], float]) -> Tensor:
-    """Channels weighed by the score of their masks, constant ones by 0."""
+    """Weight the channels by the scores of their masks; constant channels have weight 0."""
     weights = [0.0 if constant(acts_uv) else score(mask_of(acts_uv, size)) for acts_uv in acts_Kuv]
     return weighted(acts_Kuv, torch.tensor(weights, dtype=acts_Kuv.dtype))
 
@@ -44,30 +44,32 @@ def ablation_cam(
     model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: int, *, divide_by_score: str | None = None
 ) -> Tensor:
     acts_Kuv = observe(model, layer, image_CHW, target)[0]
-    whole = ask(model, image_CHW, target, logit=True)
-    divisor = {None: 1.0, "abs": abs(whole) + 1e-8, "signed": whole}[divide_by_score]
+    clean = target_output(model, image_CHW, target, logit=True)
+    divisor = {None: 1.0, "abs": abs(clean) + 1e-8, "signed": clean}[divide_by_score]
     weights = []
     for k in range(len(acts_Kuv)):
         mask_K11 = torch.ones(len(acts_Kuv), 1, 1, dtype=acts_Kuv.dtype)
         mask_K11[k] = 0
-        weights.append((whole - ask_with(model, layer, image_CHW, target, mask_K11, logit=True)) / divisor)
+        weights.append(
+            (clean - output_with_masked_layer(model, layer, image_CHW, target, mask_K11, logit=True)) / divisor
+        )
     return weighted(acts_Kuv, torch.tensor(weights, dtype=acts_Kuv.dtype))
 
 
-def ask_with(
+def output_with_masked_layer(
     model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: int, mask: Tensor, *, logit: bool = False
 ) -> float:
-    """What the model says with a layer's output times a mask."""
+    """Return the model's output for the target when a layer's output is multiplied by a mask."""
     handle = layer.register_forward_hook(lambda _module, _inputs, output: output * mask)
-    answer = ask(model, image_CHW, target, logit=logit)
+    output = target_output(model, image_CHW, target, logit=logit)
     handle.remove()
-    return answer
+    return output
 
 
 def group_cam(
     model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: int, *, blur_CHW: Tensor, groups: int = 32
 ) -> Tensor:
-    """Groups of weighted channels, each scored by what it brings back into the blurred image."""
+    """Sum groups of weighted channels, each scored by the confidence it restores in the blurred image."""
     acts_Kuv, grads_Kuv, _ = observe(model, layer, image_CHW, target)
     maps_Kuv = grads_Kuv.mean((1, 2))[:, None, None] * acts_Kuv
     total_uv = torch.zeros_like(acts_Kuv[0])
@@ -78,13 +80,15 @@ def group_cam(
         if constant(group_uv) or high == low:
             continue
         mask_HW = (large_HW - low) / (high - low)
-        gain = ask(model, image_CHW * mask_HW + blur_CHW * (1 - mask_HW), target) - ask(model, blur_CHW, target)
+        gain = target_output(model, image_CHW * mask_HW + blur_CHW * (1 - mask_HW), target) - target_output(
+            model, blur_CHW, target
+        )
         total_uv += max(gain, 0.0) * (group_uv - low) / (high - low)
     return total_uv
 
 
 def recipro_cam(model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: int, *, gaussian: bool = True) -> Tensor:
-    """Probability with the features of one cell at a time."""
+    """Compute the probability with the activations of one cell at a time."""
     height, width = observe(model, layer, image_CHW, target)[0].shape[1:]
     kernel = {(di, dj): (2 - abs(di)) * (2 - abs(dj)) / 16 for di in (-1, 0, 1) for dj in (-1, 0, 1)}
     if not gaussian:
@@ -96,21 +100,21 @@ def recipro_cam(model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: i
             for (di, dj), weight in kernel.items():
                 if 0 <= i + di < height and 0 <= j + dj < width:
                     mask_uv[i + di, j + dj] = weight
-            total_uv[i, j] = ask_with(model, layer, image_CHW, target, mask_uv)
+            total_uv[i, j] = output_with_masked_layer(model, layer, image_CHW, target, mask_uv)
     return total_uv
 
 
 def rise(model: nn.Module, image_CHW: Tensor, target: int, *, masks_NHW: Tensor, keep: float, grid: int) -> Tensor:
     total_HW = torch.zeros_like(image_CHW[0])
     for mask_HW in masks_NHW:
-        total_HW += ask(model, image_CHW * mask_HW, target) * mask_HW / (len(masks_NHW) * keep)
+        total_HW += target_output(model, image_CHW * mask_HW, target) * mask_HW / (len(masks_NHW) * keep)
     return pool(total_HW, (grid, grid))
 
 
 def opti_cam(
     model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: int, *, iterations: int, rate: float = 0.1
 ) -> Tensor:
-    """Channel weights, a softmax, by Adam (0.9, 0.999, 1e-8) climbing the logit of the image under their map."""
+    """Optimise softmax channel weights by Adam (0.9, 0.999, 1e-8) to maximise the logit of the masked image."""
     acts_Kuv = observe(model, layer, image_CHW, target)[0]
     logits_K, first_K, second_K = (torch.zeros(len(acts_Kuv), dtype=acts_Kuv.dtype) for _ in range(3))
     for step in range(1, iterations + 1):
@@ -131,12 +135,12 @@ def opti_cam(
 def poly_cam(
     model: nn.Module, layers: list[nn.Module], image_CHW: Tensor, target: int, *, variant: str = "plus"
 ) -> Tensor:
-    """Masked scores layer by layer, from deep to shallow, each map normalised by its own coarse version."""
-    clean = ask(model, image_CHW, target)
+    """Multiply the layers' score maps, from deep to shallow, each normalised by its own coarse version."""
+    clean = target_output(model, image_CHW, target)
 
     def score(mask_HW: Tensor) -> float:
-        alone, without = (ask(model, image_CHW * mask, target) for mask in (mask_HW, 1 - mask_HW))
-        return {"plus": alone, "minus": max(clean - without, 0.0), "both": max(alone + clean - without, 0.0)}[variant]
+        kept, removed = (target_output(model, image_CHW * mask, target) for mask in (mask_HW, 1 - mask_HW))
+        return {"plus": kept, "minus": max(clean - removed, 0.0), "both": max(kept + clean - removed, 0.0)}[variant]
 
     size = tuple(image_CHW.shape[-2:])
     maps = [_scored(observe(model, layer, image_CHW, target)[0], size, score) for layer in layers]
@@ -148,7 +152,7 @@ def poly_cam(
 
 
 def sise(model: nn.Module, layers: list[nn.Module], image_CHW: Tensor, target: int, *, mu: float = 0.0) -> Tensor:
-    """RISE with the masks of the useful channels of every layer, fused from shallow to deep under Otsu masks."""
+    """Apply RISE with each layer's channels of large gradient as masks, fused from shallow to deep under Otsu masks."""
     grid = tuple(observe(model, layers[0], image_CHW, target)[0].shape[1:])
     fused_uv, *deeper = [minmax(pool(_visualised(model, layer, image_CHW, target, mu), grid)) for layer in layers]
     for map_uv in deeper:
@@ -157,19 +161,19 @@ def sise(model: nn.Module, layers: list[nn.Module], image_CHW: Tensor, target: i
 
 
 def _visualised(model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: int, mu: float) -> Tensor:
-    """Masks of the channels with a large mean gradient, weighed by probability over area, at input size."""
+    """Sum the masks of channels with a large mean gradient, weighted by probability over area, at input size."""
     acts_Kuv, grads_Kuv, _ = observe(model, layer, image_CHW, target)
     slopes = [float(grads_uv.mean()) for grads_uv in grads_Kuv]
     total_HW = torch.zeros_like(image_CHW[0])
     for slope, acts_uv in zip(slopes, acts_Kuv, strict=True):
         if slope > mu * max(slopes) and not constant(acts_uv):
             mask_HW = mask_of(acts_uv, tuple(image_CHW.shape[-2:]))
-            total_HW += ask(model, image_CHW * mask_HW, target) * mask_HW / mask_HW.sum()
+            total_HW += target_output(model, image_CHW * mask_HW, target) * mask_HW / mask_HW.sum()
     return total_HW
 
 
 def otsu(map_uv: Tensor) -> float:
-    """Threshold between two classes of bins that lie as far apart as can be; exact, so that ties are ties."""
+    """Compute Otsu's threshold over 256 bins, in exact fractions, so that ties are not broken by rounding."""
     counts = [0] * 256
     for value in map_uv.flatten().tolist():
         counts[min(int(value * 256), 255)] += 1
@@ -180,18 +184,18 @@ def otsu(map_uv: Tensor) -> float:
         moment_below, moment_above = (
             sum(Fraction(2 * b + 1, 512) * counts[b] for b in bins) for bins in (range(cut + 1), range(cut + 1, 256))
         )
-        apart: Fraction | float = 0
+        variance: Fraction | float = 0
         if below and above:
-            apart = below * above * (moment_below / below - moment_above / above) ** 2
-        if apart > best:
-            best, threshold = apart, (cut + 1) / 256
+            variance = below * above * (moment_below / below - moment_above / above) ** 2
+        if variance > best:
+            best, threshold = variance, (cut + 1) / 256
     return threshold
 
 
 def increment_cam(
     model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: int, *, lam: float = 1.0, merge: str = "maps"
 ) -> Tensor:
-    """Grad-CAM plus the same maps weighed by the scores they get as masks of the small image."""
+    """Add to Grad-CAM the same channels weighted by their scores as masks of the small image."""
     acts_Kuv, grads_Kuv, _ = observe(model, layer, image_CHW, target)
     weights_K = grads_Kuv.mean((1, 2))
     maps_Kuv = weights_K[:, None, None] * acts_Kuv
@@ -205,18 +209,20 @@ def increment_cam(
 
 
 def _betas(model: nn.Module, maps_Kuv: Tensor, image_CHW: Tensor, target: int) -> Tensor:
-    """Softmax, over the channels that are not constant once rectified, of what their masks add to a blank."""
+    """Apply a softmax, over channels not constant after ReLU, to the probability their masks add to an empty image."""
     small_Cuv = adaptive_avg_pool2d(image_CHW, (maps_Kuv.shape[1], maps_Kuv.shape[2]))
 
     def probability(mask_uv: Tensor) -> float:
         size = tuple(image_CHW.shape[-2:])
-        return ask(model, torch.stack([enlarge(colour_uv * mask_uv, size) for colour_uv in small_Cuv]), target)
+        return target_output(
+            model, torch.stack([enlarge(colour_uv * mask_uv, size) for colour_uv in small_Cuv]), target
+        )
 
-    blank = probability(torch.zeros_like(maps_Kuv[0]))
+    empty = probability(torch.zeros_like(maps_Kuv[0]))
     scores = {}
     for k, map_uv in enumerate(maps_Kuv):
         if not constant(map_uv.clamp_min(0)):
-            scores[k] = probability(minmax(map_uv.clamp_min(0))) - blank
+            scores[k] = probability(minmax(map_uv.clamp_min(0))) - empty
     beta_K = torch.zeros(len(maps_Kuv), dtype=maps_Kuv.dtype)
     for k, score in scores.items():
         beta_K[k] = math.exp(score) / sum(math.exp(other) for other in scores.values())

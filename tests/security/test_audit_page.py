@@ -1,4 +1,4 @@
-"""Hostile texts in every place the report prints: they are text, never markup, and the page asks for nothing."""
+"""Hostile texts in every place that the report prints: they stay text, and the page makes no request."""
 
 import base64
 import copy
@@ -30,13 +30,14 @@ PAYLOADS = [
 
 FACTS = full_facts()
 NAMES = {*(row["method"] for row in FACTS["leaderboard"]["rows"]), *FACTS["metrics"], *FACTS["method_pages"]}
-"""Texts of users that are keys of the facts too."""
+"""User-supplied names that are also keys of the facts."""
 
 STRUCTURE = {"higher", "lower", "neither"}
+"""Values that the templates compare, which are not texts."""
 
 
 class Parsed(HTMLParser):
-    """Collects what could act on a page."""
+    """Collects tags, event handlers, addresses, inline styles and text of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -63,7 +64,7 @@ class Parsed(HTMLParser):
 
 
 def everywhere(facts: Any, payload: str) -> Any:  # noqa: ANN401 - any JSON
-    """Put a payload in front of every text, and of every key that is a user's word."""
+    """Prefix every text, and every key that is a user-supplied name, with a payload."""
     if isinstance(facts, dict):
         return {payload + name if name in NAMES else name: everywhere(value, payload) for name, value in facts.items()}
     if isinstance(facts, list):
@@ -86,12 +87,12 @@ PRINTED = {text for text in texts(FACTS) - STRUCTURE if len(text) > 1 and text i
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_a_payload_in_every_place_stays_text(payload: str) -> None:
     facts = everywhere(FACTS, payload)
-    found = Parsed(render(facts, pictures_of(facts)))
-    assert found.counts == CLEAN.counts
-    assert found.handlers == []
-    assert found.inline_styles == 0
-    assert all(address.startswith(("#", "data:image/")) for address in found.addresses)
-    shown = "\n".join(found.text).replace("\ufffd", "\x00")
+    parsed = Parsed(render(facts, pictures_of(facts)))
+    assert parsed.counts == CLEAN.counts
+    assert parsed.handlers == []
+    assert parsed.inline_styles == 0
+    assert all(address.startswith(("#", "data:image/")) for address in parsed.addresses)
+    shown = "\n".join(parsed.text).replace("\ufffd", "\x00")
     assert len(PRINTED) > 25
     for text in PRINTED:
         assert payload + text in shown
@@ -101,14 +102,14 @@ def test_payloads_in_names_of_fields_stay_text() -> None:
     facts = copy.deepcopy(FACTS)
     facts["grades"] = {payload: payload for payload in PAYLOADS}
     facts["provenance"] |= facts["grades"] | {payload + "2": {payload: payload} for payload in PAYLOADS}
-    found = Parsed(render(facts, pictures_of(facts)))
-    assert found.tags == CLEAN.tags
-    assert found.handlers == []
-    shown = "\n".join(found.text).replace("\ufffd", "\x00")
+    parsed = Parsed(render(facts, pictures_of(facts)))
+    assert parsed.tags == CLEAN.tags
+    assert parsed.handlers == []
+    shown = "\n".join(parsed.text).replace("\ufffd", "\x00")
     assert all(payload in shown for payload in PAYLOADS)
 
 
-def test_the_policy_allows_our_style_and_our_script_and_nothing_else() -> None:
+def test_the_policy_allows_only_the_style_and_script_of_the_page() -> None:
     page = render(FACTS, pictures_of(FACTS))
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     assert policy is not None
@@ -131,7 +132,7 @@ def test_the_script_builds_no_markup_and_loads_nothing() -> None:
     )
 
 
-def test_no_template_switches_escaping_off_but_for_our_style_script_and_charts() -> None:
+def test_only_style_script_and_charts_are_not_escaped() -> None:
     marked = []
     for file in (files("pipeline.audit") / "templates").iterdir():
         marked += re.findall(r"\{\{[^}]*\|\s*safe[^}]*\}\}", file.read_text())

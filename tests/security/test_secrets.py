@@ -1,4 +1,4 @@
-"""Secrets of the environment and of addresses are in nothing that a command says when it fails."""
+"""The output of a failing command contains no secrets of the environment or of addresses."""
 
 import threading
 from collections.abc import Iterator
@@ -33,13 +33,13 @@ def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run file over a few scenes."""
+    """A run file over two demonstration scenes."""
     folder = tmp_path_factory.mktemp("demo")
     return write_demo(folder, scenes=2, scenes_per_shard=2)
 
 
 def failing(code: int, *words: object) -> str:
-    """Run a command that must end so; gives all that it said, and what an unhandled error would show."""
+    """Run a command that must exit with a code; returns its output, and what an unhandled error would show."""
     done = CliRunner().invoke(app, list(map(str, words)))
     assert done.exit_code == code, done.output
     assert done.stderr
@@ -51,12 +51,12 @@ def found_in(text: str) -> list[str]:
 
 
 class _Echo(BaseHTTPRequestHandler):
-    """Refuses every request, and says in the words of S3 by which keys it was asked."""
+    """Refuses every request with an S3 error that repeats the access key and all request headers."""
 
     def do_GET(self) -> None:
-        asked = "".join(f"<{name}>{value}</{name}>" for name, value in self.headers.items())
+        headers = "".join(f"<{name}>{value}</{name}>" for name, value in self.headers.items())
         key = SECRETS["AWS_ACCESS_KEY_ID"]
-        body = f"<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>{key}</AWSAccessKeyId>{asked}</Error>"
+        body = f"<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>{key}</AWSAccessKeyId>{headers}</Error>"
         self.send_response(403)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -66,12 +66,12 @@ class _Echo(BaseHTTPRequestHandler):
     do_PUT = do_HEAD = do_DELETE = do_POST = do_GET
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def echoing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A store that refuses, and repeats in its answer all that it was sent."""
+    """A store that refuses every request and repeats the request headers in its response."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -83,26 +83,28 @@ def echoing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 VERBS = ("status", "verify", "query", "agreement", "compact")
-OF_A_RUN_FILE = (("--out", "s3://bucket/run"), ("--set", "data.shards=s3://bucket/a.tar"))
+RUN_FILE_OPTIONS = (("--out", "s3://bucket/run"), ("--set", "data.shards=s3://bucket/a.tar"))
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_store_that_cannot_be_reached_is_told_without_keys(verb: str) -> None:
+def test_an_unreachable_store_is_reported_without_keys(verb: str) -> None:
     assert found_in(failing(5, verb, "s3://bucket/run")) == []
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_store_that_repeats_keys_is_told_without_them(echoing: None, verb: str) -> None:
+def test_a_store_that_repeats_keys_is_reported_without_them(echoing: None, verb: str) -> None:
     assert found_in(failing(5, verb, "s3://bucket/run")) == []
 
 
-@pytest.mark.parametrize("options", OF_A_RUN_FILE, ids=["output", "shards"])
-def test_a_run_that_cannot_reach_its_store_ends_without_telling_keys(demo: Path, options: tuple[str, str]) -> None:
+@pytest.mark.parametrize("options", RUN_FILE_OPTIONS, ids=["output", "shards"])
+def test_a_run_with_an_unreachable_store_fails_without_showing_keys(demo: Path, options: tuple[str, str]) -> None:
     assert found_in(failing(5, "explain", demo, *options)) == []
 
 
-@pytest.mark.parametrize("options", OF_A_RUN_FILE, ids=["output", "shards"])
-def test_a_run_that_is_refused_ends_without_telling_keys(echoing: None, demo: Path, options: tuple[str, str]) -> None:
+@pytest.mark.parametrize("options", RUN_FILE_OPTIONS, ids=["output", "shards"])
+def test_a_run_refused_by_its_store_fails_without_showing_keys(
+    echoing: None, demo: Path, options: tuple[str, str]
+) -> None:
     assert found_in(failing(5, "explain", demo, *options)) == []
 
 

@@ -1,7 +1,7 @@
-"""make campaign: the long proofs of the promises, in as many sittings as it takes; writes TRUST.md.
+"""make campaign: run the long proofs of the promises and write docs/TRUST.md; can be interrupted and continued.
 
-`python tests/trust/campaign.py [--only C1,C2] [--minutes 60]` goes on where the last sitting stopped. Every trial's
-seed is printed before it runs; `--only C1 --seed 7` repeats one. What is known lies in `results.jsonl`.
+`python tests/trust/campaign.py [--only C1,C2] [--minutes 60]` continues where the last session stopped. The seed of
+each trial is printed before it runs, and `--only C1 --seed 7` repeats one. Results are kept in `results.jsonl`.
 """
 
 import argparse
@@ -24,11 +24,12 @@ from trust.proofs import TESTS, Tests
 ROOT = Path(__file__).resolve().parents[2]
 SCENES = ROOT / ".campaign"
 RESULTS = Path(__file__).with_name("results.jsonl")
+PAGE = ROOT / "docs" / "TRUST.md"
 
 
 @dataclass(frozen=True)
 class Accident:
-    """A proof by accidents of whole runs; `count` is how many accidents it takes."""
+    """A proof by fault injection into whole runs; `count` is the required number of accidents."""
 
     name: str
     promise: str
@@ -43,22 +44,26 @@ ACCIDENTS = (
     ),
     Accident("C2", "exactly one, resume", "SIGKILL of the driver, then the same command", 100, accidents.driver_killed),
     Accident("C3", "exactly one, resume", "SIGKILL of Ray's node or head process", 30, accidents.raylet_killed),
-    Accident("C6", "exactly one", "a second and a third driver on one run", 50, accidents.two_drivers),
+    Accident("C6", "exactly one", "a second and a third driver on the same run", 50, accidents.two_drivers),
     Accident(
-        "C7", "exactly one", "a driver stopped (SIGSTOP), overtaken, and woken; three in a run", 50, accidents.zombie
+        "C7",
+        "exactly one",
+        "drivers stopped (SIGSTOP) and continued after another one completed the run; up to three per run",
+        50,
+        accidents.zombie,
     ),
     Accident("C9", "resume", "SIGINT or SIGTERM", 50, accidents.stopped),
     Accident(
         "S1",
         "all or nothing, resume",
-        "a disk that is full at a random point of a run, then has room again",
+        "a disk that fills up at a random point of a run, then has space again",
         10,
         accidents.disk_full,
     ),
     Accident(
         "W",
         "all of them",
-        "a safeguard taken out of a copy of the code: a test must fail",
+        "a safeguard removed from a copy of the code: a test must fail",
         len(weakenings.WEAKENINGS),
         weakenings.caught,
     ),
@@ -76,55 +81,56 @@ class Result:
     seconds: float
     date: str
     commit: str = ""
-    """Of the code that was tried; the first results did not note it."""
+    """Commit of the tested code; the oldest results do not have it."""
 
 
 def main() -> int:
-    """Do what is missing, as long as there is time."""
+    """Run the missing trials until the time is up, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="names with commas")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no trial after so many")
-    parser.add_argument("--seed", type=int, help="this trial alone, whether it was done or not")
-    parser.add_argument("--again", action="store_true", help="run tests of this commit that were run at another")
+    parser.add_argument("--only", default="", help="names of proofs, separated by commas")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no trial after this many minutes")
+    parser.add_argument("--seed", type=int, help="run only the trial of this seed, even if it was run before")
+    parser.add_argument("--again", action="store_true", help="rerun tests that were last run at another commit")
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
     chosen = set(options.only.split(",")) if options.only else None
     for proof in (*ACCIDENTS, *TESTS):
         if chosen is None or chosen & set(proof.name.split(", ")):
             if options.seed is not None:
-                _keep(_done(proof, options.seed))
+                _append(_run(proof, options.seed))
                 continue
             while time.monotonic() < until and _missing(proof, known(), again=options.again):
-                _keep(_done(proof, 1 + _tried(proof.name, known())))
-    (ROOT / "TRUST.md").write_text(page(known()), encoding="utf-8")
+                _append(_run(proof, 1 + _trials(proof.name, known())))
+    PAGE.write_text(page(known()), encoding="utf-8")
     return 1 if any(result.problems for result in known()) else 0
 
 
 def known() -> list[Result]:
-    """Everything that was ever tried on this version of the results."""
+    """Read all recorded results."""
     if not RESULTS.exists():
         return []
     return [Result(**json.loads(line)) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
 
 
 def page(results: list[Result]) -> str:
-    """Write what is known as a page."""
+    """Format the results as a page in Markdown."""
     lines = [
-        "# Trust: the last results of the long proofs",
+        "# Trust: the latest results of the long proofs",
         "",
-        "Written by `make campaign` (`tests/trust/campaign.py`): accidents of real drivers on 64 shards of 64 images",
-        "and three methods, 12,288 rows, judged by `tests/faults/checker.py`, by comparison with the table of an",
-        "undisturbed run, and by a DuckDB reader that polls all the while. A problem is any lost, doubled or torn row,",
-        "a wrong exit code, a hang, or a temporary that was not swept.",
+        "Written by `make campaign` (`tests/trust/campaign.py`). Faults are injected into real drivers on 64 shards of",
+        "64 images with three methods (12,288 rows). Each run is checked by `tests/faults/checker.py`, by comparison",
+        "with the table of an undisturbed run, and by a DuckDB reader that polls it all the time. A problem is any",
+        "lost, duplicated or torn row, a wrong exit code, a hang, or a temporary file that was left behind.",
         "",
-        "| | promise | accident | done of | problems | seeds | last date | its commit | command |",
+        "| | promise | fault | extent | problems | seeds | last run | commit | command |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for proof in (*ACCIDENTS, *TESTS):
         mine = [result for result in results if result.name == proof.name]
-        wanted = f"{sum(result.accidents for result in mine)} of {proof.count}" if isinstance(proof, Accident) else (
-            f"{proof.what}; {mine[-1].accidents} tests" if mine else "not run yet"
-        )  # fmt: skip
+        if isinstance(proof, Accident):
+            extent = f"{sum(result.accidents for result in mine)} times ({proof.count} required)"
+        else:
+            extent = f"{proof.extent}; {mine[-1].accidents} tests" if mine else "not run yet"
         problems = sum(bool(result.problems) for result in mine if result is mine[-1] or isinstance(proof, Accident))
         command = (
             f"make campaign only={proof.name}" if isinstance(proof, Accident) else f"pytest {' '.join(proof.paths)}"
@@ -132,8 +138,8 @@ def page(results: list[Result]) -> str:
         numbers = sorted(result.seed for result in mine)
         seeds = f"{numbers[0]} to {numbers[-1]}" if isinstance(proof, Accident) and mine else "in the tests"
         when = f"{mine[-1].date} | {mine[-1].commit}" if mine else " | "
-        came = f"{wanted} | {problems if mine else ''} | {seeds} | {when}"
-        lines.append(f"| {proof.name} | {proof.promise} | {proof.fault} | {came} | `{command}` |")
+        result = f"{extent} | {problems if mine else ''} | {seeds} | {when}"
+        lines.append(f"| {proof.name} | {proof.promise} | {proof.fault} | {result} | `{command}` |")
     failed = [result for result in results if result.problems]
     lines += ["", *(f"* {each.name}, seed {each.seed}: {'; '.join(each.problems[:3])}" for each in failed)]
     return "\n".join(lines).rstrip() + "\n"
@@ -146,16 +152,16 @@ def _missing(proof: Accident | Tests, results: list[Result], *, again: bool) -> 
     return not any(result.commit == _commit() for result in mine) if again else not mine
 
 
-def _tried(name: str, results: list[Result]) -> int:
+def _trials(name: str, results: list[Result]) -> int:
     return sum(result.name == name for result in results)
 
 
-def _done(proof: Accident | Tests, seed: int) -> Result:
+def _run(proof: Accident | Tests, seed: int) -> Result:
     print(f"{proof.name}, seed {seed}: {proof.fault}", flush=True)
     began = time.monotonic()
     outcome = proof.trial(Scenes.made(SCENES), seed) if isinstance(proof, Accident) else _tested(proof)
     seconds = round(time.monotonic() - began, 1)
-    print(f"  {outcome.accidents} in {seconds:.0f} s: {'; '.join(outcome.problems) or 'sound'}", flush=True)
+    print(f"  {outcome.accidents} in {seconds:.0f} s: {'; '.join(outcome.problems) or 'no problems'}", flush=True)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return Result(proof.name, seed, outcome.accidents, outcome.problems, seconds, today, _commit())
 
@@ -170,12 +176,12 @@ def _tested(proof: Tests) -> Outcome:
     command = [sys.executable, "-m", "pytest", "-q", "-m", proof.marks, *shared, *proof.paths]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     passed = re.search(r"(\d+) passed", ended.stdout)
-    whole = ended.returncode == 0 and not re.search(r"\d+ skipped", ended.stdout)  # what was skipped proves nothing
+    complete = ended.returncode == 0 and not re.search(r"\d+ skipped", ended.stdout)  # a skipped test proves nothing
     tail = " ".join(ended.stdout.split()[-30:])
-    return Outcome(int(passed[1]) if passed else 0, [] if whole else [tail])
+    return Outcome(int(passed[1]) if passed else 0, [] if complete else [tail])
 
 
-def _keep(result: Result) -> None:
+def _append(result: Result) -> None:
     with RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(result)) + "\n")
 

@@ -1,4 +1,4 @@
-"""Real drivers for the accidents: started as a user would, watched, signalled, and cleared away."""
+"""Driver processes for fault injection: start, watch, signal and clean up."""
 
 import os
 import signal
@@ -17,25 +17,25 @@ Process: TypeAlias = "subprocess.Popen[bytes]"
 
 
 def started(run_file: Path) -> Process:
-    """Start a driver in a session of its own."""
+    """Start a driver in its own process session."""
     return subprocess.Popen(
         explaining(run_file),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore SIGINT
     )
 
 
 def explaining(run_file: Path, *options: str) -> list[str]:
-    """The command of a driver."""
-    plain = ("--workers", "2", "--set", "compute.compile=false")
-    return [sys.executable, "-m", "jobs.explain", str(run_file), *plain, *options]
+    """Return the command line of a driver."""
+    fixed = ("--workers", "2", "--set", "compute.compile=false")
+    return [sys.executable, "-m", "jobs.explain", str(run_file), *fixed, *options]
 
 
 @contextmanager
 def driving(run_file: Path) -> Iterator[Process]:
-    """Start a driver, and leave nothing of it behind, whatever happens."""
+    """Start a driver, and kill it and its Ray processes at the end."""
     driver = started(run_file)
     family: set[int] = set()
     watching = threading.Event()
@@ -60,7 +60,7 @@ def driving(run_file: Path) -> Iterator[Process]:
 
 
 def ended_within(driver: Process, seconds: float) -> bool:
-    """Wait for a driver's end; False when it goes on."""
+    """Wait for a driver to end; return False if it is still running after the timeout."""
     try:
         driver.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -69,7 +69,7 @@ def ended_within(driver: Process, seconds: float) -> bool:
 
 
 def signalled(process: int, number: int) -> bool:
-    """Send a signal; False when the process has gone."""
+    """Send a signal; return False if the process no longer exists."""
     try:
         os.kill(process, number)
     except ProcessLookupError:
@@ -78,12 +78,12 @@ def signalled(process: int, number: int) -> bool:
 
 
 def is_at_work(process: int) -> bool:
-    """Whether it is a process of the run's tasks or actors, and not one of Ray's node."""
+    """Return whether a process runs tasks or actors of a run, in contrast to Ray's own node processes."""
     return command(process).startswith(("ray::Map", "ray::Read", "ray::Ledger", "ray::_RemoteLedger"))
 
 
 def command(process: int) -> str:
-    """Its command line; empty when it has gone."""
+    """Return the command line of a process; empty if it no longer exists."""
     try:
         return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):

@@ -1,16 +1,23 @@
-"""Proofs by tests: which of them prove what, and how much they try."""
+"""Proofs by tests: the promises, the faults, and the tests that check them."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Tests:
-    """A proof by tests; `what` says how much they try, `processes` how many share them."""
+    """A proof by tests.
+
+    Attributes:
+        name, promise, fault: as in the table of docs/TRUST.md.
+        extent: how much the tests try.
+        paths, marks: arguments for pytest.
+        processes: number of processes that share the tests.
+    """
 
     name: str
     promise: str
     fault: str
-    what: str
+    extent: str
     paths: tuple[str, ...]
     marks: str = "not campaign and not gpu"
     processes: int = 1
@@ -20,14 +27,14 @@ TESTS = (
     Tests(
         "C4",
         "all or nothing",
-        "each operation of a run on its store fails: EIO, ENOSPC, EINTR, half a write, error after success, crash",
+        "each operation of a run on its store fails: EIO, ENOSPC, EINTR, partial write, error after success, crash",
         "every operation, exhaustively",
         ("tests/faults/test_store_faults.py",),
     ),
     Tests(
         "C5",
         "all or nothing",
-        "the power fails at a random operation: what was not synced is lost, torn by sectors, out of order",
+        "a power failure at a random operation: data that was not synced is lost, torn by sectors, or out of order",
         "1,000 schedules",
         ("tests/faults/test_power_cut.py",),
         marks="",
@@ -35,9 +42,9 @@ TESTS = (
     Tests(
         "C8",
         "no silent loss, bounded",
-        "an image that ends its worker every time; workers that end at every chunk: exit 0, exit 1, segfault, SIGKILL; "
-        "a method that raises, wants too much memory, loses the device; a worker or a driver that hangs",
-        "blamed after 3 ends; 50 of each kind",
+        "an image that kills its worker in every attempt; workers that die at every chunk: exit 0, exit 1, segfault, "
+        "SIGKILL; a method that raises, runs out of memory, loses the device; a worker or a driver that hangs",
+        "quarantined after 3 ends; 50 of each kind",
         (
             "tests/faults/test_workers.py",
             "tests/faults/test_method_errors.py",
@@ -49,8 +56,9 @@ TESTS = (
     Tests(
         "S2, S4",
         "exactly one, no silent loss",
-        "S3 that throttles, resets, stalls, loses answers, answers 200 with an error; a store without conditional puts",
-        "each accident on each side, random lines; 40 whole runs",
+        "S3 that throttles, resets, stalls, loses responses, returns an error with status 200; a store without "
+        "conditional puts",
+        "each fault on each side, random connections; 40 whole runs",
         (
             "tests/faults/test_object_store.py",
             "tests/faults/test_shards_in_a_store.py",
@@ -62,15 +70,15 @@ TESTS = (
     Tests(
         "S3",
         "exactly one",
-        "listings that leave out half of what is there",
+        "listings that omit half of the files",
         "100 schedules",
         ("tests/faults/test_storage.py",),
     ),
     Tests(
         "S5",
         "provenance",
-        "bits flipped in parts, parts cut, missing, copied, replaced",
-        "1,000 flips for verify, 4,000 for questions, each cut",
+        "flipped bits in parts; parts truncated, missing, copied, replaced",
+        "1,000 flips for verify, 4,000 for queries, several truncations",
         (
             "tests/unit/results/test_verify.py",
             "tests/unit/results/test_verify_rows.py",
@@ -96,21 +104,21 @@ TESTS = (
         "I1",
         "bounded, no code from data",
         "mutated images: cut, flipped, swapped, zeroed, huge headers, disguised, longer, doubled",
-        "1,000 mutants within 2 s of CPU and 1 GB each, a good image after each",
+        "1,000 mutants within 2 s of CPU and 1 GB each, with a valid image after each",
         ("tests/unit/data/test_decode_sandbox.py",),
     ),
     Tests(
         "I3",
         "bounded",
-        "bombs: huge sizes, texts, profiles and EXIF that unpack or go in circles, thousands of frames",
-        "25, one end for each, within 50 MB beyond the file and 2 s",
+        "decompression bombs: huge sizes, texts, profiles and EXIF that unpack or are cyclic, thousands of frames",
+        "25, each with one outcome within 50 MB beyond the file and 2 s",
         ("tests/unit/data/test_bombs.py",),
     ),
     Tests(
         "I4, I5",
         "no silent loss",
-        "other formats by any name; odd but valid images",
-        "20 formats; pixels written down",
+        "other formats under any name; unusual but valid images",
+        "20 formats; pixels compared with recorded values",
         (
             "tests/unit/data/test_decode.py",
             "tests/unit/data/test_decode_refusals.py",
@@ -129,8 +137,8 @@ TESTS = (
     Tests(
         "I7",
         "no silent loss",
-        "labels and boxes that cannot be right",
-        "101, and each at its edges",
+        "invalid labels and boxes",
+        "101, and the limits of each",
         (
             "tests/unit/data/sources/test_faulty_annotations.py",
             "tests/unit/data/sources/test_annotations.py",
@@ -140,7 +148,7 @@ TESTS = (
     Tests(
         "I8",
         "no silent loss, bounded",
-        "damaged and hostile Parquet files, and one that kills its readers",
+        "damaged and hostile Parquet files, and one that kills the process that reads it",
         "50 in one run, and each kind",
         (
             "tests/faults/test_readers.py",
@@ -160,7 +168,7 @@ TESTS = (
     Tests(
         "M2, M3",
         "no silent loss",
-        "models that answer by chance, by their neighbours or NaN; layers that cannot serve",
+        "models whose logits are random, depend on the rest of the batch, or are NaN; unsuitable layers",
         "each",
         (
             "tests/unit/model/test_zoo.py",
@@ -188,7 +196,7 @@ TESTS = (
     Tests(
         "M6",
         "numbers as in the papers",
-        "methods and metrics against their slow twins",
+        "methods and metrics against their reference implementations",
         "200 networks for each method and each metric",
         ("tests/oracle",),
         marks="",
@@ -197,7 +205,7 @@ TESTS = (
     Tests(
         "M7",
         "no silent loss",
-        "memory that runs out in a pass: passes are halved, rows stay",
+        "out of memory in a pass: passes are halved, rows stay the same",
         "each",
         (
             "tests/unit/model/test_scorer.py",
@@ -205,11 +213,11 @@ TESTS = (
             "tests/unit/explain/test_memory_runs_out.py",
         ),
     ),
-    Tests("R1", "sealed report", "payloads in every name of the report", "320", ("tests/security",)),
+    Tests("R1", "no foreign code in the report", "payloads in every name of the report", "320", ("tests/security",)),
     Tests(
         "R2, R3",
         "no code from data",
-        "names that are SQL, formulas in CSV",
+        "names that are SQL statements, formulas in CSV",
         "each",
         ("tests/unit/results/test_query_harm.py", "tests/unit/jobs/test_query_output.py"),
     ),

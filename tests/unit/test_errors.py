@@ -1,4 +1,4 @@
-"""The exception tree: exit codes, collecting, travelling between processes, and near names."""
+"""The exceptions: exit codes, collecting mistakes, pickling, suggested names, and masked secrets."""
 
 import pickle
 
@@ -51,7 +51,7 @@ def test_every_error_has_its_exit_code() -> None:
 
 @pytest.mark.parametrize("kind", EXIT_CODES)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_an_error_survives_the_way_between_processes(kind: type[CamatlasError], protocol: int) -> None:
+def test_an_error_survives_pickling(kind: type[CamatlasError], protocol: int) -> None:
     error = made(kind)
     arrived = pickle.loads(pickle.dumps(error, protocol))
     assert type(arrived) is kind
@@ -61,16 +61,16 @@ def test_an_error_survives_the_way_between_processes(kind: type[CamatlasError], 
 
 
 @pytest.mark.parametrize("kind", [ConfigError, LayerError])
-def test_wrong_input_is_a_value_error_for_callers_in_python(kind: type[CamatlasError]) -> None:
+def test_errors_of_wrong_input_are_value_errors(kind: type[CamatlasError]) -> None:
     assert issubclass(kind, ValueError)
 
 
-def test_a_mistake_says_where_what_and_a_hint() -> None:
+def test_a_mistake_has_a_place_a_problem_and_a_hint() -> None:
     assert str(Mistake("a.b", "is wrong")) == "a.b: is wrong"
     assert str(Mistake("a.b", "is wrong", "try c")) == "a.b: is wrong (try c)"
 
 
-def test_a_config_error_tells_every_mistake_on_its_own_line() -> None:
+def test_a_config_error_has_one_line_per_mistake() -> None:
     error = ConfigError([Mistake("a", "is wrong"), Mistake("b", "is too")])
     assert str(error) == "a: is wrong\nb: is too"
     assert str(ConfigError.one("a", "is wrong", "try c")) == "a: is wrong (try c)"
@@ -101,15 +101,15 @@ def test_a_check_without_mistakes_raises_nothing() -> None:
     assert not mistakes.found
 
 
-def test_nearest_names_the_one_that_was_meant() -> None:
+def test_nearest_suggests_the_closest_name() -> None:
     assert nearest("gradcan", ["scorecam", "gradcam"]) == "did you mean 'gradcam'?"
 
 
-def test_nearest_lists_what_is_known_when_nothing_is_near() -> None:
+def test_nearest_lists_the_known_names_when_none_is_close() -> None:
     assert nearest("zzz", ["b", "a"]) == "known: a, b"
 
 
-def test_nearest_lists_no_more_names_than_people_read() -> None:
+def test_nearest_does_not_list_very_many_names() -> None:
     assert nearest("zzz", [f"name{i}" for i in range(40)]).startswith("known: ")
     assert nearest("zzz", [f"name{i}" for i in range(41)]) == ""
 
@@ -132,15 +132,15 @@ PLANTED = (
 
 @pytest.mark.parametrize("text", PLANTED)
 def test_secrets_are_masked_in_every_error(text: str) -> None:
-    told = [
+    lines = [
         masked(text),
         str(CamatlasError(text)),
         str(ConfigError.one("data.shards", text)),
         first_line(OSError(text)),
     ]
-    told += [str(pickle.loads(pickle.dumps(StoreError(text))))]
-    assert not [secret for secret in SECRETS for line in told if secret in line], told
-    assert all("***" in line for line in told)
+    lines += [str(pickle.loads(pickle.dumps(StoreError(text))))]
+    assert not [secret for secret in SECRETS for line in lines if secret in line], lines
+    assert all("***" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -152,5 +152,5 @@ def test_secrets_are_masked_in_every_error(text: str) -> None:
         "unknown parameter 'tokens' (did you mean 'steps'?)",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_text_without_a_secret_is_not_masked(text: str) -> None:
     assert masked(text) == text

@@ -1,4 +1,4 @@
-"""Sanity checks of methods (Adebayo et al. 2018): does a map change when the model, or the class, does?"""
+"""Sanity checks of saliency methods (Adebayo et al. 2018): maps must change with the weights and with the class."""
 
 from pipeline.audit.sanity.check import check_sanity
 

@@ -1,9 +1,10 @@
-"""Run the sanity checks on a sample of a run, and keep their table with the run.
+"""Runs the sanity checks on a sample of a run, and stores their table with the run.
 
-Randomisation: every method draws its maps again while the model forgets, from its output to its input, what it has
-learnt. A method that explains the model must change; one whose maps stay alike shows edges of the image. Class swap:
-every method draws its maps for another class, drawn at random. A method whose maps stay the same does not explain the
-class (Eigen-CAM, KPCA-CAM and FEM do not claim to).
+Randomisation: the maps of every method are computed again while the model's weights are randomised layer by layer, from
+the output to the input. Maps that stay similar do not depend on the model, and may show edges of the image.
+
+Class swap: the maps of every method are computed for another class, chosen at random. Maps that stay the same do not
+explain the class (Eigen-CAM, KPCA-CAM and FEM are not meant to).
 """
 
 import hashlib
@@ -35,58 +36,59 @@ Heatmaps = Mapping[str, FloatArray]
 
 
 def check_sanity(run: Run, images: int, steps: int) -> pa.Table:
-    """Check every method of a run; the table is also kept in the run folder and is the view `sanity` of its questions.
+    """Check every method of a run, and store the table in the run folder, where queries see it as the view `sanity`.
 
-    The same check is not done twice; another one (other images, other steps, a run that has grown) takes the place of
-    the one before.
+    An identical check (same images and steps) is read back instead of repeated. A different one replaces it.
 
     Args:
-        run: the run; its images and weights must still be there.
-        images: most images to draw.
-        steps: in how many steps the model is made random; fewer where it has fewer layers.
+        run: the run; its images and weights must still be available.
+        images: largest number of images.
+        steps: number of randomisation steps; fewer if the model has fewer layers.
 
     Returns:
-        One row a method and step, see `schemas.sanity`.
+        One row per method and step, see `schemas.sanity`.
 
     Raises:
-        ConfigError: there is nothing to check, or images or weights are not those of the run any more.
+        ConfigError: the run has no explanation, or its images or weights are missing or have changed.
     """
     wanted = run.arrow(SAMPLE, [images]).to_pylist()
     if not wanted:
-        raise ConfigError.one("RUN", "it holds no explanation", "see the view failures")
+        raise ConfigError.one("RUN", "it has no explanations", "see the view failures")
     name = f"{hashlib.sha256(json.dumps([wanted, steps]).encode()).hexdigest()[:16]}.parquet"
-    before = [found for found in run.store.names(SANITY_FOLDER) if found.endswith(".parquet")]
-    if name in before:
+    stored = [file for file in run.store.names(SANITY_FOLDER) if file.endswith(".parquet")]
+    if name in stored:
         return open_checksummed(run.store.read(f"{SANITY_FOLDER}/{name}")).read()
     with torch.inference_mode(False):
         sample = _Sample(run, wanted)
         table = pa.Table.from_pylist([*_randomisation(sample, steps), *_class_swap(sample)], schema=SANITY_SCHEMA)
-    for old in before:
+    for old in stored:
         run.store.delete(f"{SANITY_FOLDER}/{old}")
     run.store.publish(f"{SANITY_FOLDER}/{name}", checksummed(table))
     return table
 
 
 class _Sample:
-    """Some images of a run with a target each, and the maps of the model as it is."""
+    """A sample of images with one target each, and their maps with the original weights."""
 
     def __init__(self, run: Run, wanted: list[dict[str, Any]]) -> None:
-        again = RunModel(run)
-        self.loaded, config = again.loaded, again.config
+        rerun = RunModel(run)
+        self.loaded, config = rerun.loaded, rerun.config
         self.methods = build_methods(config.explain.methods)
         self.config, self.seed = config, config.explain.seed
-        shown = again.pictures([(row["shard"], row["image_key"]) for row in wanted])
-        rows = [row for row in wanted if (row["shard"], row["image_key"]) in shown]
+        originals = rerun.pictures([(row["shard"], row["image_key"]) for row in wanted])
+        rows = [row for row in wanted if (row["shard"], row["image_key"]) in originals]
         if not rows:
-            raise ConfigError.one("RUN", "none of its images is where the run found them", "put the shards back")
-        self.normalisation, self.device = again.normalisation, again.device
-        self.pixels_BCHW = self.normalisation.apply(as_batch([shown[row["shard"], row["image_key"]] for row in rows]))
+            raise ConfigError.one("RUN", "none of its sampled images can be read from the shards", "restore the shards")
+        self.normalisation, self.device = rerun.normalisation, rerun.device
+        self.pixels_BCHW = self.normalisation.apply(
+            as_batch([originals[row["shard"], row["image_key"]] for row in rows])
+        )
         self.targets_B = torch.tensor([row["target"] for row in rows])
         self.keys = tuple(row["image_key"] for row in rows)
-        self.learnt = self.maps(self.loaded.model, self.targets_B)
+        self.original_maps = self.maps(self.loaded.model, self.targets_B)
 
     def maps(self, model: nn.Module, targets_B: Tensor) -> Heatmaps:
-        """Heat maps of every method, batch by batch."""
+        """Compute the heat maps of every method, batch by batch, (B, H, W)."""
         batch = DEFAULT_BATCH
         probe = Probe(
             model.to(self.device), self.loaded.layer, stages=self.loaded.stages,
@@ -96,23 +98,23 @@ class _Sample:
         parts: dict[str, list[FloatArray]] = {label: [] for label in self.methods}
         for start in range(0, len(self.keys), batch):
             rows = slice(start, start + batch)
-            seen = observe(self.pixels_BCHW[rows].to(self.device), self.methods, probe, self.keys[rows])
-            found = explain_evidence(seen.evidence(targets_B[rows].to(self.device)), self.methods, probe)
-            for label, map_Buv in found.maps.items():
+            observed = observe(self.pixels_BCHW[rows].to(self.device), self.methods, probe, self.keys[rows])
+            explained = explain_evidence(observed.evidence(targets_B[rows].to(self.device)), self.methods, probe)
+            for label, map_Buv in explained.maps.items():
                 parts[label].append(enlarged(map_Buv.float().cpu().numpy()))
-        return {label: np.concatenate(found) for label, found in parts.items()}
+        return {label: np.concatenate(batches) for label, batches in parts.items()}
 
     def rows(self, test: str, step: int, layers: Sequence[str], changed: Heatmaps) -> Iterator[dict[str, object]]:
-        """Compare the maps of every method with those of the model as it is."""
-        for method, before_BHW in self.learnt.items():
+        """Compare the maps of every method with those of the original weights."""
+        for method, before_BHW in self.original_maps.items():
             after_BHW = changed[method]
             rank, rank_half, count = mean_interval(spearman(before_BHW, after_BHW))
-            alike, alike_half, _ = mean_interval(ssim(before_BHW, after_BHW))
+            structural, structural_half, _ = mean_interval(ssim(before_BHW, after_BHW))
             yield {
                 "test": test, "step": step, "first_layer": layers[0] if layers else None,
                 "last_layer": layers[-1] if layers else None, "method": method, "images": len(self.keys),
                 "maps": count, "degenerate": float((~after_BHW.any((1, 2))).mean()), "spearman": rank,
-                "spearman_half_width": rank_half, "ssim": alike, "ssim_half_width": alike_half,
+                "spearman_half_width": rank_half, "ssim": structural, "ssim_half_width": structural_half,
             }  # fmt: skip
 
 

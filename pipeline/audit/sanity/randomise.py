@@ -1,4 +1,4 @@
-"""Take away what a model has learnt, step by step from its output to its input."""
+"""Randomises the weights of a model step by step, from its output to its input."""
 
 import copy
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ _RESETTABLE = (_ConvNd, _NormBase, nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.Emb
 
 
 def randomised(model: nn.Module, steps: int, seed: int) -> Iterator[tuple[list[str], nn.Module]]:
-    """Give the model with more and more layers initialised anew; what was random stays so (cascading).
+    """Yield the model after each step of a cascading randomisation; layers once randomised stay random.
 
-    Layers go in the reverse of the order in which they were registered: the last one alone, then the others in groups
-    of nearly equal number, until nothing learnt is left. Layers that PyTorch knows how to initialise are initialised
-    as it does, others (class tokens, embeddings) by normal numbers of deviation 0.02.
+    Layers are randomised in the reverse order of their registration: the last one alone, then the others in groups of
+    nearly equal number, until every layer is random. Layers with an initialiser in PyTorch use it. Other parameters
+    (class tokens, embeddings) are drawn from a normal distribution of standard deviation 0.02.
 
     Args:
-        model: left as it is; one copy of it is changed in place and given again and again.
-        steps: number of groups; fewer where the model has fewer layers.
-        seed: of the initial values.
+        model: not modified; a single copy is changed in place and yielded at every step.
+        steps: number of groups; fewer if the model has fewer layers.
+        seed: of the random values.
     """
     changed = copy.deepcopy(model)
     for names in layer_groups(model, steps):
@@ -34,7 +34,7 @@ def randomised(model: nn.Module, steps: int, seed: int) -> Iterator[tuple[list[s
 
 
 def layer_groups(model: nn.Module, steps: int) -> list[list[str]]:
-    """Names of the layers that hold parameters, from the output to the input, in groups."""
+    """Group the names of the layers with parameters of their own, from the output to the input."""
     holders = (name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False)))
     names = list(holders)[::-1]
     first, rest = names[:1], names[1:]
@@ -44,10 +44,10 @@ def layer_groups(model: nn.Module, steps: int) -> list[list[str]]:
     return [first, *(list(piece) for piece in pieces)]
 
 
-def _reset(module: nn.Module, own: torch.Generator) -> None:
-    """Initialise one layer; PyTorch's initialisers draw from the global generator, which is put back."""
+def _reset(module: nn.Module, random: torch.Generator) -> None:
+    """Initialise one layer; restores the global generator, from which PyTorch's initialisers draw."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(int(torch.randint(2**62, (), generator=own)))
+        torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
         device = next(module.parameters(recurse=False)).device
         if isinstance(module, _RESETTABLE):
             module.to("cpu").reset_parameters()  # the same numbers on every device

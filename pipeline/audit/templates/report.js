@@ -1,9 +1,9 @@
 "use strict";
-const every = (selector, act, root = document) => root.querySelectorAll(selector).forEach(act);
-every("[hidden].controls, [hidden].filter", (part) => { part.hidden = false; });
+const forEach = (selector, act, root = document) => root.querySelectorAll(selector).forEach(act);
+forEach("[hidden].controls, [hidden].filter", (part) => { part.hidden = false; });
 
-const showMethod = (name) => every("[data-method]", (cell) => { cell.hidden = name !== "" && cell.dataset.method !== name; });
-every("input[name=method]", (radio) => radio.addEventListener("change", () => showMethod(radio.value)));
+const showMethod = (name) => forEach("[data-method]", (cell) => { cell.hidden = name !== "" && cell.dataset.method !== name; });
+forEach("input[name=method]", (radio) => radio.addEventListener("change", () => showMethod(radio.value)));
 
 const threshold = document.getElementById("threshold");
 threshold.addEventListener("input", () => {
@@ -14,21 +14,21 @@ threshold.addEventListener("input", () => {
 const opacity = document.getElementById("opacity");
 opacity.addEventListener("input", () => document.documentElement.style.setProperty("--heat", opacity.value / 100));
 
-const worth = (row, column) => {
+const sortValue = (row, column) => {
   const cell = row.cells[column], text = cell.dataset.value ?? cell.textContent.trim().replace(/ %$/, "");
   return text === "" || Number.isNaN(Number(text)) ? text : Number(text);
 };
 const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : typeof a === "number" ? -1
   : typeof b === "number" ? 1 : a.localeCompare(b));
 const sort = (table, column, heading) => {
-  const falling = heading.getAttribute("aria-sort") !== "descending";
-  const rows = Array.from(table.tBodies[0].rows).map((row) => [worth(row, column), row]);
-  rows.sort(([a], [b]) => (falling ? compare(b, a) : compare(a, b)));
-  every("th[aria-sort]", (other) => other.removeAttribute("aria-sort"), table);
-  heading.setAttribute("aria-sort", falling ? "descending" : "ascending");
+  const descending = heading.getAttribute("aria-sort") !== "descending";
+  const rows = Array.from(table.tBodies[0].rows).map((row) => [sortValue(row, column), row]);
+  rows.sort(([a], [b]) => (descending ? compare(b, a) : compare(a, b)));
+  forEach("th[aria-sort]", (other) => other.removeAttribute("aria-sort"), table);
+  heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
   table.tBodies[0].append(...rows.map(([, row]) => row));
 };
-every("table.sortable", (table) => every("thead th", (heading, column) => {
+forEach("table.sortable", (table) => forEach("thead th", (heading, column) => {
   const button = document.createElement("button");
   button.type = "button";
   button.append(...heading.childNodes);
@@ -36,7 +36,7 @@ every("table.sortable", (table) => every("thead th", (heading, column) => {
   button.addEventListener("click", () => sort(table, column, heading));
 }, table));
 
-every("input[data-filters]", (field) => field.addEventListener("input", () => {
+forEach("input[data-filters]", (field) => field.addEventListener("input", () => {
   const words = field.value.toLowerCase();
-  every(`#${field.dataset.filters} tbody tr`, (row) => { row.hidden = !row.cells[0].textContent.toLowerCase().includes(words); });
+  forEach(`#${field.dataset.filters} tbody tr`, (row) => { row.hidden = !row.cells[0].textContent.toLowerCase().includes(words); });
 }));

@@ -1,4 +1,4 @@
-"""Official archives of datasets, as they are published: where their images lie, and what they say of each."""
+"""Official archives of datasets, as published: reads where their images are, with labels, boxes and classes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +19,15 @@ ARCHIVES: dict[str, Callable[[Path, str | None], Archive]] = {
 
 
 def read_archive(kind: str, source: Path, split: str | None = None) -> Archive:
-    """Read what an archive says of its images; the images themselves are not read yet.
+    """Read the labels, boxes and classes of an archive; the images are not read yet.
 
     Args:
         kind: imagenet-val, voc2007 or cub200.
-        source: the unpacked archive; of imagenet-val the tar of images too, with the other files beside it.
-        split: which images; None takes test where the archive has splits.
+        source: the unpacked archive; for imagenet-val also the tar of images, with the other files in the same folder.
+        split: the images to read; None means test if the archive has splits.
 
     Raises:
-        ConfigError: everything that is missing, damaged or contradicts itself in the archive.
+        ConfigError: files of the archive are missing, damaged or contradict each other; lists all problems.
     """
     if kind not in ARCHIVES:
         raise ConfigError.one("--from", f"unknown archive '{kind}'", nearest(kind, ARCHIVES))

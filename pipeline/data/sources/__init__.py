@@ -1,4 +1,4 @@
-"""Where images come from: webdataset tars, Parquet files and folders, as one stream of samples and failures."""
+"""Sources of images: reads webdataset tars, Parquet files and folders as one stream of samples and failures."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.folder import list_folder, read_folder
 from pipeline.data.sources.objects import is_url
-from pipeline.data.sources.parquet import Rows, list_parquet, read_parquet, rows_here
+from pipeline.data.sources.parquet import Rows, list_parquet, read_parquet, rows_in_process
 from pipeline.data.sources.sample import Draw
 from pipeline.data.sources.shards import Chunk, Failure, Item, Sample, Shard, chunked, damage, is_image, taking
 from pipeline.data.sources.tar import image_bytes, list_tar, read_tar
@@ -32,47 +32,47 @@ PARQUET_COLUMNS = {"image": "image", "key": "key", "label": "label", "boxes": "b
 
 @dataclass(frozen=True)
 class Reading:
-    """How samples are read, the same for every shard of a run."""
+    """How to read samples; the same for every shard of a run."""
 
     annotations: Annotations = field(default_factory=Annotations)
     columns: dict[str, str] = field(default_factory=lambda: dict(PARQUET_COLUMNS))
     draw: Draw | None = None
-    """Which images are drawn; None takes all."""
+    """The drawn images; None means all."""
 
 
-def read_shard(shard: Shard, reading: Reading, rows: Rows = rows_here) -> Iterator[Item]:
-    """Stream the samples and failures of one shard, in their order, as many as the run takes.
+def read_shard(shard: Shard, reading: Reading, rows: Rows = rows_in_process) -> Iterator[Item]:
+    """Stream the samples and failures of one shard in order, up to the number of images that the run takes.
 
-    A file that cannot be opened, or breaks on the way, is one failure row; what was read before is kept. A shard in an
-    object store whose bytes do not come is none, see `pipeline.data.sources.objects`.
+    A file that cannot be opened, or fails while it is read, is one failure row; the items before it are kept. If an
+    object store does not deliver a shard, that is an error and no failure row, see `pipeline.data.sources.objects`.
 
     Args:
-        shard, reading: what is read, and how.
-        rows: where rows of Parquet files come from; a process that must not die gives those of `ParquetApart`.
+        shard, reading: what to read, and how.
+        rows: source of the rows of Parquet files; a process that must not crash passes `ParquetSandbox.rows`.
 
     Raises:
-        StoreError: an object store cannot be reached, or holds another shard than before.
+        StoreError: an object store cannot be reached, or the shard was replaced or deleted.
     """
     return taking(_drawn(_guarded(shard, _read(shard, reading, rows)), shard, reading.draw), shard.take)
 
 
-def list_items(shard: Shard, reading: Reading, rows: Rows = rows_here) -> Iterator[Item]:
-    """Stream the items that reading all of a shard would give, without their content.
+def list_items(shard: Shard, reading: Reading, rows: Rows = rows_in_process) -> Iterator[Item]:
+    """Stream the items that reading the whole shard would give, without their content.
 
-    Of a tar only headers are read, of a Parquet file only the keys, of a folder nothing.
+    Only the headers of a tar and the keys of a Parquet file are read, and nothing of a folder.
     """
     return _guarded(shard, _list(shard, reading, rows))
 
 
 def _drawn(items: Iterable[Item], shard: Shard, draw: Draw | None) -> Iterator[Item]:
-    """Pass on what is drawn, and damage to the shard."""
+    """Keep the drawn images, and rows that report damage to the shard."""
     return (item for item in items if draw is None or not is_image(item) or draw.holds(shard.name, item.key))
 
 
 def _distinct(items: Iterable[Item]) -> Iterator[Item]:
-    """Mark keys that were there before, so that no two rows of a shard can have one key.
+    """Change repeated keys, so that no two rows of a shard have the same key.
 
-    The readers tell repeated keys apart already; this is for hostile names that look like the key of a failure.
+    The readers already handle repeated images. This is for hostile names that look like the key of a failure.
     """
     seen: set[str] = set()
     for item in items:
@@ -84,15 +84,15 @@ def _distinct(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def images_of(items: Iterable[Item]) -> Iterator[Item]:
-    """Leave out the rows that stand for damage to a shard."""
+    """Leave out the rows that report damage to a shard."""
     return filter(is_image, items)
 
 
 def count_images(shard: Shard) -> int | None:
-    """Count the images of a shard that belong to the run, failed ones included; of a tar only headers are read.
+    """Count the images of a shard that belong to the run, including failed ones; only the headers of a tar are read.
 
-    A shard that does not tell, because it is damaged, counts as empty. None for a tar in an object store: its headers
-    lie so close that all of it would have to be fetched.
+    A shard that cannot be counted, because it is damaged, counts as empty. Returns None for a tar in an object store:
+    its headers are so close together that all of it would have to be fetched.
     """
     images = shard.images
     if images is None and shard.kind == "tar" and is_url(shard.location):

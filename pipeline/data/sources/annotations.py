@@ -1,6 +1,7 @@
-"""Labels and boxes: from CSV files beside the data, or from members of the sample itself.
+"""Labels and boxes, from CSV files or from members of the sample itself.
 
-An image may have several labels: `labels` of its `.json` member lists them, and `box_labels` the class of each box.
+An image may have several labels: `labels` of its `.json` member lists them, and `box_labels` gives the class of each
+box.
 """
 
 import csv
@@ -33,24 +34,24 @@ KAGGLE_COLUMNS = ("ImageId", "PredictionString")
 
 @dataclass(frozen=True)
 class Annotations:
-    """What CSV files say about images, by the names they give; they win over members of the sample.
+    """Labels and boxes from CSV files, by image name; they take precedence over members of the sample.
 
-    The stems are the same tables by name up to the first dot: keys of tars have no suffix.
+    `label_stems` and `box_stems` are the same tables by name up to the first dot, because keys of tars have no suffix.
     """
 
     classes: ClassTable = field(default_factory=ClassTable)
     labels: Mapping[str, str] = field(default_factory=dict)
     boxes: Mapping[str, Boxes] = field(default_factory=dict)
     folders: Mapping[str, "Annotations"] = field(default_factory=dict)
-    """What stands beside the images of a folder, by its path; it says nothing of images elsewhere."""
+    """Annotations from files in a folder of images, by its path; they apply only to images in that folder."""
     label_stems: Mapping[str, str] = field(default_factory=dict)
     box_stems: Mapping[str, Boxes] = field(default_factory=dict)
 
     def label_of(self, key: str, members: Mapping[str, bytes]) -> int | None:
-        """Find the class of an image: CSV, then `.cls`, `.json` (field label), `.txt`.
+        """Return the class of an image: from CSV, else `.cls`, `.json` (field label) or `.txt`; None if it has none.
 
         Raises:
-            BadAnnotationError: a label is there and is neither a class index nor a known class.
+            BadAnnotationError: the label is neither a class index nor a known class.
         """
         text = _find(self.labels, self.label_stems, key)
         if text is None:
@@ -58,7 +59,7 @@ class Annotations:
         return None if text is None or not text.strip() else self._index(text)
 
     def labels_of(self, key: str, members: Mapping[str, bytes]) -> tuple[int, ...] | None:
-        """Find all classes of an image: `.json` (field labels), unless a CSV file gives its label; None without.
+        """Return all classes in `labels` of `.json`; None if there is no list, or if a CSV file gives the label.
 
         Raises:
             BadAnnotationError: one of them is neither a class index nor a known class.
@@ -69,7 +70,7 @@ class Annotations:
         return None if names is None else tuple(dict.fromkeys(map(self._index, names)))
 
     def box_labels_of(self, key: str, members: Mapping[str, bytes]) -> tuple[int, ...] | None:
-        """Find the class of each box: `.json` (field box_labels), unless a CSV file gives the boxes; None without.
+        """Return the classes in `box_labels` of `.json`; None if there is no list, or if a CSV file gives the boxes.
 
         Raises:
             BadAnnotationError: one of them is neither a class index nor a known class.
@@ -86,10 +87,10 @@ class Annotations:
         return index
 
     def boxes_of(self, key: str, members: Mapping[str, bytes]) -> Boxes | None:
-        """Find the boxes of an image: CSV, then `.json` (field boxes), then `.xml` (PASCAL VOC).
+        """Return the boxes of an image: from CSV, else `.json` (field boxes) or `.xml` (PASCAL VOC).
 
         Raises:
-            BadAnnotationError: a box is there and is not four finite numbers with x0 <= x1 and y0 <= y1.
+            BadAnnotationError: a box is not four finite numbers with x0 <= x1 and y0 <= y1.
         """
         boxes = _find(self.boxes, self.box_stems, key)
         if boxes is None and "json" in members:
@@ -99,7 +100,7 @@ class Annotations:
         return None if boxes is None else checked(boxes)
 
     def or_else(self, other: "Annotations") -> "Annotations":
-        """Add what another table says of images of which this one is silent."""
+        """Return these annotations, completed by another table for images that are missing here."""
         return Annotations(
             self.classes,
             {**other.labels, **self.labels},
@@ -110,15 +111,15 @@ class Annotations:
         )
 
     def within(self, folder: str) -> "Annotations":
-        """Add what stands beside the images of one folder."""
-        beside = self.folders.get(folder, self)
-        return self.or_else(beside) if self.labels or self.boxes else beside
+        """Return the annotations for images of one folder, completed by those from files in the folder."""
+        local = self.folders.get(folder, self)
+        return self.or_else(local) if self.labels or self.boxes else local
 
     def digest(self) -> str:
-        """Hash what the files say, so that a run notices when they change."""
+        """Hash the annotations, so that a run detects when they change."""
         tables = (sorted(self.labels.items()), sorted(self.boxes.items()))
-        beside = [found.digest() for found in self.folders.values()]
-        content = repr((self.classes.names, self.classes.wnids, *tables, beside))
+        folders = [annotations.digest() for annotations in self.folders.values()]
+        content = repr((self.classes.names, self.classes.wnids, *tables, folders))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -130,10 +131,10 @@ def split_name(path: str) -> tuple[str, str]:
 
 
 def load_annotations(labels_csv: str | None, boxes_csv: str | None, classes: ClassTable) -> Annotations:
-    """Read the CSV files of a run file.
+    """Read the label and box CSV files that a run file names.
 
-    Labels: `filename,class_index`. Boxes: `filename,x0,y0,x1,y1`, one row a box, or Kaggle's
-    `LOC_val_solution.csv` (`ImageId,PredictionString`), which gives labels too.
+    Labels: `filename,class_index`. Boxes: `filename,x0,y0,x1,y1`, one row per box, or Kaggle's
+    `LOC_val_solution.csv` (`ImageId,PredictionString`), which also gives labels.
 
     Raises:
         ConfigError: a file is missing or lacks its columns.
@@ -149,22 +150,22 @@ def load_annotations(labels_csv: str | None, boxes_csv: str | None, classes: Cla
 
 
 def annotated(key: str, shard: Shard, image: bytes, members: Mapping[str, bytes], annotations: Annotations) -> Item:
-    """Make a sample with its label and boxes, or the failure of a label or box that cannot be right."""
+    """Return a sample with its labels and boxes, or a failure if one of these is invalid."""
     try:
-        return _known(Sample(key, shard.name, image, None, None), members, annotations)
+        return _annotate(Sample(key, shard.name, image, None, None), members, annotations)
     except BadAnnotationError as error:
         return Failure(key, shard.name, "read", error.code, str(error))
 
 
-def _known(sample: Sample, members: Mapping[str, bytes], annotations: Annotations) -> Sample:
-    """Add what is known of a sample."""
+def _annotate(sample: Sample, members: Mapping[str, bytes], annotations: Annotations) -> Sample:
+    """Add labels and boxes to a sample."""
     labels, boxes = annotations.labels_of(sample.key, members), annotations.boxes_of(sample.key, members)
     box_labels = annotations.box_labels_of(sample.key, members)
     label = annotations.label_of(sample.key, members) if labels is None else _only(labels)
     if box_labels is not None and len(box_labels) != len(boxes or ()):
         raise BadAnnotationError("boxes", f"{len(box_labels)} box_labels for {len(boxes or ())} boxes")
     if boxes and box_labels is None and labels is not None and len(labels) > 1:
-        raise BadAnnotationError("boxes", f"boxes of an image with {len(labels)} labels, and no box_labels")
+        raise BadAnnotationError("boxes", f"the image has {len(labels)} labels, but its boxes have no box_labels")
     return replace(sample, label=label, boxes_xyxy=boxes, labels=labels or (), box_labels=box_labels)
 
 
@@ -173,24 +174,24 @@ def _only(labels: tuple[int, ...]) -> int | None:
 
 
 def _find(table: Mapping[str, Value], stems: Mapping[str, Value], key: str) -> Value | None:
-    """Look an image up; a row speaks of the file it names and of no other.
+    """Return the entry of an image; an entry applies only to the file that it names.
 
-    A key with a suffix is a file: its row names it whole, or is an id, the name (or base name) without that suffix.
-    A key without one is a tar's: its row names it, or the file it came from, with its folder or without.
+    A key with a suffix is a file. Its entry is its full name, or an id: its name (or base name) without the suffix.
+    A key without a suffix comes from a tar. Its entry is the key, or the original file, with or without its folder.
     """
     stem, dot, _ = key.rpartition(".") if "." in key.rpartition("/")[2] else (key, "", "")
     names = (stem, stem.rpartition("/")[2])
     tables = (table,) if dot else (table, stems)
     if key in table:
         return table[key]
-    return next((found[name] for name in names for found in tables if name in found), None)
+    return next((entries[name] for name in names for entries in tables if name in entries), None)
 
 
 def read_csv(where: str, path: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Read the rows of a CSV file, at a path or a URL, that must have some columns.
+    """Read the rows of a CSV file at a path or a URL, and check that it has the given columns.
 
     Raises:
-        ConfigError: the file is missing, holds no row, or lacks a column.
+        ConfigError: the file is missing, has no rows, or lacks a column.
     """
     try:
         rows = list(csv.DictReader(io.StringIO(read_text(where, path), newline="")))
@@ -203,12 +204,12 @@ def read_csv(where: str, path: str, columns: tuple[str, ...]) -> list[dict[str, 
 
 
 def _stems(table: Mapping[str, Value]) -> dict[str, Value]:
-    """The table by name up to the first dot; the first of several rows counts."""
+    """Return the table by name up to the first dot; the first of several rows is used."""
     return {split_name(name)[0]: value for name, value in reversed(list(table.items()))}
 
 
 def _read_boxes(path: str, classes: ClassTable) -> tuple[dict[str, str], dict[str, Boxes]]:
-    """Read a box file of either kind; Kaggle's gives labels too."""
+    """Read a box file in either format; Kaggle's also gives labels."""
     first = read_csv("data.boxes", path, ())[:1]
     if first and "PredictionString" in first[0]:
         return _from_kaggle(read_csv("data.boxes", path, KAGGLE_COLUMNS), classes)
@@ -219,21 +220,21 @@ def _from_rows(rows: list[dict[str, str]]) -> dict[str, Boxes]:
     boxes: dict[str, list[Box]] = defaultdict(list)
     for row in rows:
         boxes[row["filename"]].append(parse_box([row["x0"], row["y0"], row["x1"], row["y1"]]))
-    return {name: tuple(found) for name, found in boxes.items()}
+    return {name: tuple(image_boxes) for name, image_boxes in boxes.items()}
 
 
 def _from_kaggle(rows: list[dict[str, str]], classes: ClassTable) -> tuple[dict[str, str], dict[str, Boxes]]:
     """Read rows like `ILSVRC2012_val_00048981,n03995372 85 1 499 272 n03995372 ...`."""
-    words = {row["ImageId"]: row["PredictionString"].split() for row in rows}
+    fields = {row["ImageId"]: row["PredictionString"].split() for row in rows}
     boxes = {
-        key: tuple(parse_box(found[i + 1 : i + 5]) for i in range(0, len(found), 5)) for key, found in words.items()
+        key: tuple(parse_box(values[i + 1 : i + 5]) for i in range(0, len(values), 5)) for key, values in fields.items()
     }
-    index = _wnid_index({found[0] for found in words.values() if found}, classes)
-    return {key: index[found[0]] for key, found in words.items() if found}, boxes
+    index = _wnid_index({values[0] for values in fields.values() if values}, classes)
+    return {key: index[values[0]] for key, values in fields.items() if values}, boxes
 
 
 def _wnid_index(wnids: set[str], classes: ClassTable) -> dict[str, str]:
-    """Class indices of WordNet ids: from the class table, or by their order when all 1,000 are there."""
+    """Return the class index of each WordNet id: from the class table, else by sorted order if there are 1,000."""
     known = {wnid: classes.index(wnid) for wnid in wnids}
     if None not in known.values():
         return {wnid: str(index) for wnid, index in known.items()}
@@ -241,6 +242,6 @@ def _wnid_index(wnids: set[str], classes: ClassTable) -> dict[str, str]:
         return {wnid: str(index) for index, wnid in enumerate(sorted(wnids))}
     raise ConfigError.one(
         "data.classes",
-        "the box file names classes by WordNet id, which the class table does not hold",
+        "the box file contains WordNet ids that the class table does not contain",
         "give a CSV with columns class_index, class_name, wnid",
     )

@@ -1,7 +1,7 @@
-"""Shards in object stores: which objects a URL names, and what is known of each before it is read.
+"""Shards in object stores: lists the objects that a URL names, and inspects each of them before it is read.
 
-Costs: a list request for each 1,000 objects below a prefix or glob; then for each shard one HEAD and two ranged GETs
-(one where it has at most 64 KiB, none where it is empty), and more only for a Parquet footer beyond the last 64 KiB.
+Costs: one list request per 1,000 objects below a prefix or glob; then for each shard one HEAD and two ranged GETs
+(one if it has at most 64 KiB, none if it is empty), and more only if a Parquet footer is larger than 64 KiB.
 """
 
 import io
@@ -24,118 +24,118 @@ from pipeline.errors import ConfigError, Mistake
 if TYPE_CHECKING:
     from pipeline.storage.object_store import ObjectStore
 
-AT_ONCE = 32
-"""So many shards are looked at at a time."""
+_PARALLEL = 32
+"""Number of shards that are inspected in parallel."""
 _WHERE = "data.shards"
-_MOST_NAMED = 20
+_MAX_NAMED = 20
 _QUERY = re.compile(r"\?[^/]*=")
-_PACK = "loose images are packed on a disk, camatlas pack FOLDER DEST, and the shards copied to the store"
+_PACK = "pack loose images on a disk with camatlas pack FOLDER DEST, then copy the shards to the store"
 
 
-def urls_of(word: str) -> list[str]:
+def urls_of(url: str) -> list[str]:
     """List the shards that one URL names: an object, a prefix that ends in `/`, or a glob.
 
     Raises:
-        ConfigError: it is no URL of an object store, matches nothing, or names loose images.
+        ConfigError: it is not a URL of an object store, matches nothing, or names loose images.
         StoreError: the store cannot be reached.
     """
-    place, name = split_url(word)
-    if "@" in place or _QUERY.search(name):
+    bucket_url, name = split_url(url)
+    if "@" in bucket_url or _QUERY.search(name):
         raise ConfigError.one(
             _WHERE, "credentials and queries do not belong in a URL", "put credentials in the environment"
         )
     if has_magic(name):
-        found = _matching(name, place)
+        names = _matching_names(name, bucket_url)
     elif not name or name.endswith("/"):
-        found = _inside(word, bucket(place, _WHERE).find(name.rstrip("/"), deep=False))
+        names = _shards_under(url, bucket(bucket_url, _WHERE).find(name.rstrip("/"), deep=False))
     else:
-        found = [name]
-    return [f"{place}/{name}" for name in found]
+        names = [name]
+    return [f"{bucket_url}/{name}" for name in names]
 
 
-def look(names: Mapping[str, str], count: Count) -> dict[str, Shard]:
-    """Ask what is known of each shard, many at a time.
+def inspect_shards(names: Mapping[str, str], count: Count) -> dict[str, Shard]:
+    """Find size, fingerprint and row count of each shard, many in parallel.
 
     Args:
-        names: URLs of the shards, and how the run calls them.
-        count: tells the rows of a Parquet file by its footer.
+        names: names of the shards in the run, by URL.
+        count: returns the number of rows in a Parquet file, given its footer.
 
     Returns:
-        The shards by URL; their ordinals are still to be given.
+        The shards by URL; their ordinals are not set yet.
 
     Raises:
-        ConfigError: some are absent or of an unknown kind; all of them are named.
+        ConfigError: shards are missing (the message names up to 20) or of an unknown kind.
         StoreError: the store cannot be reached.
     """
     unknown = [url for url in names if _suffix(url) not in KINDS]
     if unknown:
         hint = f"a prefix ends in /; {_PACK}"
         raise ConfigError(Mistake(_WHERE, f"'{url}' is neither a .tar nor a .parquet object", hint) for url in unknown)
-    stores = {place: bucket(place, _WHERE) for place in sorted({split_url(url)[0] for url in names})}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    stores = {bucket_url: bucket(bucket_url, _WHERE) for bucket_url in sorted({split_url(url)[0] for url in names})}
+    with ThreadPoolExecutor(_PARALLEL) as pool:
         found = dict(zip(names, pool.map(partial(_shard, stores, count), names.items()), strict=True))
     missing = [url for url, shard in found.items() if shard is None]
     if missing:
-        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
-        raise ConfigError.one(_WHERE, f"no object {', '.join(missing[:_MOST_NAMED])}{more}")
+        more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
+        raise ConfigError.one(_WHERE, f"no object {', '.join(missing[:_MAX_NAMED])}{more}")
     return {url: shard for url, shard in found.items() if shard is not None}
 
 
 def _shard(stores: Mapping[str, "ObjectStore"], count: Count, named: tuple[str, str]) -> Shard | None:
-    """Look at one shard; None when it is absent."""
-    url, called = named
-    place, name = split_url(url)
+    """Inspect one shard; return None if it is missing."""
+    url, shard_name = named
+    bucket_url, name = split_url(url)
     try:
-        stat = stores[place].stat(name)
+        stat = stores[bucket_url].stat(name)
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ConfigError.one(_WHERE, f"'{url}' is no name that can be read: {error}") from None
-    file = io.BufferedReader(ShardFile(stores[place], name, stat, EDGE_BYTES))
+        raise ConfigError.one(_WHERE, f"'{url}' is not a valid object name: {error}") from None
+    file = io.BufferedReader(ShardFile(stores[bucket_url], name, stat, EDGE_BYTES))
     fingerprint, kind = edges_digest(file, stat.size), KINDS[_suffix(url)]
     rows = count(parquet_footer(file, stat.size)) if kind == "parquet" else None
-    return Shard(0, called, kind, url, stat.size, fingerprint, rows, etag=stat.etag)
+    return Shard(0, shard_name, kind, url, stat.size, fingerprint, rows, etag=stat.etag)
 
 
-def _inside(word: str, names: Sequence[str]) -> list[str]:
-    """The shards directly under a prefix: tars, or else Parquet files, as in a folder."""
+def _shards_under(url: str, names: Sequence[str]) -> list[str]:
+    """Return the shards directly under a prefix: tars, else Parquet files, as in a folder."""
     shown = [name for name in names if not PurePosixPath(name).name.startswith(".")]
     found = next((found for suffix in KINDS if (found := [n for n in shown if _suffix(n) == suffix])), [])
     loose = [name for name in shown if _suffix(name).lstrip(".") in IMAGE_SUFFIXES]
     if loose and found:
-        what = f"'{word}' holds shards and loose images ('{PurePosixPath(min(loose)).name}')"
-        raise ConfigError.one(_WHERE, what, f"name what you mean: {word}*{_suffix(found[0])}")
+        what = f"'{url}' contains both shards and loose images ('{PurePosixPath(min(loose)).name}')"
+        raise ConfigError.one(_WHERE, what, f"name the shards: {url}*{_suffix(found[0])}")
     if loose:
         raise ConfigError.one(
             _WHERE,
-            f"'{word}' holds loose images ('{PurePosixPath(min(loose)).name}'), each of which would be a request",
+            f"'{url}' contains loose images ('{PurePosixPath(min(loose)).name}'), each of which would need a request",
             _PACK,
         )
     if not found:
-        raise ConfigError.one(_WHERE, f"'{word}' holds no .tar and no .parquet object", _PACK)
+        raise ConfigError.one(_WHERE, f"'{url}' contains no .tar and no .parquet object", _PACK)
     return found
 
 
-def _matching(pattern: str, place: str) -> list[str]:
-    """Names that a glob fits; an object whose very name it is counts alone, as a file does."""
+def _matching_names(pattern: str, bucket_url: str) -> list[str]:
+    """Return the names that match a glob; an object with exactly this name is the only match, as for files."""
     folders = pattern.split("/")
     fixed = next(i for i, folder in enumerate(folders) if has_magic(folder))
     deep = fixed < len(folders) - 1
-    names = bucket(place, _WHERE).find("/".join(folders[:fixed]), deep=deep)
-    found = [pattern] if pattern in names else [name for name in names if _fits(name.split("/"), folders)]
+    names = bucket(bucket_url, _WHERE).find("/".join(folders[:fixed]), deep=deep)
+    found = [pattern] if pattern in names else [name for name in names if _matches(name.split("/"), folders)]
     if not found:
-        raise ConfigError.one(_WHERE, f"'{place}/{pattern}' matches nothing")
+        raise ConfigError.one(_WHERE, f"'{bucket_url}/{pattern}' matches nothing")
     return found
 
 
-def _fits(name: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a name fits, folder by folder; `**` stands for any number of them, hidden ones want their dot."""
+def _matches(name: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return whether a name matches folder by folder; `**` is any number of folders, hidden ones need a dot."""
     if not pattern or not name:
         return not pattern and not name
     hidden = name[0].startswith(".") and not pattern[0].startswith(".")
     if pattern[0] == "**" and len(pattern) > 1:
-        return _fits(name, pattern[1:]) or (not hidden and _fits(name[1:], pattern))
-    return not hidden and fnmatchcase(name[0], pattern[0]) and _fits(name[1:], pattern[1:])
+        return _matches(name, pattern[1:]) or (not hidden and _matches(name[1:], pattern))
+    return not hidden and fnmatchcase(name[0], pattern[0]) and _matches(name[1:], pattern[1:])
 
 
 def _suffix(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The classes of a dataset: names by index, and what labels may call them."""
+"""Class tables of datasets: names and WordNet ids by index, which labels may use."""
 
 import csv
 import io
@@ -8,30 +8,30 @@ from dataclasses import dataclass, field
 from pipeline.data.sources.objects import read_text
 from pipeline.errors import ConfigError
 
-_MOST_DIGITS = 9
-"""Longest class index: it must fit the int32 column of the labels."""
+_MAX_DIGITS = 9
+"""Maximum length of a class index, which must fit the int32 column of labels."""
 
 
 @dataclass(frozen=True)
 class ClassTable:
-    """Class names by index, and the WordNet ids where known. Empty when nothing is known."""
+    """Class names by index, and WordNet ids if known; empty if nothing is known."""
 
     names: tuple[str, ...] = ()
     wnids: tuple[str, ...] = ()
     _index: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        # A name that two classes share says nothing; an id always wins over a name.
+        # A name that several classes share is ambiguous, so it is left out. An id takes precedence over a name.
         ambiguous = {name for name, count in Counter(self.names).items() if count > 1}
         self._index.update({name: i for i, name in enumerate(self.names) if name not in ambiguous})
         self._index.update({wnid: i for i, wnid in enumerate(self.wnids)})
 
     def index(self, text: str) -> int | None:
-        """Read a label: a class index, a WordNet id or a class name; None when it is none of them."""
+        """Return the class index of a label: an index, a WordNet id or a class name; None if it is none of these."""
         text = text.strip()
         if text.isascii() and text.isdigit():
             digits = text.lstrip("0") or "0"
-            return int(digits) if len(digits) <= _MOST_DIGITS else None
+            return int(digits) if len(digits) <= _MAX_DIGITS else None
         return self._index.get(text)
 
 
@@ -44,7 +44,7 @@ def load_classes(spec: str | None) -> ClassTable:
     if spec is None:
         return ClassTable()
     if spec == "imagenet-1k":
-        from torchvision.models import ResNet50_Weights  # costs seconds; only who asks for it pays
+        from torchvision.models import ResNet50_Weights  # imported on demand, because it takes seconds
 
         return ClassTable(tuple(ResNet50_Weights.DEFAULT.meta["categories"]))
     text = read_text("data.classes", spec)
@@ -62,7 +62,7 @@ def _from_csv(spec: str, text: str) -> ClassTable:
             raise ValueError(f"class {names.index(None)} has no name")
         shared = [wnid for wnid, count in Counter(row.get("wnid") for row in rows).items() if wnid and count > 1]
         if shared:
-            raise ValueError(f"{shared[0]} stands for several classes")
+            raise ValueError(f"{shared[0]} belongs to several classes")
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise ConfigError.one(
             "data.classes",

@@ -1,4 +1,4 @@
-"""Folders of image files: flat with `labels.csv` and `boxes.csv`, or one sub-folder per class."""
+"""Reads folders of image files: flat with `labels.csv` and `boxes.csv`, or one sub-folder per class."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -11,13 +11,13 @@ from pipeline.data.sources.tar import MAX_MEMBER_BYTES
 from pipeline.errors import ConfigError
 
 SIDE_FILES = (".csv", ".json", ".xml", ".txt")
-"""Suffixes of files that stand beside images; everything else in the folder is taken for an image."""
+"""Suffixes of files that are not images; every other file in the folder is taken for an image."""
 
 FILES_PER_SHARD = 1024
 
 
 def read_folder(shard: Shard, annotations: Annotations) -> Iterator[Item]:
-    """Read the files of one folder shard; the key is the path within the folder, suffix included."""
+    """Read the files of one folder shard; the key is the path within the folder, with its suffix."""
     annotations = annotations.within(shard.location)
     for member in shard.members:
         path, name = Path(shard.location, member), clean_text(member)
@@ -27,7 +27,7 @@ def read_folder(shard: Shard, annotations: Annotations) -> Iterator[Item]:
                 yield Failure(name, shard.name, "read", "too_large", f"{size} bytes")
                 continue
             data = path.read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a NUL in a name that a CSV file gives
+        except (OSError, ValueError) as error:  # ValueError: a name from a CSV file contains NUL
             detail = error.strerror if isinstance(error, OSError) else error
             yield Failure(name, shard.name, "read", "unreadable", str(detail))
             continue
@@ -35,13 +35,13 @@ def read_folder(shard: Shard, annotations: Annotations) -> Iterator[Item]:
 
 
 def list_folder(shard: Shard) -> Iterator[Item]:
-    """Stream the keys of one folder shard, as samples without content."""
+    """Stream the keys of one folder shard as samples without content."""
     return (Sample(clean_text(member), shard.name, b"", None, None) for member in shard.members)
 
 
 def list_images(folder: Path) -> list[str]:
     """List the image files of a folder and its sub-folders, sorted, as paths within it (hidden ones left out)."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() or _leads_nowhere(path))
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() or _is_broken_link(path))
     return sorted(
         path.as_posix()
         for path in paths
@@ -49,18 +49,18 @@ def list_images(folder: Path) -> list[str]:
     )
 
 
-def _leads_nowhere(path: Path) -> bool:
-    """A symbolic link without a target: an image that is lost, and must be told."""
+def _is_broken_link(path: Path) -> bool:
+    """Return whether a path is a symbolic link without a target, which must be reported as a lost image."""
     return path.is_symlink() and not path.exists()
 
 
 def class_folders(members: list[str], classes: ClassTable) -> dict[str, str]:
-    """Label images by their class sub-folder: by class id or name when the class table knows them, else by order.
+    """Label images by their class sub-folder: by id or name if the class table contains them, else by sorted order.
 
-    Empty unless every image lies in one of at least two sub-folders.
+    Empty unless all images are in sub-folders, of which there are at least two.
 
     Raises:
-        ConfigError: the class table knows some of the sub-folders but not all of them.
+        ConfigError: the class table contains some of the sub-folders but not all of them.
     """
     tops = [name.partition("/")[0] if "/" in name else "" for name in members]
     names = sorted(set(tops))
@@ -68,25 +68,25 @@ def class_folders(members: list[str], classes: ClassTable) -> dict[str, str]:
         return {}
     known = {name: str(index) for name in names if (index := classes.index(name)) is not None}
     if known and (unknown := [name for name in names if name not in known]):
-        raise ConfigError.one("data.classes", f"the sub-folder '{unknown[0]}' is no known class, others are")
+        raise ConfigError.one("data.classes", f"the sub-folder '{unknown[0]}' is not a known class, but others are")
     index_of = known or {name: str(i) for i, name in enumerate(names)}
     return {clean_text(name): index_of[top] for name, top in zip(members, tops, strict=True)}
 
 
 def folder_annotations(shards: Iterable[Shard], classes: ClassTable) -> Annotations:
-    """Collect what stands beside the images: `labels.csv`, `boxes.csv`, else the class sub-folders.
+    """Collect the annotations in each folder: `labels.csv` and `boxes.csv`, completed by the class sub-folders.
 
     Raises:
-        ConfigError: such a file is unreadable or lacks its columns.
+        ConfigError: a file is unreadable or lacks a column.
     """
     members: dict[str, list[str]] = defaultdict(list)
     for shard in shards:
         members[shard.location].extend(shard.members)
-    found: dict[str, Annotations] = {}
+    by_folder: dict[str, Annotations] = {}
     for folder, names in members.items():
         labels, boxes = Path(folder, "labels.csv"), Path(folder, "boxes.csv")
-        beside = load_annotations(
+        from_csv = load_annotations(
             str(labels) if labels.is_file() else None, str(boxes) if boxes.is_file() else None, classes
         )
-        found[folder] = beside.or_else(Annotations(classes, class_folders(names, classes)))
-    return Annotations(classes, folders=found)
+        by_folder[folder] = from_csv.or_else(Annotations(classes, class_folders(names, classes)))
+    return Annotations(classes, folders=by_folder)

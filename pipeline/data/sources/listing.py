@@ -1,4 +1,4 @@
-"""From the words of a run file to the list of shards: braces, globs, folders, prefixes, tars and Parquet files."""
+"""Lists the shards that `data.shards` names: braces, globs, folders, prefixes, tars and Parquet files."""
 
 import glob
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from braceexpand import braceexpand
 
-from pipeline.data.sources.buckets import look, urls_of
+from pipeline.data.sources.buckets import inspect_shards, urls_of
 from pipeline.data.sources.fingerprint import KINDS, digest, edges_digest, parquet_footer
 from pipeline.data.sources.folder import FILES_PER_SHARD, list_images
 from pipeline.data.sources.objects import is_url
@@ -28,10 +28,10 @@ def list_shards(specs: str | Iterable[str], only: Collection[str] | None = None)
     Args:
         specs: paths of tars, Parquet files or folders, or URLs (`s3://`, `gs://`, `az://`) of tars, Parquet files or
             prefixes that end in `/`; braces (`{000..049}`) and globs are expanded.
-        only: names of shards; others in object stores are left out without a request for them.
+        only: names of shards to list; others in object stores are left out without a request.
 
     Raises:
-        ConfigError: something matches nothing, is unreadable, of an unknown kind, or named twice.
+        ConfigError: a path matches nothing, is unreadable, of an unknown kind, or named twice.
         StoreError: an object store cannot be reached.
     """
     mistakes = Mistakes()
@@ -47,62 +47,67 @@ def list_shards(specs: str | Iterable[str], only: Collection[str] | None = None)
     wanted = [path for path, name in names.items() if not is_url(path) or only is None or name in only]
     shards: list[Shard] = []
     with closing(ParquetSandbox()) as sandbox:
-        far: dict[str, Shard] = {}
+        remote: dict[str, Shard] = {}
         with mistakes.collecting():
-            far = look({path: names[path] for path in wanted if is_url(path)}, sandbox.count)
+            remote = inspect_shards({path: names[path] for path in wanted if is_url(path)}, sandbox.count)
         for path in wanted:
             with mistakes.collecting():
-                opened = [far[path]] if path in far else [] if is_url(path) else _open(path, names[path], sandbox.count)
-                shards.extend([replace(shard, ordinal=len(shards) + i) for i, shard in enumerate(opened)])
+                if is_url(path):
+                    found = [remote[path]] if path in remote else []
+                else:
+                    found = _open(path, names[path], sandbox.count)
+                shards.extend([replace(shard, ordinal=len(shards) + i) for i, shard in enumerate(found)])
     mistakes.raise_if_any()
     return shards
 
 
 def _expand(spec: str) -> list[str]:
     try:
-        words = list(braceexpand(spec))
+        alternatives = list(braceexpand(spec))
     except ValueError:
         raise ConfigError.one(_WHERE, f"'{spec}' has unbalanced braces") from None
     if is_url(spec):
-        return [url for word in words for url in urls_of(word)]
+        return [url for alternative in alternatives for url in urls_of(alternative)]
     try:
-        return _found(spec, words)
+        return _existing(spec, alternatives)
     except OSError as error:
         raise ConfigError.one(_WHERE, f"cannot read '{spec}': {error.strerror}") from None
 
 
-def _found(spec: str, words: list[str]) -> list[str]:
-    found = [path for word in words for path in _matches(word)]
-    missing = [path for path in found if not Path(path).exists()]
-    if missing or not found:
+def _existing(spec: str, alternatives: list[str]) -> list[str]:
+    paths = [path for alternative in alternatives for path in _matches(alternative)]
+    missing = [path for path in paths if not Path(path).exists()]
+    if missing or not paths:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise ConfigError.one(_WHERE, f"'{spec}' matches nothing" + (f": no {shown}" if shown else ""))
-    return [inner for path in found for inner in _inside(Path(path))]
+    return [inner for path in paths for inner in _shards_in(Path(path))]
 
 
-def _matches(word: str) -> list[str]:
-    pattern = os.path.expanduser(word)  # noqa: PTH111 - Path's own raises for an unknown user
+def _matches(alternative: str) -> list[str]:
+    pattern = os.path.expanduser(alternative)  # noqa: PTH111 - Path.expanduser raises for an unknown user
     if Path(pattern).exists() or not glob.has_magic(pattern):
         return [os.path.abspath(pattern)]  # noqa: PTH100 - resolve() would follow links and change names
     return [os.path.abspath(path) for path in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH100, PTH207
 
 
-def _inside(path: Path) -> list[str]:
-    """A folder of shards stands for its shards; any other path for itself."""
+def _shards_in(path: Path) -> list[str]:
+    """Return the shards of a folder; a path that is not a folder of shards is returned itself."""
     if path.is_dir():
         for suffix in KINDS:
             shards = sorted(str(entry) for entry in path.iterdir() if _is_shard(entry, suffix))
             if shards:
-                _refuse_loose(path)
+                _refuse_loose_images(path)
                 return shards
     return [str(path)]
 
 
-def _refuse_loose(folder: Path) -> None:
+def _refuse_loose_images(folder: Path) -> None:
     loose = [entry.name for entry in folder.iterdir() if entry.suffix.lower().lstrip(".") in IMAGE_SUFFIXES]
     if loose:
         raise ConfigError.one(
-            _WHERE, f"'{folder}' holds shards and loose images ('{min(loose)}')", f"name what you mean: {folder}/*.tar"
+            _WHERE,
+            f"'{folder}' contains both shards and loose images ('{min(loose)}')",
+            f"name the shards: {folder}/*.tar",
         )
 
 
@@ -110,8 +115,8 @@ def _is_shard(path: Path, suffix: str) -> bool:
     return path.suffix.lower() == suffix and not path.name.startswith(".") and path.is_file()
 
 
-def _open(place: str, name: str, count: Count) -> list[Shard]:
-    path = Path(place)
+def _open(location: str, name: str, count: Count) -> list[Shard]:
+    path = Path(location)
     try:
         if path.is_dir():
             return _folder_shards(path, name)
@@ -130,7 +135,7 @@ def _open(place: str, name: str, count: Count) -> list[Shard]:
 def _folder_shards(folder: Path, name: str) -> list[Shard]:
     members = list_images(folder)
     if not members:
-        raise ConfigError.one(_WHERE, f"folder '{folder}' holds no image, tar or Parquet file")
+        raise ConfigError.one(_WHERE, f"folder '{folder}' contains no image, tar or Parquet file")
     shards: list[Shard] = []
     for start in range(0, len(members), FILES_PER_SHARD):
         part = tuple(members[start : start + FILES_PER_SHARD])
@@ -144,10 +149,10 @@ def _folder_shards(folder: Path, name: str) -> list[Shard]:
 
 
 def _short_names(paths: list[str]) -> list[str]:
-    """Base names where they tell the shards apart, else paths below the common folder."""
-    places = [Path(f"/{path.replace('://', '/')}" if is_url(path) else path) for path in paths]
-    bases = [clean_text(place.name) for place in places]
+    """Return base names if they are unique, else paths below the common folder."""
+    locations = [Path(f"/{path.replace('://', '/')}" if is_url(path) else path) for path in paths]
+    bases = [clean_text(location.name) for location in locations]
     if len(set(bases)) == len(bases):
         return bases
-    top = os.path.commonpath([str(place.parent) for place in places])
-    return [clean_text(place.relative_to(top).as_posix()) for place in places]
+    top = os.path.commonpath([str(location.parent) for location in locations])
+    return [clean_text(location.relative_to(top).as_posix()) for location in locations]

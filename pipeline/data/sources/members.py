@@ -1,4 +1,4 @@
-"""Labels and boxes as they stand in the members of a sample: `.cls`, `.json`, `.txt`, `.xml`."""
+"""Parses labels and boxes from the members of a sample: `.cls`, `.json`, `.txt`, `.xml`."""
 
 import json
 import math
@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 from pipeline.data.sources.shards import Box, Boxes
 
 MAX_TEXT_BYTES = 1 << 20
-"""Longest label or box member that is parsed."""
+"""Maximum size of a label or box member that is parsed."""
 
 
 class BadAnnotationError(ValueError):
-    """A label or box that is present and cannot be right; becomes a failure row with `code`."""
+    """A label or box that is present but invalid; it becomes a failure row with `code`."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -20,7 +20,7 @@ class BadAnnotationError(ValueError):
 
 
 def label_text(members: Mapping[str, bytes]) -> str | None:
-    """Give the label as written: `.cls`, then `label` of `.json`, then `.txt`."""
+    """Return the label as written: from `.cls`, else `label` of `.json`, else `.txt`."""
     if "cls" in members:
         return _text(members["cls"], "label")
     if "json" in members:
@@ -49,7 +49,7 @@ def _json(data: bytes, code: str) -> dict[str, object]:
 
 
 def json_names(data: bytes, field: str) -> list[str] | None:
-    """Read a list of labels of a `.json` member, `labels` or `box_labels`, as written; None where it is not there."""
+    """Read the list `labels` or `box_labels` of a `.json` member, as written; None if it is absent."""
     names = _json(data, field).get(field)
     if names is None:
         return None
@@ -70,12 +70,12 @@ def json_boxes(data: bytes) -> Boxes | None:
 
 def xml_boxes(data: bytes) -> Boxes | None:
     """Read the `bndbox` elements of a PASCAL VOC `.xml` member."""
-    found = parse_xml(data).iter("bndbox")
-    return tuple(parse_box([box.findtext(name) for name in ("xmin", "ymin", "xmax", "ymax")]) for box in found)
+    elements = parse_xml(data).iter("bndbox")
+    return tuple(parse_box([box.findtext(name) for name in ("xmin", "ymin", "xmax", "ymax")]) for box in elements)
 
 
 def parse_xml(data: bytes) -> ElementTree.Element:
-    """Read a bounded XML text without a document type, so that no entity can grow or reach for a file.
+    """Parse XML of limited size; refuses document types, so that no entity can expand or read a file.
 
     Raises:
         BadAnnotationError: it is too long, has a document type, or is not XML.
@@ -90,7 +90,7 @@ def parse_xml(data: bytes) -> ElementTree.Element:
 
 
 def parse_box(values: Sequence[object]) -> Box:
-    """Read four numbers; what is no number becomes NaN and is refused when the image comes by."""
+    """Convert values to a box; anything but four numbers becomes NaN, which `checked` rejects later."""
     numbers = [_number(value) for value in values]
     x0, y0, x1, y1 = numbers if len(numbers) == 4 else [math.nan] * 4
     return x0, y0, x1, y1
@@ -104,9 +104,9 @@ def _number(value: object) -> float:
 
 
 def checked(boxes: Boxes) -> Boxes:
-    """Refuse boxes that are not finite or are turned inside out."""
+    """Return the boxes; raises a BadAnnotationError if one is not finite or has swapped corners."""
     for box in boxes:
         x0, y0, x1, y1 = box
         if not all(map(math.isfinite, box)) or x0 > x1 or y0 > y1:
-            raise BadAnnotationError("boxes", f"{box} is not x0 <= x1, y0 <= y1 in finite numbers")
+            raise BadAnnotationError("boxes", f"{box} is not four finite numbers with x0 <= x1 and y0 <= y1")
     return boxes

@@ -1,8 +1,8 @@
-"""Shards and small files wherever they lie: a path is opened, a URL is read by ranged requests to its object store.
+"""Opens shards and small files: a path is opened directly, a URL is read by ranged requests to its object store.
 
-What the bytes of a shard say becomes rows, failures too. That bytes do not come at all (the store is down, an object
-is gone, replaced or forbidden) says nothing of the data, and a failure row would say for ever that it does: it ends the
-run with a StoreError, nothing is written of the chunk, and the same command goes on when the store is well again.
+Bad content becomes failure rows. Missing bytes do not: if the store is down, or an object is gone, replaced or
+forbidden, the data may be fine, but a failure row would be permanent. Instead, a StoreError ends the run, nothing of
+the chunk is written, and the same command resumes the run once the store works again.
 """
 
 import io
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from pipeline.storage.object_store import ObjectStore
 
 PIECE_BYTES = 8 << 20
-"""Most bytes of one request; so much of a shard is in memory, and so much is fetched again after an accident."""
+"""Maximum bytes of one request: this much of a shard is kept in memory, and is fetched again after a fault."""
 
 
-def is_url(place: str) -> bool:
-    """Whether a place is in an object store and not in a file system."""
-    return "://" in place
+def is_url(location: str) -> bool:
+    """Return whether a location is in an object store and not in a file system."""
+    return "://" in location
 
 
 def split_url(url: str) -> tuple[str, str]:
@@ -33,21 +33,21 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 def bucket(url: str, where: str) -> "ObjectStore":
-    """Open a bucket; raises ConfigError when the URL names none."""
-    from pipeline.storage.object_store import ObjectStore  # torch images without obstore still explain
+    """Open a bucket; raises a ConfigError if the URL does not name one."""
+    from pipeline.storage.object_store import ObjectStore  # imported on demand, because obstore is optional
 
     return ObjectStore(url, where=where)
 
 
 class ShardFile(ObjectFile):
-    """A shard in an object store; that it has gone since the run began is told as a StoreError."""
+    """A shard in an object store; raises a StoreError if it was deleted after the run began."""
 
-    def _fetched(self, start: int) -> bytes:
+    def _request(self, start: int) -> bytes:
         try:
-            return super()._fetched(start)
+            return super()._request(start)
         except FileNotFoundError as error:
             raise StoreError(
-                f"{error} was there when the run began and is gone. Finished chunks are kept; put it back and run the "
+                f"{error} existed when the run began and is gone. Finished chunks are kept. Restore it and run the "
                 "same command again."
             ) from None
 
@@ -60,33 +60,33 @@ def open_shard(shard: Shard) -> BinaryIO:
     """
     if not is_url(shard.location):
         return open(shard.location, "rb")  # noqa: PTH123 - the caller closes it
-    place, name = split_url(shard.location)
+    bucket_url, name = split_url(shard.location)
     stat = Stat(shard.size, shard.etag)
-    return io.BufferedReader(ShardFile(bucket(place, "data.shards"), name, stat, PIECE_BYTES))
+    return io.BufferedReader(ShardFile(bucket(bucket_url, "data.shards"), name, stat, PIECE_BYTES))
 
 
-def read_text(where: str, place: str) -> str:
+def read_text(where: str, location: str) -> str:
     """Read a small UTF-8 file, with or without a byte order mark, at a path or a URL.
 
     Args:
         where: the setting that names it.
-        place: its path or URL.
+        location: its path or URL.
 
     Raises:
         ConfigError: it cannot be read, or is not UTF-8.
         StoreError: its store cannot be reached.
     """
     try:
-        return _read(where, place).decode("utf-8-sig")
+        return _read(where, location).decode("utf-8-sig")
     except ConfigError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a name that no file and no object can have
-        raise ConfigError.one(where, f"cannot read '{place}': {error}") from None
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or an invalid name
+        raise ConfigError.one(where, f"cannot read '{location}': {error}") from None
 
 
-def _read(where: str, place: str) -> bytes:
-    if is_url(place):
-        url, name = split_url(place)
+def _read(where: str, location: str) -> bytes:
+    if is_url(location):
+        url, name = split_url(location)
         return bucket(url, where).read(name)
-    with open(place, "rb") as file:  # noqa: PTH123 - as the system takes the name
+    with open(location, "rb") as file:  # noqa: PTH123 - Path would change some names
         return file.read()

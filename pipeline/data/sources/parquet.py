@@ -1,4 +1,4 @@
-"""Parquet files with a column of encoded images (bytes, or a struct with a field `bytes`)."""
+"""Reads Parquet files with a column of encoded images (bytes, or a struct with a field `bytes`)."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,11 +17,11 @@ Record = dict[str, Any]
 
 ROWS_AT_A_TIME = 64
 UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
-"""What Arrow raises; the last two for text that is not UTF-8 and dates beyond the calendar."""
+"""The exceptions of Arrow; the last two for text that is not UTF-8 and for dates out of range."""
 
 
 class Row(NamedTuple):
-    """What a Parquet file says of one image."""
+    """One row of a Parquet file: key, encoded image, label and boxes, as stored."""
 
     key: str
     image: bytes | None
@@ -30,18 +30,18 @@ class Row(NamedTuple):
 
 
 Rows = Callable[[Shard, dict[str, str], bool], Iterator[Row]]
-"""Where rows come from: the shard, names of columns, and whether only the keys are wanted."""
+"""A source of rows, called with the shard, the column names, and whether only keys are needed."""
 
 
 class ReaderDiedError(Exception):
-    """The process that read a file ended at it."""
+    """The process that read a Parquet file died."""
 
 
-def rows_here(shard: Shard, columns: dict[str, str], only_keys: bool) -> Iterator[Row]:
-    """Stream the rows of one Parquet file, in this process.
+def rows_in_process(shard: Shard, columns: dict[str, str], only_keys: bool) -> Iterator[Row]:
+    """Stream the rows of one Parquet file in this process.
 
     Raises:
-        ArrowException, OSError, ValueError, OverflowError: it cannot be read, or not further.
+        ArrowException, OSError, ValueError, OverflowError: the file, or its next row, cannot be read.
     """
     with pq.ParquetFile(open_shard(shard) if is_url(shard.location) else shard.location) as file:
         if columns["image"] not in file.schema_arrow.names:
@@ -52,27 +52,27 @@ def rows_here(shard: Shard, columns: dict[str, str], only_keys: bool) -> Iterato
 
 
 def read_parquet(
-    shard: Shard, annotations: Annotations, columns: dict[str, str], rows: Rows = rows_here
+    shard: Shard, annotations: Annotations, columns: dict[str, str], rows: Rows = rows_in_process
 ) -> Iterator[Item]:
     """Stream the samples of one Parquet file.
 
     Args:
         shard: the file.
-        annotations: labels and boxes from CSV files; they win over columns.
+        annotations: labels and boxes from CSV files, which take precedence over columns.
         columns: names of the columns `image`, `key`, `label`, `boxes` (only `image` must exist in the file).
-            Without a key column the key is the file's stem and the row number.
-        rows: where rows come from.
+            Without a key column, the key is the file's stem and the row number.
+        rows: source of the rows.
     """
     return _items(shard, rows(shard, columns, False), lambda row: _item(row, shard, annotations, columns))
 
 
-def list_parquet(shard: Shard, columns: dict[str, str], rows: Rows = rows_here) -> Iterator[Item]:
-    """Stream the keys of one Parquet file, as samples without content; other columns are not read."""
+def list_parquet(shard: Shard, columns: dict[str, str], rows: Rows = rows_in_process) -> Iterator[Item]:
+    """Stream the keys of one Parquet file as samples without content; other columns are not read."""
     return _items(shard, rows(shard, columns, True), lambda row: Sample(row.key, shard.name, b"", None, None))
 
 
 def _items(shard: Shard, rows: Iterator[Row], make: Callable[[Row], Item]) -> Iterator[Item]:
-    """Stream the rows of a file, made into items; a repeated key is a failure."""
+    """Convert the rows of a file to items; a repeated key is a failure."""
     count = 0
     seen: set[str] = set()
     try:
@@ -108,12 +108,12 @@ def _key(given: object, row: int, shard: Shard) -> str:
 
 
 def _repeated(key: str, row: int, shard: Shard) -> Failure:
-    return Failure(f"{key}@{row}", shard.name, "read", "duplicate_key", "the key stood earlier in this shard")
+    return Failure(f"{key}@{row}", shard.name, "read", "duplicate_key", "the key occurs earlier in this shard")
 
 
 def _item(row: Row, shard: Shard, annotations: Annotations, columns: dict[str, str]) -> Item:
     if row.image is None:
-        return Failure(row.key, shard.name, "read", "no_image", f"column '{columns['image']}' holds no bytes")
+        return Failure(row.key, shard.name, "read", "no_image", f"column '{columns['image']}' contains no bytes")
     item = annotated(row.key, shard, row.image, _members(row.label), annotations)
     if isinstance(item, Failure) or item.boxes_xyxy is not None or row.boxes is None:
         return item
@@ -121,7 +121,7 @@ def _item(row: Row, shard: Shard, annotations: Annotations, columns: dict[str, s
 
 
 def _members(label: object) -> dict[str, bytes]:
-    """Write a label as a tar would hold it; whole floats are what pandas makes of integers beside missing ones."""
+    """Return a label as a member of a tar; pandas stores integers with missing values as whole floats."""
     if isinstance(label, float):
         label = None if math.isnan(label) else int(label) if label.is_integer() else label
     return {} if label is None else {"cls": str(label).encode()}

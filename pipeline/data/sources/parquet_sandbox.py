@@ -1,7 +1,7 @@
-"""Parquet read in a process of its own: the library is C++, and bytes that it dies of must not take a command with it.
+"""Reads Parquet files in a subprocess: the library is C++, and bytes that crash it must not end a whole command.
 
-Tasks that read for a run may die and are counted; the driver may not, and asks here. A file of which the child dies
-twice ends there, as one that is damaged.
+Ray tasks that read for a run may crash, and their attempts are counted. The driver must not crash, so it reads through
+this module. A file that crashes the subprocess twice ends there, like a damaged file.
 """
 
 import itertools
@@ -14,106 +14,106 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.sandbox import Answer, Sandbox, serve, started
-from pipeline.data.sources.parquet import ROWS_AT_A_TIME, UNREADABLE, ReaderDiedError, Row, rows_here
+from pipeline.data.sandbox import Response, Sandbox, serve, start_python
+from pipeline.data.sources.parquet import ROWS_AT_A_TIME, UNREADABLE, ReaderDiedError, Row, rows_in_process
 from pipeline.data.sources.shards import Shard
 from pipeline.errors import StoreError
 
 Count = Callable[[bytes], int | None]
-"""Tells the rows of a Parquet file by its footer; None when it does not say."""
+"""Returns the number of rows in a Parquet file, given its footer; None if the footer is invalid."""
 _DEADLINE_SECONDS = 600.0
-"""For a hang; a store that is slow or down is told long before, by itself."""
+"""Guards against a hang; a slow or unreachable store is reported much earlier by the store itself."""
 _TRIES = 2
-"""Somebody else may have killed the child once."""
+"""Something else may have killed the subprocess once."""
 
 
 class ParquetSandbox(Sandbox):
-    """A child process that reads Parquet files; begun when the first one is asked for."""
+    """A subprocess that reads Parquet files; starts on demand."""
 
     def __init__(self) -> None:
         super().__init__(_DEADLINE_SECONDS)
-        self._asking = Lock()
+        self._lock = Lock()
 
     def count(self, footer: bytes) -> int | None:
-        """Tell the rows of a file by its footer; None when it does not say, or the child dies of it."""
+        """Return the number of rows, given a footer; None if the footer is invalid or crashes the subprocess."""
         for _ in range(_TRIES if footer else 0):
-            if answer := self._asked({}, footer):
-                rows: int | None = answer[0]["rows"]
+            if response := self._request({}, footer):
+                rows: int | None = response[0]["rows"]
                 return rows
         return None
 
     def rows(self, shard: Shard, columns: dict[str, str], only_keys: bool) -> Iterator[Row]:
-        """Stream the rows of a file, as `rows_here`.
+        """Stream the rows of a file, like `rows_in_process`.
 
         Raises:
-            ReaderDiedError: the child died of what comes next.
-            ValueError: the file cannot be read, or not further.
+            ReaderDiedError: the next rows crashed the subprocess.
+            ValueError: the file, or its next row, cannot be read.
             StoreError: its store cannot be reached.
         """
-        question = {"shard": asdict(shard), "columns": columns, "only_keys": only_keys}
+        request = {"shard": asdict(shard), "columns": columns, "only_keys": only_keys}
         start, tries = 0, _TRIES
         while tries:
-            answer = self._asked({**question, "start": start})
-            if answer is None:
+            response = self._request({**request, "start": start})
+            if response is None:
                 tries -= 1
                 continue
-            told, images = answer
-            yield from _unpacked(told["rows"], images)
-            start += len(told["rows"])
-            _raise_if_told(told)
-            if len(told["rows"]) < ROWS_AT_A_TIME:
+            fields, images = response
+            yield from _unpacked(fields["rows"], images)
+            start += len(fields["rows"])
+            _raise_reported(fields)
+            if len(fields["rows"]) < ROWS_AT_A_TIME:
                 return
         raise ReaderDiedError
 
-    def _begin(self) -> "subprocess.Popen[bytes]":
-        return started("-m", "pipeline.data.sources.parquet_sandbox")
+    def _start(self) -> "subprocess.Popen[bytes]":
+        return start_python("-m", "pipeline.data.sources.parquet_sandbox")
 
-    def _asked(self, question: dict[str, Any], data: bytes = b"") -> Answer | None:
-        """Ask, one thread at a time; None when the child died or hung."""
-        with self._asking:
+    def _request(self, request: dict[str, Any], data: bytes = b"") -> Response | None:
+        """Send a request, one thread at a time; return None if the subprocess died or hung."""
+        with self._lock:
             try:
-                return self._exchange(question, data)
-            except (OSError, EOFError):  # a hang is an OSError too
+                return self._exchange(request, data)
+            except (OSError, EOFError):  # TimeoutError is an OSError
                 self.close()
                 return None
 
 
 class Reader:
-    """The child's part. It goes on with the file that it has open where it can."""
+    """Handles requests in the subprocess; continues with the open file if the request is for its next rows."""
 
     def __init__(self) -> None:
         self._next: dict[str, Any] = {}
         self._rows: Iterator[Row] = iter(())
 
-    def answer(self, asked: dict[str, Any], data: bytes) -> Answer:
-        """Answer with the number of rows by a footer, or with the next rows of a file."""
-        del asked["bytes"]
-        return self._more(asked) if asked else ({"rows": _counted(data)}, b"")
+    def handle(self, request: dict[str, Any], data: bytes) -> Response:
+        """Return the number of rows, given a footer, or the next rows of a file."""
+        del request["bytes"]
+        return self._next_rows(request) if request else ({"rows": _count_rows(data)}, b"")
 
-    def _more(self, asked: dict[str, Any]) -> Answer:
-        if asked != self._next:
-            rows = rows_here(Shard(**asked["shard"]), asked["columns"], asked["only_keys"])
-            self._rows = itertools.islice(rows, asked["start"], None)
-        found: list[Row] = []
-        told: dict[str, Any] = {}
+    def _next_rows(self, request: dict[str, Any]) -> Response:
+        if request != self._next:
+            all_rows = rows_in_process(Shard(**request["shard"]), request["columns"], request["only_keys"])
+            self._rows = itertools.islice(all_rows, request["start"], None)
+        rows: list[Row] = []
+        response: dict[str, Any] = {}
         try:
-            found.extend(itertools.islice(self._rows, ROWS_AT_A_TIME))  # keeps those before an error
+            rows.extend(itertools.islice(self._rows, ROWS_AT_A_TIME))  # extend keeps the rows before an error
         except StoreError as error:
-            told["store"] = str(error)
+            response["store"] = str(error)
         except UNREADABLE as error:
-            told["error"] = str(error)
-        ended = told or len(found) < ROWS_AT_A_TIME
-        self._next = {} if ended else {**asked, "start": asked["start"] + len(found)}
-        told["rows"] = [(row.key, _size(row.image), row.label, row.boxes) for row in found]
-        return told, b"".join(row.image or b"" for row in found)
+            response["error"] = str(error)
+        ended = response or len(rows) < ROWS_AT_A_TIME
+        self._next = {} if ended else {**request, "start": request["start"] + len(rows)}
+        response["rows"] = [(row.key, _size(row.image), row.label, row.boxes) for row in rows]
+        return response, b"".join(row.image or b"" for row in rows)
 
 
-def _counted(footer: bytes) -> int | None:
+def _count_rows(footer: bytes) -> int | None:
     try:
         rows: int = pq.read_metadata(pa.BufferReader(footer)).num_rows
         return rows
     except (pa.ArrowException, OSError):
-        return None  # reading it will tell what is wrong, as a failure row
+        return None  # reading the file reports the problem as a failure row
 
 
 def _size(image: bytes | None) -> int | None:
@@ -127,12 +127,12 @@ def _unpacked(rows: list[list[Any]], images: bytes) -> Iterator[Row]:
         start += size or 0
 
 
-def _raise_if_told(told: dict[str, Any]) -> None:
-    if "store" in told:
-        raise StoreError(told["store"])
-    if "error" in told:
-        raise ValueError(told["error"])
+def _raise_reported(response: dict[str, Any]) -> None:
+    if "store" in response:
+        raise StoreError(response["store"])
+    if "error" in response:
+        raise ValueError(response["error"])
 
 
 if __name__ == "__main__":
-    serve(Reader().answer)
+    serve(Reader().handle)

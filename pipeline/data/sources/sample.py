@@ -1,4 +1,4 @@
-"""A random sample of a dataset, which every reader knows by itself: the images whose keys have the smallest hashes."""
+"""A random sample that each reader can compute independently: the images whose keys have the smallest hashes."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Draw:
-    """Which images are drawn: those of rank `last` and below.
+    """The drawn images: those with a rank up to `last`.
 
     The rank of an image is a hash of the seed and its key, so it does not depend on the shards, their order or their
-    chunks. Where two shards hold the same key, a hash with the shard's name decides between them.
+    chunks. If two shards contain the same key, a hash that includes the shard's name orders them.
 
     Attributes:
-        n: how many images were asked for.
-        seed: another seed draws others.
-        of: how many images the dataset holds, failed ones included.
-        last: the largest rank drawn; None where all images are.
+        n: number of images requested.
+        seed: another seed draws other images.
+        of: number of images in the dataset, including failed ones.
+        last: the largest rank drawn; None if all images are drawn.
     """
 
     n: int
@@ -24,17 +24,17 @@ class Draw:
     last: str | None = None
 
     def rank(self, shard: str, key: str) -> str:
-        """Give the place of an image in the order of all images: 32 hex digits."""
+        """Return the rank of an image, 32 hex digits that order all images."""
         return _hash(f"{self.seed}\0{key}") + _hash(f"{self.seed}\0{key}\0{shard}")
 
     def holds(self, shard: str, key: str) -> bool:
-        """Tell whether an image is drawn."""
+        """Return whether an image is drawn."""
         return self.last is None or self.rank(shard, key) <= self.last
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Describe the sample in one line."""
         if self.last is None:
-            return f"data.sample: all {self.of} images are taken, {self.n} were asked for"
+            return f"data.sample: all {self.of} images are used, {self.n} were requested"
         return f"data.sample: {self.n} of {self.of} images, seed {self.seed}"
 
 

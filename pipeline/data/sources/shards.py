@@ -1,4 +1,4 @@
-"""What flows out of a dataset: shards, samples, failures, and chunks, the unit of everything."""
+"""Data types for reading a dataset: shards, samples, failures, and chunks, the unit of work."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,44 +17,44 @@ ShardKind = Literal["tar", "parquet", "folder"]
 
 @dataclass(frozen=True)
 class Shard:
-    """One unit of reading: a tar, a Parquet file, or up to 1,024 files of a folder."""
+    """A part of the dataset that is read as one stream: a tar, a Parquet file, or up to 1,024 files of a folder."""
 
     ordinal: int
     name: str
     kind: ShardKind
     location: str
-    """A path, or a URL in an object store; never holds a secret."""
+    """A path, or a URL in an object store; never contains a secret."""
     size: int
     fingerprint: str
     images: int | None = None
-    """How many images it holds, where that is known without reading it."""
+    """Number of images, if it is known without reading the shard."""
     take: int | None = None
-    """How many leading images belong to the run; None means all."""
+    """Number of leading images that belong to the run; None means all."""
     held: int | None = None
-    """How many images it holds in all, where the run draws some of them."""
+    """Total number of images in the shard, if the run draws only some of them."""
     members: tuple[str, ...] = ()
-    """Folder shards: the files, relative to `location`."""
+    """The files of a folder shard, relative to `location`."""
     etag: str | None = None
-    """Of the object that was listed, where `location` is a URL; no other one is read in its place."""
+    """ETag of the listed object, if `location` is a URL; an object with another ETag is not read."""
 
     @property
     def bytes(self) -> int:
-        """Bytes of the images that belong to the run; where some are drawn, about."""
+        """Return the bytes of the images that belong to the run; an estimate if only some are drawn."""
         return self.size * (self.images or 0) // self.held if self.held else self.size
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One encoded image with what is known of it.
+    """One encoded image with its labels and boxes.
 
     Attributes:
         key: name of the image within its shard.
         shard: name of the shard.
         image: the encoded bytes.
-        label: the class of the image; None where it is not known, and where there are several.
+        label: the class of the image; None if it is not known, or if there are several.
         boxes_xyxy: boxes of its objects.
-        labels: every class of the image, where the data may name several; empty where it names one label or none.
-        box_labels: the class of each box; None where the boxes are those of the label.
+        labels: the classes in the image's list of labels; empty if the data has no such list.
+        box_labels: the class of each box; None if the boxes belong to the label.
     """
 
     key: str
@@ -68,7 +68,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Failure:
-    """A data problem: it becomes a row of the run and never an exception."""
+    """A data problem, such as an undecodable image; it becomes a row of the run and never an exception."""
 
     key: str
     shard: str
@@ -78,7 +78,7 @@ class Failure:
 
     @property
     def is_image(self) -> bool:
-        """Whether the row stands for an image (and not for damage to a shard)."""
+        """Return whether the row stands for an image (and not for damage to a shard)."""
         return self.stage != SHARD_STAGE
 
 
@@ -86,7 +86,7 @@ Item = Sample | Failure
 
 
 def is_image(item: Item) -> bool:
-    """Tell images, failed ones included, from damage to a shard."""
+    """Return whether an item is an image, possibly a failed one, and not damage to a shard."""
     return isinstance(item, Sample) or item.is_image
 
 
@@ -102,17 +102,17 @@ class Chunk:
 
 
 def damage(shard: Shard, offset: int, code: str, detail: str) -> Failure:
-    """Make the row for damage to a shard; `offset` (bytes or rows) makes its key unique."""
+    """Return the failure that reports damage to a shard; `offset` (bytes or rows) makes its key unique."""
     return Failure(f"{shard.name}@{offset}", shard.name, SHARD_STAGE, code, detail)
 
 
 def reader_died(shard: Shard, offset: int) -> Failure:
-    """Make the row for a Parquet file at which the process that read it died."""
-    return damage(shard, offset, "reader_died", "the library that reads Parquet died here; the rest was not read")
+    """Return the failure for a Parquet file that crashed the process reading it."""
+    return damage(shard, offset, "reader_died", "the Parquet library crashed here; the rest was not read")
 
 
 def taking(items: Iterable[Item], limit: int | None) -> Iterator[Item]:
-    """Pass items on until `limit` images have gone by (damage rows do not count)."""
+    """Yield the items up to the `limit`-th image; damage rows do not count."""
     left = limit
     for item in items:
         if left == 0:
@@ -123,9 +123,9 @@ def taking(items: Iterable[Item], limit: int | None) -> Iterator[Item]:
 
 
 def chunked(items: Iterable[Item], shard: Shard, size: int) -> Iterator[Chunk]:
-    """Cut the items of a shard into chunks; only the last one says `last`.
+    """Split the items of a shard into chunks; `last` marks the last one.
 
-    A shard without any item still gives one chunk with one failure row, so that no shard passes in silence.
+    A shard without items gives one chunk with one failure row, so that no shard is skipped silently.
     """
     pending: list[Item] = []
     ordinal = 0
@@ -135,7 +135,7 @@ def chunked(items: Iterable[Item], shard: Shard, size: int) -> Iterator[Chunk]:
             pending, ordinal = [], ordinal + 1
         pending.append(item)
     if not pending:
-        pending = [damage(shard, 0, "empty", "the shard holds no image")]
+        pending = [damage(shard, 0, "empty", "the shard contains no image")]
     yield _chunk(pending, shard, ordinal, last=True)
 
 
@@ -146,5 +146,5 @@ def _chunk(items: list[Item], shard: Shard, ordinal: int, *, last: bool) -> Chun
 
 
 def clean_text(name: str) -> str:
-    """Make any file or member name valid text; bytes that are not UTF-8 are written as escapes."""
+    """Return a file or member name as valid text; bytes that are not UTF-8 become escapes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

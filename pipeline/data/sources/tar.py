@@ -1,8 +1,8 @@
-"""Webdataset tars, streamed with the standard library and nothing lost in silence.
+"""Streams webdataset tars with the standard library, and reports everything that is lost.
 
-Members of one key stand side by side; the key is the path up to the first dot of the base name, the suffix
-(in lower case) says what a member is. Members are never extracted to disk. The reader walks the archive
-itself, because `tarfile` takes a damaged header, or two zero blocks, for the end of the archive.
+Members of one key are adjacent. The key is the path up to the first dot of the base name; the suffix (in lower case)
+is the type of a member. Members are never extracted to disk. The reader finds the headers itself, because `tarfile`
+takes a damaged header, or two zero blocks, for the end of the archive.
 """
 
 import io
@@ -33,10 +33,10 @@ IMAGE_SUFFIXES = (
     "img",
 )
 MAX_MEMBER_BYTES = 256 << 20
-"""Largest member that is read into memory."""
+"""Maximum size of a member that is read into memory."""
 
 MAX_HEADER_BYTES = 64 << 10
-"""Longest header (PAX, GNU long name or sparse map included) that is believed."""
+"""Maximum size of a header with its PAX, GNU long name or sparse map; larger ones are not valid headers."""
 
 _BLOCK = tarfile.BLOCKSIZE
 _HEAD_BYTES = 8 << 20
@@ -44,16 +44,16 @@ _HEAD_BYTES = 8 << 20
 
 @dataclass(frozen=True)
 class Member:
-    """One regular file of the archive; `data` is None when it could not be read."""
+    """One member of the archive; if it could not be read, `data` is None and `code` is the reason."""
 
     name: str
     offset: int
     data: bytes | None
-    trouble: str = ""
+    code: str = ""
 
 
 def read_tar(shard: Shard, annotations: Annotations) -> Iterator[Item]:
-    """Stream the samples of one tar; everything lost on the way is a failure."""
+    """Stream the samples of one tar; everything that is lost is a failure."""
     return _items(shard, annotations, _member)
 
 
@@ -76,30 +76,30 @@ def _items_in(
 
 
 def list_tar(shard: Shard) -> Iterator[Item]:
-    """Stream the items of one tar, without their content, from its headers alone."""
-    return _items(shard, Annotations(), _unread)
+    """Stream the items of one tar without their content; only the headers are read."""
+    return _items(shard, Annotations(), _without_data)
 
 
 def image_bytes(shards: Iterable[Shard]) -> float:
-    """Tell what an image takes of a tar, headers, labels and padding included, by the first 8 MiB of each of some."""
+    """Estimate the bytes per image, with headers, labels and padding, from the first 8 MiB of each of these tars."""
     images = size = 0
     for shard in shards:
         with open_shard(shard) as file:
             head = file.read(_HEAD_BYTES)
-        listed = _items_in(io.BytesIO(head), shard, Annotations(), _unread)
+        listed = _items_in(io.BytesIO(head), shard, Annotations(), _without_data)
         images, size = images + sum(map(is_image, listed)), size + len(head)
     return max(1.0, size / max(1, images))
 
 
 class _Archive(tarfile.TarFile):
-    """What `TarInfo.fromtarfile` reads from; it looks for no member of its own accord."""
+    """The archive that `TarInfo.fromtarfile` needs as its argument; it does not search for members."""
 
     def next(self) -> None:
-        """Leave the walk to `_headers`."""
+        """Do nothing, because `_headers` finds the members."""
 
 
 class _HeaderFile:
-    """The file while one header is read: a header that asks for too much is none."""
+    """The file while one header is read; rejects a header that is too long."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.tell = file.tell
@@ -107,7 +107,7 @@ class _HeaderFile:
         self._left = MAX_HEADER_BYTES
 
     def read(self, size: int) -> bytes:
-        """Read on, as long as the header stays within its bounds."""
+        """Read the next bytes of the header, unless it is too long."""
         self._left -= size
         if size < 0 or self._left < 0:
             raise tarfile.HeaderError("the header is too long")
@@ -117,25 +117,25 @@ class _HeaderFile:
 def _members(
     file: BinaryIO, shard: Shard, read: Callable[[BinaryIO, tarfile.TarInfo], Member]
 ) -> Iterator[Member | Failure]:
-    """Walk the members in order; every gap between them, and a missing end, is damage."""
+    """Yield the members in order, and damage for gaps between them and for a missing end."""
     length = file.seek(0, os.SEEK_END)
     end = 0
     try:
         for info, following in _headers(file, length):
-            yield from _gap(file, shard, end, info.offset)
+            yield from _gap_damage(file, shard, end, info.offset)
             end = following
             if not info.isdir():
                 yield read(file, info)
             if end > length:
                 yield damage(shard, info.offset, "truncated", f"the file ends inside {clean_text(info.name)}")
                 return
-        yield from _ending(file, shard, end, length)
+        yield from _end_damage(file, shard, end, length)
     except OSError as error:
         yield damage(shard, end, "unreadable", f"{error.strerror or error}; the rest was not read")
 
 
 def _headers(file: BinaryIO, length: int) -> Iterator[tuple[tarfile.TarInfo, int]]:
-    """Give each header and the offset behind its member; blocks that are no header are stepped over."""
+    """Yield each header and the offset after its member; blocks that are not headers are skipped."""
     start = 0
     while start + _BLOCK <= length:
         header = _header(file, start)
@@ -145,16 +145,16 @@ def _headers(file: BinaryIO, length: int) -> Iterator[tuple[tarfile.TarInfo, int
 
 
 def _header(file: BinaryIO, start: int) -> tuple[tarfile.TarInfo, int] | None:
-    """Read the header (with the PAX or GNU headers before it) that starts at an offset; None where there is none."""
+    """Read the header (with the PAX or GNU headers before it) that starts at an offset; None if there is none."""
     file.seek(start)
     archive = _Archive(fileobj=_HeaderFile(file), encoding="utf-8")  # type: ignore[arg-type]  # it only reads
     try:
         info = tarfile.TarInfo.fromtarfile(archive)
     except (OSError, StoreError):
         raise
-    except Exception:  # hostile bytes: tarfile's parsers raise many types
+    except Exception:  # tarfile's parsers raise many types of exceptions on hostile bytes
         return None
-    info.offset = start  # tarfile leaves a global PAX header out
+    info.offset = start  # tarfile does not count a global PAX header
     room = archive.offset - info.offset_data
     fits = 0 <= info.size <= room or (room >= 0 and not _is_plain(info))
     return (info, archive.offset) if fits else None
@@ -175,24 +175,24 @@ def _member(file: BinaryIO, info: tarfile.TarInfo) -> Member:
     return Member(name, info.offset, data) if len(data) == info.size else Member(name, info.offset, None, "truncated")
 
 
-def _unread(_: BinaryIO, info: tarfile.TarInfo) -> Member:
+def _without_data(_: BinaryIO, info: tarfile.TarInfo) -> Member:
     return Member(clean_text(info.name), info.offset, b"")
 
 
-def _gap(file: BinaryIO, shard: Shard, start: int, stop: int) -> Iterator[Failure]:
+def _gap_damage(file: BinaryIO, shard: Shard, start: int, stop: int) -> Iterator[Failure]:
     if start == stop:
         return
     if _all_zero(file, start, stop):
-        yield damage(shard, start, "zero_blocks", f"{stop - start} zero bytes between members; read on behind them")
+        yield damage(shard, start, "zero_blocks", f"{stop - start} zero bytes between members; reading continued")
     else:
-        yield damage(shard, start, "damaged", f"{stop - start} bytes are no tar member; read on behind them")
+        yield damage(shard, start, "damaged", f"{stop - start} bytes are not a tar member; reading continued")
 
 
-def _ending(file: BinaryIO, shard: Shard, end: int, length: int) -> Iterator[Failure]:
+def _end_damage(file: BinaryIO, shard: Shard, end: int, length: int) -> Iterator[Failure]:
     if end == length and length:
-        yield damage(shard, end, "truncated", "the archive ends without its end marker")
+        yield damage(shard, end, "truncated", "the end marker of the archive is missing")
     elif not _all_zero(file, end, length):
-        yield damage(shard, end, "damaged", f"the last {length - end} bytes are no tar members")
+        yield damage(shard, end, "damaged", f"the last {length - end} bytes are not tar members")
 
 
 def _all_zero(file: BinaryIO, start: int, stop: int) -> bool:
@@ -207,7 +207,7 @@ def _all_zero(file: BinaryIO, start: int, stop: int) -> bool:
 
 
 def _groups(members: Iterable[Member | Failure]) -> Iterator[list[Member] | Failure]:
-    """Put adjacent members of one key together; damage between them does not part them."""
+    """Group adjacent members of one key; damage between them does not split a group."""
     group: list[Member] = []
     for member in members:
         if isinstance(member, Failure):
@@ -222,14 +222,14 @@ def _groups(members: Iterable[Member | Failure]) -> Iterator[list[Member] | Fail
 
 
 def _assemble(group: list[Member], shard: Shard, annotations: Annotations, seen: set[str]) -> Iterator[Item]:
-    """Turn the members of one key into one sample or its failure, and repeats into failures of their own."""
+    """Turn the members of one key into a sample or a failure, plus a failure for each repeated member."""
     key = split_name(group[0].name)[0]
     offset = group[0].offset
     if not key or key.endswith("/"):
         yield Failure(f"{key}@{offset}", shard.name, "read", "bad_name", f"'{group[0].name}' has no key")
         return
     if key in seen:
-        detail = "the key stood earlier in this shard; members of one key must be adjacent"
+        detail = "the key occurs earlier in this shard; members of one key must be adjacent"
         yield Failure(f"{key}@{offset}", shard.name, "read", "duplicate_key", detail)
         return
     seen.add(key)
@@ -237,7 +237,7 @@ def _assemble(group: list[Member], shard: Shard, annotations: Annotations, seen:
     for member in group:
         suffix = split_name(member.name)[1]
         if suffix in members:
-            detail = f"'{member.name}' stands twice; the first was used"
+            detail = f"'{member.name}' occurs twice; the first one was used"
             yield Failure(f"{key}@{member.offset}", shard.name, "read", "duplicate_key", detail)
         else:
             members[suffix] = member
@@ -247,7 +247,7 @@ def _assemble(group: list[Member], shard: Shard, annotations: Annotations, seen:
 def _sample(key: str, members: dict[str, Member], shard: Shard, annotations: Annotations) -> Item:
     for member in members.values():
         if member.data is None:
-            return Failure(key, shard.name, "read", member.trouble, f"'{member.name}' cannot be read")
+            return Failure(key, shard.name, "read", member.code, f"'{member.name}' cannot be read")
     data = {suffix: member.data for suffix, member in members.items() if member.data is not None}
     images = _image_suffixes(list(data))
     if len(images) != 1:
@@ -257,6 +257,6 @@ def _sample(key: str, members: dict[str, Member], shard: Shard, annotations: Ann
 
 
 def _image_suffixes(suffixes: list[str]) -> list[str]:
-    """Choose the image of a sample: plain `jpg` before compound `v1.jpg`."""
+    """Return the suffixes of images; a plain one (`jpg`) wins over compound ones (`v1.jpg`)."""
     plain = [suffix for suffix in suffixes if suffix in IMAGE_SUFFIXES]
     return plain or [suffix for suffix in suffixes if suffix.rpartition(".")[2] in IMAGE_SUFFIXES]

@@ -1,4 +1,4 @@
-"""Strategies: two ways of looking are two clusters, one is one."""
+"""Clusters of maps: maps with two kinds of location give two clusters, one kind gives one."""
 
 import numpy as np
 
@@ -7,10 +7,10 @@ from pipeline.audit.maps import GRID, Maps
 from pipeline.audit.values import Values
 
 
-def blobs(random: np.random.Generator, places: list[tuple[int, int]]) -> np.ndarray:
-    """Heat maps with one soft spot each, near its place."""
+def blobs(random: np.random.Generator, centres: list[tuple[int, int]]) -> np.ndarray:
+    """Make heat maps with one Gaussian spot each, near its centre."""
     rows, columns = np.mgrid[:GRID, :GRID]
-    moved = np.array(places) + random.normal(0, 0.4, (len(places), 2))
+    moved = np.array(centres) + random.normal(0, 0.4, (len(centres), 2))
     heat = [np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 6) for y, x in moved]
     return np.rint(255 * np.array(heat)).astype(np.uint8)
 
@@ -25,7 +25,7 @@ def values_of(images: int, wrong: list[int]) -> Values:
     )  # fmt: skip
 
 
-def test_two_strategies_are_found_and_the_rare_one_is_flagged() -> None:
+def test_two_strategies_give_two_clusters_and_the_small_one_is_flagged() -> None:
     maps = Maps({"gradcam": blobs(np.random.default_rng(0), [(3, 3)] * 80 + [(11, 11)] * 20)})
     (found,) = strategies(values_of(100, list(range(80, 100))), maps, ["gradcam"], 0)
     large, small = found["clusters"]

@@ -1,4 +1,4 @@
-"""Detectors on data made by hand: each says what was planted, and nothing where nothing was."""
+"""Detectors on synthetic data: each reports the planted defect, and nothing without one."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +18,7 @@ IMAGES = 400
 
 @pytest.fixture
 def values() -> Values:
-    """Four classes in eight shards, nine of ten answers right."""
+    """Four classes in eight shards, with nine of ten predictions correct."""
     random = np.random.default_rng(0)
     index = np.arange(IMAGES)
     labels_I = index % 4
@@ -39,8 +39,8 @@ def values() -> Values:
     )
 
 
-class Asked:
-    """A model that answers by a rule on pictures (B, H, W, C)."""
+class RuleModel:
+    """A model whose prediction is a rule on images (B, H, W, C)."""
 
     def __init__(self, rule: Callable[[np.ndarray], np.ndarray]) -> None:
         self.rule = rule
@@ -49,7 +49,7 @@ class Asked:
         return np.eye(4, dtype=np.float32)[self.rule(pixels_BHWC)]
 
 
-def test_labels_of_one_shard_that_are_wrong(values: Values) -> None:
+def test_wrong_labels_of_one_shard_are_reported(values: Values) -> None:
     assert shards._labels(values) == []
     mine_I = np.array([shard == "s3" for shard, _ in values.places])
     wrong_I = mine_I & (np.arange(IMAGES) % 3 > 0)
@@ -59,8 +59,8 @@ def test_labels_of_one_shard_that_are_wrong(values: Values) -> None:
     assert "labels are suspect" in found.sentence
 
 
-def test_a_hard_class_in_one_shard_is_no_wrong_label(values: Values) -> None:
-    """Shards sorted by class: a class that is hard everywhere it occurs is not the fault of a shard."""
+def test_a_hard_class_in_one_shard_is_not_a_label_error(values: Values) -> None:
+    """With shards sorted by class, a class that is hard wherever it occurs is not an anomaly of a shard."""
     places = [
         (f"s{label}{i % 2}", key)
         for i, (label, (_, key)) in enumerate(zip(values.labels_I, values.places, strict=True))
@@ -77,7 +77,7 @@ def rows(*failed: int) -> list[dict[str, Any]]:
 
 def test_a_shard_that_lost_images_is_recorded() -> None:
     assert shards._failures(rows(0, 0, 0, 0), []) == []
-    assert shards._failures(rows(1, 0, 2, 1), []) == [], "as many as anywhere"
+    assert shards._failures(rows(1, 0, 2, 1), []) == [], "no shard has an excess"
     (found,) = shards._failures(rows(0, 20, 0, 1), [])
     assert (found.kind, found.subject, found.grade) == ("shard_failures", "s1", "recorded")
     assert found.effect.value == 0.4
@@ -87,23 +87,23 @@ def test_damage_to_a_shard_counts_even_without_images() -> None:
     (found,) = shards._failures(rows(0, 0), [{"shard": "s9", "detail": "the file ends inside patient_0012.jpg"}])
     assert found.subject == "s9"
     assert "its file is damaged" in found.sentence
-    assert "patient" not in str(found), "keys are hidden by --redact-keys where tables show them, not in sentences"
+    assert "patient" not in str(found), "sentences must not have image keys: --redact-keys replaces them only in tables"
 
 
-def maps_with_spot(values: Values, answer: int, methods: int = 2) -> Maps:
+def maps_with_spot(values: Values, predicted: int, methods: int = 2) -> Maps:
     random = np.random.default_rng(1)
     found = {}
     for method in range(methods):
         heat_Iuv = random.integers(0, 120, (IMAGES, GRID, GRID))
-        heat_Iuv[values.predicted_I == answer, 10:13, 1:5] = 255
+        heat_Iuv[values.predicted_I == predicted, 10:13, 1:5] = 255
         found[f"m{method}"] = heat_Iuv.astype(np.uint8)
     return Maps(found)
 
 
-def test_a_region_that_one_answer_shares_is_suspected(values: Values) -> None:
+def test_a_region_shared_by_the_maps_of_one_prediction_is_suspected(values: Values) -> None:
     (found, *others) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
     assert not others
-    assert found.answer == 2
+    assert found.predicted == 2
     assert found.methods == ("m0", "m1")
     assert found.region_uv[11, 3]
     assert not found.region_uv[3].any()
@@ -122,24 +122,24 @@ def has_patch(pixels_BHWC: np.ndarray) -> np.ndarray:
     return np.where(np.abs(np.diff(pixels_BHWC[:, 45, 6:18, 0], axis=1)).mean(1) > 0.9, 2, 0)
 
 
-def test_a_peak_on_a_broad_base_is_a_region_of_what_stands_out() -> None:
-    """Maps smear: half of the peak may be reached along a whole side."""
+def test_the_region_of_a_peak_on_a_broad_base_leaves_out_the_base() -> None:
+    """Maps are smooth: half of the peak may be reached along a whole side."""
     excess_uv = np.full((GRID, GRID), 0.05, np.float32)
     excess_uv[8:] = 0.45
     excess_uv[10:13, 1:5] = 0.8
     region_uv = patches._region(excess_uv)
     assert region_uv is not None
     assert region_uv[10:13, 1:5].all()
-    assert region_uv.mean() <= patches.LARGEST_REGION
+    assert region_uv.mean() <= patches.MAX_REGION
     excess_uv[8:] = 0.75
-    assert patches._region(excess_uv) is None, "all of a side is no patch"
+    assert patches._region(excess_uv) is None, "a whole side is not a patch"
 
 
-def test_a_patch_is_proved_by_overwriting_it(values: Values) -> None:
+def test_overwriting_confirms_a_patch(values: Values) -> None:
     (suspect,) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
     half_B = np.arange(40) % 2 == 0
     own, others = pictures(40, patch=True), pictures(41, patch=False)
-    evidence = patches.tried(suspect, own, half_B, others, Asked(has_patch))  # type: ignore[arg-type]
+    evidence = patches.intervene(suspect, own, half_B, others, RuleModel(has_patch))  # type: ignore[arg-type]
     assert evidence is not None
     assert evidence.others == 1
     found = patches.finding(suspect, evidence, "owl")
@@ -152,20 +152,21 @@ def test_a_patch_is_proved_by_overwriting_it(values: Values) -> None:
     assert alone.grade == "intervened"
 
 
-def test_a_patch_that_the_model_ignores_is_no_finding(values: Values) -> None:
+def test_a_patch_that_the_model_ignores_is_not_a_finding(values: Values) -> None:
     (suspect,) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
-    always = Asked(lambda pixels_BHWC: np.full(len(pixels_BHWC), 2))
+    constant = RuleModel(lambda pixels_BHWC: np.full(len(pixels_BHWC), 2))
     half_B = np.arange(40) % 2 == 0
-    evidence = patches.tried(suspect, pictures(40, patch=True), half_B, pictures(41, patch=False), always)  # type: ignore[arg-type]
+    evidence = patches.intervene(suspect, pictures(40, patch=True), half_B, pictures(41, patch=False), constant)  # type: ignore[arg-type]
     assert evidence is not None
     assert patches.finding(suspect, evidence, "owl") is None
 
 
-def test_a_place_without_common_pixels_is_no_patch(values: Values) -> None:
+def test_a_region_without_common_pixels_is_not_a_patch(values: Values) -> None:
     (suspect,) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
     half_B = np.arange(40) % 2 == 0
     assert (
-        patches.tried(suspect, pictures(40, patch=False), half_B, pictures(41, patch=False), Asked(has_patch)) is None
+        patches.intervene(suspect, pictures(40, patch=False), half_B, pictures(41, patch=False), RuleModel(has_patch))
+        is None
     )  # type: ignore[arg-type]
 
 
@@ -176,31 +177,31 @@ def tinted(count: int, red: float, seed: int) -> np.ndarray:
     return found
 
 
-def test_a_colour_that_decides_is_found() -> None:
+def test_a_colour_that_determines_the_prediction_is_found() -> None:
     own, others = tinted(32, 0.3, 0), tinted(96, 0.0, 1)
-    answers_B = np.repeat([1, 0], [32, 96])
+    predicted_B = np.repeat([1, 0], [32, 96])
     held_out_B = np.arange(128) % 2 == 0
     found = properties.associations(
-        properties.measured([*own, *others], np.full((128, 2), 20.0)), answers_B, held_out_B
+        properties.measure([*own, *others], np.full((128, 2), 20.0)), predicted_B, held_out_B
     )
     suspects = properties.colour_suspects(found)
-    assert {row.answer for row in suspects} == {0, 1}
-    red = Asked(lambda pixels_BHWC: (pixels_BHWC[..., 0].mean((1, 2)) > 0.5).astype(int))
-    changed = properties.tried(1, own, held_out_B[:32], others.mean((0, 1, 2)), red)  # type: ignore[arg-type]
+    assert {row.predicted for row in suspects} == {0, 1}
+    red = RuleModel(lambda pixels_BHWC: (pixels_BHWC[..., 0].mean((1, 2)) > 0.5).astype(int))
+    changed = properties.intervene(1, own, held_out_B[:32], others.mean((0, 1, 2)), red)  # type: ignore[arg-type]
     assert changed is not None
-    told = properties.finding(next(row for row in suspects if row.answer == 1), changed, "brick")
-    assert told is not None
-    assert (told.kind, told.subject, told.grade) == ("colour", "1", "replicated")
-    assert told.effect.value == 1
-    shape = Asked(lambda pixels_BHWC: np.ones(len(pixels_BHWC), int))
-    unmoved = properties.tried(1, own, held_out_B[:32], others.mean((0, 1, 2)), shape)  # type: ignore[arg-type]
+    result = properties.finding(next(row for row in suspects if row.predicted == 1), changed, "brick")
+    assert result is not None
+    assert (result.kind, result.subject, result.grade) == ("colour", "1", "replicated")
+    assert result.effect.value == 1
+    shape = RuleModel(lambda pixels_BHWC: np.ones(len(pixels_BHWC), int))
+    unmoved = properties.intervene(1, own, held_out_B[:32], others.mean((0, 1, 2)), shape)  # type: ignore[arg-type]
     assert unmoved is not None
     assert properties.finding(suspects[0], unmoved, "brick") is None
 
 
-def test_colours_that_are_alike_are_not_suspected() -> None:
+def test_equal_colours_are_not_suspected() -> None:
     found = properties.associations(
-        properties.measured(list(tinted(128, 0.0, 3)), np.full((128, 2), 20.0)),
+        properties.measure(list(tinted(128, 0.0, 3)), np.full((128, 2), 20.0)),
         np.repeat([1, 0], 64),
         np.arange(128) % 2 == 0,
     )
@@ -211,10 +212,10 @@ def test_a_claim_must_hold_on_both_halves_and_beat_its_control() -> None:
     half_B = np.arange(60) < 30
     every, none = np.ones(60, bool), np.zeros(60, bool)
     assert all(Changed(every, none, half_B).holds(half) for half in (False, True))
-    assert not Changed(every, every, half_B).holds(True), "the control does as much"
-    assert not Changed(half_B, none, half_B).holds(False), "one half alone"
-    assert not Changed(every[:10], none[:10], half_B[:10]).holds(False), "too few"
-    assert not Changed(np.arange(60) % 10 == 0, none, half_B).holds(True), "too rare"
+    assert not Changed(every, every, half_B).holds(True), "the control has the same effect"
+    assert not Changed(half_B, none, half_B).holds(False), "only one half shows it"
+    assert not Changed(every[:10], none[:10], half_B[:10]).holds(False), "too few images"
+    assert not Changed(np.arange(60) % 10 == 0, none, half_B).holds(True), "too few predictions change"
 
 
 def test_methods_that_ignore_the_model_or_the_image() -> None:
@@ -241,8 +242,8 @@ def with_boxes(values: Values, relies_I: np.ndarray) -> Values:
     )  # fmt: skip
 
 
-class Named:
-    """As much of a run as the names take."""
+class NamedRun:
+    """A stand-in for a run that knows only class, metric and method names."""
 
     class manifest:  # noqa: N801
         @staticmethod
@@ -257,13 +258,13 @@ class Named:
 def test_a_class_that_relies_on_its_surroundings(values: Values) -> None:
     relies_I = (values.predicted_I == 1) & (np.arange(IMAGES) % 4 < 3)
     right_I = values.correct_I == 1
-    (found,) = background._findings(Named(), with_boxes(values, relies_I), right_I, relies_I, ["gradcam"])  # type: ignore[arg-type]
+    (found,) = background._findings(NamedRun(), with_boxes(values, relies_I), right_I, relies_I, ["gradcam"])  # type: ignore[arg-type]
     assert (found.kind, found.subject, found.name, found.grade) == ("background", "1", "dog", "intervened")
     nothing_I = np.zeros(IMAGES, bool)
-    assert background._findings(Named(), with_boxes(values, nothing_I), right_I, nothing_I, ["gradcam"]) == []  # type: ignore[arg-type]
+    assert background._findings(NamedRun(), with_boxes(values, nothing_I), right_I, nothing_I, ["gradcam"]) == []  # type: ignore[arg-type]
 
 
-def test_findings_come_with_lost_data_first_then_by_effect() -> None:
+def test_recorded_findings_come_first_then_the_largest_effects() -> None:
     def one(grade: str, low: float) -> Finding:
         return Finding("method", str(low), "", "", grade, "", Effect("", low, low, 1, 9), "", "")  # type: ignore[arg-type]
 

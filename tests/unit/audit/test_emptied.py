@@ -1,37 +1,37 @@
-"""The control of findings about surroundings: what the model says of other pictures without their objects."""
+"""Control of findings about surroundings: the model runs on images of other classes without their objects."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.audit.background import apart_from_others, emptied
+from pipeline.audit.background import with_control, without_objects
 from pipeline.audit.findings import Effect, Finding
 from pipeline.results.source_images import Original
 
 FOUND = Finding(
-    "background", "1", "disc", "background", "intervened", "The surroundings alone ...",
-    Effect("right answers", 0.9, 0.7, 1.0, 20), "Boxes were removed.", "Collect images.",
+    "background", "1", "disc", "background", "intervened", "The model predicts ...",
+    Effect("correct predictions", 0.9, 0.7, 1.0, 20), "Boxes were removed.", "Collect images.",
 )  # fmt: skip
-ANSWERS_B = np.array([1] * 8 + [0] * 16)
+PREDICTED_B = np.array([1] * 8 + [0] * 16)
 
 
-@pytest.mark.parametrize(("said", "kept"), [(0, True), (3, True), (8, False), (16, False)])
-def test_a_class_that_is_said_of_others_emptied_pictures_too_is_no_finding(said: int, kept: bool) -> None:
+@pytest.mark.parametrize(("predicted", "kept"), [(0, True), (3, True), (8, False), (16, False)])
+def test_a_class_predicted_for_other_images_without_objects_is_not_a_finding(predicted: int, kept: bool) -> None:
     confidences_BN = np.full((24, 2), 0.9, np.float32)
-    confidences_BN[8 + said :, 1] = 0.1
-    found = apart_from_others(FOUND, confidences_BN, ANSWERS_B)
+    confidences_BN[8 + predicted :, 1] = 0.1
+    found = with_control(FOUND, confidences_BN, PREDICTED_B)
     assert (found is not None) == kept
     if found:
-        assert f"the model says it in {100 * said / 16:.0f} %" in found.proof
+        assert f"0.5 or more for {100 * predicted / 16:.0f} % of them" in found.proof
 
 
-def test_few_others_are_no_control() -> None:
-    assert apart_from_others(FOUND, np.full((15, 2), 0.9, np.float32), ANSWERS_B[:15]) is FOUND
+def test_without_enough_other_images_there_is_no_control() -> None:
+    assert with_control(FOUND, np.full((15, 2), 0.9, np.float32), PREDICTED_B[:15]) is FOUND
 
 
-def test_objects_are_overwritten_and_nothing_else() -> None:
+def test_only_the_boxes_are_filled() -> None:
     white = Image.new("RGB", (6, 5), "white")
-    pixels_HWC = emptied(Original(white, ((1.5, 1.0, 3.2, 3.0),)), (0.1, 0.2, 0.3))
+    pixels_HWC = without_objects(Original(white, ((1.5, 1.0, 3.2, 3.0),)), (0.1, 0.2, 0.3))
     inside_HW = np.zeros((5, 6), bool)
     inside_HW[1:3, 1:4] = True
     assert np.allclose(pixels_HWC[inside_HW], (0.1, 0.2, 0.3))

@@ -1,4 +1,4 @@
-"""The facts of runs that lack something: labels, methods, metrics, originals, any explanation at all."""
+"""Facts of runs without labels, metrics, a second method, original images, or any explanation."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from handmade import RunMaker
 
-from pipeline.audit.compare import compared
+from pipeline.audit.compare import compare_runs
 from pipeline.audit.facts import audit
 from pipeline.audit.page import fitted, render
 from pipeline.audit.values import load_values
@@ -19,7 +19,7 @@ from pipeline.storage.run_folder import PartName
 
 
 class NothingExplained(RunMaker):
-    """Every image failed."""
+    """A run in which every image failed."""
 
     def explained(self, part: PartName, number: int, failing: str = "") -> list[Row]:
         key = self.image(part, number)
@@ -27,7 +27,7 @@ class NothingExplained(RunMaker):
 
 
 class Unlabelled(RunMaker):
-    """No image has a label."""
+    """A run in which no image has a label."""
 
     def explained(self, part: PartName, number: int, failing: str = "") -> list[Row]:
         return [row | {"label": None} for row in super().explained(part, number, failing)]
@@ -48,15 +48,15 @@ def test_a_run_in_which_everything_failed_has_a_report(tmp_path: Path) -> None:
     assert facts["findings"][0]["kind"] == "shard_failures"
 
 
-def test_a_run_without_labels_says_so(tmp_path: Path) -> None:
+def test_missing_labels_are_listed_as_unchecked(tmp_path: Path) -> None:
     facts = facts_of(Unlabelled(tmp_path / "run"))
     assert facts["accuracy"]["overall"]["rows"][0]["accuracy"] is None
     assert [group["title"] for group in facts["gallery"]] == ["Most confident"]
     assert any("no labels" in sentence for sentence in facts["unchecked"])
-    assert any("no class was said of 16 images" in sentence for sentence in facts["unchecked"])
+    assert any("no class was predicted for 16 images" in sentence for sentence in facts["unchecked"])
 
 
-def test_metrics_are_known_by_what_they_are_not_by_their_names(tmp_path: Path) -> None:
+def test_metrics_are_identified_by_kind_not_by_label(tmp_path: Path) -> None:
     facts = facts_of(RunMaker(tmp_path / "run", metrics=("drop",)))
     assert facts["metrics"]["drop"]["name"] == "average_drop"
     assert {(row["method"], row["wins"]) for row in facts["wins"]["rows"]} == {("gradcam", 1.0), ("scorecam", 0.0)}
@@ -69,12 +69,12 @@ def test_a_run_of_one_method_without_metrics(tmp_path: Path) -> None:
     assert any("single method" in sentence for sentence in facts["unchecked"])
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
-    told = " ".join(facts_of(RunMaker(tmp_path / "run"))["unchecked"])
-    assert "camatlas sanity" in told
-    assert "box_removed_confidence" in told
-    assert "originals are not where" in told
-    assert "the model could not be asked" in told
+def test_missing_prerequisites_are_listed_as_unchecked(tmp_path: Path) -> None:
+    unchecked = " ".join(facts_of(RunMaker(tmp_path / "run"))["unchecked"])
+    assert "camatlas sanity" in unchecked
+    assert "box_removed_confidence" in unchecked
+    assert "original images could not be read" in unchecked
+    assert "the model could not be loaded" in unchecked
 
 
 def test_runs_without_a_common_image_cannot_be_compared(tmp_path: Path) -> None:
@@ -84,18 +84,20 @@ def test_runs_without_a_common_image_cannot_be_compared(tmp_path: Path) -> None:
         open_run(makers[1].folder) as other,
         pytest.raises(ConfigError, match="no image of"),
     ):
-        compared(run, load_values(run), other)
+        compare_runs(run, load_values(run), other)
 
 
-def test_the_gallery_gives_way_to_the_budget(tmp_path: Path) -> None:
+def test_the_gallery_shrinks_to_the_byte_budget(tmp_path: Path) -> None:
     with open_run(RunMaker(tmp_path / "run").complete().folder) as run:
         found = audit(run)
     image = found.facts["gallery"][0]["images"][0]
     long = replace(found, facts=found.facts | {"gallery": [{**found.facts["gallery"][0], "images": [image] * 48}]})
-    sizes = {most: len(render(long.facts | {"gallery": [{**long.facts["gallery"][0], "images": [image] * most}]}, {}))
-             for most in (8, 12)}  # fmt: skip
+    group = long.facts["gallery"][0]
+    sizes = {
+        images: len(render(long.facts | {"gallery": [group | {"images": [image] * images}]}, {})) for images in (8, 12)
+    }
     facts, html = fitted(replace(long, pictures={}), (sizes[8] + sizes[12]) // 2)
     assert len(facts["gallery"][0]["images"]) == 8
     assert len(html) == sizes[8]
-    with pytest.raises(ConfigError, match="more than 1000 bytes"):
+    with pytest.raises(ConfigError, match="larger than 1000 bytes"):
         fitted(replace(long, pictures={}), 1000)

@@ -1,4 +1,4 @@
-"""Maps on one grid: agreement and means against slow twins."""
+"""Maps on one grid: agreement and means against slow reference implementations."""
 
 import itertools
 from pathlib import Path
@@ -18,7 +18,7 @@ def random_maps(images: int, methods: int) -> Maps:
     return Maps({f"m{i}": random.integers(0, 256, (images, GRID, GRID)).astype(np.uint8) for i in range(methods)})
 
 
-def test_agreement_is_the_mean_correlation_of_every_two_methods() -> None:
+def test_agreement_is_the_mean_correlation_of_all_pairs_of_methods() -> None:
     maps = random_maps(5, 4)
     wanted = [
         np.mean([np.corrcoef(one[i].ravel(), other[i].ravel())[0, 1] for one, other in
@@ -28,7 +28,7 @@ def test_agreement_is_the_mean_correlation_of_every_two_methods() -> None:
     assert maps.agreement() == pytest.approx(wanted, abs=1e-4)
 
 
-def test_agreement_leaves_out_maps_that_show_nothing() -> None:
+def test_agreement_leaves_out_constant_maps() -> None:
     maps = random_maps(2, 3)
     maps.by_method["m0"][0] = 0
     maps.by_method["m1"][1] = maps.by_method["m2"][1] = 0
@@ -46,7 +46,7 @@ def test_means_of_groups() -> None:
     assert found[1] == pytest.approx(maps.by_method["m0"][2:5].mean(0) / 255, abs=1e-6)
 
 
-def test_maps_of_a_run_stand_in_the_order_of_its_values(tmp_path: Path) -> None:
+def test_maps_of_a_run_are_in_the_order_of_its_values(tmp_path: Path) -> None:
     import torch
 
     with open_run(RunMaker(tmp_path / "run").complete().folder) as run:

@@ -1,4 +1,4 @@
-"""Intervals, resampling and corrections against slow twins and scipy."""
+"""Intervals, resampling and corrections against SciPy, formulas and values computed by hand."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_wilson_is_the_formula(successes: int, trials: int) -> None:
     assert wilson(successes, trials) == pytest.approx((centre - half, centre + half), abs=1e-12)
 
 
-def test_wilson_knows_nothing_without_trials() -> None:
+def test_wilson_is_unknown_without_trials() -> None:
     assert wilson(0, 0) == (None, None)
 
 
@@ -47,7 +47,7 @@ def drawn(values_IK: np.ndarray, strata_I: np.ndarray, seed: int = 0) -> Resampl
     )
 
 
-def test_intervals_are_those_of_scipy() -> None:
+def test_intervals_equal_those_of_scipy() -> None:
     random = np.random.default_rng(1)
     groups = [random.normal(place, 1 + place, size) for place, size in ((0, 40), (2, 25), (5, 10))]
     values_I1 = np.concatenate(groups)[:, None]
@@ -71,7 +71,7 @@ def test_each_stratum_keeps_its_size() -> None:
     assert np.allclose(found.means_RK, 0.6)
 
 
-def test_unknown_values_are_left_out_and_empty_columns_unknown() -> None:
+def test_missing_values_are_left_out_and_empty_columns_are_unknown() -> None:
     values_IK = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
     found = drawn(values_IK, np.zeros(3, np.int64))
     assert found.mean_K[0] == 2
@@ -80,7 +80,7 @@ def test_unknown_values_are_left_out_and_empty_columns_unknown() -> None:
     assert found.difference(1).tied
 
 
-def test_the_order_of_the_images_does_not_count() -> None:
+def test_the_order_of_the_images_does_not_matter() -> None:
     random = np.random.default_rng(3)
     values_I1, strata_I = random.normal(size=(30, 1)), random.integers(0, 3, 30)
     order = np.argsort(strata_I, kind="stable")
@@ -88,17 +88,17 @@ def test_the_order_of_the_images_does_not_count() -> None:
     assert np.allclose(one.means_RK, other.means_RK)
 
 
-def test_paired_differences_see_what_unpaired_ones_miss() -> None:
+def test_paired_differences_are_more_sensitive_than_unpaired_ones() -> None:
     random = np.random.default_rng(4)
     image_I = random.normal(0, 10, 200)
     one, other = image_I + random.normal(0.5, 0.2, 200), image_I
     ones = np.ones(200, np.float32)
     column = differences((one.astype(np.float32), ones), (other.astype(np.float32), ones))
-    apart = resampled(column[0][:, None], column[1][:, None], np.zeros(200, np.int64), 0).difference(0)
-    assert apart.value == pytest.approx((one - other).mean(), abs=1e-5)
-    assert not apart.tied
-    assert apart.p is not None
-    assert apart.p < 0.01
+    difference = resampled(column[0][:, None], column[1][:, None], np.zeros(200, np.int64), 0).difference(0)
+    assert difference.value == pytest.approx((one - other).mean(), abs=1e-5)
+    assert not difference.tied
+    assert difference.p is not None
+    assert difference.p < 0.01
     same = resampled(np.zeros((9, 1), np.float32), np.ones((9, 1), np.float32), np.zeros(9, np.int64), 0).difference(0)
     assert same.tied
     assert same.p == 1
@@ -112,7 +112,7 @@ def test_differences_leave_out_images_that_lack_one() -> None:
     assert counts_I.tolist() == [1, 0, 0]
 
 
-def test_a_large_difference_stays_beyond_doubt_however_many_are_compared() -> None:
+def test_a_large_difference_stays_significant_after_correction() -> None:
     random, ones = np.random.default_rng(5), np.ones(500, np.float32)
     clear = paired_p((random.normal(-0.5, 0.3, 500).astype(np.float32), ones))
     assert clear is not None
@@ -120,11 +120,11 @@ def test_a_large_difference_stays_beyond_doubt_however_many_are_compared() -> No
     nothing = paired_p((random.normal(0, 0.3, 500).astype(np.float32), ones))
     assert nothing is not None
     assert nothing > 0.01
-    assert paired_p((ones, ones)) is None  # no spread
-    assert paired_p((ones, np.zeros(500, np.float32))) is None  # nothing known
+    assert paired_p((ones, ones)) is None  # no variance
+    assert paired_p((ones, np.zeros(500, np.float32))) is None  # no values
 
 
-def test_images_alone_in_their_class_vary_together_and_a_single_image_has_no_interval() -> None:
+def test_strata_of_one_image_are_pooled_and_a_single_image_has_no_interval() -> None:
     values_I1 = np.array([[0.0]] + [[1.0]] * 9)
     low, high = drawn(values_I1, np.arange(10)).interval(0)
     assert low is not None

@@ -1,4 +1,4 @@
-"""The benchmark: every case is one that does what it says, and ratios are those of rounds side by side."""
+"""The benchmark: cases run what their names say, and ratios compare cases within the same round."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from jobs.bench import bench
 from pipeline.bench.data import data_rows
 from pipeline.bench.images import bench_images
 from pipeline.bench.measure import comparable
-from pipeline.bench.ours import EIGHT, engine_name, forward_cases, method_case, road_cases
+from pipeline.bench.ours import GRADIENT_METHODS, engine_name, forward_cases, method_case, road_cases
 from pipeline.bench.peers import peer_cases
 from pipeline.bench.report import case_rows, projection_rows
 from pipeline.bench.timing import ENGINE, BenchCase, CaseTiming, time_cases
@@ -42,7 +42,7 @@ def test_ratios_are_medians_of_quotients_within_rounds() -> None:
     assert ours.images_per_second == pytest.approx(2.0)
 
 
-def test_rows_tell_shares_of_the_engine_and_ratios_to_the_others() -> None:
+def test_rows_hold_shares_of_the_engine_and_ratios_to_the_peers() -> None:
     timings = [
         timing("forward pass", "plain model", (4.0,)),
         timing("forward pass", "camatlas fp32", (2.0,)),
@@ -61,7 +61,7 @@ def test_rows_tell_shares_of_the_engine_and_ratios_to_the_others() -> None:
     ]
 
 
-def test_the_share_of_a_compiled_method_is_that_of_the_compiled_engine() -> None:
+def test_a_compiled_method_is_compared_with_the_compiled_engine() -> None:
     compiled = engine_name("bf16", compiled=True)
     masked = BenchCase("scorecam", "camatlas", lambda: None, 1, 16, engine=compiled)
     forward = BenchCase("forward pass", compiled, lambda: None, 4, 4, engine=compiled)
@@ -79,15 +79,15 @@ def test_every_case_runs_once_a_round_and_warms_up_once() -> None:
         BenchCase("long", "peer", lambda: ran.append("long"), 1, 1000),
     ]
     timings = time_cases(cases, 2)
-    assert ran == ["short", *["short"] * 2, "long", *["short"] * 2]  # ours once more each round, to have its memory
-    assert [len(found.rounds) for found in timings] == [2, 1]
+    assert ran == ["short", *["short"] * 2, "long", *["short"] * 2]  # ours runs once more per round, to hold its memory
+    assert [len(each.rounds) for each in timings] == [2, 1]
 
 
-def test_cases_do_what_they_say() -> None:
+def test_cases_run_what_their_names_say() -> None:
     model, pixels_BCHW = StagedNet(0), images(0, count=2, side=32)
     probe = Probe(model, "stage2", batch=8)
     shape = NetShape((LayerShape(7, 8, 8),), linear_head=False)
-    eight = method_case(probe, "eight gradient methods", build_methods(EIGHT), pixels_BCHW, shape, ENGINE)
+    eight = method_case(probe, "eight gradient methods", build_methods(GRADIENT_METHODS), pixels_BCHW, shape, ENGINE)
     exact = method_case(probe, "scorecam", build_methods(["scorecam"]), pixels_BCHW[:1], shape, ENGINE)
     assert [timing.forwards for timing in time_cases([eight, exact], 1)] == [2, 1 + 7]
     expected_BN = model(pixels_BCHW)
@@ -107,11 +107,11 @@ def test_peers_run_on_the_same_images_and_layer(peer: str) -> None:
         assert cases["scorecam"].forwards == 1 + 7
 
 
-def _first(found: object) -> object:
-    return found[0] if isinstance(found, list) else found
+def _first(result: object) -> object:
+    return result[0] if isinstance(result, list) else result
 
 
-def test_the_way_of_the_data_is_measured_on_a_run_of_its_own(tmp_path: Path) -> None:
+def test_the_data_path_is_measured_on_a_separate_run(tmp_path: Path) -> None:
     config = load_config(str(write_demo(tmp_path, scenes=8)), ["explain.methods=[gradcam]"])
     rows = {row["what"]: row["value"] for row in data_rows(config, images=4)}
     assert all(value > 0 for value in rows.values())
@@ -119,11 +119,11 @@ def test_the_way_of_the_data_is_measured_on_a_run_of_its_own(tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
-def test_the_verb_prints_one_object(tmp_path: Path) -> None:
+def test_the_verb_prints_one_json_object(tmp_path: Path) -> None:
     run_file = str(write_demo(tmp_path, scenes=4))
     chart = tmp_path / "chart.svg"
-    asked = ["--no-compile", "--no-data", "--rounds", "1", "--batch", "2", "--chart", str(chart), "--json"]
-    done = camatlas(run_file, "--set", "explain.methods=[gradcam, {scorecam: {clusters: 4}}]", *asked)
+    options = ["--no-compile", "--no-data", "--rounds", "1", "--batch", "2", "--chart", str(chart), "--json"]
+    done = camatlas(run_file, "--set", "explain.methods=[gradcam, {scorecam: {clusters: 4}}]", *options)
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
     assert [row["case"] for row in found["cases"]][-2:] == ["gradcam", "scorecam"]
@@ -132,7 +132,7 @@ def test_the_verb_prints_one_object(tmp_path: Path) -> None:
     assert chart.read_text(encoding="utf-8").startswith("<?xml")
 
 
-def test_wrong_options_are_told_before_anything_is_timed() -> None:
+def test_wrong_options_are_refused_before_anything_is_timed() -> None:
     assert camatlas("--against", "torchcan").exit_code == 2
     assert camatlas("--precision", "fp8").exit_code == 2
     assert camatlas("--chart", "chart.txt").exit_code == 2
@@ -146,12 +146,12 @@ def test_peers_are_compared_with_the_same_method_only() -> None:
     assert comparable(methods) == {"gradcam": "ours"}
 
 
-def test_what_is_timed_are_images(tmp_path: Path) -> None:
+def test_methods_are_timed_on_real_images(tmp_path: Path) -> None:
     config = load_config(str(write_demo(tmp_path, scenes=3)))
     drawn_BCHW = bench_images(None, Preprocess(96, 96), 4)
     read_BCHW = bench_images(config, Preprocess(96, 96), 4)
     assert drawn_BCHW.shape == read_BCHW.shape == (4, 3, 96, 96)
-    assert torch.equal(read_BCHW[3], read_BCHW[0]), "three images, four are wanted"
+    assert torch.equal(read_BCHW[3], read_BCHW[0]), "the three images repeat, because four are requested"
     assert float(drawn_BCHW.std()) > 0.1
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.jpg").write_bytes(b"no image")

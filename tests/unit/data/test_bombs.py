@@ -1,4 +1,4 @@
-"""Bombs: small files that ask for much. Each ends as it must, as pixels or a refusal, in little memory and time."""
+"""Decompression bombs: each is decoded or refused, as expected, in little memory and time."""
 
 import functools
 import struct
@@ -24,7 +24,7 @@ def header_only(width: int, height: int) -> bytes:
 
 
 def small(*before: bytes) -> bytes:
-    """A PNG of one pixel, with chunks before its data."""
+    """Return a PNG of one pixel, with chunks before its data."""
     return png(1, 1, 8, 2, ROW, *before)
 
 
@@ -39,26 +39,26 @@ def animation(kind: str, frames: int) -> bytes:
 
 
 def jpeg_with(marker: int, head: bytes, segments: int) -> bytes:
-    """A JPEG with large segments of one kind."""
+    """Return a JPEG with large segments of one kind."""
     segment = struct.pack(">BBH", 0xFF, marker, 65_535) + head + bytes(65_533 - len(head))
     good = saved(noise(16, 16), "JPEG")
     return good[:2] + segment * segments + good[2:]
 
 
 def looping_exif() -> bytes:
-    """EXIF whose directory is its own next one, with a tag that points at itself, many times."""
+    """Return EXIF whose directory links to itself, with many tags that point to it."""
     tags = b"".join(struct.pack(">HHII", 0x8769 + n % 3, 4, 1, 8) for n in range(5000))
     return b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 5000) + tags + struct.pack(">I", 8)
 
 
 def huge_exif(size: int) -> bytes:
-    """EXIF of so many bytes, with 1,000 tags that each claim all of them."""
+    """Return `size` bytes of EXIF, with 1,000 tags that each claim all of them."""
     tags = b"".join(struct.pack(">HHII", tag, 7, size - 8, 8) for tag in range(1, 1001))
     return (b"MM\0*\0\0\0\x08" + struct.pack(">H", 1000) + tags).ljust(size, b"\0")
 
 
 def jpeg_with_exif(payload: bytes) -> bytes:
-    """A JPEG with EXIF of any length, in as many segments as it takes; Pillow puts them together."""
+    """Return a JPEG with EXIF of any length, split into segments, which Pillow joins."""
     good, room = saved(noise(16, 16), "JPEG"), 65_533 - 6
     pieces = [b"Exif\0\0" + payload[start : start + room] for start in range(0, len(payload), room)]
     return good[:2] + b"".join(struct.pack(">HH", 0xFFE1, len(each) + 2) + each for each in pieces) + good[2:]
@@ -77,16 +77,16 @@ BOMBS = {
     "PNG of the largest size": ("too_large", header_only(2**31 - 1, 2**31 - 1)),
     "PNG of zeros, 30,000 x 30,000": ("too_large", png(30_000, 30_000, 1, 0, bytes(30_000 * 3_751))),
     "PNG of zeros, longer than its size": ("decoded", png(64, 64, 8, 2, bytes(64 * MEGABYTE))),
-    "interlaced PNG that lies": ("too_large", png(9_000, 9_000, 8, 2, ROW, interlaced=True)),
-    "interlaced PNG of little data": ("corrupt", png(3_000, 3_000, 8, 2, ROW, interlaced=True)),
-    "PNG with an unpacking zTXt": ("corrupt", small(chunk_of(b"zTXt", b"a\0\0" + packed(200)))),
-    "PNG with an unpacking iTXt": ("corrupt", small(chunk_of(b"iTXt", b"a\0\1\0\0\0" + packed(200)))),
+    "interlaced PNG of a false size": ("too_large", png(9_000, 9_000, 8, 2, ROW, interlaced=True)),
+    "interlaced PNG without most of its data": ("corrupt", png(3_000, 3_000, 8, 2, ROW, interlaced=True)),
+    "PNG with a zTXt of 200 MB": ("corrupt", small(chunk_of(b"zTXt", b"a\0\0" + packed(200)))),
+    "PNG with an iTXt of 200 MB": ("corrupt", small(chunk_of(b"iTXt", b"a\0\1\0\0\0" + packed(200)))),
     "PNG with 10,000 texts": ("decoded", small(*(chunk_of(b"tEXt", b"k%d\0v" % n) for n in range(10_000)))),
-    "PNG with 30 unpacking texts": (
+    "PNG with 30 texts of 60 MB": (
         "corrupt", small(*(chunk_of(b"zTXt", b"k%d\0\0" % n + packed(60)) for n in range(30))),
     ),
-    "PNG with an unpacking profile": ("corrupt", small(chunk_of(b"iCCP", b"a\0\0" + packed(200)))),
-    "PNG with EXIF in circles": ("decoded", small(chunk_of(b"eXIf", looping_exif()[6:]))),
+    "PNG with a profile of 200 MB": ("corrupt", small(chunk_of(b"iCCP", b"a\0\0" + packed(200)))),
+    "PNG with cyclic EXIF": ("decoded", small(chunk_of(b"eXIf", looping_exif()[6:]))),
     "PNG with 10 MB of EXIF": ("decoded", small(chunk_of(b"eXIf", huge_exif(10 * MEGABYTE)))),
     "PNG of 10,000 frames": ("decoded", animation("PNG", 10_000)),
     "GIF of 10,000 frames": ("format", animation("GIF", 10_000)),
@@ -97,10 +97,10 @@ BOMBS = {
         saved(noise(16, 16), "JPEG").replace(struct.pack(">HH", 16, 16), struct.pack(">HH", 65_500, 65_500)),
     ),
     "JPEG with 10 MB of profiles": ("decoded", jpeg_with(0xE2, b"ICC_PROFILE\0\1\1", 160)),
-    "JPEG with EXIF in circles": ("decoded", jpeg_with(0xE1, looping_exif(), 16)),
+    "JPEG with cyclic EXIF": ("decoded", jpeg_with(0xE1, looping_exif(), 16)),
     "JPEG with 10 MB of EXIF": ("decoded", jpeg_with_exif(huge_exif(10 * MEGABYTE))),
 }  # fmt: skip
-"""What each must end as, and its bytes."""
+"""The expected outcome and the bytes of each bomb, by name."""
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +108,12 @@ def sandbox() -> Iterator[DecodeSandbox]:
     with closing(DecodeSandbox()) as process:
         process.frame_in_subprocess(
             saved(noise(64, 64)), None, PRESET, LIMITS
-        )  # starts it, and loads what decoding needs
+        )  # starts the subprocess and imports the decoders
         yield process
 
 
 def outcome(sandbox: DecodeSandbox, data: bytes, limits: DecodeLimits) -> str:
-    """Decode in little memory and time, and without the death of a child."""
+    """Decode within limits of memory and time, and without losing the subprocess."""
     assert sandbox._process is not None
     process = sandbox._process.pid
     with within(2, ALLOWED_MEGABYTES + len(data) / MEGABYTE, process):
@@ -128,11 +128,11 @@ def outcome(sandbox: DecodeSandbox, data: bytes, limits: DecodeLimits) -> str:
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_ends_as_it_must_and_is_small_in_memory_and_time(sandbox: DecodeSandbox, name: str) -> None:
+def test_a_bomb_has_the_expected_outcome_in_little_memory_and_time(sandbox: DecodeSandbox, name: str) -> None:
     code, data = BOMBS[name]
     assert outcome(sandbox, data, LIMITS) == code
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG"])
-def test_of_ten_thousand_frames_that_are_allowed_one_is_decoded(sandbox: DecodeSandbox, kind: str) -> None:
+def test_only_one_of_ten_thousand_frames_is_decoded(sandbox: DecodeSandbox, kind: str) -> None:
     assert outcome(sandbox, BOMBS[f"{kind} of 10,000 frames"][1], WITH_GIF) == "decoded"

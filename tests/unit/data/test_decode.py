@@ -1,4 +1,4 @@
-"""Decoding: the pixels of every format, animations, and chunks whose good images are untouched by bad ones."""
+"""Decoding: the pixels of every format, animations, and chunks in which bad images do not affect good ones."""
 
 import io
 import struct
@@ -15,7 +15,7 @@ from pipeline.data.sources.shards import Chunk, Failure, Sample
 
 
 def full(data: bytes) -> PixelArray:
-    """The pixels of the whole image as stored."""
+    """Return the pixels of the whole image as stored."""
     return np.asarray(decode_image(data, LIMITS)[0])
 
 
@@ -41,7 +41,7 @@ def test_the_fast_decoder_is_used_for_jpeg(monkeypatch: pytest.MonkeyPatch) -> N
     assert full(saved(noise(20, 10), "JPEG")).shape == (10, 20, 3)
 
 
-def test_what_the_fast_decoder_refuses_goes_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillow_decodes_what_the_fast_decoder_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
         raise ValueError("no")
 
@@ -94,7 +94,7 @@ def test_a_transparent_colour_is_white() -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_transparency_is_put_on_white(mode: str, kind: str) -> None:
+def test_transparency_is_composited_on_white(mode: str, kind: str) -> None:
     colour = (100, 50, 0) if mode == "RGBA" else (100,)
     image = Image.new(mode, (3, 1))
     for x, alpha in enumerate((0, 128, 255)):
@@ -135,7 +135,7 @@ def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
 # chunks
 
 
-def test_bad_images_fail_alone_and_their_neighbours_stay_bit_for_bit() -> None:
+def test_bad_images_fail_and_their_neighbours_do_not_change_by_a_bit() -> None:
     good = [sample(saved(noise(60 + i, 50)), f"good{i}") for i in range(3)]
     bad = [sample(b"hello", "bad0"), sample(saved(noise(9, 9))[:60], "bad1")]
     alone = decoded(*good)
@@ -160,6 +160,6 @@ def test_encoded_bytes_are_counted_and_dropped() -> None:
     assert (chunk.encoded_bytes, chunk.chunk.samples, chunk.chunk.failures) == (len(data) + 3, (), ())
 
 
-def test_what_is_known_of_a_sample_goes_along() -> None:
+def test_the_metadata_of_a_sample_is_kept() -> None:
     (found,) = decoded(Sample("k", "s.tar", saved(noise(20, 10)), 7, None)).samples
     assert (found.key, found.label, found.boxes_xyxy, found.size) == ("k", 7, None, (10, 20))

@@ -1,4 +1,4 @@
-"""What decoding refuses: other formats, too many pixels and damage, each with one code."""
+"""Images that decoding refuses: other formats, too many pixels and damage, each with its code."""
 
 import random
 import zlib
@@ -27,7 +27,7 @@ OTHERS |= {
 
 
 @pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS.keys())
-def test_other_formats_are_refused_whatever_the_name(data: bytes) -> None:
+def test_other_formats_are_refused_under_any_name(data: bytes) -> None:
     chunk = decoded(sample(data, "photo.jpg"))
     assert [(failure.key, failure.stage, failure.code) for failure in chunk.failures] == [
         ("photo.jpg", "decode", "format")
@@ -35,12 +35,12 @@ def test_other_formats_are_refused_whatever_the_name(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "JPEG2000"])
-def test_what_is_refused_by_default_would_open_if_it_were_asked_for(kind: str) -> None:
+def test_formats_refused_by_default_open_when_they_are_allowed(kind: str) -> None:
     assert decode_image(OTHERS[kind], DecodeLimits((kind,)))[0].size == (16, 16)
 
 
 @pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS.keys())
-def test_the_parsers_of_other_formats_are_never_entered(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_parsers_of_other_formats_are_never_called(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     entered: list[str] = []
     Image.init()
     for name in set(Image.OPEN) - set(LIMITS.formats):
@@ -52,7 +52,7 @@ def test_a_format_that_is_allowed_is_read() -> None:
     assert decode_image(OTHERS["BMP"], DecodeLimits(("BMP",)))[0].size == (16, 16)
 
 
-def test_a_format_that_is_left_out_is_refused() -> None:
+def test_a_format_that_is_not_allowed_is_refused() -> None:
     assert code(saved(noise(8, 8)), DecodeLimits(("JPEG",))) == "format"
 
 
@@ -61,19 +61,19 @@ def header_only(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(("width", "height"), [(50_000, 50_000), (1, 2**31 - 1), (2**31 - 1, 2**31 - 1), (8001, 8000)])
-def test_too_many_pixels_are_refused_on_the_header(width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_pixels_are_refused_from_the_header(width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("the image was decoded"))
     assert code(header_only(width, height)) == "too_large"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_the_cap_counts_pixels_to_the_last_one(kind: str) -> None:
+def test_the_pixel_limit_is_exact(kind: str) -> None:
     data = saved(noise(30, 20), kind)
     assert decode_image(data, DecodeLimits(max_pixels=600))[0].size == (30, 20)
     assert code(data, DecodeLimits(max_pixels=599)) == "too_large"
 
 
-def test_a_jpeg_above_the_cap_never_reaches_the_fast_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jpeg_above_the_limit_never_reaches_the_fast_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *args: pytest.fail("the image was decoded"))
     assert code(saved(noise(30, 20), "JPEG"), DecodeLimits(max_pixels=599)) == "too_large"
 
@@ -92,7 +92,7 @@ def test_a_png_whose_data_is_damaged_is_corrupt(place: float) -> None:
     assert code(bytes(data)) == "corrupt"
 
 
-def test_a_png_of_no_size_is_corrupt() -> None:
+def test_a_png_of_zero_width_is_corrupt() -> None:
     assert code(png(0, 8, 8, 2, b"\0")) == "corrupt"
 
 
@@ -102,7 +102,7 @@ def test_a_text_chunk_bomb_is_corrupt() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_random_damage_gives_an_image_or_a_code_and_the_same_every_time(kind: str) -> None:
+def test_random_damage_gives_an_image_or_a_code_reproducibly(kind: str) -> None:
     good, chance = saved(noise(40, 30), kind), random.Random(kind)
     seen = set()
     for _ in range(150):
@@ -119,6 +119,6 @@ def test_random_damage_gives_an_image_or_a_code_and_the_same_every_time(kind: st
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", saved(noise(8, 8))[:20], b"\xff\xd8\xff" + b"x" * 50])
-def test_the_reason_does_not_depend_on_where_the_bytes_lie(data: bytes) -> None:
+def test_the_detail_contains_no_memory_address(data: bytes) -> None:
     (failure,) = decoded(sample(data)).failures
     assert "0x" not in failure.detail

@@ -1,4 +1,4 @@
-"""Decoding apart: the same pixels, and whatever an image does ends as one refusal that takes nothing with it."""
+"""Decoding in the sandbox gives the same pixels, and an image that crashes or blocks it is one refusal."""
 
 import os
 import random
@@ -45,7 +45,7 @@ def sandbox() -> Iterator[DecodeSandbox]:
 
 
 def same(one: Framed, two: Framed) -> bool:
-    alike = (one.boxes_xyxy, one.size, one.places) == (two.boxes_xyxy, two.size, two.places)
+    alike = (one.boxes_xyxy, one.size, one.box_indices) == (two.boxes_xyxy, two.size, two.box_indices)
     return alike and np.array_equal(one.pixels_HWC, two.pixels_HWC)
 
 
@@ -57,12 +57,12 @@ def refusal(process: DecodeSandbox, data: bytes) -> str:
 
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.parametrize("boxes", [None, BOXES])
-def test_apart_is_the_same(
+def test_the_sandbox_gives_the_same_pixels_and_boxes(
     sandbox: DecodeSandbox, name: str, boxes: tuple[tuple[float, float, float, float], ...] | None
 ) -> None:
-    here = frame_image(GOOD[name], boxes, PRESET, LIMITS)
-    assert same(sandbox.frame_in_subprocess(GOOD[name], boxes, PRESET, LIMITS), here)
-    assert same(sandbox.frame(GOOD[name], boxes, PRESET, LIMITS), here)
+    expected = frame_image(GOOD[name], boxes, PRESET, LIMITS)
+    assert same(sandbox.frame_in_subprocess(GOOD[name], boxes, PRESET, LIMITS), expected)
+    assert same(sandbox.frame(GOOD[name], boxes, PRESET, LIMITS), expected)
 
 
 def test_only_baseline_jpegs_of_usual_size_are_plain() -> None:
@@ -71,7 +71,7 @@ def test_only_baseline_jpegs_of_usual_size_are_plain() -> None:
     assert not is_plain(b"")
 
 
-def test_nothing_is_imported_from_the_folder_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_imported_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("numpy", "PIL", "json", "pipeline"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -80,22 +80,22 @@ def test_nothing_is_imported_from_the_folder_of_the_call(tmp_path: Path, monkeyp
     assert not (tmp_path / "ran").exists()
 
 
-def test_plain_images_need_no_child() -> None:
+def test_plain_images_start_no_subprocess() -> None:
     with closing(DecodeSandbox()) as process:
         process.frame(GOOD["baseline"], None, PRESET, LIMITS)
         assert process._process is None
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", GOOD["png"][:200], b"GIF89a" + bytes(40)])
-def test_refusals_are_the_same_as_here(sandbox: DecodeSandbox, data: bytes) -> None:
-    with pytest.raises(UnreadableImageError) as here:
+def test_refusals_are_the_same_as_in_process(sandbox: DecodeSandbox, data: bytes) -> None:
+    with pytest.raises(UnreadableImageError) as expected:
         frame_image(data, None, PRESET, LIMITS)
-    with pytest.raises(UnreadableImageError) as there:
+    with pytest.raises(UnreadableImageError) as caught:
         sandbox.frame(data, None, PRESET, LIMITS)
-    assert (there.value.code, str(there.value)) == (here.value.code, str(here.value))
+    assert (caught.value.code, str(caught.value)) == (expected.value.code, str(expected.value))
 
 
-def test_an_image_that_takes_too_long_is_a_refusal_and_the_next_one_goes_on() -> None:
+def test_an_image_that_takes_too_long_is_refused_and_the_next_one_is_decoded() -> None:
     with closing(DecodeSandbox(deadline=5.0)) as process:
         process.frame(GOOD["png"], None, PRESET, LIMITS)
         assert process._process is not None
@@ -106,14 +106,14 @@ def test_an_image_that_takes_too_long_is_a_refusal_and_the_next_one_goes_on() ->
         assert same(process.frame(GOOD["png"], None, PRESET, LIMITS), frame_image(GOOD["png"], None, PRESET, LIMITS))
 
 
-def test_an_image_that_takes_too_much_memory_is_a_refusal_and_the_next_one_goes_on() -> None:
+def test_an_image_that_takes_too_much_memory_is_refused_and_the_next_one_is_decoded() -> None:
     large = saved(Image.new("RGBA", (5000, 5000)))
     with closing(DecodeSandbox(memory=64 << 20)) as process:
         assert refusal(process, large) == "memory"
         assert process.frame(GOOD["png"], None, PRESET, LIMITS).size == (150, 200)
 
 
-def test_a_child_that_somebody_killed_costs_no_image() -> None:
+def test_a_subprocess_killed_from_outside_loses_no_image() -> None:
     with closing(DecodeSandbox()) as process:
         for _ in range(2):
             assert same(
@@ -124,23 +124,23 @@ def test_a_child_that_somebody_killed_costs_no_image() -> None:
             process._process.wait()
 
 
-def test_an_image_of_which_children_die_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = list[int]()
+def test_an_image_that_kills_the_subprocess_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = list[int]()
 
     def dying(_: int) -> "subprocess.Popen[bytes]":
-        begun.append(1)
+        starts.append(1)
         code = "import os, sys; sys.stdin.buffer.readline(); os.abort()"
         return subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
 
-    monkeypatch.setattr("pipeline.data.decode_sandbox._started", dying)
+    monkeypatch.setattr("pipeline.data.decode_sandbox._start_subprocess", dying)
     with closing(DecodeSandbox()) as process:
         assert refusal(process, GOOD["png"]) == "crashed"
-        assert (len(begun), process._process) == (2, None)
+        assert (len(starts), process._process) == (2, None)
 
 
-def test_closing_ends_the_child() -> None:
+def test_closing_ends_the_subprocess() -> None:
     with closing(DecodeSandbox()) as process:
         process.frame(GOOD["png"], None, PRESET, LIMITS)
         process = process._process
@@ -170,7 +170,7 @@ def zeroed(data: bytes, chance: random.Random) -> bytes:
 
 
 def huge(data: bytes, chance: random.Random) -> bytes:
-    """Say in the header that the image is enormous; a PNG with its checksum mended."""
+    """Set a huge image size in the header; the checksum of a PNG is corrected."""
     side = chance.choice([20_000, 65_535, 2**31 - 1])
     if data.startswith(b"\x89PNG"):
         header = b"IHDR" + struct.pack(">II", side, side) + data[24:29]
@@ -208,7 +208,7 @@ def outcome(process: DecodeSandbox, data: bytes) -> str:
 
 
 def decode_mutants(process: DecodeSandbox, each: int, seed: int) -> dict[str, int]:
-    """Decode `each` mutants of each good image, each in bounds; a good one after it must be what it was."""
+    """Decode `each` mutants of each good image within limits; the good image must still decode the same afterwards."""
     chance = random.Random(seed)
     assert process._process is not None
     processes = (os.getpid(), process._process.pid)
@@ -224,10 +224,10 @@ def decode_mutants(process: DecodeSandbox, each: int, seed: int) -> dict[str, in
     return codes
 
 
-def test_mutants_end_as_pixels_or_as_a_refusal_and_harm_nothing(sandbox: DecodeSandbox) -> None:
+def test_mutants_are_decoded_or_refused_and_have_no_side_effects(sandbox: DecodeSandbox) -> None:
     sandbox.frame_in_subprocess(GOOD["png"], None, PRESET, LIMITS)
     first = sandbox._process
     codes = decode_mutants(sandbox, each=100, seed=20261121)
-    assert sandbox._process is first, "no child died"
+    assert sandbox._process is first, "the subprocess survives"
     assert codes.keys() >= {"decoded", "corrupt", "format", "too_large"}
     assert codes.keys() <= {"decoded", "corrupt", "format", "too_large", "memory", "mode"}

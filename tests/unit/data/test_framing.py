@@ -1,4 +1,4 @@
-"""Framing: torchvision's pixels to the bit, and long images without giant strips."""
+"""Framing: exactly torchvision's pixels, and long images without huge intermediate images."""
 
 import random
 from typing import Any
@@ -33,7 +33,7 @@ def torchvision_preset(image: Image.Image, interpolation: Interpolation) -> Pixe
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_pixels_are_those_of_torchvisions_preset(width: int, height: int, interpolation: Interpolation) -> None:
+def test_pixels_equal_those_of_torchvisions_preset(width: int, height: int, interpolation: Interpolation) -> None:
     image = noise(width, height)
     got = pixels(saved(image), Preprocess(224, 256, interpolation))
     assert np.array_equal(got, torchvision_preset(image, interpolation))
@@ -41,8 +41,8 @@ def test_pixels_are_those_of_torchvisions_preset(width: int, height: int, interp
 
 @pytest.mark.parametrize(("crop", "resize"), [(224, 224), (224, 225), (40, 35), (41, 36), (36, 33), (16, 100)])
 @pytest.mark.parametrize(("width", "height"), [(50, 50), (31, 97), (97, 31)])
-def test_any_crop_is_torchvisions(crop: int, resize: int, width: int, height: int) -> None:
-    """A crop that is larger than the resized image is filled up with black."""
+def test_any_crop_equals_torchvisions(crop: int, resize: int, width: int, height: int) -> None:
+    """Include crops larger than the resized image, which are padded with black."""
     image = noise(width, height)
     expected = tv.center_crop(tv.resize(image, [resize], antialias=True), [crop])
     assert np.array_equal(pixels(saved(image), Preprocess(crop, resize)), np.asarray(expected))
@@ -58,7 +58,7 @@ def test_squash_scales_both_sides_to_the_crop(interpolation: Interpolation) -> N
 # long images
 
 
-def by_the_full_path(image: Image.Image, preprocess: Preprocess) -> Image.Image:
+def by_full_resize(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     mode = InterpolationMode(preprocess.interpolation)
     small = tv.resize(image, [preprocess.resize], interpolation=mode, antialias=True)
     return tv.center_crop(small, [preprocess.crop])
@@ -69,40 +69,40 @@ LONG = [(1, 200), (200, 1), (3, 100), (7, 64), (90, 9), (33, 700), (700, 33), (3
 
 @pytest.mark.parametrize(("width", "height"), LONG)
 @pytest.mark.parametrize(("crop", "resize"), [(224, 256), (24, 35), (40, 32)])
-def test_long_images_differ_from_the_full_path_by_one_level_at_most(
+def test_long_images_differ_from_a_full_resize_by_at_most_one_level(
     width: int, height: int, crop: int, resize: int
 ) -> None:
     image, preprocess = noise(width, height), Preprocess(crop, resize)
-    assert difference(resized(image, preprocess)[0], by_the_full_path(image, preprocess)) <= 1
+    assert difference(resized(image, preprocess)[0], by_full_resize(image, preprocess)) <= 1
 
 
 @pytest.mark.parametrize(("width", "height"), LONG)
 def test_long_images_stay_close_under_bicubic_too(width: int, height: int) -> None:
-    """Smooth values only: of noise the overshoot is cut off, so that it matters which pass Pillow takes first."""
+    """Use smooth values: bicubic overshoot on noise is clipped, so the order of Pillow's passes would matter."""
     rows, columns = np.mgrid[0:height, 0:width]
     values = np.stack(
         [rows * 200 // height, columns * 200 // width, (rows + columns) * 200 // (width + height)], axis=2
     )
     image, preprocess = Image.fromarray(values.astype(np.uint8) + 20), Preprocess(224, 256, "bicubic")
-    assert difference(resized(image, preprocess)[0], by_the_full_path(image, preprocess)) <= 1
+    assert difference(resized(image, preprocess)[0], by_full_resize(image, preprocess)) <= 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 20_000), (20_000, 1), (12, 20_000)])
 @pytest.mark.parametrize("resize", [200, 256])
-def test_long_images_make_no_giant_intermediate(
+def test_long_images_create_no_huge_intermediate_image(
     width: int, height: int, resize: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[int] = []
+    sizes: list[int] = []
     original = Image.Image.resize
 
     def watched(image: Image.Image, size: tuple[int, int], *args: Any, **options: Any) -> Image.Image:  # noqa: ANN401
-        made.append(size[0] * size[1])
+        sizes.append(size[0] * size[1])
         return original(image, size, *args, **options)
 
     monkeypatch.setattr(Image.Image, "resize", watched)
     assert pixels(saved(noise(width, height)), Preprocess(224, resize)).shape == (224, 224, 3)
-    assert made
-    assert max(made) <= 224 * 300
+    assert sizes
+    assert max(sizes) <= 224 * 300
 
 
 def black_above_grey(height: int) -> Image.Image:
@@ -111,8 +111,8 @@ def black_above_grey(height: int) -> Image.Image:
     return image
 
 
-def test_an_extremely_long_image_is_cropped_in_the_right_place() -> None:
-    """Beyond 2**23 pixels float32 cannot tell neighbouring rows apart."""
+def test_an_extremely_long_image_is_cropped_at_the_right_position() -> None:
+    """Use more than 2**23 rows, because float32 cannot represent neighbouring rows there."""
     far, near = (resized(black_above_grey(height), PRESET)[0] for height in (18_000_000, 2_000))
     assert np.array_equal(np.asarray(far), np.asarray(near))
     assert len(np.unique(np.asarray(far))) > 100

@@ -1,4 +1,4 @@
-"""Framing: images are turned upright, and boxes stay on their object under turn, resize and crop."""
+"""Framing: images are turned upright, and boxes stay on their object under rotation, resize and crop."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ from pipeline.settings.preprocess import Preprocess
 
 
 def extent(pixels_HWC: PixelArray) -> tuple[int, int, int, int]:
-    """The box around all reddish pixels."""
+    """Return the bounding box of all reddish pixels."""
     rows, columns = np.nonzero(pixels_HWC[:, :, 0].astype(int) - pixels_HWC[:, :, 1] > 80)
     return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
@@ -27,7 +27,7 @@ ORIENTATIONS = range(1, 9)
 
 
 def marked() -> Image.Image:
-    """An asymmetric image: grey with one red rectangle at (6, 4) to (18, 10)."""
+    """Return an asymmetric image: grey with one red rectangle from (6, 4) to (18, 10)."""
     image = Image.new("RGB", (60, 40), (90, 90, 90))
     image.paste((255, 0, 0), (6, 4, 18, 10))
     return image
@@ -61,17 +61,17 @@ def test_boxes_follow_the_crop_of_a_turned_image(orientation: int) -> None:
     assert np.allclose(box, extent(chunk.pixels_NHWC[0]), atol=3)
 
 
-def test_turning_boxes_to_and_fro_gives_them_back() -> None:
+def test_rotating_boxes_forth_and_back_restores_them() -> None:
     boxes: Boxes = ((1.5, 2, 30, 4), (0, 0, 60, 40))
     inverse = {6: 8, 8: 6}
     for orientation in ORIENTATIONS:
         sides = (60, 40) if orientation < 5 else (40, 60)
-        there = upright_boxes(boxes, orientation, 60, 40)
-        assert upright_boxes(there, inverse.get(orientation, orientation), *sides) == boxes, orientation
+        rotated = upright_boxes(boxes, orientation, 60, 40)
+        assert upright_boxes(rotated, inverse.get(orientation, orientation), *sides) == boxes, orientation
 
 
 def jpeg_with_exif(payload: bytes) -> bytes:
-    """A JPEG whose EXIF block holds any bytes."""
+    """Return a JPEG with any bytes in its EXIF block."""
     block = b"Exif\0\0" + payload
     data = saved(marked(), "JPEG")
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
@@ -112,29 +112,29 @@ def test_boxes_move_with_resize_and_crop() -> None:
 @pytest.mark.parametrize(
     "box", [(0, 0, 512, 31), (0, 0, 31, 512), (481, 0, 512, 512), (600, 600, 700, 700), (-9, -9, 0, 0)]
 )
-def test_a_box_that_the_crop_does_not_see_disappears(box: tuple[float, float, float, float]) -> None:
+def test_a_box_outside_the_crop_is_dropped(box: tuple[float, float, float, float]) -> None:
     assert boxes_in_preset(512, 512, box, (100, 100, 200, 200)) == ((34, 34, 84, 84),)
 
 
-def test_when_all_boxes_disappear_an_empty_list_stays() -> None:
+def test_when_all_boxes_are_dropped_the_list_is_empty() -> None:
     assert boxes_in_preset(512, 512, (0, 0, 10, 10)) == ()
 
 
-def test_a_box_without_area_disappears() -> None:
+def test_a_box_without_area_is_dropped() -> None:
     assert boxes_in_preset(512, 512, (100, 100, 100, 200)) == ()
 
 
-def test_a_box_that_reaches_out_of_view_is_cut_off() -> None:
+def test_a_box_is_clipped_to_the_crop() -> None:
     assert boxes_in_preset(512, 512, (-100, 256, 600, 9999)) == ((0, 112, 224, 224),)
 
 
-def test_squash_keeps_boxes_whole() -> None:
+def test_squash_clips_no_box() -> None:
     data = saved(Image.new("RGB", (200, 100)))
     chunk = decoded(sample(data, boxes=((0, 0, 200, 100), (50, 25, 100, 75))), preprocess=Preprocess(40, None))
     assert chunk.samples[0].boxes_xyxy == ((0, 0, 40, 40), (10, 10, 20, 30))
 
 
-def test_boxes_of_an_image_that_is_filled_up_move_with_it() -> None:
+def test_boxes_of_a_padded_image_move_with_it() -> None:
     data = saved(Image.new("RGB", (20, 20)))
     chunk = decoded(sample(data, boxes=((0, 0, 20, 20),)), preprocess=Preprocess(30, 20))
     assert chunk.samples[0].boxes_xyxy == ((5, 5, 25, 25),)
@@ -148,17 +148,17 @@ def test_boxes_of_a_long_image_stay_on_their_object() -> None:
     assert np.allclose(box, extent(chunk.pixels_NHWC[0]), atol=1)
 
 
-def test_no_boxes_stay_no_boxes() -> None:
+def test_an_empty_list_of_boxes_stays_empty() -> None:
     assert moved_boxes((), (0, 0, 9, 9), 3) == {}
     assert upright_boxes((), 6, 9, 9) == ()
 
 
-def test_boxes_in_view_keep_their_places() -> None:
+def test_visible_boxes_keep_their_indices() -> None:
     boxes = ((0.0, 0.0, 3.0, 3.0), (20.0, 0.0, 30.0, 9.0), (6.0, 6.0, 9.0, 9.0))
     assert moved_boxes(boxes, (0, 0, 9, 9), 3) == {0: (0, 0, 1, 1), 2: (2, 2, 3, 3)}
 
 
-def test_the_class_of_a_box_that_is_not_seen_goes_with_it() -> None:
+def test_the_class_of_a_dropped_box_is_dropped_too() -> None:
     boxes = ((0.0, 0.0, 8.0, 40.0), (22.0, 16.0, 30.0, 20.0), (30.0, 0.0, 38.0, 9.0))
     one = replace(sample(saved(Image.new("RGB", (60, 40))), boxes=boxes), labels=(5, 6), box_labels=(5, 6, 5))
     (found,) = decoded(one, preprocess=Preprocess(20, 20)).samples
@@ -168,7 +168,7 @@ def test_the_class_of_a_box_that_is_not_seen_goes_with_it() -> None:
     assert found.boxes_of(4) is None
 
 
-@pytest.mark.parametrize(("label", "target", "known"), [(3, 3, True), (3, 4, False), (None, 4, True)])
-def test_boxes_without_classes_are_those_of_the_label(label: int | None, target: int, known: bool) -> None:
+@pytest.mark.parametrize(("label", "target", "has_boxes"), [(3, 3, True), (3, 4, False), (None, 4, True)])
+def test_boxes_without_classes_belong_to_the_label(label: int | None, target: int, has_boxes: bool) -> None:
     found = DecodedSample("k", label, ((0.0, 0.0, 1.0, 1.0),), (9, 9))
-    assert found.boxes_of(target) == (((0, 0, 1, 1),) if known else None)
+    assert found.boxes_of(target) == (((0, 0, 1, 1),) if has_boxes else None)

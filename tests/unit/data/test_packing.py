@@ -1,4 +1,4 @@
-"""Packing: the shards hold what the folder held, whatever the names, and the same input gives the same bytes."""
+"""Packing: shards contain all images of the folder under any name, and the same input gives the same bytes."""
 
 import time
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def read_back(result: Packed) -> list[Item]:
 
 
 def keys(result: Packed) -> dict[str, bytes]:
-    """Keys and bytes of what comes back."""
+    """Return the bytes of the images that are read back, by key."""
     items = read_back(result)
     assert all(isinstance(item, Sample) for item in items), items
     return {item.key: item.image for item in items if isinstance(item, Sample)}
@@ -72,7 +72,7 @@ def test_a_class_table_numbers_the_class_folders(put: Put, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(4, [4]), (5, [4, 1]), (8, [4, 4])])
-def test_shards_hold_as_many_images_as_asked_for(put: Put, count: int, sizes: list[int]) -> None:
+def test_shards_contain_the_requested_number_of_images(put: Put, count: int, sizes: list[int]) -> None:
     result = packed(put(*(f"{i}.jpg" for i in range(count))), size=4)
     shards = list_shards(result.pattern)
     assert [len(list(read_shard(shard, Reading()))) for shard in shards] == sizes
@@ -103,7 +103,7 @@ def test_any_name_gives_a_readable_sample(put: Put, name: str, key: str) -> None
     assert keys(packed(put(name))) == {key: name.encode()}
 
 
-def test_a_name_that_is_no_utf8_gives_a_readable_sample(put: Put) -> None:
+def test_a_name_that_is_not_utf8_gives_a_readable_sample(put: Put) -> None:
     assert keys(packed(put("caf\udce9.jpg"))) == {"caf\\xe9": b"caf\xe9.jpg"}
 
 
@@ -125,7 +125,7 @@ def test_a_csv_needs_no_labels_and_may_name_a_file_twice(put: Put) -> None:
 
 
 @pytest.mark.parametrize("row", ["missing.jpg", "bad\0name.jpg", '""', "."])
-def test_a_row_that_names_no_file_is_left_out_and_told(put: Put, row: str) -> None:
+def test_a_row_that_names_no_file_is_left_out_and_reported(put: Put, row: str) -> None:
     source = put("a.jpg")
     (source / "list.csv").write_text(f"filename\n{row}\na.jpg\n")
     result = packed(source / "list.csv", source.parent / "dest")
@@ -133,7 +133,7 @@ def test_a_row_that_names_no_file_is_left_out_and_told(put: Put, row: str) -> No
     assert keys(result) == {"a": b"a.jpg"}
 
 
-def test_an_image_with_a_bad_label_is_left_out_and_told(put: Put) -> None:
+def test_an_image_with_a_bad_label_is_left_out_and_reported(put: Put) -> None:
     source = put("a.jpg", "b.jpg")
     (source / "labels.csv").write_text("filename,class_index\na.jpg,bird\n")
     result = packed(source)
@@ -149,7 +149,7 @@ def test_when_nothing_can_be_packed_there_is_an_empty_shard(put: Put) -> None:
 
 
 @pytest.mark.parametrize("existing", ["dest/old.tar", "dest/.hidden"])
-def test_a_folder_that_is_not_empty_is_refused_and_left_alone(put: Put, existing: str) -> None:
+def test_a_folder_that_is_not_empty_is_refused_and_not_changed(put: Put, existing: str) -> None:
     source = put("a.jpg")
     old = source.parent / existing
     old.parent.mkdir()
@@ -174,13 +174,13 @@ def test_an_empty_folder_and_missing_parents_are_fine(put: Put) -> None:
 
 
 def test_shards_are_not_packed_again(put: Put) -> None:
-    with pytest.raises(ConfigError, match="holds shards already"):
+    with pytest.raises(ConfigError, match="already contains shards"):
         packed(put("a.tar", "labels.csv"))
 
 
-def test_a_folder_without_images_is_refused_before_anything_is_made(put: Put) -> None:
+def test_a_folder_without_images_is_refused_before_anything_is_written(put: Put) -> None:
     source = put("labels.csv")
-    with pytest.raises(ConfigError, match="holds no image"):
+    with pytest.raises(ConfigError, match="contains no image"):
         packed(source)
     assert not (source.parent / "dest").exists()
 
@@ -195,7 +195,7 @@ def test_the_same_input_gives_the_same_bytes(put: Put, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("dest", ["50%off", "%06d", "pipe:touch canary", "s3:bucket", "a b"])
-def test_the_destination_is_a_path_whatever_it_looks_like(put: Put, monkeypatch: pytest.MonkeyPatch, dest: str) -> None:
+def test_the_destination_is_always_taken_for_a_path(put: Put, monkeypatch: pytest.MonkeyPatch, dest: str) -> None:
     source = put("a.jpg")
     monkeypatch.chdir(source.parent)
     result = packed(source, Path(dest))
@@ -204,7 +204,7 @@ def test_the_destination_is_a_path_whatever_it_looks_like(put: Put, monkeypatch:
     assert [path.name for path in Path(dest).iterdir()] == ["shard-000000.tar"]
 
 
-def test_failures_are_those_of_reading(put: Put) -> None:
+def test_failures_of_reading_are_returned(put: Put) -> None:
     source = put("a.jpg")
     (source / "list.csv").write_text("filename\ngone.jpg\n")
     (failure,) = packed(source / "list.csv", source.parent / "dest").failures

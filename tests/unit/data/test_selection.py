@@ -1,4 +1,4 @@
-"""Drawing a sample: the images with the smallest hashes, whatever shards hold them; and what is told of the rest."""
+"""Drawing a sample: the images with the smallest hashes, regardless of their shards; damaged shards are kept."""
 
 import hashlib
 from pathlib import Path
@@ -17,25 +17,25 @@ KEYS = [f"image_{number:03d}" for number in range(30)]
 
 
 def expected(n: int, seed: int = 0) -> set[str]:
-    """What the definition says: the n smallest hashes of seed and key."""
+    """Return the keys with the n smallest hashes of seed and key, which is the definition of the sample."""
     return set(sorted(KEYS, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode()).hexdigest())[:n])
 
 
 def write(folder: Path, shards: int, kind: str = "tar", keys: list[str] = KEYS) -> Path:
-    """Write images into so many shards, one by one like cards."""
+    """Write images round-robin into the given number of shards."""
     folder.mkdir()
     for shard in range(shards):
-        own = keys[shard::shards]
+        shard_keys = keys[shard::shards]
         if kind == "tar":
-            (folder / f"s{shard}.tar").write_bytes(tar_of([(f"{key}.jpg", key.encode()) for key in own]))
+            (folder / f"s{shard}.tar").write_bytes(tar_of([(f"{key}.jpg", key.encode()) for key in shard_keys]))
         else:
-            columns = {"key": own, "image": [key.encode() for key in own]}
+            columns = {"key": shard_keys, "image": [key.encode() for key in shard_keys]}
             pq.write_table(pa.table(columns), folder / f"s{shard}.parquet")
     return folder
 
 
 def chosen(shards: list[Shard], reading: Reading) -> list[str]:
-    """Keys of the images of the run, which must be where the shards say."""
+    """Return the keys of the images of the run; check that shards, counts and ordinals agree."""
     found = [(shard, list(images_of(read_shard(shard, reading)))) for shard in shards]
     assert [len(items) for _, items in found] == [shard.images for shard in shards]
     assert [count_images(shard) for shard in shards] == [shard.images for shard in shards]
@@ -60,7 +60,7 @@ def test_the_sample_does_not_depend_on_the_order_of_shards(tmp_path: Path) -> No
     assert set(chosen(*draw_from(*turned, n=8))) == expected(8)
 
 
-def test_another_seed_draws_others(tmp_path: Path) -> None:
+def test_another_seed_draws_other_images(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", 3)
     assert set(chosen(*draw_from(folder, n=8, seed=5))) == expected(8, 5) != expected(8)
 
@@ -80,19 +80,19 @@ def test_the_files_of_a_folder_are_drawn_by_their_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n", [30, 31, 9999])
-def test_of_fewer_images_all_are_taken_and_it_says_so(tmp_path: Path, n: int) -> None:
+def test_all_images_are_used_if_there_are_fewer_than_requested(tmp_path: Path, n: int) -> None:
     shards, reading = draw_from(write(tmp_path / "data", 4), n=n)
     assert sorted(chosen(shards, reading)) == KEYS
-    assert str(reading.draw) == f"data.sample: all 30 images are taken, {n} were asked for"
+    assert str(reading.draw) == f"data.sample: all 30 images are used, {n} were requested"
 
 
-def test_the_sample_says_what_it_is(tmp_path: Path) -> None:
+def test_the_sample_describes_itself(tmp_path: Path) -> None:
     _, reading = draw_from(write(tmp_path / "data", 4), n=12, seed=3)
     assert str(reading.draw) == "data.sample: 12 of 30 images, seed 3"
 
 
 @pytest.mark.parametrize("n", range(1, 10))
-def test_the_same_keys_in_every_shard_are_no_obstacle(tmp_path: Path, n: int) -> None:
+def test_shards_may_contain_the_same_keys(tmp_path: Path, n: int) -> None:
     for name in ("one", "two", "three"):
         write(tmp_path / name, 1, keys=KEYS[:3])
     shards, reading = draw_from(*(tmp_path / name for name in ("one", "two", "three")), n=n)
@@ -112,7 +112,7 @@ def test_a_repeated_key_in_a_shard_is_an_image_that_fails(tmp_path: Path) -> Non
     assert len([key for key in keys if key.startswith("a@")]) == 1
 
 
-def test_shards_of_which_nothing_is_drawn_are_left_out(tmp_path: Path) -> None:
+def test_shards_without_a_drawn_image_are_left_out(tmp_path: Path) -> None:
     shards, reading = draw_from(write(tmp_path / "data", 30), n=2)
     assert (len(shards), {shard.ordinal for shard in shards}) == (2, {0, 1})
     for shard in shards:
@@ -120,7 +120,7 @@ def test_shards_of_which_nothing_is_drawn_are_left_out(tmp_path: Path) -> None:
         assert (len(chunk.samples), chunk.failures, chunk.last) == (1, (), True)
 
 
-def test_damaged_and_empty_shards_stay_and_tell_it(tmp_path: Path) -> None:
+def test_damaged_and_empty_shards_are_kept_and_reported(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", 2)
     whole = tar_of([("zzz.jpg", b"z" * 600)])
     (folder / "s5.tar").write_bytes(whole[:900])
@@ -130,17 +130,17 @@ def test_damaged_and_empty_shards_stay_and_tell_it(tmp_path: Path) -> None:
     names = [shard.name for shard in shards]
     assert names[-3:] == ["s5.tar", "s6.tar", "s7.tar"]
     assert len(names) == 4
-    told = {
+    reported = {
         shard.name: [
             failure.code for chunk in chunked(read_shard(shard, reading), shard, 8) for failure in chunk.failures
         ]
         for shard in shards
     }
-    assert told["s5.tar"][-1] == "truncated"
-    assert (told["s6.tar"], told["s7.tar"]) == (["empty"], ["damaged"])
+    assert reported["s5.tar"][-1] == "truncated"
+    assert (reported["s6.tar"], reported["s7.tar"]) == (["empty"], ["damaged"])
 
 
-def test_a_shard_that_is_gone_does_not_stop_the_draw(tmp_path: Path) -> None:
+def test_a_missing_shard_does_not_stop_the_draw(tmp_path: Path) -> None:
     shards = list_shards(str(write(tmp_path / "data", 3)))
     (tmp_path / "data" / "s1.tar").unlink()
     kept, reading = drawn(shards, Reading(), 30, 0)
@@ -159,13 +159,13 @@ def test_a_limit_takes_the_first_of_those_drawn(tmp_path: Path) -> None:
     assert sum(shard.images or 0 for shard in limited[0]) == 4
 
 
-def test_bytes_are_those_of_the_images_drawn_about(tmp_path: Path) -> None:
+def test_bytes_estimate_the_size_of_the_drawn_images(tmp_path: Path) -> None:
     (whole,) = list_shards(str(write(tmp_path / "data", 1)))
     (shard,), _ = drawn([whole], Reading(), 3, 0)
     assert (whole.bytes, shard.bytes, shard.size) == (whole.size, whole.size // 10, whole.size)
 
 
-def test_chunks_are_cut_of_what_is_drawn(tmp_path: Path) -> None:
+def test_chunks_contain_only_drawn_images(tmp_path: Path) -> None:
     (shard,), reading = draw_from(write(tmp_path / "data", 1), n=10)
     chunks = list(chunked(read_shard(shard, reading), shard, 4))
     assert [len(chunk.samples) for chunk in chunks] == [4, 4, 2]

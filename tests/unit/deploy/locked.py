@@ -6,6 +6,6 @@ from unit.deploy.manifests import ROOT
 
 
 def locked_versions(path: str) -> dict[str, str]:
-    """Version by package; of several lines for several platforms the last one counts."""
+    """Return the version of each package; of several lines for several platforms the last one counts."""
     text = (ROOT / path).read_text(encoding="utf-8")
     return dict(re.findall(r"^([a-z0-9][\w.-]*)==([^\s;\\]+)", text, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""The manifests as Kubernetes would read them, the schemas they are checked against, and a changed copy of them."""
+"""Helpers to read the Kubernetes manifests, check them against their schemas, and change a copy of them."""
 
 import json
 from functools import cache
@@ -14,33 +14,33 @@ ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
 KUBERAY = Path(__file__).parent / "kuberay-v1.json"
 KUBERNETES = "v1.37.0-local-strict"
-"""Strict: what the schema does not list is refused, so that a typo fails."""
+"""Strict: fields that the schema does not list are refused, so that a typo fails."""
 
 Object = dict[str, Any]
 Manifests = dict[str, Object]
-"""By file and kind, and by name where a kind comes more than once: `rayjob/RayJob`, `base/NetworkPolicy/closed`."""
+"""Keyed by file and kind, and name if a kind occurs more than once: `rayjob/RayJob`, `base/NetworkPolicy/closed`."""
 
 
 def load() -> Manifests:
-    """All objects of deploy/kuberay, without the anchors of YAML: a change of one place is no change of another."""
+    """Load all objects of deploy/kuberay; YAML anchors are expanded, so that each place can be changed alone."""
     loaded: Manifests = json.loads(_loaded())
     return loaded
 
 
 @cache
 def _loaded() -> str:
-    found: Manifests = {}
+    manifests: Manifests = {}
     for path in sorted((DEPLOY / "kuberay").glob("*.yaml")):
         objects = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
         kinds = [each["kind"] for each in objects]
         for each in objects:
             name = f"{path.stem}/{each['kind']}"
-            found[name if kinds.count(each["kind"]) == 1 else f"{name}/{each['metadata']['name']}"] = each
-    return json.dumps(found)
+            manifests[name if kinds.count(each["kind"]) == 1 else f"{name}/{each['metadata']['name']}"] = each
+    return json.dumps(manifests)
 
 
 def changed(where: str, path: str, value: object = None) -> Manifests:
-    """The manifests with another value at a dotted path of one object; None takes the key out, ~ stands for a dot."""
+    """Copy the manifests and set a value at a dotted path of one object; None deletes the key, ~ stands for a dot."""
     copied = load()
     *folders, last = [int(step) if step.isdigit() else step.replace("~", ".") for step in path.split(".")]
     place: Any = copied[where]
@@ -54,7 +54,7 @@ def changed(where: str, path: str, value: object = None) -> Manifests:
 
 
 def schema_errors(each: Object) -> list[str]:
-    """What the schema of an object's kind says against it; a kind without one is a mistake."""
+    """List the violations of the schema of an object's kind; a kind without a schema is a mistake."""
     reference = _SCHEMAS.get((each.get("apiVersion", ""), each.get("kind", "")))
     if reference is None:
         return [f"no schema for {each.get('apiVersion')} {each.get('kind')}"]
@@ -63,11 +63,11 @@ def schema_errors(each: Object) -> list[str]:
 
 
 _CORE = "https://kubernetes.io/api/_definitions.json"
-_OURS = "https://kubernetes.io/api/kuberay-v1.json"
+_LOCAL = "https://kubernetes.io/api/kuberay-v1.json"
 _SCHEMAS = {
-    ("ray.io/v1", "RayJob"): f"{_OURS}#/$defs/RayJob",
-    ("ray.io/v1", "RayCluster"): f"{_OURS}#/$defs/RayCluster",
-    ("monitoring.coreos.com/v1", "PodMonitor"): f"{_OURS}#/$defs/PodMonitor",
+    ("ray.io/v1", "RayJob"): f"{_LOCAL}#/$defs/RayJob",
+    ("ray.io/v1", "RayCluster"): f"{_LOCAL}#/$defs/RayCluster",
+    ("monitoring.coreos.com/v1", "PodMonitor"): f"{_LOCAL}#/$defs/PodMonitor",
     ("v1", "Namespace"): f"{_CORE}#/$defs/io.k8s.api.core.v1.Namespace",
     ("v1", "ServiceAccount"): f"{_CORE}#/$defs/io.k8s.api.core.v1.ServiceAccount",
     ("v1", "ConfigMap"): f"{_CORE}#/$defs/io.k8s.api.core.v1.ConfigMap",
@@ -80,5 +80,5 @@ _SCHEMAS = {
 def _registry() -> "Registry[Any]":
     folder = files("kubernetes_validate").joinpath("kubernetes-json-schema", KUBERNETES)
     core = json.loads(folder.joinpath("_definitions.json").read_text(encoding="utf-8"))
-    ours = json.loads(KUBERAY.read_text(encoding="utf-8"))
-    return Registry().with_contents([(_CORE, core), (_OURS, ours)])
+    local = json.loads(KUBERAY.read_text(encoding="utf-8"))
+    return Registry().with_contents([(_CORE, core), (_LOCAL, local)])

@@ -1,4 +1,4 @@
-"""Rules for one pod: who runs in it, what it may write, and that what it asks for fits together."""
+"""Rules for one pod: its user, what it may write, and that its requests fit together."""
 
 import re
 from collections.abc import Iterator
@@ -17,16 +17,16 @@ _SPOT_GRACE = 30
 
 
 def amount(text: object) -> float:
-    """Read a quantity such as 500m, 2 or 12Gi; raises ValueError for what is none, or is not positive."""
+    """Parse a quantity such as 500m, 2 or 12Gi; raises ValueError unless it is a positive quantity."""
     match = _QUANTITY.fullmatch(str(text))
     if not match or float(match[1]) == 0:
-        raise ValueError(f"{text!r} is no positive quantity")
+        raise ValueError(f"{text!r} is not a positive quantity")
     return float(match[1]) * _FACTORS[match[2]]
 
 
 @dataclass(frozen=True)
 class Pod:
-    """One pod template, and what Ray is started with in it."""
+    """One pod template, and the options that Ray is started with in it."""
 
     role: str
     template: Object
@@ -34,22 +34,22 @@ class Pod:
 
     @property
     def spec(self) -> Object:
-        """The pod's own part."""
-        found: Object = self.template["spec"]
-        return found
+        """Return the spec of the pod."""
+        spec: Object = self.template["spec"]
+        return spec
 
     @property
     def container(self) -> Object:
-        """The one container."""
-        found: Object = self.spec["containers"][0]
-        return found
+        """Return the only container."""
+        container: Object = self.spec["containers"][0]
+        return container
 
 
 def pod_errors(pod: Pod) -> Iterator[str]:
-    """What is wrong with a pod."""
+    """Yield what is wrong with a pod."""
     spec, container = pod.spec, pod.container
     if pod.template.get("metadata", {}).get("labels", {}).get("camatlas/role") != pod.role:
-        yield "without its label no network policy holds for it"
+        yield "without its label no network policy applies to it"
     if len(spec["containers"]) != 1 or "initContainers" in spec:
         yield "one container is expected"
     if not _IMAGE.fullmatch(container.get("image", "")):
@@ -86,7 +86,7 @@ def _unprivileged(spec: Object) -> Iterator[str]:
 
 
 def locked(context: Object, name: str) -> Iterator[str]:
-    """What is wrong with a container's security context."""
+    """Yield what is wrong with a container's security context."""
     if context.get("privileged") or context.get("allowPrivilegeEscalation") is not False:
         yield f"{name} may become privileged"
     if context.get("readOnlyRootFilesystem") is not True:
@@ -100,7 +100,7 @@ def locked(context: Object, name: str) -> Iterator[str]:
 def _without_secrets(container: Object) -> Iterator[str]:
     for each in container.get("env", []):
         if "value" not in each or _SECRET_NAME.search(each["name"]) or _SECRET_VALUE.search(each["value"]):
-            yield f"{each['name']} looks like a secret, and keys belong in no manifest"
+            yield f"{each['name']} looks like a secret, and manifests must not contain keys"
     if "envFrom" in container:
         yield "envFrom could bring secrets"
 
@@ -109,7 +109,7 @@ def _sized(pod: Pod) -> Iterator[str]:
     resources = pod.container.get("resources", {})
     for kind in ("cpu", "memory"):
         if kind not in resources.get("limits", {}) or kind not in resources.get("requests", {}):
-            yield f"no {kind} is asked for"
+            yield f"no {kind} is requested"
     try:
         limits = {name: amount(text) for name, text in resources.get("limits", {}).items()}
         requests = {name: amount(text) for name, text in resources.get("requests", {}).items()}
@@ -117,7 +117,7 @@ def _sized(pod: Pod) -> Iterator[str]:
         yield str(error)
         return
     if any(requests[name] > limits.get(name, 0) for name in requests):
-        yield "asks for more than its limits"
+        yield "requests more than its limits"
 
 
 def _writable(pod: Pod) -> Iterator[str]:
@@ -138,7 +138,7 @@ def _writable(pod: Pod) -> Iterator[str]:
 def _ports(container: Object) -> Iterator[str]:
     ports = {port.get("name"): port["containerPort"] for port in container.get("ports", [])}
     if any(not 0 < port < 65536 for port in ports.values()):
-        yield f"ports {ports}"
+        yield f"invalid ports {ports}"
     if any("hostPort" in port for port in container.get("ports", [])):
         yield "a port of the machine itself is opened"
     if ports and ports.get("metrics") != 8080:
@@ -146,9 +146,9 @@ def _ports(container: Object) -> Iterator[str]:
 
 
 def _store(pod: Pod) -> Iterator[str]:
-    """The object store must fit into /dev/shm, and that into half of the pod's memory."""
-    asked = pod.start.get("object-store-memory", "")
-    if not asked.isdigit():
+    """Check that the object store fits into /dev/shm, and that into half of the pod's memory."""
+    requested = pod.start.get("object-store-memory", "")
+    if not requested.isdigit():
         yield "object-store-memory must be bytes"
         return
     name = next((m["name"] for m in pod.container["volumeMounts"] if m["mountPath"] == "/dev/shm"), None)
@@ -157,7 +157,7 @@ def _store(pod: Pod) -> Iterator[str]:
         room, memory = amount(shared.get("sizeLimit")), amount(pod.container["resources"]["limits"].get("memory"))
     except ValueError:
         room = memory = 0.0
-    if shared.get("medium") != "Memory" or not int(asked) < room <= memory / 2:
+    if shared.get("medium") != "Memory" or not int(requested) < room <= memory / 2:
         yield "the object store must be smaller than /dev/shm, in memory, and that at most half of the pod's memory"
 
 

@@ -1,4 +1,4 @@
-"""What schemas cannot say: rules that hold for the manifests of deploy/kuberay as a whole."""
+"""Rules that schemas cannot express, for the manifests of deploy/kuberay as a whole."""
 
 import re
 from collections.abc import Iterator
@@ -10,26 +10,26 @@ from unit.deploy.pod_rules import Pod, locked, pod_errors
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-_WAYS = [
+_CONNECTIONS = [
     ("submitter", "head", 8265, True),
     ("submitter", "head", 6379, False),
     ("submitter", "worker", 10002, False),
     *((source, target, 10002, True) for source in ("head", "worker") for target in ("head", "worker")),
 ]
-"""Who must reach whom at which port, and who must not; Ray's own ports are many, and 10002 stands for them."""
+"""Source, target, port, and whether it must be reachable; 10002 stands for the many ports that Ray itself opens."""
 
 
 def broken(manifests: Manifests, ray_version: str, run_workers: int) -> list[str]:
-    """Everything that is wrong, schemas included.
+    """List everything that is wrong with the manifests, including violations of schemas.
 
     Args:
         manifests: all objects.
-        ray_version: of the lock file.
-        run_workers: actors that the run file asks for, one GPU each.
+        ray_version: the version in the lock file.
+        run_workers: number of actors that the run file requests, one GPU each.
     """
     wrong = [f"{name}: {error}" for name, each in manifests.items() for error in schema_errors(each)]
     if wrong:
-        return wrong  # the rules below rely on what schemas promise
+        return wrong  # the rules below rely on valid schemas
     wrong = [f"{name}: {error}" for name, each in manifests.items() for error in _named(each)]
     for name, each in manifests.items():
         if each["kind"] in ("RayJob", "RayCluster"):
@@ -38,17 +38,17 @@ def broken(manifests: Manifests, ray_version: str, run_workers: int) -> list[str
             wrong += [f"{name}: {error}" for error in _job(each["spec"])]
         for pod in pods(each):
             wrong += [f"{name}: {pod.role}: {error}" for error in pod_errors(pod)]
-    return wrong + list(_walls(manifests)) + list(_standing(manifests))
+    return wrong + list(_network(manifests)) + list(_shared(manifests))
 
 
 def cluster_of(each: Object) -> Object:
-    """The cluster's part of a RayJob or a RayCluster."""
-    found: Object = each["spec"]["rayClusterSpec"] if each["kind"] == "RayJob" else each["spec"]
-    return found
+    """Return the cluster spec of a RayJob or a RayCluster."""
+    cluster: Object = each["spec"]["rayClusterSpec"] if each["kind"] == "RayJob" else each["spec"]
+    return cluster
 
 
 def pods(each: Object) -> Iterator[Pod]:
-    """All pod templates of an object."""
+    """Yield all pod templates of an object."""
     if each["kind"] not in ("RayJob", "RayCluster"):
         return
     cluster = cluster_of(each)
@@ -63,7 +63,7 @@ def pods(each: Object) -> Iterator[Pod]:
 def _named(each: Object) -> Iterator[str]:
     about = each["metadata"]
     if not _NAME.fullmatch(about.get("name", "")):
-        yield f"name {about.get('name')!r}"
+        yield f"invalid name {about.get('name')!r}"
     if each["kind"] != "Namespace" and about.get("namespace") != "camatlas":
         yield "outside the namespace that base.yaml closes"
 
@@ -74,21 +74,21 @@ def _cluster(each: Object, ray_version: str, run_workers: int) -> Iterator[str]:
     if cluster.get("rayVersion") != ray_version:
         yield f"rayVersion {cluster.get('rayVersion')}, but {ray_version} is locked"
     if cluster.get("authOptions", {}).get("mode") != "token":
-        yield "no token is asked for"
+        yield "no token is required"
     if head.get("serviceType") != "ClusterIP" or head.get("enableIngress") is not False or "headService" in head:
         yield "the head must have a service of type ClusterIP and no ingress"
     start = head.get("rayStartParams", {})
     if start.get("num-cpus") != "0":
         yield "the head takes tasks: num-cpus must be 0"
-    heard = "0.0.0.0" if each["kind"] == "RayJob" else "127.0.0.1"
-    if start.get("dashboard-host") != heard:
-        yield f"the dashboard must listen at {heard}"
+    host = "0.0.0.0" if each["kind"] == "RayJob" else "127.0.0.1"
+    if start.get("dashboard-host") != host:
+        yield f"the dashboard must listen at {host}"
     if not cluster.get("enableInTreeAutoscaling") or cluster.get("autoscalerOptions", {}).get("version") != "v2":
         yield "the autoscaler must be on, version v2"
     yield from locked(cluster.get("autoscalerOptions", {}).get("securityContext", {}), "autoscaler")
     yield from (f"{group['groupName']}: {error}" for group in groups for error in _group(group))
     if sum(group["maxReplicas"] * _gpus(group) for group in groups) < run_workers:
-        yield f"the groups never bring the {run_workers} GPUs that the run file asks for"
+        yield f"the groups cannot provide the {run_workers} GPUs that the run file requests"
 
 
 def _gpus(group: Object) -> int:
@@ -100,18 +100,18 @@ def _group(group: Object) -> Iterator[str]:
     if not 0 == group["minReplicas"] <= group.get("replicas", 0) <= group["maxReplicas"]:
         yield "replicas must be 0 = minReplicas <= replicas <= maxReplicas"
     if _gpus(group) < 1:
-        yield "brings no GPU"
+        yield "has no GPU"
     if group["template"]["spec"]["nodeSelector"].get("eks.amazonaws.com/capacityType") != "SPOT":
         yield "not on spot machines"
 
 
 def _job(job: Object) -> Iterator[str]:
     if job.get("backoffLimit", 0) < 1:
-        yield "backoffLimit: a lost head must be tried again"
+        yield "backoffLimit: the job must be retried when the head is lost"
     if job.get("activeDeadlineSeconds", 0) < 1:
-        yield "activeDeadlineSeconds: a run must end some day"
+        yield "activeDeadlineSeconds: a run must have a time limit"
     if not job.get("shutdownAfterJobFinishes") or job.get("ttlSecondsAfterFinished", 0) < 0:
-        yield "the machines must go when the run is over"
+        yield "the machines must go away when the run is over"
     if "submitterPodTemplate" not in job:
         yield "the submitter's pod would not be locked"
     mounts = job["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["volumeMounts"]
@@ -120,27 +120,27 @@ def _job(job: Object) -> Iterator[str]:
         yield "the entrypoint must explain the run file of the ConfigMap"
 
 
-def _walls(manifests: Manifests) -> Iterator[str]:
-    """Nothing in but what is named; the head's port of jobs only for submitter and operator."""
+def _network(manifests: Manifests) -> Iterator[str]:
+    """Check that only named traffic enters; the job port of the head is for the submitter and the operator only."""
     policies = [each["spec"] for each in manifests.values() if each["kind"] == "NetworkPolicy"]
     if {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} not in policies:
         yield "no policy closes the namespace"
-    for source, target, port, wanted in _WAYS:
-        inward = any(_lets(policy, target, "ingress", source, port) for policy in policies)
-        outward = any(_lets(policy, source, "egress", target, port) for policy in policies)
+    for source, target, port, wanted in _CONNECTIONS:
+        inward = any(_allows(policy, target, "ingress", source, port) for policy in policies)
+        outward = any(_allows(policy, source, "egress", target, port) for policy in policies)
         if (inward and outward) is not wanted:
             yield f"the {source} must {'' if wanted else 'not '}reach port {port} of the {target}"
     for policy in policies:
         for rule in policy.get("ingress", []):
-            yield from _rule(rule)
+            yield from _ingress_rule(rule)
 
 
-def _lets(policy: Object, own: str, way: str, other: str, port: int) -> bool:
-    """Whether a policy lets pods of one role reach those of another (egress), or be reached by them (ingress)."""
-    if not _selects(policy["podSelector"], own):
+def _allows(policy: Object, role: str, direction: str, other: str, port: int) -> bool:
+    """Tell whether a policy lets pods of one role reach those of another (egress) or be reached (ingress)."""
+    if not _selects(policy["podSelector"], role):
         return False
-    for rule in policy.get(way, []):
-        peers = rule.get("from" if way == "ingress" else "to")
+    for rule in policy.get(direction, []):
+        peers = rule.get("from" if direction == "ingress" else "to")
         ports = [each.get("port") for each in rule.get("ports", [])]
         near = [peer["podSelector"] for peer in peers or [] if set(peer) == {"podSelector"}]
         if (peers is None or any(_selects(selector, other) for selector in near)) and (not ports or port in ports):
@@ -148,17 +148,17 @@ def _lets(policy: Object, own: str, way: str, other: str, port: int) -> bool:
     return False
 
 
-def _rule(rule: Object) -> Iterator[str]:
+def _ingress_rule(rule: Object) -> Iterator[str]:
     peers: list[Any] = rule.get("from", [])
     if not peers or any("ipBlock" in peer or not any(peer.values()) for peer in peers):
-        yield "an ingress rule lets everybody in"
-    strangers = [peer for peer in peers if "namespaceSelector" in peer]
+        yield "an ingress rule admits everybody"
+    foreign = [peer for peer in peers if "namespaceSelector" in peer]
     ports = [port.get("port") for port in rule.get("ports", [])]
     if any(not isinstance(port, int) or not 0 < port < 65536 for port in ports):
-        yield f"ports {ports} of a policy"
-    if (strangers and not set(ports) <= {8080, 8265}) or (strangers and not ports):
+        yield f"invalid ports {ports} of a policy"
+    if (foreign and not set(ports) <= {8080, 8265}) or (foreign and not ports):
         yield "another namespace reaches more than the jobs and the metrics"
-    if 8265 in ports and any("podSelector" not in peer for peer in strangers):
+    if 8265 in ports and any("podSelector" not in peer for peer in foreign):
         yield "a whole namespace reaches the jobs"
 
 
@@ -169,20 +169,20 @@ def _selects(selector: Object, role: str) -> bool:
     return role in values
 
 
-def _standing(manifests: Manifests) -> Iterator[str]:
-    """What every cluster leans on: the closed namespace, the account without keys, the head that is not evicted."""
+def _shared(manifests: Manifests) -> Iterator[str]:
+    """Check what every cluster needs: a closed namespace, an account without keys, a head that is not evicted."""
     kinds = {each["kind"]: each for each in manifests.values()}
     labels = kinds.get("Namespace", {}).get("metadata", {}).get("labels", {})
     if labels.get("pod-security.kubernetes.io/enforce") != "restricted":
-        yield "the namespace takes pods that are not locked"
+        yield "the namespace admits pods that are not locked down"
     account = kinds.get("ServiceAccount", {})
     if (
         account.get("metadata", {}).get("name") != "camatlas"
         or account.get("automountServiceAccountToken") is not False
     ):
-        yield "the service account is not there, or mounts its token everywhere"
+        yield "the service account is missing, or mounts its token everywhere"
     if "secrets" in account or "Secret" in kinds:
-        yield "keys belong in no manifest"
+        yield "manifests must not contain keys"
     budget = kinds.get("PodDisruptionBudget", {}).get("spec", {})
     if budget.get("minAvailable") != 1 or not _selects(budget.get("selector", {}), "head"):
         yield "the head may be evicted while it runs"

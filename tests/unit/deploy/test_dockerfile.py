@@ -1,4 +1,4 @@
-"""The Dockerfile holds what its comments and the README claim, and a linter has nothing against it."""
+"""The Dockerfile: it does what its comments and the README claim, and a linter accepts it."""
 
 import io
 import re
@@ -20,19 +20,19 @@ Step = tuple[str, str]
 
 
 def steps_of(text: str) -> list[Step]:
-    """Instruction and value of each step, continued lines joined, comments left out."""
-    found = DockerfileParser(fileobj=io.BytesIO(text.encode())).structure
-    return [(step["instruction"], step["value"]) for step in found if step["instruction"] != "COMMENT"]
+    """Return instruction and value of each step, with continued lines joined and without comments."""
+    structure = DockerfileParser(fileobj=io.BytesIO(text.encode())).structure
+    return [(step["instruction"], step["value"]) for step in structure if step["instruction"] != "COMMENT"]
 
 
 def last_stage(steps: list[Step]) -> list[Step]:
-    """What the image is made of."""
+    """Return the steps of the last stage, which make the image."""
     start = max(number for number, (name, _) in enumerate(steps) if name == "FROM")
     return steps[start:]
 
 
 def broken(text: str) -> list[str]:
-    """What is wrong with a Dockerfile, by our own rules."""
+    """List our rules that a Dockerfile breaks."""
     steps, final = steps_of(text), last_stage(steps_of(text))
     runs = [value for name, value in steps if name == "RUN"]
     users = [value for name, value in final if name == "USER"]
@@ -43,24 +43,26 @@ def broken(text: str) -> list[str]:
             if name == "FROM"
         ),
         "the user is root": users == ["1000:1000"] and final[-1][0] == "CMD",
-        "something is fetched by address": not any(name == "ADD" for name, _ in steps)
+        "something is fetched from a URL": not any(name == "ADD" for name, _ in steps)
         and not any(re.search(r"(^|&&|[;|])\s*(curl|git|wget)\b|https?://", value) for value in runs),
         "packages are installed without hashes": all(
             "--require-hashes --only-binary :all:" in value or "--no-deps --no-build-isolation" in value
             for value in runs
             if re.search(r"\bpip\b.* install\b", value)
         ),
-        "lists of apt stay": all("rm -rf /var/lib/apt/lists/*" in value for value in runs if "apt-get" in value),
-        "tools to build stay": not any(
+        "package lists of apt remain": all(
+            "rm -rf /var/lib/apt/lists/*" in value for value in runs if "apt-get" in value
+        ),
+        "build tools remain": not any(
             re.search(r"\bpip [^&]*\binstall\b", value) for name, value in final if name == "RUN"
         )
         and any("pip uninstall --yes pip setuptools wheel" in value for _, value in final)
         and not re.search(r"\b(gcc|g\+\+|build-essential|make|python3?-dev)\b", "".join(runs)),
-        "a secret": not re.search(
+        "it contains a secret": not re.search(
             r"secret|password|access_?key|token=\S", text.replace("RAY_AUTH_MODE=token", ""), re.I
         ),
         "everything is copied": not any(value.split()[0] in (".", "./") for name, value in steps if name == "COPY"),
-        "no token is asked for": any("RAY_AUTH_MODE=token" in value for name, value in final if name == "ENV"),
+        "no token is required": any("RAY_AUTH_MODE=token" in value for name, value in final if name == "ENV"),
     }
     return [name for name, good in checks.items() if not good]
 
@@ -70,8 +72,8 @@ MUTANTS = [
     ("FROM python:3.11.14-slim-bookworm\n", "FROM python:3.11-slim\n", "version"),
     ("USER 1000:1000", "USER root", "root"),
     ("USER 1000:1000\n", "", "root"),
-    ("COPY jobs jobs", "ADD https://example.org/jobs.tar jobs", "address"),
-    ("COPY jobs jobs", "RUN curl example.org", "address"),
+    ("COPY jobs jobs", "ADD https://example.org/jobs.tar jobs", "URL"),
+    ("COPY jobs jobs", "RUN curl example.org", "URL"),
     ("--require-hashes ", "", "hashes"),
     ("--only-binary :all: ", "", "hashes"),
     ("    && rm -rf /var/lib/apt/lists/* \\\n", "", "apt"),
@@ -83,18 +85,18 @@ MUTANTS = [
 ]
 
 
-def test_the_dockerfile_keeps_its_rules() -> None:
+def test_the_dockerfile_follows_the_rules() -> None:
     assert broken(TEXT) == []
 
 
-@pytest.mark.parametrize(("old", "new", "told"), MUTANTS)
-def test_a_worse_dockerfile_is_found(old: str, new: str, told: str) -> None:
+@pytest.mark.parametrize(("old", "new", "rule"), MUTANTS)
+def test_a_worse_dockerfile_is_found(old: str, new: str, rule: str) -> None:
     assert TEXT.count(old) == 1 or old == "COPY jobs jobs"
-    assert any(told in name for name in broken(TEXT.replace(old, new)))
+    assert any(rule in name for name in broken(TEXT.replace(old, new)))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="hadolint has no wheel for Windows")
-def test_hadolint_has_nothing_to_say(tmp_path: Path) -> None:
+def test_hadolint_accepts_it_and_refuses_a_worse_one(tmp_path: Path) -> None:
     linter = Path(sys.executable).parent / "hadolint"
     done = subprocess.run([linter, "--no-color", DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.returncode) == ("", 0)
@@ -103,7 +105,7 @@ def test_hadolint_has_nothing_to_say(tmp_path: Path) -> None:
     assert subprocess.run([linter, worse], capture_output=True, timeout=60).returncode == 1
 
 
-def test_ray_is_one_version_everywhere() -> None:
+def test_ray_has_the_same_version_everywhere() -> None:
     stated = re.findall(r"ARG RAY_VERSION=(\S+)", TEXT)
     manifests = [cluster_of(each)["rayVersion"] for each in load().values() if each["kind"] in ("RayJob", "RayCluster")]
     locks = [locked_versions(name)["ray"] for name in (IMAGE_LOCK, "requirements.lock")]
@@ -111,7 +113,7 @@ def test_ray_is_one_version_everywhere() -> None:
     assert (len(stated), len(manifests)) == (1, 2)
 
 
-def test_the_image_holds_what_was_tested_and_no_more() -> None:
+def test_the_image_holds_the_tested_versions_and_no_test_tools() -> None:
     image, tested = locked_versions(IMAGE_LOCK), locked_versions("requirements.lock")
     assert {name: version for name, version in image.items() if tested.get(name, version) != version} == {}
     assert {"torch", "ray", "boto3", "opencensus", "timm", "setuptools"} <= set(image)
@@ -119,19 +121,19 @@ def test_the_image_holds_what_was_tested_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", IMAGE_LOCK])
-def test_a_lock_names_no_index_and_no_place(name: str) -> None:
+def test_a_lock_file_names_no_index_and_no_path(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert not re.search(r"://|^-|^[./]|@ file", text, re.MULTILINE)
     pinned = re.findall(r"^[a-z0-9].*==.*(?:\n    --hash=sha256:[0-9a-f]{64}.*)+", text, re.MULTILINE)
     assert len(pinned) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE))
 
 
-def test_the_cuda_of_the_comment_is_the_locked_one() -> None:
+def test_the_comment_states_the_locked_cuda_version() -> None:
     major, minor, *_ = locked_versions(IMAGE_LOCK)["nvidia-cuda-runtime"].split(".")
     assert f"(CUDA {major}.{minor})" in TEXT
 
 
-def test_what_is_copied_reaches_the_build() -> None:
+def test_copied_files_are_in_the_build_context() -> None:
     copied = [value for name, value in steps_of(TEXT) if name == "COPY" and "--from" not in value]
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     for value in copied:
@@ -140,7 +142,7 @@ def test_what_is_copied_reaches_the_build() -> None:
             assert (ROOT / source).exists()
 
 
-def test_one_image_is_named_everywhere() -> None:
+def test_the_same_image_is_named_everywhere() -> None:
     labelled = re.findall(r'image\.version="(\S+)"', TEXT)
     named = {pod.container["image"] for each in load().values() for pod in pods(each)}
     machines = yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text(encoding="utf-8"))["docker"]["image"]

@@ -1,4 +1,4 @@
-"""deploy/README.md names only what there is, and marks what was not run."""
+"""deploy/README.md: names only files and verbs that exist, and marks commands that were not run."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ PLACEHOLDERS = r"\b(?:REGISTRY|BUCKET|REGION|ACCOUNT|AMI|ADDRESS)\b"
 
 
 def _bare(folder: Path) -> str:
-    """All files that hold placeholders, without comments."""
+    """Return the text of all files that may hold placeholders, without comments."""
     paths = [folder / "ray-cluster.yaml", folder / "imagenet-val.yaml", *folder.glob("kuberay/*.yaml")]
     return " ".join(re.sub(r"#.*", "", path.read_text(encoding="utf-8")) for path in paths)
 

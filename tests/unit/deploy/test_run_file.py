@@ -1,4 +1,4 @@
-"""deploy/imagenet-val.yaml: a run file without mistakes that fits the clusters it is for."""
+"""deploy/imagenet-val.yaml: a valid run file that fits the clusters it is written for."""
 
 import pytest
 from unit.deploy.manifests import DEPLOY
@@ -11,7 +11,7 @@ from pipeline.settings.run_file import load_config
 RUN = DEPLOY / "imagenet-val.yaml"
 
 
-def test_it_names_only_what_there_is() -> None:
+def test_its_methods_and_metrics_exist() -> None:
     config = load_config(str(RUN))
     assert len(build_methods(config.explain.methods)) == len(config.explain.methods)
     assert len(build_metrics(config.explain.metrics)) == len(config.explain.metrics)
@@ -20,7 +20,7 @@ def test_it_names_only_what_there_is() -> None:
 def test_it_waits_for_machines_and_never_falls_back_to_the_head() -> None:
     compute = load_config(str(RUN)).compute
     assert (compute.address, compute.device, compute.precision) == ("auto", "cuda", "bf16")
-    assert isinstance(compute.workers, int)  # `auto` counts the GPUs of the moment, and a run starts with none
+    assert isinstance(compute.workers, int)  # `auto` counts the GPUs at the start, when there are none
     assert isinstance(compute.stall_seconds, int)
     assert compute.stall_seconds >= 1800
     assert compute.compile is False  # the image has no compiler
@@ -33,7 +33,7 @@ def test_it_reads_and_writes_a_bucket(place: str) -> None:
     assert str(url).startswith("s3://BUCKET/")
 
 
-def test_the_readme_states_its_passes() -> None:
+def test_the_readme_states_its_number_of_passes() -> None:
     config = load_config(str(RUN))
     shape = NetShape((LayerShape(2048, 7, 7),), linear_head=True)
     methods, metrics = build_methods(config.explain.methods), build_metrics(config.explain.metrics)

@@ -1,4 +1,4 @@
-"""The run files of the papers: each is understood, names what exists, and stands in the guide beside them."""
+"""The run files of the papers: each is valid, and its command and data are in the guide next to them."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ RUNS = ROOT / "deploy" / "runs"
 FILES = sorted(RUNS.glob("*/*.yaml"))
 GUIDE = (RUNS / "README.md").read_text(encoding="utf-8")
 OUTPUTS = {"data/voc2007": 20, "data/cub200": 200, "data/imagenet-val": None}
-"""Outputs that a model must be given for each dataset; None where its own are right."""
+"""`model.num_classes` for each dataset; None where the model already has the right number of classes."""
 PAPERS = {
     "integrated_gradcam": "integrated_gradcam", "iscam": "iscam", "increment_cam": "increment_cam",
     "integrative_cam": "integrative_cam",
@@ -30,7 +30,7 @@ def name_of(path: Path) -> str:
 
 @pytest.fixture(params=FILES, ids=name_of)
 def config(request: pytest.FixtureRequest) -> RunConfig:
-    """A run file without a mistake."""
+    """A valid run file."""
     return load_config(str(request.param))
 
 
@@ -52,7 +52,7 @@ def test_methods_metrics_and_targets_can_be_built(config: RunConfig) -> None:
 
 
 def test_the_model_and_its_weights_exist(config: RunConfig) -> None:
-    """Named weights; others must be files of a safe kind, which the guide says to supply."""
+    """Weights are named, or safetensors files that the guide asks the user to supply."""
     name, weights = config.model.name.removeprefix("torchvision/"), config.model.weights or ""
     assert weights.endswith(".safetensors") or weights in models.get_model_weights(name).__members__
     assert name in models.list_models(module=models)

@@ -1,4 +1,4 @@
-"""What `explain` and `evaluate` are given wrong is told in one sentence, and nothing is guessed."""
+"""`explain` and `evaluate` refuse wrong arguments with one sentence instead of guessing."""
 
 import pytest
 import torch
@@ -13,19 +13,19 @@ from pipeline.cams import METHODS
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"targets": "predicted"}, "targets are class indices"),
-        ({"targets": {"top": 2}}, "targets are class indices"),
-        ({"targets": [1.0, 2.0]}, "targets are class indices, not torch.float32"),
-        ({"targets": [True, False]}, "targets are class indices, not torch.bool"),
-        ({"targets": [1, 9]}, "a target is no class index below 4"),
-        ({"targets": [1]}, "2 images need as many targets"),
-        ({"keys": ["a"]}, "2 images need as many keys, not 1"),
-        ({"keys": ["a", "b", "c"]}, "2 images need as many keys, not 3"),
-        ({"batch": 0}, "a pass holds at least one row"),
-        ({"precision": "fp16"}, "precision is one of fp32, bf16"),
-        ({"mean": (0.5,)}, "mean and std are 3 numbers each"),
-        ({"std": (1.0, 1.0, 0.0)}, "mean and std are 3 numbers each"),
-        ({"layer": None}, "a layer is a name or a module"),
+        ({"targets": "predicted"}, "targets must be class indices"),
+        ({"targets": {"top": 2}}, "targets must be class indices"),
+        ({"targets": [1.0, 2.0]}, "targets must be class indices, not torch.float32"),
+        ({"targets": [True, False]}, "targets must be class indices, not torch.bool"),
+        ({"targets": [1, 9]}, "targets must be class indices from 0 to 3"),
+        ({"targets": [1]}, r"2 images need targets of shape \(2,\) or \(2, T\), not \(1,\)"),
+        ({"keys": ["a"]}, "2 images need 2 keys, not 1"),
+        ({"keys": ["a", "b", "c"]}, "2 images need 2 keys, not 3"),
+        ({"batch": 0}, "batch and batch_multiple must be at least 1, not 0"),
+        ({"precision": "fp16"}, "precision must be one of fp32, bf16"),
+        ({"mean": (0.5,)}, "mean and std must have 3 numbers each"),
+        ({"std": (1.0, 1.0, 0.0)}, "mean and std must have 3 numbers each"),
+        ({"layer": None}, "a layer must be a name or a module"),
         ({"methods": "gradcam"}, "is not a list"),
         ({"methods": [{"finer_cam": {"gamma": float("inf")}}]}, "gamma: Input should be a finite number"),
         ({"methods": [{"integrated_gradcam": {"steps": True}}]}, "steps: Input should be a valid integer"),
@@ -34,7 +34,7 @@ from pipeline.cams import METHODS
         ({"methods": [{"integrative_cam": {"f": "softmax", "top_classes": 1}}]}, "greater than or equal to 2"),
     ],
 )
-def test_wrong_arguments_are_told(options: dict[str, object], words: str) -> None:
+def test_wrong_arguments_are_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         pipeline.explain(ToyNet(0), images(0, 2), **({"layer": "features.3"} | options))  # type: ignore[arg-type]
 
@@ -53,14 +53,14 @@ def test_stages_out_of_order_are_refused(stages: list[str]) -> None:
         ([[[9.0, 9.0, 3.0, 10.0]], None], "x0 <= x1"),
     ],
 )
-def test_boxes_that_are_none_are_told(boxes: list[object], words: str) -> None:
+def test_malformed_boxes_are_refused(boxes: list[object], words: str) -> None:
     model, pixels_BCHW = ToyNet(0), images(0, 2)
     explained = pipeline.explain(model, pixels_BCHW, layer="features.3")
     with pytest.raises(ValueError, match=words):
         pipeline.evaluate(model, pixels_BCHW, explained, metrics=["energy_in_box"], boxes=boxes)  # type: ignore[arg-type]
 
 
-def test_a_box_outside_the_image_does_not_count() -> None:
+def test_a_box_outside_the_image_is_ignored() -> None:
     model, pixels_BCHW = ToyNet(0), images(0, 2)
     explained = pipeline.explain(model, pixels_BCHW, layer="features.3")
     boxes = [[[500.0, 500.0, 600.0, 600.0]], [[0.0, 0.0, 99.0, 99.0]]]
@@ -69,7 +69,7 @@ def test_a_box_outside_the_image_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("shift", [720.0, -800.0])
-def test_integrative_cam_bears_large_logits(shift: float) -> None:
+def test_integrative_cam_copes_with_large_logits(shift: float) -> None:
     model = StagedNet(1)
     with torch.no_grad():
         model.linear.bias += shift
@@ -79,7 +79,7 @@ def test_integrative_cam_bears_large_logits(shift: float) -> None:
     assert bool(explained.maps["integrative_cam"].isfinite().all())
 
 
-def test_every_linear_function_is_the_identity_to_integrative_cam() -> None:
+def test_every_linear_function_gives_the_same_integrative_cam_as_the_identity() -> None:
     options = {"layer": "stage2", "stages": StagedNet.STAGES}
     specs = [
         {"integrative_cam": {"f": "identity", "bias": "none"}},
@@ -95,7 +95,7 @@ def test_every_linear_function_is_the_identity_to_integrative_cam() -> None:
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 @pytest.mark.parametrize(("model", "stages"), [(StagedNet(0), StagedNet.STAGES), (GapNet(0), ("features.1",))])
-def test_an_image_that_is_not_finite_is_flagged_and_the_others_do_not_notice(
+def test_an_image_that_is_not_finite_is_flagged_and_does_not_affect_the_others(
     model: nn.Module, stages: tuple[str, ...], broken: float
 ) -> None:
     pixels_BCHW = images(0, 3)
@@ -122,7 +122,7 @@ def test_when_no_image_is_finite_all_maps_are_flagged() -> None:
 
 
 @pytest.mark.parametrize("name", ["integrated_gradcam", "rsi_gradcam", "integrated_gradients"])
-def test_a_baseline_of_ones_own_is_a_tensor(name: str) -> None:
+def test_a_baseline_can_be_a_tensor(name: str) -> None:
     def of(baseline: object) -> torch.Tensor:
         method = METHODS[name](steps=4, baseline=baseline)
         return pipeline.explain(ToyNet(0), images(0, 2), methods=[method], layer="features.3").maps[name]
@@ -140,7 +140,7 @@ def test_a_baseline_of_ones_own_is_a_tensor(name: str) -> None:
 
 
 def test_a_layer_of_one_cell_is_refused() -> None:
-    with pytest.raises(ValueError, match="gives one cell for images of 2 x 2"):
+    with pytest.raises(ValueError, match="outputs a grid of one cell for images of 2 x 2"):
         pipeline.explain(ToyNet(0), torch.zeros(1, 3, 2, 2), layer="features.3")
 
 
@@ -149,7 +149,7 @@ def test_a_model_of_another_precision_is_refused() -> None:
         pipeline.explain(ToyNet(0).double(), images(0), layer="features.3")
 
 
-def test_curves_have_their_length_also_where_nothing_can_be_measured() -> None:
+def test_curves_have_their_length_even_if_nothing_can_be_measured() -> None:
     pixels_BCHW = torch.full((2, 3, 16, 16), torch.nan)
     model = ToyNet(0)
     explained = pipeline.explain(model, pixels_BCHW, layer="features.3")
@@ -163,16 +163,16 @@ def test_curves_have_their_length_also_where_nothing_can_be_measured() -> None:
     ("boxes", "words"),
     [([["a", "b"], None], "rows of four finite numbers"), ([[[1, 2, 3, 4], [1, 2, 3]], None], "rows of four")],
 )
-def test_boxes_that_are_no_numbers_are_told(boxes: list[object], words: str) -> None:
+def test_boxes_and_masks_of_a_wrong_type_are_refused(boxes: list[object], words: str) -> None:
     model, pixels_BCHW = ToyNet(0), images(0, 2)
     explained = pipeline.explain(model, pixels_BCHW, layer="features.3")
     with pytest.raises(ValueError, match=words):
         pipeline.evaluate(model, pixels_BCHW, explained, metrics=["energy_in_box"], boxes=boxes)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"a mask is a tensor \(H, W\) of bool, not torch.float32"):
+    with pytest.raises(ValueError, match=r"a mask must be a bool tensor \(H, W\), not torch.float32"):
         pipeline.evaluate(model, pixels_BCHW, explained, masks=[torch.full((16, 16), 0.3), None])
 
 
-def test_evaluate_asks_the_model_as_it_is_then() -> None:
+def test_evaluate_runs_the_model_with_its_current_weights() -> None:
     model, pixels_BCHW = ToyNet(0), images(0)
     explanations = pipeline.explain(model, pixels_BCHW, layer="features.3")
     pipeline.evaluate(model, pixels_BCHW, explanations)
@@ -182,6 +182,6 @@ def test_evaluate_asks_the_model_as_it_is_then() -> None:
     found = pipeline.evaluate(model, pixels_BCHW, explanations, metrics=["average_drop"])["average_drop"]["gradcam"]
     with torch.no_grad():
         masked_BC = model(pixels_BCHW * explanations.heatmap("gradcam")[:, None]).softmax(1)
-    shown_B = masked_BC.gather(1, explanations.targets[:, None])[:, 0]
+    masked_B = masked_BC.gather(1, explanations.targets[:, None])[:, 0]
     clean_B = explanations.evidence.target_confidences_B
-    torch.testing.assert_close(found, (clean_B - shown_B).relu() / clean_B, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, (clean_B - masked_B).relu() / clean_B, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Images of one colour, from file to row: maps that show nothing, and no number that is none."""
+"""Images of one colour, from file to row, have constant maps and finite numbers."""
 
 import math
 from typing import Any
@@ -18,14 +18,14 @@ from pipeline.maps.codec import FloatArray, decode_stack
 from pipeline.metrics import build_metrics
 from pipeline.settings.preprocess import Preprocess
 
-SEE_MORE = {"fullgrad", "integrated_gradients", "recipro_cam", "rise", "smoothgrad"}
-"""Methods whose maps are not constant on a constant image: they look at pixels near the border, or add noise."""
+NOT_CONSTANT = {"fullgrad", "integrated_gradients", "recipro_cam", "rise", "smoothgrad"}
+"""Methods whose maps are not constant on a constant image: they depend on pixels near the border, or add noise."""
 METRICS = build_metrics(["average_drop", "increase", "insertion", "deletion", "complexity"])
 SQUASH = Preprocess(16, None)
 
 
 class Borderless(ToyNet):
-    """Without padding a constant image has constant activations, and a linear head suits every method."""
+    """A network without padding, whose activations are constant on a constant image, with a linear head."""
 
     def __init__(self) -> None:
         super().__init__(0)
@@ -41,15 +41,15 @@ class Borderless(ToyNet):
 def explained(model: nn.Module, image: Image.Image, methods: list[str]) -> list[dict[str, Any]]:
     chunk = decoded(sample(saved(image)), preprocess=SQUASH)
     assert chunk.failures == ()
-    asked = spec(methods=build_methods(methods), metrics=METRICS, stages=("features.1", "features.3"))
-    found: list[dict[str, Any]] = rows(Explainer(model, asked), chunk)
+    settings = spec(methods=build_methods(methods), metrics=METRICS, stages=("features.1", "features.3"))
+    found: list[dict[str, Any]] = rows(Explainer(model, settings), chunk)
     assert [row["error_code"] for row in found] == [None] * len(methods)
     return found
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (127, 63, 127), (255, 255, 255)], ids=["black", "violet", "white"])
-def test_a_constant_image_has_maps_that_show_nothing(colour: tuple[int, int, int]) -> None:
-    found = explained(Borderless(), Image.new("RGB", (40, 30), colour), sorted(set(METHODS) - SEE_MORE))
+def test_a_constant_image_has_constant_maps(colour: tuple[int, int, int]) -> None:
+    found = explained(Borderless(), Image.new("RGB", (40, 30), colour), sorted(set(METHODS) - NOT_CONSTANT))
     assert [row["method"] for row in found if not row["degenerate"]] == []
     for row in found:
         assert row["map_min"] == row["map_max"], row["method"]
@@ -58,8 +58,8 @@ def test_a_constant_image_has_maps_that_show_nothing(colour: tuple[int, int, int
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_no_number_of_a_constant_image_is_none(value: int) -> None:
-    """With padding maps have borders, and any value; but it is one."""
+def test_all_numbers_of_a_constant_image_are_finite(value: int) -> None:
+    """With padding, maps are not constant near borders, but they are finite."""
     for row in explained(ToyNet(0), Image.new("L", (40, 30), value), sorted(set(METHODS) - {"cam"})):
         numbers = [number for number in row.values() if isinstance(number, float)]
         assert all(map(math.isfinite, numbers)), row["method"]

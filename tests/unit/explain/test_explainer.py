@@ -1,4 +1,4 @@
-"""The Explainer: chunks to rows, with every failure in its own row and nobody else's."""
+"""The Explainer turns chunks into rows, and a failure affects only the rows of its own image or method."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ def map_of(row: dict[str, Any]) -> FloatArray:
     return decode(encoded)
 
 
-def test_every_image_has_one_row_a_method_with_all_facts() -> None:
+def test_every_image_has_one_row_per_method_with_all_columns() -> None:
     decoded = chunk()
     found = rows(Explainer(ToyNet(0), spec()), decoded)
     assert [(row["image_key"], row["method"]) for row in found] == [(f"k{i}", m) for i in range(5) for m in METHODS]
@@ -50,14 +50,14 @@ def test_every_image_has_one_row_a_method_with_all_facts() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16, 32])
-def test_rows_are_the_same_bit_for_bit_whatever_the_batch(batch: int) -> None:
+def test_rows_are_the_same_bit_for_bit_for_every_batch_size(batch: int) -> None:
     decoded = chunk(37)
     whole = pa.concat_tables(Explainer(ToyNet(0), spec(batch=48)).tables(decoded))
     pieces = pa.concat_tables(Explainer(ToyNet(0), spec(batch=batch)).tables(decoded))
     assert pieces.equals(whole)
 
 
-def test_failures_of_earlier_stages_pass_through() -> None:
+def test_failures_of_earlier_stages_become_rows() -> None:
     failure = Failure("bad", "s.tar", "decode", "corrupt", "broken")
     found = rows(Explainer(ToyNet(0), spec()), chunk(1, failures=(failure,)))
     assert found[-1]["error_code"] == "corrupt"
@@ -65,7 +65,7 @@ def test_failures_of_earlier_stages_pass_through() -> None:
     assert len(found) == 3
 
 
-def test_a_chunk_of_failures_alone() -> None:
+def test_a_chunk_with_only_failures_gives_only_failure_rows() -> None:
     failure = Failure("bad", "s.tar", "decode", "corrupt", "broken")
     assert [row["image_key"] for row in rows(Explainer(ToyNet(0), spec()), chunk(0, failures=(failure,)))] == ["bad"]
 
@@ -77,7 +77,7 @@ def test_labels_that_do_not_fit_are_failures() -> None:
     assert {row["target"] for row in found if row["image_key"] == "k3"} == {3}
 
 
-def test_boxes_of_another_class_do_not_count() -> None:
+def test_boxes_of_another_class_are_ignored() -> None:
     model = ToyNet(0)
     predicted = [row["predicted"] for row in rows(Explainer(model, spec()), chunk(3))][::2]
     labels = [predicted[0], (predicted[1] + 1) % 4, None]
@@ -87,19 +87,19 @@ def test_boxes_of_another_class_do_not_count() -> None:
 
 
 class Picky(ToyNet):
-    """Fails, in a way of its own, on images with a certain first pixel."""
+    """Fails in a given way on images with a certain first pixel."""
 
-    def __init__(self, trouble: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, fail: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__(0)
-        self.trouble = trouble
+        self.fail = fail
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        return self.trouble(pixels_BCHW[:, 0, 0, 0] > 2.2, super().forward(pixels_BCHW))
+        return self.fail(pixels_BCHW[:, 0, 0, 0] > 2.2, super().forward(pixels_BCHW))
 
 
 def raising(marked_B: Tensor, logits_BN: Tensor) -> Tensor:
     if bool(marked_B.any()):
-        raise ValueError("I do not like this image")
+        raise ValueError("unsuitable image")
     return logits_BN
 
 
@@ -117,27 +117,27 @@ def infinite(marked_B: Tensor, logits_BN: Tensor) -> Tensor:
     return torch.where(marked_B[:, None], torch.inf, logits_BN)
 
 
-def infinite_against_one_class(marked_B: Tensor, logits_BN: Tensor) -> Tensor:
-    against_N = torch.tensor([0.0, 0.0, 0.0, -torch.inf])
-    return torch.where(marked_B[:, None], logits_BN + against_N, logits_BN)
+def infinite_for_one_class(marked_B: Tensor, logits_BN: Tensor) -> Tensor:
+    offset_N = torch.tensor([0.0, 0.0, 0.0, -torch.inf])
+    return torch.where(marked_B[:, None], logits_BN + offset_N, logits_BN)
 
 
 @pytest.mark.parametrize(
-    ("trouble", "code"),
+    ("fail", "code"),
     [
         (raising, "model_error"),
         (exhausted, "out_of_memory"),
         (not_a_number, "nonfinite"),
         (infinite, "nonfinite"),
-        (infinite_against_one_class, "nonfinite"),
+        (infinite_for_one_class, "nonfinite"),
     ],
 )
-def test_one_image_that_fails_takes_no_other_with_it(trouble: Callable[[Tensor, Tensor], Tensor], code: str) -> None:
+def test_an_image_that_fails_does_not_affect_the_others(fail: Callable[[Tensor, Tensor], Tensor], code: str) -> None:
     decoded = chunk(7)
     decoded.pixels_NHWC[:, 0, 0, 0] = 0
     clean = rows(Explainer(ToyNet(0), spec()), decoded)
     decoded.pixels_NHWC[4, 0, 0, 0] = 255
-    found = rows(Explainer(Picky(trouble), spec(methods=build_methods(["gradcam"]), metrics={})), decoded)
+    found = rows(Explainer(Picky(fail), spec(methods=build_methods(["gradcam"]), metrics={})), decoded)
     assert {row["image_key"]: row["error_code"] for row in found} == {
         f"k{i}": code if i == 4 else None for i in range(7)
     }
@@ -146,18 +146,18 @@ def test_one_image_that_fails_takes_no_other_with_it(trouble: Callable[[Tensor, 
 
 
 HUGE = 2.0**100
-"""About 1e30; a power of two, so that whatever is proportional to the logits keeps its bits."""
+"""About 1e30; a power of two, so that values proportional to the logits keep their mantissa."""
 
 
-class Shouting(ToyNet):
+class HugeLogits(ToyNet):
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         return super().forward(pixels_BCHW) * HUGE
 
 
-def test_huge_logits_give_the_maps_they_are_the_scale_of() -> None:
+def test_huge_logits_scale_the_maps() -> None:
     methods = build_methods(["gradcam", "hirescam", "layercam", "ablation_cam", "shapley_cam"])
     plain = rows(Explainer(ToyNet(0), spec(methods=methods)), chunk())
-    found = rows(Explainer(Shouting(0), spec(methods=methods)), chunk())
+    found = rows(Explainer(HugeLogits(0), spec(methods=methods)), chunk())
     for row, other in zip(found, plain, strict=True):
         assert row["error_code"] is None
         assert row["target_logit"] == float(other["target_logit"]) * HUGE  # type: ignore[arg-type]
@@ -169,9 +169,9 @@ def test_huge_logits_give_the_maps_they_are_the_scale_of() -> None:
 
 
 @pytest.mark.parametrize("maps", ["u8", "f16", "f32"])
-def test_every_method_gives_finite_maps_of_huge_logits(maps: str) -> None:
+def test_every_method_gives_finite_maps_for_huge_logits(maps: str) -> None:
     methods = build_methods([name for name in ALL_METHODS if name not in ("cam", "iscam", "sscam", "rise", "opti_cam")])
-    found = rows(Explainer(Shouting(0), spec(methods=methods, metrics={}, maps=maps)), chunk(2))
+    found = rows(Explainer(HugeLogits(0), spec(methods=methods, metrics={}, maps=maps)), chunk(2))
     assert len(found) == 2 * len(methods)
     for row in found:
         assert row["error_code"] is None
@@ -179,7 +179,7 @@ def test_every_method_gives_finite_maps_of_huge_logits(maps: str) -> None:
 
 
 def test_a_model_of_one_class_is_explained() -> None:
-    """Its confidence is 1 whatever it sees; its logit is not."""
+    """The confidence is always 1, but the logit depends on the image."""
     found = rows(Explainer(ToyNet(0, classes=1), spec(classes=1)), chunk(3, labels=[0, 1, None]))
     assert [row["error_code"] for row in found] == [None] * 4 + ["label"]
     for row in found[:4]:
@@ -187,12 +187,12 @@ def test_a_model_of_one_class_is_explained() -> None:
         assert float(row["map_max"]) > float(row["map_min"])  # type: ignore[arg-type]
 
 
-def test_a_layer_that_cannot_serve_stops_the_run_instead_of_failing_every_image() -> None:
+def test_an_unsuitable_layer_stops_the_run_instead_of_failing_every_image() -> None:
     with pytest.raises(LayerError):
         rows(Explainer(ToyNet(0), spec(layer="linear", stages=("linear",))), chunk())
 
 
-def test_a_method_that_gives_nan_has_its_own_row_and_no_map() -> None:
+def test_a_method_that_gives_nan_has_a_failure_row_without_a_map() -> None:
     class Broken(type(build_methods(["gradcam"])["gradcam"])):  # type: ignore[misc]
         def __call__(self, evidence: object, probe: object) -> Tensor:
             maps_Buv = super().__call__(evidence, probe)
@@ -213,7 +213,9 @@ def test_a_method_that_gives_nan_has_its_own_row_and_no_map() -> None:
     ("error", "code"),
     [(RuntimeError("CUDA error: CUBLAS"), "method_error"), (torch.OutOfMemoryError("CUDA"), "out_of_memory")],
 )
-def test_a_method_that_raises_on_an_image_has_its_own_row_and_costs_no_other(error: Exception, code: str) -> None:
+def test_a_method_that_raises_on_an_image_has_a_failure_row_and_does_not_affect_others(
+    error: Exception, code: str
+) -> None:
     class Raising(type(build_methods(["gradcam"])["gradcam"])):  # type: ignore[misc]
         def __call__(self, evidence: Evidence, probe: object) -> Tensor:
             if "k1" in evidence.keys:
@@ -232,11 +234,11 @@ def test_a_method_that_raises_on_an_image_has_its_own_row_and_costs_no_other(err
     assert sorted(map(str, (row for row in found if row["method"] != "raising"))) == sorted(map(str, clean))
 
 
-def test_explain_refuses_what_does_not_fit() -> None:
+def test_explain_refuses_wrong_pixels_targets_and_methods() -> None:
     pixels_BCHW = torch.rand(2, 3, 16, 16)
     with pytest.raises(ValueError, match="float tensor"):
         pipeline.explain(ToyNet(0), (pixels_BCHW * 255).to(torch.uint8), layer="features.3")
-    with pytest.raises(ValueError, match="as many targets"):
+    with pytest.raises(ValueError, match="2 images need targets"):
         pipeline.explain(ToyNet(0), pixels_BCHW, targets=[1], layer="features.3")
     with pytest.raises(ConfigError, match=r"did you mean 'gradcam'"):
         pipeline.explain(ToyNet(0), pixels_BCHW, methods=["gradcamm"], layer="features.3")
@@ -248,21 +250,21 @@ def test_targets_out_of_range_are_refused() -> None:
 
 
 @pytest.mark.parametrize("costly", ["ray", "torchvision"])
-def test_the_doors_of_the_package_need_no_engine_nor_other_peoples_models(costly: str) -> None:
+def test_the_lazy_exports_import_neither_ray_nor_torchvision(costly: str) -> None:
     import subprocess
     import sys
 
-    doors = "import pipeline, sys; pipeline.explain, pipeline.evaluate, pipeline.open_run"
-    code = f"{doors}; sys.exit('{costly}' in sys.modules)"
+    exports = "import pipeline, sys; pipeline.explain, pipeline.evaluate, pipeline.open_run"
+    code = f"{exports}; sys.exit('{costly}' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_an_unknown_door_is_an_attribute_error() -> None:
+def test_an_unknown_export_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="expound"):
         _ = pipeline.expound
 
 
-def test_a_module_may_be_given_as_the_layer() -> None:
+def test_the_layer_may_be_a_module() -> None:
     model = ToyNet(0)
     layer: nn.Module = model.features[3]
     explanations = pipeline.explain(model, torch.rand(1, 3, 16, 16), layer=layer)

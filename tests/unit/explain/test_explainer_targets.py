@@ -1,4 +1,4 @@
-"""Several targets of an image, methods that join stages, and random methods: rows whatever the batches."""
+"""Rows of several targets per image, of methods that combine stages and of random methods, for every batch size."""
 
 from dataclasses import replace
 
@@ -9,17 +9,17 @@ from explaining import chunk, rows, spec
 from nets import StagedNet
 from quick import SPECS
 
-from pipeline.cams import METHODS as KNOWN
+from pipeline.cams import METHODS as ALL_METHODS
 from pipeline.cams import build_methods
 from pipeline.data.decode import DecodedChunk, DecodedSample
 from pipeline.explain.explainer import Explainer
-from pipeline.metrics import METRICS as MEASURES
+from pipeline.metrics import METRICS as ALL_METRICS
 from pipeline.metrics import build_metrics
 from pipeline.settings.run_file import TargetRule
 from pipeline.settings.targets import TargetRules
 
 STAGED = {"layer": "stage2", "stages": StagedNet.STAGES}
-METHODS = [SPECS[name] for name, kind in KNOWN.items() if not kind().needs.linear_head]
+METHODS = [SPECS[name] for name, kind in ALL_METHODS.items() if not kind().needs.linear_head]
 
 
 def explained(targets: TargetRules, labels: list[int | None], batch: int = 16) -> list[dict[str, object]]:
@@ -33,10 +33,10 @@ def test_each_pair_of_image_and_target_has_a_row_of_every_method() -> None:
     for row in found:
         per_image.setdefault(row["image_key"], set()).add((row["target"], row["target_rule"]))
     for row in found:
-        own = {(row["predicted"], "predicted")} | (
+        expected = {(row["predicted"], "predicted")} | (
             set() if row["label"] == row["predicted"] else {(row["label"], "label")}
         )
-        assert per_image[row["image_key"]] == own
+        assert per_image[row["image_key"]] == expected
     assert len(found) == len(METHODS) * sum(len(pairs) for pairs in per_image.values())
     assert 5 < sum(len(pairs) for pairs in per_image.values()) <= 10
 
@@ -61,9 +61,9 @@ def test_rows_do_not_depend_on_the_batches(targets: TargetRules) -> None:
 
 
 def test_metrics_do_not_depend_on_the_batches() -> None:
-    """Also those that solve, sample and draw again."""
+    """This includes the metrics that solve systems, sample, or redraw maps."""
     cheap = {"insertion": {"steps": 3}, "infidelity": {"samples": 2}, "max_sensitivity": {"samples": 1}}
-    metrics = build_metrics([{name: cheap.get(name, {})} for name in MEASURES if name not in ("box_iou_curve",)])
+    metrics = build_metrics([{name: cheap.get(name, {})} for name in ALL_METRICS if name not in ("box_iou_curve",)])
     changes = {"targets": TargetRules(top=2), "methods": build_methods(["gradcam", {"rise": {"num_masks": 9}}])}
     found = [
         rows(Explainer(StagedNet(1), spec(**changes, **STAGED, metrics=metrics, batch=batch, seed=5)), chunk(5))
@@ -73,7 +73,7 @@ def test_metrics_do_not_depend_on_the_batches() -> None:
     assert by_name[0] == by_name[1]
 
 
-def test_a_nan_image_fails_alone_among_several_targets() -> None:
+def test_an_image_with_nan_logits_is_the_only_failure() -> None:
     class Poisoned(StagedNet):
         def forward(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
             logits_BN = super().forward(pixels_BCHW)
@@ -88,7 +88,7 @@ def test_a_nan_image_fails_alone_among_several_targets() -> None:
 
 
 def several(*, box_labels: tuple[int, ...], labels: tuple[int, ...] = (3, 1)) -> DecodedChunk:
-    """One image with a small box and a large one."""
+    """Return a chunk of one image with a small box and a large one."""
     boxes = ((1.0, 1.0, 5.0, 5.0), (0.0, 0.0, 16.0, 14.0))
     sample = DecodedSample("k0", None, boxes[: len(box_labels)], (30, 40), labels, box_labels)
     return replace(chunk(1), samples=(sample,))
@@ -109,7 +109,7 @@ def test_every_label_of_an_image_has_its_rows_and_its_own_boxes() -> None:
 
 
 def replace_label(label: int, box: int) -> DecodedChunk:
-    """The same image, with one label and one of the boxes."""
+    """Return the same image with one label and one of the boxes."""
     (sample,) = several(box_labels=(3, 1)).samples
     one = DecodedSample("k0", label, (sample.boxes_xyxy or ())[box : box + 1], sample.size)
     return replace(chunk(1), samples=(one,))
@@ -124,7 +124,7 @@ def test_a_label_without_a_box_has_no_box_metrics() -> None:
     ("rule", "labels", "word"),
     [("label", (3, 1), "2 labels"), ("labels", (), "no label"), ("labels", (3, 4), "label 4")],
 )
-def test_an_image_whose_labels_do_not_fit_is_one_failure(rule: TargetRule, labels: tuple[int, ...], word: str) -> None:
+def test_an_image_with_unsuitable_labels_is_one_failure(rule: TargetRule, labels: tuple[int, ...], word: str) -> None:
     (row,) = measured(TargetRules((rule,)), several(box_labels=(3, 3), labels=labels)).values()
     assert row["error_code"] == "label"
     assert word in str(row["error_detail"])

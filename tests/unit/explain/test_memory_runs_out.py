@@ -1,4 +1,4 @@
-"""Memory that does not hold a full pass: passes get smaller, and the rows stay what they are."""
+"""When a full pass does not fit into memory, passes become smaller and the rows stay the same."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from pipeline.explain.explainer import BATCH_MULTIPLE, Explainer
 from pipeline.maps.codec import decode_stack
 
 METHODS = ["gradcam", "scorecam", "recipro_cam", {"smoothgrad": {"samples": 2}}]
-"""Passes of every kind: through the whole model and back, masked, from the layer on, and back to the pixels."""
+"""Methods that need every kind of pass: clean and backward, masked, through the head, and backward to the pixels."""
 Rows = list[dict[str, object]]
 
 
 class BackwardRunsOut(torch.autograd.Function):
-    """Hands values on; on the way back memory runs out."""
+    """The identity, whose backward pass runs out of memory."""
 
     @staticmethod
     def forward(ctx: object, values: Tensor, limit: int) -> Tensor:
@@ -36,29 +36,29 @@ class BackwardRunsOut(torch.autograd.Function):
 
 @dataclass
 class Limits:
-    """Most rows that memory holds: in the trunk, in the head, and on the way back."""
+    """Most rows that fit into memory: in the trunk, in the head, and in the backward pass."""
 
     trunk: int = 10_000
     head: int = 10_000
     back: int = 10_000
 
 
-class Hungry(ToyNet):
-    """Wants more memory than there is for more rows than its limits say."""
+class LimitedNet(ToyNet):
+    """Runs out of memory with more rows than its limits."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(0)
         self.limits = limits
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        _refuse(len(pixels_BCHW) > self.limits.trunk)
+        _run_out_of_memory_if(len(pixels_BCHW) > self.limits.trunk)
         acts_BKuv = self.features(pixels_BCHW)
-        _refuse(len(acts_BKuv) > self.limits.head)
+        _run_out_of_memory_if(len(acts_BKuv) > self.limits.head)
         acts_BKuv = BackwardRunsOut.apply(acts_BKuv, self.limits.back)
         return self.linear(self.head(acts_BKuv).mean((2, 3)))
 
 
-def _refuse(too_many: bool) -> None:
+def _run_out_of_memory_if(too_many: bool) -> None:
     if too_many:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -73,7 +73,7 @@ def expected() -> Rows:
 
 
 def assert_close(found: Rows, expected: Rows) -> None:
-    """Maps within 1e-5 of their range, which takes in zero, and every other number within 1e-5."""
+    """Compare maps within 1e-5 of their range (extended to zero), and all other numbers within 1e-5."""
     assert len(found) == len(expected)
     for row, other in zip(found, expected, strict=True):
         low, high = (float(other[name]) for name in ("map_min", "map_max"))  # type: ignore[arg-type]
@@ -89,49 +89,49 @@ def _map(row: dict[str, object]) -> np.ndarray:
     return decode_stack([row["map"]], row["map_height"], row["map_width"], row["map_dtype"], ranges)[0]  # type: ignore[list-item, arg-type]
 
 
-WHERE: dict[str, Callable[[int], Limits]] = {
+LIMITS: dict[str, Callable[[int], Limits]] = {
     "trunk": lambda limit: Limits(trunk=limit),
     "head": lambda limit: Limits(head=limit),
     "back": lambda limit: Limits(back=limit),
 }
 
 
-@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("where", LIMITS)
 @pytest.mark.parametrize("limit", [24, 8, 1])
-def test_passes_get_smaller_and_rows_stay(where: str, limit: int, expected: Rows) -> None:
-    hungry = explainer(Hungry(WHERE[where](limit)))
-    found = rows(hungry, chunk(20))
+def test_passes_become_smaller_and_rows_stay_the_same(where: str, limit: int, expected: Rows) -> None:
+    limited = explainer(LimitedNet(LIMITS[where](limit)))
+    found = rows(limited, chunk(20))
     assert_close(found, expected)
     if limit == 24:  # passes of 16 are full, and full passes give the same bits
         assert found == expected
     else:
-        assert hungry.probe.batcher.size == hungry.usage().batch == limit
-        assert hungry.usage().batch is None  # told once
-        rows(hungry, chunk(20))
-        assert hungry.probe.batcher.size == limit  # and remembered
+        assert limited.probe.batcher.size == limited.usage().batch == limit
+        assert limited.usage().batch is None  # reported once
+        rows(limited, chunk(20))
+        assert limited.probe.batcher.size == limit  # kept for the next chunk
 
 
-def test_the_size_of_passes_is_chosen_where_memory_does_not_hold_a_full_one(expected: Rows) -> None:
-    assert_close(rows(explainer(Hungry(Limits(trunk=8)), batch=None), chunk(20)), expected)
+def test_the_pass_size_can_be_chosen_when_a_full_pass_does_not_fit_into_memory(expected: Rows) -> None:
+    assert_close(rows(explainer(LimitedNet(Limits(trunk=8)), batch=None), chunk(20)), expected)
 
 
-@pytest.mark.parametrize("where", WHERE)
-def test_an_image_is_given_up_when_memory_does_not_hold_it_alone(where: str) -> None:
-    hungry = explainer(Hungry(WHERE[where](0)))
-    found = rows(hungry, chunk(3))
+@pytest.mark.parametrize("where", LIMITS)
+def test_an_image_that_does_not_fit_into_memory_alone_is_a_failure(where: str) -> None:
+    limited = explainer(LimitedNet(LIMITS[where](0)))
+    found = rows(limited, chunk(3))
     assert [(row["image_key"], row["error_code"]) for row in found] == [(f"k{i}", "out_of_memory") for i in range(3)]
-    assert hungry.probe.batcher.size >= BATCH_MULTIPLE
+    assert limited.probe.batcher.size >= BATCH_MULTIPLE
 
 
 class Greedy(ToyNet):
-    """Wants more memory than there is for images with a certain first pixel, however few there are."""
+    """Runs out of memory on images with a certain first pixel, in passes of any size."""
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        _refuse(bool((pixels_BCHW[:, 0, 0, 0] > 2.2).any()))
+        _run_out_of_memory_if(bool((pixels_BCHW[:, 0, 0, 0] > 2.2).any()))
         return super().forward(pixels_BCHW)
 
 
-def test_one_image_that_wants_too_much_makes_passes_no_smaller() -> None:
+def test_one_image_that_needs_too_much_memory_does_not_make_passes_smaller() -> None:
     decoded = chunk(7)
     decoded.pixels_NHWC[:, 0, 0, 0] = 0
     clean = [row for row in rows(explainer(ToyNet(0), 16), decoded) if row["image_key"] != "k4"]

@@ -1,4 +1,4 @@
-"""The rows of a run: an explanation, a method that failed, an image that failed, damage to a shard."""
+"""The rows of a run: explanations, failed methods, failed images, and damage to shards."""
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ def row(map_uv: FloatArray = MAP, dtype: MapDtype = "u8", **metrics: float) -> R
     return explanation_row(IMAGE, METHOD, map_uv, metrics, dtype)
 
 
-def test_an_explanation_holds_its_facts_its_map_and_its_metrics() -> None:
+def test_an_explanation_row_has_the_image_the_method_the_map_and_the_metrics() -> None:
     found = row(drop=0.75)
     assert found["image_key"] == "k"
     assert (found["target"], found["target_rule"], found["label"]) == (2, "label", 7)
@@ -37,7 +37,7 @@ def test_the_map_of_a_row_can_be_read_back(dtype: MapDtype) -> None:
     assert np.abs(decode_row(row(dtype=dtype)) - MAP).max() <= 3 / 510 + 1e-6
 
 
-def test_a_constant_map_is_called_degenerate() -> None:
+def test_a_constant_map_is_marked_degenerate() -> None:
     found = row(np.full((2, 2), 0.3, np.float32))
     assert found["degenerate"] is True
     assert np.array_equal(decode_row(found), np.full((2, 2), 0.3, np.float32))
@@ -57,14 +57,14 @@ def test_a_map_that_is_not_finite_is_a_failure_of_the_method_without_map_and_met
     assert "drop" not in found
 
 
-def test_the_row_of_a_failed_image_keeps_what_was_known_of_it() -> None:
+def test_the_row_of_a_failed_image_has_its_size_and_label() -> None:
     failure = Failure("k", "s.tar", "explain", "label", "label 9 of 4")
     found = failure_row(failure, 3, DecodedSample("k", 9, None, (48, 64)))
     assert (found["image_height"], found["image_width"], found["label"], found["chunk"]) == (48, 64, 9, 3)
     assert [found[field.name] for field in ERROR_FIELDS] == ["explain", "label", "label 9 of 4"]
 
 
-def test_a_row_is_null_where_it_says_nothing() -> None:
+def test_columns_that_a_row_does_not_have_are_null() -> None:
     table = to_table([failure_row(Failure("k", "s.tar", "decode", "truncated", "cut"), 0)], SCHEMA)
     assert table.schema.equals(SCHEMA, check_metadata=True)
     (found,) = table.to_pylist()
@@ -73,16 +73,16 @@ def test_a_row_is_null_where_it_says_nothing() -> None:
     }  # fmt: skip
 
 
-def test_the_columns_of_a_table_are_those_of_the_schema_whatever_the_order_of_the_rows() -> None:
+def test_the_columns_of_a_table_are_in_the_order_of_the_schema() -> None:
     table = to_table([row(drop=0.5), dict(reversed(row(drop=0.25).items()))], SCHEMA)
     assert table.column_names == SCHEMA.names
     assert table["drop"].to_pylist() == [0.5, 0.25]
 
 
-def test_no_rows_make_an_empty_table() -> None:
+def test_without_rows_the_table_is_empty() -> None:
     assert to_table([], SCHEMA).num_rows == 0
 
 
-def test_decoding_a_row_needs_the_map_columns_only() -> None:
+def test_decoding_a_row_needs_only_the_map_columns() -> None:
     columns = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
     assert decode_row({name: row()[name] for name in columns}).shape == (2, 2)

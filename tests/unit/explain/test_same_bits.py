@@ -1,4 +1,4 @@
-"""Every method, bit for bit the same whatever stands beside an image in its pass."""
+"""Rows of every method are the same bit for bit, regardless of the other images in a pass."""
 
 import torch
 from explaining import chunk, rows, spec
@@ -18,14 +18,14 @@ METRICS = ["average_drop", {"insertion": {"steps": 3}}, {"infidelity": {"samples
 
 
 def found(model: nn.Module, stages: tuple[str, ...], methods: list[object], batch: int) -> list[dict[str, object]]:
-    """Rows of 19 images: a full pass of 16 and one that is filled up, or all in one that is filled up."""
+    """Return the rows of 19 images: with batch 16 a full and a padded pass, with batch 48 one padded pass."""
     settings = spec(
         layer=stages[-1], stages=stages, methods=build_methods(methods), metrics=build_metrics(METRICS), batch=batch
     )
     return rows(Explainer(model, settings), chunk(19))
 
 
-def test_rows_of_every_method_are_the_same_bit_for_bit_whatever_the_batch() -> None:
+def test_rows_of_every_method_are_the_same_for_every_batch_size() -> None:
     methods = [{name: FEW.get(name, {})} for name in METHODS if name != "cam"]
     pieces = found(StagedNet(0, smooth=True), StagedNet.STAGES, methods, 16)
     assert pieces == found(StagedNet(0, smooth=True), StagedNet.STAGES, methods, 48)
@@ -34,6 +34,6 @@ def test_rows_of_every_method_are_the_same_bit_for_bit_whatever_the_batch() -> N
     assert torch.tensor([float(row["map_max"]) for row in pieces]).gt(0).float().mean() > 0.9  # type: ignore[arg-type]
 
 
-def test_so_are_rows_of_the_first_cam() -> None:
+def test_rows_of_the_original_cam_are_the_same_for_every_batch_size() -> None:
     model, stages = GapNet(0, channels=8), ("features.1",)
     assert found(model, stages, ["cam"], 16) == found(model, stages, ["cam"], 48)

@@ -1,4 +1,4 @@
-"""A small run with originals behind it, and a place for what is made of it."""
+"""A small run with its original images, and a folder to export to."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What holds for every target: the run stays as it is, nothing is written over, and nothing half is left."""
+"""All export targets: the run does not change, nothing is overwritten, and no partial export is left."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ def content(folder: Path) -> dict[Path, tuple[bytes, int]]:
 
 
 @each_target
-def test_the_run_stays_as_it_is(pictured: PicturedRun, dest: Path, target: str) -> None:
+def test_the_run_does_not_change(pictured: PicturedRun, dest: Path, target: str) -> None:
     before = content(pictured.folder)
     notes = export_run(str(pictured.folder), target, dest)
     assert notes == [f"7 explanations; 3 failures: {TARGETS[target].failures}"]
@@ -56,7 +56,7 @@ def test_a_damaged_part_leaves_nothing_behind(pictured: PicturedRun, dest: Path,
 
 
 @pytest.mark.parametrize("target", ["fiftyone", "hf", "spotlight"])
-def test_damage_that_shows_only_in_the_rows_leaves_an_empty_folder_empty(
+def test_damage_found_while_reading_rows_leaves_an_empty_folder_empty(
     pictured: PicturedRun, dest: Path, target: str
 ) -> None:
     part = pictured.folder / PARTS[2].file
@@ -73,7 +73,7 @@ def test_damage_that_shows_only_in_the_rows_leaves_an_empty_folder_empty(
 
 
 @each_target
-def test_a_full_disk_is_told_and_leaves_nothing_behind(
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(
     pictured: PicturedRun, dest: Path, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = TARGETS[target].write
@@ -89,30 +89,30 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(
     assert dest.parent.is_dir()
 
 
-def taken_away(part: Path) -> None:
+def delete(part: Path) -> None:
     part.unlink()
 
 
-def broken_off(part: Path) -> None:
+def truncate(part: Path) -> None:
     part.write_bytes(part.read_bytes()[:-20])
 
 
-def closed_to_us(part: Path) -> None:
-    """A link is as unreadable to us as a file of another user."""
+def make_unreadable(part: Path) -> None:
+    """Replace a part by a dangling link, which is as unreadable as a file of another user."""
     part.rename(part.with_suffix(".away"))
     part.symlink_to(part.with_suffix(".away").name + "s")
 
 
 @each_target
-@pytest.mark.parametrize("harm", [taken_away, broken_off, closed_to_us])
-def test_what_cannot_be_read_of_the_run_is_no_trouble_of_the_destination(
+@pytest.mark.parametrize("harm", [delete, truncate, make_unreadable])
+def test_unreadable_parts_are_reported_as_damage_and_not_as_errors_of_the_destination(
     pictured: PicturedRun,
     dest: Path,
     target: str,
     harm: Callable[[Path], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The run is harmed while it is exported."""
+    """The run is damaged while it is exported."""
     honest = TARGETS[target].write
 
     def write(run: Run, folder: Path) -> Sequence[str]:
@@ -125,7 +125,7 @@ def test_what_cannot_be_read_of_the_run_is_no_trouble_of_the_destination(
     assert not dest.exists()
 
 
-def test_a_folder_that_refuses_is_told_of_the_destination_though_the_run_is_read_once_more(
+def test_permission_errors_are_reported_for_the_destination_if_the_run_is_sound(
     pictured: PicturedRun, dest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TARGETS, "hf", replace(TARGETS["hf"], write=failing(13)))
@@ -134,7 +134,7 @@ def test_a_folder_that_refuses_is_told_of_the_destination_though_the_run_is_read
     assert not dest.exists()
 
 
-def test_a_stop_leaves_nothing_behind(pictured: PicturedRun, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_leaves_nothing_behind(pictured: PicturedRun, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> list[str]:
         (dest / "half").mkdir()
         raise KeyboardInterrupt
@@ -146,7 +146,7 @@ def test_a_stop_leaves_nothing_behind(pictured: PicturedRun, dest: Path, monkeyp
 
 
 @pytest.mark.parametrize("place", ["run", "run/_export", "run/sub/er", "link/x", "a%20b", "a?b", "a#b", "a\\b", "data"])
-def test_places_that_do_not_suit_are_refused(pictured: PicturedRun, tmp_path: Path, place: str) -> None:
+def test_unsuitable_destinations_are_refused(pictured: PicturedRun, tmp_path: Path, place: str) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "run")
     before = everything_in(tmp_path)
     with pytest.raises(ConfigError, match=r"^DEST: "):
@@ -154,17 +154,17 @@ def test_places_that_do_not_suit_are_refused(pictured: PicturedRun, tmp_path: Pa
     assert everything_in(tmp_path) == before
 
 
-def test_a_place_in_an_object_store_is_refused(
+def test_a_destination_in_an_object_store_is_refused(
     pictured: PicturedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = everything_in(tmp_path)
-    with pytest.raises(ConfigError, match=r"^DEST: 's3://bucket/x' is no local folder"):
+    with pytest.raises(ConfigError, match=r"^DEST: 's3://bucket/x' is not a local folder"):
         export_run(str(pictured.folder), "hf", "s3://bucket/x")
     assert everything_in(tmp_path) == before
 
 
-def test_a_file_in_the_way_is_refused(pictured: PicturedRun, tmp_path: Path) -> None:
+def test_a_destination_that_is_a_file_is_refused(pictured: PicturedRun, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     for place in ("file", "file/below"):
         with pytest.raises(ConfigError, match=r"^DEST: "):
@@ -172,7 +172,7 @@ def test_a_file_in_the_way_is_refused(pictured: PicturedRun, tmp_path: Path) -> 
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
-def test_a_place_that_cannot_be_written_to_is_told(
+def test_a_destination_that_cannot_be_written_to_is_reported(
     pictured: PicturedRun, dest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "mkdir", failing(30))
@@ -181,7 +181,7 @@ def test_a_place_that_cannot_be_written_to_is_told(
 
 
 @pytest.mark.parametrize(("target", "package"), PACKAGES.items())
-def test_a_missing_package_is_told(
+def test_a_missing_package_is_reported(
     pictured: PicturedRun, dest: Path, monkeypatch: pytest.MonkeyPatch, target: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
@@ -190,7 +190,7 @@ def test_a_missing_package_is_told(
     assert not dest.exists()
 
 
-def test_an_unknown_target_is_told(pictured: PicturedRun, dest: Path) -> None:
+def test_an_unknown_target_is_reported(pictured: PicturedRun, dest: Path) -> None:
     with pytest.raises(ConfigError, match=r"--to: unknown target 'icebreg' \(did you mean 'iceberg'\?\)"):
         export_run(str(pictured.folder), "icebreg", dest)
 
@@ -203,13 +203,13 @@ def test_a_run_without_an_explanation_is_refused(tmp_path: Path, dest: Path, tar
             return to_table([failure_row(failure, part.chunk)], self.schema)
 
     run = Failed(tmp_path / "run").complete()
-    with pytest.raises(ConfigError, match="RUN: it holds no explanation"):
+    with pytest.raises(ConfigError, match="RUN: the run holds no explanations"):
         export_run(str(run.folder), target, dest)
     assert not dest.exists()
 
 
 @each_target
-def test_a_run_that_is_not_finished_is_exported_as_far_as_it_is(tmp_path: Path, dest: Path, target: str) -> None:
+def test_an_unfinished_run_is_exported_as_it_is_so_far(tmp_path: Path, dest: Path, target: str) -> None:
     run = PicturedRun(tmp_path / "run").complete()
     for name in (PARTS[2].file, PARTS[2].receipt):
         (run.folder / name).unlink()

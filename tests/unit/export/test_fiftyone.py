@@ -1,4 +1,4 @@
-"""FiftyOne's files on disk: samples with classes, boxes, numbers and heat maps, whatever the data is called."""
+"""FiftyOne's files on disk: samples with classes, boxes, numbers and heat maps, also under hostile names."""
 
 import json
 import os
@@ -19,16 +19,16 @@ from pipeline.results.query import open_run
 from pipeline.storage.run_folder import PartName
 
 VIEWERS = os.environ.get("CAMATLAS_VIEWERS", sys.executable)
-"""A Python that has FiftyOne and Spotlight, which want an environment of their own."""
+"""A Python with FiftyOne and Spotlight, which need a separate environment."""
 
 
 def exported(run: PicturedRun, dest: Path) -> list[dict[str, Any]]:
     export_run(str(run.folder), "fiftyone", dest)
-    found: list[dict[str, Any]] = json.loads((dest / "samples.json").read_text(encoding="utf-8"))["samples"]
-    return found
+    samples: list[dict[str, Any]] = json.loads((dest / "samples.json").read_text(encoding="utf-8"))["samples"]
+    return samples
 
 
-def test_one_sample_is_one_image_with_all_that_is_known_of_it(pictured: PicturedRun, dest: Path) -> None:
+def test_a_sample_holds_everything_about_one_image(pictured: PicturedRun, dest: Path) -> None:
     samples = exported(pictured, dest)
     assert [sample["image_key"] for sample in samples] == ["0-0-0", "0-0-1", "0-1-0", "1-0-0"]
     assert samples[0] == {
@@ -94,7 +94,7 @@ def test_a_constant_map_is_black(tmp_path: Path, dest: Path) -> None:
         assert not np.asarray(opened).any()
 
 
-def test_pictures_are_what_the_model_saw(pictured: PicturedRun, dest: Path) -> None:
+def test_pictures_are_framed_as_for_the_model(pictured: PicturedRun, dest: Path) -> None:
     expected = noise(64, 48).resize((CROP, CROP), Image.Resampling.BILINEAR)
     with Image.open(dest / exported(pictured, dest)[0]["filepath"]) as opened:
         assert opened.size == (CROP, CROP)
@@ -113,10 +113,10 @@ def test_each_explained_class_is_a_sample_over_the_same_picture(tmp_path: Path, 
     assert len(list((dest / "data").iterdir())) == 4
 
 
-def test_originals_that_are_gone_are_one_grey_picture(pictured: PicturedRun, dest: Path) -> None:
+def test_originals_that_are_gone_share_one_grey_picture(pictured: PicturedRun, dest: Path) -> None:
     (pictured.data / "b.parquet").unlink()
     notes = export_run(str(pictured.folder), "fiftyone", dest)
-    assert notes[1:] == ["1 originals are not where the run found them; they are grey"]
+    assert notes[1:] == ["1 original images were not found; grey pictures replace them"]
     samples = json.loads((dest / "samples.json").read_text(encoding="utf-8"))["samples"]
     assert [sample["filepath"] for sample in samples] == [
         f"data/{name}.jpg" for name in ("00000000", "00000001", "00000002", "missing")
@@ -160,7 +160,7 @@ def test_classes_without_names_are_numbers(tmp_path: Path, dest: Path) -> None:
         "C:\\x",
     ],
 )
-def test_no_text_chooses_a_file_or_breaks_a_field(tmp_path: Path, dest: Path, word: str) -> None:
+def test_no_text_becomes_a_file_name_or_breaks_a_field(tmp_path: Path, dest: Path, word: str) -> None:
     run = PicturedRun(
         tmp_path / "run", methods=(word, f"{word}!"), metrics=("average_drop", word), prefix=word, classes=(word,)
     )
@@ -180,7 +180,7 @@ def test_no_text_chooses_a_file_or_breaks_a_field(tmp_path: Path, dest: Path, wo
 
 
 @pytest.mark.parametrize("method", ["filepath", "tags", "id", "image_key", "boxes", "created_at"])
-def test_a_method_may_be_called_as_a_field_is(tmp_path: Path, dest: Path, method: str) -> None:
+def test_a_method_may_be_named_like_a_field(tmp_path: Path, dest: Path, method: str) -> None:
     sample = exported(PicturedRun(tmp_path / "run", methods=(method, "gradcam")).complete(), dest)[0]
     assert sample["image_key"] == "0-0-0"
     assert sample[f"heatmap_{method}"]["_cls"] == "Heatmap"

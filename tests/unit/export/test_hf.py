@@ -1,4 +1,4 @@
-"""Hugging Face datasets: what `datasets` itself loads, offline, and a card that obeys nobody."""
+"""Hugging Face datasets: what `datasets` itself loads, offline, and a card in which all texts are escaped."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """Load a data set as a user would, with caches of its own."""
+    """Load a dataset as a user would, with a separate cache."""
 
     def load(*words: str, **options: object) -> datasets.Dataset:
         return datasets.load_dataset(*words, split="train", cache_dir=str(tmp_path / "cache"), **options)
@@ -55,7 +55,7 @@ def test_the_folder_loads_and_holds_the_explanations(pictured: PicturedRun, dest
     assert found[0][CURVE] == [0.0, 0.5, 1.0]
 
 
-def test_failures_are_a_configuration_of_their_own(pictured: PicturedRun, dest: Path, load: Load) -> None:
+def test_failures_are_a_separate_configuration(pictured: PicturedRun, dest: Path, load: Load) -> None:
     found = load(exported(pictured, dest), "failures")
     assert [(row["image_key"], row["method"], row["error_code"]) for row in found] == [
         ("0-1-0", "scorecam", "nonfinite"),
@@ -74,7 +74,7 @@ def test_a_run_without_failures_has_one_configuration(tmp_path: Path, dest: Path
     assert len(load(folder)) == 7
 
 
-def test_the_files_alone_carry_the_features(pictured: PicturedRun, dest: Path, load: Load) -> None:
+def test_the_parquet_files_hold_the_features(pictured: PicturedRun, dest: Path, load: Load) -> None:
     folder = exported(pictured, dest)
     found = load("parquet", data_files=f"{folder}/explanations/*.parquet")
     for name in ("label", "predicted", "target"):
@@ -95,7 +95,7 @@ def test_the_files_alone_carry_the_features(pictured: PicturedRun, dest: Path, l
         ((HOSTILE, "\u202e"), [HOSTILE, "\u202e"]),
     ],
 )
-def test_class_names_may_be_too_few_alike_or_odd(
+def test_class_names_may_be_too_few_equal_or_odd(
     tmp_path: Path, dest: Path, load: Load, classes: tuple[str, ...], names: list[str]
 ) -> None:
     found = load(exported(PicturedRun(tmp_path / "run", classes=classes).complete(), dest))
@@ -131,7 +131,7 @@ def test_hostile_texts_are_only_values(tmp_path: Path, dest: Path, load: Load, w
     assert methods.count("`") == 2
 
 
-def test_the_card_says_what_the_columns_mean_and_escapes_it(tmp_path: Path, dest: Path) -> None:
+def test_the_card_describes_the_columns_and_escapes_text(tmp_path: Path, dest: Path) -> None:
     run = PicturedRun(tmp_path / "run", metrics=("average_drop", CURVE, HOSTILE)).complete()
     exported(run, dest)
     card = (dest / "README.md").read_text(encoding="utf-8")
@@ -143,8 +143,8 @@ def test_the_card_says_what_the_columns_mean_and_escapes_it(tmp_path: Path, dest
 
 
 @pytest.mark.parametrize("dtype", ["u8", "f16", "f32"])
-def test_the_card_tells_how_to_read_a_map(tmp_path: Path, dest: Path, dtype: MapDtype) -> None:
-    """Its lines are run here as they stand, on every encoding, and give what a run gives."""
+def test_the_code_on_the_card_reads_a_map(tmp_path: Path, dest: Path, dtype: MapDtype) -> None:
+    """The code is run unchanged on every encoding, and gives the same map as the run."""
 
     class Encoded(PicturedRun):
         def rows(self, part: PartName) -> list[Row]:
@@ -167,5 +167,5 @@ def test_the_card_tells_how_to_read_a_map(tmp_path: Path, dest: Path, dtype: Map
     np.testing.assert_allclose(names["grid"], expected, rtol=1e-6)  # type: ignore[arg-type]
 
 
-def test_equal_names_become_different_ones() -> None:
+def test_equal_names_become_distinct() -> None:
     assert distinct(["a", "a", "a_2", "b", "a"]) == ["a", "a_2", "a_2_2", "b", "a_3"]

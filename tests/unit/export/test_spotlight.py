@@ -1,4 +1,4 @@
-"""The frame for Spotlight: one row a case, pictures as bytes, and a data type for every column."""
+"""The frame for Spotlight: one row per case, pictures as bytes, and a data type for every column."""
 
 import io
 import json
@@ -33,7 +33,7 @@ def picture(data: bytes) -> Image.Image:
         return opened.convert("RGB")
 
 
-def test_a_row_holds_all_that_is_known_of_an_image(pictured: PicturedRun, dest: Path) -> None:
+def test_a_row_holds_everything_about_one_image(pictured: PicturedRun, dest: Path) -> None:
     rows, dtypes = exported(pictured, dest)
     assert [row["image_key"] for row in rows] == ["0-0-0", "0-0-1", "0-1-0", "1-0-0"]
     assert {name: value for name, value in rows[0].items() if dtypes[name] != "Image"} == {
@@ -51,7 +51,7 @@ def test_a_row_holds_all_that_is_known_of_an_image(pictured: PicturedRun, dest: 
     assert {path.name for path in dest.iterdir()} == {"frame.parquet", "dtype.json"}
 
 
-def test_pictures_have_the_models_size_and_heat_maps_lie_over_them(pictured: PicturedRun, dest: Path) -> None:
+def test_pictures_have_the_models_size_and_heat_maps_are_overlays(pictured: PicturedRun, dest: Path) -> None:
     rows, _ = exported(pictured, dest)
     plain = {picture(row["image"]).size for row in rows} | {picture(row["heatmap_gradcam"]).size for row in rows}
     assert plain == {(CROP, CROP)}
@@ -64,7 +64,7 @@ def test_pictures_have_the_models_size_and_heat_maps_lie_over_them(pictured: Pic
     assert rows[2]["heatmap_scorecam"] is None
 
 
-def test_boxes_are_drawn_on_the_image_alone(pictured: PicturedRun, dest: Path) -> None:
+def test_boxes_are_drawn_only_on_the_image(pictured: PicturedRun, dest: Path) -> None:
     rows, _ = exported(pictured, dest)
     pink = np.array([255, 45, 120])
     corner = np.asarray(picture(rows[0]["image"]), np.float64)[8:16, 8:9].mean((0, 1))
@@ -94,7 +94,7 @@ def test_originals_that_are_gone_are_grey(pictured: PicturedRun, dest: Path) -> 
     (pictured.data / "a.parquet").unlink()
     (pictured.data / "b.parquet").unlink()
     notes = export_run(str(pictured.folder), "spotlight", dest)
-    assert notes[1:] == ["4 originals are not where the run found them; they are grey"]
+    assert notes[1:] == ["4 original images were not found; grey pictures replace them"]
     rows = pq.read_table(dest / "frame.parquet").to_pylist()
     assert {picture(row["image"]).getpixel((0, 0)) for row in rows} == {(128, 128, 128)}
 

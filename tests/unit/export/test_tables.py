@@ -1,4 +1,4 @@
-"""Iceberg and Delta tables: the run's own files, and the rows that pyarrow reads from them."""
+"""Iceberg and Delta tables: they use the files of the run, and have the rows that pyarrow reads from it."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ def in_order(table: pa.Table) -> list[dict[str, object]]:
 
 
 def moved(pictured: PicturedRun, folder: Path) -> Path:
-    """Move the run into another folder; gives its new place."""
+    """Move the run into another folder, and return its new path."""
     folder.mkdir()
     return pictured.folder.rename(folder / "run")
 
@@ -57,11 +57,11 @@ def test_iceberg_refers_to_the_files_of_the_run(pictured: PicturedRun, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["a%20b", "a#b", "a?b", "a\\b"])
-def test_iceberg_refuses_a_run_whose_path_it_would_misread(
+def test_iceberg_refuses_a_run_with_a_path_it_would_misread(
     pictured: PicturedRun, tmp_path: Path, dest: Path, name: str
 ) -> None:
     run = moved(pictured, tmp_path / name)
-    with pytest.raises(ConfigError, match=r"RUN: .* has one of % \? # .* in it"):
+    with pytest.raises(ConfigError, match=r"RUN: .* contains one of % \? # "):
         export_run(str(run), "iceberg", dest)
     assert not dest.exists()
 
@@ -90,7 +90,7 @@ def test_delta_never_changes_a_file_that_the_run_shares(pictured: PicturedRun, d
     assert {file: (pictured.folder / file).read_bytes() for file in FILES} == before
 
 
-def test_delta_skips_files_by_what_is_in_them_but_keeps_maps_out_of_its_log(pictured: PicturedRun, dest: Path) -> None:
+def test_delta_has_statistics_to_skip_files_but_none_of_maps(pictured: PicturedRun, dest: Path) -> None:
     export_run(str(pictured.folder), "delta", dest)
     log = (dest / "_delta_log" / "00000000000000000000.json").read_text(encoding="utf-8")
     assert '\\"numRecords\\":4' in log
@@ -98,12 +98,12 @@ def test_delta_skips_files_by_what_is_in_them_but_keeps_maps_out_of_its_log(pict
     assert '\\"map_min\\"' not in log.partition('"add"')[2]
 
 
-def test_delta_copies_what_cannot_be_linked_and_says_so(
+def test_delta_copies_and_reports_parts_that_cannot_be_linked(
     pictured: PicturedRun, dest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "link", failing(18))
     notes = export_run(str(pictured.folder), "delta", dest)
-    assert notes[1:] == ["3 parts were copied: they cannot be linked from here"]
+    assert notes[1:] == ["3 parts were copied, because they cannot be hard-linked"]
     assert in_order(pa.table(DeltaTable(dest).to_pyarrow_table())) == in_order(table_of(pictured.folder))
 
 
@@ -114,9 +114,9 @@ def test_a_run_in_an_object_store_is_copied_or_refused(
     with s3_server() as server:
         use(server, monkeypatch)
         pictured.work(ObjectStore(url))
-        with pytest.raises(ConfigError, match=f"RUN: '{url}' is no local folder"):
+        with pytest.raises(ConfigError, match=f"RUN: '{url}' is not a local folder"):
             export_run(url, "iceberg", dest)
-        assert export_run(url, "delta", dest)[1:] == ["3 parts were copied: they cannot be linked from here"]
+        assert export_run(url, "delta", dest)[1:] == ["3 parts were copied, because they cannot be hard-linked"]
         export_run(url, "hf", dest.with_name("hf"))
     assert in_order(pa.table(DeltaTable(dest).to_pyarrow_table())) == in_order(table_of(pictured.folder))
     found = [pq.read_table(path).num_rows for path in dest.with_name("hf").rglob("*.parquet")]

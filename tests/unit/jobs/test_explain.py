@@ -1,4 +1,4 @@
-"""What a run says at its end."""
+"""The result of camatlas explain: failure rate and exit code."""
 
 from pathlib import Path
 
@@ -19,12 +19,12 @@ app.command()(explain.explain)
     ("images", "with_failures", "damages", "rate"),
     [(0, 0, 0, 0), (100, 1, 0, 0.01), (0, 2, 2, 1), (2, 4, 2, 1), (98, 2, 2, 0.02)],
 )
-def test_the_failure_rate_is_a_share(images: int, with_failures: int, damages: int, rate: float) -> None:
+def test_the_failure_rate_is_at_most_1(images: int, with_failures: int, damages: int, rate: float) -> None:
     ended = Ended("run", images, images, images, with_failures, damages, {})
     assert ended.failure_rate == rate
 
 
-def test_too_many_failures_are_counted_out(
+def test_too_many_failures_are_counted_in_the_message(
     small_run: RunMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_file = tmp_path / "run.yaml"
@@ -33,6 +33,8 @@ def test_too_many_failures_are_counted_out(
     monkeypatch.setattr(explain, "run", lambda *args, **kinds: Ended("run", **vars(totals(small_run.store))))
     ended = CliRunner().invoke(app, [str(run_file)])
     assert ended.exit_code == 3
-    told = "50.00 % failed: 2 of 5 images, and damage to shards in 1 places; --max-failure-rate allows 1 %"
-    assert told in ended.stderr
+    message = (
+        "too many failures: 50.00 % (2 of 5 images, and 1 damaged places in shards); --max-failure-rate allows 1 %"
+    )
+    assert message in ended.stderr
     assert CliRunner().invoke(app, [str(run_file), "--max-failure-rate", "0.5"]).exit_code == 0

@@ -1,4 +1,4 @@
-"""camatlas export: the path on stdout, what was written on stderr, and exit codes."""
+"""camatlas export: path on stdout, counts on stderr, exit codes."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ app = typer.Typer()
 app.command()(export)
 
 
-def asked(run: RunMaker, *arguments: str) -> Result:
+def run_export(run: RunMaker, *arguments: str) -> Result:
     return CliRunner().invoke(app, [str(run.folder), *arguments])
 
 
 def test_the_path_goes_to_stdout_and_counts_to_stderr(small_run: RunMaker, tmp_path: Path) -> None:
-    ended = asked(small_run, str(tmp_path / "table"), "--to", "delta")
+    ended = run_export(small_run, str(tmp_path / "table"), "--to", "delta")
     assert (ended.exit_code, ended.stdout) == (0, f"{tmp_path}/table\n")
     assert ended.stderr == "7 explanations; 3 failures: in the same table, with an error_code\n"
 
@@ -32,26 +32,26 @@ def test_the_path_goes_to_stdout_and_counts_to_stderr(small_run: RunMaker, tmp_p
         (["{tmp}", "--to", "hf"], "is not an empty folder"),
     ],
 )
-def test_what_cannot_be_done_is_told_on_stderr(
+def test_usage_errors_are_printed_on_stderr(
     small_run: RunMaker, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
-    ended = asked(small_run, *(word.format(tmp=tmp_path) for word in arguments))
+    ended = run_export(small_run, *(word.format(tmp=tmp_path) for word in arguments))
     assert (ended.exit_code, ended.stdout) == (2, "")
     assert words in ended.stderr
 
 
 def test_a_target_must_be_named_and_the_help_names_all(small_run: RunMaker, tmp_path: Path) -> None:
-    assert asked(small_run, str(tmp_path / "x")).exit_code == 2
-    told = " ".join(CliRunner().invoke(app, ["--help"]).stdout.split())
-    assert all(target in told for target in TARGETS)
+    assert run_export(small_run, str(tmp_path / "x")).exit_code == 2
+    help_text = " ".join(CliRunner().invoke(app, ["--help"]).stdout.split())
+    assert all(target in help_text for target in TARGETS)
 
 
 def test_a_damaged_run_ends_with_4(small_run: RunMaker, tmp_path: Path) -> None:
     (small_run.folder / "part-00001-000.parquet").write_bytes(b"")
-    assert asked(small_run, str(tmp_path / "x"), "--to", "delta").exit_code == 4
+    assert run_export(small_run, str(tmp_path / "x"), "--to", "delta").exit_code == 4
 
 
-def test_what_is_no_run_ends_with_2(maker: RunMaker, tmp_path: Path) -> None:
-    ended = asked(maker, str(tmp_path / "x"), "--to", "delta")
+def test_a_folder_that_is_no_run_ends_with_2(maker: RunMaker, tmp_path: Path) -> None:
+    ended = run_export(maker, str(tmp_path / "x"), "--to", "delta")
     assert ended.exit_code == 2
     assert "is not a run folder" in ended.stderr

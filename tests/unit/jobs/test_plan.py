@@ -1,4 +1,4 @@
-"""camatlas plan: the table and the JSON, mistakes told at once, nothing written."""
+"""camatlas plan: table and JSON; reports all mistakes at once and writes nothing."""
 
 import json
 from pathlib import Path
@@ -28,16 +28,16 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def planned(*words: object) -> Result:
+def run_plan(*arguments: object) -> Result:
     before = torch.get_num_threads()
     try:
-        return CliRunner().invoke(app, [*map(str, words), "--probe-seconds", "0"])
+        return CliRunner().invoke(app, [*map(str, arguments), "--probe-seconds", "0"])
     finally:
         torch.set_num_threads(before)
 
 
 def test_it_prints_a_table_and_totals(demo: Path) -> None:
-    shown = planned(demo, "--price", 2.5, "--workers", 3)
+    shown = run_plan(demo, "--price", 2.5, "--workers", 3)
     assert shown.exit_code == 0, shown.output
     lines = {" ".join(line.split()[:2]): line for line in shown.stdout.splitlines()}
     for start in ("method scorecam", "metric average_drop", "metric increase", "images 6", "run folder", "forwards"):
@@ -47,25 +47,25 @@ def test_it_prints_a_table_and_totals(demo: Path) -> None:
     assert not (demo.parent / "run").exists()
 
 
-def test_images_that_are_not_counted_are_an_estimate(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uncounted_images_are_estimated(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "count_images", lambda _: None)
-    shown = planned(demo, "--set", "explain.methods=[gradcam]", "--set", "explain.metrics=[]")
+    shown = run_plan(demo, "--set", "explain.methods=[gradcam]", "--set", "explain.metrics=[]")
     (line,) = [line for line in shown.stdout.splitlines() if line.startswith("images")]
     assert "about 6 (2 shards" in line
-    assert "an estimate by the sizes of shards" in line
+    assert "estimated from the sizes of the shards" in line
 
 
 def test_json_is_one_object(demo: Path) -> None:
-    shown = planned(demo, "--json", "--limit", 4, "--set", "explain.methods=[gradcam]")
-    found = json.loads(shown.stdout)
-    assert (found["images"], found["rows"], found["cost"], found["machines"]["device"]) == (4, 4, None, "cpu")
-    assert not found["estimated"]
-    assert [line["name"] for line in found["lines"]][1:] == ["gradcam", "average_drop", "increase"]
-    assert sum(line["share"] for line in found["lines"]) == pytest.approx(1)
+    shown = run_plan(demo, "--json", "--limit", 4, "--set", "explain.methods=[gradcam]")
+    fields = json.loads(shown.stdout)
+    assert (fields["images"], fields["rows"], fields["cost"], fields["machines"]["device"]) == (4, 4, None, "cpu")
+    assert not fields["estimated"]
+    assert [line["name"] for line in fields["lines"]][1:] == ["gradcam", "average_drop", "increase"]
+    assert sum(line["share"] for line in fields["lines"]) == pytest.approx(1)
 
 
-def test_all_mistakes_are_told_at_once(demo: Path) -> None:
-    refused = planned(demo, "--set", "explain.methods=[grad_cam]", "--set", "explain.metrics=[avrage_drop]")
+def test_all_mistakes_are_reported_at_once(demo: Path) -> None:
+    refused = run_plan(demo, "--set", "explain.methods=[grad_cam]", "--set", "explain.metrics=[avrage_drop]")
     assert refused.exit_code == 2
     assert refused.stdout == ""
     assert "did you mean 'gradcam'?" in refused.stderr

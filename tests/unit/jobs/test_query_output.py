@@ -1,4 +1,4 @@
-"""camatlas query: what it prints and writes, and that no cell becomes a formula or a terminal command."""
+"""camatlas query: printed and written output, in which no cell becomes a formula or controls the terminal."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ FROM leaderboard
 """
 
 
-def asked(run: RunMaker, *arguments: str) -> Result:
+def run_query(run: RunMaker, *arguments: str) -> Result:
     return CliRunner().invoke(app, [str(run.folder), *arguments])
 
 
@@ -48,8 +48,8 @@ def written_json(table: pa.Table) -> list[dict[str, Any]]:
     return [json.loads(line, parse_constant=refuse) for line in file.getvalue().splitlines()]
 
 
-def test_without_a_question_the_leaderboard_is_shown(small_run: RunMaker) -> None:
-    ended = asked(small_run)
+def test_the_default_query_prints_the_leaderboard(small_run: RunMaker) -> None:
+    ended = run_query(small_run)
     assert ended.exit_code == 0
     header, *lines = [line.split() for line in ended.stdout.splitlines()]
     assert header == ["method", "target_rule", "images", "degenerate", "average_drop", "pointing_game"]
@@ -60,19 +60,19 @@ def test_without_a_question_the_leaderboard_is_shown(small_run: RunMaker) -> Non
 
 
 def test_csv_goes_to_stdout(small_run: RunMaker) -> None:
-    ended = asked(small_run, "SELECT method, images FROM leaderboard", "--csv")
+    ended = run_query(small_run, "SELECT method, images FROM leaderboard", "--csv")
     assert (ended.exit_code, ended.stdout) == (0, "method,images\ngradcam,4\nscorecam,3\n")
 
 
 def test_json_is_one_object_per_row(small_run: RunMaker) -> None:
-    ended = asked(small_run, "SELECT method, images FROM leaderboard", "--json")
+    ended = run_query(small_run, "SELECT method, images FROM leaderboard", "--json")
     assert ended.stdout == '{"method": "gradcam", "images": 4}\n{"method": "scorecam", "images": 3}\n'
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
 def test_an_answer_can_be_written_to_a_file(small_run: RunMaker, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"answer{suffix}"
-    ended = asked(small_run, "SELECT method, images FROM leaderboard", "--out", str(path))
+    ended = run_query(small_run, "SELECT method, images FROM leaderboard", "--out", str(path))
     assert (ended.exit_code, ended.stdout) == (0, f"{path}\n")
     readers = {
         ".csv": lambda: path.read_text(encoding="utf-8"),
@@ -93,17 +93,17 @@ def test_an_answer_can_be_written_to_a_file(small_run: RunMaker, tmp_path: Path,
     ("arguments", "code", "words"),
     [
         (["SELEC 1"], 2, "SQL: "),
-        (["COPY images TO 'owned.csv'"], 2, "it takes exactly one SELECT"),
-        (["SELECT 1", "--out", "answer.xls"], 2, "--out: 'answer.xls' has no known suffix"),
+        (["COPY images TO 'owned.csv'"], 2, "the query must be exactly one SELECT"),
+        (["SELECT 1", "--out", "answer.xls"], 2, "--out: 'answer.xls' has an unknown suffix"),
         (["SELECT 1", "--out", "/nowhere/answer.csv"], 2, "--out: cannot write '/nowhere/answer.csv'"),
         (["SELECT 1", "--out", "/nowhere/answer.parquet"], 2, "--out: cannot write '/nowhere/answer.parquet'"),
     ],
 )
-def test_what_cannot_be_done_is_told_on_stderr(
+def test_usage_errors_are_printed_on_stderr(
     small_run: RunMaker, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, words: str
 ) -> None:
     monkeypatch.chdir(small_run.folder.parent)
-    ended = asked(small_run, *arguments)
+    ended = run_query(small_run, *arguments)
     assert (ended.exit_code, ended.stdout) == (code, "")
     assert words in ended.stderr
     assert not (small_run.folder.parent / "owned.csv").exists()
@@ -111,30 +111,30 @@ def test_what_cannot_be_done_is_told_on_stderr(
 
 def test_a_damaged_run_ends_with_4(small_run: RunMaker) -> None:
     (small_run.folder / "part-00001-000.parquet").write_bytes(b"")
-    assert asked(small_run, "SELECT * FROM images").exit_code == 4
+    assert run_query(small_run, "SELECT * FROM images").exit_code == 4
 
 
-def test_what_is_no_run_ends_with_2(maker: RunMaker) -> None:
-    ended = asked(maker)
+def test_a_folder_that_is_no_run_ends_with_2(maker: RunMaker) -> None:
+    ended = run_query(maker)
     assert ended.exit_code == 2
     assert "is not a run folder" in ended.stderr
 
 
-@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n"])
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n"])
 @pytest.mark.parametrize("rest", ["1+1", "", "cmd|' /C calc'!A0"])
-def test_no_text_becomes_a_formula_in_a_spreadsheet(sign: str, rest: str) -> None:
-    text = f"{sign}{rest}"
+def test_no_text_becomes_a_formula_in_a_spreadsheet(first: str, rest: str) -> None:
+    text = f"{first}{rest}"
     assert written_csv(pa.table({"key": [text], text: [1]})) == [["key", f"'{text}"], [f"'{text}", "1"]]
 
 
 @pytest.mark.parametrize("line_end", ["\r", "\n", "\r\n"])
 def test_a_text_with_line_ends_stays_in_its_cell(line_end: str) -> None:
-    """Or the rest of it would begin a line, and could be a formula again."""
+    """Otherwise the rest of the text would start a line, where it could be a formula again."""
     text = f"a{line_end}=1+1"
     assert written_csv(pa.table({"key": [text], "n": [1]})) == [["key", "n"], [text, "1"]]
 
 
-def test_numbers_and_harmless_texts_stay_as_they_are_in_csv() -> None:
+def test_numbers_and_harmless_texts_are_unchanged_in_csv() -> None:
     table = pa.table({"number": [-1.5], "text": ["a=b"], "quote": ['"'], "comma": ["a,b"], "none": pa.nulls(1)})
     assert written_csv(table)[1] == ["-1.5", "a=b", '"', "a,b", ""]
 
@@ -145,7 +145,7 @@ def test_json_keeps_every_text(text: str) -> None:
 
 
 def test_json_is_valid_for_every_type_that_sql_gives(small_run: RunMaker) -> None:
-    ended = asked(small_run, ONE_OF_EACH, "--json")
+    ended = run_query(small_run, ONE_OF_EACH, "--json")
     assert ended.exit_code == 0
     assert json.loads(ended.stdout) == {
         "word": "text",
@@ -170,29 +170,29 @@ def test_json_is_valid_for_every_type_that_sql_gives(small_run: RunMaker) -> Non
 
 @pytest.mark.parametrize("form", ["--csv", "--json", ""])
 def test_every_type_can_be_printed(small_run: RunMaker, form: str) -> None:
-    ended = asked(small_run, ONE_OF_EACH, *([form] if form else []))
+    ended = run_query(small_run, ONE_OF_EACH, *([form] if form else []))
     assert ended.exit_code == 0
     assert "00ff" in ended.stdout
 
 
-def test_columns_of_one_name_are_all_written() -> None:
+def test_columns_that_share_a_name_are_all_written() -> None:
     table = pa.Table.from_arrays([pa.array([number]) for number in range(4)], ["a", "a", "a_1", "a"])
     assert _distinct(table).column_names == ["a", "a_1", "a_1_1", "a_2"]
     assert written_csv(_distinct(table))[1] == ["0", "1", "2", "3"]
     assert written_json(_distinct(table)) == [{"a": 0, "a_1": 1, "a_1_1": 2, "a_2": 3}]
 
 
-def test_a_query_with_columns_of_one_name_loses_none(small_run: RunMaker) -> None:
-    ended = asked(small_run, "SELECT 1 AS a, 2 AS a", "--json")
+def test_a_query_keeps_columns_that_share_a_name(small_run: RunMaker) -> None:
+    ended = run_query(small_run, "SELECT 1 AS a, 2 AS a", "--json")
     assert json.loads(ended.stdout) == {"a": 1, "a_1": 2}
 
 
-@pytest.mark.parametrize("sign", ["\x1b", "\x07", "\x08", "\r", "\n", "\x9b", "\u202e", "\u200b", "\0"])
-def test_no_text_commands_the_terminal(sign: str, capsys: pytest.CaptureFixture[str]) -> None:
-    _to_terminal(pa.table({"key": [f"a{sign}[2Jb"]}))
+@pytest.mark.parametrize("char", ["\x1b", "\x07", "\x08", "\r", "\n", "\x9b", "\u202e", "\u200b", "\0"])
+def test_no_text_controls_the_terminal(char: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _to_terminal(pa.table({"key": [f"a{char}[2Jb"]}))
     printed = capsys.readouterr().out
-    assert sign not in printed.replace("\n", "", 2).rstrip("\n") or sign == "\n"
-    assert f"a{ascii(sign)[1:-1]}[2Jb" in printed
+    assert char not in printed.replace("\n", "", 2).rstrip("\n") or char == "\n"
+    assert f"a{ascii(char)[1:-1]}[2Jb" in printed
 
 
 def test_brackets_are_no_markup_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""camatlas query: a question that would compute for ever ends at once when a signal comes."""
+"""camatlas query: a signal ends a query at once, even if the query would run forever."""
 
 import os
 import signal
@@ -17,8 +17,8 @@ ENDLESS = "SELECT sum(hash(range)) FROM range(1000000000000000)"
 
 
 @pytest.fixture(autouse=True)
-def _the_keyboard_is_heard() -> Iterator[None]:
-    """A shell's background jobs ignore SIGINT."""
+def _default_sigint_handler() -> Iterator[None]:
+    """Handle SIGINT, which background jobs of a shell ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -27,7 +27,7 @@ def _the_keyboard_is_heard() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, EXIT_INTERRUPTED), (signal.SIGTERM, EXIT_TERMINATED)], ids=["INT", "TERM"]
 )
-def test_an_endless_question_hears_signals(small_run: RunMaker, number: signal.Signals, code: int) -> None:
+def test_an_endless_query_ends_on_a_signal(small_run: RunMaker, number: signal.Signals, code: int) -> None:
     threads = threading.active_count()
     app = typer.Typer()
     app.command()(query)
@@ -36,4 +36,4 @@ def test_an_endless_question_hears_signals(small_run: RunMaker, number: signal.S
     assert CliRunner().invoke(app, [str(small_run.folder), ENDLESS]).exit_code == code
     later.join()
     assert threading.active_count() == threads
-    assert signal.set_wakeup_fd(-1) == -1, "whoever listened before listens again"
+    assert signal.set_wakeup_fd(-1) == -1, "the previous wakeup descriptor is restored"

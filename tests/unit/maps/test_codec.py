@@ -1,4 +1,4 @@
-"""Maps as bytes: the stated error bound, what is refused, and stacks against single maps."""
+"""The codec keeps its stated error bound, refuses wrong input, and decodes stacks like single maps."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def uv(*rows: list[float]) -> FloatArray:
 
 
 def largest_error(map_uv: FloatArray, dtype: MapDtype) -> float:
-    """The stated bound: a share of the range, and half a step of float32 itself."""
+    """Return the stated bound: a fraction of the range, plus half a step of float32."""
     if dtype == "f32":
         return 0.0
     values = map_uv.astype(np.float64)
@@ -42,7 +42,7 @@ def largest_error(map_uv: FloatArray, dtype: MapDtype) -> float:
 @example(map_uv=uv([-3.0]))
 @example(map_uv=uv([7.5, 7.5], [7.5, 7.5]))
 @example(map_uv=uv([1.0, np.nextafter(np.float32(1), np.float32(2))]))
-def test_a_map_comes_back_within_the_stated_error(dtype: MapDtype, map_uv: FloatArray) -> None:
+def test_a_map_is_decoded_within_the_stated_error(dtype: MapDtype, map_uv: FloatArray) -> None:
     encoded = encode(map_uv, dtype)
     decoded = decode(encoded)
     assert decoded.dtype == np.float32
@@ -62,23 +62,23 @@ def test_the_range_is_kept_exactly(dtype: MapDtype, map_uv: FloatArray) -> None:
 @pytest.mark.parametrize("dtype", MAP_DTYPES)
 @pytest.mark.parametrize("value", [0.0, -1.5, 1e-45, LARGEST, -LARGEST])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2)])
-def test_a_constant_map_comes_back_exactly(dtype: MapDtype, value: float, shape: tuple[int, int]) -> None:
+def test_a_constant_map_is_decoded_exactly(dtype: MapDtype, value: float, shape: tuple[int, int]) -> None:
     map_uv = np.full(shape, value, np.float32)
     assert np.array_equal(decode(encode(map_uv, dtype)), map_uv)
 
 
-def test_u8_spends_one_step_on_each_255th_of_the_range() -> None:
+def test_u8_divides_the_range_into_255_steps() -> None:
     encoded = encode(uv([-1.0, 0.0, 1.0]))
     assert (encoded.dtype, list(encoded.data)) == ("u8", [0, 128, 255])
 
 
-def test_f16_is_half_precision_of_the_unit_range_in_little_endian() -> None:
+def test_f16_is_little_endian_half_precision_of_the_unit_range() -> None:
     encoded = encode(uv([2.0, 3.0, 4.0]), "f16")
     assert encoded.data == np.array([0, 0.5, 1], "<f2").tobytes()
 
 
 @pytest.mark.parametrize("dtype", MAP_DTYPES)
-def test_rows_are_stored_one_after_the_other_whatever_the_memory_layout(dtype: MapDtype) -> None:
+def test_maps_are_stored_row_by_row_for_any_memory_layout(dtype: MapDtype) -> None:
     map_uv = np.arange(6, dtype=np.float32).reshape(2, 3)
     assert encode(np.asfortranarray(map_uv), dtype) == encode(map_uv, dtype)
     assert encode(map_uv[:, ::-1], dtype) != encode(map_uv, dtype)
@@ -98,7 +98,7 @@ def test_rows_are_stored_one_after_the_other_whatever_the_memory_layout(dtype: M
         np.float32(1).reshape(()),
     ],
 )
-def test_what_is_no_finite_map_is_refused(dtype: MapDtype, map_uv: FloatArray) -> None:
+def test_input_that_is_not_a_finite_map_is_refused(dtype: MapDtype, map_uv: FloatArray) -> None:
     with pytest.raises(ValueError, match="two-dimensional and finite"):
         encode(map_uv, dtype)
 
@@ -118,7 +118,7 @@ def test_bytes_missing_in_one_map_of_a_stack_are_not_taken_from_the_next() -> No
         decode_stack([b"123", b"45678"], 2, 2, "u8", ranges_N2)
 
 
-def test_an_unknown_encoding_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_dtype_is_refused_with_a_list_of_the_known_ones() -> None:
     wrong: Any = "u16"
     with pytest.raises(ValueError, match="unknown map dtype 'u16', known: u8, f16, f32"):
         decode(EncodedMap(b"12", 1, 1, wrong, 0, 1))
@@ -132,12 +132,12 @@ def test_an_unknown_encoding_is_refused_with_the_known_ones() -> None:
         elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
     )
 )
-def test_a_stack_decodes_to_the_same_as_its_maps_one_by_one(dtype: MapDtype, stack: FloatArray) -> None:
+def test_a_stack_is_decoded_like_its_single_maps(dtype: MapDtype, stack: FloatArray) -> None:
     encoded = [encode(map_uv, dtype) for map_uv in stack]
     ranges_N2 = np.array([[one.low, one.high] for one in encoded], np.float32)
     together = decode_stack([one.data for one in encoded], 3, 2, dtype, ranges_N2)
     assert np.array_equal(together, np.stack([decode(one) for one in encoded]))
 
 
-def test_a_stack_of_nothing_is_empty() -> None:
+def test_an_empty_stack_is_decoded() -> None:
     assert decode_stack([], 3, 2, "u8", np.empty((0, 2), np.float32)).shape == (0, 3, 2)

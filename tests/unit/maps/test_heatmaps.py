@@ -1,4 +1,4 @@
-"""Raw maps to heat maps: enlarged, scaled to [0, 1], and a constant map all zero."""
+"""Raw maps are upsampled and scaled to [0, 1], and a constant map becomes zero."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_a_heat_map_reaches_from_zero_to_one() -> None:
     assert torch.equal(found_BMHW.amax((-2, -1)), torch.ones(2, 3))
 
 
-def test_maps_are_enlarged_before_they_are_scaled() -> None:
+def test_maps_are_upsampled_before_they_are_scaled() -> None:
     map_11uv = torch.tensor([[[[0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 4.0, 0.0]]]])
     found = heatmaps(map_11uv, (5, 5))
     large = torch.nn.functional.interpolate(map_11uv, (5, 5), mode="bilinear", align_corners=False)
@@ -28,11 +28,11 @@ def test_maps_are_enlarged_before_they_are_scaled() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.1, 0.3, -1.7, 123.456])
 @pytest.mark.parametrize("size", [(7, 7), (33, 50), (224, 224), (97, 225)])
 def test_a_constant_map_is_all_zero_at_every_size(value: float, size: tuple[int, int]) -> None:
-    """Bilinear weights of a constant add up to it but for rounding, and scaling must not blow that up."""
+    """Upsampling a constant leaves rounding errors, which scaling must not amplify."""
     assert not heatmaps(torch.full((1, 1, 7, 7), value), size).any()
 
 
-def test_a_constant_map_leaves_its_neighbours_alone() -> None:
+def test_a_constant_map_does_not_affect_other_maps() -> None:
     maps_1Muv = torch.stack([random_maps(7, 7), torch.full((7, 7), 0.1), random_maps(7, 7)])[None]
     found = heatmaps(maps_1Muv, (33, 50))
     assert not found[0, 1].any()
@@ -44,16 +44,16 @@ def test_min_max_scales_each_map_by_itself() -> None:
     assert min_max(maps).tolist() == [[[0.0, 1.0]], [[0.0, 1.0]], [[0.0, 0.0]]]
 
 
-def test_min_max_keeps_the_smallest_ranges_apart() -> None:
+def test_min_max_resolves_the_smallest_ranges() -> None:
     assert min_max(torch.tensor([[0.0, 2.0**-127, 2.0**-126]])).tolist() == [[0.0, 0.5, 1.0]]
 
 
-def test_maps_of_the_right_size_are_not_touched() -> None:
+def test_maps_of_the_right_size_are_unchanged() -> None:
     maps = random_maps(1, 2, 5, 6)
     assert upsample(maps, (5, 6)) is maps
 
 
-def test_corners_meet_only_when_asked() -> None:
+def test_corners_are_aligned_only_on_request() -> None:
     maps = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
     assert upsample(maps, (3, 3), align_corners=True)[0, 0].tolist() == [
         [0.0, 0.5, 1.0],

@@ -1,4 +1,4 @@
-"""Weights that mean harm: none runs code, each is refused with a sentence, whatever its name."""
+"""Malicious and malformed weights files never run code and raise ConfigError, under any file name."""
 
 import io
 import json
@@ -21,7 +21,7 @@ NAMES = ["w.pt", "w.pth", "w.bin", "w.safetensors"]
 
 
 class Canary:
-    """Would create a file when unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,43 +39,43 @@ def old_protocol(canary: Path) -> bytes:
 
 
 def torch_zip(canary: Path) -> bytes:
-    """What `torch.save` writes of a state dict that holds more than tensors."""
+    """Return what `torch.save` writes for a state dict that contains more than tensors."""
     buffer = io.BytesIO()
     torch.save({**ToyNet(1).state_dict(), "extra": Canary(canary)}, buffer)
     return buffer.getvalue()
 
 
 def torch_stream(canary: Path) -> bytes:
-    """The format before zips: pickles one after another."""
+    """Return torch's format before zip files: consecutive pickles."""
     buffer = io.BytesIO()
     torch.save({"extra": Canary(canary)}, buffer, _use_new_zipfile_serialization=False)
     return buffer.getvalue()
 
 
-def zip_behind_bytes(canary: Path) -> bytes:
-    """A picture's beginning, then a zip: archives are read from their end."""
+def zip_after_bytes(canary: Path) -> bytes:
+    """Return the first bytes of a JPEG and then a zip: zip files are read from their end."""
     return b"\xff\xd8\xff\xe0" + bytes(60) + torch_zip(canary)
 
 
-def zip_behind_weights(canary: Path) -> bytes:
-    """Whole safetensors, then a zip."""
+def zip_after_weights(canary: Path) -> bytes:
+    """Return complete safetensors and then a zip."""
     return save(ToyNet(1).state_dict()) + torch_zip(canary)
 
 
 def zip_with_code(canary: Path) -> bytes:
-    """A zip of somebody's own making, with the names that torch looks for."""
+    """Return a handmade zip with the member names that torch looks for."""
     return _zip({"archive/data.pkl": plain_pickle(canary), "archive/version": b"3\n", "archive/byteorder": b"little"})
 
 
 def zip_with_script(canary: Path) -> bytes:
-    """What TorchScript would run."""
+    """Return a zip with code that TorchScript would run."""
     code = f"def __setstate__(self, state):\n  open('{canary}', 'w')\n".encode()
     files = {"data.pkl": plain_pickle(canary), "constants.pkl": plain_pickle(canary), "code/__torch__.py": code}
     return _zip({f"archive/{name}": data for name, data in files.items()})
 
 
 def tar_of_pickles(canary: Path) -> bytes:
-    """The oldest format of torch: a tar whose members are pickles."""
+    """Return torch's oldest format: a tar of pickles."""
     code = plain_pickle(canary)
     return _tar({"sys_info": code, "pickle": code, "storages": code, "tensors": code})
 
@@ -103,7 +103,7 @@ def _tar(files: dict[str, bytes]) -> bytes:
 
 
 PICKLES: list[Callable[[Path], bytes]] = [
-    plain_pickle, old_protocol, torch_zip, torch_stream, zip_behind_bytes, zip_behind_weights, zip_with_code,
+    plain_pickle, old_protocol, torch_zip, torch_stream, zip_after_bytes, zip_after_weights, zip_with_code,
     zip_with_script, tar_of_pickles, tar_in_a_tar,
 ]  # fmt: skip
 
@@ -122,7 +122,7 @@ def test_code_is_never_run(make: Callable[[Path], bytes], name: str, allow_pt: b
         assert "safetensors.torch.save_file" in str(refused.value)
 
 
-def test_the_canary_sings_where_a_pickle_is_run(tmp_path: Path) -> None:
+def test_the_canary_file_is_created_when_a_pickle_is_run(tmp_path: Path) -> None:
     pickle.loads(plain_pickle(tmp_path / "canary"))["linear.weight"].close()
     assert (tmp_path / "canary").exists()
 
@@ -142,7 +142,7 @@ def changed(name: str, **fields: object) -> bytes:
 
 
 def moved(by: int) -> bytes:
-    """Leave a gap behind the first tensor."""
+    """Return a file with a gap after the first tensor."""
     end = HEADER[FIRST]["data_offsets"][1]
     later = {
         name: entry
@@ -153,7 +153,7 @@ def moved(by: int) -> bytes:
 
 
 def doubled() -> bytes:
-    """One name twice: who reads the first and who reads the last see different weights."""
+    """Return a file that has one name twice: readers may use the first entry or the last."""
     text = json.dumps(HEADER)
     other = json.dumps(HEADER[FIRST] | {"shape": [1]})
     return safetensors(f'{{"{FIRST}": {other}, {text[1:]}'.encode())
@@ -165,14 +165,14 @@ MALFORMED: dict[str, Callable[[], bytes]] = {
     "a header larger than the file": lambda: safetensors(b"{}", b"", 1 << 40),
     "a header of 101 MB": lambda: safetensors(b"{" + b" " * 101_000_000 + b"}", b""),
     "a header longer than any number": lambda: safetensors(b"{}", b"", (1 << 64) - 1),
-    "a header that is cut": lambda: safetensors(json.dumps(HEADER).encode()[:-40], b""),
-    "a header that is no object": lambda: safetensors(b"[1, 2]", b""),
+    "a truncated header": lambda: safetensors(json.dumps(HEADER).encode()[:-40], b""),
+    "a header that is not an object": lambda: safetensors(b"[1, 2]", b""),
     "a header that is nested deeply": lambda: safetensors(b'{"a":' * 100_000 + b"1" + b"}" * 100_000, b""),
     "tensors that overlap": lambda: changed(SECOND, data_offsets=HEADER[FIRST]["data_offsets"]),
     "a gap between tensors": lambda: moved(64),
     "a negative offset": lambda: changed(FIRST, data_offsets=[-8, END - 8]),
     "an end before its start": lambda: changed(FIRST, data_offsets=[END, START]),
-    "an end behind the file": lambda: changed(FIRST, data_offsets=[START, 1 << 50]),
+    "an end beyond the file": lambda: changed(FIRST, data_offsets=[START, 1 << 50]),
     "offsets that overflow": lambda: changed(FIRST, data_offsets=[START, (1 << 64) + END]),
     "another type than the bytes": lambda: changed(FIRST, dtype="F64"),
     "an unknown type": lambda: changed(FIRST, dtype="OBJECT"),
@@ -180,8 +180,8 @@ MALFORMED: dict[str, Callable[[], bytes]] = {
     "a negative shape": lambda: changed(FIRST, shape=[-size for size in SHAPE]),
     "a shape that overflows": lambda: changed(FIRST, shape=[1 << 33, 1 << 33]),
     "one name twice": doubled,
-    "bytes behind the last tensor": lambda: safetensors(json.dumps(HEADER).encode(), BYTES + b"more"),
-    "bytes that are missing": lambda: safetensors(json.dumps(HEADER).encode(), BYTES[:-4]),
+    "bytes after the last tensor": lambda: safetensors(json.dumps(HEADER).encode(), BYTES + b"more"),
+    "missing bytes": lambda: safetensors(json.dumps(HEADER).encode(), BYTES[:-4]),
 }
 
 
@@ -195,7 +195,7 @@ def test_malformed_safetensors_are_refused(what: str, allow_pt: bool, tmp_path: 
     assert digest(model) == digest(ToyNet(0))
 
 
-def test_what_is_malformed_above_was_sound_before_it_was_changed(tmp_path: Path) -> None:
+def test_the_unchanged_file_is_loaded(tmp_path: Path) -> None:
     model, path = ToyNet(0), tmp_path / "w.safetensors"
     path.write_bytes(safetensors(json.dumps(HEADER).encode()))
     load_weights(model, str(path), allow_pt=False)

@@ -1,4 +1,4 @@
-"""The target layer: by name, by module, or by family."""
+"""The target layer can be given by name, as a module, or as "auto" for a known family."""
 
 import pytest
 import torch
@@ -35,21 +35,21 @@ def test_a_layer_by_name_or_as_a_module_is_the_same() -> None:
     assert resolve_layer(model, model.features[3]) == ("features.3", model.features[3])
 
 
-def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+def test_an_unknown_name_is_refused_with_a_suggestion() -> None:
     with pytest.raises(LayerError, match=r"did you mean 'features\.3'"):
         resolve_layer(ToyNet(0), "featurs.3")
 
 
 def test_a_foreign_module_is_refused() -> None:
-    with pytest.raises(LayerError, match="not a module inside"):
+    with pytest.raises(LayerError, match="not a module of the model"):
         resolve_layer(ToyNet(0), nn.ReLU())
 
 
-def test_auto_on_an_unknown_family_names_candidates() -> None:
+def test_auto_on_an_unknown_family_lists_candidates() -> None:
     with pytest.raises(LayerError, match=r"'auto' does not know the family ToyNet.*features"):
         resolve_layer(ToyNet(0), "auto")
 
 
-def test_the_whole_model_is_no_layer() -> None:
+def test_the_whole_model_is_not_a_layer() -> None:
     with pytest.raises(LayerError):
         resolve_layer(ToyNet(0), "")

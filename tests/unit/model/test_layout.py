@@ -1,4 +1,4 @@
-"""Layers' outputs as maps, and the way back."""
+"""Layer outputs are converted to maps and back."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from pipeline.model.layout import view_of
         ((2, 13, 8), (48, 64), False, "tokens", (3, 4)),
     ],
 )
-def test_maps_are_found_and_put_back(
+def test_outputs_are_converted_to_maps_and_back(
     shape: tuple[int, ...], size: tuple[int, int], channels_last: bool, kind: str, grid: tuple[int, int]
 ) -> None:
     raw = torch.randn(shape)
@@ -28,12 +28,12 @@ def test_maps_are_found_and_put_back(
     assert torch.equal(view.raw(acts_BKuv[:1], raw[:1]), raw[:1])
 
 
-def test_tokens_stand_in_raster_order_behind_the_prefix() -> None:
+def test_tokens_are_in_raster_order_after_the_prefix() -> None:
     raw = torch.arange(5.0).reshape(1, 5, 1)
     assert view_of(raw, "l", (32, 32), channels_last=False).grid(raw).tolist() == [[[[1.0, 2.0], [3.0, 4.0]]]]
 
 
 @pytest.mark.parametrize("shape", [(2, 10), (2, 12, 8), (2, 8, 2, 2, 2)])
 def test_other_outputs_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(LayerError, match="layer 'l' gives shape"):
+    with pytest.raises(LayerError, match="layer 'l' outputs shape"):
         view_of(torch.zeros(shape), "l", (32, 32), channels_last=False)

@@ -1,4 +1,4 @@
-"""Equal masks are found by their bits, and no mask of a batch is run twice, whoever asks."""
+"""Equal masks are found by their bits, and no mask of a batch runs twice, even for different methods."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from pipeline.maps.heatmaps import heatmaps
 from pipeline.model.baselines import Normalisation
 from pipeline.model.batching import Batcher, fastest_size
 from pipeline.model.counts import Counts
-from pipeline.model.masks import MaskLook, MaskStream, enlarged, first_equal
+from pipeline.model.masks import MaskLook, MaskStream, first_equal, upsampled
 from pipeline.model.memory import keep_freed_memory, kept_freed_memory
 from pipeline.model.probe import Probe
 from pipeline.model.scorer import Scorer
@@ -28,7 +28,7 @@ def test_the_first_equal_mask_is_found_by_its_bits() -> None:
     assert first_equal(masks_MZ).tolist() == [0, 1, 0, 3, 1, 5]
 
 
-def test_masks_with_equal_sums_of_bits_are_not_taken_for_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_with_equal_hashes_are_not_taken_for_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "randint", lambda _most, shape, **_: torch.ones(tuple(shape), dtype=torch.int64))
     assert first_equal(torch.tensor([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]])).tolist() == [0, 1, 0]
 
@@ -37,7 +37,7 @@ def test_masks_with_equal_sums_of_bits_are_not_taken_for_equal(monkeypatch: pyte
 def test_scaling_on_the_grid_first_changes_no_mask(rule: str) -> None:
     masks_IMuv = 7 * grids() - 3
     small_IMuv = MaskStream(masks_IMuv, MaskLook(rule)).small()
-    found_IMHW = enlarged(small_IMuv.flatten(0, 1), MaskLook(rule), (16, 16)).unflatten(0, (3, 5))
+    found_IMHW = upsampled(small_IMuv.flatten(0, 1), MaskLook(rule), (16, 16)).unflatten(0, (3, 5))
     if rule == "upsample_first":
         torch.testing.assert_close(found_IMHW, heatmaps(masks_IMuv, (16, 16)), rtol=0, atol=1e-6)
     else:
@@ -46,19 +46,19 @@ def test_scaling_on_the_grid_first_changes_no_mask(rule: str) -> None:
         torch.testing.assert_close(found_IMHW, large, rtol=0, atol=1e-6)
 
 
-def test_equal_masks_are_run_once_and_answered_alike() -> None:
+def test_equal_masks_run_once_and_get_the_same_scores() -> None:
     one_IMuv = grids(2)
     constant_IMuv = torch.full_like(one_IMuv, 3.0)
     masks_IMuv = torch.cat([one_IMuv, 5 + 4 * one_IMuv.round(), constant_IMuv, one_IMuv, one_IMuv.round()], 1)
     scorer, plain = (Scorer(ToyNet(0), Counts(), Normalisation(), Batcher(64)) for _ in range(2))
     found = scorer.scores(images(0), MaskStream(masks_IMuv, MaskLook("upsample_first")), TARGETS)
-    assert scorer._counts.forwards == 3 * 5  # two, their rounded ones, and one constant
+    assert scorer._counts.forwards == 3 * 5  # two masks, their rounded versions, and one constant
     for mask in range(masks_IMuv.shape[1]):
         alone = plain.scores(images(0), MaskStream(masks_IMuv[:, mask : mask + 1], MaskLook("upsample_first")), TARGETS)
         torch.testing.assert_close(found.logits_BMS[:, mask], alone.logits_BMS[:, 0], rtol=1e-5, atol=1e-5)
 
 
-def test_a_mask_that_is_not_asked_about_stays_unanswered_beside_an_equal_one() -> None:
+def test_a_mask_that_is_not_kept_scores_nan_even_if_an_equal_one_is_kept() -> None:
     masks_IMuv = grids(2).repeat(1, 2, 1, 1)
     keep_IM = torch.tensor([[False, True, True, True]] * 3)
     scorer = Scorer(ToyNet(0), Counts(), Normalisation(), Batcher(64))
@@ -84,17 +84,17 @@ def test_methods_share_the_masked_passes_they_have_in_common() -> None:
     assert forwards("scorecam", noisy) == forwards("scorecam") + forwards(noisy)
 
 
-def test_shared_passes_give_what_own_passes_give() -> None:
+def test_shared_passes_give_the_same_maps_as_separate_passes() -> None:
     probe = Probe(ToyNet(0), "features.3", batch=8)
     together = build_methods([{"iscam": {"num_steps": 4, "schedule": "linear"}}, "scorecam"])
     evidence = observe(images(1), together, probe).evidence()
     maps = explain_evidence(evidence, together, probe).maps
     alone = explain_evidence(evidence, {"scorecam": together["scorecam"]}, probe).maps
     torch.testing.assert_close(maps["scorecam"], alone["scorecam"], rtol=1e-6, atol=1e-6)
-    assert not probe.scorer._known
+    assert not probe.scorer._cache
 
 
-def test_the_fastest_size_of_a_pass_is_found_by_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_pass_size_is_found_by_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {16: 1.0, 32: 1.5, 64: 2.95, 128: 8.0}
     clock = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
@@ -105,13 +105,13 @@ def test_the_fastest_size_of_a_pass_is_found_by_trial(monkeypatch: pytest.Monkey
     assert fastest_size(run, seconds, patience=10.0) == 32
     assert fastest_size(run, seconds, patience=0.5) == 16
 
-    def hungry(size: int) -> None:
+    def limited(size: int) -> None:
         if size > 16:
             raise torch.OutOfMemoryError("out")
         run(size)
 
-    assert fastest_size(hungry, seconds, patience=10.0) == 16
-    assert fastest_size(hungry, [64, 128]) == 64  # what it gives is halved when it is used
+    assert fastest_size(limited, seconds, patience=10.0) == 16
+    assert fastest_size(limited, [64, 128]) == 64  # the batcher halves it later
 
     def broken(size: int) -> None:
         raise RuntimeError("no such kernel")
@@ -120,11 +120,11 @@ def test_the_fastest_size_of_a_pass_is_found_by_trial(monkeypatch: pytest.Monkey
         fastest_size(broken, seconds)
 
 
-def test_keeping_freed_memory_changes_no_number() -> None:
+def test_keeping_freed_memory_changes_no_result() -> None:
     pixels_BCHW = images(0)
     expected_BN = ToyNet(0)(pixels_BCHW)
     with kept_freed_memory():
         assert torch.equal(ToyNet(0)(pixels_BCHW), expected_BN)
     keep_freed_memory()
-    with kept_freed_memory():  # and back to what glibc does by itself
+    with kept_freed_memory():  # restores glibc's defaults at its end
         assert torch.equal(ToyNet(0)(pixels_BCHW), expected_BN)

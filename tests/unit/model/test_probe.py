@@ -1,4 +1,4 @@
-"""The Probe: right on every kind of model, and the model as it was afterwards."""
+"""The Probe gives correct evidence on every kind of model and leaves the model unchanged."""
 
 import copy
 import gc
@@ -15,7 +15,7 @@ from pipeline.model.probe import Probe
 
 
 def full_backward(model: nn.Module, layer: nn.Module, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Activations and gradients by the ordinary way: everything differentiable, one backward to the input."""
+    """Return activations and gradients computed the ordinary way: autograd everywhere, one backward to the input."""
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -55,10 +55,10 @@ def _expected(pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     return full_backward(reference, reference.features[3], pixels_BCHW)
 
 
-def test_an_inplace_activation_behind_the_layer_does_not_change_its_record() -> None:
+def test_an_inplace_activation_after_the_layer_does_not_change_its_captured_output() -> None:
     model = ToyNet(0, inplace=True)
     evidence = Probe(model, "features.2").capture(images(0), gradients=True)
-    assert float(evidence.acts_BKuv.min()) < 0, "the convolution's own output, before the ReLU behind it"
+    assert float(evidence.acts_BKuv.min()) < 0, "the output of the convolution, before the ReLU"
 
 
 def test_inputs_made_in_inference_mode_are_accepted() -> None:
@@ -69,7 +69,7 @@ def test_inputs_made_in_inference_mode_are_accepted() -> None:
     torch.testing.assert_close(evidence.grads_BKuv, _expected(images(1))[1], rtol=1e-5, atol=1e-6)
 
 
-def test_a_model_built_in_inference_mode_is_refused_with_a_sentence() -> None:
+def test_a_model_built_in_inference_mode_is_refused() -> None:
     with torch.inference_mode():
         model = ToyNet(0)
     with pytest.raises(LayerError, match="built inside torch"):
@@ -77,7 +77,7 @@ def test_a_model_built_in_inference_mode_is_refused_with_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_model_is_left_as_it_was_found(fails: bool) -> None:
+def test_the_model_is_left_unchanged(fails: bool) -> None:
     model = ToyNet(0)
     model.train()
     model.head.eval()
@@ -97,7 +97,7 @@ def test_the_model_is_left_as_it_was_found(fails: bool) -> None:
     assert torch.is_grad_enabled()
 
 
-def test_batch_norm_in_training_mode_does_not_leak_between_images() -> None:
+def test_batch_norms_in_training_mode_do_not_mix_images() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model.train()
     probe = Probe(model, "2")
@@ -118,10 +118,10 @@ def test_no_evidence_is_kept_by_the_probe() -> None:
 
 def test_the_trunk_is_not_differentiated() -> None:
     model = ToyNet(0)
-    seen = []
-    model.features[0].register_forward_hook(lambda _m, _i, output: seen.append(output.requires_grad))
+    differentiated = []
+    model.features[0].register_forward_hook(lambda _m, _i, output: differentiated.append(output.requires_grad))
     Probe(model, "features.3").capture(images(0), gradients=True)
-    assert seen == [False]
+    assert differentiated == [False]
 
 
 def test_targets_choose_the_logit() -> None:
@@ -152,7 +152,7 @@ def test_select_keeps_rows_of_everything() -> None:
     assert torch.equal(some.targets_B, evidence.targets_B[[0, 2]])
 
 
-def test_bf16_is_close_and_float32_at_the_edges() -> None:
+def test_bf16_results_are_close_and_have_dtype_float32() -> None:
     exact = Probe(ToyNet(0), "features.3").capture(images(0), gradients=True)
     short = Probe(ToyNet(0), "features.3", precision="bf16").capture(images(0), gradients=True)
     assert short.acts_BKuv.dtype == short.grads_BKuv.dtype == short.logits_BN.dtype == torch.float32
@@ -166,7 +166,11 @@ def test_black_is_black_and_blur_follows_the_image() -> None:
     torch.testing.assert_close(black_BCHW[0, :, 0, 0], torch.tensor([-2.5, -2.0, -3.0]))
     blurred_BCHW = probe.baseline_pixels("blur", images(0))
     assert float(blurred_BCHW.std()) < 0.3 * float(images(0).std())
-    assert probe.baseline_acts("blur", images(0)).shape[0] == 3
+    for blur in ("blur", "rise_blur"):  # of the images given, not of the first ones ever seen
+        probe.baseline_acts(blur, images(1))
+        acts_BKuv = probe.baseline_acts(blur, images(0))
+        expected_BKuv = probe.capture(probe.baseline_pixels(blur, images(0)), gradients=False).acts_BKuv
+        assert torch.equal(acts_BKuv, expected_BKuv)
     assert probe.baseline_acts("black", images(0)).shape[0] == 1
 
 
@@ -201,7 +205,7 @@ class OddOutputs(ToyNet):
         (ToyNet(0), "linear", "neither activation maps"),
     ],
 )
-def test_a_layer_that_cannot_serve_is_refused_with_a_sentence(model: nn.Module, layer: str, words: str) -> None:
+def test_an_unsuitable_layer_is_refused(model: nn.Module, layer: str, words: str) -> None:
     with pytest.raises(LayerError, match=words):
         Probe(model, layer).capture(images(0), gradients=True)
 

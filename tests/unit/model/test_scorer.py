@@ -1,4 +1,4 @@
-"""The Scorer: the right images reach the model, in full batches, counted, and it survives a full memory."""
+"""The Scorer runs the right masked images in full batches, counts them, and copes with running out of memory."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ from pipeline.model.scorer import Scorer
 TARGETS = torch.tensor([0, 1, 2])
 
 
-def scorer(forward: Callable[[Tensor], Tensor], batch: int = 32, multiple: int = 1) -> Scorer:
+def make_scorer(forward: Callable[[Tensor], Tensor], batch: int = 32, multiple: int = 1) -> Scorer:
     return Scorer(forward, Counts(), Normalisation(), Batcher(batch, multiple))
 
 
@@ -29,7 +29,7 @@ def grids(seed: int = 0, masks: int = 5) -> Tensor:
 def test_scores_equal_one_pass_at_a_time(batch: int) -> None:
     model, pixels_BCHW = ToyNet(0), images(0)
     masks = MaskStream(grids(), MaskLook("upsample_first"), scales=(0.5, 1.0, 3.0))
-    found = scorer(model, batch).scores(pixels_BCHW, masks, TARGETS)
+    found = make_scorer(model, batch).scores(pixels_BCHW, masks, TARGETS)
     heatmaps_BMHW = heatmaps(grids(), (16, 16))
     for b, target in enumerate(TARGETS.tolist()):
         for m in range(5):
@@ -47,71 +47,71 @@ def test_passes_fill_batches_across_images_and_masks() -> None:
         sizes.append(len(pixels_PCHW))
         return torch.zeros(len(pixels_PCHW), 4)
 
-    asked = scorer(forward, batch=8)
-    asked.scores(images(0), MaskStream(grids(masks=7)), TARGETS)
+    scorer = make_scorer(forward, batch=8)
+    scorer.scores(images(0), MaskStream(grids(masks=7)), TARGETS)
     assert sizes == [8, 8, 5]
-    assert asked._counts.forwards == 21
+    assert scorer._counts.forwards == 21
 
 
-def test_the_last_batch_is_filled_up_and_the_filling_not_counted() -> None:
+def test_the_last_batch_is_padded_and_padding_is_not_counted() -> None:
     sizes: list[int] = []
 
     def forward(pixels_PCHW: Tensor) -> Tensor:
         sizes.append(len(pixels_PCHW))
         return torch.zeros(len(pixels_PCHW), 4)
 
-    asked = scorer(forward, batch=8, multiple=8)
-    asked.scores(images(0), MaskStream(grids(masks=7)), TARGETS)
+    scorer = make_scorer(forward, batch=8, multiple=8)
+    scorer.scores(images(0), MaskStream(grids(masks=7)), TARGETS)
     assert sizes == [8, 8, 8]
-    assert asked._counts.forwards == 21
+    assert scorer._counts.forwards == 21
 
 
 def test_masks_that_are_not_kept_cost_nothing_and_score_nan() -> None:
     keep_IM = torch.tensor([[True, False, True, False, False], [False] * 5, [True] * 5])
-    asked = scorer(ToyNet(0))
-    found = asked.scores(images(0), MaskStream(grids(), keep_IM=keep_IM), TARGETS)
-    assert asked._counts.forwards == 7
+    scorer = make_scorer(ToyNet(0))
+    found = scorer.scores(images(0), MaskStream(grids(), keep_IM=keep_IM), TARGETS)
+    assert scorer._counts.forwards == 7
     assert torch.equal(found.logits_BMS[:, :, 0].isnan(), ~keep_IM)
 
 
-def test_no_mask_kept_is_no_pass() -> None:
-    asked = scorer(ToyNet(0))
+def test_without_kept_masks_nothing_runs() -> None:
+    scorer = make_scorer(ToyNet(0))
     keep_IM = torch.zeros(3, 5, dtype=torch.bool)
-    assert bool(asked.scores(images(0), MaskStream(grids(), keep_IM=keep_IM), TARGETS).logits_BMS.isnan().all())
-    assert asked._counts.forwards == 0
+    assert bool(scorer.scores(images(0), MaskStream(grids(), keep_IM=keep_IM), TARGETS).logits_BMS.isnan().all())
+    assert scorer._counts.forwards == 0
 
 
 @pytest.mark.parametrize("fill", ["black", "blur", "mean"])
 def test_the_fill_shows_where_the_mask_is_zero(fill: str) -> None:
-    seen: list[Tensor] = []
+    inputs: list[Tensor] = []
 
     def forward(pixels_PCHW: Tensor) -> Tensor:
-        seen.append(pixels_PCHW)
+        inputs.append(pixels_PCHW)
         return torch.zeros(len(pixels_PCHW), 4)
 
     mask = torch.zeros(3, 1, 16, 16)
     mask[:, :, :8] = 1
-    scorer(forward).scores(images(0), MaskStream(mask, MaskLook(fill=fill)), TARGETS)
+    make_scorer(forward).scores(images(0), MaskStream(mask, MaskLook(fill=fill)), TARGETS)
     expected_BCHW = baseline_pixels(fill, images(0), Normalisation())
-    torch.testing.assert_close(seen[0][:, :, 8:], expected_BCHW[:, :, 8:])
-    torch.testing.assert_close(seen[0][:, :, :8], images(0)[:, :, :8])
+    torch.testing.assert_close(inputs[0][:, :, 8:], expected_BCHW[:, :, 8:])
+    torch.testing.assert_close(inputs[0][:, :, :8], images(0)[:, :, :8])
 
 
-def test_rules_of_enlarging_differ_as_stated() -> None:
+def test_the_mask_rules_differ_as_documented() -> None:
     model, grids_BMuv = ToyNet(0), grids(3)
     scores = {
-        rule: scorer(model).scores(images(0), MaskStream(grids_BMuv, MaskLook(rule)), TARGETS).logits_BMS
+        rule: make_scorer(model).scores(images(0), MaskStream(grids_BMuv, MaskLook(rule)), TARGETS).logits_BMS
         for rule in ("upsample_first", "normalise_first", "as_is")
     }
     assert float((scores["upsample_first"] - scores["normalise_first"]).abs().max()) > 1e-4
-    already = (grids_BMuv - grids_BMuv.amin((2, 3), keepdim=True)) / (
+    normalised = (grids_BMuv - grids_BMuv.amin((2, 3), keepdim=True)) / (
         grids_BMuv.amax((2, 3), keepdim=True) - grids_BMuv.amin((2, 3), keepdim=True)
     )
-    same = scorer(model).scores(images(0), MaskStream(already), TARGETS).logits_BMS
+    same = make_scorer(model).scores(images(0), MaskStream(normalised), TARGETS).logits_BMS
     torch.testing.assert_close(scores["normalise_first"], same)
 
 
-def hungry(limit: int, error: RuntimeError) -> Callable[[Tensor], Tensor]:
+def limited(limit: int, error: RuntimeError) -> Callable[[Tensor], Tensor]:
     model = ToyNet(0)
 
     def forward(pixels_PCHW: Tensor) -> Tensor:
@@ -126,24 +126,24 @@ def hungry(limit: int, error: RuntimeError) -> Callable[[Tensor], Tensor]:
     "error", [torch.OutOfMemoryError("out of memory"), RuntimeError("[enforce fail] DefaultCPUAllocator: can't")]
 )
 def test_batches_are_halved_when_memory_runs_out(error: RuntimeError) -> None:
-    asked = scorer(hungry(5, error), batch=32)
-    found = asked.scores(images(0), MaskStream(grids()), TARGETS)
-    expected = scorer(ToyNet(0)).scores(images(0), MaskStream(grids()), TARGETS)
+    scorer = make_scorer(limited(5, error), batch=32)
+    found = scorer.scores(images(0), MaskStream(grids()), TARGETS)
+    expected = make_scorer(ToyNet(0)).scores(images(0), MaskStream(grids()), TARGETS)
     torch.testing.assert_close(found.logits_BMS, expected.logits_BMS)
-    assert asked.batcher.size == 4
-    assert asked._counts.forwards == 15
+    assert scorer.batcher.size == 4
+    assert scorer._counts.forwards == 15
 
 
-def test_memory_that_does_not_suffice_for_one_pass_is_an_error() -> None:
+def test_running_out_of_memory_with_one_row_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        scorer(hungry(0, torch.OutOfMemoryError("out"))).scores(images(0), MaskStream(grids()), TARGETS)
+        make_scorer(limited(0, torch.OutOfMemoryError("out"))).scores(images(0), MaskStream(grids()), TARGETS)
 
 
-def test_other_errors_are_not_taken_for_a_full_memory() -> None:
-    asked = scorer(hungry(5, RuntimeError("shape mismatch")), batch=32)
+def test_other_errors_are_not_taken_for_running_out_of_memory() -> None:
+    scorer = make_scorer(limited(5, RuntimeError("shape mismatch")), batch=32)
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        asked.scores(images(0), MaskStream(grids()), TARGETS)
-    assert asked.batcher.size == 32
+        scorer.scores(images(0), MaskStream(grids()), TARGETS)
+    assert scorer.batcher.size == 32
 
 
 def test_halving_keeps_the_multiple() -> None:

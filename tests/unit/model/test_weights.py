@@ -1,4 +1,4 @@
-"""Weights from files: strict, and nothing of them is run."""
+"""Weights files must fit the model exactly, and no code in them runs."""
 
 import pickle
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_safetensors_are_loaded_and_change_the_digest(tmp_path: Path) -> None:
     assert digest(model) == digest(ToyNet(1)) != before
 
 
-def test_half_precision_is_widened(tmp_path: Path) -> None:
+def test_half_precision_is_converted_to_float32(tmp_path: Path) -> None:
     model, path = ToyNet(0), tmp_path / "half.safetensors"
     save_file({name: tensor.half() for name, tensor in ToyNet(1).state_dict().items()}, path)
     load_weights(model, str(path), allow_pt=False)
@@ -43,14 +43,14 @@ def test_missing_extra_and_misshapen_tensors_are_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", (1 << 60).to_bytes(8, "little") + b"{}"])
-def test_files_that_only_pretend_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_safetensors_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"not a safetensors file: .*if it is a pickle, convert it once"):
+    with pytest.raises(ConfigError, match=r"not a valid safetensors file: .*if it is a pickle: .*convert it once"):
         load_weights(ToyNet(0), str(path), allow_pt=False)
 
 
-def test_a_missing_file_and_another_suffix_are_refused(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no file"):
         load_weights(ToyNet(0), str(tmp_path / "none.safetensors"), allow_pt=False)
     (tmp_path / "w.bin").write_bytes(b"x")
@@ -58,7 +58,7 @@ def test_a_missing_file_and_another_suffix_are_refused(tmp_path: Path) -> None:
         load_weights(ToyNet(0), str(tmp_path / "w.bin"), allow_pt=True)
 
 
-def test_pickles_need_a_word_and_hold_tensors_only(tmp_path: Path) -> None:
+def test_pickles_must_be_allowed_and_contain_only_tensors(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     torch.save({"state_dict": ToyNet(1).state_dict()}, path)
     with pytest.raises(ConfigError, match="pickle"):
@@ -69,7 +69,7 @@ def test_pickles_need_a_word_and_hold_tensors_only(tmp_path: Path) -> None:
 
 
 class Canary:
-    """Would create a file when unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The rehearsal of a run: the passes that an Explainer really runs, counted without running the masked ones."""
+"""Dry runs: count the same passes as a real run, without running the masked ones on the model."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ METRICS = ["average_drop", "increase", {"insertion": {"steps": 4}}, "coherency",
 
 
 class HalfBlind(ToyNet):
-    """Two of six channels of the target layer are constant; counts the images that it and its copies see."""
+    """A network with two constant channels of six in the target layer; records the images passed through it."""
 
     def __init__(self) -> None:
         super().__init__(0)
@@ -42,7 +42,7 @@ def passes(dry_run: DryRun) -> Counts:
 
 
 @pytest.mark.parametrize("rule", [TargetRules(("predicted",)), TargetRules(top=2)])
-def test_passes_are_those_of_a_real_run(rule: TargetRules) -> None:
+def test_passes_equal_those_of_a_real_run(rule: TargetRules) -> None:
     requested = spec(methods=build_methods(METHODS), metrics=build_metrics(METRICS), targets=rule)
     real = Explainer(HalfBlind(), requested)
     table = pa.concat_tables(real.tables(chunk(5)))
@@ -55,7 +55,7 @@ def test_passes_are_those_of_a_real_run(rule: TargetRules) -> None:
 
 
 @pytest.mark.parametrize("methods", [["poly_cam"], ["sise"], ["group_cam"], [{"rise": {"num_masks": 20, "grid": 4}}]])
-def test_passes_of_other_families_are_those_of_a_real_run(methods: list[object]) -> None:
+def test_passes_of_other_families_equal_those_of_a_real_run(methods: list[object]) -> None:
     requested = spec(methods=build_methods(methods), metrics={}, layer="stage2", stages=StagedNet.STAGES)
     real = Explainer(StagedNet(0), requested)
     assert sum(table.num_rows for table in real.tables(chunk(3))) == 3
@@ -85,7 +85,7 @@ def test_the_model_runs_few_masked_passes_and_is_the_same_afterwards() -> None:
         dry_runner.explain(chunk(5), 5)
     assert (
         10 * 16 <= sum(map(len, model.seen)) <= 10 * 16 + 2 * 9 * 16
-    )  # the clean passes, filled up, and of each size up to nine masked ones
+    )  # the clean passes, padded to 16 images, and up to nine masked passes of each shape
     assert explainer.probe.scorer is scorer
     assert explainer.spec is requested
     seconds = dry_runner.pass_seconds()
@@ -95,7 +95,7 @@ def test_the_model_runs_few_masked_passes_and_is_the_same_afterwards() -> None:
     assert used.equals(fresh)
 
 
-def test_a_rehearsal_of_fewer_images_leaves_out_the_others() -> None:
+def test_a_dry_run_of_fewer_images_uses_the_first_ones() -> None:
     dry_runner = DryRunner(Explainer(HalfBlind(), spec()))
     assert dry_runner.explain(chunk(5), 2).rows["image_key"].unique().to_pylist() == ["k0", "k1"]
     again = dry_runner.explain(chunk(5), 5)

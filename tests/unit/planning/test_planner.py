@@ -1,4 +1,4 @@
-"""Plans: passes, bytes and prices of a run that is not started, and nothing written."""
+"""Plans: estimated passes, bytes and prices of a run; nothing is written."""
 
 import dataclasses
 from pathlib import Path
@@ -38,7 +38,7 @@ MADE = Plan(
 
 @pytest.fixture(autouse=True)
 def threads() -> object:
-    """A plan sets the threads of this process to those of a worker."""
+    """Restore the number of threads, which a plan sets to that of a worker."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -46,7 +46,7 @@ def threads() -> object:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve scenes in two shards."""
+    """A folder with twelve scenes in two shards."""
     folder = tmp_path_factory.mktemp("plan")
     write_demo(folder, scenes=12, scenes_per_shard=6)
     return folder
@@ -59,15 +59,15 @@ def prepared(folder: Path, **changes: object) -> PreparedRun:
     return prepare(config.model_copy(update={"data": config.data.model_copy(update=changes)}))
 
 
-def test_arithmetic_of_time_and_price() -> None:
+def test_time_and_price_are_computed() -> None:
     assert MADE.image_seconds == 2
     assert MADE.forwards == 361_800
     assert MADE.wall_seconds == 36 + 3600
     assert MADE.worker_hours == pytest.approx(2.02)
     assert MADE.cost(2.5) == pytest.approx(5.05)
-    told = MADE.to_json(2.5)
-    assert (told["cost"], told["wall_seconds"]) == (pytest.approx(5.05), 3636)
-    assert [line["share"] for line in told["lines"]] == [0.25, 0.75]
+    result = MADE.to_json(2.5)
+    assert (result["cost"], result["wall_seconds"]) == (pytest.approx(5.05), 3636)
+    assert [line["share"] for line in result["lines"]] == [0.25, 0.75]
     assert MADE.to_json(None)["cost"] is None
 
 
@@ -100,13 +100,13 @@ def test_passes_rows_and_bytes_of_a_run(demo: Path) -> None:
     assert found.sampled.images == 6
 
 
-def test_a_limit_is_planned_for(demo: Path) -> None:
+def test_a_limit_is_respected(demo: Path) -> None:
     found = plan(prepared(demo, limit=7, chunk_images=4), probe_seconds=0)
     assert (found.images, found.shards, found.chunks, found.rows) == (7, 2, 3, 14)
     assert found.encoded_bytes < sum(path.stat().st_size for path in (demo / "shards").iterdir())
 
 
-def test_images_that_cannot_be_read_are_rows_without_passes(tmp_path: Path, demo: Path) -> None:
+def test_unreadable_images_count_as_rows_without_passes(tmp_path: Path, demo: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
     run = prepared(demo)
@@ -117,15 +117,15 @@ def test_images_that_cannot_be_read_are_rows_without_passes(tmp_path: Path, demo
     assert found.lines[0].forwards == 0.5
 
 
-def test_images_none_of_which_can_be_read_are_a_mistake(tmp_path: Path, demo: Path) -> None:
+def test_a_sample_without_readable_images_is_refused(tmp_path: Path, demo: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.jpg").write_bytes(b"no image")
-    with pytest.raises(ConfigError, match="none of 1 sampled images can be read"):
+    with pytest.raises(ConfigError, match="none of the 1 sampled images can be read"):
         plan(prepared(demo, shards=str(tmp_path / "images")))
 
 
 @pytest.mark.parametrize("maps", ["u8", "f32"])
-def test_the_size_of_a_part_is_that_of_its_rows(maps: str) -> None:
+def test_the_size_of_a_part_is_predicted_from_few_rows(maps: str) -> None:
     explainer = Explainer(ToyNet(0), spec(maps=maps, batch=64))
     few = DryRunner(explainer).explain(chunk(16), 16).rows
     many = pa.concat_tables(explainer.tables(chunk(64)))

@@ -1,4 +1,4 @@
-"""An atlas: runs of several models, methods and metrics, asked as one; what does not belong there is refused."""
+"""Atlases: runs of several models, methods and metrics are queried as one; invalid folders are refused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,20 +26,20 @@ app.command()(query)
 
 @dataclass(frozen=True)
 class Named(RunMaker):
-    """A run of a model of its own."""
+    """A run with a given model name."""
 
     model: str = "toy"
 
     @property
     def identity(self) -> RunIdentity:
-        """What determines the rows."""
+        """Return the identity of the run, with the model's name."""
         model = {"name": self.model, "weights_sha256": f"{self.model}-digest", "layer": "features"}
         return super().identity.model_copy(update={"model": model})
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two models on the same images with other metrics, and a method that came later."""
+    """An atlas folder: two models on the same images with different metrics, and a later run with another method."""
     atlas = tmp_path / "atlas"
     Named(atlas / "first", model="resnet").complete()
     Named(atlas / "second", model="vit", metrics=("average_drop", "insertion")).complete()
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def atlas(folder: Path) -> Atlas:
-    """The three runs, open for questions."""
+    """The atlas of the three runs, open for queries."""
     return open_atlas(folder)
 
 
@@ -58,7 +58,7 @@ def identity_of(atlas: Atlas, folder: str) -> str:
     return str(run)
 
 
-def test_rows_of_all_runs_are_there_and_say_whose_they_are(folder: Path, atlas: Atlas) -> None:
+def test_rows_of_all_runs_name_their_run(folder: Path, atlas: Atlas) -> None:
     assert (
         rows(atlas, "SELECT folder, model, count(*) FROM explanations JOIN runs USING (run, model) GROUP BY ALL") != []
     )
@@ -81,9 +81,9 @@ def test_every_view_begins_with_run_model_and_dataset(atlas: Atlas) -> None:
     assert refusal(atlas, "SELEC 1").endswith(f"(views: {', '.join(ATLAS_VIEWS)})")
 
 
-def test_the_view_runs_has_what_tells_runs_apart(atlas: Atlas) -> None:
-    asked = "SELECT folder, model, weights_sha256, layer, methods, metrics, targets, maps FROM runs ORDER BY folder"
-    assert rows(atlas, asked) == [
+def test_the_view_runs_describes_each_run(atlas: Atlas) -> None:
+    statement = "SELECT folder, model, weights_sha256, layer, methods, metrics, targets, maps FROM runs ORDER BY folder"
+    assert rows(atlas, statement) == [
         ("first", "resnet", "resnet-digest", "features", ["gradcam", "scorecam"], ["average_drop", "pointing_game"],
          "predicted", "u8"),
         ("later", "resnet", "resnet-digest", "features", ["iscam"], ["average_drop"], "predicted", "u8"),
@@ -93,7 +93,7 @@ def test_the_view_runs_has_what_tells_runs_apart(atlas: Atlas) -> None:
     assert {run for (run,) in rows(atlas, "SELECT run FROM runs")} == set(atlas.manifests)
 
 
-def test_a_metric_that_a_run_does_not_have_is_null_there(atlas: Atlas) -> None:
+def test_a_metric_missing_from_a_run_is_null(atlas: Atlas) -> None:
     counts = "SELECT model, count(average_drop), count(pointing_game), count(insertion) FROM explanations GROUP BY ALL"
     assert rows(atlas, f"{counts} ORDER BY ALL") == [("resnet", 10, 7, 0), ("vit", 7, 0, 7)]
     board = rows(atlas, "SELECT model, method, images, pointing_game IS NULL, insertion IS NULL FROM leaderboard")
@@ -114,30 +114,30 @@ def test_two_models_are_joined_on_the_same_images(atlas: Atlas) -> None:
     assert {difference for *_, difference in found} == {0.0}
 
 
-def test_one_image_is_seen_under_methods_of_two_runs(atlas: Atlas) -> None:
-    asked = "SELECT method, run FROM explanations WHERE model = 'resnet' AND image_key = ? ORDER BY method"
-    found = rows(atlas, asked, ["0-0-1"])
+def test_methods_of_two_runs_are_found_for_one_image(atlas: Atlas) -> None:
+    statement = "SELECT method, run FROM explanations WHERE model = 'resnet' AND image_key = ? ORDER BY method"
+    found = rows(atlas, statement, ["0-0-1"])
     assert [method for method, _ in found] == ["gradcam", "iscam", "scorecam"]
     assert found[0][1] == found[2][1] == identity_of(atlas, "first")
     assert found[1][1] == identity_of(atlas, "later")
     assert atlas.maps("image_key = '0-0-1' AND model = 'resnet'").shape == (3, 3, 4)
 
 
-def test_images_and_failures_are_those_of_each_run(atlas: Atlas) -> None:
+def test_images_and_failures_are_counted_per_run(atlas: Atlas) -> None:
     assert rows(atlas, "SELECT count(*), count(DISTINCT run), count(DISTINCT (shard, image_key)) FROM images") == [
         (15, 3, 5)
     ]
     assert rows(atlas, "SELECT model, count(*) FROM failures GROUP BY ALL ORDER BY ALL") == [("resnet", 6), ("vit", 3)]
 
 
-def test_datasets_are_equal_where_the_listings_are(tmp_path: Path) -> None:
+def test_datasets_are_equal_if_the_shard_listings_are(tmp_path: Path) -> None:
     one, same = Named(tmp_path / "a", model="a"), Named(tmp_path / "b", model="b", metrics=(), methods=("cam",))
     others = [Named(tmp_path / "c", shards=("a.tar", "c.tar")), Named(tmp_path / "d", take=2)]
     assert dataset_digest(one.manifest) == dataset_digest(same.manifest)
     assert len({dataset_digest(run.manifest) for run in (one, *others)}) == 3
 
 
-def test_a_question_to_one_run_does_not_look_into_the_others(folder: Path) -> None:
+def test_a_query_on_one_run_does_not_read_the_others(folder: Path) -> None:
     with open_atlas(folder) as atlas:
         chosen = identity_of(atlas, "first")
         for part in PARTS:
@@ -145,7 +145,7 @@ def test_a_question_to_one_run_does_not_look_into_the_others(folder: Path) -> No
         assert rows(atlas, "SELECT count(*) FROM explanations WHERE run = ?", [chosen]) == [(7,)]
 
 
-def test_merged_copies_are_read_and_what_grew_beside_them(tmp_path: Path) -> None:
+def test_merged_copies_and_newer_parts_are_read(tmp_path: Path) -> None:
     for model in ("resnet", "vit"):
         maker = Named(tmp_path / "atlas" / model, model=model).owned().publish(*PARTS[:2])
         compact(maker.store)
@@ -155,11 +155,11 @@ def test_merged_copies_are_read_and_what_grew_beside_them(tmp_path: Path) -> Non
             ("resnet", 10),
             ("vit", 10),
         ]
-        compact(maker.store)  # the copy that is open goes away
+        compact(maker.store)  # deletes the copy that is open
         assert rows(atlas, "SELECT count(*) FROM parts") == [(20,)]
 
 
-def test_sanity_checks_come_along(folder: Path, atlas: Atlas) -> None:
+def test_sanity_checks_are_included(folder: Path, atlas: Atlas) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -182,13 +182,13 @@ def test_a_run_without_a_finished_chunk_is_listed_and_gives_no_rows(tmp_path: Pa
         assert rows(atlas, "SELECT DISTINCT model FROM leaderboard") == [("done",)]
 
 
-def test_only_runs_that_have_begun_have_a_leaderboard_without_rows(tmp_path: Path) -> None:
+def test_an_atlas_of_runs_without_parts_has_empty_views(tmp_path: Path) -> None:
     Named(tmp_path / "begun").owned()
     with open_atlas(tmp_path) as atlas:
         assert [atlas.arrow(f"SELECT * FROM {view}").num_rows for view in ATLAS_VIEWS] == [0, 0, 0, 0, 0, 1]
 
 
-def test_files_and_folders_of_others_are_passed_over_where_their_names_say_so(folder: Path) -> None:
+def test_files_and_hidden_or_underscored_folders_are_skipped(folder: Path) -> None:
     (folder / "README.md").write_text("mine", encoding="utf-8")
     for name in ("_notes", ".git"):
         (folder / name).mkdir()
@@ -198,11 +198,11 @@ def test_files_and_folders_of_others_are_passed_over_where_their_names_say_so(fo
         assert len(atlas.manifests) == 3
 
 
-def test_a_foreign_folder_is_named(folder: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_named(folder: Path) -> None:
     (folder / "photos").mkdir()
     (folder / "photos" / "cat.jpg").write_bytes(b"")
     with pytest.raises(
-        ConfigError, match=r"FOLDER: '.*/photos' is not a run folder: it has no run.json .*begin with _"
+        ConfigError, match=r"FOLDER: '.*/photos' is not a run folder: it has no run.json .*begin its name with _"
     ):
         open_atlas(folder)
 
@@ -220,14 +220,14 @@ def test_a_damaged_part_is_named(folder: Path, part: PartName) -> None:
         atlas.arrow("SELECT * FROM explanations")
 
 
-def test_a_copied_run_would_double_rows_and_is_refused(folder: Path) -> None:
+def test_a_copied_run_is_refused_because_it_would_duplicate_rows(folder: Path) -> None:
     Named(folder / "second (copy)", model="vit", metrics=("average_drop", "insertion")).complete()
     with pytest.raises(ConfigError, match=r"'second' and 'second \(copy\)' are the same run"):
         open_atlas(folder)
 
 
 @pytest.mark.parametrize("name", ["run", "model", "dataset", "Run"])
-def test_a_metric_with_the_name_of_a_column_of_ours_is_refused(folder: Path, name: str) -> None:
+def test_a_metric_with_the_name_of_an_atlas_column_is_refused(folder: Path, name: str) -> None:
     made = Named(folder / "odd", model="odd", metrics=(name,)).complete()
     with pytest.raises(ConfigError, match=f"a metric of 'odd' is called '{name.lower()}'"):
         open_atlas(folder)
@@ -235,14 +235,14 @@ def test_a_metric_with_the_name_of_a_column_of_ours_is_refused(folder: Path, nam
         assert name in run.arrow("SELECT * FROM leaderboard").column_names
 
 
-def test_without_any_run_there_is_nothing_to_ask(tmp_path: Path) -> None:
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(ConfigError, match="holds no run"):
             open_atlas(path)
 
 
 @pytest.mark.parametrize("word", ["'", '"', "'; DROP VIEW images; --", "a b", "é", "%", "{x}", "select"])
-def test_hostile_models_and_folders_are_only_values(tmp_path: Path, word: str) -> None:
+def test_hostile_model_and_folder_names_are_treated_as_values(tmp_path: Path, word: str) -> None:
     Named(tmp_path / "atlas" / word, model=word).complete()
     with open_atlas(tmp_path / "atlas") as atlas:
         assert rows(atlas, "SELECT DISTINCT model FROM explanations") == [(word,)]
@@ -251,15 +251,15 @@ def test_hostile_models_and_folders_are_only_values(tmp_path: Path, word: str) -
 
 
 @pytest.mark.parametrize(
-    "question", ["SELECT * FROM read_csv('{folder}/x.csv')", "COPY runs TO '{folder}/x.csv'", "DELETE FROM runs"]
+    "statement", ["SELECT * FROM read_csv('{folder}/x.csv')", "COPY runs TO '{folder}/x.csv'", "DELETE FROM runs"]
 )
-def test_an_atlas_is_as_locked_as_a_run(folder: Path, atlas: Atlas, question: str) -> None:
+def test_an_atlas_is_sandboxed_like_a_run(folder: Path, atlas: Atlas, statement: str) -> None:
     (folder / "x.csv").write_text("a\nsecret\n", encoding="utf-8")
-    assert "secret" not in refusal(atlas, question.format(folder=folder))
+    assert "secret" not in refusal(atlas, statement.format(folder=folder))
     assert (folder / "x.csv").read_text(encoding="utf-8") == "a\nsecret\n"
 
 
-def test_query_asks_a_folder_of_runs_too(folder: Path) -> None:
+def test_the_query_command_accepts_an_atlas(folder: Path) -> None:
     assert is_atlas(folder)
     assert not is_atlas(folder / "first")
     ended = CliRunner().invoke(app, [str(folder), "SELECT model, method, images FROM leaderboard", "--csv"])
@@ -271,7 +271,7 @@ def test_query_asks_a_folder_of_runs_too(folder: Path) -> None:
     assert CliRunner().invoke(app, [str(folder)]).stdout.split()[:3] == ["run", "model", "dataset"]
 
 
-def test_query_says_what_is_wrong_with_a_folder(folder: Path, tmp_path: Path) -> None:
+def test_the_query_command_reports_an_invalid_folder(folder: Path, tmp_path: Path) -> None:
     (folder / "photos").mkdir()
     (folder / "photos" / "cat.jpg").write_bytes(b"")
     foreign = CliRunner().invoke(app, [str(folder)])
@@ -281,6 +281,6 @@ def test_query_says_what_is_wrong_with_a_folder(folder: Path, tmp_path: Path) ->
         assert "is not a run folder" in CliRunner().invoke(app, [str(path)]).stderr
 
 
-def test_the_package_opens_atlases_too(folder: Path) -> None:
+def test_the_package_exports_open_atlas(folder: Path) -> None:
     with pipeline.open_atlas(str(folder)) as atlas:
         assert isinstance(atlas, pipeline.Atlas)

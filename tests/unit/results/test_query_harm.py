@@ -1,4 +1,4 @@
-"""Asking can do no harm: wrong questions, questions that want files, and hostile names."""
+"""Queries can do no harm: invalid SQL, SQL that accesses files, and hostile names."""
 
 import shutil
 from pathlib import Path
@@ -40,12 +40,12 @@ def everything_in(folder: Path) -> dict[Path, bytes]:
         ("SELECT\0 1", "syntax error"),
     ],
 )
-def test_a_wrong_question_is_answered_with_one_line_and_the_views(opened: Run, query: str, words: str) -> None:
-    told = refusal(opened, query)
-    assert told.startswith("SQL: ")
-    assert words in told
-    assert told.endswith(f"(views: {', '.join(VIEWS)})")
-    assert "\n" not in told
+def test_an_invalid_query_gives_one_line_and_the_names_of_the_views(opened: Run, query: str, words: str) -> None:
+    message = refusal(opened, query)
+    assert message.startswith("SQL: ")
+    assert words in message
+    assert message.endswith(f"(views: {', '.join(VIEWS)})")
+    assert "\n" not in message
     assert opened.arrow("SELECT 1").num_rows == 1
 
 
@@ -82,9 +82,7 @@ def test_a_wrong_question_is_answered_with_one_line_and_the_views(opened: Run, q
         "SELECT 1; COPY (SELECT 1) TO '{folder}/owned.csv'",
     ],
 )
-def test_a_question_can_neither_read_nor_write_files_nor_lift_the_lock(
-    opened: Run, small_run: RunMaker, query: str
-) -> None:
+def test_a_query_cannot_access_files_or_change_the_configuration(opened: Run, small_run: RunMaker, query: str) -> None:
     folder = small_run.folder.parent
     (folder / "secret.csv").write_text("a\nsecret\n", encoding="utf-8")
     before = everything_in(folder)
@@ -94,7 +92,7 @@ def test_a_question_can_neither_read_nor_write_files_nor_lift_the_lock(
 
 
 @pytest.mark.parametrize("word", HOSTILE)
-def test_hostile_keys_shards_and_methods_are_only_values(
+def test_hostile_keys_shards_and_methods_are_treated_as_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -110,8 +108,8 @@ def test_hostile_keys_shards_and_methods_are_only_values(
 
 
 @pytest.mark.parametrize("word", [word for word in HOSTILE if "\0" not in word])
-def test_hostile_column_names_are_only_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
-    """No metric of ours can be called so; a run folder from elsewhere may hold anything."""
+def test_hostile_column_names_are_treated_as_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    """camatlas has no such metrics, but a run folder from elsewhere may contain anything."""
     monkeypatch.chdir(tmp_path)
     made = RunMaker(tmp_path / "run", metrics=("average_drop", word)).complete()
     with open_run(made.folder) as run:
@@ -122,14 +120,14 @@ def test_hostile_column_names_are_only_names(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_a_part_that_has_gone_is_missed_before_any_answer(small_run: RunMaker, *, merged: bool) -> None:
+def test_a_missing_part_is_noticed_when_the_run_is_opened(small_run: RunMaker, *, merged: bool) -> None:
     if merged:
         compact(small_run.store)
     for part in PARTS[:2]:
         (small_run.folder / part.file).unlink()
-    with pytest.raises(DamagedRunError, match=rf"{PARTS[0].file} has gone, and 1 more: .* `camatlas explain` again"):
+    with pytest.raises(DamagedRunError, match=rf"{PARTS[0].file} is missing, and 1 more.* `camatlas explain` again"):
         open_run(small_run.folder)
-    with pytest.raises(DamagedRunError, match="has gone"):
+    with pytest.raises(DamagedRunError, match="is missing"):
         open_atlas(small_run.folder.parent)
     small_run.publish(*PARTS[:2])
     with open_run(small_run.folder) as whole:
@@ -144,12 +142,12 @@ def test_a_part_whose_receipt_is_not_written_yet_is_read(small_run: RunMaker) ->
 
 
 @pytest.mark.parametrize("name", [PARTS[1], PartName(0, 2)], ids=["in place of another", "beyond the end"])
-def test_a_part_copied_under_another_name_doubles_no_row(small_run: RunMaker, name: PartName) -> None:
+def test_a_part_copied_under_another_name_is_refused(small_run: RunMaker, name: PartName) -> None:
     shutil.copy(small_run.folder / PARTS[0].file, small_run.folder / name.file)
-    told = rf"{name.file} holds shard 0 chunk 0, not what its name says"
-    with pytest.raises(DamagedRunError, match=told):
+    message = rf"{name.file} holds shard 0 chunk 0, which does not match its name"
+    with pytest.raises(DamagedRunError, match=message):
         open_run(small_run.folder)
-    with pytest.raises(DamagedRunError, match=told):
+    with pytest.raises(DamagedRunError, match=message):
         open_atlas(small_run.folder.parent)
 
 
@@ -162,5 +160,5 @@ def test_a_part_of_another_run_is_refused(small_run: RunMaker, tmp_path: Path) -
 
 def test_parts_without_a_manifest_are_a_damaged_run(small_run: RunMaker) -> None:
     (small_run.folder / MANIFEST).unlink()
-    with pytest.raises(DamagedRunError, match=r"has lost its run\.json; 3 parts are there.* same `camatlas explain`"):
+    with pytest.raises(DamagedRunError, match=r"holds 3 parts, but its run\.json is missing.* same `camatlas explain`"):
         open_run(small_run.folder)

@@ -1,4 +1,4 @@
-"""Maps in SQL and as arrays: `map_values` decodes as the codec does, to the last bit, and maps grow on request."""
+"""Maps in SQL and as arrays: `map_values` decodes bit for bit like the codec, and maps can be upsampled."""
 
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from pipeline.results.query import Run, open_run
 from pipeline.results.views import MAP_VALUES
 
 CODES = {"u8": np.arange(256, dtype="u1"), "f16": np.arange(0x3C01, dtype="<u2")}
-"""Every byte, and every half-precision number of [0, 1]."""
+"""Every byte, and every half-precision number in [0, 1]."""
 RANGES = [(0, 1), (-1, 1), (-3.4e38, 3.4e38), (1e-45, 3e-45), (0.1, 0.1), (-7.5e-3, 12345.678), (1 / 3, 1e30)]
 
 
 def values_in_sql(table: pa.Table) -> list[list[float] | None]:
-    """Let DuckDB decode the maps of a table, in its order."""
+    """Decode the maps of a table with DuckDB, in its order."""
     with duckdb.connect() as connection:
         for statement in MAP_VALUES:
             connection.execute(statement)
@@ -71,7 +71,7 @@ def test_a_row_without_a_map_has_no_values_and_an_unknown_encoding_is_refused(op
     assert "unknown map dtype u9" in refusal(opened, "SELECT map_values('x'::BLOB, 'u9', 0, 1) FROM images")
 
 
-def test_the_mean_map_is_one_statement(opened: Run) -> None:
+def test_the_mean_map_can_be_computed_in_sql(opened: Run) -> None:
     mean = """
     SELECT avg(value) FROM (
       SELECT unnest(range(map_height * map_width)) AS cell,
@@ -84,14 +84,14 @@ def test_the_mean_map_is_one_statement(opened: Run) -> None:
     assert [value for (value,) in rows(opened, mean)] == pytest.approx(maps_Nuv.mean(0, np.float64).ravel().tolist())
 
 
-def test_values_stand_in_the_order_of_the_map(opened: Run) -> None:
+def test_values_are_in_row_major_order(opened: Run) -> None:
     values = rows(opened, "SELECT map_values(map, map_dtype, map_min, map_max) FROM explanations ORDER BY ALL LIMIT 1")
     assert values[0][0] == sorted(values[0][0])
     assert len(values[0][0]) == GRID[0] * GRID[1]
 
 
 @pytest.mark.parametrize("size", [(3, 4), (7, 9), (2, 2), (64, 48)])
-def test_maps_grow_as_heat_maps_do_and_stay_raw(opened: Run, size: tuple[int, int]) -> None:
+def test_maps_are_upsampled_like_heat_maps_without_scaling(opened: Run, size: tuple[int, int]) -> None:
     maps_Nuv = opened.maps("method = 'scorecam'")
     large_NHW = opened.maps("method = 'scorecam'", size=size)
     assert (large_NHW.shape, large_NHW.dtype) == ((3, *size), np.float32)
@@ -100,11 +100,11 @@ def test_maps_grow_as_heat_maps_do_and_stay_raw(opened: Run, size: tuple[int, in
     assert large_NHW.max() > 1, "not scaled to [0, 1]"
 
 
-def test_no_maps_have_the_size_that_was_asked_for(opened: Run) -> None:
+def test_an_empty_result_has_the_requested_size(opened: Run) -> None:
     assert opened.maps("method = 'none'", size=(5, 6)).shape == (0, 5, 6)
 
 
-def test_reading_maps_at_grid_resolution_does_not_wait_for_torch(small_run: RunMaker) -> None:
+def test_reading_maps_without_upsampling_does_not_import_torch(small_run: RunMaker) -> None:
     import subprocess
     import sys
 
@@ -114,6 +114,6 @@ def test_reading_maps_at_grid_resolution_does_not_wait_for_torch(small_run: RunM
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_name_of_ours_is_no_way_around_the_lock(small_run: RunMaker, tmp_path: Path) -> None:
+def test_the_macro_cannot_be_replaced_by_a_query(small_run: RunMaker, tmp_path: Path) -> None:
     with open_run(small_run.folder) as run:
         assert "exactly one SELECT" in refusal(run, "CREATE OR REPLACE MACRO map_values(a, b, c, d) AS 1")

@@ -1,4 +1,4 @@
-"""The recipes of the README and of the modules' own pages run as they stand there, and give what they say."""
+"""The recipes of the README and of module docstrings run unchanged and give the stated results."""
 
 import re
 import textwrap
@@ -22,17 +22,17 @@ RECIPES = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
 
 
 class OfModel(RunMaker):
-    """A run of a model that the recipes name."""
+    """A run whose model is named after its folder, as the recipes expect."""
 
     @property
     def identity(self) -> RunIdentity:
-        """What determines the rows."""
+        """Return the identity of the run, with the model's name."""
         return super().identity.model_copy(update={"model": {"name": f"torchvision/{self.folder.name}"}})
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the run and the atlas that recipes name, as the working folder."""
+    """A working folder with the run and the atlas that the recipes use."""
     RunMaker(tmp_path / "my_run").complete()
     for model in ("resnet50", "mobilenet_v2"):
         OfModel(tmp_path / "atlas" / model).complete()
@@ -40,29 +40,29 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def leave_alone(_: Path) -> None:
-    """Read parts."""
+def without_compaction(_: Path) -> None:
+    """Leave the runs unchanged, so that parts are read."""
 
 
 def compacted(folder: Path) -> None:
-    """Read merged copies."""
+    """Compact the runs, so that merged copies are read."""
     for run in (folder / "my_run", *(folder / "atlas").iterdir()):
         compact(RunMaker(run).store)
 
 
-def done(recipes: list[str]) -> dict[str, Any]:
-    """Run recipes one after the other, as in a notebook; gives their names."""
+def run_recipes(recipes: list[str]) -> dict[str, Any]:
+    """Run recipes one after another, as in a notebook, and return their variables."""
     names: dict[str, Any] = {}
     for recipe in recipes:
         exec(compile(recipe, "recipe", "exec"), names)
     return names
 
 
-@pytest.mark.parametrize("before", [leave_alone, compacted])
+@pytest.mark.parametrize("before", [without_compaction, compacted])
 def test_every_recipe_of_the_readme_runs(place: Path, before: Callable[[Path], None]) -> None:
     before(place)
     assert len(RECIPES) == 4
-    found = done(RECIPES)
+    found = run_recipes(RECIPES)
     assert len(found["frame"]) == 10
     assert found["maps"].shape == (3, 3, 4)
     mean_P = found["maps"].mean(0, np.float64).ravel()
@@ -77,8 +77,8 @@ def test_every_recipe_of_the_readme_runs(place: Path, before: Callable[[Path], N
     found["atlas"].close()
 
 
-def test_plain_readers_agree_on_the_mean_of_a_metric(place: Path) -> None:
-    found = done(RECIPES[:1])
+def test_third_party_readers_agree_on_the_mean_of_a_metric(place: Path) -> None:
+    found = run_recipes(RECIPES[:1])
     means = {
         "pandas": found["in_pandas"].to_dict(),
         "polars": dict(found["in_polars"].iter_rows()),
@@ -89,12 +89,12 @@ def test_plain_readers_agree_on_the_mean_of_a_metric(place: Path) -> None:
     assert all(mean == pytest.approx(expected) for mean in means.values())
 
 
-def test_the_section_names_no_file_that_is_not_made_here() -> None:
+def test_the_recipes_use_only_files_created_by_the_fixture() -> None:
     assert set(re.findall(r"[\"'](\w+)/", SECTION)) <= {"my_run", "torchvision"}
 
 
 @pytest.mark.parametrize("page", [pipeline.results.query.__doc__, pipeline.results.atlas.__doc__])
-def test_the_recipe_on_the_page_of_a_module_runs(place: Path, page: str) -> None:
+def test_the_recipe_in_a_module_docstring_runs(place: Path, page: str) -> None:
     pages = re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)
     assert len(pages) == 1
-    done(["import pipeline\n" + textwrap.dedent(pages[0])])
+    run_recipes(["import pipeline\n" + textwrap.dedent(pages[0])])

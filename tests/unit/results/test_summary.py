@@ -1,4 +1,4 @@
-"""How a run stands, counted from its parts."""
+"""Totals of a run, counted from its parts."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from pipeline.errors import DamagedRunError
 from pipeline.results.query import open_run
 from pipeline.results.summary import Totals, totals
 
-_BY_QUESTIONS = """
+_COUNTS = """
 SELECT (SELECT count(*) FROM images) AS images, (SELECT count(*) FROM images WHERE maps > 0) AS explained,
   (SELECT count(*) FROM explanations) AS rows,
   (SELECT count(DISTINCT (shard, image_key)) FROM failures) AS with_failures,
@@ -17,12 +17,12 @@ SELECT (SELECT count(*) FROM images) AS images, (SELECT count(*) FROM images WHE
 """
 
 
-def test_totals_are_what_questions_to_the_rows_give(tmp_path: Path) -> None:
+def test_totals_equal_counts_of_the_rows(tmp_path: Path) -> None:
     maker = RunMaker(tmp_path / "run").complete()
     found = totals(maker.store)
     with open_run(maker.folder) as run:
-        (asked,) = run.arrow(_BY_QUESTIONS).to_pylist()
-    assert {name: value for name, value in vars(found).items() if name != "failures"} == asked
+        (counted,) = run.arrow(_COUNTS).to_pylist()
+    assert {name: value for name, value in vars(found).items() if name != "failures"} == counted
     assert found == Totals(
         images=5,
         explained=4,
@@ -33,7 +33,7 @@ def test_totals_are_what_questions_to_the_rows_give(tmp_path: Path) -> None:
     )
 
 
-def test_a_run_without_parts_has_nothing(tmp_path: Path) -> None:
+def test_totals_of_a_run_without_parts_are_zero(tmp_path: Path) -> None:
     assert totals(RunMaker(tmp_path / "run").owned().store) == Totals(0, 0, 0, 0, 0, {})
 
 

@@ -1,4 +1,4 @@
-"""verify: a sound run has no problems, and every damaged, missing or foreign file is found and named."""
+"""verify: an intact run has no problems, and every damaged, missing or foreign file is found and named."""
 
 import json
 import random
@@ -15,7 +15,7 @@ from pipeline.results.verify import Findings, verify
 from pipeline.storage.run_folder import MANIFEST, RECEIPTS, PartName, Receipt
 
 
-def test_a_sound_run_has_no_problems_and_is_counted(small_run: RunMaker) -> None:
+def test_an_intact_run_has_no_problems_and_is_counted(small_run: RunMaker) -> None:
     size = sum((small_run.folder / part.file).stat().st_size for part in PARTS)
     codes = Counter({"explain/nonfinite": 1, "decode/truncated": 1, "shard/tar": 1})
     assert verify(small_run.store) == Findings([], [], 5, 4, 1, 10, 3, size, codes)
@@ -28,11 +28,11 @@ def test_verifying_changes_nothing(small_run: RunMaker) -> None:
 
 
 @pytest.mark.parametrize("metrics", [(), ("increase",), ("average_drop", "energy_in_box", "pointing_game")])
-def test_a_run_with_any_metrics_is_sound(tmp_path: Path, metrics: tuple[str, ...]) -> None:
+def test_a_run_with_any_metrics_is_intact(tmp_path: Path, metrics: tuple[str, ...]) -> None:
     assert verify(RunMaker(tmp_path / "run", metrics=metrics).complete().store).problems == []
 
 
-def test_temporaries_and_reports_in_the_folder_are_no_problem(small_run: RunMaker) -> None:
+def test_temporary_and_unrelated_files_are_no_problem(small_run: RunMaker) -> None:
     (small_run.folder / f".{FIRST.file}.{'0' * 32}.tmp").write_bytes(b"half")
     (small_run.folder / "_audit").mkdir()
     (small_run.folder / "notes.txt").write_bytes(b"mine")
@@ -41,30 +41,35 @@ def test_temporaries_and_reports_in_the_folder_are_no_problem(small_run: RunMake
 
 def test_a_thousand_single_bit_flips_are_all_found(small_run: RunMaker) -> None:
     generator = random.Random(0)
-    sound = {part: (small_run.folder / part.file).read_bytes() for part in PARTS}
+    intact = {part: (small_run.folder / part.file).read_bytes() for part in PARTS}
     for _ in range(1000):
-        part = generator.choices(PARTS, [len(data) for data in sound.values()])[0]
-        data = bytearray(sound[part])
+        part = generator.choices(PARTS, [len(data) for data in intact.values()])[0]
+        data = bytearray(intact[part])
         data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
         (small_run.folder / part.file).write_bytes(data)
-        assert any(problem.startswith(f"{part.file}: not the bytes") for problem in verify(small_run.store).problems)
-        (small_run.folder / part.file).write_bytes(sound[part])
+        assert any(
+            problem.startswith(f"{part.file}: changed after it was published")
+            for problem in verify(small_run.store).problems
+        )
+        (small_run.folder / part.file).write_bytes(intact[part])
     assert verify(small_run.store).problems == []
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.file)
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
-def test_a_cut_part_is_found_with_and_without_its_receipt(small_run: RunMaker, part: PartName, kept: float) -> None:
+def test_a_truncated_part_is_found_with_and_without_its_receipt(
+    small_run: RunMaker, part: PartName, kept: float
+) -> None:
     path = small_run.folder / part.file
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
-    assert verify(small_run.store).problems[0].startswith(f"{part.file}: not the bytes that were published")
+    assert verify(small_run.store).problems[0].startswith(f"{part.file}: changed after it was published")
     (small_run.folder / part.receipt).unlink()
     assert verify(small_run.store).problems[0].startswith(f"{part.file}: ")
     assert not (small_run.folder / part.receipt).exists()
 
 
-def test_bytes_that_are_not_those_of_the_receipt_are_not_parsed(
+def test_bytes_that_do_not_match_the_receipt_are_not_parsed(
     small_run: RunMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed: list[int] = []
@@ -76,15 +81,15 @@ def test_bytes_that_are_not_those_of_the_receipt_are_not_parsed(
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.file)
-def test_a_missing_part_is_found_by_its_receipt_and_by_its_gap(small_run: RunMaker, part: PartName) -> None:
+def test_a_missing_part_is_found_by_its_receipt_and_by_coverage(small_run: RunMaker, part: PartName) -> None:
     (small_run.folder / part.file).unlink()
     by_receipt, by_gap = verify(small_run.store).problems
-    assert by_receipt == f"{part.file}: its receipt is there, the part is not"
+    assert by_receipt == f"{part.file}: the part is missing, but its receipt exists"
     assert by_gap.startswith(f"shard {part.shard} ({small_run.shards[part.shard]}): ")
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.file)
-def test_a_part_missing_with_its_receipt_is_found_by_its_gap(small_run: RunMaker, part: PartName) -> None:
+def test_a_part_missing_with_its_receipt_is_found_by_coverage(small_run: RunMaker, part: PartName) -> None:
     (small_run.folder / part.file).unlink()
     (small_run.folder / part.receipt).unlink()
     problem = only_problem(small_run)
@@ -92,7 +97,7 @@ def test_a_part_missing_with_its_receipt_is_found_by_its_gap(small_run: RunMaker
     assert "run the same `camatlas explain` again" in problem
 
 
-def test_a_run_that_has_only_begun_names_every_shard(maker: RunMaker) -> None:
+def test_every_shard_of_a_run_without_parts_is_named(maker: RunMaker) -> None:
     problems = verify(maker.owned().store).problems
     assert [problem.split(":")[0] for problem in problems] == ["shard 0 (a.tar)", "shard 1 (b.tar)"]
 
@@ -103,12 +108,12 @@ def test_a_missing_receipt_is_rebuilt_and_noted_once(small_run: RunMaker) -> Non
     path.unlink()
     findings = verify(small_run.store)
     assert findings.problems == []
-    assert findings.notes == [f"{SECOND.file}: had no receipt; wrote one from what is there now"]
+    assert findings.notes == [f"{SECOND.file}: had no receipt; wrote one from its present content"]
     assert path.read_bytes() == before
     assert verify(small_run.store).notes == []
 
 
-def test_a_part_that_does_not_belong_gets_no_receipt(small_run: RunMaker) -> None:
+def test_a_misplaced_part_gets_no_receipt(small_run: RunMaker) -> None:
     stray = PartName(0, 2)
     shutil.copy(small_run.folder / PARTS[0].file, small_run.folder / stray.file)
     findings = verify(small_run.store)
@@ -123,36 +128,36 @@ def test_a_damaged_receipt_is_found_and_not_called_rebuilt(small_run: RunMaker, 
     findings = verify(small_run.store)
     assert findings.notes == []
     (problem,) = findings.problems
-    assert problem.startswith(f"{SECOND.receipt}: not a receipt (")
+    assert problem.startswith(f"{SECOND.receipt}: not a valid receipt (")
 
 
 def test_a_receipt_under_the_name_of_another_part_is_found(small_run: RunMaker) -> None:
     (small_run.folder / SECOND.receipt).write_bytes((small_run.folder / FIRST.receipt).read_bytes())
-    assert only_problem(small_run).startswith(f"{SECOND.receipt}: not a receipt (it is about '{FIRST.file}')")
+    assert only_problem(small_run).startswith(f"{SECOND.receipt}: not a valid receipt (it is about '{FIRST.file}')")
 
 
 def test_a_receipt_with_another_number_of_rows_is_found(small_run: RunMaker) -> None:
     path = small_run.folder / FIRST.receipt
     path.write_bytes(json.dumps(json.loads(path.read_bytes()) | {"rows": 3}).encode())
-    assert verify(small_run.store).problems[0].startswith(f"{FIRST.file}: holds 4 rows, 3 were published")
+    assert verify(small_run.store).problems[0].startswith(f"{FIRST.file}: holds 4 rows, but its receipt states 3")
 
 
 def test_a_receipt_without_its_part_is_found(small_run: RunMaker) -> None:
     extra = PartName(1, 1)
     (small_run.folder / extra.receipt).write_bytes(Receipt.of(extra, b"x", 1).to_json())
-    assert only_problem(small_run) == f"{extra.file}: its receipt is there, the part is not"
+    assert only_problem(small_run) == f"{extra.file}: the part is missing, but its receipt exists"
 
 
 @pytest.mark.parametrize(
     "name", ["copy.parquet", "part-00000-000 (copy).parquet", "part-000000-000.parquet", "_x.parquet"]
 )
-def test_a_file_that_readers_of_the_folder_take_for_a_part_is_found(small_run: RunMaker, name: str) -> None:
+def test_a_parquet_file_that_is_not_a_part_is_found(small_run: RunMaker, name: str) -> None:
     (small_run.folder / name).write_bytes((small_run.folder / FIRST.file).read_bytes())
-    assert only_problem(small_run).startswith(f"{name}: no part of this run")
+    assert only_problem(small_run).startswith(f"{name}: not a part of this run")
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "folder"])
-def test_what_is_no_file_in_the_place_of_a_part_is_found(small_run: RunMaker, tmp_path: Path, kind: str) -> None:
+def test_a_link_or_folder_in_place_of_a_part_is_found(small_run: RunMaker, tmp_path: Path, kind: str) -> None:
     path = small_run.folder / FIRST.file
     (tmp_path / "kept").write_bytes(path.read_bytes())
     path.unlink()
@@ -167,8 +172,8 @@ def test_several_kinds_of_damage_are_found_at_once(small_run: RunMaker) -> None:
     (small_run.folder / FIRST.file).write_bytes(b"")
     (small_run.folder / OTHER_SHARD.file).unlink()
     (small_run.folder / "copy.parquet").write_bytes(b"")
-    told = "\n".join(verify(small_run.store).problems)
-    assert all(name in told for name in (FIRST.file, OTHER_SHARD.file, "copy.parquet", "a.tar", "b.tar"))
+    problems = "\n".join(verify(small_run.store).problems)
+    assert all(name in problems for name in (FIRST.file, OTHER_SHARD.file, "copy.parquet", "a.tar", "b.tar"))
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.file)
@@ -177,31 +182,31 @@ def test_a_damaged_part_is_one_problem_with_one_remedy_and_its_shard_is_named(
 ) -> None:
     (small_run.folder / part.file).write_bytes(b"")
     assert only_problem(small_run) == (
-        f"{part.file}: not the bytes that were published, sha256 or size differs; it is of shard {part.shard} "
-        f"({small_run.shards[part.shard]}), `camatlas verify --repair` explains it anew"
+        f"{part.file}: changed after it was published, sha256 or size differs; it belongs to shard {part.shard} "
+        f"({small_run.shards[part.shard]}), `camatlas verify --repair` explains it again"
     )
 
 
-def test_a_part_that_is_missing_beside_a_damaged_one_is_told_too(small_run: RunMaker) -> None:
+def test_a_missing_part_is_reported_in_addition_to_a_damaged_one(small_run: RunMaker) -> None:
     (small_run.folder / FIRST.file).unlink()
     (small_run.folder / FIRST.receipt).unlink()
     (small_run.folder / SECOND.file).write_bytes(b"")
     damaged, gap = verify(small_run.store).problems
-    assert damaged.startswith(f"{SECOND.file}: not the bytes")
-    assert gap.startswith("shard 0 (a.tar): 1 chunks are there, not all of them")
+    assert damaged.startswith(f"{SECOND.file}: changed after it was published")
+    assert gap.startswith("shard 0 (a.tar): incomplete, 1 chunks were found")
 
 
-def test_the_advice_for_a_damaged_part_makes_the_run_sound_again(small_run: RunMaker) -> None:
+def test_following_the_advice_for_a_damaged_part_repairs_the_run(small_run: RunMaker) -> None:
     path = small_run.folder / FIRST.file
     path.write_bytes(path.read_bytes()[:-1])
     findings = verify(small_run.store)
-    assert "`camatlas verify --repair` explains it anew" in findings.problems[0]
+    assert "`camatlas verify --repair` explains it again" in findings.problems[0]
     path.unlink()
     small_run.publish(*PARTS)
     assert verify(small_run.store).problems == []
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not a run folder"):
         verify(RunMaker(tmp_path / "run").store)
 

@@ -1,4 +1,4 @@
-"""verify reads the rows: what no receipt gives away is found, and the part is named."""
+"""verify checks the rows: problems in parts with a matching receipt are found, and the part is named."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,19 +29,19 @@ def test_a_part_of_another_run_is_found_with_its_receipt_gone(small_run: RunMake
     assert only_problem(small_run).startswith(f"{FIRST.file}: belongs to run {other.manifest.run_id}")
 
 
-def test_a_part_under_the_name_of_another_is_found(small_run: RunMaker) -> None:
+def test_a_renamed_part_is_found(small_run: RunMaker) -> None:
     moved = PartName(1, 1)
     (small_run.folder / OTHER_SHARD.file).rename(small_run.folder / moved.file)
     problems = verify(small_run.store).problems
-    assert f"{moved.file}: holds shard 1 chunk 0, not what its name says" in problems
-    assert f"{moved.file}: rows in it name another shard or chunk" in problems
-    assert f"{OTHER_SHARD.file}: its receipt is there, the part is not" in problems
+    assert f"{moved.file}: holds shard 1 chunk 0, which does not match its name" in problems
+    assert f"{moved.file}: some rows name another shard or chunk" in problems
+    assert f"{OTHER_SHARD.file}: the part is missing, but its receipt exists" in problems
 
 
-def test_an_image_that_stands_in_two_chunks_is_found(small_run: RunMaker) -> None:
+def test_an_image_in_two_chunks_is_found(small_run: RunMaker) -> None:
     name = small_run.image(FIRST, 1)
     replace_part(small_run, SECOND, with_column(small_run.table(SECOND), "image_key", lambda keys: [name] * len(keys)))
-    assert only_problem(small_run) == f"{SECOND.file}: 1 images stand in an earlier chunk too, one is '{name}'"
+    assert only_problem(small_run) == f"{SECOND.file}: 1 images also occur in an earlier chunk, for example '{name}'"
 
 
 def test_the_same_key_in_two_shards_is_no_problem(small_run: RunMaker) -> None:
@@ -52,14 +52,14 @@ def test_the_same_key_in_two_shards_is_no_problem(small_run: RunMaker) -> None:
     assert verify(small_run.store).problems == []
 
 
-def test_a_target_too_many_is_found(small_run: RunMaker) -> None:
-    """Every method is there for another class too, which the run does not explain."""
+def test_an_extra_target_is_found(small_run: RunMaker) -> None:
+    """Every method also has rows for a class that the run does not explain."""
     table = small_run.table(FIRST)
     image = small_run.image(FIRST, 0)
     again = with_column(table.filter(pc.equal(table["image_key"], image)), "target", lambda targets: [9] * len(targets))
     replace_part(small_run, FIRST, pa.concat_tables([table, again]))
     assert only_problem(small_run) == (
-        f"{FIRST.file}: image '{image}' has rows for 2 targets, the run explains predicted"
+        f"{FIRST.file}: image '{image}' has rows for 2 targets, which the rule 'predicted' does not allow"
     )
 
 
@@ -71,7 +71,7 @@ def test_a_missing_method_row_is_found(small_run: RunMaker, row: int) -> None:
     assert only_problem(small_run).startswith(f"{FIRST.file}: image '{image}' has rows for ['")
 
 
-def test_images_that_were_not_drawn_are_found(small_run: RunMaker, tmp_path: Path) -> None:
+def test_images_outside_the_sample_are_found(small_run: RunMaker, tmp_path: Path) -> None:
     tables = [small_run.table(part).to_pylist() for part in (FIRST, SECOND, OTHER_SHARD)]
     images = {(row["shard"], row["image_key"]) for rows in tables for row in rows if row["error_stage"] != "shard"}
     draw = Draw(4, 0, 5)
@@ -81,7 +81,7 @@ def test_images_that_were_not_drawn_are_found(small_run: RunMaker, tmp_path: Pat
     most = RunMaker(tmp_path / "most", draw=replace(draw, last=draw.rank(last_shard, left_out))).complete()
     assert verify(most.store).problems == []
     few = RunMaker(tmp_path / "few", draw=replace(draw, last=draw.rank(*drawn[-1]))).complete()
-    assert only_problem(few).endswith(f"holds 1 images that are not in the sample, one is '{left_out}'")
+    assert only_problem(few).endswith(f"holds 1 images that are not in the sample, for example '{left_out}'")
 
 
 def test_a_missing_row_of_a_method_that_failed_is_found(small_run: RunMaker) -> None:
@@ -107,12 +107,12 @@ def test_a_row_of_an_unknown_method_is_found(small_run: RunMaker) -> None:
 @pytest.mark.parametrize("images", [0, 1, 3])
 def test_a_wrong_number_of_images_is_found(small_run: RunMaker, images: int) -> None:
     replace_part(small_run, FIRST, small_run.table(FIRST), replace(small_run.footer(FIRST), images=images))
-    assert only_problem(small_run) == f"{FIRST.file}: holds 2 images, {images} went in"
+    assert only_problem(small_run) == f"{FIRST.file}: holds 2 images, but {images} were in the chunk"
 
 
 def test_an_image_without_any_row_is_found(small_run: RunMaker) -> None:
     replace_part(small_run, FIRST, small_run.table(FIRST).slice(0, 2))
-    assert only_problem(small_run) == f"{FIRST.file}: holds 1 images, 2 went in"
+    assert only_problem(small_run) == f"{FIRST.file}: holds 1 images, but 2 were in the chunk"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_map_of_the_wrong_size_is_found(
     small_run: RunMaker, column: str, change: Callable[[list[Any]], list[Any]]
 ) -> None:
     replace_part(small_run, FIRST, with_column(small_run.table(FIRST), column, change))
-    assert only_problem(small_run) == f"{FIRST.file}: a map does not have the size that its row states"
+    assert only_problem(small_run) == f"{FIRST.file}: a map does not have the size given in its row"
 
 
 @pytest.mark.parametrize(
@@ -147,18 +147,18 @@ def test_a_row_with_neither_map_nor_error_or_with_both_is_found(
     small_run: RunMaker, part: PartName, column: str, change: Callable[[list[Any]], list[Any]]
 ) -> None:
     replace_part(small_run, part, with_column(small_run.table(part), column, change))
-    assert f"{part.file}: a row has neither a map nor an error, or both" in verify(small_run.store).problems
+    assert f"{part.file}: a row has neither a map nor an error, or has both" in verify(small_run.store).problems
 
 
 @pytest.mark.parametrize(("column", "value"), [("shard", "b.tar"), ("chunk", 1)])
-def test_rows_that_name_another_place_are_found(small_run: RunMaker, column: str, value: object) -> None:
+def test_rows_that_name_another_shard_or_chunk_are_found(small_run: RunMaker, column: str, value: object) -> None:
     replace_part(small_run, FIRST, with_column(small_run.table(FIRST), column, lambda old: [*old[1:], value]))
-    assert only_problem(small_run) == f"{FIRST.file}: rows in it name another shard or chunk"
+    assert only_problem(small_run) == f"{FIRST.file}: some rows name another shard or chunk"
 
 
 def test_a_missing_last_chunk_is_found(small_run: RunMaker) -> None:
     replace_part(small_run, SECOND, small_run.table(SECOND), replace(small_run.footer(SECOND), last_chunk=False))
-    assert only_problem(small_run).startswith("shard 0 (a.tar): 2 chunks are there, not all of them")
+    assert only_problem(small_run).startswith("shard 0 (a.tar): incomplete, 2 chunks were found")
 
 
 def test_a_last_chunk_before_the_end_is_found(small_run: RunMaker) -> None:
@@ -166,19 +166,19 @@ def test_a_last_chunk_before_the_end_is_found(small_run: RunMaker) -> None:
     assert only_problem(small_run).startswith("shard 0 (a.tar): ")
 
 
-def test_a_shard_beyond_those_of_the_run_is_found(small_run: RunMaker) -> None:
+def test_a_part_of_an_unknown_shard_is_found(small_run: RunMaker) -> None:
     extra = PartName(2, 0)
     replace_part(small_run, extra, small_run.table(FIRST), Footer(small_run.manifest.run_id, 2, 0, True, 2))
-    assert only_problem(small_run) == f"{extra.file}: the run has 2 shards only"
+    assert only_problem(small_run) == f"{extra.file}: the run has only 2 shards"
 
 
 def test_more_images_than_the_run_takes_are_found(tmp_path: Path) -> None:
     run = RunMaker(tmp_path / "run", take=2).complete()
-    assert only_problem(run) == "shard 0 (a.tar): 3 images, the run takes 2"
+    assert only_problem(run) == "shard 0 (a.tar): 3 images, but the run takes only 2"
 
 
 @pytest.mark.parametrize("metrics", [("increase",), ("average_drop",), ()])
 def test_a_part_with_other_columns_is_found(small_run: RunMaker, tmp_path: Path, metrics: tuple[str, ...]) -> None:
     table = RunMaker(tmp_path / "other", metrics=metrics).table(FIRST)
     replace_part(small_run, FIRST, table)
-    assert only_problem(small_run) == f"{FIRST.file}: its columns are not those of this run"
+    assert only_problem(small_run) == f"{FIRST.file}: its columns differ from those of this run"

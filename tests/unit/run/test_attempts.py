@@ -1,4 +1,4 @@
-"""Chunks that kill their worker: who is to blame is found, everything else is explained, and it ends."""
+"""Chunks that kill their worker: the cause is quarantined, all other images are explained, and the run ends."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ SHARD = Shard(0, "s.tar", "tar", "", 0, "")
 
 
 class Died(BaseException):
-    """The worker is gone."""
+    """Simulates the death of the worker."""
 
 
 def chunk_of(images: int) -> DecodedChunk:
@@ -32,7 +32,7 @@ def chunk_of(images: int) -> DecodedChunk:
 
 
 def worker(folder: Path, ledger: Ledger, dies: Callable[[str], bool]) -> Worker:
-    """A worker that says of each image that it was seen, or dies of it."""
+    """Make a worker that marks each image as seen, or dies at it."""
 
     def explain(chunk: DecodedChunk) -> Iterator[pa.Table]:
         for each in chunk.samples:
@@ -46,17 +46,17 @@ def worker(folder: Path, ledger: Ledger, dies: Callable[[str], bool]) -> Worker:
 
 
 def until_done(folder: Path, chunk: DecodedChunk, dies: Callable[[str], bool]) -> tuple[int, dict[str, str]]:
-    """Start workers until one does the chunk; gives how many died, and the code of each image."""
+    """Start workers until one finishes the chunk; returns how many died, and the code of each image."""
     ledger = Ledger()
     for deaths in range(100):
         try:
-            list(worker(folder, ledger, dies).tell([chunk]))
+            list(worker(folder, ledger, dies).process([chunk]))
         except Died:
             continue
         rows, _ = read_part(LocalStore(folder).read("part-00000-000.parquet"))
-        assert ledger == Ledger(), "nothing is remembered of what is done"
+        assert ledger == Ledger(), "a finished chunk leaves nothing in the ledger"
         return deaths, dict(zip(rows["image_key"].to_pylist(), rows["error_code"].to_pylist(), strict=True))
-    raise AssertionError("never done")
+    raise AssertionError("the chunk was never finished")
 
 
 @pytest.mark.parametrize("poison", [(), ("00",), ("03",), ("05",), ("01", "02"), ("00", "03", "05")])
@@ -71,37 +71,37 @@ def test_images_that_kill_their_worker_are_failures_and_the_others_are_explained
 
 @pytest.mark.parametrize("moment", range(13))
 def test_a_worker_killed_once_or_twice_costs_no_image(tmp_path: Path, moment: int) -> None:
-    """Kills fall anywhere: in the first attempt, or at two different images of careful ones."""
-    looks = 0
+    """The kills are in the first attempt, or at two different images of isolated attempts."""
+    images = 0
 
     def killed(_: str) -> bool:
-        nonlocal looks
-        looks += 1
-        return looks in (3, 3 + moment)
+        nonlocal images
+        images += 1
+        return images in (3, 3 + moment)
 
     _, codes = until_done(tmp_path, chunk_of(6), killed)
     assert set(codes.values()) == {"seen", "duplicate_key"}
 
 
-def test_when_too_many_images_are_to_blame_the_run_ends(tmp_path: Path) -> None:
+def test_a_chunk_with_too_many_quarantined_images_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(StalledError, match=r"9 images of chunk 0 of s\.tar"):
         until_done(tmp_path, chunk_of(MOST_QUARANTINED + 5), lambda _: True)
 
 
-def test_the_first_attempt_has_the_whole_chunk() -> None:
+def test_the_first_attempt_gets_the_whole_chunk_and_the_next_one_single_images() -> None:
     ledger, chunk = Ledger(), chunk_of(3)
     assert list(pieces(chunk, ledger)) == [chunk]
     assert [len(piece.samples) for piece in pieces(chunk, ledger)] == [1, 1, 1, 0]
 
 
-def test_no_image_is_blamed_for_what_ends_a_commit() -> None:
+def test_no_image_is_quarantined_when_the_commit_ends_the_worker() -> None:
     ledger, chunk = Ledger(), chunk_of(3)
     for _ in range(5):
-        list(pieces(chunk, ledger))  # explained, and then the worker ends before it has committed
+        list(pieces(chunk, ledger))  # explained, but the worker ends before the commit
     assert ledger.begin(Work("explain", 0, 0)) == Attempt(isolated=True)
 
 
-def test_chunks_are_told_apart() -> None:
+def test_attempts_are_recorded_per_stage_shard_and_chunk() -> None:
     ledger = Ledger()
     ledger.begin(Work("explain", 0, 0))
     for other in (Work("explain", 0, 1), Work("explain", 1, 0), Work("read", 0, 0)):

@@ -1,4 +1,4 @@
-"""How a run joins a cluster or starts its own, without starting either."""
+"""Joining or starting a cluster, with a fake Ray."""
 
 import socket
 from typing import NoReturn
@@ -8,30 +8,30 @@ import ray
 
 from pipeline.errors import ConfigError, StalledError, StoreError
 from pipeline.run import cluster
-from pipeline.run.cluster import connected, reach
-from pipeline.run.dataflow import _told
+from pipeline.run.cluster import check_reachable, connected
+from pipeline.run.dataflow import _unwrapped
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """What Ray is asked for; nobody answers."""
+def ray_options(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """Record the options that Ray is started with, and let every start fail."""
     calls: list[dict[str, object]] = []
 
     def refuse(**options: object) -> None:
         calls.append(options)
-        raise ConnectionError("nobody is there")
+        raise ConnectionError("nobody answers")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr(cluster, "reach", lambda address: None)
+    monkeypatch.setattr(cluster, "check_reachable", lambda address: None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return calls
 
 
 @pytest.mark.parametrize(("address", "environment"), [("10.0.0.1:6379", None), (None, "10.0.0.1:6379")])
 def test_a_cluster_that_does_not_answer_is_named(
-    address: str | None, environment: str | None, asked: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+    address: str | None, environment: str | None, ray_options: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if environment:
         monkeypatch.setenv("RAY_ADDRESS", environment)
@@ -40,13 +40,13 @@ def test_a_cluster_that_does_not_answer_is_named(
         connected(address),
     ):
         pass
-    assert [call["address"] for call in asked] == [address or "auto"]
+    assert [call["address"] for call in ray_options] == [address or "auto"]
 
 
-def test_a_ray_of_our_own_never_joins_another(asked: list[dict[str, object]]) -> None:
-    with pytest.raises(StalledError, match="did not start here"), connected(None, cpus=4):
+def test_a_local_ray_never_joins_another_cluster(ray_options: list[dict[str, object]]) -> None:
+    with pytest.raises(StalledError, match="did not start on this machine"), connected(None, cpus=4):
         pass
-    assert [(call["address"], call["num_cpus"]) for call in asked] == [("local", 4)]
+    assert [(call["address"], call["num_cpus"]) for call in ray_options] == [("local", 4)]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:port"])
@@ -60,25 +60,27 @@ def test_an_address_that_nothing_listens_at_is_refused_at_once(address: str, mon
 @pytest.mark.parametrize(
     ("address", "port"), [("head", 6379), ("ray://head", 10001), ("head:7", 7), ("ray://head:7", 7)]
 )
-def test_the_port_is_rays_own_where_none_is_named(address: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_a_port_gets_the_default_port_of_ray(
+    address: str, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tried: list[object] = []
 
     def create_connection(place: object, timeout: float) -> NoReturn:
         tried.append(place)
-        raise OSError("nothing there")
+        raise OSError("refused")
 
     monkeypatch.setattr(socket, "create_connection", create_connection)
     with pytest.raises(ConfigError, match="nothing answers"):
-        reach(address)
+        check_reachable(address)
     assert tried == [("head", port)]
 
 
-def test_of_an_error_that_ray_wrapped_our_sentence_is_told_and_not_its_traceback() -> None:
+def test_an_error_wrapped_by_ray_is_unwrapped_to_the_original_one() -> None:
     ours = StoreError("cannot read s3://bucket/key. Run the same command again.")
 
     class RayTaskError(StoreError):
-        """As Ray makes them: of our kind, with a traceback for a message."""
+        """As Ray makes them: derived from our class, with a traceback as the message."""
 
         cause = ours
 
-    assert _told(RayTaskError("ray::Read() Traceback ...")) is ours
+    assert _unwrapped(RayTaskError("ray::Read() Traceback ...")) is ours

@@ -1,4 +1,4 @@
-"""Loads: every chunk of a shard once, and full when they should be."""
+"""Work units: every chunk of a shard is in exactly one, and units are filled up to their limits."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -31,30 +31,30 @@ def shard(tmp_path: Path) -> Shard:
 
 
 def ordinals(plan: ReadPlan, shard: Shard) -> list[list[int]]:
-    return [[decoded.chunk.ordinal for decoded in load] for load in plan.work_units(shard)]
+    return [[decoded.chunk.ordinal for decoded in unit] for unit in plan.work_units(shard)]
 
 
-def test_short_runs_send_each_chunk_by_itself(shard: Shard) -> None:
+def test_without_a_minimum_size_each_chunk_is_a_unit(shard: Shard) -> None:
     assert ordinals(SMALL, shard) == [[0], [1], [2], [3], [4], [5]]
 
 
-def test_a_load_is_full_of_encoded_bytes(shard: Shard) -> None:
+def test_encoded_bytes_fill_a_unit(shard: Shard) -> None:
     (first,), *_ = SMALL.work_units(shard)
     plan = replace(SMALL, unit_bytes=first.encoded_bytes + 1)
     assert ordinals(plan, shard) == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_a_load_is_full_of_pixels(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_of_pixels_fill_a_unit(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "MOST_PIXEL_BYTES", 3 * 2 * 16 * 16 * 3)
     assert ordinals(replace(SMALL, unit_bytes=10**9), shard) == [[0, 1, 2], [3, 4, 5]]
     monkeypatch.setattr(loading, "MOST_PIXEL_BYTES", 1)
     assert ordinals(replace(SMALL, unit_bytes=10**9), shard) == [[0], [1], [2], [3], [4], [5]]
 
 
-def test_chunks_that_are_done_are_left_out_and_the_others_stay_what_they_are(shard: Shard) -> None:
-    whole = {load[0].chunk.ordinal: load[0] for load in SMALL.work_units(shard)}
+def test_finished_chunks_are_left_out_and_the_others_do_not_change(shard: Shard) -> None:
+    whole = {unit[0].chunk.ordinal: unit[0] for unit in SMALL.work_units(shard)}
     assert [ordinal for ordinal, chunk in whole.items() if chunk.chunk.last] == [5]
-    rest = {load[0].chunk.ordinal: load[0] for load in SMALL.work_units(shard, {1, 4})}
+    rest = {unit[0].chunk.ordinal: unit[0] for unit in SMALL.work_units(shard, {1, 4})}
     assert sorted(rest) == [0, 2, 3, 5]
     for ordinal, chunk in rest.items():
         assert (chunk.chunk, chunk.samples) == (whole[ordinal].chunk, whole[ordinal].samples)
@@ -62,19 +62,19 @@ def test_chunks_that_are_done_are_left_out_and_the_others_stay_what_they_are(sha
 
 
 class DiedError(BaseException):
-    """The reading process is gone."""
+    """Simulates the death of the reading process."""
 
 
-def died_at(monkeypatch: pytest.MonkeyPatch, when: Callable[[bool], bool]) -> None:
-    """Let decoding here (True) or apart (False) end the process."""
+def let_decoding_die(monkeypatch: pytest.MonkeyPatch, when: Callable[[bool], bool]) -> None:
+    """Let decoding in this process (True) or in the sandbox's subprocess (False) raise DiedError."""
 
     def framing(name: str, here: bool) -> None:
         frame = getattr(DecodeSandbox, name)
 
-        def dying(*asked: object) -> object:
+        def dying(*arguments: object) -> object:
             if when(here):
                 raise DiedError
-            return frame(*asked)
+            return frame(*arguments)
 
         monkeypatch.setattr(DecodeSandbox, name, dying)
 
@@ -82,10 +82,12 @@ def died_at(monkeypatch: pytest.MonkeyPatch, when: Callable[[bool], bool]) -> No
     framing("frame_in_subprocess", False)
 
 
-def test_a_chunk_that_the_reader_died_of_is_decoded_apart(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = [load[0] for load in SMALL.work_units(shard)]
+def test_a_chunk_at_which_the_reader_died_is_decoded_in_the_subprocess(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [unit[0] for unit in SMALL.work_units(shard)]
     ledger = Ledger()
-    died_at(monkeypatch, lambda here: here)
+    let_decoding_die(monkeypatch, lambda here: here)
     with pytest.raises(DiedError):
         list(SMALL.work_units(shard, {0, 2}, ledger))
     again = next(iter(SMALL.work_units(shard, {0, 2}, ledger)))[0]
@@ -93,13 +95,15 @@ def test_a_chunk_that_the_reader_died_of_is_decoded_apart(shard: Shard, monkeypa
     np.testing.assert_array_equal(again.pixels_NHWC, whole[1].pixels_NHWC)
 
 
-def test_nothing_is_remembered_of_what_was_read(shard: Shard) -> None:
+def test_a_shard_that_was_read_leaves_nothing_in_the_ledger(shard: Shard) -> None:
     ledger = Ledger()
     list(SMALL.work_units(shard, (), ledger))
     assert ledger == Ledger()
 
 
-def test_a_parquet_file_that_its_library_dies_of_ends_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parquet_file_ends_at_the_chunk_that_crashes_its_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "s.parquet"
     images = [saved(noise(20, 20), "JPEG")] * 6
     pq.write_table(pa.table({"image": images, "key": [str(index) for index in range(6)]}), path)
@@ -116,7 +120,7 @@ def test_a_parquet_file_that_its_library_dies_of_ends_there(tmp_path: Path, monk
     for _ in range(3):
         with pytest.raises(DiedError):
             list(SMALL.work_units(parquet, (), ledger))
-    chunks = [load[0] for load in SMALL.work_units(parquet, (), ledger)]
+    chunks = [unit[0] for unit in SMALL.work_units(parquet, (), ledger)]
     assert [len(chunk.samples) for chunk in chunks] == [2, 0]
     assert [(failure.stage, failure.code) for failure in chunks[1].failures] == [("shard", "reader_died")]
     assert chunks[1].chunk.last

@@ -1,4 +1,4 @@
-"""Where a run happens: workers, CPUs left for reading, and what sets the pace."""
+"""Placement of a run: workers, CPUs left for reading, and the scarcest resource."""
 
 import os
 
@@ -11,11 +11,11 @@ from pipeline.run.placement import Machines, workers_for
     ("device", "cpus", "gpus", "workers"),
     [("cuda", 16, 4, 4), ("cuda", 16, 0, 1), ("cpu", 4, 0, 1), ("cpu", 16, 1, 7), ("cpu", 2, 0, 1)],
 )
-def test_workers_of_a_machine(device: str, cpus: int, gpus: int, workers: int) -> None:
+def test_number_of_workers_of_a_machine(device: str, cpus: int, gpus: int, workers: int) -> None:
     assert workers_for(device, cpus, gpus) == workers
 
 
-def test_the_scarcest_sets_the_pace() -> None:
+def test_the_scarcest_resource_decides_the_time() -> None:
     machines = Machines("cpu", workers=2, cpus=8, readers=4)
     assert machines.seconds(model=100, reading=10, shards=9) == 50  # the workers
     assert machines.seconds(model=10, reading=100, shards=9) == 25  # the readers
@@ -24,7 +24,7 @@ def test_the_scarcest_sets_the_pace() -> None:
     assert Machines("cuda", 2, 2, 2).seconds(model=100, reading=10, shards=9) == 55
 
 
-def test_more_gpus_than_here_are_more_machines_like_this_one() -> None:
+def test_more_workers_than_gpus_need_more_machines_like_this_one() -> None:
     one, eight = (Machines.like_this_one("auto", workers, 2, several=False) for workers in (2, 8))
     assert (one.device, one.cpus, eight.cpus) == ("cuda", os.cpu_count(), 4 * (os.cpu_count() or 1))
     assert eight.readers == 4 * one.readers

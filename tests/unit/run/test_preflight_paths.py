@@ -1,4 +1,4 @@
-"""Paths of a run file: what the manifest keeps must be found from any folder."""
+"""Paths of a run file: those in the manifest must be valid from any working directory."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ def made_absolute(**sections: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_local_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    here = os.getcwd()  # noqa: PTH109 - as the system says it
+    here = os.getcwd()  # noqa: PTH109 - the path as the system reports it
     files = {"shards": "a.tar", "labels": "l.csv", "boxes": "b.csv", "classes": "c.csv"}
     found = made_absolute(data=files, model={"weights": "w.safetensors"}, output={"path": "run"})
     assert {name: found["data"][name] for name in files} == {
@@ -30,7 +30,7 @@ def test_every_local_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("weights", [None, "DEFAULT", "random", "IMAGENET1K_V2", "/w.safetensors"])
 @pytest.mark.parametrize("classes", [None, "imagenet-1k", "/c.csv", "s3://bucket/c.csv"])
-def test_names_and_urls_stay(weights: str | None, classes: str | None) -> None:
+def test_names_and_urls_do_not_change(weights: str | None, classes: str | None) -> None:
     found = made_absolute(data={"shards": "s3://bucket/a.tar", "classes": classes}, model={"weights": weights})
     assert (found["data"]["shards"], found["data"]["classes"]) == (["s3://bucket/a.tar"], classes)
     assert found["model"]["weights"] == weights

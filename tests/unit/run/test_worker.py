@@ -1,4 +1,4 @@
-"""One worker without Ray: it explains one chunk at a time, commits each, and speaks once a load or in time."""
+"""One worker without Ray: explains one chunk at a time, commits each, and reports once per unit or more often."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from pipeline.data.sources.shards import Chunk, Failure, Shard
 from pipeline.explain.rows import failure_row, to_table
 from pipeline.run import worker as module
 from pipeline.run.attempts import Ledger, work_of
-from pipeline.run.worker import Worker, together
+from pipeline.run.worker import Worker, total_usage
 from pipeline.settings.preprocess import Preprocess
 from pipeline.storage.local_store import LocalStore
 from pipeline.storage.parts import read_part
@@ -31,16 +31,16 @@ def chunk_of(ordinal: int, images: int = 3) -> DecodedChunk:
 
 
 def explain(chunk: DecodedChunk) -> Iterator[pa.Table]:
-    """A table for each image, the last one first."""
+    """Yield a table per image, the last image first."""
     for each in reversed(chunk.samples):
         failure = Failure(each.key, SHARD.name, "explain", "model_error", "")
         yield to_table([failure_row(failure, chunk.chunk.ordinal)], explanation_schema([]))
 
 
-def test_a_load_is_told_of_once_and_each_chunk_is_a_part(tmp_path: Path) -> None:
-    (event,) = Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0), chunk_of(1)])
-    assert sum(item.images for item in event if isinstance(item, Heartbeat)) == 6
-    committed = [item for item in event if isinstance(item, Committed)]
+def test_a_unit_is_reported_once_and_each_chunk_is_a_part(tmp_path: Path) -> None:
+    (events,) = Worker(explain, "run", str(tmp_path), Ledger()).process([chunk_of(0), chunk_of(1)])
+    assert sum(item.images for item in events if isinstance(item, Heartbeat)) == 6
+    committed = [item for item in events if isinstance(item, Committed)]
     assert [(item.chunk, item.images, item.failures, item.ours) for item in committed] == [
         (0, 3, {"model_error": 3}, True),
         (1, 3, {"model_error": 3}, True),
@@ -50,21 +50,21 @@ def test_a_load_is_told_of_once_and_each_chunk_is_a_part(tmp_path: Path) -> None
     assert (footer.run_id, footer.chunk, footer.images, footer.last_chunk) == ("run", 1, 3, False)
 
 
-def test_a_load_that_takes_long_is_told_of_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unit_that_takes_long_is_reported_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.0)
-    told = list(Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0)]))
-    assert [len(event) for event in told] == [1, 1, 1, 1, 0]
-    assert [type(event[0]) for event in told[:4]] == [Heartbeat, Heartbeat, Heartbeat, Committed]
+    reports = list(Worker(explain, "run", str(tmp_path), Ledger()).process([chunk_of(0)]))
+    assert [len(events) for events in reports] == [1, 1, 1, 1, 0]
+    assert [type(events[0]) for events in reports[:4]] == [Heartbeat, Heartbeat, Heartbeat, Committed]
 
 
-def test_a_chunk_tells_what_was_spent_on_it(tmp_path: Path) -> None:
-    def telling(chunk: DecodedChunk) -> Iterator[pa.Table | Usage]:
+def test_a_commit_reports_the_usage_of_its_chunk(tmp_path: Path) -> None:
+    def with_usage(chunk: DecodedChunk) -> Iterator[pa.Table | Usage]:
         yield from explain(chunk)
         yield Usage({"methods": 1.5}, {"forward": 7})
 
     chunks = [replace(chunk_of(ordinal), seconds=0.25) for ordinal in range(2)]
-    (event,) = Worker(telling, "run", str(tmp_path), Ledger()).tell(chunks)
-    first, second = (item for item in event if isinstance(item, Committed))
+    (events,) = Worker(with_usage, "run", str(tmp_path), Ledger()).process(chunks)
+    first, second = (item for item in events if isinstance(item, Committed))
     for item in (first, second):
         assert item.usage.passes == {"forward": 7}
         assert (item.usage.seconds["methods"], item.usage.seconds["read"]) == (1.5, 0.25)
@@ -74,14 +74,14 @@ def test_a_chunk_tells_what_was_spent_on_it(tmp_path: Path) -> None:
     assert first.worker == second.worker != ""
 
 
-def test_a_careful_attempt_is_told(tmp_path: Path) -> None:
+def test_an_isolated_attempt_is_reported(tmp_path: Path) -> None:
     ledger, chunk = Ledger(), chunk_of(0, images=1)
     ledger.begin(work_of(chunk))
-    (event,) = Worker(explain, "run", str(tmp_path), ledger).tell([chunk])
-    assert [item.isolated for item in event if isinstance(item, Committed)] == [True]
+    (events,) = Worker(explain, "run", str(tmp_path), ledger).process([chunk])
+    assert [item.isolated for item in events if isinstance(item, Committed)] == [True]
 
 
-def test_the_time_of_a_worker_that_fails_is_closed(tmp_path: Path) -> None:
+def test_a_failing_worker_closes_its_timeline(tmp_path: Path) -> None:
     def failing(chunk: DecodedChunk) -> Iterator[pa.Table]:
         raise RuntimeError("bug")
         yield
@@ -89,23 +89,25 @@ def test_the_time_of_a_worker_that_fails_is_closed(tmp_path: Path) -> None:
     worker = Worker(failing, "run", str(tmp_path), Ledger())
     for _ in range(3):
         with pytest.raises(RuntimeError):
-            list(worker.tell([chunk_of(0)]))
+            list(worker.process([chunk_of(0)]))
     assert worker._timeline.inside == 0
 
 
-def test_what_is_told_adds_up() -> None:
-    both = together([Usage({"read": 1.0}, {"head": 1}), Usage({"read": 0.5, "wait": 2.0}, {"head": 2, "forward": 3})])
+def test_usages_add_up() -> None:
+    both = total_usage(
+        [Usage({"read": 1.0}, {"head": 1}), Usage({"read": 0.5, "wait": 2.0}, {"head": 2, "forward": 3})]
+    )
     assert both == Usage({"read": 1.5, "wait": 2.0}, {"head": 3, "forward": 3})
-    assert together([Usage(batch=8), Usage(batch=4), Usage()]).batch == 4
+    assert total_usage([Usage(batch=8), Usage(batch=4), Usage()]).batch == 4
 
 
-def test_what_somebody_else_published_is_not_ours(tmp_path: Path) -> None:
-    list(Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0)]))
-    (event,) = Worker(explain, "run", str(tmp_path), Ledger()).tell([chunk_of(0)])
-    assert [item.ours for item in event if isinstance(item, Committed)] == [False]
+def test_a_chunk_that_was_published_before_is_not_ours(tmp_path: Path) -> None:
+    list(Worker(explain, "run", str(tmp_path), Ledger()).process([chunk_of(0)]))
+    (events,) = Worker(explain, "run", str(tmp_path), Ledger()).process([chunk_of(0)])
+    assert [item.ours for item in events if isinstance(item, Committed)] == [False]
 
 
-def test_two_calls_share_the_model_in_turns(tmp_path: Path) -> None:
+def test_concurrent_calls_use_the_model_one_at_a_time(tmp_path: Path) -> None:
     inside, most = 0, 0
 
     def watched(chunk: DecodedChunk) -> Iterator[pa.Table]:
@@ -117,7 +119,9 @@ def test_two_calls_share_the_model_in_turns(tmp_path: Path) -> None:
         inside -= 1
 
     worker = Worker(watched, "run", str(tmp_path), Ledger())
-    calls = [threading.Thread(target=lambda i=i: list(worker.tell([chunk_of(i), chunk_of(i + 10)]))) for i in range(3)]
+    calls = [
+        threading.Thread(target=lambda i=i: list(worker.process([chunk_of(i), chunk_of(i + 10)]))) for i in range(3)
+    ]
     for call in calls:
         call.start()
     for call in calls:

@@ -1,4 +1,4 @@
-"""The record of a compaction: short, and believed only as it was written."""
+"""The record of a compaction: reads back as written, and changed records are refused."""
 
 import json
 
@@ -38,26 +38,26 @@ def test_parts_are_written_as_ranges(chunks: list[tuple[int, int]], expected: tu
 
 
 @pytest.mark.parametrize("change", [{"parts": [[0, 0, 1]]}, {"run_id": "0124"}, {"files": []}, {"sha256": "0"}])
-def test_what_was_changed_is_refused(change: dict[str, object]) -> None:
+def test_a_changed_record_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="changed after it was written"):
         CompactionRecord.from_json(json.dumps(json.loads(RECORD.to_json()) | change).encode())
 
 
 @pytest.mark.parametrize("version", [None, 0, 2, "1"])
-def test_another_version_is_told_apart(version: object) -> None:
+def test_another_version_has_its_own_error(version: object) -> None:
     text = json.dumps(json.loads(RECORD.to_json()) | {"version": version}).encode()
     with pytest.raises(OtherVersionError):
         CompactionRecord.from_json(text)
 
 
 @pytest.mark.parametrize("text", [b"", b"3", b"[]", b"\xff", b"null"])
-def test_what_is_no_record_is_refused(text: bytes) -> None:
+def test_text_that_is_not_a_record_is_refused(text: bytes) -> None:
     with pytest.raises((json.JSONDecodeError, UnicodeDecodeError, ValueError)) as caught:
         CompactionRecord.from_json(text)
     assert not isinstance(caught.value, OtherVersionError)
 
 
-def test_the_digest_of_parts_knows_names_digests_and_order() -> None:
+def test_the_digest_of_parts_depends_on_names_digests_and_order() -> None:
     def digest(*parts: tuple[str, str]) -> str:
         made = PartsDigest()
         for part in parts:

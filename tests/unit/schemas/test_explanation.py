@@ -1,4 +1,4 @@
-"""The schema of a part: every column says what it is, and metrics stand between map and error."""
+"""The schema of a part: every column is described, and metrics are between map and error."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +28,7 @@ def test_every_column_has_a_unit_and_a_meaning(name: str) -> None:
 
 
 @pytest.mark.parametrize("field", METRIC_FIELDS, ids=lambda field: field.name)
-def test_every_metric_has_a_unit_and_says_which_way_is_better(field: "pa.Field[pa.DataType]") -> None:
+def test_every_metric_has_a_unit_and_a_direction(field: "pa.Field[pa.DataType]") -> None:
     assert field.type == (pa.list_(pa.float32()) if is_curve(field.name) else pa.float32())
     assert field.nullable
     assert field.metadata[b"unit"]
@@ -36,12 +36,12 @@ def test_every_metric_has_a_unit_and_says_which_way_is_better(field: "pa.Field[p
     assert field.metadata[b"meaning"].decode().endswith(ends)
 
 
-def test_the_metrics_stand_between_the_map_and_the_error() -> None:
+def test_the_metrics_are_between_the_map_and_the_error() -> None:
     expected = [field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *METRIC_FIELDS, *ERROR_FIELDS)]
     assert SCHEMA.names == expected
 
 
-def test_the_metrics_of_a_schema_can_be_named_from_it() -> None:
+def test_metric_names_are_read_from_a_schema() -> None:
     assert metric_names(SCHEMA) == sorted(METRICS)
     assert metric_names(explanation_schema()) == []
 
@@ -51,11 +51,11 @@ def test_metric_columns_do_not_depend_on_the_order_in_the_run_file() -> None:
     assert explanation_schema(turned).equals(SCHEMA, check_metadata=True)
 
 
-def test_no_name_stands_twice() -> None:
+def test_no_column_name_is_used_twice() -> None:
     assert len(set(SCHEMA.names)) == len(SCHEMA.names)
 
 
-def test_only_the_place_of_a_row_is_always_known() -> None:
+def test_only_key_shard_and_chunk_are_not_nullable() -> None:
     assert [field.name for field in SCHEMA if not field.nullable] == ["image_key", "shard", "chunk"]
 
 
@@ -67,14 +67,14 @@ def test_a_schema_survives_the_parquet_file_with_its_descriptions() -> None:
     assert read.field("map_min").metadata[b"meaning"] == SCHEMA.field("map_min").metadata[b"meaning"]
 
 
-def test_a_field_says_its_unit_and_meaning() -> None:
+def test_a_field_has_its_unit_and_meaning() -> None:
     field = described("length", pa.int32(), "px", "how long", nullable=False)
     assert (field.name, field.type, field.nullable) == ("length", pa.int32(), False)
     assert field.metadata == {b"unit": b"px", b"meaning": b"how long"}
 
 
-def test_the_columns_of_this_schema_version_are_these() -> None:
-    """Another set of columns is another version: raise SCHEMA_VERSION together with this list."""
+def test_the_columns_of_this_schema_version() -> None:
+    """Other columns need another version: raise SCHEMA_VERSION together with this list."""
     assert SCHEMA_VERSION == 1
     assert explanation_schema().names == [
         "image_key", "shard", "chunk", "image_height", "image_width", "label", "predicted", "confidence", "target",

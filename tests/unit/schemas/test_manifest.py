@@ -1,4 +1,4 @@
-"""The manifest: what changes the run id and what does not, and that an edited one is refused."""
+"""The manifest: which fields change the run id, and that an edited manifest is refused."""
 
 import json
 from typing import Any
@@ -44,13 +44,13 @@ def changed(manifest: RunManifest, **fields: object) -> RunManifest:
     return manifest.model_copy(update={"identity": manifest.identity.model_copy(update=fields)})
 
 
-def test_these_lists_name_every_field() -> None:
+def test_the_two_dicts_above_cover_every_field() -> None:
     assert set(OTHER) == set(RunIdentity.model_fields)
     assert set(PROVENANCE) == set(RunManifest.model_fields) - {"identity"}
 
 
 @pytest.mark.parametrize("field", OTHER)
-def test_whatever_determines_the_rows_changes_the_run_id(manifest: RunManifest, field: str) -> None:
+def test_every_identity_field_changes_the_run_id(manifest: RunManifest, field: str) -> None:
     other = changed(manifest, **{field: OTHER[field]})
     assert other.run_id != manifest.run_id
     assert differences(manifest.identity, other.identity) == [field]
@@ -59,13 +59,13 @@ def test_whatever_determines_the_rows_changes_the_run_id(manifest: RunManifest, 
 @pytest.mark.parametrize(
     "change", [{"name": "c.tar"}, {"kind": "parquet"}, {"size": 1001}, {"fingerprint": "other"}, {"take": 1}]
 )
-def test_whatever_a_shard_holds_changes_the_run_id(manifest: RunManifest, change: dict[str, Any]) -> None:
+def test_every_field_of_a_shard_changes_the_run_id(manifest: RunManifest, change: dict[str, Any]) -> None:
     first, *others = manifest.identity.shards
     other = changed(manifest, shards=(first.model_copy(update=change), *others))
     assert other.run_id != manifest.run_id
 
 
-def test_the_order_of_the_shards_changes_the_run_id_for_parts_are_named_by_it(manifest: RunManifest) -> None:
+def test_the_order_of_the_shards_changes_the_run_id_because_parts_are_named_by_it(manifest: RunManifest) -> None:
     assert changed(manifest, shards=manifest.identity.shards[::-1]).run_id != manifest.run_id
 
 
@@ -79,7 +79,7 @@ def test_the_run_id_is_sixteen_hexadecimal_digits(manifest: RunManifest) -> None
     assert int(manifest.run_id, 16) >= 0
 
 
-def test_a_manifest_comes_back_as_it_was_written(manifest: RunManifest) -> None:
+def test_a_manifest_reads_back_as_it_was_written(manifest: RunManifest) -> None:
     text = manifest.to_json()
     again = RunManifest.from_json(text)
     assert again.to_json() == text
@@ -87,7 +87,7 @@ def test_a_manifest_comes_back_as_it_was_written(manifest: RunManifest) -> None:
     assert differences(again.identity, manifest.identity) == []
 
 
-def test_a_manifest_that_was_read_differs_only_where_it_does(manifest: RunManifest) -> None:
+def test_reading_a_manifest_adds_no_differences(manifest: RunManifest) -> None:
     """JSON has no tuples; a field with one, like the colours of the preprocessing, must not count as different."""
     read = RunManifest.from_json(manifest.to_json())
     assert read.identity.data != manifest.identity.data
@@ -116,7 +116,7 @@ def test_edited_provenance_is_refused(manifest: RunManifest, field: str) -> None
         RunManifest.from_json(json.dumps(fields).encode())
 
 
-def test_no_flipped_bit_changes_what_a_manifest_says(manifest: RunManifest) -> None:
+def test_no_flipped_bit_changes_the_content_of_a_manifest(manifest: RunManifest) -> None:
     text = manifest.model_copy(update={"locations": ("/data/\udcff.tar", "/data/ä"), "config": {"a": 1e30}}).to_json()
     unnoticed = []
     for place in range(8 * len(text)):
@@ -138,7 +138,7 @@ def test_a_missing_or_wrong_run_id_is_refused(manifest: RunManifest) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b'"run"', b"\xff\xfe\x00", b"{}", b'{"run_id": "x"}'])
-def test_what_is_no_manifest_is_refused(text: bytes) -> None:
+def test_text_that_is_not_a_manifest_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - several kinds, all of them ValueError
         RunManifest.from_json(text)
 
@@ -151,22 +151,22 @@ def test_unknown_fields_are_refused(manifest: RunManifest, place: str) -> None:
         RunManifest.from_json(json.dumps(fields).encode())
 
 
-def test_a_manifest_cannot_be_changed(manifest: RunManifest) -> None:
+def test_a_manifest_is_immutable(manifest: RunManifest) -> None:
     with pytest.raises(ValidationError):
         manifest.started_at = "now"  # type: ignore[misc]
     with pytest.raises(ValidationError):
         manifest.identity.seed = 1  # type: ignore[misc]
 
 
-def test_a_shard_takes_all_of_its_images_unless_it_says_otherwise() -> None:
+def test_a_shard_takes_all_of_its_images_by_default() -> None:
     assert ShardEntry(name="a", kind="tar", size=1, fingerprint="x").take is None
 
 
-def test_canonical_json_is_one_text_for_one_value() -> None:
+def test_canonical_json_is_unique() -> None:
     assert canonical_json({"b": [1, (2,)], "a": "ä"}) == '{"a":"ä","b":[1,[2]]}'
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"x": [float("-inf")]}])
-def test_canonical_json_refuses_what_json_does_not_know(value: object) -> None:
+def test_canonical_json_refuses_values_outside_json(value: object) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json(value)

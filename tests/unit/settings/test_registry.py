@@ -1,4 +1,4 @@
-"""From the words of a run file to methods and metrics."""
+"""Building methods and metrics from a run file."""
 
 from typing import Any
 
@@ -46,24 +46,24 @@ def test_parameters_go_on_top_of_a_preset() -> None:
     assert method == ScoreCam(channel_softmax=True, score="logit")
 
 
-def test_a_preset_is_not_changed_by_its_use() -> None:
+def test_using_a_preset_does_not_change_it() -> None:
     before = dict(ScoreCam.presets["v2"])
     build_methods([{"scorecam": {"preset": "v2", "score": "logit"}}])
     assert ScoreCam.presets["v2"] == before
 
 
-def test_variants_of_one_method_get_names_of_their_own_and_keep_the_order() -> None:
+def test_variants_of_one_method_get_their_own_names_and_keep_their_order() -> None:
     built = build_methods(["iscam", {"iscam": {"schedule": "linear", "as": "iscam_linear"}}, {"gradcam": None}])
     assert list(built) == ["iscam", "iscam_linear", "gradcam"]
     assert built["iscam_linear"] == IsCam(schedule="linear")
 
 
-def test_objects_are_taken_as_they_are() -> None:
+def test_objects_are_used_unchanged() -> None:
     method = IntegratedGradCam(steps=7)
     assert build_methods([method, GradCam()]) == {"integrated_gradcam": method, "gradcam": GradCam()}
 
 
-def test_an_object_and_its_name_are_one_name_twice() -> None:
+def test_an_object_and_its_name_count_as_the_same_name_twice() -> None:
     assert mistakes_of(["gradcam", GradCam()]) == [
         "explain.methods: 'gradcam' is listed twice (give the second one a name: {as: ...})"
     ]
@@ -83,7 +83,9 @@ def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
     assert mistakes_of([{"scorecam": {"preset": "author"}}]) == [
         "explain.methods.scorecam: unknown preset 'author' (did you mean 'authors'?)"
     ]
-    assert mistakes_of([{"gradcam": {"preset": "x"}}]) == ["explain.methods.gradcam: unknown preset 'x' (it has none)"]
+    assert mistakes_of([{"gradcam": {"preset": "x"}}]) == [
+        "explain.methods.gradcam: unknown preset 'x' (it has no presets)"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
         ("integrated_gradcam", {"subtract_baseline_features": 3}),
     ],
 )
-def test_a_wrong_value_is_refused_where_it_stands(name: str, options: dict[str, Any]) -> None:
+def test_a_wrong_value_is_refused_with_its_place(name: str, options: dict[str, Any]) -> None:
     ((parameter, value),) = options.items()
     (mistake,) = mistakes_of([{name: options}])
     assert mistake.startswith(f"explain.methods.{name}.{parameter}: ")
@@ -104,13 +106,13 @@ def test_a_wrong_value_is_refused_where_it_stands(name: str, options: dict[str, 
 
 
 @pytest.mark.parametrize("spec", [3, None, [], ["gradcam"], {}, {"gradcam": {}, "iscam": {}}, {"gradcam": 5}, GradCam])
-def test_what_is_no_method_is_refused(spec: object) -> None:
+def test_a_spec_that_is_not_a_method_is_refused(spec: object) -> None:
     (mistake,) = mistakes_of([spec])
     assert "neither a name nor {name: {parameter: value}}" in mistake
 
 
 @pytest.mark.parametrize("label", ["", "a b", "1st", "a-b", "a;b", "a'b", 'a"b', "a]b", "a\0b", None, 5, ["x"]])
-def test_a_label_that_is_no_plain_name_is_refused(label: object) -> None:
+def test_a_label_that_is_not_a_plain_name_is_refused(label: object) -> None:
     (mistake,) = mistakes_of([{"gradcam": {"as": label}}])
     assert "is not a name (at most 63 letters a-z, digits and _, no digit first)" in mistake
 
@@ -118,12 +120,12 @@ def test_a_label_that_is_no_plain_name_is_refused(label: object) -> None:
 @pytest.mark.parametrize(
     "options", [{1: 2}, {None: 2}, {"preset": ["v2"]}, {"preset": {}}, {"name": "x"}, {"paper": "x"}]
 )
-def test_options_of_odd_types_are_refused_in_a_sentence(options: dict[Any, Any]) -> None:
+def test_options_of_unusual_types_are_refused_with_a_message(options: dict[Any, Any]) -> None:
     (mistake,) = mistakes_of([{"scorecam": options}])
     assert mistake.startswith("explain.methods.scorecam: unknown ")
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     wrong = ["gradcan", {"iscam": {"num_steps": 0, "schedul": "linear"}}, 7, "gradcam", "gradcam"]
     found = mistakes_of(wrong)
     assert len(found) == 5
@@ -141,19 +143,19 @@ def test_parameters_name_the_method_and_list_all_of_its_fields() -> None:
 
 
 @pytest.mark.parametrize("thing", [GradCam, "gradcam", object()])
-def test_parameters_of_what_is_no_method_are_refused(thing: object) -> None:
+def test_parameters_of_other_objects_are_refused(thing: object) -> None:
     with pytest.raises(TypeError, match="not a method or metric"):
         parameters(thing)
 
 
-def test_two_metrics_of_one_kind_stand_side_by_side() -> None:
+def test_the_same_metric_may_be_used_twice() -> None:
     built = build_metrics(["average_drop", {"average_drop": {"fill": "black", "as": "drop_black"}}, Increase()])
     assert built == {"average_drop": AverageDrop(), "drop_black": AverageDrop(fill="black"), "increase": Increase()}
     assert [field.name for field in metric_fields(built)] == ["average_drop", "drop_black", "increase"]
 
 
 @pytest.mark.parametrize("label", [*explanation_schema().names, "images", "Shard", "ERROR_CODE", "Images"])
-def test_a_metric_may_not_have_the_name_of_another_column(label: str) -> None:
+def test_a_metric_may_not_be_named_like_another_column(label: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build_metrics([{"average_drop": {"as": label}}])
     (mistake,) = caught.value.mistakes
@@ -161,7 +163,7 @@ def test_a_metric_may_not_have_the_name_of_another_column(label: str) -> None:
     assert mistake.what == f"'{label}' is the name of another column"
 
 
-def test_metrics_that_differ_in_case_only_are_refused_for_sql_takes_them_for_one() -> None:
+def test_metrics_that_differ_only_in_case_are_refused_because_sql_ignores_case() -> None:
     with pytest.raises(ConfigError) as caught:
         build_metrics(["increase", {"average_drop": {"as": "Drop"}}, {"average_drop": {"as": "drop"}}])
     assert [mistake.what for mistake in caught.value.mistakes] == [
@@ -170,5 +172,5 @@ def test_metrics_that_differ_in_case_only_are_refused_for_sql_takes_them_for_one
     ]
 
 
-def test_a_method_may_have_the_name_of_a_column_for_it_is_a_value() -> None:
+def test_a_method_may_be_named_like_a_column_because_it_is_a_value() -> None:
     assert list(build_methods([{"gradcam": {"as": "shard"}}])) == ["shard"]

@@ -1,4 +1,4 @@
-"""What a run file says: defaults, and every mistake at once with the place where it stands."""
+"""The run file: defaults, and all mistakes at once, each with its place."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from runfiles import SMALLEST
 from pipeline.errors import ConfigError
 from pipeline.settings.run_file import RunConfig, parse_config
 
-DESIGNED = """
+EXAMPLE = """
 data:
   shards: "s3://bucket/imagenet-val-{000000..000049}.tar"
   boxes: LOC_val_solution.csv
@@ -32,13 +32,13 @@ def with_section(name: str, /, **fields: object) -> dict[str, Any]:
 
 
 def mistakes_in(raw: dict[Any, Any]) -> dict[str, str]:
-    """Where and what; the config that comes along must be a usable stand-in."""
+    """Return the mistakes by place, and check that the stand-in config is valid."""
     stand_in, mistakes = parse_config(raw)
     assert RunConfig.model_validate(stand_in.model_dump()) == stand_in
     return {mistake.where: f"{mistake.what} {mistake.hint}".strip() for mistake in mistakes}
 
 
-def test_what_is_not_said_has_its_default() -> None:
+def test_missing_keys_have_their_defaults() -> None:
     config, mistakes = parse_config(SMALLEST)
     assert mistakes == []
     assert (config.data.chunk_images, config.data.formats, config.data.limit) == (128, ["JPEG", "PNG", "WEBP"], None)
@@ -49,15 +49,15 @@ def test_what_is_not_said_has_its_default() -> None:
     assert config.model.allow_pt is False
 
 
-def test_the_designed_run_file_is_understood() -> None:
-    config, mistakes = parse_config(yaml.safe_load(DESIGNED))
+def test_a_full_run_file_is_parsed() -> None:
+    config, mistakes = parse_config(yaml.safe_load(EXAMPLE))
     assert mistakes == []
     assert config.explain.methods[1] == {"integrated_gradcam": {"steps": 50}}
     assert config.compute.precision == "bf16"
     assert config.data.classes == "imagenet-1k"
 
 
-def test_own_preprocessing_is_understood() -> None:
+def test_custom_preprocessing_is_parsed() -> None:
     config, mistakes = parse_config(with_section("model", preprocess={"resize": None, "crop": 32, "mean": [0, 0, 0]}))
     assert mistakes == []
     assert config.model.preprocess != "default"
@@ -152,21 +152,19 @@ def test_a_wrong_value_is_one_mistake_that_names_place_and_value(section: str, f
         ("explain", "targets", ["label", "x"], "explain.targets.1"),
     ],
 )
-def test_a_wrong_value_deep_inside_is_named_where_it_stands(
-    section: str, field: str, value: object, where: str
-) -> None:
+def test_a_nested_wrong_value_is_reported_with_its_place(section: str, field: str, value: object, where: str) -> None:
     assert list(mistakes_in(with_section(section, **{field: value}))) == [where]
 
 
 @pytest.mark.parametrize("section", ["data", "model", "explain", "compute", "output"])
 @pytest.mark.parametrize("value", [None, 5, "x", []])
-def test_a_section_that_is_none_is_one_mistake(section: str, value: object) -> None:
+def test_a_value_that_is_not_a_section_is_one_mistake(section: str, value: object) -> None:
     found = mistakes_in({**SMALLEST, section: value})
     assert list(found) == [section]
     assert f"takes keys, got {value!r}" in found[section]
 
 
-def test_a_value_in_place_of_keys_is_told_the_keys() -> None:
+def test_a_value_in_place_of_keys_is_reported_with_the_known_keys() -> None:
     mistakes = parse_config({**SMALLEST, "data": {"shards": "x", "sample": 5}})[1]
     assert [str(mistake) for mistake in mistakes] == ["data.sample: takes keys, got 5 (its keys: n, seed)"]
 
@@ -201,7 +199,7 @@ def test_several_mistakes_are_found_at_once_and_the_rest_is_kept() -> None:
     assert (stand_in.data.shards, stand_in.output.path, stand_in.data.chunk_images) == ("", "", 128)
 
 
-def test_the_raw_fields_are_not_changed() -> None:
+def test_parsing_does_not_change_the_raw_fields() -> None:
     raw = with_section("data", chunk_images=0, shard=1)
     before = yaml.safe_dump(raw)
     assert parse_config(raw)[1]
@@ -228,7 +226,7 @@ fields = st.dictionaries(
 
 @settings(max_examples=400)
 @given(raw=st.dictionaries(sections, fields | yaml_values, max_size=5))
-def test_whatever_yaml_holds_ends_in_a_config_or_in_mistakes(raw: dict[Any, Any]) -> None:
+def test_any_yaml_gives_a_config_or_mistakes(raw: dict[Any, Any]) -> None:
     stand_in, mistakes = parse_config(raw)
     again, none = parse_config(stand_in.model_dump(mode="json"))
     assert bool(mistakes) or again == stand_in

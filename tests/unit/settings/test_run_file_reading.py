@@ -1,4 +1,4 @@
-"""Reading the run file with the settings on top of it, and files that are none."""
+"""Reading a run file, overriding it with settings, and files that are not run files."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pipeline.settings.run_file import load_config
 
 @pytest.fixture
 def run_file(tmp_path: Path) -> Path:
-    """A run file with only what must stand in it."""
+    """A run file with only the required keys."""
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(SMALLEST), encoding="utf-8")
     return path
@@ -48,13 +48,11 @@ def test_a_file_with_yaml_anchors_in_a_circle_is_refused(tmp_path: Path) -> None
         (["compute.workers=2", "compute.workers=auto"], "compute", "workers", "auto"),
     ],
 )
-def test_settings_go_on_top_of_the_file(
-    run_file: Path, texts: list[str], section: str, field: str, value: object
-) -> None:
+def test_settings_override_the_file(run_file: Path, texts: list[str], section: str, field: str, value: object) -> None:
     assert load_config(str(run_file), texts).model_dump()[section][field] == value
 
 
-def test_settings_make_the_sections_that_they_need(tmp_path: Path) -> None:
+def test_settings_add_missing_sections(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("data: {shards: a.tar}\n", encoding="utf-8")
     config = load_config(str(path), ["model.name=m", "output.path=out", "data.columns.image=jpg"])
@@ -78,9 +76,9 @@ def test_a_bad_setting_is_refused(run_file: Path, setting: str, sentence: str) -
     assert refusal(run_file, setting).startswith(sentence)
 
 
-def test_mistakes_in_settings_and_file_are_told_together(run_file: Path) -> None:
-    told = refusal(run_file, "explain.seed", "compute.workers=0", "dta.x=1").splitlines()
-    assert [line.split(":")[0] for line in told] == ["--set", "compute.workers", "dta"]
+def test_mistakes_in_settings_and_file_are_reported_together(run_file: Path) -> None:
+    lines = refusal(run_file, "explain.seed", "compute.workers=0", "dta.x=1").splitlines()
+    assert [line.split(":")[0] for line in lines] == ["--set", "compute.workers", "dta"]
 
 
 def test_mistakes_can_be_collected_for_later_checks(run_file: Path) -> None:
@@ -93,7 +91,7 @@ def test_mistakes_can_be_collected_for_later_checks(run_file: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["{", "a: b: c", "\t- x", "x: !!python/object/apply:os.getcwd []", "a: 2024-13-45", "[" * 2000, "x: 0b_"]
 )
-def test_what_is_not_yaml_is_refused(tmp_path: Path, text: str) -> None:
+def test_text_that_is_not_yaml_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(text, encoding="utf-8")
     assert refusal(path).startswith(f"CONFIG: '{path}' is not YAML: ")

@@ -1,4 +1,4 @@
-"""Which classes of an image are explained, under which rule, and how many that makes."""
+"""Target rules: which classes of an image are explained, under which rule, and how many."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def chosen(targets: Targets, labels: list[tuple[int, ...]]) -> list[tuple[int, i
         (Classes(classes=[2, 0, 2]), [(0, 2, "listed"), (0, 0, "listed"), (1, 2, "listed"), (1, 0, "listed")]),
     ],
 )
-def test_each_rule_names_its_classes_once(targets: Targets, pairs: list[tuple[int, int, str]]) -> None:
+def test_each_rule_chooses_its_classes_once(targets: Targets, pairs: list[tuple[int, int, str]]) -> None:
     assert chosen(targets, [(2,), (0,)]) == pairs
 
 
@@ -45,19 +45,21 @@ def test_every_label_of_an_image_is_a_target_and_none_twice() -> None:
         ("predicted", (1, 2), ""),
         ("label", (1,), ""),
         ("label", (), "no label"),
-        ("label", (1, 2), "2 labels, and targets: label needs one"),
+        ("label", (1, 2), "2 labels, but targets: label needs exactly one"),
         ("labels", (1, 2), ""),
         ("labels", (), "no label"),
         (["predicted", "labels"], (), "no label"),
     ],
 )
-def test_what_a_rule_needs_of_an_image_is_told(targets: Targets, labels: tuple[int, ...], trouble: str) -> None:
-    told = TargetRules.of(targets).trouble(labels)
-    assert told.startswith(trouble)
-    assert bool(told) == bool(trouble)
+def test_an_image_that_a_rule_cannot_handle_is_reported(
+    targets: Targets, labels: tuple[int, ...], trouble: str
+) -> None:
+    found = TargetRules.of(targets).trouble(labels)
+    assert found.startswith(trouble)
+    assert bool(found) == bool(trouble)
 
 
-def test_labels_have_no_bound_and_the_other_rules_do() -> None:
+def test_only_the_rule_labels_has_no_upper_bound() -> None:
     found = {rule: [n for n in (0, 1, 2, 3, 99) if TargetRules.parse(rule).allow(n)] for rule in ("label", "labels")}
     assert found == {"label": [1], "labels": [1, 2, 3, 99]}
     assert [TargetRules.parse("top 2").allow(n) for n in (1, 2, 3)] == [False, True, False]
@@ -74,24 +76,24 @@ def test_labels_have_no_bound_and_the_other_rules_do() -> None:
         (Classes(classes=[7, 3]), "classes 7,3", 2, 2),
     ],
 )
-def test_the_manifest_keeps_the_rules_as_one_line(targets: Targets, text: str, least: int, most: int) -> None:
+def test_rules_convert_to_one_line_and_back(targets: Targets, text: str, least: int, most: int) -> None:
     rules = TargetRules.of(targets)
     assert (str(rules), rules.least, rules.most) == (text, least, most)
     assert TargetRules.parse(text) == rules
 
 
 @pytest.mark.parametrize("text", ["", "both", "predicted,both", "top many", "classes a"])
-def test_another_line_names_no_rules(text: str) -> None:
+def test_a_line_without_rules_is_refused(text: str) -> None:
     if text:
-        with pytest.raises(ValueError, match=r"names no targets|invalid literal"):
+        with pytest.raises(ValueError, match=r"is not a target rule|invalid literal"):
             TargetRules.parse(text)
     else:
         assert TargetRules.parse(text).most == 0
 
 
-def test_classes_that_the_model_does_not_know_are_refused() -> None:
-    with pytest.raises(ConfigError, match="class 9, the model knows 3 classes"):
+def test_classes_that_the_model_does_not_have_are_refused() -> None:
+    with pytest.raises(ConfigError, match="class 9, but the model has 3 classes"):
         TargetRules.of(Classes(classes=[1, 9])).check(3)
-    with pytest.raises(ConfigError, match="top 4 of a model that knows 3 classes"):
+    with pytest.raises(ConfigError, match="top 4, but the model has 3 classes"):
         TargetRules.of(TopTargets(top=4)).check(3)
     TargetRules.of(TopTargets(top=3)).check(3)

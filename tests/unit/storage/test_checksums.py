@@ -1,4 +1,4 @@
-"""Whoever asks a run refuses what was damaged on the disk; no answer is another one for a flipped bit."""
+"""Checksums: queries refuse files that were damaged on disk, and no flipped bit changes a result."""
 
 import io
 import random
@@ -19,14 +19,14 @@ from jobs import agreement, audit, export, query, sanity, show
 from pipeline.errors import DamagedRunError
 from pipeline.results.query import Run, open_run
 from pipeline.results.summary import totals
-from pipeline.storage.checksums import CHECKED, check_footer, checksummed, open_checksummed
+from pipeline.storage.checksums import CHECKED_FORMAT, check_footer, checksummed, open_checksummed
 from pipeline.storage.compaction import Limits, compact
 from pipeline.storage.merged import merged_path
 from pipeline.storage.parts import encode_part, read_footer, read_part
 
 ROWS = pa.table({"image_key": [f"image-{number}" for number in range(99)], "map": [bytes([n]) * 49 for n in range(99)]})
 
-QUESTIONS: dict[str, Callable[[Run], object]] = {
+QUERIES: dict[str, Callable[[Run], object]] = {
     "rows": lambda run: run.arrow("SELECT * FROM explanations ORDER BY ALL").to_pylist(),
     "failures": lambda run: run.arrow("SELECT * FROM failures ORDER BY ALL").to_pylist(),
     "leaderboard": lambda run: run.arrow("SELECT * FROM leaderboard").to_pylist(),
@@ -37,111 +37,111 @@ QUESTIONS: dict[str, Callable[[Run], object]] = {
 }
 
 
-def answers(folder: Path) -> dict[str, object]:
+def results_of(folder: Path) -> dict[str, object]:
     with open_run(folder) as run:
-        return {name: ask(run) for name, ask in QUESTIONS.items()}
+        return {name: query(run) for name, query in QUERIES.items()}
 
 
-def told(folder: Path, files: list[str], flips: int) -> Counter[str]:
-    """Flip bits, one at a time, half of them in footers, and ask the questions in turn."""
-    truth, found, chance = answers(folder), Counter[str](), random.Random(0)
-    names = list(QUESTIONS)
+def outcomes_of_flips(folder: Path, files: list[str], flips: int) -> Counter[str]:
+    """Flip single bits, half of them in footers, run one query after each, and count the outcomes."""
+    expected, found, chance = results_of(folder), Counter[str](), random.Random(0)
+    names = list(QUERIES)
     for number in range(flips):
         path = folder / chance.choice(files)
-        sound, asked = path.read_bytes(), names[number // 2 % len(names)]
-        path.write_bytes(flipped(sound, chance, footer=number % 2 == 0))
+        intact, query_name = path.read_bytes(), names[number // 2 % len(names)]
+        path.write_bytes(flipped(intact, chance, footer=number % 2 == 0))
         try:
             with open_run(folder) as run:
-                found["same" if QUESTIONS[asked](run) == truth[asked] else f"another answer: {asked}"] += 1
+                found["same" if QUERIES[query_name](run) == expected[query_name] else f"changed: {query_name}"] += 1
         except DamagedRunError as error:
             named = f"{path} cannot be read" in str(error) and "`camatlas verify`" in str(error)
             found["refused" if named else str(error)] += 1
-        path.write_bytes(sound)
+        path.write_bytes(intact)
     return found
 
 
-def sound_or_refused(found: Counter[str]) -> None:
+def check_outcomes(found: Counter[str]) -> None:
     assert set(found) == {"same", "refused"}
-    assert found["refused"] > 2 * found["same"], "what was not read, and padding, may be damaged unseen"
+    assert found["refused"] > 2 * found["same"], "only flips in padding and in data that was not read may go unnoticed"
 
 
-def test_no_flipped_bit_in_a_part_changes_an_answer(small_run: RunMaker) -> None:
-    sound_or_refused(told(small_run.folder, [part.file for part in PARTS], 60))
+def test_no_flipped_bit_in_a_part_changes_a_result(small_run: RunMaker) -> None:
+    check_outcomes(outcomes_of_flips(small_run.folder, [part.file for part in PARTS], 60))
 
 
-def test_no_flipped_bit_in_a_merged_copy_changes_an_answer(small_run: RunMaker) -> None:
+def test_no_flipped_bit_in_a_merged_copy_changes_a_result(small_run: RunMaker) -> None:
     files = compact(small_run.store, Limits(rows=6, group_rows=2)).record.files
-    found = told(small_run.folder, [merged_path(file.name) for file in files], 40)
+    found = outcomes_of_flips(small_run.folder, [merged_path(file.name) for file in files], 40)
     assert set(found) == {"same", "refused"}
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("merged", [False, True])
-def test_none_of_two_thousand_flipped_bits_changes_an_answer(small_run: RunMaker, *, merged: bool) -> None:
+def test_none_of_two_thousand_flipped_bits_changes_a_result(small_run: RunMaker, *, merged: bool) -> None:
     files = [part.file for part in PARTS]
     if merged:
         files = [merged_path(file.name) for file in compact(small_run.store, Limits(rows=6, group_rows=2)).record.files]
-    found = told(small_run.folder, files, 2000)
+    found = outcomes_of_flips(small_run.folder, files, 2000)
     assert set(found) == {"same", "refused"}
 
 
 @pytest.mark.parametrize("bit", [0, *(pytest.param(bit, marks=pytest.mark.campaign) for bit in range(1, 8))])
-def test_no_byte_of_pages_and_their_headers_nor_of_the_end_can_change_rows(tmp_path: Path, bit: int) -> None:
-    """Every byte but those of the footer itself, which follow below."""
+def test_no_flipped_bit_outside_the_footer_changes_rows(tmp_path: Path, bit: int) -> None:
+    """Covers every byte except the footer; the next test covers the footer."""
     data, path, found = checksummed(ROWS.slice(0, 4)), tmp_path / "file.parquet", Counter[str]()
     footer = int.from_bytes(data[-8:-4], "little")
     for place in [*range(len(data) - 8 - footer), *range(len(data) - 8, len(data))]:
-        spoilt = bytearray(data)
-        spoilt[place] ^= 1 << bit
-        path.write_bytes(spoilt)
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << bit
+        path.write_bytes(damaged)
         try:
-            check_footer(io.BytesIO(spoilt))
-            table = ds.dataset([str(path)], format=CHECKED).to_table()
+            check_footer(io.BytesIO(damaged))
+            table = ds.dataset([str(path)], format=CHECKED_FORMAT).to_table()
             found["same" if table.equals(ROWS.slice(0, 4)) else f"changed at {place}"] += 1
         except (pa.ArrowException, OSError):
             found["refused"] += 1
     assert set(found) == {"same", "refused"}
 
 
-def test_no_byte_of_a_footer_can_change_unseen() -> None:
+def test_every_flipped_bit_in_a_footer_is_detected() -> None:
     data = checksummed(ROWS)
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     for place in range(start, len(data) - 8):
-        spoilt = bytearray(data)
-        spoilt[place] ^= 1 << place % 8
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << place % 8
         with pytest.raises(pa.ArrowInvalid, match="checksum differs"):
-            check_footer(io.BytesIO(spoilt))
+            check_footer(io.BytesIO(damaged))
 
 
-def test_a_long_footer_is_read_to_its_beginning() -> None:
+def test_a_long_footer_is_checked_completely() -> None:
     data = checksummed(pa.concat_tables([ROWS] * 8), row_group_size=1)
     assert int.from_bytes(data[-8:-4], "little") > 1 << 16
     check_footer(io.BytesIO(data))
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     for place in (start, start + 1, len(data) - 9):
-        spoilt = bytearray(data)
-        spoilt[place] ^= 1
+        damaged = bytearray(data)
+        damaged[place] ^= 1
         with pytest.raises(pa.ArrowInvalid, match="checksum differs"):
-            check_footer(io.BytesIO(spoilt))
+            check_footer(io.BytesIO(damaged))
 
 
-def test_the_bytes_depend_on_the_rows_alone_and_any_reader_reads_them(tmp_path: Path) -> None:
+def test_encoding_is_deterministic_and_readable_by_pyarrow(tmp_path: Path) -> None:
     data = checksummed(ROWS)
     assert checksummed(pa.concat_tables([ROWS.slice(0, 5), ROWS.slice(5)]).combine_chunks()) == data
     assert pq.read_table(io.BytesIO(data)).equals(ROWS)
     assert open_checksummed(data).read().equals(ROWS)
 
 
-def test_a_file_without_a_seal_is_read_as_it_always_was(small_run: RunMaker) -> None:
-    """Parts that were written before there were any."""
-    before, part = answers(small_run.folder), PARTS[0]
+def test_a_file_without_a_footer_checksum_can_be_read(small_run: RunMaker) -> None:
+    """Older versions wrote such parts."""
+    before, part = results_of(small_run.folder), PARTS[0]
     table = pq.read_table(io.BytesIO(encode_part(small_run.table(part), small_run.footer(part))))
     pq.write_table(table, small_run.folder / part.file, compression="zstd")
     data = (small_run.folder / part.file).read_bytes()
     assert b"camatlas.sum" not in data
     assert (read_part(data)[0], read_footer(data)) == (small_run.table(part), small_run.footer(part))
-    assert answers(small_run.folder) == before
+    assert results_of(small_run.folder) == before
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_file_without_a_seal_is_read_as_it_always_was(small_run: RunMaker) -> 
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("where", ["keys", "footer"])
-def test_every_verb_that_reads_rows_refuses_a_damaged_part(
+def test_every_command_that_reads_rows_refuses_a_damaged_part(
     small_run: RunMaker, verb: Callable[..., int], words: list[str], where: str
 ) -> None:
     part = small_run.folder / PARTS[0].file
@@ -169,10 +169,10 @@ def test_every_verb_that_reads_rows_refuses_a_damaged_part(
     app = typer.Typer()
     app.command()(verb)
     dest = str(small_run.folder.parent / "dest")
-    answer = CliRunner().invoke(app, [str(small_run.folder), *(dest if word == "DEST" else word for word in words)])
-    assert answer.exit_code == 4
-    assert f"{PARTS[0].file} cannot be read" in answer.stderr
-    assert "`camatlas verify`" in answer.stderr
+    ended = CliRunner().invoke(app, [str(small_run.folder), *(dest if word == "DEST" else word for word in words)])
+    assert ended.exit_code == 4
+    assert f"{PARTS[0].file} cannot be read" in ended.stderr
+    assert "`camatlas verify`" in ended.stderr
 
 
 def test_totals_refuse_a_damaged_footer(small_run: RunMaker) -> None:

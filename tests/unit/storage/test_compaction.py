@@ -1,4 +1,4 @@
-"""Compaction: the merged copy holds each row once, sorted, and grows with the run."""
+"""Compaction: the merged copy holds each row once, sorted, and is renewed when parts are added."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from pipeline.storage.run_folder import RECEIPTS
 from pipeline.storage.sorting import SORTED_BY
 
 
-def test_readers_of_ours_read_the_copy_and_see_the_same_rows(small_run: RunMaker) -> None:
+def test_camatlas_reads_the_copy_and_finds_the_same_rows(small_run: RunMaker) -> None:
     before = seen(small_run.folder)
     done = compact(small_run.store)
     assert (done.new, done.record.rows, done.record.parts_count) == (True, 10, 3)
@@ -29,7 +29,7 @@ def test_readers_of_ours_read_the_copy_and_see_the_same_rows(small_run: RunMaker
     assert verify(small_run.store).problems == []
 
 
-def test_parts_and_receipts_stay_as_they_are(small_run: RunMaker) -> None:
+def test_parts_and_receipts_are_not_changed(small_run: RunMaker) -> None:
     names = [*(part.file for part in PARTS), *(part.receipt for part in PARTS), "run.json"]
     before = {name: (small_run.folder / name).read_bytes() for name in names}
     compact(small_run.store)
@@ -37,14 +37,14 @@ def test_parts_and_receipts_stay_as_they_are(small_run: RunMaker) -> None:
     assert set(small_run.store.names()) == {*(part.file for part in PARTS), RECEIPTS, "run.json", COMPACT}
 
 
-def test_readers_of_folders_do_not_look_into_the_copy(small_run: RunMaker) -> None:
+def test_dataset_readers_ignore_the_copy(small_run: RunMaker) -> None:
     compact(small_run.store)
     found = ds.dataset(small_run.folder, format="parquet", exclude_invalid_files=True)
     assert sorted(Path(name).name for name in found.files) == [part.file for part in PARTS]
     assert found.count_rows() == 10
 
 
-def test_merged_files_are_sorted_bounded_and_overlap_nowhere(many: ManyImages) -> None:
+def test_merged_files_are_sorted_bounded_and_disjoint(many: ManyImages) -> None:
     compact(many.store, SMALL)
     tables = merged_tables(many)
     assert len(tables) > 5
@@ -55,17 +55,17 @@ def test_merged_files_are_sorted_bounded_and_overlap_nowhere(many: ManyImages) -
     assert tables[0].schema.equals(many.schema, check_metadata=False)
 
 
-def test_what_grows_after_compaction_is_read_beside_the_copy(maker: RunMaker) -> None:
+def test_parts_added_after_compaction_are_read_too(maker: RunMaker) -> None:
     maker.owned().publish(*PARTS[:2])
     compact(maker.store)
     maker.publish(PARTS[2])
     found = files_of(maker.store, maker.manifest.run_id)
-    assert (len(found.merged), found.beside) == (1, (PARTS[2],))
+    assert (len(found.merged), found.unmerged) == (1, (PARTS[2],))
     assert seen(maker.folder) == seen_plainly(maker.folder)
     assert verify(maker.store).problems == []
 
 
-def test_the_next_compaction_takes_in_what_has_grown_and_removes_the_older_copy(maker: RunMaker) -> None:
+def test_the_next_compaction_includes_new_parts_and_removes_the_older_copy(maker: RunMaker) -> None:
     maker.owned().publish(*PARTS[:2])
     first = compact(maker.store).record
     maker.publish(PARTS[2])
@@ -77,7 +77,7 @@ def test_the_next_compaction_takes_in_what_has_grown_and_removes_the_older_copy(
     assert seen(maker.folder) == seen_plainly(maker.folder)
 
 
-def test_a_copy_of_all_parts_is_left_alone(small_run: RunMaker) -> None:
+def test_a_complete_copy_is_not_rewritten(small_run: RunMaker) -> None:
     first = compact(small_run.store)
     before = copy_of(small_run.folder)
     again = compact(small_run.store)
@@ -85,7 +85,7 @@ def test_a_copy_of_all_parts_is_left_alone(small_run: RunMaker) -> None:
     assert copy_of(small_run.folder) == before
 
 
-def test_what_a_crash_left_is_removed_and_nothing_else(small_run: RunMaker) -> None:
+def test_only_leftovers_of_a_crash_are_removed(small_run: RunMaker) -> None:
     left = (f"000001-{'a' * 32}-00000.parquet", f".000001-{'a' * 32}-00001.parquet.{'b' * 32}.tmp")
     others = (f"000002-{'a' * 32}-00000.parquet", "notes.txt", "000001-mine.parquet")
     (small_run.folder / COMPACT).mkdir()
@@ -93,7 +93,7 @@ def test_what_a_crash_left_is_removed_and_nothing_else(small_run: RunMaker) -> N
         (small_run.folder / COMPACT / name).write_bytes(b"half")
     done = compact(small_run.store)
     mine = {"record-000001.json", *(file.name for file in done.record.files)}
-    assert set(copy_of(small_run.folder)) == mine | set(others), "a compaction under way may be writing number 2"
+    assert set(copy_of(small_run.folder)) == mine | set(others), "another compaction may be writing number 2"
     (small_run.folder / COMPACT / left[0]).write_bytes(b"half")
     compact(small_run.store)
     assert set(copy_of(small_run.folder)) == mine | set(others)
@@ -102,14 +102,14 @@ def test_what_a_crash_left_is_removed_and_nothing_else(small_run: RunMaker) -> N
     assert seen(small_run.folder) == seen_plainly(small_run.folder)
 
 
-def test_without_a_finished_chunk_or_a_run_there_is_nothing_to_merge(maker: RunMaker, tmp_path: Path) -> None:
+def test_compaction_needs_a_run_with_a_finished_chunk(maker: RunMaker, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not a run folder"):
         compact(LocalStore(tmp_path / "none"))
     with pytest.raises(ConfigError, match="holds no finished chunk yet"):
         compact(maker.owned().store)
 
 
-def test_a_run_with_a_copy_is_resumed(maker: RunMaker) -> None:
+def test_a_run_with_a_copy_can_be_resumed(maker: RunMaker) -> None:
     maker.owned().publish(PARTS[0])
     compact(maker.store)
     assert not take_ownership(maker.store, maker.manifest)
@@ -119,7 +119,7 @@ def test_a_run_with_a_copy_is_resumed(maker: RunMaker) -> None:
 
 
 def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
-    """What is held whenever something is read or published stays a few times the limit, whatever the rows."""
+    """Arrow memory, measured at each read and publish, stays below twice the largest part."""
     held: list[int] = []
 
     class Watched(LocalStore):
@@ -141,7 +141,7 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
     assert max(held) - before < 2 * largest_part < whole
 
 
-def test_heavy_rows_make_smaller_row_groups(many: ManyImages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_rows_make_smaller_row_groups(many: ManyImages, monkeypatch: pytest.MonkeyPatch) -> None:
     compact(many.store, Limits(group_size=4_000))
     (name,) = files(many)
     metadata = pq.read_metadata(many.folder / name)
@@ -149,7 +149,7 @@ def test_heavy_rows_make_smaller_row_groups(many: ManyImages, monkeypatch: pytes
     assert max(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)) < 8_000
 
 
-def test_values_survive_to_the_last_bit(many: ManyImages) -> None:
+def test_values_are_copied_exactly(many: ManyImages) -> None:
     compact(many.store, SMALL)
     by_key = [(name, "ascending") for name in SORTED_BY]
     whole = pa.concat_tables([many.table(part) for part in PARTS]).sort_by(by_key)
@@ -157,7 +157,7 @@ def test_values_survive_to_the_last_bit(many: ManyImages) -> None:
     assert pc.all(pc.is_valid(whole["map"])).as_py()
 
 
-def test_a_run_of_which_a_part_has_gone_is_not_merged(small_run: RunMaker) -> None:
+def test_a_run_with_a_missing_part_is_not_merged(small_run: RunMaker) -> None:
     (small_run.folder / PARTS[1].file).unlink()
-    with pytest.raises(DamagedRunError, match=rf"{PARTS[1].file} has gone"):
+    with pytest.raises(DamagedRunError, match=rf"{PARTS[1].file} is missing"):
         compact(small_run.store)

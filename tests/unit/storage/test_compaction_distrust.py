@@ -1,4 +1,4 @@
-"""Compaction: the merged copy is never trusted without reason, and never made of what is damaged."""
+"""Compaction: invalid merged copies are not used, and damaged parts are not merged."""
 
 import random
 from pathlib import Path
@@ -17,8 +17,8 @@ from pipeline.storage.merged import COMPACT, files_of, merged_path, record_path
 from pipeline.storage.run_folder import PartName
 
 
-def spoilt(text: bytes, seed: int) -> bytes:
-    """The text with one bit flipped."""
+def flip_one_bit(text: bytes, seed: int) -> bytes:
+    """Return the text with one random bit flipped."""
     chance = random.Random(seed)
     data = bytearray(text)
     data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
@@ -26,21 +26,21 @@ def spoilt(text: bytes, seed: int) -> bytes:
 
 
 def test_a_record_with_any_bit_flipped_is_not_trusted(maker: RunMaker) -> None:
-    """It could name a part too few, whose rows would then be there twice."""
+    """A damaged record could omit a part, whose rows would then be read twice."""
     maker.owned().publish(*PARTS)
     compact(maker.store)
     path = maker.folder / record_path(1)
-    sound = path.read_bytes()
+    intact = path.read_bytes()
     for seed in range(300):
-        path.write_bytes(spoilt(sound, seed))
+        path.write_bytes(flip_one_bit(intact, seed))
         found = files_of(maker.store, maker.manifest.run_id)
-        assert (found.merged, found.beside) == ((), PARTS)
-    path.write_bytes(sound)
-    assert files_of(maker.store, maker.manifest.run_id).beside == ()
+        assert (found.merged, found.unmerged) == ((), PARTS)
+    path.write_bytes(intact)
+    assert files_of(maker.store, maker.manifest.run_id).unmerged == ()
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\xff", b'{"version": 2, "parts": "elsewhere"}'])
-def test_a_record_that_is_none_or_of_another_version_leaves_the_parts(small_run: RunMaker, text: bytes) -> None:
+def test_an_invalid_record_or_one_of_another_version_is_ignored(small_run: RunMaker, text: bytes) -> None:
     (small_run.folder / COMPACT).mkdir()
     (small_run.folder / record_path(1)).write_bytes(text)
     assert seen(small_run.folder) == seen_plainly(small_run.folder)
@@ -68,19 +68,19 @@ def test_a_copy_without_one_of_its_files_is_not_used(many: ManyImages) -> None:
 
 
 def forget(run: RunMaker, part: PartName) -> None:
-    """Delete a part and its receipt, so that only the copy tells that it ever was."""
+    """Delete a part and its receipt, so that only the merged copy still has its rows."""
     (run.folder / part.file).unlink()
     (run.folder / part.receipt).unlink()
 
 
-def test_a_part_that_is_gone_is_gone_for_readers_of_the_copy_too(small_run: RunMaker) -> None:
+def test_rows_of_a_deleted_part_are_not_read_from_the_copy(small_run: RunMaker) -> None:
     compact(small_run.store)
     forget(small_run, PARTS[1])
     assert seen(small_run.folder) == seen_plainly(small_run.folder)
     assert any(problem.startswith(record_path(1)) for problem in verify(small_run.store).merged)
 
 
-def test_a_part_that_is_gone_is_missed_though_others_have_come(maker: RunMaker) -> None:
+def test_rows_of_a_deleted_part_are_not_read_after_parts_were_added(maker: RunMaker) -> None:
     maker.owned().publish(*PARTS[:2])
     compact(maker.store)
     forget(maker, PARTS[1])
@@ -88,7 +88,7 @@ def test_a_part_that_is_gone_is_missed_though_others_have_come(maker: RunMaker) 
     assert seen(maker.folder) == seen_plainly(maker.folder)
 
 
-def test_a_damaged_copy_is_named_when_it_is_asked(small_run: RunMaker) -> None:
+def test_a_damaged_copy_is_named_when_it_is_queried(small_run: RunMaker) -> None:
     (file,) = compact(small_run.store).record.files
     path = small_run.folder / merged_path(file.name)
     with open_run(small_run.folder) as run:
@@ -98,7 +98,7 @@ def test_a_damaged_copy_is_named_when_it_is_asked(small_run: RunMaker) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "other run", "other columns"])
-def test_what_cannot_be_merged_is_named_and_nothing_comes_to_count(
+def test_a_part_that_cannot_be_merged_is_named_and_no_copy_is_published(
     small_run: RunMaker, tmp_path: Path, damage: str
 ) -> None:
     path = small_run.folder / PARTS[1].file
@@ -113,9 +113,9 @@ def test_what_cannot_be_merged_is_named_and_nothing_comes_to_count(
     assert copy_of(small_run.folder) == {}
 
 
-def test_rows_that_do_not_come_out_are_not_published(small_run: RunMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_with_lost_rows_is_not_published(small_run: RunMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = compaction.Spill.tables
     monkeypatch.setattr(compaction.Spill, "tables", lambda spill: (table.slice(1) for table in tables(spill)))
-    with pytest.raises(AssertionError, match="rows came out"):
+    with pytest.raises(AssertionError, match="as many rows as the parts"):
         compact(small_run.store)
     assert files(small_run) == tuple(part.file for part in PARTS)

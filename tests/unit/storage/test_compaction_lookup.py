@@ -1,4 +1,4 @@
-"""Compaction: an image is found by opening little of the copy, and no condition on keys loses a row."""
+"""Compaction: looking up an image reads little of the copy, and no condition on keys loses a row."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pipeline.storage.compaction import Limits, compact
 from pipeline.storage.merged import merged_path
 
 
-def test_an_image_is_looked_up_in_one_row_group_where_every_part_had_to_be_read(many: ManyImages) -> None:
+def test_a_lookup_reads_one_row_group_instead_of_every_part(many: ManyImages) -> None:
     keys = [many.image(part, number) for part in PARTS for number in range(many.images)]
     before = [row_groups(many.store, files(many), key) for key in keys]
     compact(many.store, SMALL)
@@ -24,7 +24,7 @@ def test_an_image_is_looked_up_in_one_row_group_where_every_part_had_to_be_read(
 
 @pytest.mark.parametrize("number", range(5))
 def test_a_lookup_opens_the_one_file_that_can_hold_the_key(many: ManyImages, number: int) -> None:
-    """All others are spoilt once the run is open: until then footers are looked at, and the first gives the schema."""
+    """All other files are damaged after opening the run, which reads the footers; the first file gives the schema."""
     record = compact(many.store, SMALL).record
     key = many.image(PARTS[1], number)
     others = [file for file in record.files[1:] if not file.first_key <= key <= file.last_key]
@@ -44,14 +44,14 @@ def test_no_condition_on_keys_loses_a_row(many: ManyImages, tmp_path: Path, cond
     plain = ManyImages(tmp_path / "plain").complete()
     files = compact(many.store, SMALL).record.files
     keys = [key for file in files[::2] for key in (file.first_key, file.last_key)]
-    question = f"SELECT image_key, method FROM explanations WHERE {condition} ORDER BY ALL"
+    query = f"SELECT image_key, method FROM explanations WHERE {condition} ORDER BY ALL"
     with open_run(many.folder) as run, open_run(plain.folder) as expected:
         for key in [*keys, many.image(PARTS[0], 3), "", "zzz", "7"]:
-            assert rows(run, question, [key]) == rows(expected, question, [key])
+            assert rows(run, query, [key]) == rows(expected, query, [key])
 
 
 def bytes_read() -> int:
-    """Bytes that this process has asked the system to read so far."""
+    """Return the bytes that this process has read so far."""
     lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("rchar:"))
 
@@ -61,8 +61,8 @@ def test_a_lookup_in_sql_reads_a_small_part_of_the_copy(tmp_path: Path) -> None:
     record = compact(many.store, Limits(group_rows=200)).record
     key = many.image(PARTS[0], 7)
     with open_run(many.folder) as run:
-        question = "SELECT * FROM explanations WHERE image_key = ?"
-        run.arrow(question, [key])  # footers are read once
+        query = "SELECT * FROM explanations WHERE image_key = ?"
+        run.arrow(query, [key])  # footers are read once
         before = bytes_read()
-        assert run.arrow(question, [key]).num_rows == 2
+        assert run.arrow(query, [key]).num_rows == 2
         assert bytes_read() - before < sum(file.size for file in record.files) / 20

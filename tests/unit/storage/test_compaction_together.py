@@ -1,4 +1,4 @@
-"""Compactions at once, and beside readers: one copy is left, and nobody fails because of another."""
+"""Concurrent compactions and readers: one copy remains, and no process fails because of another."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ from pipeline.storage.merged import COMPACT
 from schemas.compaction import CompactionRecord
 
 
-def test_a_run_that_is_open_outlives_another_compaction(maker: RunMaker) -> None:
+def test_an_open_run_survives_another_compaction(maker: RunMaker) -> None:
     maker.owned().publish(*PARTS[:2])
     compact(maker.store)
     with open_run(maker.folder) as run:
@@ -28,7 +28,7 @@ def test_a_run_that_is_open_outlives_another_compaction(maker: RunMaker) -> None
         assert run.table(["image_key"]).num_rows == run.arrow("SELECT * FROM explanations").num_rows
 
 
-def test_a_copy_that_goes_away_while_a_run_is_opened_is_done_without(small_run: RunMaker) -> None:
+def test_a_run_opens_even_if_its_copy_is_deleted_meanwhile(small_run: RunMaker) -> None:
     class Late(LocalStore):
         def dataset(self, names: tuple[str, ...]) -> ds.Dataset:  # type: ignore[override]
             if any(name.startswith(COMPACT) for name in names):
@@ -59,8 +59,8 @@ def test_eight_compactions_at_once_leave_one_copy(many: ManyImages) -> None:
 
 
 @pytest.mark.parametrize("moment", ["first file", "last file", "record"])
-def test_who_comes_second_removes_what_he_wrote(many: ManyImages, moment: str) -> None:
-    """Another compaction runs from beginning to end while this one publishes something."""
+def test_the_loser_of_a_race_removes_its_files(many: ManyImages, moment: str) -> None:
+    """Another compaction runs completely while this one publishes a file or its record."""
 
     class Second(LocalStore):
         files = 0
@@ -79,19 +79,19 @@ def test_who_comes_second_removes_what_he_wrote(many: ManyImages, moment: str) -
     assert seen(many.folder) == seen_plainly(many.folder)
 
 
-def test_what_the_first_one_removes_is_no_error_of_the_second(many: ManyImages) -> None:
+def test_the_loser_of_a_race_ignores_errors_caused_by_the_winner(many: ManyImages) -> None:
     class Second(LocalStore):
         def publish(self, name: str, data: bytes) -> bool:
             if compact(many.store).new:
-                raise StoreError("the temporary is gone")
+                raise StoreError("the temporary file is gone")
             return super().publish(name, data)
 
     assert not compact(Second(many.folder)).new
     assert seen(many.folder) == seen_plainly(many.folder)
 
 
-def test_a_name_that_was_taken_by_ourselves_is_ours(small_run: RunMaker) -> None:
-    """Some network file systems do the work, lose the answer, try again and say that the name is there."""
+def test_a_record_published_by_a_retried_write_is_recognised(small_run: RunMaker) -> None:
+    """Some network file systems link the file, lose the response, retry, and report that the name is taken."""
 
     class Forgetful(LocalStore):
         def publish(self, name: str, data: bytes) -> bool:
@@ -101,11 +101,11 @@ def test_a_name_that_was_taken_by_ourselves_is_ours(small_run: RunMaker) -> None
     assert len(files(small_run)) == 1
 
 
-def test_a_store_in_which_others_are_always_first_is_told(small_run: RunMaker) -> None:
+def test_a_store_that_always_reports_the_name_as_taken_is_an_error(small_run: RunMaker) -> None:
     class Haunted(LocalStore):
         def publish(self, name: str, data: bytes) -> bool:
             return "record" not in name and super().publish(name, data)
 
-    with pytest.raises(StoreError, match="others were first 4 times"):
+    with pytest.raises(StoreError, match="took the next number 4 times"):
         compact(Haunted(small_run.folder))
     assert seen(small_run.folder) == seen_plainly(small_run.folder)

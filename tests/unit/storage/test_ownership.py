@@ -1,4 +1,4 @@
-"""Claiming a folder for a run: what holds another run or no run is refused, and so is a damaged manifest."""
+"""Ownership of run folders: folders with another run, other files, or a damaged manifest are refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipeline.storage.parts import publish_part
 from pipeline.storage.run_folder import MANIFEST, read_manifest
 
 
-def test_an_empty_folder_is_claimed_once(maker: RunMaker) -> None:
+def test_ownership_of_an_empty_folder_is_taken_once(maker: RunMaker) -> None:
     assert take_ownership(maker.store, maker.manifest)
     assert read_manifest(maker.store).run_id == maker.manifest.run_id
     assert not take_ownership(maker.store, maker.manifest)
@@ -30,7 +30,7 @@ def test_a_resumed_run_keeps_the_manifest_that_it_was_started_with(maker: RunMak
     assert maker.store.read(MANIFEST) == before
 
 
-def test_leftover_temporaries_of_a_driver_that_died_are_no_obstacle(maker: RunMaker) -> None:
+def test_leftover_temporary_files_are_ignored(maker: RunMaker) -> None:
     maker.folder.mkdir()
     (maker.folder / f".{MANIFEST}.{HEX}.tmp").write_bytes(b"half")
     assert take_ownership(maker.store, maker.manifest)
@@ -59,15 +59,15 @@ def test_a_folder_with_another_run_is_refused_and_the_differences_are_named(make
     assert maker.store.read(MANIFEST) == before
 
 
-def test_of_two_runs_that_claim_one_folder_at_the_same_time_one_is_refused(maker: RunMaker) -> None:
-    """Both have looked into the folder while it was still empty."""
+def test_of_two_runs_that_take_one_folder_at_the_same_time_one_is_refused(maker: RunMaker) -> None:
+    """Both listed the folder while it was still empty."""
 
     class Early(LocalStore):
-        looks = 0
+        calls = 0
 
         def names(self, folder: str = "") -> list[str]:
-            self.looks += 1
-            return [] if self.looks == 1 else super().names(folder)
+            self.calls += 1
+            return [] if self.calls == 1 else super().names(folder)
 
     take_ownership(maker.store, maker.manifest)
     with pytest.raises(ConfigError, match="another run"):
@@ -75,7 +75,7 @@ def test_of_two_runs_that_claim_one_folder_at_the_same_time_one_is_refused(maker
     assert not take_ownership(Early(maker.folder), maker.manifest)
 
 
-def test_a_folder_without_manifest_is_no_run(maker: RunMaker, tmp_path: Path) -> None:
+def test_a_folder_without_manifest_is_not_a_run(maker: RunMaker, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (maker.store, LocalStore(tmp_path), LocalStore(tmp_path / "file")):
         with pytest.raises(ConfigError, match=r"is not a run folder: it has no run\.json"):
@@ -83,7 +83,7 @@ def test_a_folder_without_manifest_is_no_run(maker: RunMaker, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, -1])
-def test_a_cut_manifest_is_damage(small_run: RunMaker, size: int) -> None:
+def test_a_truncated_manifest_is_damage(small_run: RunMaker, size: int) -> None:
     path = small_run.folder / MANIFEST
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DamagedRunError, match=r"run\.json is damaged"):
@@ -104,17 +104,17 @@ def test_a_lost_manifest_is_written_again_for_the_same_run(small_run: RunMaker) 
     (small_run.folder / MANIFEST).unlink()
     (small_run.folder / "_audit").mkdir()
     check_ownership(small_run.store, small_run.manifest)
-    assert not (small_run.folder / MANIFEST).exists(), "checking writes nothing"
-    assert not take_ownership(small_run.store, small_run.manifest), "it is resumed, and no new run"
+    assert not (small_run.folder / MANIFEST).exists(), "check_ownership writes nothing"
+    assert not take_ownership(small_run.store, small_run.manifest), "the run is resumed, not new"
     assert small_run.store.read(MANIFEST) == before
     assert verify(small_run.store).problems == []
 
 
-def test_parts_without_manifest_are_of_no_other_run(small_run: RunMaker) -> None:
+def test_parts_of_another_run_without_manifest_are_refused(small_run: RunMaker) -> None:
     (small_run.folder / MANIFEST).unlink()
     other = RunMaker(small_run.folder, seed=7).manifest
     with pytest.raises(
-        ConfigError, match=rf"no run\.json, and holds parts of another run \({small_run.manifest.run_id}"
+        ConfigError, match=rf"no run\.json and holds parts of another run \({small_run.manifest.run_id}"
     ):
         take_ownership(small_run.store, other)
     publish_part(small_run.store, small_run.table(PARTS[0]), replace(small_run.footer(PARTS[0], other.run_id), shard=2))
@@ -124,7 +124,7 @@ def test_parts_without_manifest_are_of_no_other_run(small_run: RunMaker) -> None
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "copy.parquet"])
-def test_parts_without_manifest_beside_foreign_files_are_refused(small_run: RunMaker, name: str) -> None:
+def test_parts_without_manifest_but_with_foreign_files_are_refused(small_run: RunMaker, name: str) -> None:
     (small_run.folder / MANIFEST).unlink()
     (small_run.folder / name).write_bytes(b"mine")
     with pytest.raises(ConfigError, match=f"holds no run .found '{name}'"):
@@ -138,7 +138,7 @@ def test_a_damaged_part_without_manifest_is_named(small_run: RunMaker) -> None:
         take_ownership(small_run.store, small_run.manifest)
 
 
-def test_a_manifest_that_cannot_be_read_is_a_matter_of_the_store(maker: RunMaker) -> None:
+def test_a_manifest_that_cannot_be_read_is_a_store_error(maker: RunMaker) -> None:
     (maker.folder / MANIFEST).mkdir(parents=True)
     with pytest.raises(StoreError, match=r"cannot read .*run\.json: Is a directory"):
         read_manifest(maker.store)

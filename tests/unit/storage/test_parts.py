@@ -1,4 +1,4 @@
-"""One part file: what is written is checked, read back, and seen right by readers that know nothing of us."""
+"""Part files: rows are checked, read back unchanged, and readable by pandas and DuckDB."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_the_same_rows_make_the_same_bytes(maker: RunMaker) -> None:
     assert encoded(maker) == encoded(maker)
 
 
-def test_a_part_says_in_its_metadata_where_it_belongs(maker: RunMaker, tmp_path: Path) -> None:
+def test_the_metadata_of_a_part_name_its_place_in_the_run(maker: RunMaker, tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(encode_part(maker.table(FIRST), FOOTER))
     metadata = pq.read_schema(tmp_path / "x.parquet").metadata
     assert {key: value for key, value in metadata.items() if key.startswith(b"camatlas.")} == {
@@ -56,13 +56,13 @@ def test_a_part_says_in_its_metadata_where_it_belongs(maker: RunMaker, tmp_path:
     }
 
 
-def test_the_columns_of_a_part_carry_unit_and_meaning(maker: RunMaker) -> None:
+def test_the_columns_of_a_part_have_unit_and_description(maker: RunMaker) -> None:
     table, _ = read_part(encoded(maker))
     assert table.schema.field("map_height").metadata == explanation_schema().field("map_height").metadata
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_a_footer_comes_back_from_its_metadata(last: bool) -> None:
+def test_a_footer_can_be_parsed_from_its_metadata(last: bool) -> None:
     footer = Footer("run", 3, 4, last, 5, 9)
     assert Footer.from_metadata({key.encode(): value.encode() for key, value in footer.to_metadata().items()}) == footer
 
@@ -95,8 +95,8 @@ def test_rows_of_another_schema_are_not_written(maker: RunMaker) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.file)
-def test_a_row_that_stands_twice_is_not_written(maker: RunMaker, part: PartName) -> None:
-    """Failures and damage have no target and no method; absent is absent, and still the same key."""
+def test_a_duplicate_row_is_not_written(maker: RunMaker, part: PartName) -> None:
+    """Rows of failures and damage have null target and method; equal keys with nulls are duplicates, too."""
     table = maker.table(part)
     for index in range(table.num_rows):
         doubled = pa.concat_tables([table, table.slice(index, 1)])
@@ -113,23 +113,23 @@ def test_a_row_that_does_not_read_back_is_not_written(maker: RunMaker) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1" * 10, b"x" * 1000])
-def test_what_is_no_parquet_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_parquet_are_refused(data: bytes) -> None:
     for read in (read_part, read_footer):
-        with pytest.raises(ValueError):  # noqa: PT011 - pyarrow's words
+        with pytest.raises(ValueError):  # noqa: PT011 - the messages are pyarrow's
             read(data)
 
 
-def test_parquet_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_another_parquet_file_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), tmp_path / "x.parquet")
     with pytest.raises(ValueError, match="the footer has no"):
         read_part((tmp_path / "x.parquet").read_bytes())
 
 
-def test_every_cut_of_a_part_is_refused_with_a_value_error(maker: RunMaker) -> None:
+def test_every_truncated_part_is_refused_with_a_value_error(maker: RunMaker) -> None:
     data = encoded(maker)
     for size in range(0, len(data), 97):
         for read in (read_part, read_footer):
-            with pytest.raises(ValueError):  # noqa: PT011 - pyarrow's words
+            with pytest.raises(ValueError):  # noqa: PT011 - the messages are pyarrow's
                 read(data[:size])
 
 
@@ -140,15 +140,15 @@ def test_publishing_a_part_writes_it_and_its_receipt(maker: RunMaker) -> None:
     assert Receipt.from_json(maker.store.read(FIRST.receipt)) == receipt
 
 
-def test_the_second_to_publish_a_part_drops_its_rows(maker: RunMaker) -> None:
+def test_a_part_is_not_overwritten(maker: RunMaker) -> None:
     maker.owned().publish(FIRST)
     before = maker.store.read(FIRST.file), maker.store.read(FIRST.receipt)
     assert publish_part(maker.store, maker.table(FIRST).slice(0, 2), maker.footer(FIRST)) is None
     assert (maker.store.read(FIRST.file), maker.store.read(FIRST.receipt)) == before
 
 
-def test_a_part_made_anew_after_it_was_deleted_gets_a_receipt_of_its_own(maker: RunMaker) -> None:
-    """Deleting a damaged part and running again is the advice; its old receipt must not accuse the new part."""
+def test_a_part_written_again_after_deletion_gets_a_new_receipt(maker: RunMaker) -> None:
+    """Users are advised to delete a damaged part and run again; the old receipt must not make the new part invalid."""
     maker.owned().publish(FIRST)
     maker.store.delete(FIRST.file)
     receipt = publish_part(maker.store, maker.table(FIRST).slice(0, 2), maker.footer(FIRST))
@@ -157,7 +157,7 @@ def test_a_part_made_anew_after_it_was_deleted_gets_a_receipt_of_its_own(maker: 
     assert receipt.rows == 2
 
 
-def test_rows_that_are_not_fit_to_be_written_leave_nothing(maker: RunMaker) -> None:
+def test_invalid_rows_leave_no_file(maker: RunMaker) -> None:
     maker.owned()
     table = maker.table(FIRST)
     with pytest.raises(ValueError, match="same key"):
@@ -165,7 +165,7 @@ def test_rows_that_are_not_fit_to_be_written_leave_nothing(maker: RunMaker) -> N
     assert maker.store.names() == [MANIFEST]
 
 
-def test_nothing_is_done_in_an_empty_folder(maker: RunMaker) -> None:
+def test_an_empty_folder_has_no_progress(maker: RunMaker) -> None:
     assert progress(maker.store) == Progress({}, frozenset())
     assert progress(maker.owned().store) == Progress({}, frozenset())
 
@@ -189,21 +189,21 @@ def test_a_shard_is_finished_when_its_last_chunk_and_all_before_are_there(
     assert found.finished == finished
 
 
-def test_temporaries_count_for_nothing(maker: RunMaker) -> None:
+def test_temporary_files_are_not_progress(maker: RunMaker) -> None:
     maker.owned()
     (maker.folder / f".{FIRST.file}.{'0' * 32}.tmp").write_bytes(encoded(maker))
     assert progress(maker.store) == Progress({}, frozenset())
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1PAR1", b"x" * 4000, b"PAR1" + b"\xff" * 1000 + b"\x08\x00\x00\x00PAR1"])
-def test_a_damaged_last_part_stops_a_resume_with_advice(small_run: RunMaker, data: bytes) -> None:
+def test_a_damaged_last_part_stops_a_resumed_run_with_advice(small_run: RunMaker, data: bytes) -> None:
     (small_run.folder / SECOND.file).write_bytes(data)
-    with pytest.raises(DamagedRunError, match=f"{SECOND.file} is damaged .* with --repair it deletes what is damaged"):
+    with pytest.raises(DamagedRunError, match=f"{SECOND.file} is damaged .* verify --repair` deletes damaged files"):
         progress(small_run.store)
 
 
-def with_litter(run: RunMaker) -> str:
-    """Put beside the parts what a run leaves there, and name the glob of the parts."""
+def add_temporary_files(run: RunMaker) -> str:
+    """Add temporary files to a run folder and return the glob of its parts."""
     (run.folder / f".{FIRST.file}.{'0' * 32}.tmp").write_bytes(encoded(run)[:100])
     (run.folder / "_receipts" / f".x.json.{'0' * 32}.tmp").write_bytes(b"{")
     return f"{run.folder}/*.parquet"
@@ -214,13 +214,13 @@ def keys(run: RunMaker) -> list[tuple[str, str | None]]:
     return sorted((row["image_key"], row.get("method") or "") for row in rows)
 
 
-def test_plain_pandas_sees_exactly_the_rows(small_run: RunMaker) -> None:
-    with_litter(small_run)
+def test_pandas_reads_exactly_the_rows(small_run: RunMaker) -> None:
+    add_temporary_files(small_run)
     frame = pd.concat(map(pd.read_parquet, sorted(small_run.folder.glob("*.parquet"))))
     assert sorted(zip(frame["image_key"], frame["method"].fillna(""), strict=True)) == keys(small_run)
 
 
-def test_plain_duckdb_sees_exactly_the_rows(small_run: RunMaker) -> None:
-    pattern = with_litter(small_run)
+def test_duckdb_reads_exactly_the_rows(small_run: RunMaker) -> None:
+    pattern = add_temporary_files(small_run)
     found = duckdb.sql("SELECT image_key, coalesce(method, '') FROM read_parquet(?)", params=[pattern]).fetchall()
     assert sorted(found) == keys(small_run)

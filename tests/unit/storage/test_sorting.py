@@ -1,4 +1,4 @@
-"""Sorting beyond memory: what comes out is what went in, sorted, range after range."""
+"""External sorting: all rows are returned, sorted, one range after another."""
 
 import itertools
 import random
@@ -32,7 +32,7 @@ def table_of(keys: list[str], first: int = 0) -> pa.Table:
 
 @pytest.mark.parametrize("held", [1, 2_000, 10**9])
 @pytest.mark.parametrize("seed", range(3))
-def test_ranges_come_out_sorted_and_whole(tmp_path: Path, held: int, seed: int) -> None:
+def test_ranges_are_sorted_and_complete(tmp_path: Path, held: int, seed: int) -> None:
     keys = keys_of(seed, 600)
     sample = KeySample()
     spill = Spill(tmp_path, bounds_of(sample, keys, 50), held)
@@ -54,7 +54,7 @@ def bounds_of(sample: KeySample, keys: list[str], rows: int) -> list[str]:
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_a_sample_stays_small_and_lies_evenly(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+def test_a_sample_is_bounded_and_evenly_spaced(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     monkeypatch.setattr("pipeline.storage.sorting._SAMPLED", 50)
     keys = [f"{number:05d}" for number in range(3000)]
     sample = KeySample()
@@ -64,7 +64,7 @@ def test_a_sample_stays_small_and_lies_evenly(monkeypatch: pytest.MonkeyPatch, b
     assert sample.keys == keys[::64]
 
 
-def test_ranges_are_as_large_as_was_asked_or_smaller() -> None:
+def test_ranges_respect_the_limits() -> None:
     sample = KeySample()
     keys = [f"{number:04d}" for number in range(1000)]
     sample.add(random.Random(0).sample(keys, 1000), 50_000)
@@ -83,11 +83,11 @@ def test_one_key_is_one_range() -> None:
 def test_rows_with_other_columns_are_refused(tmp_path: Path) -> None:
     spill = Spill(tmp_path, [], 1)
     spill.add(table_of(["a"]))
-    with pytest.raises(ValueError, match="columns are not those"):
+    with pytest.raises(ValueError, match="columns differ from those"):
         spill.add(table_of(["a"]).drop_columns(["row"]))
 
 
-def test_a_folder_for_temporary_files_goes_away_and_must_be_there(
+def test_the_temporary_folder_is_removed_and_needs_an_existing_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -101,7 +101,7 @@ def test_a_folder_for_temporary_files_goes_away_and_must_be_there(
 
 
 @pytest.mark.parametrize("moment", ["writing", "reading"])
-def test_a_disk_that_fails_while_rows_are_sorted_is_told(tmp_path: Path, moment: str) -> None:
+def test_a_disk_error_during_sorting_is_a_store_error(tmp_path: Path, moment: str) -> None:
     folder = tmp_path / "gone"
     spill = Spill(folder, [], 1)
     if moment == "reading":

@@ -1,4 +1,4 @@
-"""The run folder: reading, listing and deleting, and the places where none can be."""
+"""Local stores: reading, listing and deleting files, and folders that cannot hold a run."""
 
 import errno
 import os
@@ -17,14 +17,14 @@ from pipeline.storage.run_folder import part_names
 from pipeline.storage.store import open_store
 
 
-def test_what_is_absent_is_not_found(store: LocalStore, tmp_path: Path) -> None:
+def test_reading_an_absent_file_raises_file_not_found(store: LocalStore, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for absent in (store, LocalStore(tmp_path / "file")):
         with pytest.raises(FileNotFoundError):
             absent.read("a.bin")
 
 
-def test_a_missing_folder_is_an_empty_one(store: LocalStore) -> None:
+def test_an_absent_folder_is_listed_as_empty(store: LocalStore) -> None:
     assert store.names() == []
     assert store.names("_receipts") == []
     assert part_names(store) == []
@@ -40,7 +40,7 @@ def test_a_missing_folder_is_an_empty_one(store: LocalStore) -> None:
         ("unlink", lambda store: store.delete("a.bin")),
     ],
 )
-def test_what_the_disk_refuses_is_told_in_a_sentence(
+def test_disk_errors_become_store_errors(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch, function: str, act: Callable[[LocalStore], object]
 ) -> None:
     store.publish("a.bin", b"x")
@@ -49,7 +49,7 @@ def test_what_the_disk_refuses_is_told_in_a_sentence(
         act(store)
 
 
-def test_a_listing_tells_size_and_time_of_files_and_of_nothing_else(store: LocalStore) -> None:
+def test_a_listing_has_size_and_time_of_files_only(store: LocalStore) -> None:
     assert store.listed() == []
     store.publish("b.bin", b"xyz")
     store.publish("a.bin", b"")
@@ -60,7 +60,7 @@ def test_a_listing_tells_size_and_time_of_files_and_of_nothing_else(store: Local
     assert store.listed() == [Listed("a.bin", 0, 8), Listed("b.bin", 3, 7.5)]
 
 
-def test_deleting_takes_one_file_and_does_not_miss_an_absent_one(store: LocalStore) -> None:
+def test_deleting_removes_one_file_and_ignores_an_absent_one(store: LocalStore) -> None:
     store.publish("a.bin", b"x")
     store.publish("b.bin", b"x")
     store.delete("a.bin")
@@ -68,13 +68,13 @@ def test_deleting_takes_one_file_and_does_not_miss_an_absent_one(store: LocalSto
     assert store.names() == ["b.bin"]
 
 
-def test_a_place_that_can_be_made_is_writable_and_stays_unmade(store: LocalStore) -> None:
+def test_a_folder_that_can_be_created_is_writable_and_is_not_created(store: LocalStore) -> None:
     store.check_writable()
     assert not store.folder.exists()
 
 
 @pytest.mark.parametrize("path", ["file", "file/run", "dangling", "dangling/run"])
-def test_a_path_through_something_that_is_no_folder_is_refused(tmp_path: Path, path: str) -> None:
+def test_a_path_through_a_file_or_dangling_link_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="is not a folder"):
@@ -82,14 +82,14 @@ def test_a_path_through_something_that_is_no_folder_is_refused(tmp_path: Path, p
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 
-def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
-    with pytest.raises(ConfigError, match="may not be written to"):
+    with pytest.raises(ConfigError, match="is not writable"):
         LocalStore(tmp_path / "run").check_writable()
 
 
 def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
-    """Asked in a process of its own: root may write everywhere, unless it lays down that right."""
+    """Checked in a separate process, because root must drop its privilege to write anywhere."""
     code = "import sys; from pipeline.storage.local_store import LocalStore; LocalStore(sys.argv[1]).check_writable()"
     without_rights = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
     tmp_path.chmod(0o500)
@@ -100,16 +100,16 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
     assert ended.returncode == 1
     assert "ConfigError" in ended.stderr
-    assert "may not be written to" in ended.stderr
+    assert "is not writable" in ended.stderr
 
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A file system that is mounted read-only, with a folder on it."""
+    """A file system mounted read-only, with a folder on it."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("a read-only file system takes the right to mount one")
+        pytest.skip("mounting a read-only file system is not permitted here")
     try:
         (folder / "there").mkdir()
         subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
@@ -121,7 +121,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("path", ["", "there", "there/run", "run"])
 def test_a_read_only_file_system_is_refused_even_for_root(read_only: Path, path: str) -> None:
     store = LocalStore(read_only / path)
-    with pytest.raises(ConfigError, match=r"output\.path: '.*disk.*' may not be written to"):
+    with pytest.raises(ConfigError, match=r"output\.path: '.*disk.*' is not writable"):
         store.check_writable()
     with pytest.raises(StoreError, match="Read-only file system"):
         store.publish("run.json", b"{}")
@@ -129,7 +129,7 @@ def test_a_read_only_file_system_is_refused_even_for_root(read_only: Path, path:
 
 @pytest.fixture(params=["_receipts", "_compact", "_sanity", "_audit"])
 def linked(request: pytest.FixtureRequest, store: LocalStore, tmp_path: Path) -> str:
-    """A run folder of which one folder is a link to another, which holds a file of somebody else's."""
+    """A run folder with a subfolder that is a link to a foreign folder with one file."""
     name = str(request.param)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "theirs.json").write_bytes(b"theirs")
@@ -139,7 +139,7 @@ def linked(request: pytest.FixtureRequest, store: LocalStore, tmp_path: Path) ->
 
 
 def test_a_folder_of_a_run_that_is_a_link_is_refused_before_any_work(store: LocalStore, linked: str) -> None:
-    with pytest.raises(ConfigError, match=f"'{store.folder}/{linked}' is a link, and none is followed"):
+    with pytest.raises(ConfigError, match=f"'{store.folder}/{linked}' is a link; links .* are not followed"):
         store.check_writable()
 
 
@@ -161,7 +161,7 @@ def test_nothing_outside_a_run_folder_is_touched_through_a_link(
     assert (tmp_path / "elsewhere" / "theirs.json").read_bytes() == b"theirs"
 
 
-def test_a_link_to_the_run_folder_itself_is_the_users_own(tmp_path: Path) -> None:
+def test_a_link_to_the_run_folder_itself_is_followed(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "disk")
     store = LocalStore(tmp_path / "run")
@@ -178,6 +178,6 @@ def test_a_store_is_opened_by_path_or_file_url(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("url", ["ftp://host/run", "memory:///run", "http://host/run"])
-def test_a_place_that_cannot_be_written_safely_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match="is in no store that is known"):
+def test_a_url_with_an_unsupported_scheme_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="has an unsupported scheme"):
         open_store(url)

@@ -1,4 +1,4 @@
-"""Names of parts, receipts, and sweeping away what a driver that died has left."""
+"""Names of parts, receipts, and the removal of temporary files that a dead driver left."""
 
 import json
 from pathlib import Path
@@ -45,11 +45,11 @@ def test_part_names_are_padded_and_grow_beyond_their_width() -> None:
         "run.json",
     ],
 )
-def test_only_the_one_name_of_a_part_is_one(name: str) -> None:
+def test_other_names_are_not_parts(name: str) -> None:
     assert PartName.parse(name) is None
 
 
-def test_parts_are_listed_in_the_order_of_their_numbers(store: LocalStore) -> None:
+def test_parts_are_listed_in_numerical_order(store: LocalStore) -> None:
     parts = [PartName(2, 0), PartName(100_000, 0), PartName(2, 1000), PartName(2, 999)]
     for part in parts:
         store.publish(part.file, b"x")
@@ -58,7 +58,7 @@ def test_parts_are_listed_in_the_order_of_their_numbers(store: LocalStore) -> No
     assert sorted(parts)[-1] == PartName(100_000, 0)
 
 
-def test_a_receipt_tells_what_was_published() -> None:
+def test_a_receipt_describes_the_published_bytes() -> None:
     receipt = Receipt.of(PartName(1, 2), b"abc", 7)
     assert receipt.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert (receipt.part, receipt.size, receipt.rows) == ("part-00001-002.parquet", 3, 7)
@@ -75,12 +75,12 @@ def test_a_receipt_with_wrong_fields_is_refused(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"7", b"{", b"\xff"])
-def test_what_is_no_receipt_is_refused(text: bytes) -> None:
+def test_an_invalid_receipt_is_refused(text: bytes) -> None:
     with pytest.raises((ValueError, TypeError)):
         Receipt.from_json(text)
 
 
-def test_sweeping_removes_only_temporaries_whose_target_is_published(store: LocalStore) -> None:
+def test_sweep_removes_only_temporary_files_whose_target_is_published(store: LocalStore) -> None:
     store.folder.mkdir()
     (store.folder / RECEIPTS).mkdir()
     published, pending = PartName(0, 0), PartName(0, 1)
@@ -101,7 +101,7 @@ def test_sweeping_removes_only_temporaries_whose_target_is_published(store: Loca
     assert everything_in(store.folder) == sorted([*kept, published.file, RECEIPTS, published.receipt])
 
 
-def test_a_receipt_that_died_with_its_writer_is_written_when_it_is_swept(small_run: RunMaker) -> None:
+def test_sweep_writes_the_receipt_of_a_writer_that_died(small_run: RunMaker) -> None:
     first, second = PARTS[:2]
     before = (small_run.folder / first.receipt).read_bytes()
     (small_run.folder / second.file).write_bytes(b"torn")
@@ -111,10 +111,10 @@ def test_a_receipt_that_died_with_its_writer_is_written_when_it_is_swept(small_r
     assert (small_run.folder / first.receipt).read_bytes() == before
     assert [name for name, _ in temporaries(small_run.store, RECEIPTS)] == [
         f"{RECEIPTS}/.{Path(second.receipt).name}.{HEX}.tmp"
-    ], "nothing is said of a part that is damaged"
+    ], "a damaged part gets no receipt"
 
 
-def test_receipts_are_given_with_their_texts_and_without_temporaries(store: LocalStore) -> None:
+def test_receipts_are_read_without_temporary_files(store: LocalStore) -> None:
     store.publish(PartName(0, 0).receipt, b"{}")
     (store.folder / RECEIPTS / f".x.json.{HEX}.tmp").write_bytes(b"half")
     assert list(receipts(store)) == [("part-00000-000.json", b"{}")]

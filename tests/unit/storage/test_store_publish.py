@@ -1,4 +1,4 @@
-"""Publishing in a run folder: all or nothing, only if absent, and safe on disk."""
+"""Publishing in a run folder: atomic, never overwriting, and durable."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ def is_folder(handle: int) -> bool:
     return stat.S_ISDIR(os.fstat(handle).st_mode)
 
 
-def test_what_is_published_can_be_read_and_listed(store: LocalStore) -> None:
+def test_a_published_file_can_be_read_and_listed(store: LocalStore) -> None:
     assert store.publish("a.bin", b"first")
     assert store.read("a.bin") == b"first"
     assert store.names() == ["a.bin"]
@@ -48,7 +48,7 @@ def test_of_sixteen_writers_at_once_exactly_one_wins(store: LocalStore) -> None:
         store.delete("a.bin")
 
 
-def test_folders_are_made_as_needed(store: LocalStore) -> None:
+def test_folders_are_created_as_needed(store: LocalStore) -> None:
     assert store.publish("_receipts/a.json", b"{}")
     assert everything_in(store.folder) == ["_receipts", "_receipts/a.json"]
 
@@ -65,7 +65,7 @@ def test_a_failed_publish_leaves_nothing_and_names_path_and_size(
     assert f"cannot publish {store.folder}/a.bin (1234 bytes): {os.strerror(code)}" in str(caught.value)
 
 
-def test_when_the_folder_cannot_be_synced_the_file_is_there_whole_and_the_error_is_told(
+def test_if_the_folder_cannot_be_synced_the_file_is_complete_and_an_error_is_raised(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail_for_folders(handle: int) -> None:
@@ -74,35 +74,35 @@ def test_when_the_folder_cannot_be_synced_the_file_is_there_whole_and_the_error_
 
     store.folder.mkdir()
     monkeypatch.setattr(os, "fsync", fail_for_folders)
-    with pytest.raises(StoreError, match="there whole or not at all"):
+    with pytest.raises(StoreError, match="The file is either complete or absent"):
         store.publish("a.bin", b"whole")
     assert everything_in(store.folder) == ["a.bin"]
     assert store.read("a.bin") == b"whole"
     assert not store.publish("a.bin", b"again")
 
 
-def test_the_bytes_are_on_disk_before_their_name_and_the_name_before_success(
+def test_bytes_are_synced_before_the_link_and_the_folder_before_success(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.folder.mkdir()
-    told: list[tuple[str, object]] = []
+    calls: list[tuple[str, object]] = []
     link, fsync = os.link, os.fsync
 
-    def telling_fsync(handle: int) -> None:
-        told.append(("fsync folder", store.names()) if is_folder(handle) else ("fsync file", os.fstat(handle).st_size))
+    def recording_fsync(handle: int) -> None:
+        calls.append(("fsync folder", store.names()) if is_folder(handle) else ("fsync file", os.fstat(handle).st_size))
         fsync(handle)
 
-    def telling_link(source: Path, target: Path) -> None:
-        told.append(("link", target.name))
+    def recording_link(source: Path, target: Path) -> None:
+        calls.append(("link", target.name))
         link(source, target)
 
-    monkeypatch.setattr(os, "fsync", telling_fsync)
-    monkeypatch.setattr(os, "link", telling_link)
+    monkeypatch.setattr(os, "fsync", recording_fsync)
+    monkeypatch.setattr(os, "link", recording_link)
     store.publish("a.bin", b"12345")
-    assert [name for name, _ in told] == ["fsync file", "link", "fsync folder"]
-    assert told[0] == ("fsync file", 5)
-    assert told[1] == ("link", "a.bin")
-    assert "a.bin" in told[2][1]  # type: ignore[operator]
+    assert [name for name, _ in calls] == ["fsync file", "link", "fsync folder"]
+    assert calls[0] == ("fsync file", 5)
+    assert calls[1] == ("link", "a.bin")
+    assert "a.bin" in calls[2][1]  # type: ignore[operator]
 
 
 def test_a_temporary_is_hidden_and_in_the_folder_of_its_target(
@@ -121,10 +121,10 @@ def test_a_temporary_is_hidden_and_in_the_folder_of_its_target(
     assert temporary.suffix == ".tmp"
 
 
-def test_a_writer_whose_temporary_was_swept_has_lost_the_race(
+def test_a_writer_whose_temporary_file_was_swept_has_lost_the_race(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another driver published the same part, finished, and swept: that is no error for this one."""
+    """Another driver published the same part, finished, and swept; this driver must not fail because of that."""
     link = os.link
 
     def overtaken(source: Path, target: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_writer_whose_temporary_was_swept_has_lost_the_race(
     assert store.read("a.bin") == b"theirs"
 
 
-def test_a_temporary_that_vanished_without_a_winner_is_an_error(
+def test_a_temporary_file_that_disappears_without_a_winner_is_an_error(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = os.link
@@ -172,11 +172,11 @@ def test_a_new_folder_is_synced_into_its_parent(tmp_path: Path, monkeypatch: pyt
     synced: list[str] = []
     fsync = os.fsync
 
-    def telling_fsync(handle: int) -> None:
+    def recording_fsync(handle: int) -> None:
         synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
         fsync(handle)
 
-    monkeypatch.setattr(os, "fsync", telling_fsync)
+    monkeypatch.setattr(os, "fsync", recording_fsync)
     LocalStore(tmp_path / "deep" / "run").publish("a.bin", b"1")
     assert synced[:2] == [str(tmp_path), str(tmp_path / "deep")]
     assert synced[-1] == str(tmp_path / "deep" / "run")

@@ -1,4 +1,4 @@
-"""Where the time of a session went: it adds up, whoever died, and one sentence names what to change."""
+"""Stage times of a session add up, even if workers died, and one sentence names the setting to change."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ HERE = Environment(workers=2, shards=40, device="cpu", precision="fp32")
 
 @dataclass
 class Clock:
-    """A clock that goes only when it is told to."""
+    """A clock that is set by the test."""
 
     now: float = 1000.0
 
@@ -20,7 +20,7 @@ class Clock:
         return self.now
 
 
-def told(worker: str, **seconds: float) -> Committed:
+def report(worker: str, **seconds: float) -> Committed:
     return Committed(0, 0, 1, 1, {}, ours=True, worker=worker, usage=Usage(seconds))
 
 
@@ -28,11 +28,11 @@ def test_the_time_of_all_workers_adds_up() -> None:
     clock = Clock()
     session = Session(clock)
     clock.now += 30
-    assert session.note(told("a", explain=10.0, wait=2.0, evidence=1.0, methods=6.0, metrics=2.0, read=5.0))
+    assert session.note(report("a", explain=10.0, wait=2.0, evidence=1.0, methods=6.0, metrics=2.0, read=5.0))
     clock.now += 5
-    assert session.note(told("b", explain=10.0, held_up=5.0))
+    assert session.note(report("b", explain=10.0, held_up=5.0))
     clock.now += 5
-    assert not session.note(told("a", explain=4.0, wait=6.0, publish=1.5))
+    assert not session.note(report("a", explain=4.0, wait=6.0, publish=1.5))
     clock.now += 10
     found = session.stage_times(HERE)
     assert found.seconds == {
@@ -44,53 +44,53 @@ def test_the_time_of_all_workers_adds_up() -> None:
     assert sum(found.shares.values()) == pytest.approx(1)
 
 
-def test_news_of_one_load_are_of_one_time() -> None:
+def test_reports_at_the_same_time_are_added() -> None:
     clock = Clock()
     session = Session(clock)
     clock.now += 30
     for _ in range(3):
-        session.note(told("a", explain=5.0))
+        session.note(report("a", explain=5.0))
     assert session.stage_times(HERE).seconds["start"] == 15
 
 
-def test_a_worker_began_when_its_first_word_says_so() -> None:
+def test_the_start_of_a_worker_is_inferred_from_its_first_report() -> None:
     clock = Clock()
     session = Session(clock)
     clock.now += 30
-    session.note(told("a", explain=10.0))
+    session.note(report("a", explain=10.0))
     clock.now += 30
-    session.note(told("a", explain=5.0))
+    session.note(report("a", explain=5.0))
     assert session.stage_times(HERE).seconds["start"] == 20
 
 
-def test_what_went_with_a_worker_that_died_is_lost() -> None:
+def test_time_of_a_worker_that_died_is_lost() -> None:
     clock = Clock()
     session = Session(clock)
     here = replace(HERE, workers=1)
     clock.now += 20
-    session.note(told("a", explain=10.0))
+    session.note(report("a", explain=10.0))
     clock.now += 50
-    session.note(told("b", explain=20.0))
+    session.note(report("b", explain=20.0))
     found = session.stage_times(here)
     assert (session.workers, found.workers) == (2, 1)
     assert (found.seconds["start"], found.seconds["lost"], found.seconds["end"]) == (10, 30, 0)
     assert sum(found.seconds.values()) == 70
-    assert "went with workers that died" in found.bottleneck()
+    assert "was lost with workers that died" in found.bottleneck()
 
 
-def test_a_session_without_news_has_no_shares() -> None:
+def test_a_session_without_reports_has_no_shares() -> None:
     found = Session(Clock()).stage_times(HERE)
     assert set(found.shares.values()) == {0.0}
     assert found.line() == ""
     assert "2 of 2 workers had nothing to do" in found.bottleneck()
 
 
-def broken_down(here: Environment = HERE, read: float = 0.0, **seconds: float) -> StageTimes:
+def stage_times(here: Environment = HERE, read: float = 0.0, **seconds: float) -> StageTimes:
     return StageTimes({stage: seconds.get(stage, 0.0) for stage in STAGES}, {"read": read}, 100.0, here.workers, here)
 
 
-def test_a_line_tells_what_is_more_than_nothing() -> None:
-    assert broken_down(start=10, methods=70, wait=19.8, end=0.2).line() == (
+def test_the_line_omits_shares_that_round_to_zero() -> None:
+    assert stage_times(start=10, methods=70, wait=19.8, end=0.2).line() == (
         "starting 10 %, methods 70 %, waiting for images 20 %"
     )
 
@@ -98,23 +98,23 @@ def test_a_line_tells_what_is_more_than_nothing() -> None:
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (broken_down(methods=90, wait=10), ["explaining takes 90 %", "most of it methods", "bf16", "clusters"]),
-        (broken_down(replace(HERE, precision="bf16", device="cuda"), metrics=90, rows=9), ["more GPUs, fewer metrics"]),
-        (broken_down(evidence=90), ["most of it passes on the clean images", "larger compute.batch"]),
-        (broken_down(methods=57, wait=43, read=130.0), ["waits for images 43 % of", "while 1.3 CPUs", "more CPUs"]),
-        (broken_down(replace(HERE, shards=3), methods=50, wait=50), ["only 3 shards, each is read by one task"]),
-        (broken_down(methods=50, wait=5, held_up=45), ["waits for the store 45 % of the time", "data.chunk_images"]),
-        (broken_down(methods=70, end=30), ["idle at the end for 30 % of the time", "smaller shards"]),
-        (broken_down(methods=40, start=60), ["starting took 60 % of the time; it is paid once"]),
-        (broken_down(methods=70, start=10, lost=20), ["20 % of the time went with workers that died"]),
+        (stage_times(methods=90, wait=10), ["explaining takes 90 %", "most of it methods", "bf16", "clusters"]),
+        (stage_times(replace(HERE, precision="bf16", device="cuda"), metrics=90, rows=9), ["more GPUs, fewer metrics"]),
+        (stage_times(evidence=90), ["most of it passes on the clean images", "larger compute.batch"]),
+        (stage_times(methods=57, wait=43, read=130.0), ["waits for images 43 % of", "while 1.3 CPUs", "more CPUs"]),
+        (stage_times(replace(HERE, shards=3), methods=50, wait=50), ["only 3 shards, each is read by one task"]),
+        (stage_times(methods=50, wait=5, held_up=45), ["waits for the store 45 % of the time", "data.chunk_images"]),
+        (stage_times(methods=70, end=30), ["idle at the end for 30 % of the time", "smaller shards"]),
+        (stage_times(methods=40, start=60), ["starting took 60 % of the time; its share is smaller in longer runs"]),
+        (stage_times(methods=70, start=10, lost=20), ["20 % of the time was lost with workers that died"]),
     ],
 )  # fmt: skip
-def test_one_sentence_names_what_to_change(found: StageTimes, words: list[str]) -> None:
+def test_the_bottleneck_names_the_setting_to_change(found: StageTimes, words: list[str]) -> None:
     assert [word for word in words if word not in found.bottleneck()] == []
 
 
-def test_workers_without_work_are_told_first() -> None:
-    found = replace(broken_down(methods=100), workers=1)
+def test_workers_without_work_are_reported_first() -> None:
+    found = replace(stage_times(methods=100), workers=1)
     assert found.bottleneck().startswith(
-        "1 of 2 workers had nothing to do: a shard is read by one task, and there were 40"
+        "1 of 2 workers had nothing to do: each shard is read by one task, and there were 40"
     )

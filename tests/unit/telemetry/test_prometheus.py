@@ -1,4 +1,4 @@
-"""The counters of an actor: what news adds to them, and that Ray's own take it."""
+"""The counters of an actor: what events add to them, and that Ray's counters accept it."""
 
 from collections import Counter as Sums
 
@@ -8,7 +8,7 @@ from pipeline.telemetry import prometheus
 from pipeline.telemetry.events import Committed, Heartbeat, Usage
 from pipeline.telemetry.prometheus import Counters
 
-NEWS = (
+EVENTS = (
     Heartbeat(3),
     Heartbeat(5),
     Committed(0, 0, 8, 1000, {"label": 2, "nonfinite": 1}, True, waiting=1,
@@ -19,7 +19,7 @@ Key = tuple[tuple[str, str], ...]
 
 
 class Recorded:
-    """A counter or gauge that remembers, and refuses what Ray refuses."""
+    """A counter or gauge that records values, and rejects what Ray's rejects."""
 
     made: "dict[str, Recorded]"
 
@@ -45,7 +45,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Recorded]:
     Recorded.made = {}
     monkeypatch.setattr(prometheus, "Counter", Recorded)
     monkeypatch.setattr(prometheus, "Gauge", Recorded)
-    Counters("r1").note(NEWS)
+    Counters("r1").note(EVENTS)
     return Recorded.made
 
 
@@ -54,7 +54,7 @@ def values(recorded: Recorded, tag: str = "") -> dict[str, float]:
     return {dict(key).get(tag, ""): value for key, value in recorded.values.items()}
 
 
-def test_news_is_counted(recorded: dict[str, Recorded]) -> None:
+def test_events_are_counted(recorded: dict[str, Recorded]) -> None:
     assert values(recorded["camatlas_images"]) == {"": 8}
     assert values(recorded["camatlas_chunks"]) == {"": 2}
     assert values(recorded["camatlas_failures"], "code") == {"label": 2, "nonfinite": 1}
@@ -64,6 +64,6 @@ def test_news_is_counted(recorded: dict[str, Recorded]) -> None:
     assert values(recorded["camatlas_busy_share"]) == {"": 1}
 
 
-def test_counters_of_ray_take_it_where_nothing_collects_them() -> None:
-    Counters("r1").note(NEWS)
-    Counters("r1").note(NEWS)
+def test_the_counters_of_ray_accept_events_without_a_collector() -> None:
+    Counters("r1").note(EVENTS)
+    Counters("r1").note(EVENTS)

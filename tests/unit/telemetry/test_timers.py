@@ -1,4 +1,4 @@
-"""Where the time of a worker goes: every moment is charged to exactly one state of its model."""
+"""Timers of a worker: every moment is assigned to exactly one state of its model."""
 
 import contextlib
 import threading
@@ -9,7 +9,7 @@ from pipeline.telemetry.timers import EXPLAIN, HELD_UP, WAIT, Stopwatch, Timelin
 
 @dataclass
 class Clock:
-    """A clock that goes only when it is told to."""
+    """A clock that is set by the test."""
 
     now: float = 50.0
 
@@ -20,7 +20,7 @@ class Clock:
         self.now += seconds
 
 
-def test_a_stopwatch_adds_up_by_name_and_begins_anew() -> None:
+def test_a_stopwatch_adds_up_by_name_and_is_reset() -> None:
     clock = Clock()
     watch = Stopwatch(clock)
     for seconds in (1, 2):
@@ -34,17 +34,17 @@ def test_a_stopwatch_adds_up_by_name_and_begins_anew() -> None:
     assert watch.take() == {}
 
 
-def test_a_worker_explains_waits_and_is_held_up() -> None:
+def test_every_moment_counts_as_explain_wait_or_held_up() -> None:
     clock = Clock()
     line = Timeline(clock)
-    clock.after(1000)  # before the first load: the start
+    clock.after(1000)  # before the first work unit: not counted here
     with line.load():
         clock.after(1)
         with line.model():
             clock.after(10)
-        clock.after(2)  # it publishes alone, and has room for a load that is not there
+        clock.after(2)  # one call publishes, the other waits for a work unit
         with line.load():
-            clock.after(3)  # both publish
+            clock.after(3)  # both calls are publishing
             with line.model():
                 clock.after(20)
         clock.after(4)
@@ -54,7 +54,7 @@ def test_a_worker_explains_waits_and_is_held_up() -> None:
     assert line.take() == {WAIT: 6}
 
 
-def test_what_is_taken_while_the_model_works_is_charged_up_to_now() -> None:
+def test_taking_the_seconds_while_the_model_works_includes_them_up_to_now() -> None:
     clock = Clock()
     line = Timeline(clock)
     with line.load(), line.model():
@@ -64,7 +64,7 @@ def test_what_is_taken_while_the_model_works_is_charged_up_to_now() -> None:
     assert line.take()[EXPLAIN] == 8
 
 
-def test_threads_lose_no_time() -> None:
+def test_a_timeline_is_thread_safe() -> None:
     line = Timeline()
 
     def work() -> None:

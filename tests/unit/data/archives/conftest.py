@@ -1,4 +1,4 @@
-"""Packing a replica and reading it back, and the mistakes that one makes."""
+"""Fixtures that pack a replica and read it back, or collect the errors of an invalid one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ Refusing = Callable[..., dict[str, str]]
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Packing:
-    """Pack an archive; gives what comes back by key, as a run with the written classes reads it."""
+    """Pack an archive; return its samples by key, as a run with the written classes reads them."""
 
     def pack(kind: str, source: Path, split: str | None = None) -> dict[str, Sample]:
         result = pack_archive(kind, source, tmp_path / "shards", 2, split)
@@ -34,22 +34,22 @@ def packed(tmp_path: Path) -> Packing:
 
 @pytest.fixture
 def classes(tmp_path: Path) -> Callable[[], ClassTable]:
-    """The classes that packing wrote."""
+    """Load the classes that packing wrote."""
     return lambda: load_classes(str(tmp_path / "shards" / "classes.csv"))
 
 
 @pytest.fixture
 def refused(tmp_path: Path) -> Refusing:
-    """Pack an archive that is wrong; gives the mistakes by the base name of where they are. Nothing was written."""
+    """Pack an invalid archive, check that nothing is written, and return the messages by file name."""
 
     def refuse(kind: str, source: Path, split: str | None = None) -> dict[str, str]:
         with pytest.raises(ConfigError) as caught:
             pack_archive(kind, source, tmp_path / "shards", 2, split)
         assert not (tmp_path / "shards").exists()
-        told: dict[str, str] = {}
+        messages: dict[str, str] = {}
         for mistake in caught.value.mistakes:
-            place = Path(mistake.where).name
-            told[place] = "; ".join(filter(None, [told.get(place, ""), mistake.what]))
-        return told
+            name = Path(mistake.where).name
+            messages[name] = "; ".join(filter(None, [messages.get(name, ""), mistake.what]))
+        return messages
 
     return refuse

@@ -44,47 +44,52 @@ def test_splits(packed: Packing, root: Path, split: str, labels: list[int]) -> N
     assert sorted(sample.label or 0 for sample in found.values()) == labels
 
 
-def test_boxes_have_parts_of_pixels(packed: Packing, source: Path) -> None:
+def test_boxes_may_have_fractions_of_pixels(packed: Packing, source: Path) -> None:
     assert packed("cub200", source, "train")[key(2)].boxes_xyxy == ((1.5, 2, 11.5, 22),)
 
 
 @pytest.mark.parametrize(
-    ("table", "old", "new", "told"),
+    ("table", "old", "new", "message"),
     [
-        ("images.txt", "1 001", "1 ../001", "has lines that are not understood"),
-        ("images.txt", "1 001.Black_footed_Albatross/", "1 001.Black_footed_Albatross/../../", "not understood"),
-        ("images.txt", "4 003", "3 003", "names images twice: 3"),
-        ("images.txt", CUB_IMAGES[2], CUB_IMAGES[1], f"names files twice: {CUB_IMAGES[1]}"),
-        ("image_class_labels.txt", "4 3", "4 9", "names classes that classes.txt lacks: image 4"),
-        ("image_class_labels.txt", "4 3", "4 0", "names classes that classes.txt lacks: image 4"),
-        ("image_class_labels.txt", "4 3", "4 2", f"contradicts the folder of images: {CUB_IMAGES[4]} as 002.Laysan"),
-        ("image_class_labels.txt", "4 3\n", "", "lacks images of images.txt, by number: 4"),
-        ("image_class_labels.txt", "4 3\n", "4 3\n5 1\n", "speaks of images that are not in images.txt, by number: 5"),
-        ("bounding_boxes.txt", "0.0 0.0 9.0 8.0", "0.0 0.0 9.0", "has lines that are not understood: line 4"),
-        ("bounding_boxes.txt", "0.0 0.0 9.0 8.0", "0.0 0.0 -9.0 8.0", "boxes are not x0 <= x1"),
-        ("bounding_boxes.txt", "0.0 0.0 9.0 8.0", "0.0 nan 9.0 8.0", "boxes are not x0 <= x1"),
-        ("train_test_split.txt", "4 0", "4 2", "has lines that are not understood: line 4"),
+        ("images.txt", "1 001", "1 ../001", "has lines that cannot be parsed"),
+        ("images.txt", "1 001.Black_footed_Albatross/", "1 001.Black_footed_Albatross/../../", "cannot be parsed"),
+        ("images.txt", "4 003", "3 003", "lists images twice: 3"),
+        ("images.txt", CUB_IMAGES[2], CUB_IMAGES[1], f"lists files twice: {CUB_IMAGES[1]}"),
+        ("image_class_labels.txt", "4 3", "4 9", "uses classes that are not in classes.txt: image 4"),
+        ("image_class_labels.txt", "4 3", "4 0", "uses classes that are not in classes.txt: image 4"),
+        ("image_class_labels.txt", "4 3", "4 2", f"contradicts the folders of images: {CUB_IMAGES[4]} is 002.Laysan"),
+        ("image_class_labels.txt", "4 3\n", "", "has no rows for images of images.txt, by number: 4"),
+        (
+            "image_class_labels.txt",
+            "4 3\n",
+            "4 3\n5 1\n",
+            "has rows for images that are not in images.txt, by number: 5",
+        ),
+        ("bounding_boxes.txt", "0.0 0.0 9.0 8.0", "0.0 0.0 9.0", "has lines that cannot be parsed: line 4"),
+        ("bounding_boxes.txt", "0.0 0.0 9.0 8.0", "0.0 0.0 -9.0 8.0", "boxes are not finite numbers"),
+        ("bounding_boxes.txt", "0.0 0.0 9.0 8.0", "0.0 nan 9.0 8.0", "boxes are not finite numbers"),
+        ("train_test_split.txt", "4 0", "4 2", "has lines that cannot be parsed: line 4"),
         ("classes.txt", "2 002", "4 002", "does not number its classes 1, 2, 3"),
     ],
 )
-def test_tables_that_cannot_be_right_are_refused(
-    refused: Refusing, root: Path, table: str, old: str, new: str, told: str
+def test_invalid_tables_are_refused(
+    refused: Refusing, root: Path, table: str, old: str, new: str, message: str
 ) -> None:
     text = (root / table).read_text()
     assert old in text
     write(root / table, text.replace(old, new))
-    assert told in refused("cub200", root)[table]
+    assert message in refused("cub200", root)[table]
 
 
 @pytest.mark.parametrize(
     "table", ["images.txt", "classes.txt", "bounding_boxes.txt", "train_test_split.txt", "image_class_labels.txt"]
 )
-def test_a_table_that_is_missing_is_named(refused: Refusing, root: Path, table: str) -> None:
+def test_a_missing_table_is_named(refused: Refusing, root: Path, table: str) -> None:
     (root / table).unlink()
-    assert refused("cub200", root) == {"SRC": f"'{root}' holds no {table}"}
+    assert refused("cub200", root) == {"SRC": f"'{root}' contains no {table}"}
 
 
-def test_images_that_are_missing_are_told_with_examples(refused: Refusing, root: Path) -> None:
+def test_missing_images_are_reported_with_examples(refused: Refusing, root: Path) -> None:
     for number in (1, 4):
         (root / "images" / CUB_IMAGES[number]).unlink()
     assert refused("cub200", root) == {"images": f"images are missing: {CUB_IMAGES[1]}, {CUB_IMAGES[4]}"}
@@ -92,13 +97,13 @@ def test_images_that_are_missing_are_told_with_examples(refused: Refusing, root:
 
 def test_a_split_without_images_is_refused(refused: Refusing, root: Path) -> None:
     write(root / "train_test_split.txt", "1 1\n2 1\n3 1\n4 1\n")
-    assert refused("cub200", root) == {"train_test_split.txt": "names no image of the split 'test'"}
+    assert refused("cub200", root) == {"train_test_split.txt": "lists no image of the split 'test'"}
 
 
-def test_a_split_that_is_none_is_refused(refused: Refusing, root: Path) -> None:
-    assert refused("cub200", root, "val") == {"--split": "'val' is no split"}
+def test_an_unknown_split_is_refused(refused: Refusing, root: Path) -> None:
+    assert refused("cub200", root, "val") == {"--split": "'val' is not a split"}
 
 
-def test_a_table_that_is_no_text_is_refused(refused: Refusing, root: Path) -> None:
+def test_a_table_that_is_not_text_is_refused(refused: Refusing, root: Path) -> None:
     write(root / "classes.txt", b"\xff\xfe1")
-    assert refused("cub200", root) == {"classes.txt": "is not a UTF-8 text"}
+    assert refused("cub200", root) == {"classes.txt": "is not UTF-8 text"}

@@ -1,4 +1,4 @@
-"""Pascal VOC 2007: classes and boxes of a replica by hand, difficult objects, splits, and archives that are wrong."""
+"""Pascal VOC 2007: classes and boxes of a small replica, difficult objects, splits, and invalid archives."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_another_split_is_another_set_of_images(packed: Packing, source: Path) -
 
 
 @pytest.mark.parametrize("inner", ["VOCdevkit", "VOCdevkit/VOC2007"])
-def test_the_archive_may_be_named_by_any_of_its_folders(packed: Packing, source: Path, inner: str) -> None:
+def test_the_source_may_be_any_folder_of_the_archive(packed: Packing, source: Path, inner: str) -> None:
     assert len(packed("voc2007", source / inner)) == 4
 
 
@@ -53,16 +53,18 @@ def test_a_list_of_one_class_is_a_split_too(packed: Packing, source: Path) -> No
     assert len(packed("voc2007", source, "dog_test")) == 4
 
 
-def test_all_that_is_wrong_is_told_at_once(refused: Refusing, root: Path, source: Path) -> None:
+def test_all_problems_are_reported_at_once(refused: Refusing, root: Path, source: Path) -> None:
     (root / "Annotations" / "000001.xml").unlink()
     (root / "JPEGImages" / "000002.jpg").unlink()
     write(root / "JPEGImages" / "000003.jpg", b"")
     write(root / "Annotations" / "000004.xml", "<annotation>")
     write(root / "ImageSets" / "Main" / "test.txt", "000001\n000002\n000003\n000004\n000004\n../000005\n")
-    told = refused("voc2007", source)
-    assert told["Annotations"].startswith("annotations are missing: 000001.xml; annotations cannot be read: 000004.xml")
-    assert told["JPEGImages"] == "images are missing: 000002.jpg; images are empty files: 000003.jpg"
-    assert told["test.txt"] == "has lines that are not understood: line 6 '../000005'; names images twice: 000004"
+    messages = refused("voc2007", source)
+    assert messages["Annotations"].startswith(
+        "annotations are missing: 000001.xml; annotations cannot be read: 000004.xml"
+    )
+    assert messages["JPEGImages"] == "images are missing: 000002.jpg; images are empty files: 000003.jpg"
+    assert messages["test.txt"] == "has lines that cannot be parsed: line 6 '../000005'; lists images twice: 000004"
 
 
 @pytest.mark.parametrize(
@@ -70,19 +72,17 @@ def test_all_that_is_wrong_is_told_at_once(refused: Refusing, root: Path, source
     [
         (BILLION_LAUGHS, "document type is refused"),
         (REACHING, "document type is refused"),
-        (xml("000002.jpg", []), "speak of another image: 000001.xml of 000002.jpg"),
-        (xml("000001.jpg", [("unicorn", (1, 1, 2, 2), 0)]), "of no class of VOC: 000001.xml"),
-        (xml("000001.jpg", [("dog", (9, 1, 2, 2), 0)]), "boxes are not x0 <= x1"),
-        (xml("000001.jpg", [("dog", ("x", 1, 2, 2), 0)]), "boxes are not x0 <= x1"),
-        (xml("000001.jpg", [("dog", ("nan", 1, 2, 2), 0)]), "boxes are not x0 <= x1"),
-        (xml("000001.jpg", [("dog", (1, 1, 2, 2), 7)]), "neither 0 nor 1 for difficult"),
+        (xml("000002.jpg", []), "belong to another image: 000001.xml names 000002.jpg"),
+        (xml("000001.jpg", [("unicorn", (1, 1, 2, 2), 0)]), "have a class that is not in VOC: 000001.xml"),
+        (xml("000001.jpg", [("dog", (9, 1, 2, 2), 0)]), "boxes are not finite numbers"),
+        (xml("000001.jpg", [("dog", ("x", 1, 2, 2), 0)]), "boxes are not finite numbers"),
+        (xml("000001.jpg", [("dog", ("nan", 1, 2, 2), 0)]), "boxes are not finite numbers"),
+        (xml("000001.jpg", [("dog", (1, 1, 2, 2), 7)]), "difficult flag other than 0 and 1"),
         ("<annotation>" + " " * (1 << 20) + "</annotation>", "too long"),
         ("<a>\0</a>", "not XML"),
     ],
 )
-def test_an_annotation_that_cannot_be_right_is_refused(
-    refused: Refusing, root: Path, source: Path, text: str, word: str
-) -> None:
+def test_an_invalid_annotation_is_refused(refused: Refusing, root: Path, source: Path, text: str, word: str) -> None:
     write(root / "Annotations" / "000001.xml", text)
     assert word in refused("voc2007", source)["Annotations"]
 
@@ -94,29 +94,29 @@ def test_a_link_out_of_the_archive_is_not_followed(
     secret = tmp_path / "secret"
     (root / place).rename(secret)
     (root / place).symlink_to(secret)
-    (told,) = refused("voc2007", source).values()
-    assert "out of the archive by a link" in told
+    (message,) = refused("voc2007", source).values()
+    assert "outside the archive through a link" in message
 
 
-def test_a_link_within_the_archive_is_fine(packed: Packing, root: Path, source: Path) -> None:
+def test_a_link_within_the_archive_is_followed(packed: Packing, root: Path, source: Path) -> None:
     (root / "JPEGImages").rename(source / "elsewhere")
     (root / "JPEGImages").symlink_to(source / "elsewhere")
     assert len(packed("voc2007", source)) == 4
 
 
 @pytest.mark.parametrize("split", ["../test", "a b", "", "nosuch"])
-def test_a_split_that_is_none_is_refused(refused: Refusing, source: Path, split: str) -> None:
+def test_an_unknown_split_is_refused(refused: Refusing, source: Path, split: str) -> None:
     assert refused("voc2007", source, split).keys() <= {"--split", "SRC"}
 
 
 def test_an_empty_split_is_refused(refused: Refusing, root: Path, source: Path) -> None:
     write(root / "ImageSets" / "Main" / "test.txt", "\n")
-    assert refused("voc2007", source) == {"test.txt": "names no image"}
+    assert refused("voc2007", source) == {"test.txt": "lists no image"}
 
 
 def test_another_folder_is_refused(refused: Refusing, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    assert "holds no ImageSets/Main/test.txt" in refused("voc2007", tmp_path / "other")["SRC"]
+    assert "contains no ImageSets/Main/test.txt" in refused("voc2007", tmp_path / "other")["SRC"]
     assert refused("voc2007", tmp_path / "gone") == {"SRC": f"'{tmp_path}/gone' does not exist"}
 
 

@@ -1,4 +1,4 @@
-"""Ways to put bytes on disk and read them back as items; made once, so that hypothesis may use them."""
+"""Fixtures that write bytes to disk and read them back as items; session-wide, so that hypothesis may use them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from pipeline.data.sources.annotations import Annotations
 
 @pytest.fixture(scope="session")
 def shard() -> Shard:
-    """A shard of which only the name matters."""
+    """Return a shard of which only the name matters."""
     return Shard(0, "s.tar", "tar", "/nowhere/s.tar", 0, "")
 
 
@@ -30,7 +30,7 @@ def read_tar_bytes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., li
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str, str], str]:
-    """Write a text file; gives its path."""
+    """Write a text file and return its path."""
 
     def write(name: str, text: str) -> str:
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""Class tables: names, WordNet ids, and what a label may say."""
+"""Class tables: names, WordNet ids, and valid labels."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ def test_without_a_table_only_indices_are_known() -> None:
     assert (ClassTable().index("7"), ClassTable().index("cat")) == (7, None)
 
 
-def test_no_table_is_an_empty_one() -> None:
+def test_no_table_gives_an_empty_table() -> None:
     assert load_classes(None) == ClassTable()
 
 
@@ -57,12 +57,12 @@ def test_a_csv_may_begin_with_a_byte_order_mark(write: Write) -> None:
     assert load_classes(write("c.csv", "\ufeffclass_index,class_name\n0,cat\n")).names == ("cat",)
 
 
-def test_names_that_two_classes_share_are_kept_and_name_neither(write: Write) -> None:
+def test_names_that_two_classes_share_are_kept_but_are_no_labels(write: Write) -> None:
     table = load_classes(write("c.csv", "class_index,class_name,wnid\n0,crane,n1\n1,crane,n2\n2,cat,\n3,dog,\n"))
     assert (table.names, table.index("crane"), table.index("n2")) == (("crane", "crane", "cat", "dog"), None, 1)
 
 
-def test_a_text_file_holds_one_name_a_line(write: Write) -> None:
+def test_a_text_file_has_one_name_per_line(write: Write) -> None:
     assert load_classes(write("c.txt", "cat\ndog\n")).names == ("cat", "dog")
 
 
@@ -80,11 +80,11 @@ def test_a_text_file_holds_one_name_a_line(write: Write) -> None:
     ],
     ids=["repeat", "gap", "from one", "no number", "other columns", "an empty row", "a short row", "an id for two"],
 )
-def test_a_csv_that_is_no_class_table_is_told(write: Write, text: str) -> None:
+def test_an_invalid_class_table_is_reported(write: Write, text: str) -> None:
     with pytest.raises(ConfigError, match="is not a class table"):
         load_classes(write("c.csv", text))
 
 
-def test_a_missing_table_is_told(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_missing_table_is_reported(tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         load_classes(str(tmp_path_factory.mktemp("none") / "c.csv"))

@@ -1,4 +1,4 @@
-"""Labels and boxes that cannot be right, by every way they may be told: the same fault has the same end."""
+"""Invalid labels and boxes in every format: the same fault has the same outcome."""
 
 import json
 from collections.abc import Callable
@@ -27,29 +27,29 @@ CLASSES = ClassTable(("cat", "dog", "crane", "crane"))
 NAN, INFINITE = float("nan"), float("inf")
 
 
-def of_tar(folder: Path, **members: bytes) -> Item:
+def from_tar(folder: Path, **members: bytes) -> Item:
     path = folder / "s.tar"
     path.write_bytes(tar_of([("k.png", IMAGE), *((f"k.{suffix}", data) for suffix, data in members.items())]))
-    return of(Shard(0, path.name, "tar", str(path), 0, ""))
+    return read_one(Shard(0, path.name, "tar", str(path), 0, ""))
 
 
-def of_parquet(folder: Path, **columns: object) -> Item:
+def from_parquet(folder: Path, **columns: object) -> Item:
     path = folder / "s.parquet"
     pq.write_table(pa.Table.from_pylist([{"key": "k", "image": IMAGE} | columns]), path)
-    return of(Shard(0, path.name, "parquet", str(path), 0, ""))
+    return read_one(Shard(0, path.name, "parquet", str(path), 0, ""))
 
 
-def of_csv(folder: Path, kind: str, line: str) -> Item:
+def from_csv(folder: Path, kind: str, line: str) -> Item:
     table, image = folder / f"{kind}.csv", folder / "k.png"
     head = {"labels": "filename,class_index", "boxes": "filename,x0,y0,x1,y1"}[kind]
     table.write_text(f"{head}\nk.png,{line}\n", encoding="utf-8")
     image.write_bytes(IMAGE)
     labels, boxes = (str(table), None) if kind == "labels" else (None, str(table))
     shard = Shard(0, "f", "folder", str(folder), 0, "", 1, members=(image.name,))
-    return of(shard, Reading(load_annotations(labels, boxes, CLASSES)))
+    return read_one(shard, Reading(load_annotations(labels, boxes, CLASSES)))
 
 
-def of(shard: Shard, reading: Reading | None = None) -> Item:
+def read_one(shard: Shard, reading: Reading | None = None) -> Item:
     (item,) = read_shard(shard, reading or Reading(load_annotations(None, None, CLASSES)))
     return item
 
@@ -57,32 +57,32 @@ def of(shard: Shard, reading: Reading | None = None) -> Item:
 # labels
 
 LABELS = {
-    "CSV": lambda folder, label: of_csv(folder, "labels", str(label)),
-    "cls": lambda folder, label: of_tar(folder, cls=str(label).encode()),
-    "txt": lambda folder, label: of_tar(folder, txt=str(label).encode()),
-    "JSON": lambda folder, label: of_tar(folder, json=json.dumps({"label": label}).encode()),
-    "JSON list": lambda folder, label: of_tar(folder, json=json.dumps({"labels": ["cat", label]}).encode()),
-    "Parquet": lambda folder, label: of_parquet(folder, label=label),
+    "CSV": lambda folder, label: from_csv(folder, "labels", str(label)),
+    "cls": lambda folder, label: from_tar(folder, cls=str(label).encode()),
+    "txt": lambda folder, label: from_tar(folder, txt=str(label).encode()),
+    "JSON": lambda folder, label: from_tar(folder, json=json.dumps({"label": label}).encode()),
+    "JSON list": lambda folder, label: from_tar(folder, json=json.dumps({"labels": ["cat", label]}).encode()),
+    "Parquet": lambda folder, label: from_parquet(folder, label=label),
 }
-every_label = pytest.mark.parametrize("way", LABELS)
+each_label_format = pytest.mark.parametrize("source", LABELS)
 
 
-@every_label
+@each_label_format
 @pytest.mark.parametrize("label", [-1, "1.5", "bird", "crane", "1e2", "9" * 12], ids=str)
-def test_a_label_that_is_none_is_a_failure(tmp_path: Path, way: str, label: object) -> None:
-    item = LABELS[way](tmp_path, label)
+def test_an_invalid_label_is_a_failure(tmp_path: Path, source: str, label: object) -> None:
+    item = LABELS[source](tmp_path, label)
     assert isinstance(item, Failure)
     assert (item.stage, item.code) == ("read", "label")
 
 
-@every_label
-def test_a_label_that_the_model_does_not_know_is_a_failure(tmp_path: Path, way: str) -> None:
-    assert {row["error_code"] for row in explained(LABELS[way](tmp_path, 4))} == {"label"}
+@each_label_format
+def test_a_label_that_the_model_does_not_know_is_a_failure(tmp_path: Path, source: str) -> None:
+    assert {row["error_code"] for row in explained(LABELS[source](tmp_path, 4))} == {"label"}
 
 
-@pytest.mark.parametrize("way", ["CSV", "cls", "txt"])
-def test_an_empty_label_is_none(tmp_path: Path, way: str) -> None:
-    item = LABELS[way](tmp_path, "")
+@pytest.mark.parametrize("source", ["CSV", "cls", "txt"])
+def test_an_empty_label_is_no_label(tmp_path: Path, source: str) -> None:
+    item = LABELS[source](tmp_path, "")
     assert isinstance(item, Sample)
     assert item.label is None
 
@@ -98,51 +98,51 @@ def voc(box: list[object]) -> bytes:
 
 
 BOXES: dict[str, Callable[[Path, list[object]], Item]] = {
-    "CSV": lambda folder, box: of_csv(folder, "boxes", ",".join(map(str, box))),
-    "JSON": lambda folder, box: of_tar(folder, json=json.dumps({"boxes": [box]}).encode()),
-    "VOC": lambda folder, box: of_tar(folder, xml=voc(box)),
-    "Parquet": lambda folder, box: of_parquet(folder, boxes=[box]),
+    "CSV": lambda folder, box: from_csv(folder, "boxes", ",".join(map(str, box))),
+    "JSON": lambda folder, box: from_tar(folder, json=json.dumps({"boxes": [box]}).encode()),
+    "VOC": lambda folder, box: from_tar(folder, xml=voc(box)),
+    "Parquet": lambda folder, box: from_parquet(folder, boxes=[box]),
 }
-every_box = pytest.mark.parametrize("way", BOXES)
+each_box_format = pytest.mark.parametrize("source", BOXES)
 
 
-@every_box
+@each_box_format
 @pytest.mark.parametrize(
     "box", [[9, 1, 2, 5], [1, 5, 2, 4], [NAN, 0, 1, 1], [0, 0, 1, INFINITE], [0, 0, 1], ["a", "0", "1", "1"]], ids=str
 )
-def test_a_box_that_is_none_is_a_failure(tmp_path: Path, way: str, box: list[object]) -> None:
-    item = BOXES[way](tmp_path, box)
+def test_an_invalid_box_is_a_failure(tmp_path: Path, source: str, box: list[object]) -> None:
+    item = BOXES[source](tmp_path, box)
     assert isinstance(item, Failure)
     assert (item.stage, item.code) == ("read", "boxes")
 
 
-@every_box
+@each_box_format
 @pytest.mark.parametrize("box", [[20, 0, 30, 10], [-9, -9, 0, 5], [3, 11, 5, 99], [5, 2, 5, 8], [2, 3, 9, 3]], ids=str)
 def test_a_box_beyond_the_image_or_without_area_makes_its_metrics_not_applicable(
-    tmp_path: Path, way: str, box: list[object]
+    tmp_path: Path, source: str, box: list[object]
 ) -> None:
-    item = BOXES[way](tmp_path, box)
-    assert seen(item).boxes_xyxy == ()
+    item = BOXES[source](tmp_path, box)
+    assert decoded_sample(item).boxes_xyxy == ()
     assert [(row["error_code"], row["energy_in_box"], row["pointing_game"]) for row in explained(item)] == [
         (None, None, None)
     ]
 
 
-@every_box
+@each_box_format
 @pytest.mark.parametrize(
-    ("box", "left"),
+    ("box", "clipped"),
     [([-5, -5, 10, 5], (0, 5, 10, 10)), ([10, 5, 99, 99], (10, 10, 20, 15)), ([-1, -1, 1e9, 1e9], (0, 5, 20, 15))],
     ids=str,
 )
-def test_a_box_that_reaches_beyond_the_image_is_cut_off_at_its_edge(
-    tmp_path: Path, way: str, box: list[object], left: tuple[float, ...]
+def test_a_box_is_clipped_to_the_image(
+    tmp_path: Path, source: str, box: list[object], clipped: tuple[float, ...]
 ) -> None:
-    """The image is filled up with black above and below, and no box reaches into that."""
-    assert seen(BOXES[way](tmp_path, box)).boxes_xyxy == (left,)
+    """Check that no box covers the black padding above and below the image."""
+    assert decoded_sample(BOXES[source](tmp_path, box)).boxes_xyxy == (clipped,)
 
 
-def seen(item: Item) -> DecodedSample:
-    """What a model that sees 20 x 20 pixels gets of a sample; the image stays at its size."""
+def decoded_sample(item: Item) -> DecodedSample:
+    """Decode a sample for a model with an input of 20 x 20 pixels, without scaling the image."""
     assert isinstance(item, Sample)
     (found,) = decoded(item, preprocess=Preprocess(20, 10)).samples
     return found
@@ -150,5 +150,5 @@ def seen(item: Item) -> DecodedSample:
 
 def explained(item: Item) -> list[dict[str, object]]:
     assert isinstance(item, Sample)
-    asked = spec(methods=build_methods(["gradcam"]), metrics=build_metrics(["energy_in_box", "pointing_game"]))
-    return rows(Explainer(ToyNet(0), asked), decoded(item, preprocess=Preprocess(16, 10)))
+    explainer_spec = spec(methods=build_methods(["gradcam"]), metrics=build_metrics(["energy_in_box", "pointing_game"]))
+    return rows(Explainer(ToyNet(0), explainer_spec), decoded(item, preprocess=Preprocess(16, 10)))

@@ -1,4 +1,4 @@
-"""Folders of images: what counts as an image, and where labels come from."""
+"""Folders of images: which files are images, and where labels come from."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Put = Callable[..., Path]
 
 @pytest.fixture
 def put(tmp_path: Path) -> Put:
-    """Write files into a folder of this name; the content of each is its own path."""
+    """Write files into a folder of this name; the content of each file is its path."""
 
     def put(folder: str, *names: str) -> Path:
         for name in names:
@@ -30,7 +30,7 @@ def put(tmp_path: Path) -> Put:
 
 
 def read(*folders: Path, classes: ClassTable | None = None) -> list[Item]:
-    """Read folders as a run does, with what stands beside the images."""
+    """Read folders as a run does, with the annotations next to the images."""
     shards = list_shards([str(folder) for folder in folders])
     reading = Reading(folder_annotations(shards, classes or ClassTable()))
     return [item for shard in shards for item in read_shard(shard, reading)]
@@ -69,7 +69,7 @@ def test_the_key_is_the_path_within_the_folder(put: Put) -> None:
     ]
 
 
-def test_a_file_that_is_gone_fails_alone(put: Put) -> None:
+def test_only_a_missing_file_fails(put: Put) -> None:
     folder = put("f", "a.jpg", "b.jpg", "c.jpg")
     (shard,) = list_shards(str(folder))
     (folder / "b.jpg").unlink()
@@ -78,7 +78,7 @@ def test_a_file_that_is_gone_fails_alone(put: Put) -> None:
     assert [item.code for item in items if isinstance(item, Failure)] == ["unreadable"]
 
 
-def test_a_disk_that_fails_on_one_file_fails_that_file(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_failure_on_one_file_fails_that_file(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = put("f", "a.jpg", "b.jpg")
     original = Path.read_bytes
 
@@ -94,7 +94,7 @@ def test_a_disk_that_fails_on_one_file_fails_that_file(put: Put, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", ["a\0b.jpg", "x" * 5000, ".."])
-def test_a_name_that_is_no_file_fails_alone(put: Put, name: str) -> None:
+def test_only_an_invalid_name_fails(put: Put, name: str) -> None:
     folder = put("f", "a.jpg")
     shard = Shard(0, "f", "folder", str(folder), 0, "", members=(name, "a.jpg"))
     first, second = read_shard(shard, Reading())
@@ -103,7 +103,7 @@ def test_a_name_that_is_no_file_fails_alone(put: Put, name: str) -> None:
     assert isinstance(second, Sample)
 
 
-def test_a_file_above_the_cap_fails_alone(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_file_above_the_size_limit_fails(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.data.sources.folder.MAX_MEMBER_BYTES", 6)
     folder = put("f", "aa.jpg", "bbb.jpg")
     first, second = read(folder)
@@ -112,14 +112,14 @@ def test_a_file_above_the_cap_fails_alone(put: Put, monkeypatch: pytest.MonkeyPa
     assert (second.key, second.code) == ("bbb.jpg", "too_large")
 
 
-def test_names_that_are_no_utf8_become_escapes(put: Put) -> None:
+def test_names_that_are_not_utf8_become_escapes(put: Put) -> None:
     folder = put("f", "caf\udce9.jpg", "cat\udcff/1.jpg")
     items = read(folder)
     assert [item.key for item in items] == ["caf\\xe9.jpg", "cat\\xff/1.jpg"]
     assert [item.image for item in items if isinstance(item, Sample)] == [b"caf\xe9.jpg", b"cat\xff/1.jpg"]
 
 
-def test_a_folder_whose_name_is_no_utf8_gives_a_shard_name_that_can_be_written(put: Put) -> None:
+def test_a_folder_name_that_is_not_utf8_gives_a_valid_shard_name(put: Put) -> None:
     (item,) = read(put("f\udcff", "a.jpg"))
     assert item.shard == "f\\xff[0]"
 
@@ -146,8 +146,8 @@ def test_class_folders_give_labels(put: Put, classes: ClassTable, expected: dict
     }
 
 
-def test_class_folders_of_which_some_are_unknown_are_refused() -> None:
-    with pytest.raises(ConfigError, match="sub-folder 'cat' is no known class"):
+def test_class_folders_are_refused_if_some_are_unknown() -> None:
+    with pytest.raises(ConfigError, match="sub-folder 'cat' is not a known class"):
         class_folders(["cat/1.jpg", "dog/1.jpg"], ClassTable(("dog", "cow")))
 
 
@@ -157,15 +157,15 @@ def test_folders_named_by_index_keep_their_index() -> None:
 
 
 @pytest.mark.parametrize("members", [["only/1.jpg", "only/2.jpg"], ["cat/1.jpg", "dog/1.jpg", "3.jpg"], ["1.jpg"], []])
-def test_one_folder_or_loose_images_give_no_labels(members: list[str]) -> None:
+def test_a_single_folder_or_loose_images_give_no_labels(members: list[str]) -> None:
     assert class_folders(members, ClassTable()) == {}
 
 
-def test_class_folders_whose_names_are_no_utf8_give_labels(put: Put) -> None:
+def test_class_folders_whose_names_are_not_utf8_give_labels(put: Put) -> None:
     assert labels(read(put("f", "a\udcff/1.jpg", "b/1.jpg"))) == {"f[0]/a\\xff/1.jpg": 0, "f[0]/b/1.jpg": 1}
 
 
-def test_csv_files_beside_the_images_give_labels_and_boxes(put: Put) -> None:
+def test_csv_files_in_the_folder_give_labels_and_boxes(put: Put) -> None:
     folder = put("f", "a.jpg", "b.jpg")
     (folder / "labels.csv").write_text("filename,class_index\na.jpg,4\n")
     (folder / "boxes.csv").write_text("filename,x0,y0,x1,y1\nb.jpg,1,2,3,4\n")
@@ -181,14 +181,14 @@ def test_the_csv_wins_over_class_folders(put: Put) -> None:
     assert labels(read(folder)) == {"f[0]/cat/1.jpg": 0, "f[0]/dog/1.jpg": 9}
 
 
-def test_the_labels_of_one_folder_say_nothing_of_another(put: Put) -> None:
+def test_the_labels_of_one_folder_do_not_apply_to_another(put: Put) -> None:
     one, two, three = put("one", "1.jpg"), put("two", "1.jpg"), put("three", "1.jpg")
     (one / "labels.csv").write_text("filename,class_index\n1.jpg,1\n")
     (two / "labels.csv").write_text("filename,class_index\n1.jpg,2\n")
     assert labels(read(one, two, three)) == {"one[0]/1.jpg": 1, "two[0]/1.jpg": 2, "three[0]/1.jpg": None}
 
 
-def test_a_csv_beside_the_images_without_its_columns_is_a_mistake(put: Put) -> None:
+def test_a_csv_in_the_folder_without_its_columns_is_an_error(put: Put) -> None:
     folder = put("f", "a.jpg")
     (folder / "labels.csv").write_text("file,class\na.jpg,4\n")
     with pytest.raises(ConfigError, match="no column"):

@@ -1,4 +1,4 @@
-"""Tars of very many tiny members: each is there, and memory grows by little more than their names."""
+"""Tars of very many tiny members: each is read, and memory grows by little more than their names."""
 
 import os
 import sys
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 from gauges import MEGABYTE, peak
-from tars import BLOCK, END, plain, signed
+from tars import BLOCK, END, plain, with_checksum
 
 from pipeline.data.sources import Reading, Shard, chunked, read_shard
 
 
 def write_tiny(path: Path, members: int) -> Shard:
-    """Write a tar of members of one byte each, named by their number."""
+    """Write a tar of members of one byte each, named by number."""
     block = bytearray(plain("00000000.jpg", b"1"))
     with path.open("wb", buffering=MEGABYTE) as file:
         for number in range(members):
             block[:8] = b"%08d" % number
-            file.write(signed(block[:BLOCK]) + block[BLOCK:])
+            file.write(with_checksum(block[:BLOCK]) + block[BLOCK:])
         file.write(END)
     return Shard(0, path.name, "tar", str(path), path.stat().st_size, "")
 

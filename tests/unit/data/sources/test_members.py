@@ -1,4 +1,4 @@
-"""Labels and boxes in the members of a sample: what is right is read, what is wrong has a code."""
+"""Labels and boxes in the members of a sample: valid ones are read, invalid ones have a code."""
 
 import math
 
@@ -16,7 +16,7 @@ from pipeline.data.sources.members import (
 
 
 def voc(*boxes: tuple[object, ...]) -> bytes:
-    """A PASCAL VOC file."""
+    """Return a PASCAL VOC file."""
     names = ("xmin", "ymin", "xmax", "ymax")
     parts = ["".join(f"<{n}>{v}</{n}>" for n, v in zip(names, box, strict=False)) for box in boxes]
     return f"<annotation>{''.join(f'<object><bndbox>{p}</bndbox></object>' for p in parts)}</annotation>".encode()
@@ -35,7 +35,7 @@ def voc(*boxes: tuple[object, ...]) -> bytes:
         ({"txt": "süß".encode()}, "süß"),
     ],
 )
-def test_the_label_is_given_as_written(members: dict[str, bytes], text: str | None) -> None:
+def test_the_label_is_returned_as_written(members: dict[str, bytes], text: str | None) -> None:
     assert label_text(members) == text
 
 
@@ -53,7 +53,7 @@ def test_the_label_is_given_as_written(members: dict[str, bytes], text: str | No
     ],
     ids=["not utf-8", "huge", "txt not utf-8", "no json", "a list", "deep", "a huge number", "huge json"],
 )
-def test_a_label_that_cannot_be_read_has_the_code_label(members: dict[str, bytes]) -> None:
+def test_an_unreadable_label_has_the_code_label(members: dict[str, bytes]) -> None:
     with pytest.raises(BadAnnotationError) as caught:
         label_text(members)
     assert caught.value.code == "label"
@@ -75,7 +75,7 @@ def test_boxes_of_json_are_read(data: bytes, boxes: tuple[tuple[float, ...], ...
 @pytest.mark.parametrize(
     "data", [b'{"boxes": 3}', b'{"boxes": [1, 2, 3, 4]}', b'{"boxes": {"a": 1}}', b"[]", b"{", b"\xff"]
 )
-def test_boxes_of_json_in_another_form_have_the_code_boxes(data: bytes) -> None:
+def test_boxes_of_json_in_another_format_have_the_code_boxes(data: bytes) -> None:
     with pytest.raises(BadAnnotationError) as caught:
         json_boxes(data)
     assert caught.value.code == "boxes"
@@ -105,18 +105,18 @@ BILLION_LAUGHS = b'<!DOCTYPE a [<!ENTITY l "ha"><!ENTITY m "&l;&l;&l;">]><a>&m;<
     ],
     ids=["entities", "external", "unclosed", "empty", "not utf-8", "unknown entity", "huge"],
 )
-def test_xml_that_is_refused_has_the_code_boxes(data: bytes) -> None:
+def test_refused_xml_has_the_code_boxes(data: bytes) -> None:
     with pytest.raises(BadAnnotationError) as caught:
         xml_boxes(data)
     assert caught.value.code == "boxes"
 
 
-def test_deeply_nested_xml_is_no_danger() -> None:
+def test_deeply_nested_xml_is_parsed() -> None:
     assert xml_boxes(b"<a>" * 50_000 + b"</a>" * 50_000) == ()
 
 
 @pytest.mark.parametrize("box", [(1, 2, 3), (1, 2, "x", 4), ("", 2, 3, 4), (1, "nan", 3, 4)])
-def test_a_box_of_xml_without_four_numbers_is_refused_when_checked(box: tuple[object, ...]) -> None:
+def test_a_box_of_xml_without_four_numbers_is_refused_by_checked(box: tuple[object, ...]) -> None:
     boxes = xml_boxes(voc(box))
     assert boxes is not None
     with pytest.raises(BadAnnotationError):
@@ -126,12 +126,12 @@ def test_a_box_of_xml_without_four_numbers_is_refused_when_checked(box: tuple[ob
 @pytest.mark.parametrize(
     "values", [[], [1, 2, 3], [1, 2, 3, 4, 5], [1, None, 3, 4], ["a", 2, 3, 4], [10**400, 2, 3, 4], [[1], 2, 3, 4]]
 )
-def test_what_is_no_box_becomes_nan(values: list[object]) -> None:
+def test_invalid_values_become_nan(values: list[object]) -> None:
     assert any(map(math.isnan, parse_box(values)))
 
 
 @pytest.mark.parametrize("box", [(0.0, 0.0, 0.0, 0.0), (-5.0, 1.0, 2.0, 1.0), (0.5, 0.5, 1e9, 1e9)])
-def test_boxes_outside_the_image_or_without_area_are_no_mistake_of_the_file(box: tuple[float, ...]) -> None:
+def test_boxes_outside_the_image_or_without_area_are_valid(box: tuple[float, ...]) -> None:
     assert checked((box,)) == (box,)
 
 
@@ -146,7 +146,7 @@ def test_boxes_outside_the_image_or_without_area_are_no_mistake_of_the_file(box:
         (0, 0, 1, math.nan),
     ],
 )
-def test_boxes_that_are_not_finite_or_turned_inside_out_are_refused(box: tuple[float, ...]) -> None:
+def test_boxes_that_are_not_finite_or_have_swapped_corners_are_refused(box: tuple[float, ...]) -> None:
     with pytest.raises(BadAnnotationError) as caught:
         checked(((0.0, 0.0, 1.0, 1.0), box))
     assert caught.value.code == "boxes"

@@ -1,4 +1,4 @@
-"""Parquet files of encoded images: columns under any name, and damage that ends in a row."""
+"""Parquet files of encoded images: columns of any name, and damage that becomes a failure row."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_struct_of_bytes_and_path_is_read(read: ReadTable) -> None:
     assert items == [Sample("part.0-00000000", "part.0.parquet", b"1", 5, None)]
 
 
-def test_without_a_key_column_the_key_is_the_row(read: ReadTable) -> None:
+def test_without_a_key_column_the_key_is_the_row_number(read: ReadTable) -> None:
     items = read(table([{"image": b"%d" % i} for i in range(130)]))
     assert [item.key for item in items] == [f"part.0-{i:08d}" for i in range(130)]
     assert [item.image for item in items if isinstance(item, Sample)] == [b"%d" % i for i in range(130)]
@@ -84,24 +84,24 @@ def test_a_missing_image_column_is_one_row_for_the_shard(read: ReadTable) -> Non
 
 
 @pytest.mark.parametrize("image", [None, {"bytes": None, "path": "x.jpg"}, {"path": "x.jpg"}, "text", 7])
-def test_an_image_without_bytes_fails_alone(read: ReadTable, image: object) -> None:
+def test_an_image_without_bytes_fails(read: ReadTable, image: object) -> None:
     rows = [{"key": "bad", "image": image}]
     assert codes(read(table(rows))) == [("bad", "read", "no_image")]
 
 
-def test_a_null_image_leaves_its_neighbours(read: ReadTable) -> None:
+def test_a_null_image_does_not_affect_its_neighbours(read: ReadTable) -> None:
     items = read(table([{"key": "a", "image": b"1"}, {"key": "b", "image": None}, {"key": "c", "image": b"3"}]))
     assert [item.key for item in items if isinstance(item, Sample)] == ["a", "c"]
     assert codes(items) == [("b", "read", "no_image")]
 
 
-def test_a_key_that_stands_twice_is_told_and_the_first_is_used(read: ReadTable) -> None:
+def test_a_repeated_key_is_reported_and_the_first_row_is_used(read: ReadTable) -> None:
     items = read(table([{"key": "a", "image": b"1"}, {"key": "a", "image": b"2"}, {"key": "a", "image": b"3"}]))
     assert [item.image for item in items if isinstance(item, Sample)] == [b"1"]
     assert codes(items) == [("a@1", "read", "duplicate_key"), ("a@2", "read", "duplicate_key")]
 
 
-def test_a_null_key_becomes_the_row(read: ReadTable) -> None:
+def test_a_null_key_becomes_the_row_number(read: ReadTable) -> None:
     items = read(table([{"key": "a", "image": b"1"}, {"key": None, "image": b"2"}]))
     assert [item.key for item in items] == ["a", "part.0-00000001"]
 
@@ -121,9 +121,7 @@ def test_a_null_key_becomes_the_row(read: ReadTable) -> None:
         ("boxes", [None], "boxes"),
     ],
 )
-def test_a_label_or_box_that_cannot_be_right_fails_its_image(
-    read: ReadTable, column: str, value: object, code: str
-) -> None:
+def test_an_invalid_label_or_box_fails_its_image(read: ReadTable, column: str, value: object, code: str) -> None:
     assert codes(read(table([{"key": "k", "image": b"1", column: value}]))) == [("k", "read", code)]
 
 
@@ -133,17 +131,17 @@ def test_csv_files_win_over_columns(read: ReadTable) -> None:
     assert items == [Sample("k", "part.0.parquet", b"1", 9, ((0, 0, 1, 1),))]
 
 
-def test_an_empty_table_gives_nothing(read: ReadTable) -> None:
+def test_an_empty_table_gives_no_items(read: ReadTable) -> None:
     assert read(pa.table({"image": pa.array([], pa.binary())})) == []
 
 
-def test_a_key_that_is_no_text_is_one_row_for_the_shard(read: ReadTable) -> None:
+def test_a_key_that_is_not_text_is_one_row_for_the_shard(read: ReadTable) -> None:
     broken = pa.array([b"\xff\xfe"]).view(pa.string())
     items = read(pa.table({"image": [b"1"], "key": broken}))
     assert codes(items) == [("part.0.parquet@0", "shard", "unreadable")]
 
 
-def test_a_date_beyond_the_calendar_is_one_row_for_the_shard(read: ReadTable) -> None:
+def test_a_date_out_of_range_is_one_row_for_the_shard(read: ReadTable) -> None:
     items = read(pa.table({"image": [b"1"], "key": pa.array([2**62], pa.timestamp("us"))}))
     assert codes(items) == [("part.0.parquet@0", "shard", "unreadable")]
 
@@ -152,8 +150,8 @@ def test_a_missing_file_is_one_row(tmp_path: Path) -> None:
     assert codes(read_file(tmp_path / "p.parquet")) == [("p.parquet@0", "shard", "unreadable")]
 
 
-def stored(path: Path, rows: int) -> bytes:
-    """A file of uncompressed row groups of 64 images."""
+def write_groups(path: Path, rows: int) -> bytes:
+    """Write a file of uncompressed row groups of 64 images and return its bytes."""
     content = pa.table({"key": [f"k{i}" for i in range(rows)], "image": [bytes([i]) * 200 for i in range(rows)]})
     pq.write_table(content, path, row_group_size=64, compression="none", use_dictionary=False)
     return path.read_bytes()
@@ -162,14 +160,14 @@ def stored(path: Path, rows: int) -> bytes:
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_one_row(tmp_path: Path, part: float) -> None:
     path = tmp_path / "p.parquet"
-    data = stored(path, 128)
+    data = write_groups(path, 128)
     path.write_bytes(data[: int(len(data) * part)])
     assert codes(read_file(path)) == [("p.parquet@0", "shard", "unreadable")]
 
 
 def test_rows_before_a_damaged_row_group_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
-    data = bytearray(stored(path, 192))
+    data = bytearray(write_groups(path, 192))
     start = pq.read_metadata(path).row_group(1).column(1).data_page_offset
     data[start : start + 30] = b"\xff" * 30
     path.write_bytes(data)
@@ -178,13 +176,13 @@ def test_rows_before_a_damaged_row_group_are_kept(tmp_path: Path) -> None:
     assert codes(items) == [("p.parquet@64", "shard", "damaged")]
 
 
-def test_a_file_that_is_no_parquet_is_one_row(tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_one_row(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     path.write_bytes(b"PAR1" + b"\0" * 1000 + b"PAR1")
     assert codes(read_file(path)) == [("p.parquet@0", "shard", "unreadable")]
 
 
-def test_whole_float_labels_are_integers_and_nan_is_none(read: ReadTable) -> None:
+def test_whole_float_labels_are_integers_and_nan_is_no_label(read: ReadTable) -> None:
     rows = [{"image": b"1", "label": 3.0}, {"image": b"2", "label": float("nan")}, {"image": b"3", "label": 2.5}]
     items = read(table(rows))
     assert [item.label for item in items if isinstance(item, Sample)] == [3, None]

@@ -1,4 +1,4 @@
-"""Parquet read in a child: the same items as here, and a file of which the child dies ends alone."""
+"""Parquet read in a subprocess: the same items as in process, and a file that crashes it affects no other."""
 
 import os
 import signal
@@ -14,11 +14,11 @@ import pytest
 from pictures import LIMITS, PRESET
 from tars import tar_of, three_samples
 
-from pipeline.data.sandbox import started
+from pipeline.data.sandbox import start_python
 from pipeline.data.selection import select
 from pipeline.data.sources import PARQUET_COLUMNS, Failure, Item, Reading, Sample, Shard, list_items, read_shard
 from pipeline.data.sources.listing import list_shards
-from pipeline.data.sources.parquet import rows_here
+from pipeline.data.sources.parquet import rows_in_process
 from pipeline.data.sources.parquet_sandbox import ParquetSandbox
 from pipeline.data.sources.shards import is_image
 from pipeline.demo.data import run_file
@@ -31,24 +31,24 @@ DEADLY = """
 import os, signal, uuid
 from pathlib import Path
 from pipeline.data.sandbox import serve
-from pipeline.data.sources import apart, parquet
+from pipeline.data.sources import parquet, parquet_sandbox
 
-counted, row = apart._counted, parquet._row
+count_rows, row = parquet_sandbox._count_rows, parquet._row
 
 def die():
     Path(os.environ["MARKS"], uuid.uuid4().hex).touch()
     os.kill(os.getpid(), signal.SIGSEGV)
 
 def count(footer):
-    return die() if b"deadly footer" in footer else counted(footer)
+    return die() if b"deadly footer" in footer else count_rows(footer)
 
 def make(record, *rest):
     return die() if record.get("key") == "deadly" else row(record, *rest)
 
-apart._counted, parquet._row = count, make
-serve(apart.Reader().answer)
+parquet_sandbox._count_rows, parquet._row = count, make
+serve(parquet_sandbox.Reader().handle)
 """
-"""A child that dies of the words `deadly footer` and of a row with the key `deadly`, and leaves a mark."""
+"""A subprocess that crashes on `deadly footer` and on a row with the key `deadly`, and creates a marker file."""
 
 
 @pytest.fixture
@@ -59,25 +59,25 @@ def sandbox() -> Iterator[ParquetSandbox]:
 
 @pytest.fixture
 def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Children that can die; where they leave their marks."""
+    """Use subprocesses that can crash; return the folder of their marker files."""
     folder = tmp_path / "marks"
     folder.mkdir()
     monkeypatch.setenv("MARKS", str(folder))
-    monkeypatch.setattr(ParquetSandbox, "_begin", lambda _: started("-c", DEADLY))
+    monkeypatch.setattr(ParquetSandbox, "_start", lambda _: start_python("-c", DEADLY))
     return folder
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Count children."""
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Record each start of a subprocess."""
     count: list[int] = []
-    begin = ParquetSandbox._begin
+    start = ParquetSandbox._start
 
     def counting(self: ParquetSandbox) -> "subprocess.Popen[bytes]":
         count.append(1)
-        return begin(self)
+        return start(self)
 
-    monkeypatch.setattr(ParquetSandbox, "_begin", counting)
+    monkeypatch.setattr(ParquetSandbox, "_start", counting)
     return count
 
 
@@ -91,7 +91,7 @@ def write(path: Path, keys: list[str], deadly_footer: bool = False) -> Shard:
 
 
 def three(folder: Path, second: list[str], **how: bool) -> str:
-    """Three files of ten images each, of which the second is another."""
+    """Write three files: the second with the given keys, the others with ten images each."""
     write(folder / "a.parquet", [f"a{i}" for i in range(10)])
     write(folder / "b.parquet", second, **how)
     write(folder / "c.parquet", [f"c{i}" for i in range(10)])
@@ -102,13 +102,13 @@ def codes(items: list[Item]) -> list[tuple[str, str]]:
     return [(item.key, item.code) for item in items if isinstance(item, Failure)]
 
 
-def test_a_footer_of_which_the_child_dies_leaves_the_others_counted(tmp_path: Path, marks: Path) -> None:
+def test_a_footer_that_crashes_the_subprocess_does_not_affect_other_counts(tmp_path: Path, marks: Path) -> None:
     shards = list_shards(three(tmp_path / "d", ["b"], deadly_footer=True))
     assert [shard.images for shard in shards] == [10, None, 10]
     assert len(list(marks.iterdir())) == 2
 
 
-def test_a_limit_goes_on_after_a_file_of_which_the_child_dies(tmp_path: Path, marks: Path) -> None:
+def test_a_limit_continues_after_a_file_that_crashes_the_subprocess(tmp_path: Path, marks: Path) -> None:
     keys = [f"b{i}" for i in range(70)] + ["deadly", "b71"]
     data = {"shards": three(tmp_path / "d", keys, deadly_footer=True), "limit": 77}
     fields = run_file(tmp_path) | {"data": data, "explain": {"methods": ["gradcam"], "targets": "predicted"}}
@@ -116,10 +116,10 @@ def test_a_limit_goes_on_after_a_file_of_which_the_child_dies(tmp_path: Path, ma
     assert [(shard.name, shard.images, shard.take) for shard in run.shards] == [
         ("a.parquet", 10, None), ("b.parquet", 64, None), ("c.parquet", 3, 3),
     ]  # fmt: skip
-    assert len(list(marks.iterdir())) == 4, "two of the footer, two of the rows"
+    assert len(list(marks.iterdir())) == 4, "two crashes on the footer, two on the rows"
 
 
-def test_a_draw_leaves_out_what_the_child_dies_of_and_keeps_its_shard(tmp_path: Path, marks: Path) -> None:
+def test_a_draw_leaves_out_rows_that_crash_the_subprocess_and_keeps_their_shard(tmp_path: Path, marks: Path) -> None:
     shards = list_shards(three(tmp_path / "d", ["b0", "deadly", "b2"]))
     kept, reading = select(DataConfig(shards="", sample=SampleConfig(n=15)), shards, Reading())
     assert [shard.name for shard in kept] == ["a.parquet", "b.parquet", "c.parquet"]
@@ -129,14 +129,14 @@ def test_a_draw_leaves_out_what_the_child_dies_of_and_keeps_its_shard(tmp_path: 
     assert len(list(marks.iterdir())) == 2
 
 
-def test_images_to_try_are_taken_from_the_other_files(tmp_path: Path, marks: Path) -> None:
+def test_images_of_a_dry_run_are_taken_from_the_other_files(tmp_path: Path, marks: Path) -> None:
     shards = list_shards(three(tmp_path / "d", ["deadly", "b"]))
     tried = take_sample(shards, Reading(), PRESET, LIMITS, 6)
-    assert {failure.key for failure in tried.chunk.failures} == {"a0", "a1", "c0", "c1"}, "none of them is an image"
+    assert {failure.key for failure in tried.chunk.failures} == {"a0", "a1", "c0", "c1"}, "their bytes are no images"
     assert len(list(marks.iterdir())) == 2
 
 
-def test_rows_before_the_death_are_kept_and_one_row_tells_it(
+def test_rows_before_a_crash_are_kept_and_one_row_reports_it(
     tmp_path: Path, marks: Path, sandbox: ParquetSandbox
 ) -> None:
     shard = write(tmp_path / "p.parquet", [f"k{i}" for i in range(130)] + ["deadly"])
@@ -145,7 +145,7 @@ def test_rows_before_the_death_are_kept_and_one_row_tells_it(
     assert codes(items) == [("p.parquet@128", "reader_died")]
     assert not is_image(items[-1])
     good = write(tmp_path / "q.parquet", ["x"])
-    assert [item.key for item in read_shard(good, Reading(), sandbox.rows)] == ["x"], "by a new child"
+    assert [item.key for item in read_shard(good, Reading(), sandbox.rows)] == ["x"], "in a new subprocess"
 
 
 MANY = [
@@ -169,16 +169,16 @@ MANY = [
         *(pa.table({"image": [b"%d" % i for i in range(rows)]}) for rows in (0, 1, 63, 64, 65, 200)),
     ],
 )
-def test_the_same_items_are_read_as_here(tmp_path: Path, sandbox: ParquetSandbox, table: pa.Table) -> None:
+def test_the_same_items_are_read_as_in_process(tmp_path: Path, sandbox: ParquetSandbox, table: pa.Table) -> None:
     pq.write_table(table, tmp_path / "p.parquet")
     shard = Shard(0, "p.parquet", "parquet", str(tmp_path / "p.parquet"), 0, "")
     for read in (read_shard, list_items):
-        for _ in range(2):  # the second one is not what the first one left
+        for _ in range(2):  # the second reading does not depend on the first
             assert list(read(shard, Reading(), sandbox.rows)) == list(read(shard, Reading()))
 
 
 @pytest.mark.parametrize("damage", ["row group", "cut", "absent"])
-def test_damage_is_the_same_as_here(tmp_path: Path, sandbox: ParquetSandbox, damage: str) -> None:
+def test_damage_is_the_same_as_in_process(tmp_path: Path, sandbox: ParquetSandbox, damage: str) -> None:
     path = tmp_path / "p.parquet"
     keys = [f"k{i}" for i in range(200)]
     table = pa.table({"key": keys, "image": [key.encode() * 99 for key in keys]})
@@ -194,27 +194,27 @@ def test_damage_is_the_same_as_here(tmp_path: Path, sandbox: ParquetSandbox, dam
         assert len(codes(items)) == 1
 
 
-def test_a_child_that_somebody_killed_costs_nothing(tmp_path: Path, sandbox: ParquetSandbox) -> None:
+def test_a_subprocess_killed_from_outside_loses_nothing(tmp_path: Path, sandbox: ParquetSandbox) -> None:
     shard = write(tmp_path / "p.parquet", [f"k{i}" for i in range(200)])
     rows = sandbox.rows(shard, PARQUET_COLUMNS, False)
     found = list(islice(rows, 64))
     assert sandbox._process is not None
     os.kill(sandbox._process.pid, signal.SIGKILL)
     sandbox._process.wait()
-    assert [*found, *rows] == list(rows_here(shard, PARQUET_COLUMNS, False))
+    assert [*found, *rows] == list(rows_in_process(shard, PARQUET_COLUMNS, False))
 
 
-def test_two_files_may_be_read_in_turns(tmp_path: Path, sandbox: ParquetSandbox) -> None:
+def test_two_files_may_be_read_alternately(tmp_path: Path, sandbox: ParquetSandbox) -> None:
     shards = [write(tmp_path / f"{name}.parquet", [f"{name}{i}" for i in range(150)]) for name in "ab"]
     pairs = zip(*(sandbox.rows(shard, PARQUET_COLUMNS, True) for shard in shards), strict=True)
     assert [(one.key, two.key) for one, two in pairs] == [(f"a{i}", f"b{i}") for i in range(150)]
 
 
-def test_one_child_reads_all_files_and_none_is_begun_without_any(tmp_path: Path, begun: list[int]) -> None:
+def test_one_subprocess_reads_all_files_and_starts_on_demand(tmp_path: Path, starts: list[int]) -> None:
     (tmp_path / "t.tar").write_bytes(tar_of(three_samples()))
     select(DataConfig(shards="", limit=2), list_shards(str(tmp_path / "t.tar")), Reading())
-    assert begun == []
+    assert starts == []
     for name in range(20):
         write(tmp_path / "d" / f"{name:02d}.parquet", ["k"])
     assert [shard.images for shard in list_shards(str(tmp_path / "d"))] == [1] * 20
-    assert begun == [1]
+    assert starts == [1]

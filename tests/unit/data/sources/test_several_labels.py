@@ -1,4 +1,4 @@
-"""Several labels of one image: `labels` and `box_labels` of the `.json` member, and what cannot be right."""
+"""Several labels of one image: `labels` and `box_labels` of the `.json` member, and invalid lists."""
 
 import json
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def test_one_label_in_the_list_is_the_label_and_wins_over_cls(shard: Shard) -> N
     assert read(shard, {"labels": [1]}) == Sample("k", "s.tar", b"i", 1, None, (1,))
 
 
-def test_an_empty_list_says_that_there_is_no_label(shard: Shard) -> None:
+def test_an_empty_list_means_no_label(shard: Shard) -> None:
     assert read(shard, {"labels": []}) == Sample("k", "s.tar", b"i", None, None, ())
 
 
@@ -58,7 +58,7 @@ def test_a_csv_wins_over_the_lists(shard: Shard) -> None:
         ({"labels": [1, 2], "boxes": BOXES, "box_labels": [1, "fish"]}, "label"),
     ],
 )
-def test_lists_that_cannot_be_right_fail_the_image(shard: Shard, fields: Mapping[str, object], code: str) -> None:
+def test_invalid_lists_fail_the_image(shard: Shard, fields: Mapping[str, object], code: str) -> None:
     item = read(shard, fields)
     assert isinstance(item, Failure)
     assert item.code == code

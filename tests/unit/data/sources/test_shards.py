@@ -1,4 +1,4 @@
-"""Chunks, limits and text that can be written."""
+"""Chunks, limits and clean text."""
 
 from collections.abc import Iterator
 
@@ -14,12 +14,12 @@ def images(count: int) -> list[Item]:
 @pytest.mark.parametrize(
     ("count", "size", "sizes"), [(1, 3, [1]), (3, 3, [3]), (4, 3, [3, 1]), (6, 3, [3, 3]), (3, 1, [1, 1, 1])]
 )
-def test_chunks_hold_as_many_items_as_asked_for(shard: Shard, count: int, size: int, sizes: list[int]) -> None:
+def test_chunks_contain_the_requested_number_of_items(shard: Shard, count: int, size: int, sizes: list[int]) -> None:
     assert [len(chunk.samples) for chunk in chunked(images(count), shard, size)] == sizes
 
 
 @pytest.mark.parametrize("count", [1, 3, 6, 7])
-def test_only_the_last_chunk_says_so_and_ordinals_run_from_zero(shard: Shard, count: int) -> None:
+def test_only_the_last_chunk_is_marked_and_ordinals_start_at_zero(shard: Shard, count: int) -> None:
     chunks = list(chunked(images(count), shard, 3))
     assert [chunk.ordinal for chunk in chunks] == list(range(len(chunks)))
     assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
@@ -31,7 +31,7 @@ def test_chunks_keep_the_order_of_items_and_their_shard(shard: Shard) -> None:
     assert all(chunk.shard is shard for chunk in chunks)
 
 
-def test_failures_take_a_place_in_a_chunk(shard: Shard) -> None:
+def test_failures_count_for_the_size_of_a_chunk(shard: Shard) -> None:
     failed = Failure("f", "s.tar", "read", "label", "")
     (first, second) = chunked([failed, *images(3)], shard, 2)
     assert (first.samples, first.failures) == ((images(3)[0],), (failed,))
@@ -41,10 +41,10 @@ def test_failures_take_a_place_in_a_chunk(shard: Shard) -> None:
 def test_a_shard_without_items_gives_one_chunk_with_one_row(shard: Shard) -> None:
     (chunk,) = chunked([], shard, 3)
     assert (chunk.ordinal, chunk.last, chunk.samples) == (0, True, ())
-    assert chunk.failures == (Failure("s.tar@0", "s.tar", "shard", "empty", "the shard holds no image"),)
+    assert chunk.failures == (Failure("s.tar@0", "s.tar", "shard", "empty", "the shard contains no image"),)
 
 
-def test_chunks_come_while_items_are_still_being_read(shard: Shard) -> None:
+def test_chunks_are_yielded_before_all_items_are_read(shard: Shard) -> None:
     read: list[int] = []
 
     def items() -> Iterator[Item]:
@@ -72,7 +72,7 @@ def test_taking_stops_at_the_limit(limit: int | None, count: int) -> None:
     assert list(taking(images(5), limit)) == images(count)
 
 
-def test_a_damage_row_is_no_image_and_its_key_holds_the_place(shard: Shard) -> None:
+def test_a_damage_row_is_not_an_image_and_its_key_contains_the_offset(shard: Shard) -> None:
     row = damage(shard, 1024, "damaged", "why")
     assert row == Failure("s.tar@1024", "s.tar", "shard", "damaged", "why")
     assert not row.is_image
@@ -82,6 +82,6 @@ def test_a_damage_row_is_no_image_and_its_key_holds_the_place(shard: Shard) -> N
 @pytest.mark.parametrize(
     ("name", "text"), [("plain/é🦊.jpg", "plain/é🦊.jpg"), ("caf\udce9", "caf\\xe9"), ("\udcff\udcfe", "\\xff\\xfe")]
 )
-def test_any_name_becomes_text_that_can_be_written(name: str, text: str) -> None:
+def test_any_name_becomes_valid_text(name: str, text: str) -> None:
     assert clean_text(name) == text
     assert clean_text(name).encode()

@@ -1,4 +1,4 @@
-"""Damaged tars: every good sample is kept, and everything lost is a row."""
+"""Damaged tars: every intact sample is kept, and everything that is lost is a failure row."""
 
 import gzip
 import os
@@ -28,8 +28,8 @@ from tars import (
 from pipeline.data.sources import Failure, Reading, Sample, Shard, chunked, read_shard
 
 
-def before(data: bytes, cut: int) -> list[Sample]:
-    """The samples whose bytes lie wholly before an offset, by the standard library's view of the good tar."""
+def samples_before(data: bytes, cut: int) -> list[Sample]:
+    """Return the samples that end before an offset in the intact tar, as the standard library reads it."""
     ends: dict[str, int] = {}
     for info in layout(data):
         ends[info.name.rpartition(".")[0]] = info.offset_data + info.size
@@ -37,7 +37,7 @@ def before(data: bytes, cut: int) -> list[Sample]:
 
 
 def cuts(data: bytes) -> list[int]:
-    """Every block boundary, and places right before, right after and inside."""
+    """Return every block boundary, and offsets right before, right after and inside each block."""
     return sorted({cut for start in range(0, len(data), BLOCK) for cut in (start, start + 1, start + 200, start + 511)})
 
 
@@ -47,7 +47,7 @@ def test_a_truncated_tar_keeps_the_samples_before_the_cut(read_tar_bytes: ReadBy
     members_end = padded_end(layout(data)[-1])
     for cut in cuts(data):
         items = read_tar_bytes(data[:cut])
-        whole = before(data, cut)
+        whole = samples_before(data, cut)
         assert samples(items)[: len(whole)] == whole, cut
         assert len(damage_codes(items)) == (0 < cut <= members_end), cut
         assert len(items) - len(whole) - len(damage_codes(items)) <= 1, cut
@@ -61,7 +61,7 @@ def test_a_cut_inside_a_member_names_its_sample_and_the_place(read_tar_bytes: Re
     assert [item.key for item in items if isinstance(item, Failure) and not item.is_image] == ["s.tar@2560"]
 
 
-def test_a_tar_without_end_marker_is_told(read_tar_bytes: ReadBytes) -> None:
+def test_a_missing_end_marker_is_reported(read_tar_bytes: ReadBytes) -> None:
     assert damage_codes(read_tar_bytes(plain("a.jpg", b"1"))) == ["truncated"]
 
 
@@ -78,16 +78,16 @@ def test_zero_blocks_between_members_lose_nothing(read_tar_bytes: ReadBytes, siz
         ]
 
 
-def test_two_tars_one_after_the_other_are_both_read(read_tar_bytes: ReadBytes) -> None:
+def test_two_concatenated_tars_are_both_read(read_tar_bytes: ReadBytes) -> None:
     items = read_tar_bytes(tar_of([("a.jpg", b"1")]) + tar_of([("b.jpg", b"2")]))
     assert (keys(items), damage_codes(items)) == (["a", "b"], ["zero_blocks"])
 
 
 @pytest.mark.parametrize("junk", [b"\0" * BLOCK, b"\x55" * BLOCK, random.Random(0).randbytes(BLOCK)])
 @pytest.mark.parametrize("kind", ["ustar", "pax"])
-def test_a_lost_header_costs_its_own_sample_only(read_tar_bytes: ReadBytes, junk: bytes, kind: str) -> None:
+def test_a_lost_header_loses_only_its_sample(read_tar_bytes: ReadBytes, junk: bytes, kind: str) -> None:
     data = tar_of(three_samples(prefix="é"), kind)
-    for info in layout(data)[2:4]:  # those of sample b
+    for info in layout(data)[2:4]:  # the members of sample b
         start = info.offset_data - BLOCK
         items = read_tar_bytes(data[:start] + junk + data[info.offset_data :])
         assert [sample for sample in samples(items) if sample.key != "éb"] == [
@@ -97,7 +97,7 @@ def test_a_lost_header_costs_its_own_sample_only(read_tar_bytes: ReadBytes, junk
         assert damage_codes(items) == ["damaged"]
 
 
-def test_junk_between_two_members_of_a_sample_does_not_part_them(read_tar_bytes: ReadBytes) -> None:
+def test_junk_between_two_members_of_a_sample_does_not_split_it(read_tar_bytes: ReadBytes) -> None:
     items = read_tar_bytes(plain("a.jpg", b"1") + b"\x55" * BLOCK + plain("a.cls", b"4") + END)
     assert (samples(items), damage_codes(items)) == ([Sample("a", "s.tar", b"1", 4, None)], ["damaged"])
 
@@ -126,7 +126,7 @@ def test_a_missing_tar_is_one_row(tmp_path: Path) -> None:
     assert (item.key, item.stage, item.code) == ("s.tar@0", "shard", "unreadable")
 
 
-def test_a_disk_that_fails_keeps_what_was_read(read_tar_bytes: ReadBytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_failure_keeps_the_samples_before_it(read_tar_bytes: ReadBytes, monkeypatch: pytest.MonkeyPatch) -> None:
     original = tarfile.TarInfo.fromtarfile
     data = tar_of(three_samples())
 
@@ -149,13 +149,13 @@ def test_corruption_loses_no_sample_before_it_and_never_raises(
     start = data.draw(st.integers(0, padded_end(layout(good)[-1])))
     junk = data.draw(st.binary(min_size=1, max_size=600))
     items = read_tar_bytes(good[:start] + junk + good[start + len(junk) :])
-    whole = before(good, start)
+    whole = samples_before(good, start)
     assert samples(items)[: len(whole)] == whole
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(data=st.data())
-def test_a_flipped_byte_costs_at_most_its_own_sample(read_tar_bytes: ReadBytes, data: st.DataObject) -> None:
+def test_a_flipped_byte_loses_at_most_its_sample(read_tar_bytes: ReadBytes, data: st.DataObject) -> None:
     good = tar_of(three_samples())
     place = data.draw(st.integers(0, padded_end(layout(good)[-1]) - 1))
     bad = bytearray(good)

@@ -1,4 +1,4 @@
-"""Headers of a tar that lie: no bytes make the reader raise, hang, or take all the memory."""
+"""False headers in a tar: no bytes make the reader raise, hang, or use too much memory."""
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +11,7 @@ from pipeline.data.sources import Sample
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("size", [-512, -513, -1024, -1536, -(2**40)])
 @pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L", b"S", b"Z"], ids=lambda kind: kind.decode())
-def test_a_negative_size_costs_its_own_member_only(read_tar_bytes: ReadBytes, size: int, kind: bytes) -> None:
+def test_a_negative_size_loses_only_its_member(read_tar_bytes: ReadBytes, size: int, kind: bytes) -> None:
     items = read_tar_bytes(plain("a.jpg", b"1") + header("n.jpg", size, kind) + plain("b.jpg", b"2") + END)
     assert (keys(items), damage_codes(items)) == (["a", "b"], ["damaged"])
 
@@ -19,7 +19,7 @@ def test_a_negative_size_costs_its_own_member_only(read_tar_bytes: ReadBytes, si
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("size", [-1, -511])
 @pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L", b"S", b"Z"], ids=lambda kind: kind.decode())
-def test_a_slightly_negative_size_loses_nothing_in_silence(read_tar_bytes: ReadBytes, size: int, kind: bytes) -> None:
+def test_a_slightly_negative_size_loses_nothing_silently(read_tar_bytes: ReadBytes, size: int, kind: bytes) -> None:
     items = read_tar_bytes(plain("a.jpg", b"1") + header("n.jpg", size, kind) + plain("b.jpg", b"2") + END)
     assert keys(items)[0] == "a"
     assert keys(items)[1:] == ["b"] or failures(items)
@@ -27,7 +27,7 @@ def test_a_slightly_negative_size_loses_nothing_in_silence(read_tar_bytes: ReadB
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("size", [b"-512", b"-99", b"-1"])
-def test_a_negative_size_in_a_pax_record_ends_in_a_row(read_tar_bytes: ReadBytes, size: bytes) -> None:
+def test_a_negative_size_in_a_pax_record_is_reported(read_tar_bytes: ReadBytes, size: bytes) -> None:
     data = plain("a.jpg", b"1") + pax_header(record(b"size", size)) + header("n.jpg") + plain("b.jpg", b"2") + END
     items = read_tar_bytes(data)
     assert keys(items)[0] == "a"
@@ -37,7 +37,7 @@ def test_a_negative_size_in_a_pax_record_ends_in_a_row(read_tar_bytes: ReadBytes
 
 @pytest.mark.parametrize("size", [2**17, 2**33, 2**40, 2**62, 2**80])
 @pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"], ids=lambda kind: kind.decode())
-def test_a_header_that_asks_for_too_much_memory_is_none(read_tar_bytes: ReadBytes, size: int, kind: bytes) -> None:
+def test_a_header_that_needs_too_much_memory_is_refused(read_tar_bytes: ReadBytes, size: int, kind: bytes) -> None:
     data = plain("a.jpg", b"1") + header("big", size, kind) + plain("b.jpg", b"2") + END
     items = read_tar_bytes(data)
     assert (keys(items), damage_codes(items)) == (["a", "b"], ["damaged"])
@@ -77,7 +77,7 @@ def test_a_pax_header_without_its_member_is_damage(read_tar_bytes: ReadBytes) ->
     assert (keys(items), damage_codes(items)) == (["a"], ["damaged"])
 
 
-def test_a_global_pax_header_is_no_damage(read_tar_bytes: ReadBytes) -> None:
+def test_a_global_pax_header_is_not_damage(read_tar_bytes: ReadBytes) -> None:
     items = read_tar_bytes(tar_of([("a.jpg", b"1"), ("b.jpg", b"2")], "pax", pax_headers={"comment": "by git archive"}))
     assert (keys(items), len(items)) == (["a", "b"], 2)
 

@@ -1,4 +1,4 @@
-"""Names in a tar: keys are cut from them, odd ones are kept as they are, and none of them writes a file."""
+"""Names in a tar: keys are derived from them, odd names are kept unchanged, and no name makes the reader write."""
 
 from pathlib import Path
 
@@ -45,13 +45,13 @@ NAMES = {
 
 @pytest.mark.parametrize("kind", ["pax", "gnu"])
 @pytest.mark.parametrize("key", NAMES.values(), ids=NAMES.keys())
-def test_odd_names_are_kept_as_they_are(read_tar_bytes: ReadBytes, key: str, kind: str) -> None:
+def test_odd_names_are_kept_unchanged(read_tar_bytes: ReadBytes, key: str, kind: str) -> None:
     items = read_tar_bytes(tar_of([("first.jpg", b"0"), (f"{key}.jpg", b"1"), ("last.jpg", b"2")], kind))
     assert keys(items) == ["first", key, "last"]
     assert len(items) == 3
 
 
-def test_bytes_that_are_no_utf8_become_escapes_in_the_key(read_tar_bytes: ReadBytes) -> None:
+def test_bytes_that_are_not_utf8_become_escapes_in_the_key(read_tar_bytes: ReadBytes) -> None:
     (item,) = samples(read_tar_bytes(tar_of([("caf\udce9.jpg", b"1")], "gnu")))
     assert item.key == "caf\\xe9"
 
@@ -61,7 +61,7 @@ def test_a_nul_in_a_pax_name_is_kept_and_can_be_written(read_tar_bytes: ReadByte
     assert item.key.encode() == b"a\0b"
 
 
-def test_nothing_is_written_whatever_the_names(tmp_path: Path) -> None:
+def test_no_name_makes_the_reader_write_a_file(tmp_path: Path) -> None:
     folder = tmp_path / "in" / "deep"
     folder.mkdir(parents=True)
     target = folder / "s.tar"
@@ -73,7 +73,7 @@ def test_nothing_is_written_whatever_the_names(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [target]
 
 
-def test_names_that_look_like_keys_of_failures_never_double_a_key(read_tar_bytes: ReadBytes) -> None:
+def test_names_that_look_like_keys_of_failures_never_repeat_a_key(read_tar_bytes: ReadBytes) -> None:
     files = [("a.jpg", b"1"), ("b.jpg", b"2"), ("a.jpg", b"3"), ("a@2048.jpg", b"4"), ("s.jpg", b"5")]
     data = tar_of(files)[:-1024]
     items = read_tar_bytes(data + plain("s.tar@5120.jpg", b"6"))

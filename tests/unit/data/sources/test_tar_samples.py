@@ -14,7 +14,7 @@ def test_adjacent_members_of_one_key_are_one_sample(read_tar_bytes: ReadBytes) -
 
 
 @pytest.mark.parametrize("order", [["jpg", "cls"], ["cls", "jpg"], ["CLS", "JPG"]])
-def test_members_of_a_sample_may_stand_in_any_order_and_case(read_tar_bytes: ReadBytes, order: list[str]) -> None:
+def test_members_of_a_sample_may_be_in_any_order_and_case(read_tar_bytes: ReadBytes, order: list[str]) -> None:
     content = {"jpg": b"pixels", "cls": b"7"}
     items = read_tar_bytes(tar_of([(f"k.{suffix}", content[suffix.lower()]) for suffix in order]))
     assert items == [Sample("k", "s.tar", b"pixels", 7, None)]
@@ -79,27 +79,27 @@ def test_a_plain_image_suffix_wins_over_a_compound_one(
         (["npy", "json"], "no_image"),
     ],
 )
-def test_two_images_or_none_fail(read_tar_bytes: ReadBytes, suffixes: list[str], code: str) -> None:
+def test_a_sample_with_two_images_or_none_fails(read_tar_bytes: ReadBytes, suffixes: list[str], code: str) -> None:
     items = read_tar_bytes(tar_of([(f"k.{suffix}", b"{}") for suffix in suffixes]))
     assert (samples(items), failures(items)) == ([], [("k", code)])
 
 
-def test_a_member_without_suffix_is_no_image(read_tar_bytes: ReadBytes) -> None:
+def test_a_member_without_suffix_is_not_an_image(read_tar_bytes: ReadBytes) -> None:
     assert failures(read_tar_bytes(tar_of([("README", b"hello")]))) == [("README", "no_image")]
 
 
-def test_a_bad_label_fails_its_own_sample_only(read_tar_bytes: ReadBytes) -> None:
+def test_a_bad_label_fails_only_its_sample(read_tar_bytes: ReadBytes) -> None:
     items = read_tar_bytes(tar_of([("a.jpg", b"1"), ("a.cls", b"cat"), ("b.jpg", b"2")]))
     assert (keys(items), failures(items)) == (["b"], [("a", "label")])
 
 
-def test_members_of_a_key_that_are_not_adjacent_are_told_and_the_first_group_is_used(read_tar_bytes: ReadBytes) -> None:
+def test_separated_members_of_a_key_are_reported_and_the_first_group_is_used(read_tar_bytes: ReadBytes) -> None:
     items = read_tar_bytes(tar_of([("a.jpg", b"1"), ("b.jpg", b"2"), ("a.cls", b"7")]))
     assert [(sample.key, sample.label) for sample in samples(items)] == [("a", None), ("b", None)]
     assert failures(items) == [("a@2048", "duplicate_key")]
 
 
-def test_a_member_that_stands_twice_is_told_and_the_first_is_used(read_tar_bytes: ReadBytes) -> None:
+def test_a_repeated_member_is_reported_and_the_first_is_used(read_tar_bytes: ReadBytes) -> None:
     items = read_tar_bytes(tar_of([("a.jpg", b"1"), ("a.JPG", b"2")]))
     assert [sample.image for sample in samples(items)] == [b"1"]
     assert failures(items) == [("a@1024", "duplicate_key")]

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, sentences for people, and signals."""
+"""How a command ends: exit codes, error messages and signals."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from pipeline.errors import CamatlasError, ConfigError, DamagedRunError, LayerEr
 
 
 @pytest.mark.parametrize("code", [0, 3, 4])
-def test_the_value_of_a_verb_is_the_exit_code(code: int) -> None:
+def test_the_return_value_of_a_verb_is_the_exit_code(code: int) -> None:
     assert exit_code(lambda: code) == code
 
 
@@ -30,26 +30,26 @@ def test_the_value_of_a_verb_is_the_exit_code(code: int) -> None:
         (StoreError("it broke"), 5),
     ],
 )
-def test_each_error_of_ours_is_a_sentence_on_stderr_and_an_exit_code(
+def test_each_camatlas_error_has_a_message_and_an_exit_code(
     error: CamatlasError, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code(raising(error)) == code
     assert capsys.readouterr() == ("", f"error: {error}\n")
 
 
-def test_several_mistakes_stand_one_per_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_mistakes_are_printed_one_per_line(capsys: pytest.CaptureFixture[str]) -> None:
     error = ConfigError([Mistake("a", "is wrong", "try b"), Mistake("c", "is too")])
     assert exit_code(raising(error)) == 2
     assert capsys.readouterr().err == "error: 2 mistakes, nothing was started\n  a: is wrong (try b)\n  c: is too\n"
 
 
-def test_brackets_and_colons_of_a_message_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_brackets_and_colons_of_a_message_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     exit_code(raising(StoreError("[bold]x[/bold] :smile: [/nope]")))
     assert capsys.readouterr().err == "error: [bold]x[/bold] :smile: [/nope]\n"
 
 
 @pytest.mark.parametrize("error", [ValueError("bug"), RuntimeError("bug"), AssertionError("bug")])
-def test_what_is_a_bug_of_ours_is_not_hidden(error: Exception) -> None:
+def test_other_exceptions_are_not_hidden(error: Exception) -> None:
     with pytest.raises(type(error), match="bug"):
         command(raising(error))()
 
@@ -75,7 +75,7 @@ def test_sigterm_ends_with_143_after_the_verb_has_cleaned_up() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_the_handler_that_ray_puts_in_our_place_ends_a_command_in_the_same_way() -> None:
+def test_a_signal_handler_installed_by_ray_ends_a_command_in_the_same_way() -> None:
     def as_ray_does(number: int, frame: object) -> None:
         raise SystemExit(number)
 
@@ -89,7 +89,7 @@ def test_the_handler_that_ray_puts_in_our_place_ends_a_command_in_the_same_way()
         exit_code(raising(SystemExit(9)))
 
 
-def test_sigterm_is_not_taken_for_a_failure_on_the_way() -> None:
+def test_sigterm_is_not_caught_as_an_exception() -> None:
     assert issubclass(TerminatedError, BaseException)
     assert not issubclass(TerminatedError, Exception)
 

@@ -1,4 +1,4 @@
-"""A driver that hangs where Python has no say is ended all the same, and shows where it stood."""
+"""A driver that hangs in native code is ended, and prints the stack of each thread."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import ctypes
 from jobs.support.deadline import Deadline
 with Deadline({seconds}) as deadline:
     deadline.put_off({more})
-    ctypes.PyDLL(None).{call}  # keeps Python's lock, as Ray does
+    ctypes.PyDLL(None).{call}  # holds the GIL, as Ray does
 print("went on")
 """
 
@@ -29,6 +29,6 @@ def test_a_driver_that_hangs_in_native_code_is_ended_with_its_stacks(seconds: fl
     assert 'File "<string>", line 6' in found.stderr
 
 
-def test_a_deadline_that_is_put_off_or_over_ends_nothing() -> None:
+def test_a_deadline_that_is_put_off_does_not_end_the_process() -> None:
     found = ended(0.5, 30, "sleep(2)")
     assert (found.returncode, found.stdout, found.stderr) == (0, "went on\n", "")

@@ -1,4 +1,4 @@
-"""What a run says of itself while it goes on: rates since the first news, estimates, lines, events and the bar."""
+"""Progress of a run: rates since the first event, estimates, lines, JSON events and the bar."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from jobs.support.progress import Reporter, Tally, duration
 
 @dataclass
 class Clock:
-    """A clock that goes only when it is told to."""
+    """A clock that tests set by hand."""
 
     now: float = 1000.0
 
@@ -37,28 +37,28 @@ def event(made: Tally, clock: Clock, after: float, images: int) -> None:
     made.mark()
 
 
-def test_nothing_can_be_said_before_there_is_news(clock: Clock) -> None:
+def test_before_the_first_event_nothing_is_known(clock: Clock) -> None:
     made = tally(clock)
     clock.now += 60
     assert (made.images_per_second, made.seconds_left) == (0.0, None)
     assert made.line() == "0 images, 0 chunks committed, 0 failures"
 
 
-def test_one_piece_of_news_gives_no_rate_yet(clock: Clock) -> None:
+def test_the_first_event_gives_no_rate(clock: Clock) -> None:
     made = tally(clock)
     event(made, clock, 60, 10)
     assert (made.images_per_second, made.seconds_left) == (0.0, None)
     assert made.share == 0.1
 
 
-def test_news_that_come_all_at_once_at_the_end_give_the_rate_of_the_whole_session(clock: Clock) -> None:
+def test_events_within_a_second_give_the_rate_of_the_whole_session(clock: Clock) -> None:
     made = tally(clock)
     event(made, clock, 20, 16)
     event(made, clock, 0.002, 14)
     assert made.images_per_second == pytest.approx(30 / 20.002)
 
 
-def test_the_start_of_the_workers_does_not_count(clock: Clock) -> None:
+def test_the_rate_excludes_the_start_of_the_workers(clock: Clock) -> None:
     made = tally(clock)
     event(made, clock, 3600, 10)
     event(made, clock, 2, 20)
@@ -68,7 +68,7 @@ def test_the_start_of_the_workers_does_not_count(clock: Clock) -> None:
     assert made.seconds_left == 5
 
 
-def test_news_without_images_counts_as_time(clock: Clock) -> None:
+def test_events_without_images_count_as_time(clock: Clock) -> None:
     made = tally(clock)
     event(made, clock, 5, 0)
     event(made, clock, 10, 40)
@@ -77,7 +77,7 @@ def test_news_without_images_counts_as_time(clock: Clock) -> None:
     assert made.seconds_left == 30
 
 
-def test_what_comes_after_the_last_news_does_not_lower_the_rate(clock: Clock) -> None:
+def test_time_after_the_last_event_does_not_lower_the_rate(clock: Clock) -> None:
     made = tally(clock)
     event(made, clock, 5, 10)
     event(made, clock, 10, 40)
@@ -86,14 +86,14 @@ def test_what_comes_after_the_last_news_does_not_lower_the_rate(clock: Clock) ->
     assert made.seconds_left == 12.5
 
 
-def test_nothing_is_left_at_the_end_even_if_there_was_more_than_expected(clock: Clock) -> None:
+def test_with_more_images_than_expected_no_time_is_left(clock: Clock) -> None:
     made = tally(clock)
     event(made, clock, 1, 10)
     event(made, clock, 1, 140)
     assert (made.share, made.seconds_left) == (1.0, 0.0)
 
 
-def test_without_a_number_of_images_the_bytes_tell_the_share(clock: Clock) -> None:
+def test_without_a_number_of_images_the_share_is_estimated_from_bytes(clock: Clock) -> None:
     made = tally(clock, total_images=None, total_bytes=10_000)
     event(made, clock, 1, 10)
     assert made.share is None
@@ -104,14 +104,14 @@ def test_without_a_number_of_images_the_bytes_tell_the_share(clock: Clock) -> No
     assert made.seconds_left == pytest.approx(7)
 
 
-def test_no_bytes_and_no_images_are_no_share(clock: Clock) -> None:
+def test_without_bytes_and_images_the_share_is_unknown(clock: Clock) -> None:
     made = tally(clock, total_images=0, total_bytes=0)
     assert made.share is None
     made.committed_images, made.committed_bytes, made.images = 1, 10, 1
     assert made.share == 1.0
 
 
-def test_a_line_tells_people_what_is_done_and_what_is_left(clock: Clock) -> None:
+def test_a_line_has_counts_rate_and_time_left(clock: Clock) -> None:
     made = tally(clock)
     event(made, clock, 1, 10)
     event(made, clock, 4, 10)
@@ -120,7 +120,7 @@ def test_a_line_tells_people_what_is_done_and_what_is_left(clock: Clock) -> None
     assert made.line() == "20 images, 2.5 images/s, 3 chunks committed, 3 failures, about 32 s left"
 
 
-def test_an_event_tells_programs_the_same(clock: Clock) -> None:
+def test_an_event_has_the_same_numbers(clock: Clock) -> None:
     made = tally(clock)
     made.failures.update({"truncated": 2})
     event(made, clock, 1, 10)
@@ -135,7 +135,7 @@ def test_an_event_tells_programs_the_same(clock: Clock) -> None:
     assert (made.event()["images_per_second"], made.event()["eta_seconds"]) == (3.33, 24)
 
 
-def test_a_reporter_marks_the_news_that_it_shows(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reporter_marks_each_event(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     made = tally(clock)
     with Reporter(made, json_events=True) as reporter:
         clock.now += 100
@@ -148,7 +148,7 @@ def test_a_reporter_marks_the_news_that_it_shows(clock: Clock, capsys: pytest.Ca
     assert [event["images_per_second"] for event in events] == [None, 5.0, 5.0]
 
 
-def test_events_come_at_most_once_a_second_and_the_last_news_is_told(
+def test_events_come_at_most_once_a_second_and_the_last_state_is_reported(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = tally(clock, total_images=None)
@@ -164,7 +164,7 @@ def test_events_come_at_most_once_a_second_and_the_last_news_is_told(
     assert all(event["time"].endswith("+00:00") for event in events)
 
 
-def test_news_that_was_told_is_not_told_again_at_the_end(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_state_that_was_reported_is_not_repeated_at_the_end(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     made = tally(clock)
     with Reporter(made, json_events=True) as reporter:
         made.images += 1
@@ -181,12 +181,12 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(clock: Clock, caps
             clock.now += 1
             made.images += 1
             reporter.update()
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert [line.split(",")[0] for line in told.err.splitlines()] == ["10 images", "20 images"]
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert [line.split(",")[0] for line in printed.err.splitlines()] == ["10 images", "20 images"]
 
 
-def test_on_a_terminal_there_is_a_bar_that_goes_away(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_there_is_a_bar_that_is_removed_at_the_end(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress, "err", Console(file=screen, force_terminal=True, width=200))
     made = tally(clock)
@@ -224,5 +224,5 @@ def test_a_bar_is_stopped_when_the_work_fails(clock: Clock, monkeypatch: pytest.
         (360_000, "100.0 h"),
     ],
 )
-def test_durations_are_told_as_people_say_them(seconds: float, text: str) -> None:
+def test_durations_are_written_in_a_suitable_unit(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -1,4 +1,4 @@
-"""A signal while modules are loaded: native ones take no exception, so the process leaves at once."""
+"""A signal during an import ends the process at once, since native modules abort on an exception."""
 
 import signal
 import subprocess
@@ -13,7 +13,7 @@ import os
 try:
     os.kill(os.getpid(), {number})
 except BaseException as error:
-    print("an exception came out of what a native module runs:", type(error).__name__)
+    print("an exception was raised in Python code run by a native module:", type(error).__name__)
 """
 COMMAND = """
 from jobs.support.console import command
@@ -26,11 +26,11 @@ verb()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_while_modules_are_loaded_ends_the_command_without_an_exception(
+def test_a_signal_during_an_import_ends_the_command_without_an_exception(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     (tmp_path / "loaded.py").write_text(LOADED.format(number=int(number)))
     command = [sys.executable, "-c", f"import sys; sys.path.append({str(tmp_path)!r})\n{COMMAND}"]
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, preexec_fn=heard)
+    handle_sigint = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore it
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, preexec_fn=handle_sigint)
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", "")

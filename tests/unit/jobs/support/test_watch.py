@@ -1,4 +1,4 @@
-"""What becomes of the news of a session: numbers, warnings as sentences or events, and fields for programs."""
+"""Events of a session become counts, warnings (text or JSON) and the field `session` of the end event."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ def watch(tally: Tally, *, json_events: bool = True) -> Watch:
     return Watch(tally, Session(tally.clock), 1, SHARDS, json_events=json_events)
 
 
-def test_news_is_counted_and_says_nothing(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
+def test_events_are_counted_and_print_nothing(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
     watching = watch(tally)
     for event in (Heartbeat(4), committed(failures={"label": 1}), committed(ours=False)):
         watching.note(event)
@@ -37,9 +37,9 @@ def test_news_is_counted_and_says_nothing(tally: Tally, capsys: pytest.CaptureFi
 
 
 def warnings(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert all(event.pop("event") == "warning" and event.pop("time") for event in told)
-    return told
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert all(event.pop("event") == "warning" and event.pop("time") for event in events)
+    return events
 
 
 def test_a_worker_that_was_replaced_is_a_warning(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,39 +49,39 @@ def test_a_worker_that_was_replaced_is_a_warning(tally: Tally, capsys: pytest.Ca
     assert warnings(capsys) == [
         {
             "kind": "worker_replaced",
-            "message": "a worker died and another took its place (1 so far); look at memory if this goes on",
+            "message": "a worker died and was replaced (1 so far); if this continues, check the memory of the workers",
             "worker": "w2",
         }
     ]
 
 
-def test_careful_attempts_and_poison_are_warnings_with_their_place(
+def test_isolated_attempts_and_lost_images_are_warnings_with_their_place(
     tally: Tally, capsys: pytest.CaptureFixture[str]
 ) -> None:
     watch(tally).note(committed(isolated=True, failures={"worker_died": 2}))
     isolated, poison = warnings(capsys)
     assert (isolated["kind"], isolated["shard"], isolated["chunk"]) == ("careful", "b.tar", 7)
     assert (poison["kind"], poison["images"]) == ("poison_image", 2)
-    assert "2 images of chunk 7 of b.tar ended their worker" in poison["message"]
+    assert "2 images of chunk 7 of b.tar killed their worker in every attempt" in poison["message"]
 
 
-def test_passes_that_memory_made_smaller_are_a_warning(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
+def test_smaller_passes_are_a_warning(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
     watching = watch(tally)
     watching.note(committed(usage=Usage(batch=8)))
     watching.note(committed())
-    (told,) = warnings(capsys)
-    assert (told["kind"], told["worker"], told["batch"]) == ("smaller_passes", "w1", 8)
-    assert "passes now hold 8 images" in told["message"]
+    (warning,) = warnings(capsys)
+    assert (warning["kind"], warning["worker"], warning["batch"]) == ("smaller_passes", "w1", 8)
+    assert "passes now hold 8 images" in warning["message"]
 
 
-def test_without_events_warnings_are_sentences(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_json_warnings_are_text(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
     watch(tally, json_events=False).note(committed(isolated=True))
     assert capsys.readouterr().err == (
-        "warning: an attempt at chunk 7 of b.tar ended early; it was explained image by image\n"
+        "warning: an attempt at chunk 7 of b.tar ended early; its images were explained one by one\n"
     )
 
 
-def test_the_time_of_a_session_is_told_to_programs() -> None:
+def test_session_fields_hold_the_stage_times() -> None:
     session = Session(lambda: 5.0)
     session.note(committed(usage=Usage({"explain": 2.0, "methods": 1.5, "read": 0.5})))
     fields = session_fields(session.stage_times(Environment(1, 2, "cpu", "fp32")))

@@ -1,0 +1,85 @@
+"""Explain a whole image dataset: every CAM method from one forward pass, each map stored exactly once in Parquet.
+
+    import camatlas
+
+    explanations = camatlas.explain(model, pixels, methods=["gradcam", "iscam"], layer="layer4")
+    explanations.heatmap("gradcam", size=(224, 224))  # (B, 224, 224) in [0, 1]
+
+    run = camatlas.open_run("my_run")
+    run.sql("SELECT method, avg(average_drop) FROM explanations GROUP BY method")
+
+Names are imported on first use, so that `import camatlas` costs milliseconds and reading a run needs no torch.
+"""
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.errors import CamatlasError, ConfigError, DamagedRunError, StalledError, StoreError
+    from pipeline.explain.api import evaluate, explain
+    from pipeline.explain.explanations import Explanations
+    from pipeline.results.atlas import Atlas, open_atlas
+    from pipeline.results.query import Run, open_run
+
+__all__ = [
+    "Atlas",
+    "CamatlasError",
+    "ConfigError",
+    "DamagedRunError",
+    "Explanations",
+    "Run",
+    "StalledError",
+    "StoreError",
+    "evaluate",
+    "explain",
+    "open_atlas",
+    "open_run",
+]
+
+_LAZY_EXPORTS = {
+    "Atlas": "pipeline.results.atlas",
+    "CamatlasError": "pipeline.errors",
+    "ConfigError": "pipeline.errors",
+    "DamagedRunError": "pipeline.errors",
+    "Explanations": "pipeline.explain.explanations",
+    "Run": "pipeline.results.query",
+    "StalledError": "pipeline.errors",
+    "StoreError": "pipeline.errors",
+    "evaluate": "pipeline.explain.api",
+    "explain": "pipeline.explain.api",
+    "open_atlas": "pipeline.results.atlas",
+    "open_run": "pipeline.results.query",
+}
+_PACKAGES = ("pipeline", "jobs", "schemas")
+
+
+def _refuse_shadowed_packages() -> None:
+    """Raise ImportError where a module of the user's has the name of one of our packages and is found first."""
+    home = Path(__file__).resolve().parents[1]
+    for name in _PACKAGES:
+        spec = importlib.util.find_spec(name)
+        origin = spec.origin if spec is not None else None
+        if origin is None or Path(origin).resolve() != home / name / "__init__.py":
+            found = f"Python finds {origin} instead" if origin else "Python does not find it"
+            raise ImportError(
+                f"camatlas needs its own package '{name}', but {found}: rename that module, or start Python where it "
+                "is not on the import path (sys.path)"
+            )
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for a name of this package
+
+    def __getattr__(name: str) -> object:
+        """Import a public name on first use."""
+        if name not in _LAZY_EXPORTS:
+            raise AttributeError(f"module 'camatlas' has no attribute '{name}'")
+        _refuse_shadowed_packages()
+        found = getattr(importlib.import_module(_LAZY_EXPORTS[name]), name)
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

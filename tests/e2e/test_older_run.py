@@ -1,0 +1,114 @@
+"""A run made before the packages were moved verifies, resumes, and is queried, shown, compared and audited as ever."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from e2e.runs import Settings
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from jobs.cli import app
+from jobs.explain import Ended
+from pipeline.results.query import open_run
+from pipeline.results.verify import verify
+from pipeline.storage.store import open_store
+from schemas.manifest import digest_of
+
+FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "run_0_1"
+MADE_IN = "/srv/atlas"
+"""The folder that the run was made in; its manifest names it."""
+
+
+def relocated(folder: Path) -> Path:
+    """Copy the fixture, and let its manifests name the new place, with a digest that belongs to them."""
+    shutil.copytree(FIXTURE, folder)
+    for path in folder.glob("*/run.json"):
+        fields = json.loads(path.read_text(encoding="utf-8").replace(MADE_IN, str(folder)))
+        fields.pop("sha256")
+        path.write_text(json.dumps({"sha256": digest_of(fields), **fields}), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    return relocated(tmp_path / "older")
+
+
+def settings_of(older: Path) -> Settings:
+    fields: Any = yaml.safe_load((older / "run.yaml").read_text(encoding="utf-8").replace(MADE_IN, str(older)))
+    return fields
+
+
+def rows_of(run: Path) -> pa.Table:
+    with open_run(str(run)) as opened:
+        return opened.arrow("SELECT * FROM parts ORDER BY ALL")
+
+
+def camatlas(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize("name", ["run", "compacted"])
+def test_it_verifies_where_it_lies_untouched(tmp_path: Path, name: str) -> None:
+    shutil.copytree(FIXTURE / name, tmp_path / name)
+    findings = verify(open_store(str(tmp_path / name)))
+    assert not findings.problems
+
+
+def test_it_resumes_and_its_rows_are_those_of_today(
+    older: Path, explained: Callable[[Settings], Ended], tmp_path: Path
+) -> None:
+    whole = rows_of(older / "run")
+    for path in ("part-00001-000.parquet", "_receipts/part-00001-000.json"):
+        (older / "run" / path).unlink()
+    fields = settings_of(older)
+    ended = explained(fields)
+    assert (ended.images, ended.damages) == (16, 0)
+    assert rows_of(older / "run").equals(whole)
+    explained({**fields, "output": {"path": str(tmp_path / "anew")}})
+    assert rows_of(tmp_path / "anew").equals(whole)
+
+
+def test_it_is_queried_with_the_numbers_of_then(older: Path) -> None:
+    query = "SELECT method, count(*) AS images, avg(average_drop) AS drop FROM explanations GROUP BY 1 ORDER BY 1"
+    for name in ("run", "compacted"):
+        with open_run(str(older / name)) as opened:
+            rows = opened.arrow(query).to_pylist()
+            assert opened.arrow("SELECT count(*) AS n FROM failures").to_pylist() == [{"n": 1}]
+            assert opened.maps("method = 'gradcam'").shape == (15, 12, 12)
+        assert [(row["method"], row["images"]) for row in rows] == [
+            ("gradcam", 15), ("integrated_gradcam", 15), ("iscam", 15), ("shuffled_gradcam", 15),
+        ]  # fmt: skip
+        drops = [0.5746964134275914, 0.5795607539514701, 0.4765821817020575, 0.7972725123167038]
+        assert [row["drop"] for row in rows] == pytest.approx(drops, abs=1e-12)
+    sanity = camatlas("query", str(older / "compacted"), "SELECT count(DISTINCT method) AS n FROM sanity", "--csv")
+    assert sanity.stdout == "n\n4\n"
+
+
+def test_it_is_shown(older: Path, tmp_path: Path) -> None:
+    shown = camatlas("show", str(older / "run"), "scene_00003", "--out", str(tmp_path / "sheet.png"))
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 3 * 224
+
+
+def test_its_status_is_that_of_a_complete_run(older: Path) -> None:
+    reported = json.loads(camatlas("status", str(older / "run"), "--json").stdout)
+    assert (reported["state"], reported["chunks"]["done"]) == ("complete", 4)
+
+
+def test_it_is_audited_and_compared(older: Path, tmp_path: Path) -> None:
+    audited = camatlas("audit", str(older / "run"), "--out", str(tmp_path / "report"))
+    compared = camatlas(
+        "audit", str(older / "run"), "--compare", str(older / "compacted"), "--out", str(tmp_path / "compared")
+    )
+    assert (audited.exit_code, compared.exit_code) == (0, 0)
+    facts = json.loads((tmp_path / "report" / "audit.json").read_text(encoding="utf-8"))
+    assert [row["method"] for row in facts["leaderboard"]["rows"]]
+    assert json.loads((tmp_path / "compared" / "audit.json").read_text(encoding="utf-8"))["compare"]
