@@ -10,7 +10,8 @@ import typer
 from jobs.methods import print_rows
 from jobs.support.console import command, err, leave_after, out
 from pipeline.errors import ConfigError, nearest
-from pipeline.settings.run_file import ModelConfig, RunConfig, load_config
+from pipeline.settings.model import ModelConfig
+from pipeline.settings.run_file import RunConfig, load_config
 
 Precision = Literal["fp32", "bf16"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError, first_line, nearest
+from pipeline.settings.model import ModelConfig
 from pipeline.settings.preprocess import Preprocess
-from pipeline.settings.run_file import ModelConfig
 
 _WHERE = "model.name"
 _RANDOM = "random"

@@ -9,8 +9,8 @@ from pipeline.errors import ConfigError, LayerError
 from pipeline.model.baselines import Normalisation
 from pipeline.model.layers import resolve_layer
 from pipeline.model.probe import Probe
+from pipeline.settings.model import ModelConfig
 from pipeline.settings.preprocess import Preprocess
-from pipeline.settings.run_file import ModelConfig
 
 _WHERE = "model.name"
 _BATCH_TOLERANCE = 1e-3

@@ -6,8 +6,8 @@ from pipeline.errors import ConfigError, Mistakes
 from pipeline.model.architectures import build_architecture
 from pipeline.model.trial import LoadedModel, tried
 from pipeline.model.weights import digest, load_weights
+from pipeline.settings.model import ModelConfig, PreprocessConfig
 from pipeline.settings.preprocess import Preprocess
-from pipeline.settings.run_file import ModelConfig, PreprocessConfig
 
 __all__ = ["LoadedModel", "load_model"]
 

@@ -11,33 +11,11 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 from pipeline.errors import ConfigError, Mistake, Mistakes, masked, nearest
 from pipeline.maps.codec import MapDtype
 from pipeline.settings.data import DataConfig, Positive, Section
+from pipeline.settings.model import ModelConfig
 
 TargetRule = Literal["predicted", "label", "labels"]
 Spec = str | dict[str, Any]
 Location = tuple[Any, ...]
-
-
-class PreprocessConfig(Section):
-    """Custom preprocessing; `resize: null` squashes the image to the crop size."""
-
-    resize: Positive | None = 256
-    crop: Positive = 224
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-
-class ModelConfig(Section):
-    """The model, its weights, and its target layer."""
-
-    name: str
-    weights: str | None = "DEFAULT"
-    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    num_classes: Positive | None = None
-    layer: str = "auto"
-    stages: Literal["auto"] | Annotated[list[str], Field(min_length=1)] = "auto"
-    preprocess: Literal["default", "squash"] | PreprocessConfig = "default"
-    allow_pt: bool = False
 
 
 class TopTargets(Section):

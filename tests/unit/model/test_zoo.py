@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.model.weights import digest
 from pipeline.model.zoo import load_model
-from pipeline.settings.run_file import ModelConfig
+from pipeline.settings.model import ModelConfig
 
 
 class BatchCentred(nn.Module):
