@@ -224,7 +224,7 @@ fields = st.dictionaries(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(raw=st.dictionaries(sections, fields | yaml_values, max_size=5))
 def test_any_yaml_gives_a_config_or_mistakes(raw: dict[Any, Any]) -> None:
     stand_in, mistakes = parse_config(raw)
