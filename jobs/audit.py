@@ -120,11 +120,18 @@ def _tables(facts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         "shards": facts["shards"]["worst"]["rows"],
         "agreement": facts["agreement"]["rows"],
         "findings": facts["findings"],
+        **_tables_of_outputs(facts.get("outputs", {})),
     }
     return {
         name: [{key: value for key, value in row.items() if not isinstance(value, (dict, list))} for row in rows]
         for name, rows in tables.items()
     }
+
+
+def _tables_of_outputs(outputs: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the tables of the chapter on the model's outputs."""
+    tables = {"thresholds": ("binary", "thresholds"), "labels": ("multilabel", "labels")}
+    return {name: outputs[chapter][rows] for name, (chapter, rows) in tables.items() if chapter in outputs}
 
 
 def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:

@@ -63,13 +63,14 @@ def _decode() -> Found:
 
     from PIL import Image
 
-    from pipeline.data.decode import DecodeLimits, decode_image
+    from pipeline.data.decode import decode_image
+    from pipeline.data.limits import DecodeLimits
 
     formats = ("JPEG", "PNG", "WEBP")
     for name in formats:
         file = io.BytesIO()
         Image.new("RGB", (64, 48), "#336699").save(file, name)
-        image, _ = decode_image(file.getvalue(), DecodeLimits())
+        image = decode_image(file.getvalue(), DecodeLimits()).image
         if image.size != (64, 48):
             raise ValueError(f"a {name} of (64, 48) pixels was decoded as {image.size}")
     return Found(", ".join(formats))

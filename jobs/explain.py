@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.storage.base import Store
     from pipeline.storage.parts import Progress
     from pipeline.telemetry.bottleneck import StageTimes
+    from schemas.manifest import RunManifest
 
 
 @command
@@ -84,6 +85,7 @@ class Ended:
         damages: the damaged places in shards among them.
         failures: number of failure rows by stage and code.
         session: stage times of this session; None when there was nothing to do.
+        degenerate: share of constant maps of each method.
     """
 
     path: str
@@ -94,6 +96,7 @@ class Ended:
     damages: int
     failures: dict[str, int]
     session: "StageTimes | None" = None
+    degenerate: dict[str, float] = field(default_factory=dict)
 
     @property
     def failure_rate(self) -> float:
@@ -102,7 +105,8 @@ class Ended:
 
     def to_json(self) -> dict[str, object]:
         """Return the `end` event of --json."""
-        totals = {**vars(self), "failure_rate": round(self.failure_rate, 6)}
+        shares = {name: round(share, 6) for name, share in self.degenerate.items()}
+        totals = {**vars(self), "degenerate": shares, "failure_rate": round(self.failure_rate, 6)}
         return {"event": "end", "time": utc_now(), **totals, "session": session_fields(self.session)}
 
 
@@ -125,6 +129,7 @@ def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: boo
     ended = replace(_ended(prepared.store), session=stage_times)
     if not json_events:
         _print_totals(ended, tally)
+    _warn_of_constant_maps(ended, prepared.manifest, json_events=json_events)
     return ended
 
 
@@ -145,6 +150,8 @@ class SessionStart:
             err.say(f"run {manifest.run_id} in {path} ({state})")
             if draw := self.prepared.reading.draw:
                 err.say(str(draw))
+            for note in self.prepared.loaded.notes:
+                err.say(f"note: {note}")
             return
         emit(
             "start",
@@ -153,6 +160,7 @@ class SessionStart:
             new=self.new,
             chunks_done=self.chunks_done,
             images_left=self.images_left,
+            notes=self.prepared.loaded.notes,
             versions={"camatlas": manifest.code["version"], **manifest.packages},
         )
 
@@ -216,6 +224,22 @@ def _print_totals(ended: Ended, tally: Tally) -> None:
     err.say(f"whole run: {ended.images} images, {ended.explained} explained, {ended.rows} explanations")
     for code, count in ended.failures.items():
         err.say(f"  {count:6d} failed: {code}")
+    if ended.degenerate:
+        from pipeline.results.constant_maps import percent
+
+        found = [f"{name} {percent(share)}" for name, share in ended.degenerate.items() if share]
+        err.say(f"constant maps: {', '.join(found) or 'none'}")
+
+
+def _warn_of_constant_maps(ended: Ended, manifest: "RunManifest", *, json_events: bool) -> None:
+    """Warn of methods with many constant maps, with the likely cause."""
+    from pipeline.results.constant_maps import constant_warning
+
+    message = constant_warning(ended.degenerate, manifest)
+    if message and json_events:
+        emit("warning", kind="constant_maps", message=message)
+    elif message:
+        err.say(f"warning: {message}")
 
 
 if __name__ == "__main__":

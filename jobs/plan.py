@@ -42,8 +42,12 @@ def plan(
     ready_seconds = time.perf_counter() - began
     if prepared.reading.draw:
         err.say(str(prepared.reading.draw))
+    for note in prepared.loaded.notes:
+        err.say(f"note: {note}")
     err.say("timing a few images of the run on this machine")
     estimate = plan_run(prepared, ready_seconds, probe_seconds)
+    for warning in estimate.warnings:
+        err.say(f"warning: {warning}")
     if as_json:
         out.say(json.dumps(estimate.to_json(price)))
         return 0

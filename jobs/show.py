@@ -82,13 +82,13 @@ def _sheet(manifest: Any, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - 
     first = rows[0]
     images = dict(originals(manifest, [(first["shard"], first["image_key"])]))
     original = images.get((first["shard"], first["image_key"]))
-    side = manifest.identity.data["preprocess"]["crop"]
     if original is None:
-        err.say(f"the original of {first['image_key']} is no longer where the run read it; drawing only the maps")
-        panels, canvas = [], _grey(max(side, PANEL_WIDTH))
+        err.say(f"the original of {first['image_key']} {_lost(manifest)}; drawing only the maps")
+        panels, canvas = [], _grey(manifest)
     else:
         canvas, boxes = at_least(original.image, PANEL_WIDTH, original.boxes_xyxy)
-        panels = [Panel("image", _label_and_prediction(manifest, first), boxed(canvas, boxes))]
+        caption = _label_and_prediction(manifest, first) + (f"\n{original.note}" if original.note else "")
+        panels = [Panel("image", caption, boxed(canvas, boxes))]
     targets = list(dict.fromkeys(row["target"] for row in rows))
     for row in rows:
         title = row["method"] if len(targets) == 1 else f"{row['method']}: {manifest.class_name(row['target'])}"
@@ -99,13 +99,29 @@ def _sheet(manifest: Any, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - 
     return contact_sheet(heading, panels)
 
 
-def _grey(side: int) -> Any:  # noqa: ANN401 - Pillow is imported late
+def _lost(manifest: Any) -> str:  # noqa: ANN401 - imported late
+    """Say why an original cannot be drawn."""
+    if "decoder" in manifest.identity.data:
+        decoder = manifest.identity.data["decoder"]["name"]
+        return f"cannot be read again: its shard has changed, or {decoder} has, or is not found from this folder"
+    return "is no longer where the run read it"
+
+
+def _grey(manifest: Any) -> Any:  # noqa: ANN401 - imported late
+    """Make a grey picture in place of a lost original."""
     from PIL import Image
 
-    return Image.new("RGB", (side, side), "#808080")
+    from pipeline.maps.pictures import at_least
+    from pipeline.settings.preprocess import Preprocess
+
+    height, width = Preprocess.of(manifest.identity.data["preprocess"]).size
+    return at_least(Image.new("RGB", (width, height), "#808080"), PANEL_WIDTH, None)[0]
 
 
 def _label_and_prediction(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - imported late
+    if row["predicted"] is None:  # raw outputs have no classes, and a label is a number
+        label = "no label" if row["label"] is None else f"label {row['label']}"
+        return f"{label}\noutput {row['target_logit']:.4g}"
     label = "no label" if row["label"] is None else f"label {manifest.class_name(row['label'])}"
     return f"{label}\npredicted {manifest.class_name(row['predicted'])}, {row['confidence']:.2f}"
 

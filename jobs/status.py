@@ -70,6 +70,7 @@ def to_json(snapshot: "Status", url: str) -> dict[str, object]:
         "eta_seconds": None if left is None else round(left),
         "failures": dict(snapshot.failures.codes.most_common()),
         "failures_parts_left_out": snapshot.failures.skipped,
+        "degenerate": {name: round(share, 6) for name, share in snapshot.degenerate.items()},
         "damaged": dict(sorted(snapshot.damaged.items())),
         "stragglers": [
             {
@@ -93,6 +94,7 @@ def lines(snapshot: "Status", url: str) -> list[str]:
         f"  images: {_number(snapshot.images_done)}{_of(snapshot.images_total)}",
         f"  {_rates(snapshot)}",
         f"  failures: {_failures(snapshot)}",
+        *_constant_maps(snapshot),
     ]
     damaged = sorted(snapshot.damaged.items())
     shown += [f"  damaged: {name}: {why}; run `camatlas verify`" for name, why in damaged[:_SHOWN]]
@@ -132,6 +134,18 @@ def _failures(snapshot: "Status") -> str:
         f"{codes}; counted in {done - snapshot.failures.skipped} of {done} parts: the last one of each shard, then the "
         "newest; --all counts in every part, and is fast after `camatlas compact`"
     )
+
+
+def _constant_maps(snapshot: "Status") -> list[str]:
+    """Return the shares of constant maps, if there are any, and a warning if there are many."""
+    from pipeline.results.constant_maps import constant_warning, percent
+
+    found = [f"{name} {percent(share)}" for name, share in snapshot.degenerate.items() if share]
+    if not found:
+        return []
+    seen = f" (in {len(snapshot.footers)} of {snapshot.chunks_done} parts)" if snapshot.failures.skipped else ""
+    warning = constant_warning(snapshot.degenerate, snapshot.manifest)
+    return [f"  constant maps{seen}: {', '.join(found)}", *([f"  warning: {warning}"] if warning else [])]
 
 
 def _straggler(snapshot: "Status", straggler: "Straggler") -> str:

@@ -38,11 +38,13 @@ IDENTITY_FIELDS = (
     described("image_height", pa.int32(), "px", "height of the upright image before resizing"),
     described("image_width", pa.int32(), "px", "width of the upright image before resizing"),
     described("label", pa.int32(), "class index", "ground-truth class, where known"),
-    described("predicted", pa.int32(), "class index", "class of the largest logit of the clean image"),
-    described("confidence", pa.float32(), "[0, 1]", "softmax probability of the predicted class"),
+    described(
+        "predicted", pa.int32(), "class index", "class of the largest logit of the clean image; none for raw outputs"
+    ),
+    described("confidence", pa.float32(), "[0, 1]", "confidence of the predicted class; none for raw outputs"),
     described("target", pa.int32(), "class index", "class that is explained"),
-    described("target_rule", pa.string(), "", "how the target was chosen: predicted, label, top or listed"),
-    described("target_confidence", pa.float32(), "[0, 1]", "softmax probability of the target"),
+    described("target_rule", pa.string(), "", "how the target was chosen: predicted, label, top, above or listed"),
+    described("target_confidence", pa.float32(), "[0, 1]", "confidence of the target; none for raw outputs"),
     described("target_logit", pa.float32(), "logit", "pre-softmax output of the target"),
 )
 

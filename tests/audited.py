@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from handmade import RunMaker
 from PIL import Image
 
@@ -62,7 +63,10 @@ def full_facts() -> dict[str, Any]:
 def pictures_of(facts: dict[str, Any]) -> dict[tuple[str, str], Original]:
     """Make an original image for every image of the gallery."""
     places = {(image["shard"], image["image_key"]) for group in facts["gallery"] for image in group["images"]}
-    return {place: Original(Image.new("RGB", (96, 96), "#a0522d"), ((1.0, 2.0, 30.0, 40.0),)) for place in places}
+    return {
+        place: Original(np.asarray(Image.new("RGB", (96, 96), "#a0522d")), ((1.0, 2.0, 30.0, 40.0),))
+        for place in places
+    }
 
 
 def audited() -> Audited:

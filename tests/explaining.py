@@ -9,6 +9,7 @@ from pipeline.data.sources import Chunk, Failure, Shard
 from pipeline.explain.explainer import Explainer, ExplainerSpec
 from pipeline.metrics import build_metrics
 from pipeline.model.baselines import Normalisation
+from pipeline.model.outputs import SOFTMAX
 from pipeline.settings.targets import TargetRules
 
 SHARD = Shard(0, "s.tar", "tar", "/nowhere/s.tar", 1, "x")
@@ -24,12 +25,13 @@ def spec(**changes: object) -> ExplainerSpec:
         "metrics": build_metrics(METRICS),
         "normalisation": Normalisation(),
         "classes": 4,
+        "outputs": SOFTMAX,
         "targets": TargetRules(("predicted",)),
         "precision": "fp32",
         "maps": "f32",
         "device": "cpu",
         "batch": 16,
-        "crop": 16,
+        "size": (16, 16),
     }
     return ExplainerSpec(**(fields | changes))  # type: ignore[arg-type]
 

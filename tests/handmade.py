@@ -67,7 +67,11 @@ class RunMaker:
                 for ordinal, name in enumerate(self.shards)
             ),
             chunk_images=2,
-            data={"annotations": "none", "formats": ["JPEG"], "preprocess": {"mean": (0.5, 0.25, 0.125)}}
+            data={
+                "annotations": "none",
+                "formats": ["JPEG"],
+                "preprocess": {"crop": 96, "resize": None, "mean": (0.5, 0.25, 0.125)},
+            }
             | ({} if self.draw is None else {"sample": vars(self.draw)}),
             model={"name": "toy", "weights_sha256": "00", "layer": "features"},
             targets="predicted",

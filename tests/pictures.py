@@ -10,14 +10,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from pipeline.data.decode import (
-    DecodedChunk,
-    DecodeLimits,
-    PixelArray,
-    UnreadableImageError,
-    decode_chunk,
-    decode_image,
-)
+from pipeline.data.decode import DecodedChunk, decode_chunk, decode_image
+from pipeline.data.framing import PixelArray
+from pipeline.data.limits import DecodeLimits, UnreadableImageError
 from pipeline.data.sources.shards import Boxes, Chunk, Sample, Shard
 from pipeline.settings.preprocess import Preprocess
 

@@ -2,6 +2,7 @@
 
 from jobs.support.console import err
 from jobs.support.progress import Tally, emit
+from pipeline.data.depth import Depth
 from pipeline.telemetry.bottleneck import Session, StageTimes
 from pipeline.telemetry.events import Committed, Heartbeat
 
@@ -25,6 +26,7 @@ class Watch:
     ) -> None:
         self._tally, self._session, self._workers, self._shards = tally, session, workers, shards
         self._json = json_events
+        self._depth, self._depth_is_reported = Depth(), False
 
     def note(self, event: Heartbeat | Committed) -> None:
         """Process one event."""
@@ -40,6 +42,7 @@ class Watch:
             self._warn("worker_replaced", f"a worker died and was replaced ({died} so far); if this continues, check "
                        "the memory of the workers", worker=event.worker)  # fmt: skip
         self._warn_of_chunk(event)
+        self._warn_of_low_values(event)
         if batch := event.usage.batch:
             self._warn("smaller_passes", f"a worker ran out of memory; its passes now hold {batch} images: add memory, "
                        "or lower compute.batch", worker=event.worker, batch=batch)  # fmt: skip
@@ -52,6 +55,14 @@ class Watch:
         if poison := event.failures.get(WORKER_DIED):
             self._warn("poison_image", f"{poison} images of {name} killed their worker in every attempt; they are "
                        f"recorded as failures with code {WORKER_DIED}", images=poison, **place)  # fmt: skip
+
+    def _warn_of_low_values(self, event: Committed) -> None:
+        """Warn once, as soon as the 16-bit images of the session have turned out to be almost black."""
+        self._depth += Depth(event.deep_images, event.deep_peak)
+        message = self._depth.warning()
+        if message and not self._depth_is_reported:
+            self._depth_is_reported = True
+            self._warn("low_16_bit_values", message, images=self._depth.images, largest=self._depth.peak)
 
     def _warn(self, kind: str, message: str, **fields: object) -> None:
         if self._json:

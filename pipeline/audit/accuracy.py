@@ -4,6 +4,7 @@ from typing import Any
 
 from pipeline.audit.statistics import calibration_error, wilson
 from pipeline.audit.tables import class_name, query_table
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 
 _COUNTS = """
@@ -27,6 +28,8 @@ WHERE NOT correct GROUP BY label, predicted ORDER BY images DESC, label, predict
 def accuracy(run: Run) -> dict[str, Any]:
     """Compute the accuracy section. Entries that need labels are empty or None when the dataset has none."""
     overall, reliability, confusions = (query_table(run, sql) for sql in (_COUNTS, _RELIABILITY, _CONFUSIONS))
+    if OutputKind.of(run.manifest).is_independent:
+        confusions = {"rows": [], "sql": ""}
     (counts,) = overall["rows"]
     counts["accuracy"] = counts["correct"] / counts["judged"] if counts["judged"] else None
     counts["low"], counts["high"] = wilson(counts["correct"], counts["judged"])

@@ -19,6 +19,7 @@ from pipeline.audit.statistics import Indices, wilson
 from pipeline.audit.tables import class_name, query_table, quoted
 from pipeline.audit.values import Flags, Values, metric_label
 from pipeline.maps.codec import FloatArray
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 from pipeline.results.rerun import as_pixels
 from pipeline.results.source_images import Original
@@ -32,7 +33,7 @@ SELECT class, count(*) AS images, avg(removed) AS removed, avg(alone) AS alone,
   avg((removed >= 0.5 AND alone < 0.5)::INT) AS relies
 FROM (SELECT predicted AS class, any_value({removed}) AS removed,
     any_value({alone}) AS alone FROM explanations
-  WHERE predicted = target AND predicted = coalesce(label, predicted) GROUP BY shard, image_key, predicted)
+  WHERE predicted = target AND {right} GROUP BY shard, image_key, predicted)
 WHERE removed IS NOT NULL AND alone IS NOT NULL GROUP BY class ORDER BY images < 20, relies DESC, images DESC, class
 """
 
@@ -42,7 +43,8 @@ def background(run: Run, values: Values, passing_methods: list[str]) -> tuple[di
     labels = _labels(run)
     if len(labels) < 2:
         return {"asked": False, "classes": {"rows": [], "sql": ""}, "points": [], "outside": []}, []
-    table = query_table(run, _CLASSES.format(**{name: quoted(label) for name, label in labels.items()}))
+    columns = {name: quoted(label) for name, label in labels.items()}
+    table = query_table(run, _CLASSES.format(right=_right(run), **columns))
     removed_I, alone_I = values.metric(labels["removed"]), values.metric(labels["alone"])
     right_I = (values.correct_I != 0) & np.isfinite(removed_I) & np.isfinite(alone_I)
     relies_I = right_I & (removed_I >= 0.5) & (alone_I < 0.5)
@@ -59,7 +61,7 @@ def background(run: Run, values: Values, passing_methods: list[str]) -> tuple[di
 
 
 def without_objects(picture: Original, fill_C: Sequence[float]) -> FloatArray:
-    """Fill the boxes of an image with one colour; returns pixels (H, W, 3) in [0, 1]."""
+    """Fill the boxes of an image with one colour; returns pixels (H, W, C) in [0, 1]."""
     pixels_HWC = as_pixels(picture).copy()
     for x0, y0, x1, y1 in picture.boxes_xyxy or ():
         pixels_HWC[max(0, math.floor(y0)) : math.ceil(y1), max(0, math.floor(x0)) : math.ceil(x1)] = fill_C
@@ -85,6 +87,13 @@ def with_control(finding: Finding, confidences_BN: FloatArray, predicted_B: Indi
         f"this class a confidence of 0.5 or more for {percent(float(predicts_B.mean()))} of them."
     )
     return replace(finding, proof=finding.proof + control)
+
+
+def _right(run: Run) -> str:
+    """Return the SQL that keeps predictions that are right, or of which it is not known."""
+    if not OutputKind.of(run.manifest).is_independent:
+        return "predicted = coalesce(label, predicted)"
+    return "(shard, image_key) NOT IN (SELECT (shard, image_key) FROM images WHERE NOT correct)"
 
 
 def _labels(run: Run) -> dict[str, str]:

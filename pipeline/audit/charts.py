@@ -9,27 +9,27 @@ from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
 
-_BLUE, _ORANGE = "#3b7dd8", "#d9822b"
-_GREY = "#8a919a"
-_OUTCOMES = {"correct": _BLUE, "incorrect": _ORANGE, "unlabelled": _GREY}
+BLUE, ORANGE = "#3b7dd8", "#d9822b"
+GREY = "#8a919a"
+_OUTCOMES = {"correct": BLUE, "incorrect": ORANGE, "unlabelled": GREY}
 _PADDING = {"left": 30, "right": 10, "top": 5, "bottom": 25}
 """Leaves room for text, which a browser draws wider than the renderer measures it."""
 
 
-def reliability(rows: Rows) -> str:
-    """Draw the accuracy of each confidence bin with its interval, and the diagonal of a calibrated model."""
+def reliability(rows: Rows, share: str = "accuracy") -> str:
+    """Draw the accuracy, or another share, of each confidence bin with its interval, and the ideal diagonal."""
     import altair as alt  # costs time to import
 
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(inline(rows)).encode(
         x=alt.X("mean_confidence:Q", title="confidence", scale=alt.Scale(domain=[0, 1]))
     )
-    diagonal = alt.Chart(_data([{"a": 0, "b": 0}, {"a": 1, "b": 1}])).mark_line(color=_GREY, strokeDash=[4, 4])
+    diagonal = alt.Chart(inline([{"a": 0, "b": 0}, {"a": 1, "b": 1}])).mark_line(color=GREY, strokeDash=[4, 4])
     diagonal = diagonal.encode(x="a:Q", y="b:Q")
-    whiskers = base.mark_rule(color=_BLUE).encode(
-        y=alt.Y("low:Q", title="accuracy", scale=alt.Scale(domain=[0, 1])), y2="high:Q"
+    whiskers = base.mark_rule(color=BLUE).encode(
+        y=alt.Y("low:Q", title=share, scale=alt.Scale(domain=[0, 1])), y2="high:Q"
     )
-    points = base.mark_point(color=_BLUE, filled=True, size=45, opacity=1).encode(y="accuracy:Q")
-    return _svg(diagonal + whiskers + points, 260, 200)
+    points = base.mark_point(color=BLUE, filled=True, size=45, opacity=1).encode(y="accuracy:Q")
+    return svg_of(diagonal + whiskers + points, 260, 200)
 
 
 def histogram(rows: Rows, bins: int = 20) -> str:
@@ -45,13 +45,13 @@ def histogram(rows: Rows, bins: int = 20) -> str:
     present = {part["outcome"] for part in parts}
     known = {name: colour for name, colour in _OUTCOMES.items() if name in present}
     scale = alt.Scale(domain=list(known), range=list(known.values()))
-    chart = alt.Chart(_data(parts)).mark_bar(binSpacing=1).encode(
+    chart = alt.Chart(inline(parts)).mark_bar(binSpacing=1).encode(
         x=alt.X("from:Q", bin="binned", title="confidence", scale=alt.Scale(domain=[0, 1])),
         x2="to:Q",
         y=alt.Y("images:Q", stack="zero", title="images"),
         color=alt.Color("outcome:N", scale=scale, legend=alt.Legend(title=None, orient="top", columnPadding=40)),
     )  # fmt: skip
-    return _svg(chart, 260, 180)
+    return svg_of(chart, 260, 180)
 
 
 def _outcomes(row: Mapping[str, Any]) -> dict[str, int]:
@@ -70,16 +70,16 @@ def whiskers(rows: Rows, metric: str) -> str:
         for row in rows
         if (interval := row["intervals"].get(metric)) and row[metric] is not None
     ]  # fmt: skip
-    base = alt.Chart(_data(points)).encode(y=alt.Y("method:N", title=None, sort=None))
-    lines = base.mark_rule(color=_GREY).encode(
+    base = alt.Chart(inline(points)).encode(y=alt.Y("method:N", title=None, sort=None))
+    lines = base.mark_rule(color=GREY).encode(
         x=alt.X("low:Q", title=_printable(metric), scale=alt.Scale(zero=False)), x2="high:Q"
     )
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         x="value:Q",
-        color=alt.Color("mark:N", legend=None, scale=alt.Scale(domain=marks, range=[_BLUE, _GREY])),
+        color=alt.Color("mark:N", legend=None, scale=alt.Scale(domain=marks, range=[BLUE, GREY])),
         shape=alt.Shape("mark:N", legend=None, scale=alt.Scale(domain=marks, range=["diamond", "circle"])),
     )  # fmt: skip
-    return _svg(lines + dots, 200, 18 * max(2, len(points)))
+    return svg_of(lines + dots, 200, 18 * max(2, len(points)))
 
 
 def agreement(rows: Rows) -> str:
@@ -90,12 +90,12 @@ def agreement(rows: Rows) -> str:
     cells = [{"a": one, "b": other, "r": row["spearman"]} for row in rows if row["spearman"] is not None
              for one, other in ((row["method"], row["other"]), (row["other"], row["method"]))]  # fmt: skip
     x = alt.X("a:N", title=None, sort=methods, axis=alt.Axis(labelAngle=-45))
-    base = alt.Chart(_data(cells)).encode(x=x, y=alt.Y("b:N", title=None, sort=methods))
+    base = alt.Chart(inline(cells)).encode(x=x, y=alt.Y("b:N", title=None, sort=methods))
     scale = alt.Scale(domain=[-1, 1], scheme="purpleorange", reverse=True)
     squares = base.mark_rect().encode(color=alt.Color("r:Q", scale=scale, legend=None))
     ink = alt.condition("abs(datum.r) > 0.5", alt.value("#ffffff"), alt.value("#1b1f24"))
     numbers = base.mark_text(fontSize=10).encode(text=alt.Text("r:Q", format=".2f"), color=ink)
-    return _svg(squares + numbers, 36 * len(methods), 26 * len(methods))
+    return svg_of(squares + numbers, 36 * len(methods), 26 * len(methods))
 
 
 def reliance(points: Rows) -> str:
@@ -103,15 +103,16 @@ def reliance(points: Rows) -> str:
     import altair as alt  # costs time to import
 
     share = alt.Scale(domain=[0, 1])
-    corner = alt.Chart(_data([{"x": 0.5, "x2": 1, "y": 0, "y2": 0.5}])).mark_rect(color=_ORANGE, opacity=0.15)
+    corner = alt.Chart(inline([{"x": 0.5, "x2": 1, "y": 0, "y2": 0.5}])).mark_rect(color=ORANGE, opacity=0.15)
     corner = corner.encode(x=alt.X("x:Q", scale=share), x2="x2:Q", y=alt.Y("y:Q", scale=share), y2="y2:Q")
-    dots = alt.Chart(_data(points)).mark_circle(size=14, opacity=0.6, color=_BLUE).encode(
+    dots = alt.Chart(inline(points)).mark_circle(size=14, opacity=0.6, color=BLUE).encode(
         x=alt.X("removed:Q", title="confidence without the object"), y=alt.Y("alone:Q", title="with the object alone")
     )  # fmt: skip
-    return _svg(corner + dots, 240, 240)
+    return svg_of(corner + dots, 240, 240)
 
 
-def _data(rows: Rows) -> Any:  # noqa: ANN401 - Altair has no precise types
+def inline(rows: Rows) -> Any:  # noqa: ANN401 - Altair has no precise types
+    """Embed the rows of a chart in its specification."""
     import altair as alt  # costs time to import
 
     plain = [{name: _printable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
@@ -123,7 +124,8 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
-def _svg(chart: Any, width: int, height: int) -> str:  # noqa: ANN401 - Altair has no precise types
+def svg_of(chart: Any, width: int, height: int) -> str:  # noqa: ANN401 - Altair has no precise types
+    """Render a chart as SVG in the colours of the page."""
     import vl_convert  # costs time to import
 
     ink = {f"{part}Color": "currentColor" for part in ("label", "title", "domain", "tick")}

@@ -7,36 +7,37 @@ import numpy as np
 from pipeline.audit.maps import Maps
 from pipeline.audit.statistics import RARE, Numbers, wilson
 from pipeline.audit.tables import class_name, query_table
-from pipeline.audit.values import Values, metric_labels
+from pipeline.audit.values import Values, group_sql, metric_labels
 from pipeline.maps.codec import FloatArray
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 
 MAX_CLASSES = 50
 
 _CLASSES = """
-SELECT coalesce(label, predicted) AS class, count(*) AS images, avg(correct::INT) AS accuracy,
+SELECT {group} AS class, count(*) AS images, avg(correct::INT) AS accuracy,
   avg(confidence) AS mean_confidence
-FROM images WHERE maps > 0 GROUP BY class ORDER BY images DESC, class
+FROM images WHERE maps > 0{known} GROUP BY class ORDER BY images DESC, class
 """
 
 
 def classes(run: Run, values: Values, maps: Maps) -> dict[str, Any]:
     """Compute the numbers of every class, and mean maps for the MAX_CLASSES largest classes."""
-    table = query_table(run, _CLASSES)
+    kind = OutputKind.of(run.manifest)
+    known = "" if kind.has_confidences else " AND FALSE"
+    table = query_table(run, _CLASSES.format(group=group_sql(kind), known=known))
     shown = {row["class"] for row in table["rows"][:MAX_CLASSES]}
     kept_I = np.where(np.isin(values.classes_I, list(shown)), values.classes_I, -1)
     means = {method: maps.means(method, kept_I) for method in run.manifest.identity.methods}
     grouped = _Grouped(values)
-    agreement = grouped.means(maps.agreement())
+    agreement, judged = grouped.means(maps.agreement()), grouped.counts(values.correct_I)
     metrics = {
         method: {name: grouped.means(values.metric(name, method)) for name in metric_labels(run)} for method in means
     }
     for row in table["rows"]:
         index, accuracy = row["class"], row["accuracy"]
         row |= {"name": class_name(run, index), "rare": row["images"] < RARE, "agreement": agreement[index]}
-        row["low"], row["high"] = wilson(
-            round((accuracy or 0) * row["images"]), 0 if accuracy is None else row["images"]
-        )
+        row["low"], row["high"] = wilson(round((accuracy or 0) * judged[index]), judged[index])
         row["metrics"] = {
             method: {name: means_of[index] for name, means_of in by_metric.items()}
             for method, by_metric in metrics.items()
@@ -46,10 +47,15 @@ def classes(run: Run, values: Values, maps: Maps) -> dict[str, Any]:
 
 
 class _Grouped:
-    """Computes means over the images of each class."""
+    """Computes counts and means over the images of each class."""
 
     def __init__(self, values: Values) -> None:
         self.classes, self.codes_I = np.unique(values.classes_I, return_inverse=True)
+
+    def counts(self, values_I: Numbers) -> dict[int, int]:
+        """Return the number of finite values of each class."""
+        counts = np.bincount(self.codes_I[np.isfinite(values_I)], minlength=len(self.classes))
+        return dict(zip(map(int, self.classes), map(int, counts), strict=True))
 
     def means(self, values_I: Numbers) -> dict[int, float | None]:
         """Return the mean of each class over its finite values; None for a class without any."""

@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.audit.absent import absent
 from pipeline.audit.gallery import image_details
 from pipeline.audit.statistics import differences, holm, paired_p, resampled
 from pipeline.audit.tables import class_name
 from pipeline.audit.values import Column, Place, Values, load_values
 from pipeline.errors import ConfigError
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 
 MAX_PAIRS = 12
@@ -27,6 +29,8 @@ def compare_runs(run: Run, values: Values, other: Run) -> dict[str, Any]:
             "--compare", f"no image of '{other.store.url}' is in this run", "compare runs over the same dataset"
         )
     changed = np.flatnonzero(values.predicted_I[rows] != others.predicted_I[partners])
+    raw = [kind for each in (run, other) if not (kind := OutputKind.of(each.manifest)).has_confidences]
+    changed = changed[:0] if raw else changed
     return {
         "run": {"id": other.manifest.run_id, "model": other.manifest.identity.model["name"],
                 "weights sha256": other.manifest.identity.model["weights_sha256"]},
@@ -37,6 +41,7 @@ def compare_runs(run: Run, values: Values, other: Run) -> dict[str, Any]:
         "answers": _correctness(values, others, rows, partners),
         "metrics": _metrics(run, values, others, rows, partners),
         "pairs": _pairs(run, other, values, others, rows[changed], partners[changed]),
+        **({"not_compared": absent(raw[0])["compare"]} if raw else {}),
     }  # fmt: skip
 
 

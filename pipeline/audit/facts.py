@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.audit.absent import absent
 from pipeline.audit.accuracy import accuracy
 from pipeline.audit.background import background
+from pipeline.audit.binary import binary
 from pipeline.audit.classes import classes
 from pipeline.audit.clusters import strategies
 from pipeline.audit.compare import compare_runs
@@ -17,12 +19,15 @@ from pipeline.audit.interventions import Interventions
 from pipeline.audit.leaderboard import leaderboard, metrics, passed_sanity, sanity
 from pipeline.audit.maps import load_maps
 from pipeline.audit.methods import untrusted
+from pipeline.audit.multilabel import multilabel
+from pipeline.audit.regression import regression
 from pipeline.audit.shards import shards
 from pipeline.audit.tables import Table, class_name, query_table, quoted, rounded
 from pipeline.audit.values import Place, Values, load_values, metric_label
 from pipeline.cams import METHODS
 from pipeline.results.agreement import agreement
 from pipeline.results.catalogue import method_page
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 from pipeline.results.source_images import Original
 from pipeline.results.verify import verify
@@ -99,6 +104,7 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
         entry["name"] = class_name(run, entry["class"])
     facts = {
         "facts_version": FACTS_VERSION,
+        **_outputs(run),
         "run": {"id": run.manifest.run_id, "path": run.store.url, "started_at": run.manifest.started_at},
         "findings": [finding.to_json() for finding in findings[:MAX_FINDINGS]],
         "more_findings": [finding.sentence for finding in findings[MAX_FINDINGS:]],
@@ -126,10 +132,26 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
     return Audited(rounded(facts), pictures)
 
 
+def _outputs(run: Run) -> dict[str, Any]:
+    """Return the chapter of a kind of outputs other than softmax, and why sections are not there."""
+    kind = OutputKind.of(run.manifest)
+    if kind.kind == "softmax":
+        return {}
+    chapters: dict[str, Any] = {"kind": kind.kind, "independent": kind.is_independent, "absent": absent(kind)}
+    if kind.kind == "binary":
+        chapters["binary"] = binary(run)
+    if kind.is_independent:
+        chapters["multilabel"] = multilabel(run)
+    if not kind.has_confidences:
+        chapters["regression"] = regression(run)
+    return {"outputs": chapters}
+
+
 def _provenance(run: Run) -> dict[str, Any]:
     identity = run.manifest.identity
     return {
         "model": identity.model["name"],
+        **({"outputs": kind.kind} if (kind := OutputKind.of(run.manifest)).kind != "softmax" else {}),
         "weights sha256": identity.model["weights_sha256"],
         "target layer": identity.model["layer"],
         "targets": identity.targets,
@@ -163,21 +185,24 @@ def _unchecked(run: Run, values: Values, checked: Table, surroundings: Mapping[s
     """List the checks that were not made, and what each of them needs."""
     if not len(values):
         return ["All checks: no image was explained."]
-    sentences = []
-    if np.unique(values.predicted_I, return_counts=True)[1].max() < 2 * MIN_IMAGES:
+    kind, sentences = OutputKind.of(run.manifest), []
+    if kind.has_confidences and np.unique(values.predicted_I, return_counts=True)[1].max() < 2 * MIN_IMAGES:
         sentences.append(
             f"Patches, colours and surroundings: no class was predicted for {2 * MIN_IMAGES} images, the minimum for a "
             "finding."
         )
     if not checked["rows"]:
         sentences.append("Whether the maps depend on the model: run `camatlas sanity RUN`, then audit again.")
-    if not surroundings["asked"]:
+    if not kind.has_confidences:
+        sentences += [absent(kind)[section] for section in ("accuracy", "classes")]
+    elif not surroundings["asked"]:
         sentences.append(
             "Reliance on surroundings: requires boxes, and the metrics box_removed_confidence and "
             "box_only_confidence in the run file."
         )
-    if not (values.correct_I == values.correct_I).any():
-        sentences.append("Accuracy, calibration and wrong labels: the dataset has no labels.")
+    if kind.has_confidences and not (values.correct_I == values.correct_I).any():
+        several = ", or no row holds all labels of its image" if kind.is_independent else ""
+        sentences.append(f"Accuracy, calibration and wrong labels: the dataset has no labels{several}.")
     if len(run.manifest.identity.methods) < 2:
         sentences.append("Agreement between methods: the run has a single method.")
     sentences.append(

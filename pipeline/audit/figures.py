@@ -11,12 +11,19 @@ import numpy as np
 from PIL import Image
 
 THUMBNAIL = 112
-"""Side of a thumbnail in pixels."""
+"""Longer side of a thumbnail in pixels."""
+
+
+def thumbnail_size(height: int, width: int) -> tuple[int, int]:
+    """Return the (width, height) of the thumbnail of an image."""
+    longer = max(height, width)
+    return max(1, round(THUMBNAIL * width / longer)), max(1, round(THUMBNAIL * height / longer))
 
 
 def thumbnail(image: Image.Image) -> str:
     """Encode the preprocessed image as a small WebP."""
-    return _data_url(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS), "WEBP", quality=60)
+    size = thumbnail_size(image.height, image.width)
+    return _data_url(image.resize(size, Image.Resampling.LANCZOS), "WEBP", quality=60)
 
 
 def grey_map(map_uv: Sequence[Sequence[float]]) -> str:

@@ -7,23 +7,30 @@ from typing import Any
 import numpy as np
 
 from pipeline.audit.maps import Maps
-from pipeline.audit.tables import class_name, quoted, tidy
+from pipeline.audit.regression import is_single
+from pipeline.audit.tables import class_name, label_name, quoted, target_name, tidy
 from pipeline.audit.values import Place, Values, metric_label, metric_labels
 from pipeline.maps.codec import FloatArray
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run, decode_row
 
 _ORDERED = (
     "SELECT shard, image_key FROM images WHERE maps > 0 AND {condition} ORDER BY {order}, shard, image_key LIMIT {n}"
 )
 _RELIANCE = """
-SELECT shard, image_key FROM explanations WHERE predicted = label AND target = predicted AND {energy} IS NOT NULL
+SELECT shard, image_key FROM explanations WHERE {right} AND target = predicted AND {energy} IS NOT NULL
   AND {removed} {sign} 0.5
 GROUP BY shard, image_key ORDER BY avg({energy}), shard, image_key LIMIT {n}
 """
 _ELSEWHERE = """
-SELECT shard, image_key FROM explanations WHERE predicted = label AND {energy} IS NOT NULL
+SELECT shard, image_key FROM explanations WHERE {right} AND {energy} IS NOT NULL
 GROUP BY shard, image_key ORDER BY avg({energy}), shard, image_key LIMIT {n}
 """
+_OUTPUTS = """
+SELECT shard, image_key FROM explanations WHERE {order} IS NOT NULL
+GROUP BY shard, image_key ORDER BY max({order}) DESC, shard, image_key LIMIT {n}
+"""
+_RIGHT_OF_LABELS = "(shard, image_key) IN (SELECT (shard, image_key) FROM images WHERE correct)"
 _ROWS = """
 SELECT * FROM explanations
 JOIN (SELECT unnest(?::VARCHAR[]) AS shard, unnest(?::VARCHAR[]) AS image_key) USING (shard, image_key)
@@ -52,11 +59,22 @@ class Group:
 
 def groups(run: Run, values: Values, maps: Maps, size: int) -> list[Group]:
     """Choose the images of every group; groups without images are left out."""
+    if not OutputKind.of(run.manifest).has_confidences:
+        return [group for group in _by_output(run, size) if group.places]
     labelled = bool(np.isfinite(values.correct_I).any())
     chosen = [*_labelled(run, values, maps, size)] if labelled else [_most(run, "Most confident", "true", size)]
     note = "The confidence of the prediction is below 0.5."
     chosen.append(_ordered(run, "Least confident", note, "confidence < 0.5", "confidence", size))
     return [group for group in chosen if group.places]
+
+
+def _by_output(run: Run, size: int) -> list[Group]:
+    """Choose images by their raw outputs, and by the residuals where the label is the value of the only output."""
+    orders = {"Largest outputs": "target_logit", "Smallest outputs": "-target_logit"}
+    if is_single(run):
+        orders = {"Largest residuals": "abs(target_logit - label)", **orders}
+    sqls = {title: _OUTPUTS.format(order=order, n=size) for title, order in orders.items()}
+    return [Group(title, "", sql, _places(run, sql)) for title, sql in sqls.items()]
 
 
 def _labelled(run: Run, values: Values, maps: Maps, size: int) -> list[Group]:
@@ -95,8 +113,9 @@ def _elsewhere(run: Run, size: int) -> list[Group]:
     energy, removed = metric_label(run, "energy_in_box"), metric_label(run, "box_removed_confidence")
     if energy is None:
         return []
+    right = _RIGHT_OF_LABELS if OutputKind.of(run.manifest).is_independent else "predicted = label"
     if removed is None:
-        sql = _ELSEWHERE.format(energy=quoted(energy), n=size)
+        sql = _ELSEWHERE.format(right=right, energy=quoted(energy), n=size)
         return [
             Group(
                 "Correct, with the least energy in the box",
@@ -105,7 +124,8 @@ def _elsewhere(run: Run, size: int) -> list[Group]:
                 _places(run, sql),
             )
         ]
-    sqls = [_RELIANCE.format(energy=quoted(energy), removed=quoted(removed), sign=sign, n=size) for sign in (">=", "<")]
+    columns = {"right": right, "energy": quoted(energy), "removed": quoted(removed)}
+    sqls = [_RELIANCE.format(**columns, sign=sign, n=size) for sign in (">=", "<")]
     return [
         Group(
             "Right for the wrong reason",
@@ -167,9 +187,10 @@ def image_details(run: Run, places: Sequence[Place]) -> dict[Place, dict[str, An
 def _item(run: Run, row: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: row[name] for name in ("shard", "image_key", "label", "predicted", "confidence")},
-        "label_name": None if row["label"] is None else class_name(run, row["label"]),
+        **({} if OutputKind.of(run.manifest).has_confidences else {"output": row["target_logit"]}),
+        "label_name": label_name(run, row["label"]),
         "predicted_name": class_name(run, row["predicted"]),
-        "target_name": class_name(run, row["target"]),
+        "target_name": target_name(run, row["target"]),
         "methods": [],
     }
 

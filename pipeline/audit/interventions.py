@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.audit import patches, properties
+from pipeline.audit.absent import absent
 from pipeline.audit.background import with_control, without_objects
 from pipeline.audit.findings import MIN_IMAGES, Finding
 from pipeline.audit.maps import Maps
@@ -13,6 +14,7 @@ from pipeline.audit.tables import class_name
 from pipeline.audit.values import Flags, Place, Values
 from pipeline.errors import CamatlasError, first_line
 from pipeline.maps.codec import FloatArray
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 from pipeline.results.rerun import RunModel, as_pixels
 from pipeline.results.source_images import Original, originals
@@ -34,8 +36,9 @@ class Interventions:
         self, run: Run, values: Values, maps: Maps, methods: Sequence[str], shown: set[Place], *, ask_model: bool
     ) -> None:
         self.run, self.values = run, values
+        kind = OutputKind.of(run.manifest)
         self.suspects = patches.suspects(values, maps, methods)
-        self.sample = properties.sample(values)
+        self.sample = properties.sample(values) if kind.has_confidences else []
         self.of_suspect = {suspect.predicted: patches.sample(values, suspect) for suspect in self.suspects}
         places = {*shown, *self.sample, *(place for sampled in self.of_suspect.values() for place in sampled)}
         self.pictures: dict[Place, Original] = dict(originals(run.manifest, sorted(places)))
@@ -44,8 +47,10 @@ class Interventions:
         if len(self.pictures) < len(places):
             lost = len(places) - len(self.pictures)
             self.unchecked.append(f"{lost} of {len(places)} original images could not be read from the shards.")
-        self.rerun = self._model() if ask_model else None
-        if not ask_model:
+        self.rerun = self._model() if ask_model and kind.has_confidences else None
+        if not kind.has_confidences:
+            self.unchecked.append(absent(kind)["interventions"])
+        elif not ask_model:
             self.unchecked.append(f"{_NEEDS_MODEL}: the model was not loaded (--no-model).")
         self.sampled = [place for place in self.sample if place in self.pictures]
         self.predicted_B = values.predicted_I[[self.rows[place] for place in self.sampled]]

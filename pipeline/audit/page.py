@@ -12,10 +12,12 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from pipeline.audit import charts
 from pipeline.audit.facts import Audited
-from pipeline.audit.figures import THUMBNAIL, grey_map, thumbnail
+from pipeline.audit.figures import grey_map, thumbnail, thumbnail_size
+from pipeline.audit.output_charts import chapter_charts
 from pipeline.errors import ConfigError
-from pipeline.maps.pictures import VIRIDIS
+from pipeline.maps.pictures import VIRIDIS, picture_note
 from pipeline.results.source_images import Original
+from pipeline.settings.preprocess import Preprocess
 
 _TEMPLATES = files("pipeline.audit") / "templates"
 _SECTIONS = (
@@ -24,6 +26,8 @@ _SECTIONS = (
     ("background", "Surroundings"), ("strategies", "Strategies"), ("compare", "Comparison"),
     ("failures", "Failures"), ("cost", "Cost"), ("methods", "Method notes"), ("reproduce", "Reproduce"),
 )  # fmt: skip
+_SOFTMAX = {"kind": "softmax", "independent": False, "absent": {}}
+"""What the templates read of outputs in facts that do not name their kind."""
 _CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\ufffd")
 
 
@@ -45,10 +49,11 @@ def render(facts: Mapping[str, Any], pictures: Mapping[tuple[str, str], Original
     environment.tests["single"] = lambda clusters: len(clusters) == 1
     style, script = _read("report.css"), _read("report.js")
     places = _places(facts)
+    preprocess = Preprocess.of(facts["provenance"]["preprocessing"])
     shown = {key: _shown(original) for key, original in sorted(pictures.items()) if key in places}
     ids: Mapping[tuple[str, str], str] = defaultdict(str, {key: f"p{i}" for i, key in enumerate(shown, 1)})
     return environment.get_template("report.html").render(
-        **facts,
+        **{"outputs": _SOFTMAX, **facts},
         style=style,
         style_hash=_digest(style),
         script=script,
@@ -60,6 +65,8 @@ def render(facts: Mapping[str, Any], pictures: Mapping[tuple[str, str], Original
         charts=_charts(facts),
         shown=shown,
         ids=ids,
+        thumb=thumbnail_size(*preprocess.size),
+        picture_note=picture_note(preprocess.channels) if shown else "",
     )
 
 
@@ -103,6 +110,7 @@ def _charts(facts: Mapping[str, Any]) -> dict[str, Any]:
         "whiskers": {name: charts.whiskers(rows, name) for name in judging} if len(rows) > 1 else {},
         "agreement": charts.agreement(facts["agreement"]["rows"]),
         "reliance": charts.reliance(facts["background"]["points"]),
+        **chapter_charts(facts.get("outputs", _SOFTMAX)),
     }
 
 
@@ -116,9 +124,13 @@ def _places(facts: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def _shown(original: Original) -> dict[str, Any]:
-    scale = THUMBNAIL / original.image.width
-    boxes = [[round(edge * scale, 2) for edge in box] for box in original.boxes_xyxy or ()]
-    return {"address": thumbnail(original.image), "boxes": boxes}
+    image = original.image
+    width, height = thumbnail_size(image.height, image.width)
+    scales = (width / image.width, height / image.height) * 2
+    boxes = [
+        [round(edge * scale, 2) for edge, scale in zip(box, scales, strict=True)] for box in original.boxes_xyxy or ()
+    ]
+    return {"address": thumbnail(image), "boxes": boxes}
 
 
 def _channel(index: int) -> str:

@@ -136,12 +136,12 @@ def intervene(
         return None
     elsewhere_HW = _elsewhere(region_HW)
     partner_BHWC = other_BHWC[np.arange(len(class_BHWC)) % len(other_BHWC)]
-    right_B = rerun.confidences(class_BHWC).argmax(1) == suspect.predicted
+    right_B = rerun.predicted(class_BHWC) == suspect.predicted
     edited = [np.where(mask[None, ..., None], partner_BHWC, class_BHWC) for mask in (region_HW, elsewhere_HW)]
-    changed_B, control_B = (rerun.confidences(pixels_BHWC).argmax(1) != suspect.predicted for pixels_BHWC in edited)
+    changed_B, control_B = (rerun.predicted(pixels_BHWC) != suspect.predicted for pixels_BHWC in edited)
     donor_BHWC = class_BHWC[np.arange(len(other_BHWC)) % len(class_BHWC)]
     pasted_BHWC = np.where(region_HW[None, ..., None], donor_BHWC, other_BHWC)
-    turned_B = rerun.confidences(pasted_BHWC).argmax(1) == suspect.predicted
+    turned_B = rerun.predicted(pasted_BHWC) == suspect.predicted
     return PatchEvidence(Changed(changed_B[right_B], control_B[right_B], held_out_B[right_B]), float(turned_B.mean()))
 
 

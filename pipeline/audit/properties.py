@@ -23,6 +23,7 @@ MIN_SEPARATION = 0.35
 """|AUC - 1/2| from which a colour is tested by intervention; 1/2 is perfect separation."""
 
 MAX_SUSPECTS = 6
+_RGB = 3
 COLOURS = ("brightness", "red to green", "yellow to blue", "saturation")
 """Properties that a shift of the mean colour changes."""
 
@@ -70,7 +71,6 @@ def measure(pictures: Iterable[FloatArray], sizes_B2: Numbers) -> dict[str, Numb
 
 
 def _of(picture_HWC: FloatArray) -> dict[str, float]:
-    red, green, blue = (float(value) for value in picture_HWC.mean((0, 1)))
     grey_HW = picture_HWC.mean(2)
     edge = max(1, min(grey_HW.shape) // 16)
     inside_HW = grey_HW[edge:-edge, edge:-edge]
@@ -78,10 +78,18 @@ def _of(picture_HWC: FloatArray) -> dict[str, float]:
     return {
         "brightness": float(grey_HW.mean()),
         "contrast": float(grey_HW.std()),
+        **(_colours(picture_HWC) if picture_HWC.shape[2] == _RGB else {}),
+        "border": border - float(inside_HW.mean()),
+    }
+
+
+def _colours(picture_HW3: FloatArray) -> dict[str, float]:
+    """Measure the properties that only RGB images have."""
+    red, green, blue = (float(value) for value in picture_HW3.mean((0, 1)))
+    return {
         "red to green": red - green,
         "yellow to blue": (red + green) / 2 - blue,
-        "saturation": float((picture_HWC.max(2) - picture_HWC.min(2)).mean()),
-        "border": border - float(inside_HW.mean()),
+        "saturation": float((picture_HW3.max(2) - picture_HW3.min(2)).mean()),
     }
 
 
@@ -135,12 +143,12 @@ def intervene(
     predicted: int, class_BHWC: FloatArray, held_out_B: Flags, mean_C: FloatArray, rerun: RunModel
 ) -> Changed | None:
     """Shift images to the mean colour of the others and, as a control, in the opposite direction; run the model."""
-    right_B = rerun.confidences(class_BHWC).argmax(1) == predicted
+    right_B = rerun.predicted(class_BHWC) == predicted
     if not right_B.any():
         return None
     shift_B11C = mean_C - class_BHWC.mean((1, 2), keepdims=True)
     edited = [np.clip(class_BHWC + sign * shift_B11C, 0, 1).astype(np.float32) for sign in (1, -1)]
-    changed_B, control_B = (rerun.confidences(pixels_BHWC).argmax(1) != predicted for pixels_BHWC in edited)
+    changed_B, control_B = (rerun.predicted(pixels_BHWC) != predicted for pixels_BHWC in edited)
     return Changed(changed_B[right_B], control_B[right_B], held_out_B[right_B])
 
 

@@ -18,7 +18,7 @@ MIN_FAILURE_EXCESS = 0.05
 """The failure rate of a shard must exceed that of the other shards by at least this."""
 
 SHARDS = """
-SELECT shard, count(*) AS images, count(*) FILTER (maps = 0) AS failed, avg(correct::INT) AS accuracy,
+SELECT shard, count(*) AS images, count(*) FILTER ({failed}) AS failed, avg(correct::INT) AS accuracy,
   avg(confidence) AS mean_confidence FROM images GROUP BY shard ORDER BY failed DESC, accuracy, shard
 """
 _DAMAGE = """
@@ -29,9 +29,15 @@ GROUP BY shard ORDER BY shard
 
 def shards(run: Run, values: Values) -> tuple[dict[str, Any], list[Finding]]:
     """Compute the section (the worst shards), and findings about wrong labels and failed images."""
-    table, damage = query_table(run, SHARDS), query_table(run, _DAMAGE)
+    table, damage = query_table(run, SHARDS.format(failed=_failed(run))), query_table(run, _DAMAGE)
     findings = [*_labels(values), *_failures(table["rows"], damage["rows"])]
     return {"worst": {**table, "rows": table["rows"][:20]}, "damage": damage, "count": len(table["rows"])}, findings
+
+
+def _failed(run: Run) -> str:
+    """Return the SQL that tells whether an image failed; one without a class above the threshold did not."""
+    above = run.manifest.identity.targets.startswith("above")
+    return "maps = 0" + (" AND error_code IS DISTINCT FROM 'no_target'" if above else "")
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def _excesses(values: Values, half: bool) -> dict[str, _Excess]:
     """Test every shard on one half of the images; p is adjusted for the number of shards (Holm)."""
     rows = np.flatnonzero(np.isfinite(values.correct_I) & (values.held_out_I == half))
     shards_N = np.array([values.places[row][0] for row in rows], dtype=object)
-    wrong_N, classes_N = 1 - values.correct_I[rows], values.labels_I[rows]
+    wrong_N, classes_N = 1 - values.correct_I[rows], values.classes_I[rows]
     excesses = []
     for shard in sorted(set(shards_N)):
         inside_N = shards_N == shard

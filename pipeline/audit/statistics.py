@@ -3,7 +3,7 @@
 Legend: I images, K columns (one metric of one method), R resamples, G strata.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 Numbers = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float32]
 
 Column = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """Sum and number of the values of each image."""
@@ -47,7 +48,7 @@ class Resampled:
 
     def interval(self, column: int) -> tuple[float | None, float | None]:
         """Return the 95 % percentile interval of the mean of a column."""
-        return _percentiles(self.means_RK[:, column])
+        return percentiles(self.means_RK[:, column])
 
     def difference(self, column: int) -> "Difference":
         """Return mean, interval and two-sided bootstrap p of a column of differences."""
@@ -55,7 +56,7 @@ class Resampled:
         known_R = known_R[np.isfinite(known_R)]
         if not len(known_R):
             return Difference(None, None, None, None)
-        low, high = _percentiles(known_R)
+        low, high = percentiles(known_R)
         tail = min(np.count_nonzero(known_R <= 0), np.count_nonzero(known_R >= 0))
         p = min(1.0, 2 * (tail + 1) / (len(known_R) + 1))
         return Difference(float(self.mean_K[column]), low, high, p)
@@ -106,6 +107,24 @@ def resampled(
     if len(sums_IK) < 2:
         means_RK[:] = np.nan
     return Resampled(_means(whole_1I, sums_IK, counts_IK)[0], means_RK)
+
+
+def bootstrap(
+    statistic: Callable[[Weights], Numbers], strata_I: Indices, seed: int, resamples: int = RESAMPLES
+) -> Numbers:
+    """Return a statistic of each resample, (R, ...); the images are drawn as in `resampled`.
+
+    Args:
+        statistic: computes (R, ...) from the number of times each image is drawn, (R, I).
+        strata_I: the stratum of each image; there are at least two images.
+        seed: of the random generator.
+        resamples: number of resamples.
+    """
+    strata_I = _pooled(strata_I)
+    order_I = np.argsort(strata_I, kind="stable")
+    place_I = np.argsort(order_I, kind="stable")
+    draws = _weights(strata_I[order_I], np.random.default_rng(seed), resamples)
+    return np.concatenate([statistic(weights_RI[:, place_I]) for weights_RI in draws])
 
 
 def differences(one: Column, other: Column) -> Column:
@@ -160,7 +179,8 @@ def _means(
     return means_RK
 
 
-def _percentiles(values_R: Numbers) -> tuple[float | None, float | None]:
+def percentiles(values_R: Numbers) -> tuple[float | None, float | None]:
+    """Return the 95 % percentile interval of the finite values of resamples."""
     known_R = values_R[np.isfinite(values_R)]
     if not len(known_R):
         return None, None

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 
 Table = dict[str, Any]
@@ -29,6 +30,19 @@ def class_name(run: Run, index: int | None) -> str:
         return "-"
     name = run.manifest.class_name(index)
     return f"class {index}" if name == str(index) else name
+
+
+def target_name(run: Run, index: int) -> str:
+    """Return the name of what is explained: a class, or `output INDEX` of a model with raw outputs."""
+    name = class_name(run, index)
+    return f"output {index}" if name == f"class {index}" and not OutputKind.of(run.manifest).has_confidences else name
+
+
+def label_name(run: Run, label: int | None) -> str | None:
+    """Return the name of a label; the number itself for raw outputs, and None without a label."""
+    if label is None:
+        return None
+    return class_name(run, label) if OutputKind.of(run.manifest).has_confidences else str(label)
 
 
 def rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pipeline.audit.statistics import Indices, Numbers
 from pipeline.audit.tables import quoted
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 from schemas.explanation import is_curve
 
@@ -24,7 +25,7 @@ Column = tuple[str, str, str]
 Flags = npt.NDArray[np.bool_]
 
 _IMAGES = """
-SELECT shard, image_key, chunk, label, predicted, confidence, correct, coalesce(label, predicted) AS class,
+SELECT shard, image_key, chunk, label, predicted, confidence, correct, {group} AS class,
   image_height, image_width, left(md5(concat_ws(chr(31), shard, image_key)), 1) < '8' AS held_out
 FROM images WHERE maps > 0 ORDER BY shard, image_key
 """
@@ -41,9 +42,9 @@ class Values:
     Attributes:
         places: shard and image key of each image, sorted.
         labels_I, predicted_I, classes_I: class indices, -1 for none; `classes_I` is the label if there is one, else the
-            predicted class.
-        confidences_I: confidence of the predicted class.
-        correct_I: 1 correct, 0 wrong, NaN without label.
+            predicted class. With independent labels it is the predicted class, and with raw outputs there is none.
+        confidences_I: confidence of the predicted class; NaN for raw outputs.
+        correct_I: 1 correct, 0 wrong, NaN where the rows do not tell.
         held_out_I: whether an image is in the half, by a hash of shard and key, on which effects are measured.
         sizes_I2: height and width of the upright image, in pixels.
         columns: index of each column in `sums_IK` and `counts_IK`.
@@ -77,7 +78,7 @@ class Values:
 
 def load_values(run: Run) -> Values:
     """Read the values of a run."""
-    table = run.arrow(_IMAGES)
+    table = run.arrow(_IMAGES.format(group=group_sql(OutputKind.of(run.manifest))))
     places = list(zip(table["shard"].to_pylist(), table["image_key"].to_pylist(), strict=True))
     columns, sums_IK, counts_IK = _columns(run, {place: index for index, place in enumerate(places)})
     return Values(
@@ -93,6 +94,13 @@ def load_values(run: Run) -> Values:
         sums_IK=sums_IK,
         counts_IK=counts_IK,
     )
+
+
+def group_sql(kind: OutputKind) -> str:
+    """Return the SQL of the class by which images are grouped; NULL for raw outputs."""
+    if not kind.has_confidences:
+        return "NULL::INTEGER"
+    return "predicted" if kind.is_independent else "coalesce(label, predicted)"
 
 
 def metric_labels(run: Run) -> list[str]:

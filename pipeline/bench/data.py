@@ -4,10 +4,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.data.decode import decode_chunk
+from pipeline.data.decode import Frame, decode_chunk, frame_image
+from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.sources import Chunk, chunked, read_shard
 from pipeline.errors import ConfigError
 from pipeline.explain.explainer import Explainer
@@ -49,16 +51,18 @@ def data_rows(config: RunConfig, images: int = 128) -> list[dict[str, Any]]:
 def _run_steps(run: PreparedRun) -> _Totals:
     explainer = Explainer(run.loaded.model, run.explainer_spec("cpu", 1))
     totals = _Totals()
-    for shard in run.shards:
-        chunks = chunked(read_shard(shard, run.reading), shard, run.config.data.chunk_images)
-        while (read := _timed(lambda: next(chunks, None)))[1] is not None:  # noqa: B023 - called at once
-            totals.reading += read[0]
-            _run_chunk(run, explainer, read[1], totals)
+    with closing(DecodeSandbox(decoder=run.limits.decoder)) as sandbox:
+        frame = frame_image if run.limits.decoder is None else sandbox.frame
+        for shard in run.shards:
+            chunks = chunked(read_shard(shard, run.reading), shard, run.config.data.chunk_images)
+            while (read := _timed(lambda: next(chunks, None)))[1] is not None:  # noqa: B023 - called at once
+                totals.reading += read[0]
+                _run_chunk(run, explainer, read[1], frame, totals)
     return totals
 
 
-def _run_chunk(run: PreparedRun, explainer: Explainer, chunk: Chunk, totals: _Totals) -> None:
-    seconds, decoded = _timed(lambda: decode_chunk(chunk, run.loaded.preprocess, run.limits))
+def _run_chunk(run: PreparedRun, explainer: Explainer, chunk: Chunk, frame: Frame, totals: _Totals) -> None:
+    seconds, decoded = _timed(lambda: decode_chunk(chunk, run.loaded.preprocess, run.limits, frame))
     totals.decoding += seconds
     seconds, table = _timed(lambda: sorted_rows(explainer.tables(decoded)))
     totals.explaining += seconds

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from pipeline.data.annotations import read_annotations
-from pipeline.data.decode import PixelArray
-from pipeline.data.framing import resized
+from pipeline.data.framing import PixelArray, resized
+from pipeline.data.inputs import decode_limits, image_suffixes
 from pipeline.data.sources import Reading
 from pipeline.data.sources.listing import list_shards
 from pipeline.demo.scenes import make_scene
 from pipeline.errors import ConfigError
-from pipeline.model.baselines import Normalisation
+from pipeline.model.baselines import Normalisation, unit_pixels
 from pipeline.planning.sampling import take_sample
-from pipeline.run.preflight import decode_limits
 from pipeline.settings.preprocess import Preprocess
 from pipeline.settings.run_file import RunConfig
 
@@ -29,16 +28,19 @@ def bench_images(config: RunConfig | None, preprocess: Preprocess, count: int) -
     """
     sample_NHWC = _scenes(preprocess, count) if config is None else _sampled(config, preprocess, count)
     pixels_BHWC = torch.tensor(sample_NHWC[np.arange(count) % len(sample_NHWC)])
-    return Normalisation(preprocess.mean, preprocess.std).apply(pixels_BHWC.permute(0, 3, 1, 2).float().div(255))
+    return Normalisation(preprocess.mean, preprocess.std).apply(unit_pixels(pixels_BHWC))
 
 
 def _scenes(preprocess: Preprocess, count: int) -> PixelArray:
-    return np.stack([np.asarray(resized(make_scene(index).image, preprocess)[0]) for index in range(count)])
+    """Draw scenes; their colours are repeated over the channels of a model of other than three channels."""
+    scenes_NHW3 = np.stack([np.asarray(resized(make_scene(index).image, preprocess)[0]) for index in range(count)])
+    return scenes_NHW3[..., np.arange(preprocess.channels) % scenes_NHW3.shape[-1]]
 
 
 def _sampled(config: RunConfig, preprocess: Preprocess, count: int) -> PixelArray:
-    shards = list_shards(config.data.shards)
-    reading = Reading(read_annotations(config, shards), config.data.columns.model_dump())
+    shards = list_shards(config.data.shards, suffixes=config.data.suffixes)
+    annotations = read_annotations(config, shards)
+    reading = Reading(annotations, config.data.columns.model_dump(), suffixes=image_suffixes(config.data))
     pixels_NHWC = take_sample(shards, reading, preprocess, decode_limits(config), count).chunk.pixels_NHWC
     if not len(pixels_NHWC):
         raise ConfigError.one("data.shards", "none of the images in the sample can be decoded")

@@ -17,6 +17,7 @@ from pipeline.bench.report import case_rows, projection_rows
 from pipeline.bench.timing import BenchCase, time_cases
 from pipeline.cams import CamMethod, build_methods
 from pipeline.explain.explainer import BATCH_MULTIPLE, images_together
+from pipeline.model.baselines import Normalisation
 from pipeline.model.engine import Precision
 from pipeline.model.memory import kept_freed_memory
 from pipeline.model.probe import Probe
@@ -126,13 +127,14 @@ def _probe(setup: Setup, batch: int, multiple: int, *, compiled: bool) -> Probe:
         precision=setup.precision,
         batch=batch,
         batch_multiple=multiple,
+        normalisation=Normalisation(loaded.preprocess.mean, loaded.preprocess.std),
         compiled=compiled,
     )
 
 
 def _warm(probe: Probe, pixels_BCHW: Tensor) -> int:
     """Choose the size of masked passes as a worker does, and run one of each size, because compiling takes long."""
-    probe.choose_batch((pixels_BCHW.shape[2], pixels_BCHW.shape[3]))
+    probe.choose_batch((pixels_BCHW.shape[1], pixels_BCHW.shape[2], pixels_BCHW.shape[3]))
     best = probe.scorer.batcher.size
     for count in {best, probe.scorer.batcher.multiple}:
         targets_P1 = torch.zeros(count, 1, dtype=torch.long, device=pixels_BCHW.device)

@@ -22,12 +22,16 @@ class Needs:
         stages: the last layer of each resolution, instead of the target layer alone.
         linear_head: a head made of global average pooling and one linear layer.
         activations: activations of the captured layers; False for methods that use the whole model and no layer.
+        confidences: confidences of the target class, which raw outputs do not have.
+        one_true_class: outputs of which exactly one class is true, since it computes a softmax over the classes.
     """
 
     gradients: bool = False
     stages: bool = False
     linear_head: bool = False
     activations: bool = True
+    confidences: bool = False
+    one_true_class: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, NoExtraPass, Paper, weighted_sum
-from pipeline.model.evidence import Evidence, target_logit
+from pipeline.model.evidence import Evidence, Readout
+from pipeline.model.outputs import Outputs
 from pipeline.model.probe import Probe
 
 
@@ -51,7 +52,7 @@ class FinerCam(NoExtraPass):
         return Cost(backwards=1)
 
     def _difference(self, logits_RN: Tensor, targets_R: Tensor) -> Tensor:
-        target_R = target_logit(logits_RN, targets_R)
+        target_R = logits_RN.gather(1, targets_R[:, None])[:, 0]
         distances_RN = (logits_RN.detach() - target_R.detach()[:, None]).abs()
         distances_RN = distances_RN.scatter(1, targets_R[:, None], torch.inf)
         others = min(self.comparisons, logits_RN.shape[1] - 1)
@@ -65,7 +66,7 @@ class ShapleyCam(NoExtraPass):
 
     M = ReLU( sum_k w_k A_k ),   w_k = mean_ij ( g^k_ij - 1/2 (H A)^k_ij ),   g = dU/dA,   H = d2U/dA2
 
-    A_k is the activation map of channel k, S_c the target logit and p_c its softmax probability. H is never built: the
+    A_k is the activation map of channel k, S_c the target logit and p_c its confidence. H is never built: the
     product H A takes one more backward pass. With U = S_c, in networks that are piecewise linear after the layer, H is
     zero and this is Grad-CAM.
 
@@ -76,21 +77,33 @@ class ShapleyCam(NoExtraPass):
     utility: Literal["rest", "logit"] = "rest"
 
     name: ClassVar[str] = "shapley_cam"
-    needs: ClassVar[Needs] = Needs(gradients=True)
     paper: ClassVar[Paper] = Paper(
         "Cai", "CAMs as Shapley Value-based Explainers", "arXiv", 2025, "arXiv 2501.06261",
     )  # fmt: skip
 
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:  # noqa: ARG002 - the evidence suffices
         """Compute the maps (B, u, v), >= 0."""
-        grads_BKuv, product_BKuv = evidence.curvature(rest if self.utility == "rest" else target_logit)
+        outputs = evidence.outputs
+        grads_BKuv, product_BKuv = evidence.curvature(
+            rest(outputs) if self.utility == "rest" else outputs.target_logits
+        )
         return weighted_sum((grads_BKuv - 0.5 * product_BKuv).mean((2, 3)), evidence.acts_BKuv)
+
+    @property
+    def needs(self) -> Needs:
+        """Return the needs: confidences for the utility rest."""
+        return Needs(gradients=True, confidences=self.utility == "rest")
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
         """Count two more head backward passes; the forward pass is the shared one."""
         return Cost(backwards=2)
 
 
-def rest(logits_RN: Tensor, targets_R: Tensor) -> Tensor:
-    """Return the residual softmax target (ReST): the target logit plus its log-probability, (R,)."""
-    return target_logit(logits_RN, targets_R) + target_logit(logits_RN.log_softmax(1), targets_R)
+def rest(outputs: Outputs) -> Readout:
+    """Return the residual softmax target (ReST) as a readout: the target logit plus its log-confidence, (R,)."""
+
+    def logit_and_log_confidence(logits_RN: Tensor, targets_R: Tensor) -> Tensor:
+        log_confidences_R = outputs.log_confidences(logits_RN).gather(1, targets_R[:, None])[:, 0]
+        return outputs.target_logits(logits_RN, targets_R) + log_confidences_R
+
+    return logit_and_log_confidence

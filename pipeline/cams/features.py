@@ -70,7 +70,7 @@ class AblationCam:
             changed_PKuv[torch.arange(len(channels_P)), channels_P] = 0
             return changed_PKuv
 
-        logits_BK = _target_outputs(evidence, probe, acts_BKuv.shape[1], ablated, softmax=False)
+        logits_BK = _target_outputs(evidence, probe, acts_BKuv.shape[1], ablated, confidences=False)
         return evidence.target_logits_B[:, None] - logits_BK
 
 
@@ -91,7 +91,7 @@ class ReciproCam:
     gaussian: bool = True
 
     name: ClassVar[str] = "recipro_cam"
-    needs: ClassVar[Needs] = Needs()
+    needs: ClassVar[Needs] = Needs(confidences=True)
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[Paper] = Paper(
@@ -108,7 +108,7 @@ class ReciproCam:
         def windowed(row: int, cells_P: Tensor) -> Tensor:
             return acts_BKuv[row] * windows_Zuv[cells_P, None]
 
-        return _target_outputs(evidence, probe, height * width, windowed, softmax=True).reshape(-1, height, width)
+        return _target_outputs(evidence, probe, height * width, windowed, confidences=True).reshape(-1, height, width)
 
     def cost(self, net: NetShape) -> Cost:
         """Count one head pass per cell."""
@@ -127,12 +127,13 @@ def _windows(height: int, width: int, *, gaussian: bool) -> Tensor:
 
 
 def _target_outputs(
-    evidence: Evidence, probe: Probe, changes: int, change: Callable[[int, Tensor], Tensor], *, softmax: bool
+    evidence: Evidence, probe: Probe, changes: int, change: Callable[[int, Tensor], Tensor], *, confidences: bool
 ) -> Tensor:
     """Run the head on changed activations: target logits or confidences (B, changes), one sweep per image."""
     per_image = []
     for row in evidence.first_rows().tolist():
         logits_PN = probe.head(evidence, row, changes, functools.partial(change, row))
-        outputs_PN = logits_PN.softmax(1) if softmax else logits_PN
-        per_image.append(outputs_PN[:, evidence.targets_B[evidence.images_B == evidence.images_B[row]]].T)
+        targets_T = evidence.targets_B[evidence.images_B == evidence.images_B[row]]
+        both_2PT = evidence.outputs.read(logits_PN, targets_T.expand(len(logits_PN), -1))
+        per_image.append(both_2PT[1 if confidences else 0].T)
     return torch.cat(per_image)

@@ -73,7 +73,6 @@ class IntegrativeCam:
     top_classes: Annotated[int, Field(ge=2)] = 10
 
     name: ClassVar[str] = "integrative_cam"
-    needs: ClassVar[Needs] = Needs(gradients=True, stages=True)
     interpretation: ClassVar[bool] = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[Paper] = Paper(
@@ -92,6 +91,11 @@ class IntegrativeCam:
             scores_BL = scores_BL * _distinct(min_max(maps_BLuv), self.redundancy)
         shares_BL = scores_BL / scores_BL.sum(1, keepdim=True).clamp_min(1e-30)
         return (shares_BL[:, :, None, None] * maps_BLuv).sum(1).float()
+
+    @property
+    def needs(self) -> Needs:
+        """Return the needs: one true class if f is a softmax."""
+        return Needs(gradients=True, stages=True, one_true_class=self.f in ("softmax", "log_softmax"))
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
         """Count one head backward pass per further class for softmax and log_softmax; none for the other functions."""

@@ -44,7 +44,7 @@ class PolyCam:
     variant: Literal["plus", "minus", "both"] = "both"
 
     name: ClassVar[str] = "poly_cam"
-    needs: ClassVar[Needs] = Needs(stages=True)
+    needs: ClassVar[Needs] = Needs(stages=True, confidences=True)
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[Paper] = Paper(
@@ -114,7 +114,7 @@ class Sise:
     mu: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     name: ClassVar[str] = "sise"
-    needs: ClassVar[Needs] = Needs(gradients=True, stages=True)
+    needs: ClassVar[Needs] = Needs(gradients=True, stages=True, confidences=True)
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[Paper] = Paper(

@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
 from pipeline.cams.versions import Rule, images_of, path_points, versions
 from pipeline.model.baselines import Reference
-from pipeline.model.evidence import Evidence, Readout, target_confidence, target_logit
+from pipeline.model.evidence import Evidence, Readout
 from pipeline.model.probe import Probe
 
 
@@ -98,7 +98,6 @@ class RsiGradCam:
     score: Literal["probability", "logit"] = "probability"
 
     name: ClassVar[str] = "rsi_gradcam"
-    needs: ClassVar[Needs] = Needs(gradients=True)
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[Paper] = Paper(
@@ -112,13 +111,18 @@ class RsiGradCam:
         weights_BK = self.riemann_stieltjes(evidence, probe, rectify=True).mean((2, 3))
         return weighted_sum(weights_BK, evidence.acts_BKuv) / weights_BK.shape[1]
 
+    @property
+    def needs(self) -> Needs:
+        """Return the needs: confidences if the score is a probability."""
+        return Needs(gradients=True, confidences=self.score == "probability")
+
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
         """Count the passes of all path points; the last one needs no forward pass, and no backward pass for a logit."""
         return Cost(forwards=self.steps, backwards=self.steps + (self.score == "probability"))
 
     def riemann_stieltjes(self, evidence: Evidence, probe: Probe, *, rectify: bool) -> Tensor:
         """Integrate the gradient over the change of the activations along the path, (B, K, u, v)."""
-        readout = target_confidence if self.score == "probability" else target_logit
+        readout = evidence.outputs.target_confidences if self.score == "probability" else None
         points = path_points(self.steps, "trapezoid")
         total_BKuv = torch.zeros_like(evidence.acts_BKuv)
         previous: tuple[Tensor, Tensor] | None = None
@@ -135,7 +139,7 @@ def along_path(
     probe: Probe,
     baseline: Reference,
     points: list[tuple[float, float]],
-    readout: Readout = target_logit,
+    readout: Readout | None = None,
 ) -> Iterator[Evidence]:
     """Yield the evidence at each point of the path from the baseline, in order; t = 1 is the evidence itself."""
     pixels_ICHW = images_of(evidence)
@@ -143,4 +147,4 @@ def along_path(
     inner = (start_ICHW + t * (pixels_ICHW - start_ICHW) for t, _ in points if t != 1)
     yield from versions(evidence, probe, inner, readout)
     if points[-1][0] == 1:
-        yield evidence if readout is target_logit else replace(evidence, grads=evidence.gradients(readout))
+        yield evidence if readout is None else replace(evidence, grads=evidence.gradients(readout))

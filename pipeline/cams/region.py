@@ -47,7 +47,7 @@ class GroupCam:
     groups: Annotated[int, Field(ge=1)] = 32
 
     name: ClassVar[str] = "group_cam"
-    needs: ClassVar[Needs] = Needs(gradients=True)
+    needs: ClassVar[Needs] = Needs(gradients=True, confidences=True)
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[Paper] = Paper(
@@ -112,7 +112,7 @@ class IncrementCam:
     channels: Annotated[int, Field(ge=1)] | None = None
 
     name: ClassVar[str] = "increment_cam"
-    needs: ClassVar[Needs] = Needs(gradients=True)
+    needs: ClassVar[Needs] = Needs(gradients=True, confidences=True)
     interpretation: ClassVar[bool] = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     paper: ClassVar[Paper] = Paper(
@@ -180,7 +180,7 @@ class Rise:
     grid: Grid = 56
 
     name: ClassVar[str] = "rise"
-    needs: ClassVar[Needs] = Needs(activations=False)
+    needs: ClassVar[Needs] = Needs(activations=False, confidences=True)
     interpretation: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "authors_pytorch": {"num_masks": 6000, "cells": 8, "keep": 0.1},

@@ -90,8 +90,8 @@ class ScoreCam:
 
     @property
     def needs(self) -> Needs:
-        """Return the needs: gradients if they select the channels."""
-        return Needs(gradients=self.channels is not None)
+        """Return the needs: gradients if they select the channels, confidences if the score is one."""
+        return Needs(gradients=self.channels is not None, confidences=self.score == "probability")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -151,8 +151,8 @@ class IsCam:
 
     @property
     def needs(self) -> Needs:
-        """Return the needs: gradients if they select the channels."""
-        return Needs(gradients=self.channels is not None)
+        """Return the needs: gradients if they select the channels, confidences if the score is one."""
+        return Needs(gradients=self.channels is not None, confidences=self.score == "probability")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -202,8 +202,8 @@ class SsCam:
 
     @property
     def needs(self) -> Needs:
-        """Return the needs: gradients if they select the channels."""
-        return Needs(gradients=self.channels is not None)
+        """Return the needs: gradients if they select the channels, confidences if the score is one."""
+        return Needs(gradients=self.channels is not None, confidences=self.score == "probability")
 
     def _of_one_image(self, evidence: Evidence, probe: Probe) -> Tensor:
         acts_1Kuv, pixels_BCHW = evidence.acts_BKuv[:1], evidence.pixels_BCHW

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from pipeline.model import noise
-from pipeline.model.evidence import Evidence, Readout, target_logit
+from pipeline.model.evidence import Evidence, Readout
 from pipeline.model.probe import Probe
 
 Rule = Literal["right", "left", "midpoint", "trapezoid"]
 
 
 def versions(
-    evidence: Evidence, probe: Probe, changed: Iterable[Tensor], readout: Readout = target_logit
+    evidence: Evidence, probe: Probe, changed: Iterable[Tensor], readout: Readout | None = None
 ) -> Iterator[Evidence]:
     """Yield the evidence of each changed version (I, C, H, W) of the images, with gradients for the same targets.
 

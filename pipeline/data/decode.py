@@ -1,4 +1,4 @@
-"""Decodes images to uint8 RGB pixels at the model's input size, and transforms their boxes accordingly.
+"""Decodes image files to 8-bit pixels at the model's input size, and transforms their boxes accordingly.
 
 The steps, in order:
 
@@ -7,45 +7,51 @@ The steps, in order:
 3. Grey and YCbCr JPEGs are decoded by simplejpeg. All other images, and those that simplejpeg rejects, are decoded
    by Pillow.
 4. The EXIF orientation is applied. Of an animation, only the first frame is used.
-5. Colour: grey is repeated over the channels; palettes are looked up; transparency is composited on white; 16-bit
-   values keep their high byte; CMYK is converted by Pillow.
+5. Colour: `pipeline.data.colour` converts to the model's channels, grey or RGB. Values of more than 8 bits become 8 by
+   `data.window`.
 6. `resize` scales the shorter side and `crop` takes the centre, exactly as torchvision's presets do on a PIL
    image. `squash` scales both sides to the crop size, so that no box is cut off.
+
+Other data is decoded by a function of the user's, see `pipeline.data.arrays`.
 """
 
 import io
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.data.framing import moved_boxes, resized, upright, upright_boxes
+from pipeline.data.colour import Coding, converted
+from pipeline.data.depth import Depth
+from pipeline.data.framing import Framed, PixelArray, fitted
+from pipeline.data.limits import DecodeLimits, UnreadableImageError
 from pipeline.data.sources.shards import Boxes, Chunk, Failure, Sample
 from pipeline.settings.preprocess import Preprocess
 
-PixelArray = npt.NDArray[np.uint8]
 _MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "WEBP": b"RIFF....WEBP", "GIF": b"GIF8"}
-
-
-class UnreadableImageError(ValueError):
-    """An image that cannot or must not be decoded; it becomes a failure row with `code`."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
+_PNG_DEPTH = 24
+"""Offset of the bits per value in a PNG file."""
+_TIFF_DEPTH = 258
+"""Tag of the bits per value in a TIFF file."""
 
 
 @dataclass(frozen=True)
-class DecodeLimits:
-    """Limits of decoding: the allowed formats (Pillow names) and the maximum number of pixels."""
+class DecodedImage:
+    """A decoded image in its stored orientation.
 
-    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
-    max_pixels: int = 64_000_000
+    Attributes:
+        image: in the model's channels: mode L or RGB.
+        orientation: of EXIF, 1 to 8.
+        peak: its largest value if it has more than 8 bits and keeps the high byte, else None.
+    """
+
+    image: Image.Image
+    orientation: int = 1
+    peak: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,8 @@ class DecodedSample:
 class DecodedChunk:
     """A decoded chunk, ready for the model.
 
-    `pixels_NHWC` and `samples` have the same order. `seconds` is the time spent on reading and decoding.
+    `pixels_NHWC` and `samples` have the same order. The pixels are uint8, or float32 in [0, 1] if the run has a
+    decoder. `seconds` is the time spent on reading and decoding, and `depth` describes the images of more than 8 bits.
     """
 
     chunk: Chunk
@@ -88,19 +95,7 @@ class DecodedChunk:
     failures: tuple[Failure, ...]
     encoded_bytes: int = 0
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Framed:
-    """One image at the model's input size: pixels (crop, crop, 3), boxes, and (height, width) before resizing.
-
-    Boxes outside the crop are dropped. `box_indices` are the indices of the remaining boxes among those given.
-    """
-
-    pixels_HWC: PixelArray
-    boxes_xyxy: Boxes | None
-    size: tuple[int, int]
-    box_indices: tuple[int, ...] = ()
+    depth: Depth = field(default_factory=Depth)
 
 
 Frame = Callable[[bytes, Boxes | None, Preprocess, DecodeLimits], Framed]
@@ -108,13 +103,8 @@ Frame = Callable[[bytes, Boxes | None, Preprocess, DecodeLimits], Framed]
 
 def frame_image(data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits) -> Framed:
     """Decode one image and fit it to the model's input size; raises as `decode_image` does."""
-    image, orientation = decode_image(data, limits)
-    width, height = image.size
-    small, visible = resized(upright(image, orientation), preprocess)
-    moved = moved_boxes(upright_boxes(boxes or (), orientation, width, height), visible, preprocess.crop)
-    kept = None if boxes is None else tuple(moved.values())
-    size = (width, height) if orientation >= 5 else (height, width)
-    return Framed(np.asarray(small, dtype=np.uint8), kept, size, tuple(moved))
+    found = decode_image(data, limits, preprocess.channels)
+    return fitted((found.image,), boxes, preprocess, found.orientation, found.peak)
 
 
 def decode_chunk(
@@ -124,6 +114,7 @@ def decode_chunk(
     samples: list[DecodedSample] = []
     pixels: list[PixelArray] = []
     failures = list(chunk.failures)
+    depth = Depth()
     for sample in chunk.samples:
         try:
             framed = frame(sample.image, sample.boxes_xyxy, preprocess, limits)
@@ -132,10 +123,16 @@ def decode_chunk(
             continue
         samples.append(_decoded(sample, framed))
         pixels.append(framed.pixels_HWC)
-    stacked = np.stack(pixels) if pixels else np.empty((0, preprocess.crop, preprocess.crop, 3), np.uint8)
+        depth += Depth() if framed.peak is None else Depth(1, framed.peak)
+    nothing_0HWC: PixelArray = np.empty(
+        (0, *preprocess.size, preprocess.channels), np.uint8 if limits.decoder is None else np.float32
+    )
     emptied = Chunk(chunk.shard, chunk.ordinal, chunk.last)
     encoded_bytes = sum(len(sample.image) for sample in chunk.samples)
-    return DecodedChunk(emptied, tuple(samples), stacked, tuple(failures), encoded_bytes)
+    return DecodedChunk(
+        emptied, tuple(samples), np.stack(pixels) if pixels else nothing_0HWC, tuple(failures), encoded_bytes,
+        depth=depth,
+    )  # fmt: skip
 
 
 def _decoded(sample: Sample, framed: Framed) -> DecodedSample:
@@ -145,18 +142,18 @@ def _decoded(sample: Sample, framed: Framed) -> DecodedSample:
     return DecodedSample(sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels)
 
 
-def decode_image(data: bytes, limits: DecodeLimits) -> tuple[Image.Image, int]:
-    """Decode bytes to an RGB image in its stored orientation; also return the EXIF orientation (1 to 8).
+def decode_image(data: bytes, limits: DecodeLimits, channels: int = 3) -> DecodedImage:
+    """Decode the bytes of an image file to grey (1 channel) or RGB (3 channels).
 
     Raises:
         UnreadableImageError: code `format` (not an allowed format), `too_large` (more than `max_pixels`), `corrupt` (an
-            allowed format that cannot be decoded), `memory` (out of memory) or `mode` (as `to_rgb`).
+            allowed format that cannot be decoded), `memory` (out of memory) or `mode` (as `converted`).
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _decode(data, limits)
+            return _decode(data, limits, channels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError("too_large", str(error)) from None
     except UnreadableImageError:
@@ -170,44 +167,39 @@ def decode_image(data: bytes, limits: DecodeLimits) -> tuple[Image.Image, int]:
         raise UnreadableImageError(code, f"{type(error).__name__}{reason}") from None
 
 
-def _decode(data: bytes, limits: DecodeLimits) -> tuple[Image.Image, int]:
+def _decode(data: bytes, limits: DecodeLimits, channels: int) -> DecodedImage:
     with Image.open(io.BytesIO(data), formats=limits.formats) as image:
         width, height = image.size
         if width * height > limits.max_pixels:
             raise UnreadableImageError("too_large", f"{width}x{height} exceeds the limit of {limits.max_pixels} pixels")
         if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
-            fast = _decode_jpeg(data)
+            fast = _decode_jpeg(data, grey=channels == 1 and image.mode == "L")
             if fast is not None and fast.size == image.size:
-                return fast, _orientation(image)
+                return DecodedImage(converted(fast, Coding(), channels, limits.window)[0], _orientation(image))
+        coding = _coding(image, data)
         image.load()  # first, because reading the EXIF also loads and would take damaged pixels for damaged EXIF
-        return to_rgb(image), _orientation(image)
+        in_channels, peak = converted(image, coding, channels, limits.window)
+        return DecodedImage(in_channels, _orientation(image), peak)
 
 
-def _decode_jpeg(data: bytes) -> Image.Image | None:
+def _decode_jpeg(data: bytes, *, grey: bool) -> Image.Image | None:
     try:
-        return Image.fromarray(simplejpeg.decode_jpeg(data, "RGB"))
+        pixels_HWC = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB")
     except (ValueError, RuntimeError):
         return None  # Pillow decides whether the image is corrupt
+    return Image.fromarray(pixels_HWC[:, :, 0] if grey else pixels_HWC)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any Pillow mode to RGB, by the colour rules in the module docstring.
-
-    Raises:
-        UnreadableImageError: code `mode`, if pixels have no defined range (32-bit float).
-    """
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode == "F":
-        raise UnreadableImageError("mode", "32-bit float pixels have no defined range")
-    if image.mode.startswith("I"):
-        high = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
-        return Image.fromarray(high.astype(np.uint8)).convert("RGB")
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        coloured = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, coloured).convert("RGB")
-    return image.convert("RGB")
+def _coding(image: Image.Image, data: bytes) -> Coding:
+    """Read from the header how the values are stored."""
+    if image.format == "PNG":
+        return Coding(data[_PNG_DEPTH])
+    if image.format == "TIFF":
+        return Coding(max(image.tag_v2.get(_TIFF_DEPTH, (8,))))  # type: ignore[attr-defined]
+    if image.format == "PPM" and image.mode == "I":
+        codec, _, _, arguments = image.tile[0]  # type: ignore[attr-defined]
+        return Coding(16, rescaled=codec != "raw" and arguments[1] != (1 << 16) - 1)
+    return Coding(16, rescaled=True) if image.format == "JPEG2000" and image.mode.startswith("I") else Coding()
 
 
 def _orientation(image: Image.Image) -> int:

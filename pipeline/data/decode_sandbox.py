@@ -3,29 +3,43 @@
 Baseline JPEGs of usual size are decoded in the reading process itself: they are the vast majority, and the code of
 libjpeg-turbo for them is small. All other images go through the subprocess. An image that kills it, or exceeds a limit,
 becomes one failure row. The next image gets a new subprocess if needed.
+
+A decoder of the user's is imported and called in the subprocess only, for every image.
 """
 
 import io
+import json
 import resource
 import subprocess
 import sys
 import warnings
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pipeline.data.decode import DecodeLimits, Framed, UnreadableImageError, frame_image
-from pipeline.data.sandbox import Response, Sandbox, serve, start_python
+from pipeline.data.arrays import frame_decoded
+from pipeline.data.decode import frame_image
+from pipeline.data.decoder import WHERE, LoadedDecoder, load_decoder
+from pipeline.data.framing import Framed
+from pipeline.data.limits import DecodeLimits, DecoderSource, UnreadableImageError
+from pipeline.data.sandbox import Response, Sandbox, private_streams, serve, start_python
 from pipeline.data.sources.shards import Boxes
+from pipeline.errors import ConfigError, Mistake
 from pipeline.settings.preprocess import Preprocess
 
 DEADLINE_SECONDS = 20.0
 MEMORY_BYTES = 3 << 29
 """Memory that one image may use, in addition to what the subprocess uses at its start."""
 _PLAIN_PIXELS = 16_000_000
+_IMPORT_SECONDS = 120.0
+"""Longest import of a user's decoder, which may import large libraries."""
+_TRIES = 2
+"""Something else may have killed the subprocess once."""
 
 
 def is_plain(data: bytes) -> bool:
@@ -45,19 +59,26 @@ class DecodeSandbox(Sandbox):
     Args:
         deadline: maximum seconds for one image.
         memory: maximum bytes of memory for one image.
+        decoder: the user's decoder; None decodes image files.
     """
 
-    def __init__(self, deadline: float = DEADLINE_SECONDS, memory: int = MEMORY_BYTES) -> None:
+    def __init__(
+        self,
+        deadline: float = DEADLINE_SECONDS,
+        memory: int = MEMORY_BYTES,
+        decoder: DecoderSource | None = None,
+    ) -> None:
         super().__init__(deadline)
-        self._memory = memory
+        self._memory, self._decoder = memory, decoder
 
     def frame(self, data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits) -> Framed:
         """Decode and frame an image in this process if it is a plain JPEG, else in the subprocess.
 
         Raises:
-            UnreadableImageError: as `decode_image`; also with code `deadline` or `crashed`.
+            UnreadableImageError: as `decode_image` or `frame_decoded`; also with code `deadline` or `crashed`.
+            ConfigError: the decoder cannot be imported here, or has another source.
         """
-        if is_plain(data):
+        if self._decoder is None and is_plain(data):
             return frame_image(data, boxes, preprocess, limits)
         return self.frame_in_subprocess(data, boxes, preprocess, limits)
 
@@ -65,20 +86,54 @@ class DecodeSandbox(Sandbox):
         self, data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits
     ) -> Framed:
         """Decode and frame an image in the subprocess, even if it is a plain JPEG."""
-        request = {"boxes": boxes, "preprocess": asdict(preprocess), "limits": asdict(limits)}
-        response, pixels = self._request(request, data)
+        rules = {"formats": limits.formats, "max_pixels": limits.max_pixels, "window": limits.window}
+        response, pixels = self._request({"boxes": boxes, "preprocess": asdict(preprocess), "limits": rules}, data)
         if "code" in response:
             raise UnreadableImageError(response["code"], response["detail"])
-        array = np.frombuffer(pixels, np.uint8).reshape(preprocess.crop, preprocess.crop, 3)
+        array = np.frombuffer(pixels, response["dtype"]).reshape(*preprocess.size, preprocess.channels)
         moved = None if response["boxes"] is None else tuple(tuple(box) for box in response["boxes"])
-        return Framed(array, moved, tuple(response["size"]), tuple(response["box_indices"]))
+        return Framed(array, moved, tuple(response["size"]), tuple(response["box_indices"]), response["peak"])
+
+    def digest(self) -> str:
+        """Import the decoder in the subprocess and return the digest of its source.
+
+        Raises:
+            ConfigError: it cannot be imported, or has another source than stated.
+        """
+        assert self._decoder is not None
+        response = self._load(self._decoder.name)
+        mistakes = [Mistake(*fields) for fields in response["mistakes"]]
+        if not mistakes and self._decoder.digest not in ("", response["digest"]):
+            mistakes = [
+                Mistake(
+                    WHERE, f"the source of '{self._decoder.name}' is not that of the run",
+                    "it was changed since, or this machine has another one; restore it",
+                )
+            ]  # fmt: skip
+        if mistakes:
+            self.close()
+            raise ConfigError(mistakes)
+        return str(response["digest"])
+
+    def _load(self, name: str) -> dict[str, Any]:
+        """Let the subprocess import the decoder; return the digest of its source, and mistakes."""
+        for _ in range(_TRIES):
+            try:
+                return self._exchange({"load": True}, seconds=_IMPORT_SECONDS)[0]
+            except TimeoutError:
+                return {"mistakes": [(WHERE, f"importing '{name}' took more than {_IMPORT_SECONDS:g} s")]}
+            except (OSError, EOFError):
+                self.close()
+        return {"mistakes": [(WHERE, f"importing '{name}' ended the process")]}
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        return _start_subprocess(self._memory)
+        return _start_subprocess(self._memory, self._decoder)
 
     def _request(self, request: dict[str, Any], data: bytes) -> Response:
-        """Send a request; retry once if the subprocess dies, because something else may have killed it."""
-        for _ in range(2):
+        """Send a request; retry if the subprocess dies, because something else may have killed it."""
+        for _ in range(_TRIES):
+            if self._process is None and self._decoder is not None:
+                self.digest()
             try:
                 return self._exchange(request, data)
             except TimeoutError:
@@ -89,19 +144,40 @@ class DecodeSandbox(Sandbox):
         raise UnreadableImageError("crashed", "the decoder crashed on it twice")
 
 
-def _start_subprocess(memory: int) -> "subprocess.Popen[bytes]":
-    return start_python("-m", "pipeline.data.decode_sandbox", str(memory))
+def _start_subprocess(memory: int, decoder: DecoderSource | None) -> "subprocess.Popen[bytes]":
+    of_user = () if decoder is None else (json.dumps(asdict(decoder)),)
+    return start_python("-m", "pipeline.data.decode_sandbox", str(memory), *of_user)
 
 
-def _handle(request: dict[str, Any], data: bytes) -> Response:
-    limits = DecodeLimits(tuple(request["limits"]["formats"]), request["limits"]["max_pixels"])
-    boxes = request["boxes"] and tuple(tuple(box) for box in request["boxes"])
+def _handle(loaded: LoadedDecoder | ConfigError | None, request: dict[str, Any], data: bytes) -> Response:
+    if "load" in request:
+        return _described(loaded), b""
+    limits, boxes = _limits(request["limits"]), request["boxes"] and tuple(tuple(box) for box in request["boxes"])
+    frame: Callable[..., Framed] = frame_image
+    if isinstance(loaded, LoadedDecoder):
+        frame = partial(frame_decoded, loaded.decoder)
     try:
-        framed = frame_image(data, boxes, Preprocess(**request["preprocess"]), limits)
+        framed = frame(data, boxes, Preprocess.of(request["preprocess"]), limits)
     except UnreadableImageError as error:
         return {"code": error.code, "detail": str(error)}, b""
-    metadata: dict[str, object] = {"boxes": framed.boxes_xyxy, "size": framed.size, "box_indices": framed.box_indices}
+    metadata: dict[str, object] = {
+        "boxes": framed.boxes_xyxy, "size": framed.size, "box_indices": framed.box_indices, "peak": framed.peak,
+        "dtype": framed.pixels_HWC.dtype.str,
+    }  # fmt: skip
     return metadata, framed.pixels_HWC.tobytes()
+
+
+def _described(loaded: LoadedDecoder | ConfigError | None) -> dict[str, Any]:
+    if isinstance(loaded, ConfigError):
+        return {"mistakes": [astuple(mistake) for mistake in loaded.mistakes]}
+    return {"mistakes": [], "digest": loaded.digest if loaded else ""}
+
+
+def _limits(rules: dict[str, Any]) -> DecodeLimits:
+    window = rules["window"]
+    return DecodeLimits(
+        tuple(rules["formats"]), rules["max_pixels"], tuple(window) if isinstance(window, list) else window
+    )
 
 
 def _limit_memory(extra: int) -> None:
@@ -111,7 +187,20 @@ def _limit_memory(extra: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-if __name__ == "__main__":
+def _main(memory: str, decoder: str = "") -> None:
+    """Import the decoder, if there is one, before memory is limited; then handle requests."""
+    streams = private_streams()
+    loaded: LoadedDecoder | ConfigError | None = None
+    if decoder:
+        fields = json.loads(decoder)
+        try:
+            loaded = load_decoder(DecoderSource(**{**fields, "folders": tuple(fields["folders"])}))
+        except ConfigError as error:
+            loaded = error
     if sys.platform.startswith("linux"):
-        _limit_memory(int(sys.argv[1]))
-    serve(_handle)
+        _limit_memory(int(memory))
+    serve(partial(_handle, loaded), streams)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

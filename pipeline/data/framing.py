@@ -1,11 +1,20 @@
 """Framing: rotates an image upright, fits it to the model's input size and transforms its boxes accordingly."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
+from pipeline.data.resampling import sampled
 from pipeline.data.sources.shards import Box, Boxes
-from pipeline.settings.preprocess import Preprocess
+from pipeline.settings.preprocess import Preprocess, Size
+
+PixelArray = npt.NDArray[Any]
+"""Pixels: uint8 in 0 to 255, or float32 in [0, 1]."""
 
 _RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
@@ -16,40 +25,77 @@ _LONGEST_RATIO = 8
 """Images with a larger aspect ratio are cropped while they are resized, which avoids a huge intermediate image."""
 
 
+@dataclass(frozen=True)
+class Framed:
+    """One image at the model's input size: pixels (H, W, C), boxes, and (height, width) before resizing.
+
+    Boxes outside the crop are dropped. `box_indices` are the indices of the remaining boxes among those given. `peak`
+    is the largest value of an image of more than 8 bits whose range is that of its type, else None.
+    """
+
+    pixels_HWC: PixelArray
+    boxes_xyxy: Boxes | None
+    size: Size
+    box_indices: tuple[int, ...] = ()
+    peak: int | None = None
+
+
+def fitted(
+    planes: Sequence[Image.Image],
+    boxes: Boxes | None,
+    preprocess: Preprocess,
+    orientation: int = 1,
+    peak: int | None = None,
+) -> Framed:
+    """Fit an image to the model's input size; `planes` are its channels, or one image that holds all of them."""
+    width, height = planes[0].size
+    small = [resized(upright(plane, orientation), preprocess) for plane in planes]
+    visible = small[0][1]
+    moved = moved_boxes(upright_boxes(boxes or (), orientation, width, height), visible, preprocess.size)
+    kept = None if boxes is None else tuple(moved.values())
+    size = (width, height) if orientation >= 5 else (height, width)
+    return Framed(np.dstack([np.asarray(plane) for plane, _ in small]), kept, size, tuple(moved), peak)
+
+
 def resized(image: Image.Image, preprocess: Preprocess) -> tuple[Image.Image, Box]:
     """Resize and crop an upright image; also return its visible region as (x0, y0, x1, y1), before resizing."""
     width, height = image.size
-    crop, resample = preprocess.crop, _RESAMPLE[preprocess.interpolation]
-    if preprocess.resize is None:
-        return image.resize((crop, crop), resample), (0.0, 0.0, float(width), float(height))
-    new_width, new_height = _shorter_side_to(preprocess.resize, width, height)
-    left, top = _centred(new_width, crop), _centred(new_height, crop)
-    scale_x, scale_y = width / new_width, height / new_height
-    visible = (left * scale_x, top * scale_y, (left + crop) * scale_x, (top + crop) * scale_y)
-    if max(new_width, new_height) > _LONGEST_RATIO * preprocess.resize:
-        return _crop_of_resized(image, (new_width, new_height), (left, top), crop, resample), visible
-    enlarged = image.resize((new_width, new_height), resample)
-    return enlarged.crop((left, top, left + crop, top + crop)), visible
+    crop_height, crop_width = preprocess.size
+    squashed = preprocess.resize is None
+    new = (crop_width, crop_height) if preprocess.resize is None else _shorter_side_to(preprocess.resize, width, height)
+    left, top = _centred(new[0], crop_width), _centred(new[1], crop_height)
+    scale_x, scale_y = width / new[0], height / new[1]
+    visible = (left * scale_x, top * scale_y, (left + crop_width) * scale_x, (top + crop_height) * scale_y)
+    if squashed:
+        visible = (0.0, 0.0, float(width), float(height))
+    if preprocess.interpolation != "nearest" and not preprocess.antialias:
+        return sampled(image, new, (left, top), preprocess.size, preprocess.interpolation), visible
+    resample = _RESAMPLE[preprocess.interpolation]
+    if not squashed and max(new) > _LONGEST_RATIO * min(new):
+        return _crop_of_resized(image, new, (left, top), preprocess.size, resample), visible
+    enlarged = image.resize(new, resample)
+    return enlarged.crop((left, top, left + crop_width, top + crop_height)), visible
 
 
 def _crop_of_resized(
-    image: Image.Image, size: tuple[int, int], corner: tuple[int, int], crop: int, resample: Image.Resampling
+    image: Image.Image, size: tuple[int, int], corner: tuple[int, int], crop: Size, resample: Image.Resampling
 ) -> Image.Image:
     """Resize to `size` and crop at `corner` without creating more than the crop; pad with black outside the image."""
     left, top = corner
+    crop_height, crop_width = crop
     scale_x, scale_y = image.width / size[0], image.height / size[1]
-    x0, x1 = max(left, 0) * scale_x, min(left + crop, size[0]) * scale_x
-    y0, y1 = max(top, 0) * scale_y, min(top + crop, size[1]) * scale_y
+    x0, x1 = max(left, 0) * scale_x, min(left + crop_width, size[0]) * scale_x
+    y0, y1 = max(top, 0) * scale_y, min(top + crop_height, size[1]) * scale_y
     reach = 2 * math.ceil(max(scale_x, scale_y, 1.0)) + 1  # support of the widest filter, bicubic, around the crop
     first_x, first_y = max(int(x0) - reach, 0), max(int(y0) - reach, 0)
     # Pillow stores the box as float32, which is precise enough only for small coordinates
     part = image.crop((first_x, first_y, min(int(x1) + reach, image.width), min(int(y1) + reach, image.height)))
-    width, height = min(crop, size[0]), min(crop, size[1])
+    width, height = min(crop_width, size[0]), min(crop_height, size[1])
     # horizontal pass first, as Pillow does for most whole images; of a part it may resize the height first, which
     # rounds differently
     narrow = part.resize((width, part.height), resample, box=(x0 - first_x, 0, x1 - first_x, part.height))
     small = narrow.resize((width, height), resample, box=(0, y0 - first_y, width, y1 - first_y))
-    whole = Image.new("RGB", (crop, crop))
+    whole = Image.new(image.mode, (crop_width, crop_height))
     whole.paste(small, (max(-left, 0), max(-top, 0)))
     return whole
 
@@ -86,21 +132,22 @@ def upright_boxes(boxes: Boxes, orientation: int, width: int, height: int) -> Bo
     return tuple((min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])) for a, b in moved)
 
 
-def moved_boxes(boxes: Boxes, visible: Box, crop: int) -> dict[int, Box]:
+def moved_boxes(boxes: Boxes, visible: Box, size: Size) -> dict[int, Box]:
     """Map boxes of the upright image to the model's input, clipped to the crop.
 
     Returns:
         The boxes that are at least partly visible, by their index in `boxes`.
     """
     left, top, right, bottom = visible
+    height, width = size
 
-    def fit(value: float, low: float, high: float) -> float:
-        return min(max((value - low) / (high - low) * crop, 0.0), float(crop))
+    def across(x: float) -> float:
+        return min(max((x - left) / (right - left) * width, 0.0), float(width))
 
-    moved = [
-        (fit(x0, left, right), fit(y0, top, bottom), fit(x1, left, right), fit(y1, top, bottom))
-        for x0, y0, x1, y1 in boxes
-    ]
+    def down(y: float) -> float:
+        return min(max((y - top) / (bottom - top) * height, 0.0), float(height))
+
+    moved = [(across(x0), down(y0), across(x1), down(y1)) for x0, y0, x1, y1 in boxes]
     return {index: box for index, box in enumerate(moved) if box[0] < box[2] and box[1] < box[3]}
 
 

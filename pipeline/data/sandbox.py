@@ -13,9 +13,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 Response = tuple[dict[str, Any], bytes]
+Streams = tuple[BinaryIO, BinaryIO]
+"""Where a subprocess reads requests and writes responses."""
 
 _ROOT = Path(__file__).resolve().parents[2]
 """Folder from which the subprocess imports this package, instead of from the current directory."""
@@ -48,8 +50,8 @@ class Sandbox:
     def _start(self) -> "subprocess.Popen[bytes]":
         raise NotImplementedError
 
-    def _exchange(self, request: dict[str, Any], data: bytes = b"") -> Response:
-        """Send a request and read the response, both before the deadline.
+    def _exchange(self, request: dict[str, Any], data: bytes = b"", seconds: float | None = None) -> Response:
+        """Send a request and read the response, both within `seconds`, by default those of every request.
 
         Raises:
             TimeoutError: the deadline passed.
@@ -59,7 +61,7 @@ class Sandbox:
             self._process = self._start()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        deadline = time.monotonic() + self._deadline
+        deadline = time.monotonic() + (self._deadline if seconds is None else seconds)
         text = json.dumps({**request, "bytes": len(data)}).encode()
         _send(self._process.stdin.fileno(), text + b"\n" + data, deadline)
         fd = self._process.stdout.fileno()
@@ -79,9 +81,18 @@ def start_python(*arguments: str) -> "subprocess.Popen[bytes]":
     )
 
 
-def serve(handle: Callable[[dict[str, Any], bytes], Response]) -> None:
+def private_streams() -> Streams:
+    """Return the streams of requests and responses, after taking them from code that reads or prints."""
+    requests, responses = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    with open(os.devnull, "r+b", buffering=0) as nothing:  # noqa: PTH123 - not a path of the user's
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(nothing.fileno(), 1)
+    return requests, responses
+
+
+def serve(handle: Callable[[dict[str, Any], bytes], Response], streams: Streams | None = None) -> None:
     """Handle requests in the subprocess until the input ends."""
-    requests, responses = sys.stdin.buffer, sys.stdout.buffer
+    requests, responses = streams or private_streams()
     for line in requests:
         request = json.loads(line)
         response, data = handle(request, requests.read(request["bytes"]))

@@ -5,18 +5,24 @@ Legend: B images (or rows, where an image has several targets), T targets of one
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.cams import CamMethod, build_methods
 from pipeline.explain.explanations import Explanations, explain_evidence, measure, observe
+from pipeline.explain.requirements import check_confidences
 from pipeline.maps.heatmaps import is_degenerate
 from pipeline.metrics import Metric, Truth, build_metrics
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from pipeline.model.engine import Precision
 from pipeline.model.evidence import Evidence, Observation
+from pipeline.model.kinds import exceptions_told
+from pipeline.model.outputs import OutputKey, OutputKind
 from pipeline.model.probe import DEFAULT_BATCH, Probe
+from pipeline.model.trial import tried_outputs
+from pipeline.model.wrappers import unwrapped
 from pipeline.settings.registry import Spec
 
 
@@ -34,6 +40,8 @@ def explain(
     stages: Sequence[str] | None = None,
     seed: int = 0,
     keys: Sequence[str] | None = None,
+    outputs: Literal["auto"] | OutputKind = "auto",
+    output_key: OutputKey | None = None,
 ) -> Explanations:
     """Compute the saliency maps of several CAM methods for a batch of images, with one shared forward pass.
 
@@ -55,6 +63,11 @@ def explain(
         seed: seed of the methods that draw random numbers.
         keys: one key per image, (B,), for these methods: the same seed and key give the same numbers. None uses the
             same key for all images.
+        outputs: what the model returns: softmax (logits, exactly one class is true), sigmoid (logits of independent
+            labels), binary (one logit z, which becomes [0, z]), probabilities, or raw (no confidences). "auto" takes
+            softmax, and refuses outputs that are or may be something else.
+        output_key: name or index of the logits in a returned dict, dataclass, tuple or list. None finds them if only
+            one thing can be meant.
 
     Returns:
         Explanations with `maps` ({method: (B, u, v) float32}, not normalised, for most methods at the resolution of the
@@ -73,14 +86,21 @@ def explain(
     """
     chosen = build_methods(methods)
     normalisation = Normalisation(mean, std)
-    probe = Probe(model, layer, stages=stages, precision=precision, batch=batch, normalisation=normalisation, seed=seed)
     indices = None if targets is None else _indices(targets)
     _check_inputs(pixels_BCHW, indices)
     _check_normalisation(pixels_BCHW, mean, std)
+    model = unwrapped(model)
+    found = tried_outputs(model, pixels_BCHW, outputs, output_key)
+    check_confidences(found, chosen, {})
+    probe = Probe(
+        model, layer, stages=stages, precision=precision, batch=batch, normalisation=normalisation, seed=seed,
+        outputs=found,
+    )  # fmt: skip
     with torch.inference_mode(False):
         indices = None if indices is None else indices.clone()
-        observation = observe(pixels_BCHW, chosen, probe, keys)
-        return _explain_finite_rows(_evidence_for(observation, indices), chosen, probe)
+        with exceptions_told(model, pixels_BCHW, "the forward or backward pass", RuntimeError):
+            evidence = _evidence_for(observe(pixels_BCHW, chosen, probe, keys), indices)
+        return _explain_finite_rows(evidence, chosen, probe)
 
 
 def evaluate(
@@ -118,7 +138,7 @@ def evaluate(
         values = camatlas.evaluate(model, pixels, explanations, metrics=["average_drop", "insertion"])
         values["average_drop"]["gradcam"].mean()
     """
-    if model is not explanations.probe.model:
+    if unwrapped(model) is not explanations.probe.model:
         raise ValueError("the explanations are of another model; pass the model that was given to explain")
     explanations.probe.renew()
     evidence = explanations.evidence
@@ -137,6 +157,7 @@ def evaluate(
     images = evidence.images_B[rows].tolist()
     truth = Truth([boxes_by_image[image] for image in images], [masks_by_image[image] for image in images])
     chosen = build_metrics(metrics)
+    check_confidences(explanations.probe.outputs, {}, chosen)
     if not images:
         return {name: dict.fromkeys(explanations.maps, _no_values(metric, finite_B)) for name, metric in chosen.items()}
     with torch.inference_mode(False):

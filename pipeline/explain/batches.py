@@ -8,7 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.data.decode import DecodedSample, PixelArray
+from pipeline.data.decode import DecodedSample
+from pipeline.data.framing import PixelArray
 from pipeline.data.sources.shards import Failure
 from pipeline.explain.rows import Row, failure_row
 from pipeline.metrics import Truth
@@ -21,7 +22,7 @@ class ImageBatch:
     Attributes:
         shard, chunk: name of the shard, and ordinal of the chunk in it.
         samples: keys, labels and boxes of the images.
-        pixels_NHWC: uint8 pixels of the images, in the order of `samples`.
+        pixels_NHWC: pixels of the images, uint8 or float32 in [0, 1], in the order of `samples`.
     """
 
     shard: str

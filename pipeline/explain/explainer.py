@@ -3,6 +3,7 @@
 Legend: I or N images (but N classes in `logits_IN`, `logits_BN`), B rows (image, target), C colours, (H, W) pixels.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
@@ -18,7 +19,6 @@ from pipeline.errors import CamatlasError, first_line
 from pipeline.explain.batches import ImageBatch
 from pipeline.explain.explanations import explain_evidence, measure, observe
 from pipeline.explain.rows import (
-    ImageFacts,
     MethodFacts,
     Row,
     explanation_row,
@@ -26,12 +26,13 @@ from pipeline.explain.rows import (
     failure_row,
     to_table,
 )
+from pipeline.explain.shared_pass import SharedPass
 from pipeline.maps.codec import MapDtype
 from pipeline.metrics import Metric, metric_fields
-from pipeline.model.baselines import Normalisation
+from pipeline.model.baselines import Normalisation, unit_pixels
 from pipeline.model.batching import is_out_of_memory, narrow
 from pipeline.model.engine import Precision
-from pipeline.model.evidence import Evidence
+from pipeline.model.outputs import Outputs
 from pipeline.model.probe import Probe
 from pipeline.settings.registry import parameters
 from pipeline.settings.targets import TargetRules
@@ -57,11 +58,12 @@ class ExplainerSpec:
         methods, metrics: the methods and metrics by their name in the run.
         normalisation: mean and std of the model's inputs.
         classes: number of logits; an image with a label beyond it is a failure.
+        outputs: how the model's return value becomes logits and confidences.
         targets: which classes are explained.
         precision: of the forward and backward passes.
         maps: encoding of the stored maps.
         device, batch: where the model runs, and most images in one pass; None chooses the fastest size.
-        crop: height and width of the images in pixels.
+        size: (height, width) of the images in pixels.
         passes: upper bound of the masked images that one image needs.
         seed: of methods that draw random numbers.
         compiled: whether masked passes are compiled.
@@ -73,12 +75,13 @@ class ExplainerSpec:
     metrics: Mapping[str, Metric]
     normalisation: Normalisation
     classes: int
+    outputs: Outputs
     targets: TargetRules
     precision: Precision
     maps: MapDtype
     device: str
     batch: int | None
-    crop: int
+    size: tuple[int, int]
     passes: int = 0
     seed: int = 0
     compiled: bool = False
@@ -92,15 +95,6 @@ class ExplainerSpec:
 def images_together(batch: int, passes: int) -> int:
     """Return how many images to explain together if each needs `passes` masked images, in passes of `batch` images."""
     return max(1, min(batch, _FULL_PASSES * batch // max(1, passes)))
-
-
-class _SharedPass(NamedTuple):
-    """Results of the shared forward pass: (image, target) pairs (evidence is None without any), and failure rows."""
-
-    pairs: ImageBatch
-    evidence: Evidence | None
-    rules: list[str]
-    failed: list[Row]
 
 
 class _FailureReason(NamedTuple):
@@ -125,9 +119,10 @@ class Explainer:
             normalisation=spec.normalisation,
             seed=spec.seed,
             compiled=spec.compiled,
+            outputs=spec.outputs,
         )
         if spec.batch is None:
-            self.probe.choose_batch((spec.crop, spec.crop))
+            self.probe.choose_batch((len(spec.normalisation.mean), *spec.size))
         self._watch, self._reported_counts = Stopwatch(), replace(self.probe.counts)
         self._batchers = (self.probe.batcher, self.probe.scorer.batcher)
         self._smallest_size = self._size()
@@ -205,20 +200,20 @@ class Explainer:
             return [image.failed(image.samples[0], *reason)]
         return shared.failed + [row for label in self.spec.methods for row in self._run_single_method(shared, label)]
 
-    def _run_single_method(self, shared: _SharedPass, label: str) -> list[Row]:
+    def _run_single_method(self, shared: SharedPass, label: str) -> list[Row]:
         """Run one method on one image, and return error rows if it fails."""
         result = self._attempt(lambda: self._rows(shared, {label: self.spec.methods[label]}))
         if not isinstance(result, _FailureReason):
             return result
         code = "method_error" if result.code == "model_error" else result.code
-        return [failed_method_row(image, self._facts[label], code, result.detail) for image in self._pair_facts(shared)]
+        return [failed_method_row(image, self._facts[label], code, result.detail) for image in shared.facts()]
 
     def _explain_batch(self, batch: ImageBatch) -> list[Row]:
         """Explain the images with finite logits, and return failure rows for the others."""
         shared = self._run_shared_pass(batch)
         return self._rows(shared, self.spec.methods) + shared.failed
 
-    def _run_shared_pass(self, batch: ImageBatch) -> _SharedPass:
+    def _run_shared_pass(self, batch: ImageBatch) -> SharedPass:
         """Run the forward pass that all methods share, and choose the targets of the images with finite logits."""
         keys = [sample.key for sample in batch.samples]
         with self._watch.timing("evidence"):
@@ -226,7 +221,9 @@ class Explainer:
             finite_I = observation.logits_IN.isfinite().all(1)
             finite_N = finite_I.cpu().numpy()  # waits for the device, so that the pass is timed here
         labels = [sample.classes for sample in batch.samples]
-        images_B, targets_B, rules = self.spec.targets.chosen(observation.logits_IN.nan_to_num(), labels)
+        logits_IN = observation.logits_IN.nan_to_num()
+        confidences_IN = self.spec.outputs.confidences(logits_IN)
+        images_B, targets_B, rules = self.spec.targets.chosen(logits_IN, labels, confidences_IN)
         kept_B = finite_I[images_B]
         images_B, targets_B = images_B[kept_B], targets_B[kept_B]
         rules = [rule for rule, kept in zip(rules, kept_B.tolist(), strict=True) if kept]
@@ -234,10 +231,15 @@ class Explainer:
             batch.failed(sample, "nonfinite", "the model's logits contain NaN or infinity")
             for sample in batch.where(~finite_N).samples
         ]
+        explained = np.isin(np.arange(len(keys)), images_B.cpu().numpy())
+        rows += [
+            batch.failed(sample, "no_target", f"no class has a confidence above {self.spec.targets.above}")
+            for sample in batch.where(finite_N & ~explained).samples
+        ]
         evidence = observation.evidence_of(images_B, targets_B) if rules else None
-        return _SharedPass(batch.rows(images_B.tolist()), evidence, rules, rows)
+        return SharedPass(batch.rows(images_B.tolist()), evidence, rules, rows)
 
-    def _rows(self, shared: _SharedPass, methods: Mapping[str, CamMethod]) -> list[Row]:
+    def _rows(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> list[Row]:
         """Run methods and metrics, and return one row per (image, target) and method, in this order."""
         if shared.evidence is None:
             return []
@@ -255,46 +257,20 @@ class Explainer:
                 {name: by_method[label][i] for name, by_method in numbers.items()},
                 self.spec.maps,
             )
-            for i, image in enumerate(self._pair_facts(shared))
+            for i, image in enumerate(shared.facts())
             for label in methods
-        ]
-
-    def _pair_facts(self, shared: _SharedPass) -> list[ImageFacts]:
-        pairs, evidence = shared.pairs, shared.evidence
-        if evidence is None:
-            return []
-        confidence_B, predicted_B = evidence.logits_BN.softmax(1).max(1)
-        columns = (
-            predicted_B, confidence_B, evidence.targets_B, evidence.target_confidences_B, evidence.target_logits_B
-        )  # fmt: skip
-        return [
-            ImageFacts(
-                image_key=sample.key,
-                shard=pairs.shard,
-                chunk=pairs.chunk,
-                image_height=sample.size[0],
-                image_width=sample.size[1],
-                label=sample.label,
-                predicted=predicted,
-                confidence=confidence,
-                target=target,
-                target_rule=rule,
-                target_confidence=target_confidence,
-                target_logit=target_logit,
-            )
-            for sample, rule, predicted, confidence, target, target_confidence, target_logit in zip(
-                pairs.samples, shared.rules, *(column.tolist() for column in columns), strict=True
-            )
         ]
 
     def _pixels(self, batch: ImageBatch) -> Tensor:
         pixels_BHWC = torch.tensor(batch.pixels_NHWC)
         if self.probe.device.type == "cuda":  # pinned memory lets the copy overlap with work on the device
             pixels_BHWC = pixels_BHWC.pin_memory().to(self.probe.device, non_blocking=True)
-        return self.spec.normalisation.apply(pixels_BHWC.permute(0, 3, 1, 2).float().div(255))
+        return self.spec.normalisation.apply(unit_pixels(pixels_BHWC))
 
     def _label_problem(self, sample: DecodedSample) -> str:
-        unknown = [label for label in sample.classes if label >= self.spec.classes]
+        # the label of a regression is a value, not a class
+        limit = self.spec.classes if self.spec.outputs.has_confidences else math.inf
+        unknown = [label for label in sample.classes if label >= limit]
         if unknown:
             return f"label {unknown[0]}, but the model has {self.spec.classes} classes"
         return self.spec.targets.trouble(sample.classes)

@@ -24,12 +24,12 @@ class ImageFacts:
     image_height: int
     image_width: int
     label: int | None
-    predicted: int
-    confidence: float
+    predicted: int | None
+    confidence: float | None
     target: int
     target_rule: str
-    target_confidence: float
-    target_logit: float
+    target_confidence: float | None
+    target_logit: float | None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline.data.sources.shards import Boxes
 from pipeline.export.folders import distinct
 from pipeline.results.query import Run
+from pipeline.settings.preprocess import Preprocess
 from schemas.explanation import is_curve, metric_names
 from schemas.manifest import RunManifest
 
@@ -22,6 +23,7 @@ Row = dict[str, Any]
 
 _MISSING = "missing.jpg"
 _METHODS = "SELECT DISTINCT method FROM explanations ORDER BY method"
+_CORRECT = "SELECT shard, image_key, correct FROM images WHERE correct IS NOT NULL"
 _IMAGES = "SELECT shard, image_key FROM images WHERE maps > 0 ORDER BY shard, image_key"
 
 
@@ -88,11 +90,13 @@ class Pictures:
         folder: the folder of the files.
         boxes: for every image that was found again, its boxes in pixels of the picture, or None where it has none.
         numbers: the number of every image.
+        shown: the channels that the pictures show; empty for grey and RGB images.
     """
 
     folder: Path
     boxes: dict[Place, Boxes | None]
     numbers: dict[Place, int]
+    shown: str = ""
 
     def path(self, place: Place) -> Path:
         """Return the file of an image; images that were not found again share a grey one."""
@@ -100,25 +104,39 @@ class Pictures:
 
     @property
     def notes(self) -> list[str]:
-        """Say how many images were not found again."""
-        lost = len(self.numbers) - len(self.boxes)
-        return [f"{lost} original images were not found; grey pictures replace them"] if lost else []
+        """Say which channels the pictures show, and how many images were not found again."""
+        shown = [f"the pictures show {self.shown}"] if self.shown else []
+        lost = [f"{self.lost} original images were not found; grey pictures replace them"] if self.lost else []
+        return shown + lost
+
+    @property
+    def lost(self) -> int:
+        """Return the number of images that were not found again."""
+        return len(self.numbers) - len(self.boxes)
 
 
 def write_pictures(run: Run, folder: Path) -> Pictures:
     """Write every image that has a map as a JPEG of the model's input size."""
+    from pipeline.maps.pictures import picture_note
     from pipeline.results.source_images import originals  # imports torch, which tables do not need
 
     folder.mkdir()
     rows = run.arrow(_IMAGES).to_pylist()
-    pictures = Pictures(folder, {}, {(row["shard"], row["image_key"]): i for i, row in enumerate(rows)})
+    preprocess = Preprocess.of(run.manifest.identity.data["preprocess"])
+    numbers = {(row["shard"], row["image_key"]): i for i, row in enumerate(rows)}
+    pictures = Pictures(folder, {}, numbers, picture_note(preprocess.channels))
     for place, original in originals(run.manifest, pictures.numbers):
         pictures.boxes[place] = original.boxes_xyxy
         original.image.save(pictures.path(place), quality=95)
-    if pictures.notes:
-        side = run.manifest.identity.data["preprocess"]["crop"]
-        Image.new("RGB", (side, side), "#808080").save(folder / _MISSING)
+    if pictures.lost:
+        height, width = preprocess.size
+        Image.new("RGB", (width, height), "#808080").save(folder / _MISSING)
     return pictures
+
+
+def correct_predictions(run: Run) -> dict[Place, bool]:
+    """Return whether the prediction is right for each image of which the rows tell it."""
+    return {(row["shard"], row["image_key"]): row["correct"] for row in run.arrow(_CORRECT).to_pylist()}
 
 
 def class_name(manifest: RunManifest, index: int | None) -> str | None:

@@ -3,8 +3,8 @@
 Open it with `fiftyone.Dataset.from_dir(DEST, dataset_type=fiftyone.types.FiftyOneDataset)`.
 
 One sample is one image and one explained class. Its fields: `ground_truth`, `predictions` and `explained`
-(classifications), `boxes` (detections), `heatmap_METHOD` (heat maps at grid resolution, which the app enlarges) and
-`METRIC_METHOD` (numbers). The layout has no `version`, so that FiftyOne infers the schema itself.
+(classifications; numbers for raw outputs), `boxes` (detections), `heatmap_METHOD` (heat maps at grid resolution, which
+the app enlarges) and `METRIC_METHOD` (numbers). The layout has no `version`, so that FiftyOne infers the schema itself.
 """
 
 import json
@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline.data.sources.shards import Boxes
 from pipeline.export.cases import Columns, ExportCase, Pictures, cases, class_name, finite, write_pictures
 from pipeline.maps.codec import FloatArray
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run, decode_row
 
 _RESERVED = (
@@ -57,11 +58,21 @@ def _sample(run: Run, case: ExportCase, pictures: Pictures) -> Fields:
         "shard": case.place[0],
         "image_key": case.place[1],
         "target_rule": facts["target_rule"],
-        "ground_truth": _classified(label),
-        "predictions": _classified(predicted, facts["confidence"]),
+        **_known(run, facts, label, predicted),
         "explained": _classified(target, facts["target_confidence"]),
         "boxes": _detections(pictures.boxes.get(case.place), label, path),
     }
+
+
+def _known(run: Run, facts: Fields, label: str | None, predicted: str | None) -> Fields:
+    """Return label and prediction: classes, or the numbers of raw outputs."""
+    if OutputKind.of(run.manifest).has_confidences:
+        return {"ground_truth": _classified(label), "predictions": _classified(predicted, facts["confidence"])}
+    return {"ground_truth": _value(facts["label"]), "predictions": _value(facts["target_logit"])}
+
+
+def _value(number: float | None) -> Fields | None:
+    return None if number is None else {"_cls": "Regression", "value": finite(number)}
 
 
 def _classified(label: str | None, confidence: float | None = None) -> Fields | None:

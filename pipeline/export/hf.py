@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline.export.folders import distinct, not_installed
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 from schemas.explanation import ERROR_FIELDS, IDENTITY_FIELDS
 
@@ -67,7 +68,7 @@ def _features(run: Run) -> "Features":
         raise not_installed("datasets") from None
     features = Features.from_arrow_schema(run.schema)
     known = run.manifest.classes
-    if known:
+    if known and OutputKind.of(run.manifest).has_confidences:  # the label of a raw output is a number, not a class
         (largest,) = run.arrow(_LARGEST)["class"].to_pylist()  # there may be fewer names than classes of the model
         names = distinct([*known, *map(str, range(len(known), (largest or 0) + 1))])
         features.update(dict.fromkeys(_CLASSES, ClassLabel(names=names)))

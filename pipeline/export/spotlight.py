@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.export.cases import Columns, ExportCase, Pictures, cases, class_name, write_pictures
+from pipeline.export.cases import Columns, ExportCase, Pictures, cases, class_name, correct_predictions, write_pictures
 from pipeline.results.query import Run, decode_row
 
 _FACTS = {
@@ -40,9 +40,9 @@ def write_spotlight(run: Run, folder: Path) -> list[str]:
     schema = pa.schema([(name, _STORED.get(dtype, pa.string())) for name, dtype in dtypes.items()])
     with tempfile.TemporaryDirectory(dir=folder) as aside, pq.ParquetWriter(folder / "frame.parquet", schema) as writer:
         pictures = write_pictures(run, Path(aside, "pictures"))
-        rows: list[dict[str, Any]] = []
+        correct, rows = correct_predictions(run), list[dict[str, Any]]()
         for case in cases(run):
-            rows.append(_row(run, case, columns, pictures))
+            rows.append(_row(run, case, columns, pictures) | {"correct": correct.get(case.place)})
             if len(rows) == _ROWS:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows.clear()
@@ -57,8 +57,7 @@ def _row(run: Run, case: ExportCase, columns: Columns, pictures: Pictures) -> di
         "image_key": case.place[1],
         "shard": case.place[0],
         "label": names["label"] or "",  # Spotlight sorts categories, and cannot sort None
-        "predicted": names["predicted"],
-        "correct": None if facts["label"] is None else facts["label"] == facts["predicted"],
+        "predicted": names["predicted"] or "",
         "confidence": facts["confidence"],
         "explained": names["target"],
         "explained_confidence": facts["target_confidence"],

@@ -1,10 +1,11 @@
-"""Draws pictures: coloured heat maps, overlays, and the contact sheet of one image.
+"""Draws pictures: images of any number of channels, coloured heat maps, overlays, and the contact sheet of one image.
 
-Legend: (H, W) pixels, 3 colours.
+Legend: (H, W) pixels, C channels, 3 colours.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,35 @@ class Panel:
     title: str
     caption: str
     image: Image.Image
+
+
+def unit_range(pixels: npt.NDArray[Any]) -> FloatArray:
+    """Return pixels, uint8 or already floats in [0, 1], as floats in [0, 1]."""
+    return pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+
+
+def as_picture(pixels_HWC: npt.NDArray[Any]) -> Image.Image:
+    """Draw an image as RGB: one channel as grey, three as they are, of others those that `picture_note` names."""
+    channels = pixels_HWC.shape[2]
+    if channels in (1, 3):
+        shown_HWC = pixels_HWC if pixels_HWC.dtype == np.uint8 else np.rint(255 * pixels_HWC.astype(np.float64))
+    else:
+        shown_HWC = np.rint(255 * _stretched(pixels_HWC[:, :, : 3 if channels > 3 else 1]))
+    return Image.fromarray(np.broadcast_to(shown_HWC, (*pixels_HWC.shape[:2], 3)).astype(np.uint8))
+
+
+def picture_note(channels: int) -> str:
+    """Say what the picture of an image shows; empty for 1 and 3 channels, which are shown as they are."""
+    if channels in (1, 3):
+        return ""
+    return f"channels 1 to 3 of {channels}, each scaled" if channels > 3 else f"channel 1 of {channels}, scaled"
+
+
+def _stretched(pixels_HWC: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Scale each channel to [0, 1] by its own range; a constant channel becomes zero."""
+    low_C, high_C = (edge((0, 1)).astype(np.float64) for edge in (pixels_HWC.min, pixels_HWC.max))
+    stretched_HWC: npt.NDArray[np.float64] = (pixels_HWC - low_C) / np.where(high_C > low_C, high_C - low_C, 1.0)
+    return stretched_HWC
 
 
 def heatmap_of(map_uv: FloatArray, size: tuple[int, int]) -> FloatArray:

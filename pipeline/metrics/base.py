@@ -72,3 +72,11 @@ class ReadsMap:
     def redrawn_maps(self) -> tuple[Redrawn, ...]:
         """Return no maps: none is computed again."""
         return ()
+
+
+def reads_confidences(metric: Metric) -> bool:
+    """Tell whether a metric with its parameters reads confidences, which raw outputs do not have."""
+    if metric.reads == "probability or logit":
+        score: str = vars(metric)["score"]
+        return score == "probability"
+    return metric.reads == "probability"

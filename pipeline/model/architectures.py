@@ -1,16 +1,18 @@
 """Builds the architecture that a run file names: of torchvision, of timm, or by a function of the user's."""
 
-import importlib
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from pipeline.errors import ConfigError, first_line, nearest
+from pipeline.errors import ConfigError, Mistakes, first_line, nearest
+from pipeline.settings.functions import called, imported
 from pipeline.settings.model import ModelConfig
 from pipeline.settings.preprocess import Preprocess
+
+Built = TypeVar("Built")
 
 _WHERE = "model.name"
 _RANDOM = "random"
@@ -20,15 +22,31 @@ _RANDOM = "random"
 def build_architecture(config: ModelConfig) -> tuple[nn.Module, Preprocess]:
     """Build the model, with the library's pretrained weights if requested, and return it with its preprocessing."""
     source, slash, name = config.name.partition("/")
-    if slash and source == "torchvision":
-        return _torchvision(name, config)
-    if slash and source == "timm":
-        return _timm(name, config)
+    if slash and source in ("torchvision", "timm"):
+        if config.arguments:
+            raise ConfigError.one(
+                "model.arguments", f"only a model by package.module:function takes arguments, not '{config.name}'"
+            )
+        return _torchvision(name, config) if source == "torchvision" else _timm(name, config)
     if ":" in config.name:
-        return _import_model(config.name), Preprocess(224, 256)
+        return _by_function(config), Preprocess(224, 256)
     raise ConfigError.one(
         _WHERE, f"'{config.name}' is not a model name", "use torchvision/NAME, timm/NAME or package.module:function"
     )
+
+
+def other_architectures(name: str) -> frozenset[str]:
+    """Return the names of the other models of the library that a model is from; none for a function."""
+    source, _, own = name.partition("/")
+    if source == "torchvision":
+        from torchvision import models  # imported here: it takes two seconds
+
+        return frozenset(models.list_models(module=models)) - {own}
+    if source == "timm":
+        import timm
+
+        return frozenset(timm.list_models()) - {own.partition(".")[0]}
+    return frozenset()
 
 
 def _torchvision(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
@@ -69,6 +87,7 @@ def _timm(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
     try:
         import timm
         from timm.data.config import resolve_model_data_config
+        from timm.models import get_arch_pretrained_cfgs
     except ImportError:
         raise ConfigError.one(_WHERE, "timm is not installed", "run pip install 'camatlas[timm]'") from None
     if name.partition(".")[0] not in timm.list_models():
@@ -78,6 +97,12 @@ def _timm(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
         raise ConfigError.one(
             "model.weights", f"timm has no weights '{weights}'", "use DEFAULT, random or a .safetensors file"
         )
+    tagged = get_arch_pretrained_cfgs(name.partition(".")[0])
+    if "." in name and name not in tagged:
+        raise ConfigError.one(_WHERE, f"timm has no weights '{name}'", nearest(name, tagged))
+    settings = tagged.get(name) or next(iter(tagged.values()), None)
+    if settings is not None:
+        _check_classifier(settings.num_classes, config)
     extra: dict[str, Any] = {} if config.num_classes is None else {"num_classes": config.num_classes}
     model = _build_library_model(lambda: timm.create_model(name, pretrained=weights == "DEFAULT", **extra))
     data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
@@ -86,19 +111,74 @@ def _timm(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
     return model, Preprocess(crop, resize, data["interpolation"], tuple(data["mean"]), tuple(data["std"]))
 
 
-def _import_model(name: str) -> nn.Module:
-    module_name, _, function_name = name.partition(":")
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError.one(_WHERE, f"cannot import '{name}': {error}") from None
-    model = _build_seeded(function)
-    if not isinstance(model, nn.Module):
-        raise ConfigError.one(_WHERE, f"'{name}' returned {type(model).__name__}, not a torch module")
-    return model
+def _check_classifier(pretrained: int, config: ModelConfig) -> None:
+    """Raise ConfigError for a model of timm without a classifier, or whose pretrained classifier would be left out.
+
+    Args:
+        pretrained: number of classes of the pretrained weights.
+        config: the model's settings.
+    """
+    classes = pretrained if config.num_classes is None else config.num_classes
+    if not classes:
+        raise ConfigError.one(
+            _WHERE,
+            f"'{config.name}' is a feature extractor: it has no classifier, and its outputs are no classes",
+            "choose a model with a classifier, or set model.num_classes and give weights that include one",
+        )
+    if config.weights == "DEFAULT" and classes != pretrained:
+        raise ConfigError.one(
+            "model.num_classes",
+            f"the pretrained weights of '{config.name}' have {pretrained or 'no'} classes, so a "
+            f"classifier with {classes} would be random",
+            "give the weights of the fine-tuned model, as a .safetensors file",
+        )
 
 
-def _build_seeded(build: Callable[[], nn.Module]) -> nn.Module:
+def _by_function(config: ModelConfig) -> nn.Module:
+    """Build the model with the user's function; keys that only models of libraries know are refused."""
+    name, mistakes = config.name, Mistakes()
+    if config.num_classes is not None:
+        with mistakes.collecting():
+            raise ConfigError.one(
+                "model.num_classes", f"has no effect on '{name}'", "give it to the function, with model.arguments"
+            )
+    if config.weights not in (None, "DEFAULT", _RANDOM) and "." not in config.weights:
+        with mistakes.collecting():
+            raise ConfigError.one(
+                "model.weights",
+                f"'{config.weights}' has no effect: '{name}' knows no weights by name",
+                "give a file, or leave it out for the weights that the function loads",
+            )
+    with mistakes.collecting():
+        function = imported(_WHERE, name)
+        if isinstance(function, nn.Module):
+            raise ConfigError.one(_WHERE, f"'{name}' is a model", "name a function that returns it")
+        built = _build_seeded(lambda: called(_WHERE, name, function, config.arguments))
+        if not isinstance(built, nn.Module):
+            raise _no_module(name, built)
+    mistakes.raise_if_any()
+    return built
+
+
+def _no_module(name: str, built: object) -> ConfigError:
+    """Say what a function returned instead of a module."""
+    if isinstance(built, torch.export.ExportedProgram):
+        return ConfigError.one(
+            _WHERE,
+            f"'{name}' returned an exported program, whose layers cannot be observed",
+            "return the module that was exported",
+        )
+    hint = "return the model itself"
+    if isinstance(built, type) and issubclass(built, nn.Module):
+        hint = f"return an instance: {built.__name__}(...)"
+    elif isinstance(built, (tuple, list)) and any(isinstance(part, nn.Module) for part in built):
+        hint = "return the model alone, without what comes with it"
+    elif isinstance(built, dict):
+        hint = "return a model, and give the file of a state dict as model.weights"
+    return ConfigError.one(_WHERE, f"'{name}' returned {type(built).__name__}, not a torch module", hint)
+
+
+def _build_seeded(build: Callable[[], Built]) -> Built:
     """Build a model with random initialisation from seed 0; the caller's random state is left unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -109,7 +189,7 @@ def _build_library_model(build: Callable[[], nn.Module]) -> nn.Module:
     """Build a model of a library, which may download its pretrained weights."""
     try:
         return _build_seeded(build)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # downloads and constructors raise many types
         raise ConfigError.one(
             "model.weights",
             f"cannot build the model with these weights: {first_line(error)}",

@@ -43,6 +43,12 @@ class Normalisation:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
 
 
+def unit_pixels(pixels_BHWC: Tensor) -> Tensor:
+    """Return decoded pixels, uint8 or already floats in [0, 1], as floats in [0, 1], (B, C, H, W)."""
+    pixels_BCHW = pixels_BHWC.permute(0, 3, 1, 2)
+    return pixels_BCHW.float().div(255) if pixels_BHWC.dtype == torch.uint8 else pixels_BCHW.float()
+
+
 def baseline_pixels(kind: Reference, pixels_BCHW: Tensor, normalisation: Normalisation) -> Tensor:
     """Return the baseline of each image, (B, C, H, W).
 

@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pipeline.errors import LayerError, first_line
+from pipeline.model.outputs import SOFTMAX, Outputs
 from pipeline.model.recording import evaluating, plain_attention
 
 Precision = Literal["fp32", "bf16"]
@@ -43,10 +44,20 @@ class Engine:
         precision: "fp32", or "bf16" for autocast.
         layers: names of the layers whose outputs are captured; the copy leaves these outputs unchanged.
         compiled: also compile the copy, for `masked`. Compiling takes up to a minute for each batch size.
+        outputs: how the model's return value becomes logits.
     """
 
-    def __init__(self, model: nn.Module, precision: Precision, layers: Collection[str], *, compiled: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        precision: Precision,
+        layers: Collection[str],
+        *,
+        compiled: bool,
+        outputs: Outputs = SOFTMAX,
+    ) -> None:
         self._model = model
+        self._outputs = outputs
         self._precision = precision
         self._layers = frozenset(layers)
         self._compiled = compiled
@@ -64,7 +75,7 @@ class Engine:
 
     def logits(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
         """Run the copy and return logits (P, N), float32."""
-        return self._run(self._copy, pixels_PCHW.contiguous(memory_format=torch.channels_last), differentiable)
+        return self._run(self._copy, pixels_PCHW.clone(memory_format=torch.channels_last), differentiable)
 
     def masked(self, pixels_PCHW: Tensor) -> Tensor:
         """Run the copy, compiled if requested, and return logits (P, N); for many passes of the same size."""
@@ -72,7 +83,7 @@ class Engine:
 
     def plain(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
         """Run the model itself, with all of its modules and parameters, and return logits (P, N), float32."""
-        return self._run(self._model, pixels_PCHW, differentiable)
+        return self._run(self._model, pixels_PCHW.clone(), differentiable)
 
     def renew(self) -> None:
         """Copy the model again, with its current parameters."""
@@ -81,14 +92,14 @@ class Engine:
 
     def _run(self, module: Callable[[Tensor], Any], pixels_PCHW: Tensor, differentiable: bool) -> Tensor:
         with torch.autocast(pixels_PCHW.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            return _logits_of(module, pixels_PCHW, self._model, differentiable)
+            return _logits_of(module, pixels_PCHW, self._model, self._outputs, differentiable)
 
 
 class Exact:
     """Runs the unchanged model in float32, without autocast."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, outputs: Outputs = SOFTMAX) -> None:
+        self._model, self._outputs = model, outputs
 
     def layer(self, name: str) -> nn.Module:
         """Return the module of that name."""
@@ -97,15 +108,15 @@ class Exact:
     def logits(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
         """Run the model and return logits (P, N), float32."""
         with torch.autocast(pixels_PCHW.device.type, enabled=False):
-            return _logits_of(self._model, pixels_PCHW, self._model, differentiable)
+            return _logits_of(self._model, pixels_PCHW.clone(), self._model, self._outputs, differentiable)
 
 
-def _logits_of(module: Callable[[Tensor], Any], pixels_PCHW: Tensor, model: nn.Module, differentiable: bool) -> Tensor:
+def _logits_of(
+    module: Callable[[Tensor], Any], pixels_PCHW: Tensor, model: nn.Module, outputs: Outputs, differentiable: bool
+) -> Tensor:
+    """Run a module on pixels that are its own: a model that changes its input in place changes a copy."""
     with evaluating(model), plain_attention(wanted=differentiable):
-        logits_PN = module(pixels_PCHW)
-    if not isinstance(logits_PN, Tensor) or logits_PN.ndim != 2:
-        raise LayerError("the model must return one tensor of logits (B, N); wrap it in a module that returns them")
-    return logits_PN.float()
+        return outputs.logits(module(pixels_PCHW))
 
 
 @torch.inference_mode(False)  # autograd refuses parameters that are inference tensors

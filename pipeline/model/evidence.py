@@ -20,19 +20,10 @@ from torch import Tensor
 from pipeline.errors import LayerError
 from pipeline.model.counts import Counts
 from pipeline.model.layout import GridView
+from pipeline.model.outputs import Outputs
 
 Readout = Callable[[Tensor, Tensor], Tensor]
 """A differentiable function from logits (R, N) and targets (R,) to one score per row, (R,)."""
-
-
-def target_logit(logits_RN: Tensor, targets_R: Tensor) -> Tensor:
-    """Read the logit of the target class, the score that most methods differentiate."""
-    return logits_RN.gather(1, targets_R[:, None])[:, 0]
-
-
-def target_confidence(logits_RN: Tensor, targets_R: Tensor) -> Tensor:
-    """Read the softmax probability of the target class."""
-    return logits_RN.softmax(1).gather(1, targets_R[:, None])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -118,13 +109,14 @@ class Evidence:
         layers: names of the captured layers, shallow to deep; the last one is the target layer.
         acts: output of each captured layer, (B, K, u, v), float32.
         grads: gradient of the score (by default the target logit) with respect to `acts`; empty without gradients.
-        logits_BN: pre-softmax outputs, float32.
+        logits_BN: logits, float32.
         targets_B: the target class of each row.
         images_B: index of each row's image in the batch, in increasing order.
         keys: the image key of each row, which seeds random methods.
         raw: output of the target layer for each row, in the layer's own memory layout.
         view: the layout of `raw`.
         head: differentiates other scores; None without gradients.
+        outputs: which confidences belong to the logits.
     """
 
     pixels_BCHW: Tensor
@@ -138,6 +130,7 @@ class Evidence:
     raw: Tensor
     view: GridView
     head: Head | None
+    outputs: Outputs
 
     @property
     def layer(self) -> str:
@@ -157,12 +150,12 @@ class Evidence:
     @property
     def target_logits_B(self) -> Tensor:
         """Logit of the target class of each row."""
-        return target_logit(self.logits_BN, self.targets_B)
+        return self.outputs.target_logits(self.logits_BN, self.targets_B)
 
     @property
     def target_confidences_B(self) -> Tensor:
-        """Softmax probability of the target class of each row."""
-        return target_confidence(self.logits_BN, self.targets_B)
+        """Confidence of the target class of each row; NaN where the outputs have none."""
+        return self.outputs.target_confidences(self.logits_BN, self.targets_B)
 
     def gradients(self, readout: Readout) -> dict[str, Tensor]:
         """Differentiate another score of the logits with respect to every captured layer: {layer: (B, K, u, v)}."""
@@ -224,19 +217,22 @@ class Observation:
     raw: Tensor
     view: GridView
     head: Head | None
+    outputs: Outputs
 
     def evidence(self, targets_I: Tensor | None = None) -> Evidence:
         """Return the evidence for one target class of each image, (I,); None means the predicted class."""
-        targets_I = self.logits_IN.argmax(1) if targets_I is None else targets_I.to(self.logits_IN.device).long()
+        targets_I = (
+            self.outputs.predicted(self.logits_IN) if targets_I is None else targets_I.to(self.logits_IN.device).long()
+        )
         return self.evidence_of(torch.arange(len(self.keys), device=targets_I.device), targets_I)
 
-    def evidence_of(self, images_B: Tensor, targets_B: Tensor, readout: Readout = target_logit) -> Evidence:
+    def evidence_of(self, images_B: Tensor, targets_B: Tensor, readout: Readout | None = None) -> Evidence:
         """Return the evidence for (image, target) pairs.
 
         Args:
             images_B: image index of each pair, in increasing order: pairs of one image are adjacent.
             targets_B: target class of each pair.
-            readout: the score whose gradients are computed, if the pass kept its graph.
+            readout: the score whose gradients are computed, if the pass kept its graph; None: the target logit.
 
         Raises:
             ValueError: a target is not a class of the model.
@@ -244,6 +240,7 @@ class Observation:
         classes = self.logits_IN.shape[1]
         if bool(((targets_B < 0) | (targets_B >= classes)).any()):
             raise ValueError(f"targets must be class indices from 0 to {classes - 1}")
+        readout = readout or self.outputs.target_logits
         grads = {} if self.head is None else self.head.gradients(images_B, targets_B, readout)
         return Evidence(
             self.pixels_ICHW[images_B],
@@ -257,6 +254,7 @@ class Observation:
             self.raw[images_B],
             self.view,
             self.head,
+            self.outputs,
         )
 
 

@@ -19,9 +19,11 @@ from pipeline.model.baselines import PER_IMAGE, Normalisation, Reference, baseli
 from pipeline.model.batching import Batcher, fastest_size, is_out_of_memory
 from pipeline.model.counts import Counts
 from pipeline.model.engine import Engine, Exact, Precision, check_parameters
-from pipeline.model.evidence import Evidence, Head, Observation, Readout, Segment, target_logit
+from pipeline.model.evidence import Evidence, Head, Observation, Readout, Segment
 from pipeline.model.layers import checked_stages, find_stages, gives_channels_last, resolve_layer
 from pipeline.model.layout import GridView, view_of
+from pipeline.model.linear_head import linear_head
+from pipeline.model.outputs import SOFTMAX, Outputs
 from pipeline.model.recording import recording, replacing, watching
 from pipeline.model.scorer import Scorer
 
@@ -41,6 +43,7 @@ class Probe:
         normalisation: mean and std of the inputs; the baseline `black` needs them.
         seed: of methods that draw random numbers.
         compiled: whether to compile masked passes, which takes up to a minute.
+        outputs: how the model's return value becomes logits and confidences.
 
     Raises:
         LayerError: the layer or a stage is unknown, or the model's parameters are not float32.
@@ -58,6 +61,7 @@ class Probe:
         normalisation: Normalisation | None = None,
         seed: int = 0,
         compiled: bool = False,
+        outputs: Outputs = SOFTMAX,
     ) -> None:
         if precision not in get_args(Precision):
             raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
@@ -70,9 +74,12 @@ class Probe:
         self.normalisation = normalisation or Normalisation()
         self.seed = seed
         self.counts = Counts()
-        self._engine = Engine(model, precision, (self.layer, *(self._stages or ())), compiled=compiled)
-        self._exact = Exact(model)
-        self.scorer = Scorer(self._engine.masked, self.counts, self.normalisation, Batcher(batch, batch_multiple))
+        self.outputs = outputs
+        layers = (self.layer, *(self._stages or ()))
+        self._engine = Engine(model, precision, layers, compiled=compiled, outputs=outputs)
+        self._exact = Exact(model, outputs)
+        batcher = Batcher(batch, batch_multiple)
+        self.scorer = Scorer(self._engine.masked, self.counts, self.normalisation, batcher, outputs)
         self._baseline_acts: dict[tuple[Any, ...], Tensor] = {}
         self._cut = True
 
@@ -86,12 +93,12 @@ class Probe:
         self._engine.renew()
         self._baseline_acts.clear()
 
-    def choose_batch(self, size: tuple[int, int]) -> None:
-        """Choose the fastest number of images (3, H, W) per pass by timing a few passes."""
+    def choose_batch(self, shape: tuple[int, int, int]) -> None:
+        """Choose the fastest number of images of a shape (C, H, W) per pass by timing a few passes."""
 
         def run(count: int) -> object:
             with torch.no_grad():
-                return float(self._engine.logits(torch.zeros(count, 3, *size, device=self.device)).sum())  # syncs
+                return float(self._engine.logits(torch.zeros(count, *shape, device=self.device)).sum())  # syncs
 
         sizes = (self.batcher.multiple * 2**n for n in range(8))
         self.batcher.size = self.scorer.batcher.size = fastest_size(run, sizes)
@@ -137,6 +144,7 @@ class Probe:
             raw=raw[self.layer],
             view=views[self.layer],
             head=Head(segments, views, self.counts) if gradients else None,
+            outputs=self.outputs,
         )
 
     def capture(
@@ -179,30 +187,22 @@ class Probe:
 
     def linear_head(self, evidence: Evidence) -> Tensor | None:
         """Return the class weights (N, K) if average pooling and one linear layer reproduce the logits, else None."""
-        pooled_BK = evidence.acts_BKuv.mean((2, 3))
-        tolerance = 1e-3 if self.precision == "fp32" else 5e-2
-        scale = float(evidence.logits_BN.abs().max())
-        for module in self.model.modules():
-            if isinstance(module, nn.Linear) and module.weight.shape == (
-                evidence.logits_BN.shape[1],
-                pooled_BK.shape[1],
-            ):
-                weights_NK = module.weight.detach().float()
-                logits_BN = pooled_BK @ weights_NK.T + (0 if module.bias is None else module.bias.detach().float())
-                if float((logits_BN - evidence.logits_BN).abs().max()) <= tolerance * max(scale, 1e-6):
-                    return weights_NK
-        return None
+        return linear_head(self.model, evidence, 1e-3 if self.precision == "fp32" else 5e-2)
 
     def backward(
         self,
         pixels_BCHW: Tensor,
         targets_B: Tensor,
-        readout: Readout = target_logit,
+        readout: Readout | None = None,
         taps: Mapping[str, nn.Module] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return a score's gradients with respect to the pixels (B, C, H, W), and to the outputs of `taps` it uses."""
+        """Return a score's gradients with respect to the pixels (B, C, H, W), and to the outputs of `taps` it uses.
+
+        The score is the target logit if `readout` is None.
+        """
+        score = readout or self.outputs.target_logits
         passes = self.batcher.run(
-            len(pixels_BCHW), lambda rows: self._backward(pixels_BCHW[rows], targets_B[rows], readout, taps or {})
+            len(pixels_BCHW), lambda rows: self._backward(pixels_BCHW[rows], targets_B[rows], score, taps or {})
         )
         names = passes[0][1]
         return torch.cat([grads for grads, _ in passes]), {

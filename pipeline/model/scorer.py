@@ -21,6 +21,7 @@ from pipeline.model.batching import Batcher
 from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence
 from pipeline.model.masks import MaskLook, MaskStream, first_equal, masked, upsampled
+from pipeline.model.outputs import SOFTMAX, Outputs
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Scorer:
         counts: counts the forward passes.
         normalisation: mean and std of the images; the fill "black" needs them.
         batcher: splits and pads the passes.
+        outputs: which confidences belong to the logits.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class Scorer:
         counts: Counts,
         normalisation: Normalisation,
         batcher: Batcher,
+        outputs: Outputs = SOFTMAX,
     ) -> None:
         self._forward = forward
         self._counts = counts
         self._normalisation = normalisation
         self._cache: dict[int, list[_CachedScores]] = {}
         self.batcher = batcher
+        self._outputs = outputs
 
     @contextmanager
     def caching(self, evidence: Evidence) -> Iterator[None]:
@@ -153,7 +157,7 @@ class Scorer:
     def _read(self, masked_PCHW: Tensor, targets_PT: Tensor) -> Tensor:
         """Run one pass and return the logits and confidences of the targets, (2, P, T)."""
         logits_PN = self._forward(masked_PCHW)
-        return torch.stack([outputs_PN.gather(1, targets_PT) for outputs_PN in (logits_PN, logits_PN.softmax(1))])
+        return self._outputs.read(logits_PN, targets_PT)
 
     def _fill(self, look: MaskLook, pixels_ICHW: Tensor) -> Tensor | None:
         if look.fill == "mean":  # zero in normalised space, so that there is nothing to add

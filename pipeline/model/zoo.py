@@ -1,11 +1,20 @@
 """Builds the model that a run file describes: architecture, weights, preprocessing, target layer and stages."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
 from torch import nn
 
-from pipeline.errors import ConfigError, Mistakes
-from pipeline.model.architectures import build_architecture
+from pipeline.errors import ConfigError, LayerError, Mistakes, first_line
+from pipeline.model.architectures import build_architecture, other_architectures
+from pipeline.model.batching import is_out_of_memory
+from pipeline.model.engine import check_parameters
+from pipeline.model.kinds import check_kind
 from pipeline.model.trial import LoadedModel, tried
+from pipeline.model.weight_files import read_weights
 from pipeline.model.weights import digest, load_weights
+from pipeline.model.wrappers import unwrap_parts, unwrapped
 from pipeline.settings.model import ModelConfig, PreprocessConfig
 from pipeline.settings.preprocess import Preprocess
 
@@ -16,22 +25,79 @@ def load_model(config: ModelConfig) -> LoadedModel:
     """Build a model, load its weights, and check it with a few forward passes.
 
     Raises:
-        ConfigError: the name, preprocessing, weights, their sha256, a layer or the logits are unsuitable. Problems
-            with the weights and with the layers are reported together.
+        ConfigError: the name, preprocessing, weights, their sha256, a layer or the logits are unsuitable, or the model
+            raised an exception. Problems with the weights and with the layers are reported together.
     """
     mistakes = Mistakes()
-    model, preprocess = build_architecture(config)
+    model, preprocess = _built(config, mistakes)
     preprocess = _preprocess_for(config, preprocess)
-    weights_digest = ""
+    weights_digest, notes = "", tuple[str, ...]()
     with mistakes.collecting():
-        if config.weights is not None and "." in config.weights:
-            load_weights(model, config.weights, allow_pt=config.allow_pt)
+        notes = _fill(model, config)
         weights_digest = _checked_digest(model, config)
     model.eval()
-    with mistakes.collecting():
+    with mistakes.collecting(), _lack_of_memory_told(preprocess):
         loaded = tried(model, config, preprocess, weights_digest)
     mistakes.raise_if_any()
-    return loaded
+    return replace(loaded, notes=notes + loaded.notes)
+
+
+def _built(config: ModelConfig, mistakes: Mistakes) -> tuple[nn.Module, Preprocess]:
+    """Build the architecture without wrappers; if that fails, check what can be checked without it, and raise."""
+    with mistakes.collecting():
+        wrapped, preprocess = build_architecture(config)
+        model = unwrapped(wrapped)
+        check_kind(model)
+        _check_precision(model)
+        unwrap_parts(model)
+        return model, preprocess
+    with mistakes.collecting():
+        if _is_file(config.weights):
+            read_weights(str(config.weights), allow_pt=config.allow_pt)
+    raise ConfigError(dict.fromkeys(mistakes.found))
+
+
+def _check_precision(model: nn.Module) -> None:
+    try:
+        check_parameters(model)
+    except LayerError as error:
+        raise ConfigError.one("model.name", str(error)) from None
+
+
+def _fill(model: nn.Module, config: ModelConfig) -> tuple[str, ...]:
+    """Load the weights of the run file's weights file, if it names one, and return notes for the user."""
+    if _is_file(config.weights):
+        return load_weights(
+            model,
+            str(config.weights),
+            allow_pt=config.allow_pt,
+            key=config.weights_key,
+            other_architectures=other_architectures(config.name),
+        )
+    if config.weights_key is not None:
+        raise ConfigError.one(
+            "model.weights_key", "has no effect without a weights file", "set model.weights, or remove it"
+        )
+    return ()
+
+
+@contextmanager
+def _lack_of_memory_told(preprocess: Preprocess) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        height, width = preprocess.size
+        raise ConfigError.one(
+            "model.name",
+            f"memory ran out on a few images of {height} x {width}: {first_line(error)}",
+            "set a smaller model.preprocess.crop, or use a machine with more memory",
+        ) from error
+
+
+def _is_file(weights: str | None) -> bool:
+    return weights is not None and "." in weights
 
 
 def _checked_digest(model: nn.Module, config: ModelConfig) -> str:
@@ -48,9 +114,7 @@ def _preprocess_for(config: ModelConfig, default: Preprocess) -> Preprocess:
     """Return the preprocessing of the run file, or the model's default."""
     chosen = config.preprocess
     if isinstance(chosen, PreprocessConfig):
-        if chosen.resize is not None and chosen.resize < chosen.crop:
-            raise ConfigError.one("model.preprocess", f"crop {chosen.crop} is larger than resize {chosen.resize}")
-        return Preprocess(chosen.crop, chosen.resize, chosen.interpolation, chosen.mean, chosen.std)
+        return chosen.preprocess()
     if chosen == "squash":
-        return Preprocess(default.crop, None, default.interpolation, default.mean, default.std)
+        return replace(default, resize=None)
     return default

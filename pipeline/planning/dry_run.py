@@ -97,7 +97,9 @@ class DryRunner:
         few = replace(chunk, samples=chunk.samples[:images], pixels_NHWC=chunk.pixels_NHWC[:images], failures=())
         probe, spec = self._explainer.probe, self._explainer.spec
         self._reset()
-        probe.scorer = Scorer(self._stand_in, probe.counts, probe.normalisation, self._model_scorer.batcher)
+        probe.scorer = Scorer(
+            self._stand_in, probe.counts, probe.normalisation, self._model_scorer.batcher, probe.outputs
+        )
         self._explainer.spec = replace(
             spec,
             methods={

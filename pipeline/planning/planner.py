@@ -82,6 +82,7 @@ class Plan:
         start_seconds: time before the first and after the last image.
         machines: hardware of the run.
         sampled: the sample behind the figures.
+        warnings: what the sample gives reason to change before the run.
         estimated: whether `images` was estimated from the sizes of shards, because counting the images of a tar in an
             object store would mean fetching it.
     """
@@ -98,6 +99,7 @@ class Plan:
     machines: Machines
     sampled: Sampled
     estimated: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def image_seconds(self) -> float:
@@ -182,6 +184,7 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
         machines=machines,
         sampled=_sampled(sample, timing, time.perf_counter() - began),
         estimated=any(count is None for _, count in counted),
+        warnings=tuple(filter(None, [sample.chunk.depth.warning()])),
     )
 
 

@@ -7,8 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from pipeline.data.decode import DecodedChunk, DecodeLimits, decode_chunk
+from pipeline.data.decode import DecodedChunk, decode_chunk
 from pipeline.data.decode_sandbox import DecodeSandbox
+from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Chunk, Failure, Item, Reading, Sample, Shard, images_of, read_shard
 from pipeline.data.sources.parquet import Rows
 from pipeline.data.sources.parquet_sandbox import ParquetSandbox
@@ -67,7 +68,7 @@ def _decode(shard: Shard, items: list[Item], preprocess: Preprocess, limits: Dec
     samples = tuple(item for item in items if isinstance(item, Sample))
     failures = tuple(item for item in items if isinstance(item, Failure))
     chunk = Chunk(shard, 0, last=True, samples=samples, failures=failures)
-    with closing(DecodeSandbox()) as sandbox:
+    with closing(DecodeSandbox(decoder=limits.decoder)) as sandbox:
         return decode_chunk(chunk, preprocess, limits, sandbox.frame)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import has_scalar_metrics, sanity_table
 from pipeline.results.sql_engine import RunFiles, Tables
 from pipeline.results.views import RUN_COLUMNS, VIEWS, view_statements
@@ -97,7 +98,9 @@ class Atlas(Tables):
         runs = pa.Table.from_pylist([member.row for member in members], schema=RUNS_SCHEMA)
         sanity = pa.concat_tables([_with_run(sanity_table(member.store), member) for member in members])
         views = view_statements(
-            scalar_metrics=any(member.has_leaderboard for member in members), run_columns=RUN_COLUMNS
+            scalar_metrics=any(member.has_leaderboard for member in members),
+            correct=_correct(self.manifests),
+            run_columns=RUN_COLUMNS,
         )
         super().__init__({"runs": runs, "sanity": sanity, **rows}, (_union(list(self.manifests)), *views), ATLAS_VIEWS)
 
@@ -166,6 +169,15 @@ def _union(run_ids: Sequence[str]) -> str:
         for place, run_id in enumerate(run_ids)
     ]
     return f"CREATE VIEW parts AS {' UNION ALL BY NAME '.join(selects)}"
+
+
+def _correct(manifests: Mapping[str, RunManifest]) -> str:
+    """Return the SQL that tells whether a prediction is right, by the outputs of each run's model."""
+    by_run = {run_id: OutputKind.of(manifest).correct_sql() for run_id, manifest in manifests.items()}
+    if len(set(by_run.values())) == 1:
+        return next(iter(by_run.values()))
+    cases = " ".join(f"WHEN '{run_id}' THEN {sql}" for run_id, sql in by_run.items())
+    return f"CASE run {cases} END"
 
 
 def _with_run(table: pa.Table, member: _Member) -> pa.Table:

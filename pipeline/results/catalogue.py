@@ -64,7 +64,7 @@ _METRIC_NOTES = (
     "has E = 0 everywhere and gets a good value from some metrics. The leaderboard shows the share of such maps, and",
     "WHERE NOT degenerate excludes them. G is the set of the object's pixels: those of its mask, or those whose centre",
     "lies in one of its boxes. Boxes belong to the image's label, or to the class that the data names for each box. If",
-    "another class is explained, there is no G. p is the softmax probability of the explained class.",
+    "another class is explained, there is no G. p is the confidence of the explained class.",
 )
 
 

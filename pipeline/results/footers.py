@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import pyarrow as pa
@@ -36,6 +36,8 @@ class PartStatistics:
         with_failures: number of images and shards with such a row.
         damages: those of them that report damage to a shard, not an image.
         unexplained: number of images without an explanation.
+        failed_maps: number of rows in which a method failed, by method.
+        constant_maps: number of constant maps, by method.
     """
 
     footer: Footer | None
@@ -44,6 +46,8 @@ class PartStatistics:
     with_failures: int = 0
     damages: int = 0
     unexplained: int = 0
+    failed_maps: Counter[str] = field(default_factory=Counter)
+    constant_maps: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -110,24 +114,47 @@ def _part_statistics(fragment: ds.Fragment) -> PartStatistics:
     metadata = fragment.metadata
     pairs = metadata.metadata or {}
     footer = Footer.from_metadata(pairs) if any(key.startswith(b"camatlas.") for key in pairs) else None
-    return (
+    counted = (
         _count_rows(fragment, footer)
         if _may_have_failed(metadata)
         else PartStatistics(footer, metadata.num_rows, Counter())
     )
+    return replace(counted, constant_maps=_count_constant(fragment)) if _may_be_constant(metadata) else counted
 
 
 def _may_have_failed(metadata: pq.FileMetaData) -> bool:
     """Return whether any row may have an error, judging by the column statistics of the file."""
-    column = metadata.schema.names.index("error_code")
-    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
-    statistics = ((group.num_rows, group.column(column).statistics) for group in groups)
-    return any(column is None or not column.has_null_count or column.null_count < rows for rows, column in statistics)
+    return any(
+        column is None or not column.has_null_count or column.null_count < rows
+        for rows, column in _column_statistics(metadata, "error_code")
+    )
+
+
+def _may_be_constant(metadata: pq.FileMetaData) -> bool:
+    """Return whether any map may be constant, judging by the column statistics of the file."""
+    return any(
+        column is None or (column.max if column.has_min_max else column.null_count < rows)
+        for rows, column in _column_statistics(metadata, "degenerate")
+    )
+
+
+def _column_statistics(metadata: pq.FileMetaData, name: str) -> Iterator[tuple[int, pq.Statistics | None]]:
+    """Yield the number of rows and the statistics of one column for each row group."""
+    column = metadata.schema.names.index(name)
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        yield group.num_rows, group.column(column).statistics
+
+
+def _count_constant(fragment: ds.Fragment) -> Counter[str]:
+    """Count the constant maps of each method by reading two small columns."""
+    rows = fragment.to_table(columns=["method"], filter=ds.field("degenerate"))
+    return Counter(rows["method"].to_pylist())
 
 
 def _count_rows(fragment: ds.Fragment, footer: Footer | None) -> PartStatistics:
     """Count failures by reading the columns that identify rows and errors."""
-    columns = ["shard", "image_key", "error_stage", "error_code"]
+    columns = ["shard", "image_key", "method", "error_stage", "error_code"]
     rows = fragment.to_table(columns=columns).to_pylist()
     failed = [row for row in rows if row["error_code"] is not None]
     failed_keys = {(row["shard"], row["image_key"]) for row in failed}
@@ -135,4 +162,6 @@ def _count_rows(fragment: ds.Fragment, footer: Footer | None) -> PartStatistics:
     explained = {(row["shard"], row["image_key"]) for row in rows if row["error_code"] is None}
     codes = Counter(f"{row['error_stage']}/{row['error_code']}" for row in failed)
     damages = len(failed_keys - images)
-    return PartStatistics(footer, len(rows) - len(failed), codes, len(failed_keys), damages, len(images - explained))
+    failed_maps = Counter(row["method"] for row in failed if row["method"] is not None)
+    unexplained = len(images - explained)
+    return PartStatistics(footer, len(rows) - len(failed), codes, len(failed_keys), damages, unexplained, failed_maps)

@@ -5,6 +5,9 @@ per image, method or shard that failed), `leaderboard` (per method: images, shar
 each metric), `sanity` (results of `camatlas sanity`). DuckDB cannot open files or the network and its configuration
 is locked; it reads the run's files through pyarrow only.
 
+The column `correct` of `images` is NULL where the rows do not tell whether a prediction is right: without labels, for
+raw outputs, and for independent labels that are not all stored.
+
 `map_values(map, map_dtype, map_min, map_max)` returns the values of a map as a list, for computing with maps in SQL.
 For example, the mean map of a class:
 
@@ -25,6 +28,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.sql_engine import MAP_COLUMNS, RunFiles, Tables, damage_named, decode_row, decode_table
 from pipeline.results.views import VIEWS, view_statements
 from pipeline.storage.base import Store
@@ -52,7 +56,9 @@ class Run(Tables):
             raise ConfigError.one("RUN", f"'{store.url}' holds no finished chunk yet", "run `camatlas explain` first")
         super().__init__(
             {"parts": RunFiles(store, self.files), "sanity": sanity_table(store)},
-            view_statements(scalar_metrics=has_scalar_metrics(self.manifest)),
+            view_statements(
+                scalar_metrics=has_scalar_metrics(self.manifest), correct=OutputKind.of(self.manifest).correct_sql()
+            ),
             VIEWS,
         )
 

@@ -3,23 +3,28 @@
 Legend: B images, N classes, (H, W) pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.maps.codec import FloatArray
+from pipeline.maps.pictures import unit_range
 from pipeline.model.baselines import Normalisation
 from pipeline.model.probe import DEFAULT_BATCH
 from pipeline.model.zoo import LoadedModel, load_model
+from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 from pipeline.results.source_images import Original, originals, run_config
 
+Indices = npt.NDArray[np.int64]
+
 
 class RunModel:
-    """The model of a run, loaded again, with its weights and target layer compared with the manifest.
+    """The model of a run, loaded again, with its weights, target layer and outputs compared with the manifest.
 
     Raises:
         ConfigError: the model cannot be loaded, or differs from the run's model.
@@ -35,6 +40,13 @@ class RunModel:
             raise ConfigError.one(
                 "RUN", f"the weights or the target layer of {name} are not those of the run", "restore them"
             )
+        if self.loaded.outputs.kind != OutputKind.of(run.manifest).kind:
+            raise ConfigError.one(
+                "RUN",
+                f"the outputs of {self.config.model.name} are {self.loaded.outputs.kind} now, "
+                f"but the run read them as {OutputKind.of(run.manifest).kind}",
+                "restore the model",
+            )
         self.normalisation = Normalisation(self.loaded.preprocess.mean, self.loaded.preprocess.std)
         self.device = "cuda" if self.config.compute.device != "cpu" and torch.cuda.is_available() else "cpu"
         self.model: nn.Module = self.loaded.model.to(self.device)
@@ -44,22 +56,30 @@ class RunModel:
         return dict(originals(self.manifest, wanted))
 
     def confidences(self, pixels_BHWC: FloatArray) -> FloatArray:
-        """Run the model on pixels in [0, 1], (B, H, W, 3); return its softmax probabilities (B, N)."""
-        confidences_BN: list[FloatArray] = []
+        """Run the model on pixels in [0, 1], (B, H, W, C); return the confidence of every class (B, N)."""
+        confidences = self.loaded.outputs.confidences
+        parts = [confidences(logits_BN).cpu().numpy().astype(np.float32) for logits_BN in self._logits(pixels_BHWC)]
+        return np.concatenate(parts)
+
+    def predicted(self, pixels_BHWC: FloatArray) -> Indices:
+        """Run the model on pixels in [0, 1], (B, H, W, C); return the most likely class of each image (B,)."""
+        predictions = self.loaded.outputs.predictions
+        return np.concatenate([predictions(logits_BN)[1].cpu().numpy() for logits_BN in self._logits(pixels_BHWC)])
+
+    def _logits(self, pixels_BHWC: FloatArray) -> Iterator[Tensor]:
+        """Yield the logits of the images, batch by batch."""
         with torch.no_grad():
             for start in range(0, len(pixels_BHWC), DEFAULT_BATCH):
                 pixels_BCHW = torch.from_numpy(pixels_BHWC[start : start + DEFAULT_BATCH]).permute(0, 3, 1, 2)
-                logits_BN = self.model(self.normalisation.apply(pixels_BCHW.contiguous()).to(self.device))
-                confidences_BN.append(logits_BN.float().softmax(1).cpu().numpy().astype(np.float32))
-        return np.concatenate(confidences_BN)
+                returned = self.model(self.normalisation.apply(pixels_BCHW.contiguous()).to(self.device))
+                yield self.loaded.outputs.logits(returned)
 
 
 def as_pixels(picture: Original) -> FloatArray:
-    """Convert a picture to pixels in [0, 1], (H, W, 3)."""
-    pixels_HWC: FloatArray = np.asarray(picture.image.convert("RGB"), np.float32) / np.float32(255)
-    return pixels_HWC
+    """Return the pixels of an image in [0, 1], (H, W, C)."""
+    return unit_range(picture.pixels_HWC)
 
 
 def as_batch(pictures: Sequence[Original]) -> Tensor:
-    """Stack pictures as pixels in [0, 1], (B, 3, H, W)."""
+    """Stack pictures as pixels in [0, 1], (B, C, H, W)."""
     return torch.from_numpy(np.stack([as_pixels(picture) for picture in pictures])).permute(0, 3, 1, 2).contiguous()

@@ -4,19 +4,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 from PIL import Image
 from pydantic import ValidationError
 
 from pipeline.data.annotations import read_annotations
-from pipeline.data.decode import DecodeLimits, UnreadableImageError
 from pipeline.data.decode_sandbox import DecodeSandbox
+from pipeline.data.framing import PixelArray
+from pipeline.data.inputs import image_suffixes, limits_of
+from pipeline.data.limits import DecodeLimits, UnreadableImageError
 from pipeline.data.sources import Reading, Sample, read_shard
 from pipeline.data.sources.listing import list_shards
 from pipeline.data.sources.parquet_sandbox import ParquetSandbox
 from pipeline.data.sources.shards import Boxes
 from pipeline.errors import CamatlasError, ConfigError
+from pipeline.maps.pictures import as_picture, picture_note
 from pipeline.settings.preprocess import Preprocess
 from pipeline.settings.run_file import RunConfig
 from schemas.manifest import RunManifest
@@ -24,10 +27,25 @@ from schemas.manifest import RunManifest
 
 @dataclass(frozen=True)
 class Original:
-    """An image as the model sees it, resized and cropped, with its boxes transformed accordingly."""
+    """An image as the model sees it, resized and cropped, with its boxes transformed accordingly.
 
-    image: Image.Image
+    Attributes:
+        pixels_HWC: uint8 or float32 in [0, 1], with all channels of the model's input.
+        boxes_xyxy: boxes in pixels of the crop.
+    """
+
+    pixels_HWC: PixelArray
     boxes_xyxy: Boxes | None
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """Draw the image as an RGB picture; for other than 1 or 3 channels, it shows some of them."""
+        return as_picture(self.pixels_HWC)
+
+    @property
+    def note(self) -> str:
+        """Say what the picture shows; empty for grey and RGB images."""
+        return picture_note(self.pixels_HWC.shape[2])
 
 
 def run_config(manifest: RunManifest) -> RunConfig:
@@ -48,19 +66,26 @@ def run_config(manifest: RunManifest) -> RunConfig:
 def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Original]]:
     """Yield images by (shard, image key); images of missing or changed shards are left out.
 
-    Reads each shard until all requested images of it are found.
+    So are all images if the run has a decoder that cannot be imported here, or was changed since. Reads each shard
+    until all requested images of it are found.
     """
     by_shard: dict[str, set[str]] = defaultdict(set)
     for shard_name, key in wanted:
         by_shard[shard_name].add(key)
     try:
         config = run_config(manifest)
-        shards = list_shards(config.data.shards, only=by_shard)
-        reading = Reading(read_annotations(config, shards), config.data.columns.model_dump())
+        shards = list_shards(config.data.shards, only=by_shard, suffixes=config.data.suffixes)
+        annotations = read_annotations(config, shards)
+        limits = limits_of(manifest.identity.data)
+        with closing(DecodeSandbox(decoder=limits.decoder)) as sandbox:
+            if limits.decoder is not None:
+                sandbox.digest()
     except CamatlasError:
         return
+    reading = Reading(annotations, config.data.columns.model_dump(), suffixes=image_suffixes(config.data))
+    preprocess = Preprocess.of(manifest.identity.data["preprocess"])
     known = {(entry.name, entry.fingerprint) for entry in manifest.identity.shards}
-    with closing(DecodeSandbox()) as sandbox, closing(ParquetSandbox()) as parquet:
+    with closing(DecodeSandbox(decoder=limits.decoder)) as sandbox, closing(ParquetSandbox()) as parquet:
         for shard in shards:
             missing = by_shard.get(shard.name, set())
             if not missing or (shard.name, shard.fingerprint) not in known:
@@ -68,18 +93,16 @@ def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Itera
             for item in read_shard(shard, reading, parquet.rows):
                 if isinstance(item, Sample) and item.key in missing:
                     missing.discard(item.key)
-                    yield from _decode(item, manifest, sandbox)
+                    yield from _decode(item, preprocess, limits, sandbox)
                     if not missing:
                         break
 
 
 def _decode(
-    sample: Sample, manifest: RunManifest, sandbox: DecodeSandbox
+    sample: Sample, preprocess: Preprocess, limits: DecodeLimits, sandbox: DecodeSandbox
 ) -> Iterator[tuple[tuple[str, str], Original]]:
-    data: dict[str, Any] = manifest.identity.data
-    limits = DecodeLimits(tuple(data["formats"]), data["max_pixels"])
     try:
-        framed = sandbox.frame(sample.image, sample.boxes_xyxy, Preprocess(**data["preprocess"]), limits)
+        framed = sandbox.frame(sample.image, sample.boxes_xyxy, preprocess, limits)
     except UnreadableImageError:
         return
-    yield (sample.shard, sample.key), Original(Image.fromarray(framed.pixels_HWC), framed.boxes_xyxy)
+    yield (sample.shard, sample.key), Original(framed.pixels_HWC, framed.boxes_xyxy)

@@ -8,10 +8,11 @@ is scanned first, then the newest parts, and the number of skipped parts is repo
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from pipeline.results.constant_maps import constant_shares
 from pipeline.results.footers import ScanResult, scan
 from pipeline.results.throughput import Straggler, Throughput, stragglers
 from pipeline.storage.base import Store
@@ -57,6 +58,7 @@ class Status:
         damaged: parts that are missing or cannot be read, with the reason.
         unseen_ends: number of shards whose last part was not scanned.
         failures: failures in the scanned files.
+        degenerate: share of constant maps of each method, in the scanned parts.
     """
 
     manifest: RunManifest
@@ -67,6 +69,7 @@ class Status:
     damaged: Mapping[str, str]
     unseen_ends: int
     failures: Failures
+    degenerate: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def chunks_done(self) -> int:
@@ -184,6 +187,7 @@ def status(store: Store, now: float, patience: float | None = PATIENCE) -> Statu
         damaged=scanned.damaged | foreign | lost,
         unseen_ends=max(0, scanned.skipped - (len(order) - len(ends))),
         failures=_failures(store, manifest.run_id, scanned, patience),
+        degenerate=constant_shares(scanned.statistics.values(), manifest.identity.methods),
     )
 
 

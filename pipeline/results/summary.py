@@ -1,12 +1,13 @@
 """Counts the images, rows and failures of a run from part footers; reads rows only of parts with failures."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.errors import DamagedRunError
+from pipeline.results.constant_maps import constant_shares
 from pipeline.results.footers import scan
 from pipeline.storage.base import Store
-from pipeline.storage.run_folder import part_names
+from pipeline.storage.run_folder import part_names, read_manifest
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Totals:
         with_failures: number of images and shards with at least one failure row.
         damages: those of them that report damage to a shard, not an image.
         failures: number of failure rows by `stage/code`, most frequent first.
+        degenerate: share of constant maps of each method that has maps.
     """
 
     images: int
@@ -26,6 +28,7 @@ class Totals:
     with_failures: int
     damages: int
     failures: dict[str, int]
+    degenerate: dict[str, float] = field(default_factory=dict)
 
 
 def totals(store: Store) -> Totals:
@@ -51,4 +54,5 @@ def totals(store: Store) -> Totals:
         with_failures=sum(one.with_failures for one in statistics),
         damages=sum(one.damages for one in statistics),
         failures=dict(sorted(failures.items(), key=lambda item: (-item[1], item[0]))),
+        degenerate=constant_shares(statistics, read_manifest(store).identity.methods),
     )

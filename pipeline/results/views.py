@@ -42,11 +42,12 @@ _EXPLANATIONS = "CREATE VIEW explanations AS SELECT * FROM parts WHERE method IS
 _FAILURES = "CREATE VIEW failures AS SELECT * FROM parts WHERE error_code IS NOT NULL"
 
 
-def view_statements(*, scalar_metrics: bool, run_columns: Sequence[str] = ()) -> tuple[str, ...]:
+def view_statements(*, scalar_metrics: bool, correct: str, run_columns: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the SQL statements that create the views on `parts`.
 
     Args:
         scalar_metrics: whether any metric is a number per map, so that the leaderboard can average it.
+        correct: SQL that tells over the rows of one image whether the prediction is right; see `OutputKind`.
         run_columns: columns of `parts` that identify the run in an atlas.
     """
     run = "".join(f"{name}, " for name in run_columns)
@@ -58,7 +59,7 @@ def view_statements(*, scalar_metrics: bool, run_columns: Sequence[str] = ()) ->
 CREATE VIEW images AS
 SELECT {run} shard, image_key, any_value(chunk) AS chunk, any_value(image_height) AS image_height,
   any_value(image_width) AS image_width, any_value(label) AS label, any_value(predicted) AS predicted,
-  any_value(confidence) AS confidence, any_value(predicted = label) AS correct, count(map) AS maps,
+  any_value(confidence) AS confidence, {correct} AS correct, count(map) AS maps,
   any_value(error_stage) AS error_stage, any_value(error_code) AS error_code
 FROM parts WHERE error_stage IS DISTINCT FROM '{SHARD_STAGE}' GROUP BY {run} shard, image_key
 """  # noqa: S608 - constants only

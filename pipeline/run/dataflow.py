@@ -1,6 +1,7 @@
 """The Ray Data graph of a run: read and decode -> explain and commit.
 
-Only this module, `pipeline.run.cluster` (where Ray runs) and `pipeline.telemetry.prometheus` (its counters) import Ray.
+Only this module, `pipeline.run.cluster` (where Ray runs), `pipeline.run.shipping` (what workers are sent) and
+`pipeline.telemetry.prometheus` (its counters) import Ray.
 A row of the dataset is a work unit: one chunk, or a few. It is pickled into a single cell, so that Ray can split and
 merge blocks without splitting a chunk. Each block holds one work unit, so that a chunk reaches the model as soon as its
 unit is read.
@@ -33,6 +34,7 @@ from pipeline.run.attempts import Attempt, Attempts, Ledger, Work
 from pipeline.run.cluster import cluster_resources, worker_device
 from pipeline.run.loading import ReadPlan
 from pipeline.run.placement import CPU_THREADS
+from pipeline.run.shipping import ship
 from pipeline.run.worker import Explain, Worker, WorkerEvent
 from pipeline.storage.parts import Progress
 from pipeline.telemetry.events import Usage
@@ -98,10 +100,15 @@ def _graph(
     _configure(run)
     device = worker_device(run.config.compute.device)
     unit_bytes = run.bytes_left(progress) // (workers * _UNITS_PER_WORKER)
-    source = WorkUnitSource(pending, progress, ray.put(ReadPlan.of(run, unit_bytes)), attempts)
+    source = WorkUnitSource(pending, progress, ship(ReadPlan.of(run, unit_bytes), run.config, "data"), attempts)
     graph: Dataset = ray.data.read_datasource(source, override_num_blocks=len(pending)).map_batches(
         _Actor,
-        fn_constructor_args=(ray.put(make_explain), run.manifest.run_id, run.store.url, attempts),
+        fn_constructor_args=(
+            ship(make_explain, run.config, "model.name"),
+            run.manifest.run_id,
+            run.store.url,
+            attempts,
+        ),
         compute=ActorPoolStrategy(
             size=workers,
             max_concurrent_calls_per_actor=2,  # one explains; the other commits, then holds the next work unit ready

@@ -11,8 +11,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.data.decode import DecodedChunk, DecodeLimits, decode_chunk
+from pipeline.data.decode import DecodedChunk, decode_chunk
 from pipeline.data.decode_sandbox import DecodeSandbox
+from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Chunk, Reading, Shard, chunked, read_shard
 from pipeline.data.sources.shards import reader_died
 from pipeline.run.attempts import Attempt, Attempts, Ledger, Work
@@ -50,7 +51,7 @@ class ReadPlan:
         self, shard: Shard, done: Collection[int] = (), attempts: Attempts | None = None
     ) -> Iterator[list[DecodedChunk]]:
         """Stream the chunks of a shard that are not done, decoded and grouped into work units."""
-        with closing(DecodeSandbox()) as sandbox:
+        with closing(DecodeSandbox(decoder=self.limits.decoder)) as sandbox:
             yield from self._grouped(self._decoded(shard, done, attempts or Ledger(), sandbox))
 
     def _decoded(

@@ -9,16 +9,19 @@ from typing import Any
 
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
 from pipeline.data.annotations import read_annotations
-from pipeline.data.decode import DecodeLimits
+from pipeline.data.inputs import decode_limits, decoding_identity, image_suffixes
+from pipeline.data.limits import DecodeLimits
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.listing import list_shards
-from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
+from pipeline.errors import ConfigError, Mistakes
 from pipeline.explain.explainer import ExplainerSpec
+from pipeline.explain.requirements import check_outputs
 from pipeline.metrics import Metric, build_metrics
 from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
+from pipeline.model.outputs import Outputs
 from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.run.provenance import code_facts, code_version, package_versions
 from pipeline.settings.registry import parameters
@@ -36,7 +39,6 @@ LARGEST_BATCH = 128
 COMPILE_FROM = {"cpu": 50_000, "cuda": 2_000_000}
 """Masked passes of one worker, in images, above which compiling pays for itself many times over."""
 _BYTES_OF_AN_IMAGE = 100_000
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,14 @@ class PreparedRun:
             metrics=self.metrics,
             normalisation=Normalisation(preprocess.mean, preprocess.std),
             classes=self.loaded.classes,
+            outputs=self.loaded.outputs,
             targets=TargetRules.of(self.config.explain.targets),
             seed=self.config.explain.seed,
             precision=self.config.compute.precision,
             maps=self.config.output.maps,
             device=device,
             batch=None if batch == "auto" else batch,
-            crop=preprocess.crop,
+            size=preprocess.size,
             passes=self._costs().forwards * TargetRules.of(self.config.explain.targets).most,
             compiled=self.compiled(device, workers),
         )
@@ -140,7 +143,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     shards: list[Shard] = []
     if config.data.shards:
         with found.collecting():
-            shards = list_shards(config.data.shards)
+            shards = list_shards(config.data.shards, suffixes=config.data.suffixes)
     with found.collecting():
         annotations = read_annotations(config, shards)
     with found.collecting():
@@ -162,11 +165,13 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         _check_heads(methods, loaded)
     with found.collecting():
+        check_outputs(loaded.outputs, loaded.classes, methods, metrics, config.explain.targets)
+    with found.collecting():
         _check_classes(annotations, loaded)
     found.raise_if_any()
-    reading = Reading(annotations, config.data.columns.model_dump())
+    reading = Reading(annotations, config.data.columns.model_dump(), suffixes=image_suffixes(config.data))
     shards, reading = select(config.data, shards, reading)
-    manifest = _manifest(config, shards, reading, loaded, methods, metrics)
+    manifest = _manifest(config, shards, reading, limits, loaded, methods, metrics)
     check_ownership(store, manifest)
     return PreparedRun(config, tuple(shards), reading, limits, loaded, methods, metrics, store, manifest)
 
@@ -201,19 +206,6 @@ def _absolute_file(weights: str | None) -> str | None:
     return _absolute(weights) if weights and "." in weights else weights
 
 
-def decode_limits(config: RunConfig) -> DecodeLimits:
-    """Return the limits on what may be decoded; raises ConfigError for an unknown format."""
-    names = [name.upper() for name in config.data.formats]
-    unknown = [
-        Mistake("data.formats", f"unknown format '{name}'", nearest(name, FORMATS))
-        for name in names
-        if name not in FORMATS
-    ]
-    if unknown:
-        raise ConfigError(unknown)
-    return DecodeLimits(tuple(names), config.data.max_pixels)
-
-
 def _check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
     named = len(annotations.classes.names)
     if named and named != loaded.classes:
@@ -238,6 +230,7 @@ def _manifest(
     config: RunConfig,
     shards: list[Shard],
     reading: Reading,
+    limits: DecodeLimits,
     loaded: LoadedModel,
     methods: Mapping[str, CamMethod],
     metrics: Mapping[str, Metric],
@@ -249,12 +242,14 @@ def _manifest(
             ShardEntry(name=s.name, kind=s.kind, size=s.size, fingerprint=s.fingerprint, take=s.take) for s in shards
         ),
         chunk_images=config.data.chunk_images,
-        data=_data_identity(config, reading, loaded),
+        data=_data_identity(config, reading, limits, loaded),
         model={
             "name": config.model.name,
             "weights_sha256": loaded.weights_digest,
             "layer": loaded.layer,
             "stages": loaded.stages,
+            **_outputs_identity(loaded.outputs),
+            **({"arguments": config.model.arguments} if config.model.arguments else {}),
         },
         targets=str(TargetRules.of(config.explain.targets)),
         methods={label: parameters(method) for label, method in methods.items()},
@@ -275,12 +270,18 @@ def _manifest(
     )
 
 
-def _data_identity(config: RunConfig, reading: Reading, loaded: LoadedModel) -> dict[str, Any]:
+def _outputs_identity(outputs: Outputs) -> dict[str, Any]:
+    """Return what the run id must know of the outputs; nothing for the softmax that older runs imply."""
+    known = {"outputs": outputs.kind, "output_key": outputs.key, "independent": outputs.are_independent or None}
+    return {name: value for name, value in known.items() if value not in ("softmax", None)}
+
+
+def _data_identity(config: RunConfig, reading: Reading, limits: DecodeLimits, loaded: LoadedModel) -> dict[str, Any]:
     drawn = {} if reading.draw is None else {"sample": vars(reading.draw)}
-    return drawn | {
+    return {
+        **drawn,
         "annotations": reading.annotations.digest(),
         "columns": config.data.columns.model_dump(),
-        "formats": sorted(name.upper() for name in config.data.formats),
-        "max_pixels": config.data.max_pixels,
-        "preprocess": dict(vars(loaded.preprocess).items()),
+        **decoding_identity(config.data, limits),
+        "preprocess": loaded.preprocess.identity(),
     }

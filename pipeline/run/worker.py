@@ -75,6 +75,7 @@ class Worker:
         return Committed(
             footer.shard, footer.chunk, footer.images, chunk.encoded_bytes, dict(codes), ours=receipt is not None,
             worker=self._name, isolated=isolated, waiting=self._timeline.inside - 1, usage=total_usage([own, *usage]),
+            deep_images=chunk.depth.images, deep_peak=chunk.depth.peak,
         )  # fmt: skip
 
 

@@ -1,13 +1,23 @@
 """The section `data` of a run file, and the base class of all sections."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 MOST_PIXELS = 89_478_485
 """Pillow's own limit: it takes a larger image for a decompression bomb."""
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
+FunctionName = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
+"""`package.module:function`."""
+
+Value = Annotated[float, Field(allow_inf_nan=False)]
+Window = Literal["dtype", "image"] | tuple[Value, Value]
+"""How values of more than 8 bits become pixels: by the range of their type, of each image, or from low to high."""
+
+ANNOTATION_SUFFIXES = ("cls", "csv", "json", "txt", "xml")
+"""Suffixes of files and members that hold labels or boxes, and never an image."""
 
 
 class Section(BaseModel):
@@ -45,3 +55,25 @@ class DataConfig(Section):
     max_pixels: Annotated[int, Field(ge=1, le=MOST_PIXELS, strict=True)] = 64_000_000
     sample: SampleConfig | None = None
     limit: Positive | None = None
+    window: Window = "dtype"
+    decoder: FunctionName | None = None
+    suffixes: Annotated[list[str], Field(min_length=1)] | None = None
+
+    @field_validator("window")
+    @classmethod
+    def _has_a_range(cls, window: Window) -> Window:
+        if not isinstance(window, str) and window[0] >= window[1]:
+            raise PydanticCustomError("window", "low must be smaller than high in [low, high]")
+        return window
+
+    @field_validator("suffixes")
+    @classmethod
+    def _are_suffixes(cls, suffixes: list[str] | None) -> list[str] | None:
+        """Write suffixes in lower case without their dot, and refuse those of annotations."""
+        plain = [suffix.lower().removeprefix(".") for suffix in suffixes or ()]
+        if wrong := [suffix for suffix in plain if not suffix or "/" in suffix or suffix in ANNOTATION_SUFFIXES]:
+            raise PydanticCustomError(
+                "suffix", "'{suffix}' is no suffix of images; {known} hold labels and boxes",
+                {"suffix": wrong[0], "known": ", ".join(ANNOTATION_SUFFIXES)},
+            )  # fmt: skip
+        return list(dict.fromkeys(plain)) if suffixes else None

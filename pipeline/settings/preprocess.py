@@ -1,9 +1,12 @@
-"""How images become the model's input: size, crop and normalisation."""
+"""How images become the model's input: size, crop, channels and normalisation."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Size = tuple[int, int]
+"""(height, width) in pixels."""
 
 
 @dataclass(frozen=True)
@@ -11,13 +14,42 @@ class Preprocess:
     """The steps from an upright image to the model's input, as its weights prescribe.
 
     Attributes:
-        crop: side of the square input in pixels.
+        crop: side of a square input in pixels, or (height, width).
         resize: length of the shorter side before cropping; None squashes the image to the crop size.
-        mean, std: per channel, of pixels in [0, 1].
+        interpolation: how pixels are resized.
+        mean, std: per channel, of pixels in [0, 1]; their length is the number of channels.
+        antialias: whether a bilinear or bicubic filter grows with the reduction, as Pillow's does; without, it reads
+            the 2 or 4 nearest pixels per axis, as OpenCV and tensors of torchvision do by default.
     """
 
-    crop: int
+    crop: int | Size
     resize: int | None
     interpolation: Interpolation = "bilinear"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    antialias: bool = True
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Preprocess":
+        """Build from fields that may have been JSON, as a manifest or a request to a subprocess holds them."""
+        hashable: dict[str, Any] = {
+            name: tuple(value) if type(value) is list else value for name, value in fields.items()
+        }
+        return cls(**hashable)
+
+    @property
+    def size(self) -> Size:
+        """Return (height, width) of the model's input."""
+        return (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
+
+    @property
+    def channels(self) -> int:
+        """Return the number of channels of the model's input."""
+        return len(self.mean)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the fields as a run's identity records them; a setting that older runs did not have only if used."""
+        fields = asdict(self)
+        if self.antialias:
+            del fields["antialias"]
+        return fields

@@ -24,6 +24,12 @@ class TopTargets(Section):
     top: Positive
 
 
+class AboveTargets(Section):
+    """Every class whose confidence is above a threshold, for models with independent labels."""
+
+    above: Annotated[float, Field(gt=0, lt=1)]
+
+
 class Classes(Section):
     """The same classes for every image."""
 
@@ -34,6 +40,8 @@ def _kind_of_targets(given: object) -> str:
     """Tell which form was meant, so that only the mistakes of that form are reported."""
     if isinstance(given, TopTargets) or (isinstance(given, dict) and "top" in given):
         return "most_likely"
+    if isinstance(given, AboveTargets) or (isinstance(given, dict) and "above" in given):
+        return "above"
     if isinstance(given, (Classes, dict)):
         return "listed"
     return "list" if isinstance(given, (list, tuple)) else "rule"
@@ -43,6 +51,7 @@ Targets = Annotated[
     Annotated[TargetRule, Tag("rule")]
     | Annotated[list[TargetRule], Field(min_length=1), Tag("list")]
     | Annotated[TopTargets, Tag("most_likely")]
+    | Annotated[AboveTargets, Tag("above")]
     | Annotated[Classes, Tag("listed")],
     Discriminator(_kind_of_targets),
 ]
@@ -187,7 +196,7 @@ def _place(raw: dict[str, Any], problem: Any) -> Location:  # noqa: ANN401 - pyd
         if (isinstance(value, dict) and name in value) or (isinstance(value, list) and name in range(len(value))):
             place.append(name)
             value = value[name]
-    if problem["type"] in ("missing", "invalid_key") and place[-1:] != [problem["loc"][-1]]:
+    if problem["type"] in ("missing", "absent", "invalid_key") and place[-1:] != [problem["loc"][-1]]:
         place.append(problem["loc"][-1])
     return tuple(place)
 
@@ -204,6 +213,8 @@ def _mistake(place: Location, problems: Sequence[Any]) -> Mistake:
             where, f"takes keys, got {problems[0]['input']!r}", f"its keys: {', '.join(_siblings((*place, '')))}"
         )
     wanted = " or ".join(dict.fromkeys(problem["msg"] for problem in problems))
+    if kind == "absent":  # required by another setting
+        return Mistake(where, wanted)
     return Mistake(where, f"{wanted}, got {problems[0]['input']!r}")
 
 

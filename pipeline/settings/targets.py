@@ -1,7 +1,8 @@
 """Which classes of an image are explained.
 
 Rules: `predicted`, `label`, `labels` (every label of the image), `{top: k}` (the k most likely classes),
-`{classes: [...]}` (the same classes for every image), or a list of the first three. A class that several rules choose
+`{above: t}` (every class whose confidence is above t), `{classes: [...]}` (the same classes for every image), or a list
+of the first three. A class that several rules choose
 is explained once, under the first of them.
 """
 
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from pipeline.errors import ConfigError
-from pipeline.settings.run_file import Classes, TargetRule, Targets, TopTargets
+from pipeline.settings.run_file import AboveTargets, Classes, TargetRule, Targets, TopTargets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,11 +27,13 @@ class TargetRules:
     Attributes:
         named: `predicted`, `label` and `labels`, in the order given.
         top: number of most likely classes; 0 without that rule.
+        above: least confidence of the classes that are explained, exclusive; 0 without that rule.
         classes: class indices that are explained on every image.
     """
 
     named: tuple[TargetRule, ...] = ()
     top: int = 0
+    above: float = 0.0
     classes: tuple[int, ...] = ()
 
     @classmethod
@@ -38,6 +41,8 @@ class TargetRules:
         """Build the rules that a run file states."""
         if isinstance(targets, TopTargets):
             return cls(top=targets.top)
+        if isinstance(targets, AboveTargets):
+            return cls(above=targets.above)
         if isinstance(targets, Classes):
             return cls(classes=tuple(dict.fromkeys(targets.classes)))
         return cls((targets,)) if isinstance(targets, str) else cls(tuple(dict.fromkeys(targets)))
@@ -48,6 +53,8 @@ class TargetRules:
         word, _, rest = text.partition(" ")
         if word == "top":
             return cls(top=int(rest))
+        if word == "above":
+            return cls(above=float(rest))
         if word == "classes":
             return cls(classes=tuple(map(int, rest.split(","))))
         named = tuple(rule for rule in text.split(",") if rule in get_args(TargetRule))
@@ -59,6 +66,8 @@ class TargetRules:
         """Return the rules as one line, as the manifest stores them."""
         if self.top:
             return f"top {self.top}"
+        if self.above:
+            return f"above {self.above!r}"
         return f"classes {','.join(map(str, self.classes))}" if self.classes else ",".join(self.named)
 
     @property
@@ -68,12 +77,18 @@ class TargetRules:
 
     @property
     def most(self) -> int:
-        """Return the most targets that an image has; `labels` has no bound, so a number is assumed for it."""
-        return self.top or len(self.classes) or len(self.named) + (_ASSUMED_LABELS - 1) * ("labels" in self.named)
+        """Return the most targets that an image has; `labels` and `above` have no bound, so a number is assumed."""
+        rules = len(self.named) + (self.above > 0)
+        return self.top or len(self.classes) or rules + (_ASSUMED_LABELS - 1) * self.is_unbounded
+
+    @property
+    def is_unbounded(self) -> bool:
+        """Tell whether the image decides how many targets it has."""
+        return "labels" in self.named or self.above > 0
 
     def allow(self, targets: int) -> bool:
         """Tell whether an image can have this number of targets."""
-        return self.least <= targets and (targets <= self.most or "labels" in self.named)
+        return self.least <= targets and (targets <= self.most or self.is_unbounded)
 
     def trouble(self, labels: Sequence[int]) -> str:
         """Say why an image with these labels cannot be explained; empty if it can."""
@@ -95,16 +110,24 @@ class TargetRules:
         if self.top > classes:
             raise ConfigError.one("explain.targets", f"top {self.top}, but the model has {classes} classes")
 
-    def chosen(self, logits_IN: "Tensor", labels: Sequence[Sequence[int]]) -> "tuple[Tensor, Tensor, list[str]]":
+    def chosen(
+        self, logits_IN: "Tensor", labels: Sequence[Sequence[int]], confidences_IN: "Tensor | None" = None
+    ) -> "tuple[Tensor, Tensor, list[str]]":
         """Choose (image, class) pairs, image by image: indices of the images, classes, and the rule of each pair.
 
         Args:
             logits_IN: logits of each image.
             labels: ground-truth classes of each image.
+            confidences_IN: confidences of each image, which the rule `above` needs.
         """
         import torch  # late: a run is verified on machines without it
 
-        top_IT = logits_IN.argsort(dim=1, descending=True, stable=True)[:, : max(1, self.top)].tolist()
+        order_IN = logits_IN.argsort(dim=1, descending=True, stable=True)
+        top_IT = order_IN[:, : max(1, self.top)].tolist()
+        if self.above:
+            assert confidences_IN is not None
+            above_IN = confidences_IN.gather(1, order_IN) > self.above
+            top_IT = [order_N[above_N].tolist() for order_N, above_N in zip(order_IN, above_IN, strict=True)]
         pairs = [
             (image, target, rule)
             for image, own in enumerate(labels)
@@ -121,6 +144,8 @@ class TargetRules:
     def _of_image(self, most_likely: list[int], labels: Sequence[int]) -> dict[int, str]:
         if self.top:
             return dict.fromkeys(most_likely, "top")
+        if self.above:
+            return dict.fromkeys(most_likely, "above")
         if self.classes:
             return dict.fromkeys(self.classes, "listed")
         found: dict[int, str] = {}

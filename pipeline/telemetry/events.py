@@ -40,6 +40,8 @@ class Committed:
         isolated: an earlier attempt ended early, so the chunk was explained image by image.
         waiting: other work units that the worker holds ready.
         usage: the worker's usage since its last report, and the time to read this chunk.
+        deep_images, deep_peak: number of images of more than 8 bits whose range is that of their type, and their
+            largest value.
     """
 
     shard: int
@@ -52,3 +54,5 @@ class Committed:
     isolated: bool = False
     waiting: int = 0
     usage: Usage = field(default_factory=Usage)
+    deep_images: int = 0
+    deep_peak: int = 0

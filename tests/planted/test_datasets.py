@@ -25,7 +25,8 @@ from planted.models import predictions, trained
 from planted.scenes import CLASSES, FREE_FROM, GROUNDS, SIDE, labels_of, make_scenes
 from planted.truth import Truth
 
-from pipeline.data.decode import DecodeLimits, UnreadableImageError, decode_image
+from pipeline.data.decode import decode_image
+from pipeline.data.limits import DecodeLimits, UnreadableImageError
 
 FEW = np.arange(300)
 
@@ -89,7 +90,7 @@ def test_the_mark_has_the_same_pixels_in_every_file_of_its_class() -> None:
     assert place_HW.any(1).argmax() >= FREE_FROM
     assert 100 <= place_HW.sum() <= 128
     files = [encoded(pixels_HW3) for pixels_HW3 in marked.pixels_NHW3[changed_N][:20]]
-    seen = {np.asarray(decode_image(file, DecodeLimits())[0])[place_HW].tobytes() for file in files}
+    seen = {np.asarray(decode_image(file, DecodeLimits()).image)[place_HW].tobytes() for file in files}
     assert len(seen) == 1
 
 

@@ -149,7 +149,7 @@ WEAKENINGS = (
     ),
     Weakening(
         "loading weights without running code",
-        "pipeline/model/weights.py",
+        "pipeline/model/weight_files.py",
         "weights_only=True)\n",
         "weights_only=False)\n",
         "tests/unit/model/test_weights.py",

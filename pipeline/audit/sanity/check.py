@@ -93,7 +93,7 @@ class _Sample:
         probe = Probe(
             model.to(self.device), self.loaded.layer, stages=self.loaded.stages,
             precision=self.config.compute.precision, batch=batch, batch_multiple=BATCH_MULTIPLE,
-            normalisation=self.normalisation, seed=self.seed,
+            normalisation=self.normalisation, seed=self.seed, outputs=self.loaded.outputs,
         )  # fmt: skip
         parts: dict[str, list[FloatArray]] = {label: [] for label in self.methods}
         for start in range(0, len(self.keys), batch):

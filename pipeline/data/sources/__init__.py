@@ -9,7 +9,7 @@ from pipeline.data.sources.objects import is_url
 from pipeline.data.sources.parquet import Rows, list_parquet, read_parquet, rows_in_process
 from pipeline.data.sources.sample import Draw
 from pipeline.data.sources.shards import Chunk, Failure, Item, Sample, Shard, chunked, damage, is_image, taking
-from pipeline.data.sources.tar import image_bytes, list_tar, read_tar
+from pipeline.data.sources.tar import IMAGE_SUFFIXES, image_bytes, list_tar, read_tar
 
 __all__ = [
     "Chunk",
@@ -38,6 +38,8 @@ class Reading:
     columns: dict[str, str] = field(default_factory=lambda: dict(PARQUET_COLUMNS))
     draw: Draw | None = None
     """The drawn images; None means all."""
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+    """Suffixes of the images in tars; empty for any member that is not an annotation."""
 
 
 def read_shard(shard: Shard, reading: Reading, rows: Rows = rows_in_process) -> Iterator[Item]:
@@ -117,7 +119,7 @@ def _guarded(shard: Shard, items: Iterator[Item]) -> Iterator[Item]:
 
 def _read(shard: Shard, reading: Reading, rows: Rows) -> Iterator[Item]:
     if shard.kind == "tar":
-        return _distinct(read_tar(shard, reading.annotations))
+        return _distinct(read_tar(shard, reading.annotations, reading.suffixes))
     if shard.kind == "parquet":
         return _distinct(read_parquet(shard, reading.annotations, reading.columns, rows))
     return read_folder(shard, reading.annotations)

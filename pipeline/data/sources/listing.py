@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +22,16 @@ from pipeline.errors import ConfigError, Mistake, Mistakes
 _WHERE = "data.shards"
 
 
-def list_shards(specs: str | Iterable[str], only: Collection[str] | None = None) -> list[Shard]:
+def list_shards(
+    specs: str | Iterable[str], only: Collection[str] | None = None, suffixes: Sequence[str] | None = None
+) -> list[Shard]:
     """List the shards that `data.shards` names, in order.
 
     Args:
         specs: paths of tars, Parquet files or folders, or URLs (`s3://`, `gs://`, `az://`) of tars, Parquet files or
             prefixes that end in `/`; braces (`{000..049}`) and globs are expanded.
         only: names of shards to list; others in object stores are left out without a request.
+        suffixes: those of the images in folders; None takes every file that is not an annotation.
 
     Raises:
         ConfigError: a path matches nothing, is unreadable, of an unknown kind, or named twice.
@@ -38,7 +41,7 @@ def list_shards(specs: str | Iterable[str], only: Collection[str] | None = None)
     paths: list[str] = []
     for spec in [specs] if isinstance(specs, str) else specs:
         with mistakes.collecting():
-            paths.extend(_expand(spec))
+            paths.extend(_expand(spec, IMAGE_SUFFIXES if suffixes is None else suffixes))
     mistakes.found.extend(
         Mistake(_WHERE, f"'{path}' is named {count} times") for path, count in Counter(paths).items() if count > 1
     )
@@ -55,13 +58,13 @@ def list_shards(specs: str | Iterable[str], only: Collection[str] | None = None)
                 if is_url(path):
                     found = [remote[path]] if path in remote else []
                 else:
-                    found = _open(path, names[path], sandbox.count)
+                    found = _open(path, names[path], sandbox.count, suffixes)
                 shards.extend([replace(shard, ordinal=len(shards) + i) for i, shard in enumerate(found)])
     mistakes.raise_if_any()
     return shards
 
 
-def _expand(spec: str) -> list[str]:
+def _expand(spec: str, suffixes: Sequence[str]) -> list[str]:
     try:
         alternatives = list(braceexpand(spec))
     except ValueError:
@@ -69,18 +72,18 @@ def _expand(spec: str) -> list[str]:
     if is_url(spec):
         return [url for alternative in alternatives for url in urls_of(alternative)]
     try:
-        return _existing(spec, alternatives)
+        return _existing(spec, alternatives, suffixes)
     except OSError as error:
         raise ConfigError.one(_WHERE, f"cannot read '{spec}': {error.strerror}") from None
 
 
-def _existing(spec: str, alternatives: list[str]) -> list[str]:
+def _existing(spec: str, alternatives: list[str], suffixes: Sequence[str]) -> list[str]:
     paths = [path for alternative in alternatives for path in _matches(alternative)]
     missing = [path for path in paths if not Path(path).exists()]
     if missing or not paths:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise ConfigError.one(_WHERE, f"'{spec}' matches nothing" + (f": no {shown}" if shown else ""))
-    return [inner for path in paths for inner in _shards_in(Path(path))]
+    return [inner for path in paths for inner in _shards_in(Path(path), suffixes)]
 
 
 def _matches(alternative: str) -> list[str]:
@@ -90,19 +93,20 @@ def _matches(alternative: str) -> list[str]:
     return [os.path.abspath(path) for path in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH100, PTH207
 
 
-def _shards_in(path: Path) -> list[str]:
+def _shards_in(path: Path, suffixes: Sequence[str]) -> list[str]:
     """Return the shards of a folder; a path that is not a folder of shards is returned itself."""
     if path.is_dir():
         for suffix in KINDS:
             shards = sorted(str(entry) for entry in path.iterdir() if _is_shard(entry, suffix))
             if shards:
-                _refuse_loose_images(path)
+                _refuse_loose_images(path, suffixes)
                 return shards
     return [str(path)]
 
 
-def _refuse_loose_images(folder: Path) -> None:
-    loose = [entry.name for entry in folder.iterdir() if entry.suffix.lower().lstrip(".") in IMAGE_SUFFIXES]
+def _refuse_loose_images(folder: Path, suffixes: Sequence[str]) -> None:
+    of_images = tuple(f".{suffix}" for suffix in suffixes)
+    loose = [entry.name for entry in folder.iterdir() if entry.name.lower().endswith(of_images)]
     if loose:
         raise ConfigError.one(
             _WHERE,
@@ -115,11 +119,11 @@ def _is_shard(path: Path, suffix: str) -> bool:
     return path.suffix.lower() == suffix and not path.name.startswith(".") and path.is_file()
 
 
-def _open(location: str, name: str, count: Count) -> list[Shard]:
+def _open(location: str, name: str, count: Count, suffixes: Sequence[str] | None) -> list[Shard]:
     path = Path(location)
     try:
         if path.is_dir():
-            return _folder_shards(path, name)
+            return _folder_shards(path, name, suffixes)
         kind = KINDS.get(path.suffix.lower())
         if kind is None:
             raise ConfigError.one(_WHERE, f"'{path}' is neither a folder nor a .tar nor a .parquet file")
@@ -132,8 +136,10 @@ def _open(location: str, name: str, count: Count) -> list[Shard]:
         raise ConfigError.one(_WHERE, f"cannot read '{path}': {error.strerror}") from None
 
 
-def _folder_shards(folder: Path, name: str) -> list[Shard]:
-    members = list_images(folder)
+def _folder_shards(folder: Path, name: str, suffixes: Sequence[str] | None) -> list[Shard]:
+    members = list_images(folder, suffixes)
+    if not members and suffixes is not None:
+        raise ConfigError.one(_WHERE, f"folder '{folder}' contains no file of data.suffixes ({', '.join(suffixes)})")
     if not members:
         raise ConfigError.one(_WHERE, f"folder '{folder}' contains no image, tar or Parquet file")
     shards: list[Shard] = []

@@ -8,7 +8,7 @@ takes a damaged header, or two zero blocks, for the end of the archive.
 import io
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -16,6 +16,7 @@ from pipeline.data.sources.annotations import Annotations, annotated, split_name
 from pipeline.data.sources.objects import open_shard
 from pipeline.data.sources.shards import Failure, Item, Shard, clean_text, damage, is_image
 from pipeline.errors import StoreError
+from pipeline.settings.data import ANNOTATION_SUFFIXES
 
 IMAGE_SUFFIXES = (
     "jpg",
@@ -52,32 +53,36 @@ class Member:
     code: str = ""
 
 
-def read_tar(shard: Shard, annotations: Annotations) -> Iterator[Item]:
-    """Stream the samples of one tar; everything that is lost is a failure."""
-    return _items(shard, annotations, _member)
+ReadMember = Callable[[BinaryIO, tarfile.TarInfo], Member]
 
 
-def _items(
-    shard: Shard, annotations: Annotations, read: Callable[[BinaryIO, tarfile.TarInfo], "Member"]
-) -> Iterator[Item]:
+def read_tar(shard: Shard, annotations: Annotations, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> Iterator[Item]:
+    """Stream the samples of one tar; everything that is lost is a failure.
+
+    Args:
+        shard, annotations: the tar, and labels and boxes from CSV files.
+        suffixes: those of the image of a sample; empty for any member that is not an annotation.
+    """
     with open_shard(shard) as file:
-        yield from _items_in(file, shard, annotations, read)
+        yield from _items_in(file, shard, annotations, _member, suffixes)
 
 
 def _items_in(
-    file: BinaryIO, shard: Shard, annotations: Annotations, read: Callable[[BinaryIO, tarfile.TarInfo], "Member"]
+    file: BinaryIO, shard: Shard, annotations: Annotations, read: ReadMember, suffixes: Sequence[str]
 ) -> Iterator[Item]:
     seen: set[str] = set()
     for group in _groups(_members(file, shard, read)):
         if isinstance(group, Failure):
             yield group
-        else:
-            yield from _assemble(group, shard, annotations, seen)
+            continue
+        for item in _assemble(group, shard, seen):
+            yield item if isinstance(item, Failure) else _sample(*item, shard, annotations, suffixes)
 
 
 def list_tar(shard: Shard) -> Iterator[Item]:
     """Stream the items of one tar without their content; only the headers are read."""
-    return _items(shard, Annotations(), _without_data)
+    with open_shard(shard) as file:
+        yield from _items_in(file, shard, Annotations(), _without_data, IMAGE_SUFFIXES)
 
 
 def image_bytes(shards: Iterable[Shard]) -> float:
@@ -86,7 +91,7 @@ def image_bytes(shards: Iterable[Shard]) -> float:
     for shard in shards:
         with open_shard(shard) as file:
             head = file.read(_HEAD_BYTES)
-        listed = _items_in(io.BytesIO(head), shard, Annotations(), _without_data)
+        listed = _items_in(io.BytesIO(head), shard, Annotations(), _without_data, IMAGE_SUFFIXES)
         images, size = images + sum(map(is_image, listed)), size + len(head)
     return max(1.0, size / max(1, images))
 
@@ -114,9 +119,7 @@ class _HeaderFile:
         return self._read(size)
 
 
-def _members(
-    file: BinaryIO, shard: Shard, read: Callable[[BinaryIO, tarfile.TarInfo], Member]
-) -> Iterator[Member | Failure]:
+def _members(file: BinaryIO, shard: Shard, read: ReadMember) -> Iterator[Member | Failure]:
     """Yield the members in order, and damage for gaps between them and for a missing end."""
     length = file.seek(0, os.SEEK_END)
     end = 0
@@ -221,8 +224,8 @@ def _groups(members: Iterable[Member | Failure]) -> Iterator[list[Member] | Fail
         yield group
 
 
-def _assemble(group: list[Member], shard: Shard, annotations: Annotations, seen: set[str]) -> Iterator[Item]:
-    """Turn the members of one key into a sample or a failure, plus a failure for each repeated member."""
+def _assemble(group: list[Member], shard: Shard, seen: set[str]) -> Iterator[Failure | tuple[str, dict[str, Member]]]:
+    """Yield the key of a group and its members by suffix, plus a failure for each repeated member."""
     key = split_name(group[0].name)[0]
     offset = group[0].offset
     if not key or key.endswith("/"):
@@ -241,22 +244,27 @@ def _assemble(group: list[Member], shard: Shard, annotations: Annotations, seen:
             yield Failure(f"{key}@{member.offset}", shard.name, "read", "duplicate_key", detail)
         else:
             members[suffix] = member
-    yield _sample(key, members, shard, annotations)
+    yield key, members
 
 
-def _sample(key: str, members: dict[str, Member], shard: Shard, annotations: Annotations) -> Item:
+def _sample(
+    key: str, members: dict[str, Member], shard: Shard, annotations: Annotations, suffixes: Sequence[str]
+) -> Item:
     for member in members.values():
         if member.data is None:
             return Failure(key, shard.name, "read", member.code, f"'{member.name}' cannot be read")
     data = {suffix: member.data for suffix, member in members.items() if member.data is not None}
-    images = _image_suffixes(list(data))
+    images = _image_suffixes(list(data), suffixes)
     if len(images) != 1:
         code, detail = ("ambiguous_image", ", ".join(images)) if images else ("no_image", ", ".join(data))
         return Failure(key, shard.name, "read", code, f"members: {detail}")
     return annotated(key, shard, data[images[0]], data, annotations)
 
 
-def _image_suffixes(suffixes: list[str]) -> list[str]:
+def _image_suffixes(suffixes: list[str], of_images: Sequence[str]) -> list[str]:
     """Return the suffixes of images; a plain one (`jpg`) wins over compound ones (`v1.jpg`)."""
-    plain = [suffix for suffix in suffixes if suffix in IMAGE_SUFFIXES]
-    return plain or [suffix for suffix in suffixes if suffix.rpartition(".")[2] in IMAGE_SUFFIXES]
+    if not of_images:
+        others = [suffix for suffix in suffixes if suffix.rpartition(".")[2] not in ANNOTATION_SUFFIXES]
+        return [suffix for suffix in others if "." not in suffix] or others
+    plain = [suffix for suffix in suffixes if suffix in of_images]
+    return plain or [suffix for suffix in suffixes if suffix.endswith(tuple(f".{known}" for known in of_images))]

@@ -31,7 +31,7 @@ def test_without_enough_other_images_there_is_no_control() -> None:
 
 def test_only_the_boxes_are_filled() -> None:
     white = Image.new("RGB", (6, 5), "white")
-    pixels_HWC = without_objects(Original(white, ((1.5, 1.0, 3.2, 3.0),)), (0.1, 0.2, 0.3))
+    pixels_HWC = without_objects(Original(np.asarray(white), ((1.5, 1.0, 3.2, 3.0),)), (0.1, 0.2, 0.3))
     inside_HW = np.zeros((5, 6), bool)
     inside_HW[1:3, 1:4] = True
     assert np.allclose(pixels_HWC[inside_HW], (0.1, 0.2, 0.3))

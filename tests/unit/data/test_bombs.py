@@ -11,8 +11,8 @@ from gauges import MEGABYTE, within
 from pictures import LIMITS, PRESET, chunk_of, noise, png, saved
 from PIL import Image
 
-from pipeline.data.decode import DecodeLimits, UnreadableImageError
 from pipeline.data.decode_sandbox import DecodeSandbox
+from pipeline.data.limits import DecodeLimits, UnreadableImageError
 
 ALLOWED_MEGABYTES = 50
 ROW = b"\0abc"

@@ -10,13 +10,15 @@ import simplejpeg
 from pictures import LIMITS, PRESET, SHARD, chunk_of, code, decoded, difference, noise, pixels, png, sample, saved
 from PIL import Image, ImageFile
 
-from pipeline.data.decode import DecodeLimits, PixelArray, decode_chunk, decode_image
+from pipeline.data.decode import decode_chunk, decode_image
+from pipeline.data.framing import PixelArray
+from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources.shards import Chunk, Failure, Sample
 
 
 def full(data: bytes) -> PixelArray:
     """Return the pixels of the whole image as stored."""
-    return np.asarray(decode_image(data, LIMITS)[0])
+    return np.asarray(decode_image(data, LIMITS).image)
 
 
 # JPEG
@@ -128,7 +130,7 @@ def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
     lossless = {"lossless": True} if kind == "WEBP" else {}
     data = saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, **lossless)
     assert getattr(Image.open(io.BytesIO(data)), "n_frames", 1) == 3
-    image, _ = decode_image(data, DecodeLimits(("PNG", "WEBP", "GIF")))
+    image = decode_image(data, DecodeLimits(("PNG", "WEBP", "GIF"))).image
     assert np.unique(np.asarray(image).reshape(-1, 3), axis=0).tolist() == [[255, 0, 0]]
 
 

@@ -9,7 +9,8 @@ import simplejpeg
 from pictures import LIMITS, chunk_of, code, decoded, noise, png, sample, saved
 from PIL import Image, ImageFile
 
-from pipeline.data.decode import DecodeLimits, decode_image
+from pipeline.data.decode import decode_image
+from pipeline.data.limits import DecodeLimits
 
 WRITTEN = ("TIFF", "BMP", "GIF", "PPM", "TGA", "PCX", "ICO", "EPS", "PDF", "AVIF", "JPEG2000")
 OTHERS = {kind: saved(noise(16, 16), kind) for kind in WRITTEN}
@@ -36,7 +37,7 @@ def test_other_formats_are_refused_under_any_name(data: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["AVIF", "JPEG2000"])
 def test_formats_refused_by_default_open_when_they_are_allowed(kind: str) -> None:
-    assert decode_image(OTHERS[kind], DecodeLimits((kind,)))[0].size == (16, 16)
+    assert decode_image(OTHERS[kind], DecodeLimits((kind,))).image.size == (16, 16)
 
 
 @pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS.keys())
@@ -49,7 +50,7 @@ def test_the_parsers_of_other_formats_are_never_called(data: bytes, monkeypatch:
 
 
 def test_a_format_that_is_allowed_is_read() -> None:
-    assert decode_image(OTHERS["BMP"], DecodeLimits(("BMP",)))[0].size == (16, 16)
+    assert decode_image(OTHERS["BMP"], DecodeLimits(("BMP",))).image.size == (16, 16)
 
 
 def test_a_format_that_is_not_allowed_is_refused() -> None:
@@ -69,7 +70,7 @@ def test_too_many_pixels_are_refused_from_the_header(width: int, height: int, mo
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_the_pixel_limit_is_exact(kind: str) -> None:
     data = saved(noise(30, 20), kind)
-    assert decode_image(data, DecodeLimits(max_pixels=600))[0].size == (30, 20)
+    assert decode_image(data, DecodeLimits(max_pixels=600)).image.size == (30, 20)
     assert code(data, DecodeLimits(max_pixels=599)) == "too_large"
 
 

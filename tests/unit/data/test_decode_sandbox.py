@@ -17,8 +17,10 @@ from gauges import within
 from pictures import LIMITS, PRESET, noise, saved
 from PIL import Image
 
-from pipeline.data.decode import Framed, UnreadableImageError, frame_image
+from pipeline.data.decode import frame_image
 from pipeline.data.decode_sandbox import DecodeSandbox, is_plain
+from pipeline.data.framing import Framed
+from pipeline.data.limits import UnreadableImageError
 
 BOXES = ((40.0, 40.0, 90.0, 80.0), (100.0, 20.0, 160.0, 110.0))
 ROTATED = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
@@ -127,7 +129,7 @@ def test_a_subprocess_killed_from_outside_loses_no_image() -> None:
 def test_an_image_that_kills_the_subprocess_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     starts = list[int]()
 
-    def dying(_: int) -> "subprocess.Popen[bytes]":
+    def dying(*_: object) -> "subprocess.Popen[bytes]":
         starts.append(1)
         code = "import os, sys; sys.stdin.buffer.readline(); os.abort()"
         return subprocess.Popen(

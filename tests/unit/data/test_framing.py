@@ -11,8 +11,7 @@ from torchvision.models import ResNet50_Weights
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from pipeline.data.decode import PixelArray
-from pipeline.data.framing import resized
+from pipeline.data.framing import PixelArray, resized
 from pipeline.settings.preprocess import Interpolation, Preprocess
 
 # parity with torchvision

@@ -9,8 +9,8 @@ import pytest
 from pictures import LIMITS, decoded, sample, saved
 from PIL import Image, ImageOps
 
-from pipeline.data.decode import DecodedSample, PixelArray, decode_image
-from pipeline.data.framing import moved_boxes, upright_boxes
+from pipeline.data.decode import DecodedSample, decode_image
+from pipeline.data.framing import PixelArray, moved_boxes, upright_boxes
 from pipeline.data.sources.shards import Boxes
 from pipeline.settings.preprocess import Preprocess
 
@@ -94,8 +94,8 @@ TIFF_HEADER = b"MM\0*\0\0\0\x08"
     ids=["none", "garbage", "cut off", "endless", "orientation 9", "orientation as text", "far offset"],
 )
 def test_damaged_exif_means_an_upright_image(payload: bytes) -> None:
-    image, orientation = decode_image(jpeg_with_exif(payload), LIMITS)
-    assert (orientation, image.size) == (1, (60, 40))
+    found = decode_image(jpeg_with_exif(payload), LIMITS)
+    assert (found.orientation, found.image.size) == (1, (60, 40))
 
 
 # boxes under resize and crop
@@ -149,13 +149,13 @@ def test_boxes_of_a_long_image_stay_on_their_object() -> None:
 
 
 def test_an_empty_list_of_boxes_stays_empty() -> None:
-    assert moved_boxes((), (0, 0, 9, 9), 3) == {}
+    assert moved_boxes((), (0, 0, 9, 9), (3, 3)) == {}
     assert upright_boxes((), 6, 9, 9) == ()
 
 
 def test_visible_boxes_keep_their_indices() -> None:
     boxes = ((0.0, 0.0, 3.0, 3.0), (20.0, 0.0, 30.0, 9.0), (6.0, 6.0, 9.0, 9.0))
-    assert moved_boxes(boxes, (0, 0, 9, 9), 3) == {0: (0, 0, 1, 1), 2: (2, 2, 3, 3)}
+    assert moved_boxes(boxes, (0, 0, 9, 9), (3, 3)) == {0: (0, 0, 1, 1), 2: (2, 2, 3, 3)}
 
 
 def test_the_class_of_a_dropped_box_is_dropped_too() -> None:

@@ -8,8 +8,8 @@ import pytest
 from flat_jpeg import ADOBE, Block, flat_jpeg
 from pictures import LIMITS, PRESET, chunk_of, pixels, png
 
-from pipeline.data.decode import PixelArray, decode_image
-from pipeline.data.framing import upright
+from pipeline.data.decode import decode_image
+from pipeline.data.framing import PixelArray, upright
 
 COLOURS = [(0, 0, 0), (255, 255, 255), (200, 30, 90), (17, 180, 240), (128, 128, 128), (255, 0, 1)]
 JPEG_TOLERANCE = 1
@@ -18,7 +18,8 @@ JPEG_TOLERANCE = 1
 
 def full(data: bytes) -> PixelArray:
     """Return the pixels of the whole image, upright."""
-    return np.asarray(upright(*decode_image(data, LIMITS)))
+    found = decode_image(data, LIMITS)
+    return np.asarray(upright(found.image, found.orientation))
 
 
 def on_white(values: npt.ArrayLike, alpha: npt.ArrayLike) -> npt.NDArray[np.float64]:

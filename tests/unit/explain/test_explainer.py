@@ -1,6 +1,7 @@
 """The Explainer turns chunks into rows, and a failure affects only the rows of its own image or method."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.explain.explainer import Explainer
 from pipeline.maps.codec import EncodedMap, FloatArray, decode
 from pipeline.model.baselines import Normalisation
 from pipeline.model.evidence import Evidence
+from pipeline.model.outputs import Outputs
 from pipeline.settings.targets import TargetRules
 
 
@@ -178,12 +180,16 @@ def test_every_method_gives_finite_maps_for_huge_logits(maps: str) -> None:
         assert bool(np.isfinite(map_of(row)).all())
 
 
-def test_a_model_of_one_class_is_explained() -> None:
-    """The confidence is always 1, but the logit depends on the image."""
-    found = rows(Explainer(ToyNet(0, classes=1), spec(classes=1)), chunk(3, labels=[0, 1, None]))
-    assert [row["error_code"] for row in found] == [None] * 4 + ["label"]
-    for row in found[:4]:
-        assert (row["target"], row["confidence"], row["average_drop"]) == (0, 1.0, 0.0)
+def test_a_regression_is_explained_without_a_confidence() -> None:
+    chosen = spec(
+        classes=1, outputs=Outputs("raw"), methods=build_methods(["gradcam", {"scorecam": {"score": "logit"}}])
+    )
+    found = rows(Explainer(ToyNet(0, classes=1), replace(chosen, metrics={})), chunk(3, labels=[0, 70, None]))
+    assert [row["error_code"] for row in found] == [None] * 6
+    assert {row["label"] for row in found} == {0, 70, None}
+    for row in found:
+        assert (row["target"], row["predicted"], row["confidence"], row["target_confidence"]) == (0, None, None, None)
+        assert isinstance(row["target_logit"], float)
         assert float(row["map_max"]) > float(row["map_min"])  # type: ignore[arg-type]
 
 

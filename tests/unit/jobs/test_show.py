@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from handmade import PARTS, RunMaker
 
-from jobs.show import _explained
+from jobs.show import _explained, _label_and_prediction
 from pipeline.errors import ConfigError
 from pipeline.results.query import open_run
 from pipeline.storage.run_folder import PartName
@@ -49,3 +49,9 @@ def test_a_key_must_name_one_explained_image(folder: Path, key: str, message: st
     with open_run(folder) as run, pytest.raises(ConfigError, match="KEY") as caught:
         _explained(run, key)
     assert message in str(caught.value)
+
+
+def test_raw_outputs_have_a_caption_without_class_and_confidence(small_run: RunMaker) -> None:
+    row = {"label": 35, "predicted": None, "confidence": None, "target_logit": 33.25}
+    assert _label_and_prediction(small_run.manifest, row) == "label 35\noutput 33.25"
+    assert _label_and_prediction(small_run.manifest, row | {"label": None}) == "no label\noutput 33.25"

@@ -9,7 +9,7 @@ import torch
 from nets import ToyNet, images
 from torch import Tensor, nn
 
-from pipeline.errors import LayerError
+from pipeline.errors import ConfigError, LayerError
 from pipeline.model.baselines import Normalisation
 from pipeline.model.probe import Probe
 
@@ -212,5 +212,5 @@ def test_an_unsuitable_layer_is_refused(model: nn.Module, layer: str, words: str
 
 def test_a_model_without_plain_logits_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    with pytest.raises(LayerError, match="logits"):
+    with pytest.raises(ConfigError, match="must return logits"):
         Probe(model, "0").capture(images(0), gradients=True)

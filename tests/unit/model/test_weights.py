@@ -53,9 +53,9 @@ def test_files_that_are_not_safetensors_are_refused(tmp_path: Path, content: byt
 def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no file"):
         load_weights(ToyNet(0), str(tmp_path / "none.safetensors"), allow_pt=False)
-    (tmp_path / "w.bin").write_bytes(b"x")
+    (tmp_path / "w.onnx").write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"not a \.safetensors file"):
-        load_weights(ToyNet(0), str(tmp_path / "w.bin"), allow_pt=True)
+        load_weights(ToyNet(0), str(tmp_path / "w.onnx"), allow_pt=True)
 
 
 def test_pickles_must_be_allowed_and_contain_only_tensors(tmp_path: Path) -> None:

@@ -62,11 +62,13 @@ def test_custom_preprocessing_is_parsed() -> None:
     assert mistakes == []
     assert config.model.preprocess != "default"
     assert config.model_dump()["model"]["preprocess"] == {
+        "channels": 3,
         "resize": None,
         "crop": 32,
         "interpolation": "bilinear",
+        "antialias": True,
         "mean": (0, 0, 0),
-        "std": (0.229, 0.224, 0.225),
+        "std": None,
     }
 
 
@@ -138,7 +140,7 @@ def test_a_wrong_value_is_one_mistake_that_names_place_and_value(section: str, f
         ("data", "shards", ["a.tar", 3], "data.shards.1"),
         ("explain", "methods", ["gradcam", 1], "explain.methods.1"),
         ("explain", "methods", [{1: 2}], "explain.methods.0.1"),
-        ("model", "preprocess", {"mean": [1, 2]}, "model.preprocess.mean.2"),
+        ("model", "preprocess", {"mean": [1, 2]}, "model.preprocess.mean"),
         ("model", "preprocess", {"std": [1, 2, "x"]}, "model.preprocess.std.2"),
         ("model", "preprocess", {True: 1}, "model.preprocess.1"),
         ("data", "columns", {None: 1}, "data.columns.None"),

@@ -55,6 +55,24 @@ def test_a_worker_that_was_replaced_is_a_warning(tally: Tally, capsys: pytest.Ca
     ]
 
 
+def test_low_values_of_16_bit_images_are_one_warning(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
+    watching = watch(tally)
+    for depth in ({}, {"deep_images": 4, "deep_peak": 900}, {"deep_images": 4, "deep_peak": 1000}):
+        watching.note(committed(**depth))
+    (warning,) = warnings(capsys)
+    assert (warning["kind"], warning["images"], warning["largest"]) == ("low_16_bit_values", 4, 900)
+    assert "data.window" in warning["message"]
+
+
+def test_no_warning_follows_a_16_bit_image_that_uses_its_range(
+    tally: Tally, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watching = watch(tally)
+    for peak in (4096, 900):
+        watching.note(committed(deep_images=1, deep_peak=peak))
+    assert warnings(capsys) == []
+
+
 def test_isolated_attempts_and_lost_images_are_warnings_with_their_place(
     tally: Tally, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,84 @@
+"""Refuses methods, metrics and targets that need something which a model's outputs do not have."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from pipeline.cams import CamMethod
+from pipeline.errors import ConfigError, Mistake, Mistakes
+from pipeline.metrics import Metric
+from pipeline.metrics.base import reads_confidences
+from pipeline.model.outputs import Outputs
+from pipeline.settings.run_file import AboveTargets, Classes, Targets, TopTargets
+from pipeline.settings.targets import TargetRules
+
+_USE_LOGITS = "choose others, or score: logit where they have that parameter"
+
+
+def check_outputs(
+    outputs: Outputs, classes: int, methods: Mapping[str, CamMethod], metrics: Mapping[str, Metric], targets: Targets
+) -> None:
+    """Check that the outputs have what methods, metrics and targets need.
+
+    Raises:
+        ConfigError: all mistakes at once, with the names of methods and metrics.
+    """
+    found = Mistakes()
+    with found.collecting():
+        check_confidences(outputs, methods, metrics)
+    with found.collecting():
+        _raise(_targets(outputs, classes, targets))
+    found.raise_if_any()
+
+
+def check_confidences(outputs: Outputs, methods: Mapping[str, CamMethod], metrics: Mapping[str, Metric]) -> None:
+    """Check that the outputs have the confidences that methods and metrics read; raises ConfigError."""
+    _raise([*_confidences(outputs, methods, metrics), *_softmax(outputs, methods)])
+
+
+def _raise(mistakes: Iterable[Mistake]) -> None:
+    found = list(mistakes)
+    if found:
+        raise ConfigError(found)
+
+
+def _confidences(
+    outputs: Outputs, methods: Mapping[str, CamMethod], metrics: Mapping[str, Metric]
+) -> Iterator[Mistake]:
+    if outputs.has_confidences:
+        return
+    by_method = [name for name, method in methods.items() if method.needs.confidences]
+    if by_method:
+        yield Mistake("explain.methods", f"raw outputs have no confidence, which {_names(by_method)} read", _USE_LOGITS)
+    by_metric = [name for name, metric in metrics.items() if reads_confidences(metric)]
+    if by_metric:
+        yield Mistake("explain.metrics", f"raw outputs have no confidence, which {_names(by_metric)} read", _USE_LOGITS)
+
+
+def _softmax(outputs: Outputs, methods: Mapping[str, CamMethod]) -> Iterator[Mistake]:
+    wrong = [name for name, method in methods.items() if method.needs.one_true_class]
+    if wrong and outputs.kind not in ("softmax", "probabilities"):
+        yield Mistake(
+            "explain.methods",
+            f"{_names(wrong)} compute a softmax over the classes, which outputs: {outputs.kind} do not have",
+            "choose another f",
+        )
+
+
+def _targets(outputs: Outputs, classes: int, targets: Targets) -> Iterator[Mistake]:
+    if isinstance(targets, AboveTargets) and outputs.kind != "sigmoid":
+        yield Mistake(
+            "explain.targets", f"above needs outputs: sigmoid, but they are {outputs.kind}", "predicted or {top: 2}"
+        )
+    if outputs.has_confidences or isinstance(targets, Classes):
+        return
+    if not isinstance(targets, TopTargets | AboveTargets) and {"label", "labels"} & set(TargetRules.of(targets).named):
+        yield Mistake("explain.targets", "raw outputs have no classes that a label could name", "{classes: [0]}")
+    elif classes > 1:
+        yield Mistake(
+            "explain.targets",
+            f"raw outputs have no predicted class, and the model has {classes} outputs",
+            "{classes: [0]} explains the first one",
+        )
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,54 @@
+"""The forward pass that all methods share, and what it says of every (image, target) pair.
+
+Legend: B rows (image, target).
+"""
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+from pipeline.explain.batches import ImageBatch
+from pipeline.explain.rows import ImageFacts, Row
+from pipeline.model.evidence import Evidence
+
+
+class SharedPass(NamedTuple):
+    """Results of the shared forward pass: (image, target) pairs (evidence is None without any), and failure rows."""
+
+    pairs: ImageBatch
+    evidence: Evidence | None
+    rules: list[str]
+    failed: list[Row]
+
+    def facts(self) -> list[ImageFacts]:
+        """Return what all methods' rows of each (image, target) pair share."""
+        if self.evidence is None:
+            return []
+        evidence, outputs = self.evidence, self.evidence.outputs
+        confidence_B, predicted_B = outputs.predictions(evidence.logits_BN)
+        columns = (confidence_B, evidence.target_confidences_B, evidence.target_logits_B)
+        confidences, target_confidences, target_logits = (_numbers(column_B) for column_B in columns)
+        predicted = predicted_B.tolist() if outputs.has_confidences else [None] * len(predicted_B)
+        return [
+            ImageFacts(
+                image_key=sample.key,
+                shard=self.pairs.shard,
+                chunk=self.pairs.chunk,
+                image_height=sample.size[0],
+                image_width=sample.size[1],
+                label=sample.label,
+                predicted=predicted[i],
+                confidence=confidences[i],
+                target=target,
+                target_rule=self.rules[i],
+                target_confidence=target_confidences[i],
+                target_logit=target_logits[i],
+            )
+            for i, (sample, target) in enumerate(zip(self.pairs.samples, evidence.targets_B.tolist(), strict=True))
+        ]
+
+
+def _numbers(column_B: Tensor) -> list[float | None]:
+    """Return numbers, None for those that do not exist, such as confidences of raw outputs."""
+    return [None if math.isnan(value) else value for value in column_B.tolist()]

@@ -1,0 +1,230 @@
+"""Decides from a few images what a model's outputs are, and refuses what cannot be decided or contradicts the run file.
+
+Legend: B images, N outputs.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from pipeline.errors import ConfigError
+from pipeline.model.outputs import OutputKey, OutputKind, Outputs, by_class, picked
+from pipeline.model.recording import evaluating
+
+_WHERE = "model.outputs"
+_SUM_TOLERANCE = 1e-4
+"""How far a row of probabilities may be from the sum 1."""
+_ENDS = {"SoftmaxBackward0": "softmax", "SafeSoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
+_VIEWS = ("View", "Reshape", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone", "Alias", "ToCopy", "Flatten", "Unsafe")
+"""Beginnings of the names of autograd functions that do not change a number."""
+_BOUNDED = ("Sigmoid", "Softmax", "SafeSoftmax", "Clamp", "Hardtanh", "Hardsigmoid", "Div", "Exp", "Where")
+"""Beginnings of the names of functions that may make probabilities; a linear layer, a mean or a sum does not."""
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a model returned for the trial images.
+
+    Attributes:
+        values_BN: the outputs, one row per image.
+        end: softmax or sigmoid, if one of them made the outputs.
+        is_bounded: whether the function that made them may have bounded them to [0, 1], or is unknown.
+        last_module: name and class of the last module that ran and has no children.
+        ends_in_norm: whether the last module with parameters is a normalisation of N channels, as in a feature
+            extractor.
+    """
+
+    values_BN: Tensor
+    end: str | None
+    is_bounded: bool
+    last_module: str
+    ends_in_norm: bool
+
+
+def find_outputs(
+    model: nn.Module, pixels_BCHW: Tensor, kind: Literal["auto"] | OutputKind, key: OutputKey | None = None
+) -> tuple[Outputs, tuple[str, ...]]:
+    """Return how the model's outputs are read, with notes for the user.
+
+    Args:
+        model: the model; it runs once.
+        pixels_BCHW: at least two different images, normalised.
+        kind: what the user states; "auto" takes softmax, unless the outputs are or may be something else.
+        key: the part of the returned value that holds the logits.
+
+    Raises:
+        ConfigError: the outputs cannot be logits or probabilities of that kind, or "auto" cannot decide.
+    """
+    seen = observe_outputs(model, pixels_BCHW, key)
+    if kind == "auto":
+        _check_auto(seen)
+        return Outputs("softmax", key), ()
+    _CHECKS[kind](seen)
+    independent = kind == "probabilities" and seen.values_BN.shape[1] > 1 and not _sums_to_one(seen)
+    return Outputs(kind, key, independent), _notes(kind, seen)
+
+
+def observe_outputs(model: nn.Module, pixels_BCHW: Tensor, key: OutputKey | None) -> Observed:
+    """Run a model once with autograd, and observe its outputs and how it made them."""
+    ran: list[tuple[str, nn.Module]] = []
+    handles = [
+        module.register_forward_hook(lambda own, _inputs, _output, name=name: ran.append((name, own)))
+        for name, module in model.named_modules()
+        if not next(module.children(), None)
+    ]
+    try:
+        with evaluating(model), torch.inference_mode(False), torch.enable_grad():
+            returned = model(pixels_BCHW.detach().requires_grad_().clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    outputs = picked(returned, key)
+    values_BN = by_class(outputs)
+    if len(values_BN) != len(pixels_BCHW):
+        raise ConfigError.one(
+            _WHERE,
+            f"the model returns {len(values_BN)} rows for {len(pixels_BCHW)} images",
+            "wrap the model so that it returns one row per image",
+        )
+    last = f"'{ran[-1][0]}' ({type(ran[-1][1]).__name__})" if ran else "none"
+    parametric = [module for _, module in ran if next(module.parameters(recurse=False), None) is not None]
+    end = _end(values_BN)
+    return Observed(
+        values_BN.detach().float(),
+        _ENDS.get(end),
+        end.startswith(_BOUNDED),
+        last,
+        _ends_in_norm(parametric, values_BN.shape[1]),
+    )
+
+
+def _end(values_BN: Tensor) -> str:
+    """Name the autograd function that made the outputs, looking through reshapes; "" if there is none."""
+    node = values_BN.grad_fn
+    while node is not None and node.name() not in _ENDS and node.name().startswith(_VIEWS):
+        node = next((following for following, _ in node.next_functions if following is not None), None)
+    return "" if node is None else node.name()
+
+
+def _ends_in_norm(parametric: list[nn.Module], width: int) -> bool:
+    """Tell whether a normalisation of `width` channels is the last module with parameters, after no classifier."""
+    if not parametric or not isinstance(parametric[-1], _NORMS):
+        return False
+    norm, before = parametric[-1], parametric[-2] if len(parametric) > 1 else None
+    channels = norm.weight.numel() if isinstance(norm.weight, Tensor) else 0
+    return channels == width and not (isinstance(before, nn.Linear) and before.out_features == width)
+
+
+def _check_auto(seen: Observed) -> None:
+    outputs = seen.values_BN.shape[1]
+    if outputs == 1:
+        stated = (
+            "probabilities" if seen.end == "sigmoid" else "binary for two classes, sigmoid for one label, raw for a"
+        )
+        raise ConfigError.one(
+            _WHERE,
+            "the model has one output per image, and auto cannot tell what it is",
+            stated if seen.end == "sigmoid" else f"set it to {stated} number such as a regression",
+        )
+    if _sums_to_one(seen):
+        raise ConfigError.one(
+            _WHERE,
+            f"the outputs are probabilities already: each row sums to 1 (last module: {seen.last_module})",
+            "set probabilities, or better, explain the model without its softmax",
+        )
+    if seen.end == "sigmoid" or (seen.is_bounded and _within_unit(seen)):
+        raise ConfigError.one(
+            _WHERE,
+            f"all outputs lie in [0, 1], as after a sigmoid (last module: {seen.last_module})",
+            "set probabilities, or softmax or sigmoid if they are logits",
+        )
+    if seen.ends_in_norm:
+        raise ConfigError.one(
+            _WHERE,
+            f"the model seems to be a feature extractor: its {outputs} outputs come from a normalisation "
+            f"(last module: {seen.last_module}), not from a classifier",
+            "use the model with its classifier, or set softmax, sigmoid or raw to explain the outputs as they are",
+        )
+
+
+def _check_softmax(seen: Observed) -> None:
+    if seen.values_BN.shape[1] == 1:
+        raise ConfigError.one(
+            _WHERE, "softmax needs two outputs or more, but the model has one", "set binary, sigmoid or raw"
+        )
+    if seen.end is not None or _sums_to_one(seen):
+        raise ConfigError.one(
+            _WHERE, f"softmax needs logits, but the outputs are {_how_made(seen)}", "set probabilities"
+        )
+
+
+def _check_sigmoid(seen: Observed) -> None:
+    if seen.end is not None or _sums_to_one(seen):
+        raise ConfigError.one(
+            _WHERE, f"sigmoid needs logits, but the outputs are {_how_made(seen)}", "set probabilities"
+        )
+
+
+def _check_binary(seen: Observed) -> None:
+    outputs = seen.values_BN.shape[1]
+    if outputs != 1:
+        raise ConfigError.one(
+            _WHERE,
+            f"binary needs one output per image, but the model has {outputs}",
+            "set softmax where exactly one class is true, sigmoid for independent labels",
+        )
+    if seen.end is not None:
+        raise ConfigError.one(_WHERE, f"binary needs a logit, but the output is {_how_made(seen)}", "set probabilities")
+
+
+def _check_probabilities(seen: Observed) -> None:
+    low, high = float(seen.values_BN.min()), float(seen.values_BN.max())
+    if low < -_SUM_TOLERANCE or high > 1 + _SUM_TOLERANCE:
+        raise ConfigError.one(
+            _WHERE,
+            f"probabilities lie in [0, 1], but the trial images give outputs from {low:.3g} to {high:.3g}",
+            "set softmax, sigmoid, binary or raw",
+        )
+
+
+def _check_raw(_seen: Observed) -> None:
+    """Accept any number."""
+
+
+_CHECKS = {
+    "softmax": _check_softmax,
+    "sigmoid": _check_sigmoid,
+    "binary": _check_binary,
+    "probabilities": _check_probabilities,
+    "raw": _check_raw,
+}
+
+
+def _how_made(seen: Observed) -> str:
+    return f"made by a {seen.end or 'softmax'} already (last module: {seen.last_module})"
+
+
+def _sums_to_one(seen: Observed) -> bool:
+    values_BN = seen.values_BN
+    return (
+        values_BN.shape[1] > 1
+        and bool((values_BN >= 0).all())
+        and bool(((values_BN.sum(1) - 1).abs() <= _SUM_TOLERANCE).all())
+    )
+
+
+def _within_unit(seen: Observed) -> bool:
+    return bool(((seen.values_BN >= 0) & (seen.values_BN <= 1)).all()) and float(seen.values_BN.std()) > 0
+
+
+def _notes(kind: OutputKind, seen: Observed) -> tuple[str, ...]:
+    if kind != "probabilities":
+        return ()
+    return (
+        "outputs: probabilities explains log-probabilities; explaining the logits before them is more precise "
+        f"(last module: {seen.last_module})",
+    )

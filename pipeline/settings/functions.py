@@ -1,0 +1,146 @@
+"""Imports the functions that a run file names as `package.module:function`, also from the working folder."""
+
+import importlib
+import inspect
+import os
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipeline.errors import ConfigError, first_line, nearest
+
+_OURS = ("camatlas", "jobs", "pipeline", "schemas")
+_INSTALLED = frozenset(
+    [*(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")), Path(os.__file__).parent]
+)
+"""Folders of packages that are installed; in a virtual environment, Python's own library lies elsewhere."""
+
+
+def imported(where: str, name: str) -> Callable[..., Any]:
+    """Import a function by its name `package.module:function`; the working folder is searched first.
+
+    Args:
+        where: the key of the run file that names the function.
+        name: the name.
+
+    Raises:
+        ConfigError: the module cannot be imported, or has no such function.
+    """
+    module_name, _, function_name = name.partition(":")
+    module = _imported_module(where, module_name)
+    try:
+        function = attrgetter(function_name)(module)
+    except AttributeError:
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        place = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
+        raise ConfigError.one(
+            where, f"the module '{module_name}'{place} has no '{function_name}'", nearest(function_name, known)
+        ) from None
+    if not callable(function):
+        raise ConfigError.one(where, f"'{name}' is a {type(function).__name__}, not a function")
+    return function  # type: ignore[no-any-return]
+
+
+def called(where: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Call a user's function with keyword arguments and return its result.
+
+    Args:
+        where: the key of the run file that names the function.
+        name: the function's name, for messages.
+        function: the function.
+        arguments: its keyword arguments, from the key `arguments` beside `where`.
+
+    Raises:
+        ConfigError: the function does not take these arguments, or raises an exception.
+    """
+    beside = f"{where.rpartition('.')[0]}.arguments"
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a function in C may have none
+        signature = None
+    if signature is not None:
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            raise ConfigError.one(
+                beside, f"'{name}' cannot be called: {error}", f"its signature is {signature}; set {beside}"
+            ) from None
+    try:
+        return function(**arguments)
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
+        raise ConfigError.one(
+            where, f"'{name}' raised {first_line(error)}{place_of(error)}", "call it in Python to see the whole error"
+        ) from error
+
+
+def place_of(error: BaseException) -> str:
+    """Return the file and line of the user's code that raised an error, as ` (file.py:12)`; empty if there is none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(Path(frame.filename))]
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+
+
+def modules_beside(names: Iterable[str]) -> list[ModuleType]:
+    """List the imported modules that lie in the folders of the named functions' modules, and are not installed.
+
+    These are what another process cannot import by itself.
+    """
+    named = [sys.modules.get(name.partition(":")[0]) for name in names]
+    folders = {folder for module in named if module is not None and (folder := _import_folder(module)) is not None}
+    return [module for module in [*sys.modules.values()] if _import_folder(module) in folders] if folders else []
+
+
+def _imported_module(where: str, name: str) -> ModuleType:
+    here = Path.cwd()
+    try:
+        with _searched_first(str(here)):
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise ConfigError.one(
+                where, f"the module '{name}' needs the module '{error.name}', which is not installed"
+            ) from error
+        beside = sorted(path.stem for path in here.glob("*.py"))
+        raise ConfigError.one(
+            where, f"there is no module '{name}' in {here} or among the installed ones", nearest(name, beside)
+        ) from None
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise ConfigError.one(
+            where,
+            f"importing '{name}' raised {first_line(error)}{place_of(error)}",
+            "import it in Python to see the whole error",
+        ) from error
+
+
+@contextmanager
+def _searched_first(folder: str) -> Iterator[None]:
+    """Search a folder before all others for imports, and afterwards after all others."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:  # the function may import more when it is called
+            sys.path.append(folder)
+
+
+def _import_folder(module: ModuleType) -> Path | None:
+    """Return the folder that a user's module was imported from; None for ours, installed and built-in ones."""
+    name, file = getattr(module, "__name__", ""), getattr(module, "__file__", None)
+    if not isinstance(file, str) or not isinstance(name, str) or name.partition(".")[0] in _OURS:
+        return None
+    path = Path(file)
+    depth = name.count(".") + (path.stem == "__init__")
+    return path.parents[depth] if _is_users(path) and depth < len(path.parents) else None
+
+
+def _is_users(path: Path) -> bool:
+    """Tell whether a file is the user's: neither installed, nor part of camatlas, nor made up."""
+    home = Path(__file__).resolve().parents[2]
+    ours = any(path.is_relative_to(home / package) for package in _OURS)
+    return path.suffix == ".py" and not ours and not any(path.is_relative_to(folder) for folder in _INSTALLED)

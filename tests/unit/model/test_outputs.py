@@ -1,0 +1,229 @@
+"""Logits and confidences of every kind of output, and outputs that are refused before the work."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from nets import ToyNet, images
+from torch import Tensor, nn
+
+import camatlas
+from pipeline.errors import ConfigError
+from pipeline.model.outputs import OUTPUT_KINDS, OutputKind, Outputs
+from pipeline.model.outputs_trial import find_outputs
+
+ROOT = Path(__file__).resolve().parents[3]
+Z_BN = torch.tensor([[2.0, -1.0, 0.5], [-30.0, 30.0, 0.0]])
+
+
+class Returning(nn.Module):
+    """A small network whose logits are given to a function before they are returned."""
+
+    def __init__(self, change: Callable[[Tensor], Any], classes: int = 4) -> None:
+        super().__init__()
+        self.net = ToyNet(0, classes=classes)
+        self.change = change
+
+    def forward(self, pixels_BCHW: Tensor) -> object:
+        return self.change(self.net(pixels_BCHW))
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    second: Tensor
+
+
+@dataclass
+class Answer:
+    logits: Tensor
+    features: Tensor
+
+
+def found(model: nn.Module, kind: str = "auto", key: str | int | None = None) -> OutputKind:
+    random_BCHW = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    return find_outputs(model, random_BCHW, kind, key)[0].kind  # type: ignore[arg-type]
+
+
+def refusal(model: nn.Module, kind: str = "auto", key: str | int | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        found(model, kind, key)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected_BN"),
+    [
+        ("softmax", Z_BN.softmax(1)),
+        ("sigmoid", Z_BN.sigmoid()),
+        ("raw", torch.full_like(Z_BN, torch.nan)),
+    ],
+)
+def test_confidences_belong_to_the_kind(kind: OutputKind, expected_BN: Tensor) -> None:
+    outputs = Outputs(kind)
+    assert torch.equal(outputs.logits(Z_BN), Z_BN)
+    torch.testing.assert_close(outputs.confidences(Z_BN), expected_BN, equal_nan=True)
+    torch.testing.assert_close(outputs.log_confidences(Z_BN).exp(), expected_BN, equal_nan=True)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+def test_one_logit_becomes_two_classes(shape: tuple[int, ...]) -> None:
+    z_B = torch.tensor([3.0, -2.0, 0.0])
+    outputs = Outputs("binary")
+    logits_BN = outputs.logits(z_B.view(shape))
+    assert torch.equal(logits_BN, torch.stack([torch.zeros(3), z_B], 1))
+    torch.testing.assert_close(outputs.confidences(logits_BN), torch.stack([1 - z_B.sigmoid(), z_B.sigmoid()], 1))
+    assert outputs.predicted(logits_BN).tolist() == [1, 0, 0]
+    for target, sign in ((0, -1), (1, 1)):
+        assert torch.equal(outputs.target_logits(logits_BN, torch.full((3,), target)), sign * z_B)
+
+
+def test_probabilities_are_read_as_they_are() -> None:
+    p_BN = torch.tensor([[0.7, 0.3, 0.0], [0.1, 0.2, 0.7]])
+    outputs = Outputs("probabilities")
+    torch.testing.assert_close(outputs.confidences(outputs.logits(p_BN)), p_BN)
+    assert outputs.logits(p_BN).isfinite().all()
+    single_BN = outputs.confidences(outputs.logits(p_BN[:, :1]))
+    torch.testing.assert_close(single_BN, torch.tensor([[0.3, 0.7], [0.9, 0.1]]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda z: {"logits": z, "features": z[:, :2]},
+        lambda z: {"out": z},
+        lambda z: OrderedDict(output=z, hidden=z),
+        lambda z: (z, z[:, :2]),
+        lambda z: [z],
+        lambda z: Answer(z, z),
+        lambda z: (z, {"state": 1}),
+    ],
+)
+def test_logits_are_found_in_what_a_model_returns(change: Callable[[Tensor], Any]) -> None:
+    plain = ToyNet(0)
+    explanations = camatlas.explain(Returning(change), images(0), layer="net.features.3")
+    assert torch.equal(explanations.logits, camatlas.explain(plain, images(0), layer="features.3").logits)
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "sentence"),
+    [
+        (lambda z: (z, z + 1), None, "model.output_key: the model returns tuple (0: (4, 4), 1: (4, 4)), in which"),
+        (lambda z: {"a": z, "b": z}, None, "(set it to one of 'a', 'b')"),
+        (lambda z: {"logits": z, "out": z}, None, "(set it to one of 'logits', 'out')"),
+        (lambda z: Pair(z, z), None, "set it to one of"),
+        (lambda z: {"logits": z}, "logit", "without 'logit' (one of 'logits')"),
+        (lambda z: None, None, "the model returns NoneType"),
+        (lambda z: [], None, "the model returns list"),
+        (
+            lambda z: z[:, :, None, None],
+            None,
+            "the model must return logits (B, N), one row per image, but it returns a",
+        ),
+        (lambda z: z[:2], None, "the model returns 2 rows for 4 images"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(change: Callable[[Tensor], Any], key: str | None, sentence: str) -> None:
+    assert sentence in refusal(Returning(change), "auto", key)
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (ToyNet(0, classes=1), "one output per image, and auto cannot tell what it is (set it to binary"),
+        (Returning(torch.sigmoid, 1), "auto cannot tell what it is (probabilities)"),
+        (Returning(lambda z: z.softmax(1)), "the outputs are probabilities already: each row sums to 1"),
+        (Returning(lambda z: z.exp() / z.exp().sum(1, keepdim=True)), "each row sums to 1"),
+        (Returning(torch.sigmoid), "all outputs lie in [0, 1], as after a sigmoid"),
+        (Returning(lambda z: z.sigmoid().clamp(0.01, 0.99)), "all outputs lie in [0, 1]"),
+        (nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+         "seems to be a feature extractor: its 6 outputs come from a normalisation"),
+        (nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(6)),
+         "feature extractor"),
+    ],
+)  # fmt: skip
+def test_auto_refuses_what_it_cannot_decide(model: nn.Module, sentence: str) -> None:
+    assert sentence in refusal(model)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "sentence"),
+    [
+        (ToyNet(0, classes=1), "softmax", "softmax needs two outputs or more"),
+        (Returning(lambda z: z.softmax(1)), "softmax", "made by a softmax already"),
+        (Returning(lambda z: z.softmax(1)), "sigmoid", "made by a softmax already"),
+        (Returning(torch.sigmoid), "sigmoid", "made by a sigmoid already"),
+        (Returning(torch.sigmoid, 1), "binary", "made by a sigmoid already"),
+        (ToyNet(0), "binary", "binary needs one output per image, but the model has 4"),
+        (ToyNet(0), "probabilities", "probabilities lie in [0, 1], but the trial images give outputs from"),
+    ],
+)
+def test_a_stated_kind_that_the_outputs_contradict_is_refused(model: nn.Module, kind: str, sentence: str) -> None:
+    assert sentence in refusal(model, kind)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (ToyNet(0), "auto"),
+        (ToyNet(0), "softmax"),
+        (ToyNet(0), "sigmoid"),
+        (ToyNet(0), "raw"),
+        (ToyNet(0, classes=1), "binary"),
+        (ToyNet(0, classes=1), "sigmoid"),
+        (ToyNet(0, classes=1), "raw"),
+        (Returning(lambda z: z[:, 0]), "binary"),
+        (Returning(lambda z: z.log_softmax(1)), "auto"),
+        (Returning(lambda z: z.softmax(1)), "probabilities"),
+        (Returning(torch.sigmoid), "probabilities"),
+        (Returning(torch.sigmoid, 1), "probabilities"),
+    ],
+)
+def test_what_fits_is_taken(model: nn.Module, kind: str) -> None:
+    assert found(model, kind) == ("softmax" if kind == "auto" else kind)
+
+
+def test_raw_outputs_are_refused_where_a_confidence_is_read() -> None:
+    model = ToyNet(0)
+    wanted = ["gradcam", "scorecam", {"scorecam": {"score": "logit", "as": "by_logit"}}, "rise", "recipro_cam"]
+    with pytest.raises(
+        ConfigError, match="raw outputs have no confidence, which 'scorecam', 'rise', 'recipro_cam' read"
+    ):
+        camatlas.explain(model, images(0), methods=wanted, layer="features.3", outputs="raw")
+    explanations = camatlas.explain(
+        model, images(0), methods=wanted[:1] + wanted[2:3], layer="features.3", outputs="raw"
+    )
+    with pytest.raises(ConfigError, match="raw outputs have no confidence, which 'average_drop', 'deletion' read"):
+        camatlas.evaluate(model, images(0), explanations, metrics=["average_drop", "deletion", "sparsity"])
+    values = camatlas.evaluate(model, images(0), explanations, metrics=[{"deletion": {"score": "logit"}}, "sparsity"])
+    assert all(found_B.isfinite().all() for by in values.values() for found_B in by.values())
+
+
+def test_a_softmax_over_classes_is_refused_for_independent_labels() -> None:
+    with pytest.raises(
+        ConfigError, match="'integrative_cam' compute a softmax over the classes, which outputs: sigmoid"
+    ):
+        camatlas.explain(
+            ToyNet(0), images(0), methods=[{"integrative_cam": {"f": "softmax"}}], layer="features.3", outputs="sigmoid"
+        )
+
+
+def test_no_other_file_turns_logits_into_confidences() -> None:
+    """Softmaxes over channels may stay; those over classes stand in one file."""
+    allowed = {
+        "pipeline/model/outputs.py": 99,
+        "pipeline/cams/integrative.py": 1,  # the derivatives of a softmax, its own function f
+        "pipeline/cams/region.py": 2,  # over channels
+        "pipeline/cams/score.py": 1,  # over channels
+    }
+    for path in sorted((ROOT / "pipeline").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        calls = sum(text.count(call) for call in (".softmax(", ".sigmoid(", ".log_softmax(", "logsigmoid("))
+        assert calls <= allowed.get(path.relative_to(ROOT).as_posix(), 0), path
+
+
+def test_every_kind_is_tested() -> None:
+    assert OUTPUT_KINDS == ("softmax", "sigmoid", "binary", "probabilities", "raw")
