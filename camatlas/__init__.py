@@ -76,7 +76,12 @@ if not TYPE_CHECKING:  # a type checker would take any name for a name of this p
         if name not in _LAZY_EXPORTS:
             raise AttributeError(f"module 'camatlas' has no attribute '{name}'")
         _refuse_shadowed_packages()
-        found = getattr(importlib.import_module(_LAZY_EXPORTS[name]), name)
+        try:
+            found = getattr(importlib.import_module(_LAZY_EXPORTS[name]), name)
+        except ModuleNotFoundError as error:  # an installation for queries alone leaves out torch and Ray
+            raise ImportError(
+                f"camatlas.{name} needs {error.name}, which is not installed: pip install camatlas", name=error.name
+            ) from error
         globals()[name] = found
         return found
 

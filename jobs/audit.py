@@ -49,9 +49,14 @@ def audit(
         raise ConfigError.one("--out", f"a report on '{run}' needs a local folder", "give one with --out")
     if output is None:
         _refuse_links(Path(run, "_audit"))
+    elif "://" not in run and Path(output).resolve() == Path(run).resolve():
+        raise ConfigError.one(
+            "--out", "the report must not lie among the parts of the run", f"for example {run}/_audit"
+        )
+    secret = None if redact_keys is None else _secret(redact_keys)
     audited = _audited(run, compare, gallery, ask_model=not no_model)
     audited = without_pictures(audited) if no_images else audited
-    audited = redacted(audited, _secret(redact_keys)) if redact_keys is not None else audited
+    audited = redacted(audited, secret) if secret is not None else audited
     out.say(_write(audited, Path(output or f"{run}/_audit"), BUDGETS[gallery]))
     return 0
 
@@ -87,10 +92,14 @@ def _audited(run: str, compare: str | None, gallery: Gallery, *, ask_model: bool
 
 
 def _secret(path: str) -> bytes:
+    from pipeline.audit.privacy import check_secret
+
     try:
-        return Path(path).read_bytes()
+        secret = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError.one("--redact-keys", f"cannot read '{path}': {error.strerror or error}") from None
+    check_secret(secret)
+    return secret
 
 
 def _write(audited: "Audited", folder: Path, budget: int) -> str:

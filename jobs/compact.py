@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.support.console import amount, command, leave_after, out
+from jobs.support.console import amount, command, counted, leave_after, out
 
 
 @command
@@ -17,7 +17,8 @@ def compact(run: Annotated[str, typer.Argument(metavar="RUN", help="the run fold
     files = done.record.files
     size = amount(sum(file.size for file in files), "B")
     action = "merged" if done.new else "already merged:"
-    out.say(f"{action} {done.record.rows} rows of {done.record.parts_count} parts; files: {len(files)}, {size}")
+    rows = f"{counted(done.record.rows, 'row')} of {counted(done.record.parts_count, 'part')}"
+    out.say(f"{action} {rows}; files: {len(files)}, {size}")
     return 0
 
 

@@ -11,6 +11,7 @@ from jobs.support.console import (
     EXIT_TOO_MANY_FAILURES,
     capture_native_stderr,
     command,
+    counted,
     err,
     leave_after,
     out,
@@ -54,9 +55,10 @@ def explain(
     else:
         out.say(ended.path)
     if too_many:
+        damages = counted(ended.damages, "damaged place")
         message = (
             f"too many failures: {100 * ended.failure_rate:.2f} % ({ended.with_failures - ended.damages} of "
-            f"{ended.images} images, and {ended.damages} damaged places in shards); --max-failure-rate allows "
+            f"{counted(ended.images, 'image')}, and {damages} in shards); --max-failure-rate allows "
             f"{100 * max_failure_rate:g} %"
         )
         if json_events:
@@ -146,7 +148,7 @@ class SessionStart:
         """Print the run id and path, or emit the `start` event."""
         manifest, path = self.prepared.manifest, self.prepared.store.url
         if not json_events:
-            state = "new run" if self.new else f"resuming, {self.chunks_done} chunks are done"
+            state = "new run" if self.new else f"resuming after {counted(self.chunks_done, 'chunk')}"
             err.say(f"run {manifest.run_id} in {path} ({state})")
             if draw := self.prepared.reading.draw:
                 err.say(str(draw))
@@ -217,11 +219,12 @@ def _ended(store: "Store") -> Ended:
 def _print_totals(ended: Ended, tally: Tally) -> None:
     if tally.chunks:
         rate = f", {tally.images_per_second:.1f} images/s" if tally.images_per_second else ""
-        err.say(f"this session: {tally.images} images{rate}, {tally.chunks} chunks")
+        err.say(f"this session: {counted(tally.images, 'image')}{rate}, {counted(tally.chunks, 'chunk')}")
     if ended.session:
         err.say(f"time of its workers: {ended.session.line()}")
         err.say(f"  {ended.session.bottleneck()}")
-    err.say(f"whole run: {ended.images} images, {ended.explained} explained, {ended.rows} explanations")
+    rows = counted(ended.rows, "explanation")
+    err.say(f"whole run: {counted(ended.images, 'image')}, {ended.explained:,} explained, {rows}")
     for code, count in ended.failures.items():
         err.say(f"  {count:6d} failed: {code}")
     if ended.degenerate:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.support.console import EXIT_TOO_MANY_FAILURES, command, err, leave_after, out
+from jobs.support.console import EXIT_TOO_MANY_FAILURES, command, counted, err, leave_after, out
 from pipeline.errors import ConfigError
 
 
@@ -34,7 +34,7 @@ def pack(
         err.say(f"wrote the class table {dest}/classes.csv")
     for failure in packed.failures:
         err.say(f"left out {failure.key}: {failure.code}, {failure.detail}")
-    err.say(f"{packed.images} images in {packed.shards} shards; {len(packed.failures)} left out")
+    err.say(f"{counted(packed.images, 'image')} in {counted(packed.shards, 'shard')}; {len(packed.failures)} left out")
     out.say(packed.pattern)
     return EXIT_TOO_MANY_FAILURES if packed.failures else 0
 

@@ -8,7 +8,7 @@ import typer
 
 from jobs.explain import with_options
 from jobs.methods import print_rows
-from jobs.support.console import amount, command, err, leave_after, out
+from jobs.support.console import amount, command, counted, err, leave_after, out
 from jobs.support.progress import duration
 from pipeline.errors import Mistakes
 from pipeline.settings.run_file import load_config
@@ -73,15 +73,18 @@ def _row(line: "Line", estimate: "Plan") -> dict[str, str]:
 def _totals(estimate: "Plan", price: float | None) -> dict[str, str]:
     machines, sampled = estimate.machines, estimate.sampled
     gpu = machines.device == "cuda"
-    data = f"{estimate.shards} shards, {estimate.chunks} chunks, {amount(estimate.encoded_bytes, 'B')}"
+    shards, chunks = counted(estimate.shards, "shard"), counted(estimate.chunks, "chunk")
+    rows, parts = counted(estimate.rows, "row"), counted(estimate.chunks, "part")
+    workers = counted(machines.workers, "GPU worker" if gpu else "CPU worker")
+    data = f"{shards}, {chunks}, {amount(estimate.encoded_bytes, 'B')}"
     if estimate.estimated:
         data += "; estimated from the sizes of the shards, which are not read to count their images"
     totals = {
         "images": f"{'about ' if estimate.estimated else ''}{estimate.images:,} ({data})",
-        "run folder": f"{estimate.rows:,} rows in {estimate.chunks} parts, {amount(estimate.run_bytes, 'B')}",
+        "run folder": f"{rows} in {parts}, {amount(estimate.run_bytes, 'B')}",
         "forwards": f"{estimate.forwards:,}",
         "per image": f"{estimate.image_seconds:.3g} s of a worker, {estimate.reading_seconds:.3g} s of a CPU to read",
-        "wall clock": f"{duration(estimate.wall_seconds)} with {machines.workers} {'GPU' if gpu else 'CPU'} workers"
+        "wall clock": f"{duration(estimate.wall_seconds)} with {workers}"
         f" (including {duration(estimate.start_seconds)} to start and end)",
         "GPU-hours" if gpu else "worker-hours": f"{estimate.worker_hours:.3g}",
     }
@@ -89,7 +92,8 @@ def _totals(estimate: "Plan", price: float | None) -> dict[str, str]:
         totals["cost"] = f"{estimate.cost(price):.2f} at {price:g} per {'GPU' if gpu else 'worker'}-hour"
     each = sampled.forward_seconds
     totals["sampled"] = (
-        f"{sampled.images} images from {sampled.shards} shards, explained {sampled.explained} at a time"
+        f"{counted(sampled.images, 'image')} from {counted(sampled.shards, 'shard')}, "
+        f"explained {sampled.explained} at a time"
         + ("" if each is None else f"; {1000 * each:.3g} ms per masked forward pass")
         + f"; the probe took {duration(sampled.probe_seconds)}"
     )

@@ -117,7 +117,7 @@ def _last_sign(snapshot: "Status") -> str:
 
 def _rates(snapshot: "Status") -> str:
     overall, recent = snapshot.throughput.overall(), snapshot.throughput.recent(snapshot.now)
-    rates = [f"{overall.a_second:.4g} images/s since the first chunk"] if overall.a_second else ["rate not known"]
+    rates = [f"{overall.a_second:.4g} images/s since the first chunk"] if overall.a_second else ["no rate yet"]
     if snapshot.state == "going" and recent.a_second is not None:
         rates.insert(0, f"{recent.a_second:.4g} images/s over the last {duration(recent.seconds)}")
     if snapshot.seconds_left is not None:

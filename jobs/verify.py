@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.support.console import EXIT_NOT_VERIFIED, command, err, leave_after, out
+from jobs.support.console import EXIT_NOT_VERIFIED, command, counted, err, leave_after, out
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def report_findings(findings: "Findings") -> str:
         err.say(f"problem: {problem}")
     if findings.damaged:
         err.say("to repair: `camatlas verify RUN --repair` deletes damaged parts and explains their images again")
-    counts = f"{findings.images} images = {findings.explained} explained + {findings.failed} failed"
-    size = f"{findings.rows} rows in {findings.parts} parts, {findings.bytes} bytes"
+    counts = f"{counted(findings.images, 'image')} = {findings.explained} explained + {findings.failed} failed"
+    size = f"{counted(findings.rows, 'row')} in {counted(findings.parts, 'part')}, {findings.bytes:,} bytes"
     return f"{'NOT VERIFIED' if findings.problems else 'verified'}: {counts}; {size}"
 
 

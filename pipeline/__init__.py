@@ -1,4 +1,4 @@
-"""The pipeline of camatlas, one package per step; `docs/architecture.md` shows how they stand on each other.
+"""The pipeline of camatlas, one package per step; `docs/architecture.md` shows which may import which.
 
 The names of `camatlas` are reachable here as well, lazily, so that workers do not import what they do not need.
 """

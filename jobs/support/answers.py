@@ -30,7 +30,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 def output_table(table: "pa.Table", *, as_csv: bool, as_json: bool, output: str | None) -> None:
     """Print a table, or write it to a file and print the file's name."""
     if as_csv and as_json:
-        raise ConfigError.one("--csv, --json", "they exclude each other")
+        raise ConfigError.one("--csv, --json", "only one of them can be used at a time")
     table = _distinct(table)
     if output is not None:
         _write(table, Path(output))

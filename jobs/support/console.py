@@ -167,6 +167,11 @@ def amount(number: float, unit: str = "") -> str:
     return f"{number / size:.{3 if prefix else 4}g} {prefix}{unit}".rstrip()
 
 
+def counted(number: int, noun: str) -> str:
+    """Format a number of things: `1 image`, `2 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def print_error(error: CamatlasError) -> None:
     """Print an error on stderr; several mistakes are printed one per line."""
     if not isinstance(error, ConfigError):

@@ -47,6 +47,8 @@ def _check_torchvision() -> None:
         from torchvision.ops import nms
 
         kept = nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
+    except ModuleNotFoundError as error:
+        raise CamatlasError(f"{error.name} is not installed: pip install camatlas") from None
     except (RuntimeError, ImportError, OSError) as error:
         raise CamatlasError(
             f"torch and torchvision are of different builds ({error}); install both in one command, from one index"

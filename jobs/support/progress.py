@@ -10,7 +10,7 @@ from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jobs.support.console import err
+from jobs.support.console import counted, err
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_EVENTS = 1.0
@@ -81,10 +81,10 @@ class Tally:
     def line(self) -> str:
         """Return the progress as one line of text."""
         left = self.seconds_left
-        parts = [f"{self.images} images"]
+        parts = [counted(self.images, "image")]
         if self.images_per_second:
             parts.append(f"{self.images_per_second:.1f} images/s")
-        parts += [f"{self.chunks} chunks committed", f"{sum(self.failures.values())} failures"]
+        parts += [f"{counted(self.chunks, 'chunk')} committed", counted(sum(self.failures.values()), "failure")]
         return ", ".join([*parts, f"about {duration(left)} left"] if left is not None else parts)
 
     def event(self) -> dict[str, object]:

@@ -30,6 +30,7 @@ MIN_SHARE = 0.2
 """A finding requires, on both halves, that the interval of the share of changed predictions starts here or higher."""
 
 GRADES: Mapping[str, str] = {
+    "seen": "visible in maps, and not tested; never a finding",
     "recorded": "computed from the rows of the run; the model was not run again",
     "intervened": "confirmed by changing the images or the model's weights; where images suggested the hypothesis, the "
     "effect is measured on other, held-out images",

@@ -14,14 +14,19 @@ _TEXTS = ("detail", "problems")
 """Free texts of failures, which may contain image keys."""
 
 
+def check_secret(secret: bytes) -> None:
+    """Raise ConfigError for a secret that is shorter than 16 bytes."""
+    if len(secret) < _MIN_SECRET_BYTES:
+        raise ConfigError.one("--redact-keys", f"the file has {len(secret)} bytes", f"use {_MIN_SECRET_BYTES} or more")
+
+
 def redacted(audited: Audited, secret: bytes) -> Audited:
     """Replace every image key by a keyed hash (HMAC-SHA256, 16 hex digits), and remove the free texts of failures.
 
     Raises:
         ConfigError: the secret is shorter than 16 bytes.
     """
-    if len(secret) < _MIN_SECRET_BYTES:
-        raise ConfigError.one("--redact-keys", f"the file has {len(secret)} bytes", f"use {_MIN_SECRET_BYTES} or more")
+    check_secret(secret)
 
     def hidden(key: str) -> str:
         return hmac.new(secret, key.encode("utf-8", "backslashreplace"), hashlib.sha256).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,22 +11,47 @@ from webdataset import ShardWriter
 
 from pipeline.demo.network import INPUT, LAYER, MEAN_STD
 from pipeline.demo.scenes import CLASSES, make_scene
+from pipeline.errors import ConfigError
 
 SCENES, SCENES_PER_SHARD = 240, 60
 
 
 def write_demo(folder: Path, scenes: int = SCENES, scenes_per_shard: int = SCENES_PER_SHARD) -> Path:
-    """Write shards, class names and run file into a folder, and return the path of the run file."""
+    """Write shards, class names and run file into a folder, and return the path of the run file.
+
+    Raises:
+        ConfigError: the folder contains other files of these names, which are never overwritten.
+    """
     shards = folder / "shards"
+    lines = ["class_index,class_name", *(f"{index},{name}" for index, name in enumerate(CLASSES))]
+    texts = {
+        "classes.csv": "\n".join(lines) + "\n",
+        "run.yaml": yaml.safe_dump(run_file(folder), sort_keys=False),
+    }
+    _refuse_other_files(folder, texts)
     shards.mkdir(parents=True, exist_ok=True)
     with ShardWriter(f"{shards}/scenes-%03d.tar", maxcount=scenes_per_shard, verbose=0, mtime=0) as writer:
         for index in range(scenes):
             writer.write(_sample(index))
-    lines = ["class_index,class_name", *(f"{index},{name}" for index, name in enumerate(CLASSES))]
-    (folder / "classes.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump(run_file(folder), sort_keys=False), encoding="utf-8")
-    return path
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder / "run.yaml"
+
+
+def _refuse_other_files(folder: Path, texts: Mapping[str, str]) -> None:
+    """Raise ConfigError if the folder contains what an earlier demonstration has not written."""
+    other = [str(folder / name) for name, text in texts.items() if not _is_same(folder / name, text)]
+    shards = folder / "shards"
+    if shards.exists():
+        other += [str(path) for path in sorted(shards.iterdir()) if not path.match("scenes-[0-9][0-9][0-9].tar")]
+    if other:
+        raise ConfigError.one(
+            "DIR", f"'{other[0]}' was not written by the demonstration, and is not overwritten", "choose another folder"
+        )
+
+
+def _is_same(path: Path, text: str) -> bool:
+    return not path.exists() or path.read_bytes() == text.encode()
 
 
 def run_file(folder: Path) -> dict[str, object]:

@@ -143,7 +143,7 @@ def _members(store: Store) -> Iterator[_Member]:
             manifest = read_manifest(store_of_run)
             yield _Member(name, store_of_run, manifest, checked_files_of(store_of_run, manifest.run_id))
         elif names:
-            hint = "move it elsewhere, or begin its name with _"
+            hint = "move it elsewhere, or let its name start with _"
             raise ConfigError.one("FOLDER", f"'{store_of_run.url}' is not a run folder: it has no {MANIFEST}", hint)
 
 

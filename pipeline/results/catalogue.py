@@ -90,7 +90,9 @@ def _format_passes(metric: Metric) -> str:
     own = sum(view.count() for view in views if view.scope == "map")
     shared = sum(view.count() for view in views if view.scope != "map")
     again = sum(rerun.times for rerun in metric.redrawn_maps())
-    words = [f"{own} a map"] * bool(own) + [f"{shared} an image"] * bool(shared) + [f"{again} maps again"] * bool(again)
+    words = (
+        [f"{own} per map"] * bool(own) + [f"{shared} per image"] * bool(shared) + [f"{again} maps again"] * bool(again)
+    )
     return ", ".join(words) or "0"
 
 

@@ -17,13 +17,14 @@ from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.listing import list_shards
 from pipeline.errors import ConfigError, Mistakes
 from pipeline.explain.explainer import ExplainerSpec
-from pipeline.explain.requirements import check_outputs
+from pipeline.explain.requirements import check_outputs, check_stages
 from pipeline.metrics import Metric, build_metrics
 from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
 from pipeline.model.outputs import Outputs
 from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.run.provenance import code_facts, code_version, package_versions
+from pipeline.run.surroundings import check_device, check_output, check_working_folder
 from pipeline.settings.registry import parameters
 from pipeline.settings.run_file import RunConfig
 from pipeline.settings.targets import TargetRules
@@ -67,6 +68,7 @@ class PreparedRun:
             normalisation=Normalisation(preprocess.mean, preprocess.std),
             classes=self.loaded.classes,
             outputs=self.loaded.outputs,
+            layouts=self.loaded.layouts,
             targets=TargetRules.of(self.config.explain.targets),
             seed=self.config.explain.seed,
             precision=self.config.compute.precision,
@@ -140,6 +142,10 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
         ConfigError: every mistake in shards, annotations, model, layer, methods, metrics and output, at once.
     """
     found = mistakes or Mistakes()
+    with found.collecting():
+        check_working_folder()
+    with found.collecting():
+        check_device(config.compute)
     shards: list[Shard] = []
     if config.data.shards:
         with found.collecting():
@@ -157,6 +163,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
             loaded = load_model(config.model)
     if config.output.path:
         with found.collecting():
+            check_output(config.output.path, config.data.shards, shards)
+        with found.collecting():
             store = open_store(config.output.path)
             store.check_writable()
     found.raise_if_any()
@@ -164,6 +172,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
         TargetRules.of(config.explain.targets).check(loaded.classes)
     with found.collecting():
         _check_heads(methods, loaded)
+    with found.collecting():
+        check_stages(methods, loaded.stages)
     with found.collecting():
         check_outputs(loaded.outputs, loaded.classes, methods, metrics, config.explain.targets)
     with found.collecting():
@@ -249,6 +259,7 @@ def _manifest(
             "layer": loaded.layer,
             "stages": loaded.stages,
             **_outputs_identity(loaded.outputs),
+            **({} if config.model.layout == "auto" else config.model.model_dump(mode="json", include={"layout"})),
             **({"arguments": config.model.arguments} if config.model.arguments else {}),
         },
         targets=str(TargetRules.of(config.explain.targets)),

@@ -152,11 +152,11 @@ def _read(path: str) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError.one("CONFIG", f"cannot read '{path}': {error}") from None
+        raise ConfigError.one("CONFIG", f"cannot read '{path}': {getattr(error, 'strerror', None) or error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as the date 2024-13-45, or [[[[[...
         raise ConfigError.one("CONFIG", f"'{path}' is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
-        raise ConfigError.one("CONFIG", f"'{path}' holds no sections", f"expected {', '.join(RunConfig.model_fields)}")
+        raise ConfigError.one("CONFIG", f"'{path}' has no sections", f"expected {', '.join(RunConfig.model_fields)}")
     return raw
 
 
@@ -212,10 +212,15 @@ def _mistake(place: Location, problems: Sequence[Any]) -> Mistake:
         return Mistake(
             where, f"takes keys, got {problems[0]['input']!r}", f"its keys: {', '.join(_siblings((*place, '')))}"
         )
-    wanted = " or ".join(dict.fromkeys(problem["msg"] for problem in problems))
+    wanted = " or ".join(dict.fromkeys(_plain(problem["msg"]) for problem in problems))
     if kind == "absent":  # required by another setting
         return Mistake(where, wanted)
     return Mistake(where, f"{wanted}, got {problems[0]['input']!r}")
+
+
+def _plain(sentence: str) -> str:
+    """Say in our words what pydantic says of a value."""
+    return sentence.replace("Input should be", "must be").replace(" or must be ", " or ")
 
 
 def _required_keys(section: str) -> str:

@@ -99,7 +99,7 @@ def test_the_same_command_again_has_nothing_to_do(
     again = camatlas("explain", folder / "run.yaml")
     assert again.returncode == 0
     assert again.stdout.strip() == str(folder / "run")
-    assert "resuming, 2 chunks are done" in again.stderr
+    assert "resuming after 2 chunks" in again.stderr
     status = json.loads(camatlas("status", folder / "run", "--json").stdout)
     assert (status["state"], status["images"]["done"], status["chunks"]["total"]) == ("complete", 20, 2)
 
@@ -118,7 +118,7 @@ def test_a_compacted_run_gives_the_same_results_and_is_resumed(
     assert audited(run, tmp_path / "after") == facts
     again = camatlas("explain", folder / "run.yaml", "--out", run)
     assert (again.returncode, again.stdout.strip()) == (0, str(run))
-    assert "resuming, 2 chunks are done" in again.stderr
+    assert "resuming after 2 chunks" in again.stderr
     assert camatlas("verify", run).returncode == 0
 
 

@@ -131,7 +131,7 @@ TESTS = (
         "no silent loss, no code from data",
         "damaged and hostile tars",
         "each; a million members",
-        ("tests/unit/sources",),
+        ("tests/unit/data/sources",),
         marks="",
     ),
     Tests(

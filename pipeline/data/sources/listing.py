@@ -82,7 +82,9 @@ def _existing(spec: str, alternatives: list[str], suffixes: Sequence[str]) -> li
     missing = [path for path in paths if not Path(path).exists()]
     if missing or not paths:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise ConfigError.one(_WHERE, f"'{spec}' matches nothing" + (f": no {shown}" if shown else ""))
+        raise ConfigError.one(
+            _WHERE, f"'{spec}' matches nothing" + (f": {shown} does not exist" if shown and shown != spec else "")
+        )
     return [inner for path in paths for inner in _shards_in(Path(path), suffixes)]
 
 

@@ -33,8 +33,6 @@ def test_too_many_failures_are_counted_in_the_message(
     monkeypatch.setattr(explain, "run", lambda *args, **kinds: Ended("run", **vars(totals(small_run.store))))
     ended = CliRunner().invoke(app, [str(run_file)])
     assert ended.exit_code == 3
-    message = (
-        "too many failures: 50.00 % (2 of 5 images, and 1 damaged places in shards); --max-failure-rate allows 1 %"
-    )
+    message = "too many failures: 50.00 % (2 of 5 images, and 1 damaged place in shards); --max-failure-rate allows 1 %"
     assert message in ended.stderr
     assert CliRunner().invoke(app, [str(run_file), "--max-failure-rate", "0.5"]).exit_code == 0

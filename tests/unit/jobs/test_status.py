@@ -33,7 +33,7 @@ def test_a_complete_run_in_words(small_run: RunMaker) -> None:
     assert activity.endswith("+00:00)")
     assert chunks == "  chunks: 3 of 3; shards: 2 finished, 2 started, 2 in total"
     assert images == "  images: 5 of 5"
-    assert rate == "  rate not known"
+    assert rate == "  no rate yet"
     assert failures == "  failures: 1 decode/truncated, 1 shard/tar, 1 explain/nonfinite"
 
 

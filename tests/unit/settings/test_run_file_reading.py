@@ -69,7 +69,7 @@ def test_settings_add_missing_sections(tmp_path: Path) -> None:
         ("explain.seed=[", "--set: '[' is not a YAML value"),
         ("explain.seed=2024-13-45", "--set: '2024-13-45' is not a YAML value"),
         ("explain.sed=3", "explain.sed: unknown key (did you mean 'seed'?)"),
-        ("explain.seed=x", "explain.seed: Input should be a valid integer, got 'x'"),
+        ("explain.seed=x", "explain.seed: must be a valid integer, got 'x'"),
     ],
 )
 def test_a_bad_setting_is_refused(run_file: Path, setting: str, sentence: str) -> None:
@@ -101,7 +101,7 @@ def test_text_that_is_not_yaml_is_refused(tmp_path: Path, text: str) -> None:
 def test_yaml_without_sections_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(text, encoding="utf-8")
-    assert refusal(path) == f"CONFIG: '{path}' holds no sections (expected data, model, explain, compute, output)"
+    assert refusal(path) == f"CONFIG: '{path}' has no sections (expected data, model, explain, compute, output)"
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
