@@ -9,6 +9,8 @@ from pipeline.data.sources import Chunk, Failure, Shard
 from pipeline.explain.explainer import Explainer, ExplainerSpec
 from pipeline.metrics import build_metrics
 from pipeline.model.baselines import Normalisation
+from pipeline.model.layout import GridView
+from pipeline.model.layout_choice import FoundLayouts
 from pipeline.model.outputs import SOFTMAX
 from pipeline.settings.targets import TargetRules
 
@@ -32,6 +34,7 @@ def spec(**changes: object) -> ExplainerSpec:
         "device": "cpu",
         "batch": 16,
         "size": (16, 16),
+        "layouts": FoundLayouts((3, 16, 16), {"features.3": GridView("channels_first", 8, 8)}),
     }
     return ExplainerSpec(**(fields | changes))  # type: ignore[arg-type]
 

@@ -83,7 +83,7 @@ def _cases(setup: Setup, pixels_BCHW: Tensor, report: Report) -> list[BenchCase]
         probe = _probe(setup, len(pixels_BCHW), 1, compiled=False)
         masked_probe = _probe(setup, BATCH_MULTIPLE, BATCH_MULTIPLE, compiled=setup.compiled)
         best = _warm(masked_probe, pixels_BCHW)
-        report(f"layer {loaded.layer}, {pixels_BCHW.shape[2]} px, passes of {best} images")
+        report(f"layer {loaded.layer}, {' x '.join(map(str, pixels_BCHW.shape[1:]))}, passes of {best} images")
         full_BCHW = pixels_BCHW[:1].repeat(best, 1, 1, 1)
         cases = forward_cases(loaded.model, full_BCHW, (setup.precision,) if setup.compiled else ())
         cases.extend(first_step_cases(loaded.model, full_BCHW))
@@ -129,6 +129,7 @@ def _probe(setup: Setup, batch: int, multiple: int, *, compiled: bool) -> Probe:
         batch_multiple=multiple,
         normalisation=Normalisation(loaded.preprocess.mean, loaded.preprocess.std),
         compiled=compiled,
+        layout=loaded.layouts,
     )
 
 

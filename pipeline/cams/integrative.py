@@ -18,6 +18,7 @@ from pipeline.cams.grids import at_finest
 from pipeline.maps.heatmaps import min_max
 from pipeline.model.biases import effective_bias
 from pipeline.model.evidence import Evidence, Readout
+from pipeline.model.layer_names import module_of
 from pipeline.model.probe import Probe
 
 Smooth = Callable[[Tensor], Tensor]
@@ -132,7 +133,7 @@ class IntegrativeCam:
             explained_B = (grads_BKuv * evidence.acts[layer]).sum((1, 2, 3))
             return ((evidence.target_logits_B - explained_B) / grads_BKuv[0, 0].numel()).view(-1, 1, 1)
         if self.bias == "fullgrad":
-            return (_own_bias(probe.model.get_submodule(layer), grads_BKuv) * grads_BKuv).abs().sum(1)
+            return (_own_bias(probe.model.get_submodule(module_of(layer)), grads_BKuv) * grads_BKuv).abs().sum(1)
         return grads_BKuv.new_zeros(1, 1, 1)
 
     def _layer_score(self, evidence: Evidence, layer: str) -> Tensor:

@@ -16,11 +16,14 @@ from pipeline.explain.requirements import check_confidences
 from pipeline.maps.heatmaps import is_degenerate
 from pipeline.metrics import Metric, Truth, build_metrics
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
+from pipeline.model.batching import DEFAULT_BATCH
 from pipeline.model.engine import Precision
 from pipeline.model.evidence import Evidence, Observation
 from pipeline.model.kinds import exceptions_told
+from pipeline.model.layout_choice import Layout
 from pipeline.model.outputs import OutputKey, OutputKind
-from pipeline.model.probe import DEFAULT_BATCH, Probe
+from pipeline.model.probe import Probe
+from pipeline.model.remembered import Wanted, recalled, remember
 from pipeline.model.trial import tried_outputs
 from pipeline.model.wrappers import unwrapped
 from pipeline.settings.registry import Spec
@@ -42,6 +45,7 @@ def explain(
     keys: Sequence[str] | None = None,
     outputs: Literal["auto"] | OutputKind = "auto",
     output_key: OutputKey | None = None,
+    layout: Layout = "auto",
 ) -> Explanations:
     """Compute the saliency maps of several CAM methods for a batch of images, with one shared forward pass.
 
@@ -52,7 +56,9 @@ def explain(
         model: a classifier from (B, C, H, W) to logits (B, N), in float32, on any device; it is left unchanged.
         pixels_BCHW: float images, (B, C, H, W), normalised for the model.
         methods: method names, `{name: {parameter: value}}`, or method objects; `camatlas methods` lists the names.
-        layer: the target layer by name, as a module, or "auto" for the last convolutional stage of a known family.
+        layer: the target layer as a module or by name: `layer4`, `relu#2` (the second call of a module that runs
+            several times), `bn1:input` (what goes into a module). "auto" takes the last layer at the deepest resolution
+            whose patches reach the logits.
         targets: class indices from 0 to N - 1: one target class per image, (B,), or several, (B, T), which give B * T
             rows, image by image. None explains the predicted classes.
         precision: "fp32", or "bf16" for autocast; results are float32 in both cases.
@@ -68,6 +74,10 @@ def explain(
             softmax, and refuses outputs that are or may be something else.
         output_key: name or index of the logits in a returned dict, dataclass, tuple or list. None finds them if only
             one thing can be meant.
+        layout: how the target layer's output is read: "channels_first" (B, K, u, v), "channels_last" (B, u, v, K),
+            {"tokens": {"prefix": 1, "grid": [14, 14]}}, or a function, or its name "package.module:function": it
+            receives the model and returns two functions, from the output to maps (B, K, u, v), and from changed maps
+            and the output of one image back. "auto" finds out by a trial, which a stated layout must not contradict.
 
     Returns:
         Explanations with `maps` ({method: (B, u, v) float32}, not normalised, for most methods at the resolution of the
@@ -92,14 +102,17 @@ def explain(
     model = unwrapped(model)
     found = tried_outputs(model, pixels_BCHW, outputs, output_key)
     check_confidences(found, chosen, {})
+    wanted = Wanted(layer, stages, layout)
+    known = recalled(model, wanted, pixels_BCHW)
     probe = Probe(
-        model, layer, stages=stages, precision=precision, batch=batch, normalisation=normalisation, seed=seed,
-        outputs=found,
+        model, known.layer, stages=known.stages, precision=precision, batch=batch, normalisation=normalisation,
+        seed=seed, outputs=found, layout=known.layout,
     )  # fmt: skip
     with torch.inference_mode(False):
         indices = None if indices is None else indices.clone()
         with exceptions_told(model, pixels_BCHW, "the forward or backward pass", RuntimeError):
             evidence = _evidence_for(observe(pixels_BCHW, chosen, probe, keys), indices)
+        remember(model, wanted, probe, pixels_BCHW)
         return _explain_finite_rows(evidence, chosen, probe)
 
 

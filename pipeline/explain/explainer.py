@@ -32,6 +32,7 @@ from pipeline.metrics import Metric, metric_fields
 from pipeline.model.baselines import Normalisation, unit_pixels
 from pipeline.model.batching import is_out_of_memory, narrow
 from pipeline.model.engine import Precision
+from pipeline.model.layout_choice import FoundLayouts, Layout
 from pipeline.model.outputs import Outputs
 from pipeline.model.probe import Probe
 from pipeline.settings.registry import parameters
@@ -67,6 +68,7 @@ class ExplainerSpec:
         passes: upper bound of the masked images that one image needs.
         seed: of methods that draw random numbers.
         compiled: whether masked passes are compiled.
+        layouts: how the outputs of the layers are read.
     """
 
     layer: str
@@ -85,6 +87,7 @@ class ExplainerSpec:
     passes: int = 0
     seed: int = 0
     compiled: bool = False
+    layouts: FoundLayouts | Layout = "auto"
 
     @property
     def schema(self) -> pa.Schema:
@@ -120,6 +123,7 @@ class Explainer:
             seed=spec.seed,
             compiled=spec.compiled,
             outputs=spec.outputs,
+            layout=spec.layouts,
         )
         if spec.batch is None:
             self.probe.choose_batch((len(spec.normalisation.mean), *spec.size))

@@ -1,6 +1,6 @@
 """Refuses methods, metrics and targets that need something which a model's outputs do not have."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pipeline.cams import CamMethod
 from pipeline.errors import ConfigError, Mistake, Mistakes
@@ -32,6 +32,17 @@ def check_outputs(
 def check_confidences(outputs: Outputs, methods: Mapping[str, CamMethod], metrics: Mapping[str, Metric]) -> None:
     """Check that the outputs have the confidences that methods and metrics read; raises ConfigError."""
     _raise([*_confidences(outputs, methods, metrics), *_softmax(outputs, methods)])
+
+
+def check_stages(methods: Mapping[str, CamMethod], stages: Sequence[str]) -> None:
+    """Check that methods that combine layers have more than one; raises ConfigError."""
+    wrong = [name for name, method in methods.items() if method.needs.stages]
+    if wrong and len(stages) == 1:
+        raise ConfigError.one(
+            "explain.methods",
+            f"{_names(wrong)} combine layers of several resolutions, but '{stages[0]}' is the only one",
+            "name several layers in model.stages, or choose other methods",
+        )
 
 
 def _raise(mistakes: Iterable[Mistake]) -> None:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 Result = TypeVar("Result")
 
+DEFAULT_BATCH = 32
+
 
 class Batcher:
     """Cuts work into passes of at most `size` rows and remembers the size that fitted into memory.
@@ -108,3 +110,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def _release() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def for_autograd(tensor: Tensor) -> Tensor:
+    """Clone a tensor that was made in inference mode, because autograd refuses those."""
+    return tensor.clone() if tensor.is_inference() else tensor

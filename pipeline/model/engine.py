@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pipeline.errors import LayerError, first_line
+from pipeline.model.layer_names import LayerName, module_of
 from pipeline.model.outputs import SOFTMAX, Outputs
 from pipeline.model.recording import evaluating, plain_attention
 
@@ -70,8 +71,8 @@ class Engine:
             self.renew()
 
     def layer(self, name: str) -> nn.Module:
-        """Return the module of that name in the copy."""
-        return self._copy.get_submodule(name)
+        """Return the module of a layer in the copy."""
+        return self._copy.get_submodule(module_of(name))
 
     def logits(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
         """Run the copy and return logits (P, N), float32."""
@@ -102,8 +103,8 @@ class Exact:
         self._model, self._outputs = model, outputs
 
     def layer(self, name: str) -> nn.Module:
-        """Return the module of that name."""
-        return self._model.get_submodule(name)
+        """Return the module of a layer."""
+        return self._model.get_submodule(module_of(name))
 
     def logits(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
         """Run the model and return logits (P, N), float32."""
@@ -175,7 +176,7 @@ def _foldable(graph: _Graph, layers: Collection[str]) -> Iterator[tuple[str, str
         private = len(before.users) == 1 and not _is_hooked(norm) and not _is_hooked(conv)
         if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_mean is not None and private:
             pair = str(before.target), str(node.target)
-            if not any(_lies_in(pair[0], layer) and not _lies_in(pair[1], layer) for layer in layers):
+            if not any(_is_between(pair[0], layer, pair[1]) for layer in layers):
                 yield pair
 
 
@@ -278,6 +279,13 @@ def _frozen(tensor: Tensor) -> nn.Parameter:
 
 def _is_hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _is_between(conv: str, layer: str, norm: str) -> bool:
+    """Tell whether a layer may give what a convolution passes on to its norm: as an output, or as an input."""
+    name = LayerName.parse(layer)
+    before, after = (norm, conv) if name.is_input else (conv, norm)
+    return _lies_in(before, name.module) and not _lies_in(after, name.module)
 
 
 def _lies_in(name: str, layer: str) -> bool:

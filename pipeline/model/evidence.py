@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.errors import LayerError
 from pipeline.model.counts import Counts
-from pipeline.model.layout import GridView
+from pipeline.model.layout import View
 from pipeline.model.outputs import Outputs
 
 Readout = Callable[[Tensor, Tensor], Tensor]
@@ -45,7 +45,7 @@ class Segment:
 class Head:
     """The part of the model from the captured layers to the logits; differentiates scores any number of times."""
 
-    def __init__(self, segments: Sequence[Segment], views: Mapping[str, GridView], counts: Counts) -> None:
+    def __init__(self, segments: Sequence[Segment], views: Mapping[str, View], counts: Counts) -> None:
         self._segments = segments
         self._views = views
         self._counts = counts
@@ -128,7 +128,7 @@ class Evidence:
     images_B: Tensor
     keys: tuple[str, ...]
     raw: Tensor
-    view: GridView
+    view: View
     head: Head | None
     outputs: Outputs
 
@@ -215,7 +215,7 @@ class Observation:
     logits_IN: Tensor
     keys: tuple[str, ...]
     raw: Tensor
-    view: GridView
+    view: View
     head: Head | None
     outputs: Outputs
 
@@ -275,9 +275,9 @@ def _grad(score: Tensor, recorded: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(recorded, grads, strict=True))
 
 
-def _check_patches(layer: str, view: GridView, grads: Tensor) -> None:
+def _check_patches(layer: str, view: View, grads: Tensor) -> None:
     """Raise LayerError for a token layer after the last attention, where the patch tokens have no gradients."""
-    if view.prefix and bool(grads[:, : view.prefix].any()) and not bool(view.grid(grads).any()):
+    if bool(grads.any()) and not bool(view.grid(grads).any()):
         raise LayerError(
             f"after layer '{layer}' only the class token reaches the logits, so the patches have no gradients; choose "
             "a layer before the last attention, or auto"

@@ -34,15 +34,15 @@ class Observed:
         end: softmax or sigmoid, if one of them made the outputs.
         is_bounded: whether the function that made them may have bounded them to [0, 1], or is unknown.
         last_module: name and class of the last module that ran and has no children.
-        ends_in_norm: whether the last module with parameters is a normalisation of N channels, as in a feature
-            extractor.
+        is_headless: whether the model seems to be a feature extractor: the last module with parameters is a
+            normalisation of N channels, or the model states no classes, as those of timm do.
     """
 
     values_BN: Tensor
     end: str | None
     is_bounded: bool
     last_module: str
-    ends_in_norm: bool
+    is_headless: bool
 
 
 def find_outputs(
@@ -98,7 +98,7 @@ def observe_outputs(model: nn.Module, pixels_BCHW: Tensor, key: OutputKey | None
         _ENDS.get(end),
         end.startswith(_BOUNDED),
         last,
-        _ends_in_norm(parametric, values_BN.shape[1]),
+        vars(model).get("num_classes") == 0 or _ends_in_norm(parametric, values_BN.shape[1]),
     )
 
 
@@ -142,11 +142,11 @@ def _check_auto(seen: Observed) -> None:
             f"all outputs lie in [0, 1], as after a sigmoid (last module: {seen.last_module})",
             "set probabilities, or softmax or sigmoid if they are logits",
         )
-    if seen.ends_in_norm:
+    if seen.is_headless:
         raise ConfigError.one(
             _WHERE,
-            f"the model seems to be a feature extractor: its {outputs} outputs come from a normalisation "
-            f"(last module: {seen.last_module}), not from a classifier",
+            f"the model seems to be a feature extractor: its {outputs} outputs come from no classifier "
+            f"(last module: {seen.last_module})",
             "use the model with its classifier, or set softmax, sigmoid or raw to explain the outputs as they are",
         )
 

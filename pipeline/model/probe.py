@@ -16,18 +16,17 @@ from torch import Tensor, nn
 
 from pipeline.errors import LayerError
 from pipeline.model.baselines import PER_IMAGE, Normalisation, Reference, baseline_pixels
-from pipeline.model.batching import Batcher, fastest_size, is_out_of_memory
+from pipeline.model.batching import DEFAULT_BATCH, Batcher, fastest_size, for_autograd, is_out_of_memory
+from pipeline.model.captured import CapturedLayers
 from pipeline.model.counts import Counts
 from pipeline.model.engine import Engine, Exact, Precision, check_parameters
 from pipeline.model.evidence import Evidence, Head, Observation, Readout, Segment
-from pipeline.model.layers import checked_stages, find_stages, gives_channels_last, resolve_layer
-from pipeline.model.layout import GridView, view_of
+from pipeline.model.layout_choice import FoundLayouts, Layout
+from pipeline.model.layout_trial import shape_of
 from pipeline.model.linear_head import linear_head
 from pipeline.model.outputs import SOFTMAX, Outputs
 from pipeline.model.recording import recording, replacing, watching
 from pipeline.model.scorer import Scorer
-
-DEFAULT_BATCH = 32
 
 
 class Probe:
@@ -35,7 +34,8 @@ class Probe:
 
     Args:
         model: any classifier that maps (B, C, H, W) to logits (B, N); never changed.
-        layer: name of a module, the module itself, or "auto" for the last stage of a known family.
+        layer: name of a layer, such as `layer4`, `relu#2` (its second call) or `bn1:input` (what goes in), a module of
+            the model, or "auto" for the last one at the deepest resolution.
         stages: layers for methods that combine several, ending with `layer`; None: the last layer of each resolution.
         precision: "fp32", or "bf16" for autocast; results, and passes that capture several stages, are always float32.
         batch: most images in one pass; halved when memory runs out.
@@ -44,9 +44,10 @@ class Probe:
         seed: of methods that draw random numbers.
         compiled: whether to compile masked passes, which takes up to a minute.
         outputs: how the model's return value becomes logits and confidences.
+        layout: how the target layer's output is read; "auto" finds out by a trial, which found layouts need not.
 
     Raises:
-        LayerError: the layer or a stage is unknown, or the model's parameters are not float32.
+        LayerError: a layer given as a module is not part of the model, or the model's parameters are not float32.
     """
 
     def __init__(
@@ -62,26 +63,39 @@ class Probe:
         seed: int = 0,
         compiled: bool = False,
         outputs: Outputs = SOFTMAX,
+        layout: Layout | FoundLayouts = "auto",
     ) -> None:
         if precision not in get_args(Precision):
             raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
         check_parameters(model)
         self.model = model
-        self.layer, _ = resolve_layer(model, layer)
-        self._stages = None if stages is None else checked_stages(model, stages, self.layer)
+        self._captured = CapturedLayers(model, layer, stages, layout, outputs)
         self.precision: Precision = precision
         self.batcher = Batcher(batch, batch_multiple)
         self.normalisation = normalisation or Normalisation()
         self.seed = seed
         self.counts = Counts()
         self.outputs = outputs
-        layers = (self.layer, *(self._stages or ()))
-        self._engine = Engine(model, precision, layers, compiled=compiled, outputs=outputs)
+        self._engine = Engine(model, precision, self._captured.known, compiled=compiled, outputs=outputs)
         self._exact = Exact(model, outputs)
         batcher = Batcher(batch, batch_multiple)
         self.scorer = Scorer(self._engine.masked, self.counts, self.normalisation, batcher, outputs)
         self._baseline_acts: dict[tuple[Any, ...], Tensor] = {}
         self._cut = True
+
+    @property
+    def layer(self) -> str:
+        """Name of the target layer; for "auto", it is known after the first pass."""
+        return self._captured.target
+
+    @property
+    def known_stages(self) -> tuple[str, ...] | None:
+        """The layers for methods that combine several; None as long as they were neither given nor needed."""
+        return self._captured.stages
+
+    def layouts(self, pixels_BCHW: Tensor) -> FoundLayouts:
+        """Return the layouts found so far for images of this size, for other processes."""
+        return self._captured.layouts(shape_of(pixels_BCHW))
 
     @property
     def device(self) -> torch.device:
@@ -105,12 +119,12 @@ class Probe:
 
     def stages(self, pixels_BCHW: Tensor) -> tuple[str, ...]:
         """Return the layers for methods that combine several, shallow to deep; found once if they were not given."""
-        if self._stages is None:
-            with torch.no_grad():
-                one_BCHW = pixels_BCHW[:1].to(self.device, torch.float32)
-                self._stages = find_stages(self.model, self.layer, one_BCHW, self._engine.plain)
-            self._engine.keep(self._stages)
-        return self._stages
+        return self._layers(pixels_BCHW, stages=True)
+
+    def _layers(self, pixels_BCHW: Tensor, *, stages: bool) -> tuple[str, ...]:
+        names = self._captured.names(shape_of(pixels_BCHW), stages=stages)
+        self._engine.keep(names)
+        return names
 
     def observe(
         self, pixels_ICHW: Tensor, *, gradients: bool, stages: bool = False, keys: Sequence[str] | None = None
@@ -128,12 +142,12 @@ class Probe:
         """
         if keys is not None and len(keys) != len(pixels_ICHW):
             raise ValueError(f"{len(pixels_ICHW)} images need {len(pixels_ICHW)} keys, not {len(keys)}")
-        layers = self.stages(pixels_ICHW) if stages else (self.layer,)
+        layers = self._layers(pixels_ICHW, stages=stages)
         passes = self.batcher.run(
             len(pixels_ICHW), lambda rows: self._observe(pixels_ICHW[rows], rows.start, layers, gradients)
         )
         segments, pixels, logits = (list(parts) for parts in zip(*passes, strict=True))
-        views = self._views(segments[0], layers, pixels_ICHW)
+        views = self._captured.views(layers, shape_of(pixels_ICHW))
         raw = {name: torch.cat([_trim(segment.recorded[name], segment) for segment in segments]) for name in layers}
         return Observation(
             pixels_ICHW=torch.cat(pixels),
@@ -158,7 +172,7 @@ class Probe:
     ) -> Evidence:
         """Run the model once and return the evidence for one target class per image; None means the predicted class."""
         with torch.inference_mode(False):
-            targets_B = None if targets_B is None else _for_autograd(targets_B)
+            targets_B = None if targets_B is None else for_autograd(targets_B)
             return self.observe(pixels_BCHW, gradients=gradients, stages=stages, keys=keys).evidence(targets_B)
 
     def head(self, evidence: Evidence, row: int, changes: int, change: Callable[[Tensor], Tensor]) -> Tensor:
@@ -234,12 +248,9 @@ class Probe:
         engine = self._exact if len(layers) > 1 and self.precision == "bf16" else self._engine
         modules = {name: engine.layer(name) for name in layers}
         with torch.inference_mode(False):
-            padded_PCHW = _for_autograd(self.batcher.pad_images(pixels_PCHW.to(self.device, torch.float32)))
+            padded_PCHW = for_autograd(self.batcher.pad_images(pixels_PCHW.to(self.device, torch.float32)))
             with recording(modules, recorded, gradients=gradients):
                 logits_PN = engine.logits(padded_PCHW, differentiable=gradients)
-        for name in layers:
-            if name not in recorded:
-                raise LayerError(f"layer '{name}' does not run in a forward pass; choose another")
         if tuple(recorded) != layers:
             raise LayerError(f"stages must be in the order in which they run: {', '.join(recorded)}")
         self.counts.forwards += count
@@ -256,10 +267,10 @@ class Probe:
         count = len(pixels_PCHW)
         outputs: dict[str, Tensor] = {}
         with torch.inference_mode(False), torch.enable_grad():
-            inputs_PCHW = self.batcher.pad_images(_for_autograd(pixels_PCHW)).detach().requires_grad_()
+            inputs_PCHW = self.batcher.pad_images(for_autograd(pixels_PCHW)).detach().requires_grad_()
             with watching(taps, outputs):
                 logits_PN = self._engine.plain(inputs_PCHW, differentiable=True)
-            score = readout(logits_PN[:count], _for_autograd(targets_P)).sum()
+            score = readout(logits_PN[:count], for_autograd(targets_P)).sum()
             grads_PCHW, *by_output = torch.autograd.grad(score, [inputs_PCHW, *outputs.values()], allow_unused=True)
         self.counts.forwards += count
         self.counts.backwards += count
@@ -271,7 +282,7 @@ class Probe:
         layer = self._engine.layer(self.layer)
         if self._cut:
             try:
-                with replacing(layer, lambda _: changed):
+                with replacing(layer, self.layer, lambda _: changed):
                     logits_PN = self._engine.logits(pixels_1CHW)
                 if len(logits_PN) == len(changed):
                     return logits_PN
@@ -279,22 +290,10 @@ class Probe:
                 if is_out_of_memory(error):
                     raise
             self._cut = False  # a part after the layer depends on the batch size of the input
-        with replacing(layer, lambda _: changed):
+        with replacing(layer, self.layer, lambda _: changed):
             return self._engine.logits(pixels_1CHW.expand(len(changed), -1, -1, -1))
-
-    def _views(self, segment: Segment, layers: tuple[str, ...], pixels_BCHW: Tensor) -> dict[str, GridView]:
-        size = (pixels_BCHW.shape[2], pixels_BCHW.shape[3])
-        return {
-            name: view_of(segment.recorded[name], name, size, channels_last=gives_channels_last(self.model, name))
-            for name in layers
-        }
 
 
 def _trim(tensor: Tensor, segment: Segment) -> Tensor:
     """Drop the padding rows and the autograd graph."""
     return tensor.detach()[: segment.count]
-
-
-def _for_autograd(tensor: Tensor) -> Tensor:
-    """Clone a tensor that was made in inference mode, because autograd refuses those."""
-    return tensor.clone() if tensor.is_inference() else tensor

@@ -2,54 +2,127 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.errors import LayerError
+from pipeline.model.layer_names import LayerName
+from pipeline.model.wrappers import eager
+
+Visit = Callable[[object, int], object]
+"""Receives what a layer gives, and the number of the call from 1; returns what the model goes on with."""
+
+
+@contextmanager
+def visiting(module: nn.Module, layer: str, visit: Visit) -> Iterator[Callable[[], int]]:
+    """Pass what a layer gives through `visit`: the output or input of a module, in one or every call.
+
+    Yields a function that returns how often the module has run.
+
+    Args:
+        module: the module that the layer's name refers to.
+        layer: the name, with the call and the side if it has them; without a call, every call is visited.
+        visit: called in the forward pass.
+    """
+    name, calls = LayerName.parse(layer), 0
+
+    def counted() -> bool:
+        nonlocal calls
+        calls += 1
+        return name.call in (None, calls)
+
+    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - of torch
+        if not counted():
+            return None
+        if not args and kwargs:
+            first = next(iter(kwargs))
+            return args, kwargs | {first: visit(kwargs[first], calls)}
+        return (visit(args[0] if args else None, calls), *args[1:]), kwargs
+
+    def after(_module: nn.Module, _args: object, output: object) -> object:
+        return visit(output, calls) if counted() else None
+
+    handle = (
+        module.register_forward_pre_hook(before, with_kwargs=True)
+        if name.is_input
+        else module.register_forward_hook(after)
+    )
+    try:
+        yield lambda: calls
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def capturing(layers: Mapping[str, nn.Module], take: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
+    """Pass the one tensor that each layer gives through `take`, and let the model go on with what it returns.
+
+    Args:
+        layers: modules by the name of the layer.
+        take: receives the layer's name and its tensor.
+
+    Raises:
+        LayerError: a layer does not run, runs more than once, or gives no single tensor.
+    """
+    taken = set[str]()
+
+    def visit(name: str, value: object, call: int) -> Tensor:
+        if name in taken:
+            raise LayerError(
+                f"layer '{name}' runs more than once in a forward pass; choose one of its calls, such as "
+                f"'{_of_call(name, call)}'"
+            )
+        tensor = _one_tensor(name, value)
+        taken.add(name)
+        return take(name, tensor)
+
+    with ExitStack() as stack:
+        runs = {
+            name: stack.enter_context(visiting(module, name, _named(visit, name))) for name, module in layers.items()
+        }
+        yield
+    for name, times in runs.items():
+        if name not in taken:
+            often = f": its module runs {times()} time{'s' * (times() > 1)}" if times() else ""
+            raise LayerError(f"layer '{name}' does not run in a forward pass{often}; choose another")
 
 
 @contextmanager
 def recording(layers: Mapping[str, nn.Module], saved: dict[str, Tensor], *, gradients: bool) -> Iterator[None]:
-    """Save the outputs of layers; only the part of the model after the first of them is differentiated.
+    """Save what layers give; only the part of the model after the first of them is differentiated.
 
-    The output of the first layer becomes a leaf of the autograd graph, and later ones depend on it. The model goes on
-    with a clone of each output, so that in-place operations do not change the saved tensor.
+    The tensor of the first layer becomes a leaf of the autograd graph, and later ones depend on it. The model goes on
+    with a clone of each tensor, so that in-place operations do not change the saved one.
+
+    Raises:
+        LayerError: a layer does not run, runs more than once, or gives no single tensor.
     """
 
-    def save(name: str, output: object) -> Tensor:
-        if name in saved:
-            raise LayerError(f"layer '{name}' runs more than once in a forward pass; choose another")
-        if not isinstance(output, Tensor):
-            raise LayerError(f"layer '{name}' outputs {type(output).__name__}, not one tensor; choose another")
-        kept = output if output.requires_grad else output.detach().requires_grad_(gradients)
+    def save(name: str, tensor: Tensor) -> Tensor:
+        kept = tensor if tensor.requires_grad else tensor.detach().requires_grad_(gradients)
         saved[name] = kept
         torch.set_grad_enabled(gradients)  # the no_grad below restores it
         return kept.clone()
 
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        for name, module in layers.items():
-            stack.callback(module.register_forward_hook(_named(save, name)).remove)
+    with torch.no_grad(), capturing(layers, save):
         yield
 
 
 @contextmanager
-def replacing(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Replace the output of a layer by `change(output)`."""
-    handle = module.register_forward_hook(lambda _module, _inputs, output: change(output))
-    try:
+def replacing(module: nn.Module, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Replace what a layer gives by `change` of it."""
+    with visiting(module, layer, lambda value, _call: change(_one_tensor(layer, value))):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
 def watching(modules: Mapping[str, nn.Module], outputs: dict[str, Tensor]) -> Iterator[None]:
     """Save the outputs of modules with their autograd graph; for a module that runs twice, the last output."""
 
-    def save(name: str, output: object) -> object:
+    def save(name: str, output: object, _call: int) -> object:
         if not isinstance(output, Tensor):
             return output
         outputs[name] = output
@@ -57,18 +130,19 @@ def watching(modules: Mapping[str, nn.Module], outputs: dict[str, Tensor]) -> It
 
     with ExitStack() as stack:
         for name, module in modules.items():
-            stack.callback(module.register_forward_hook(_named(save, name)).remove)
+            stack.enter_context(visiting(module, name, _named(save, name)))
         yield
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode, and restore the mode of every module afterwards."""
+    """Put the model into evaluation mode and run its compiled parts uncompiled; restore everything afterwards."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
     try:
-        yield
+        with eager(model):
+            yield
     finally:
         for module in training:
             module.training = True
@@ -84,5 +158,17 @@ def plain_attention(*, wanted: bool) -> Iterator[None]:
         yield
 
 
-def _named(save: Callable[[str, object], object], name: str) -> Callable[[nn.Module, object, object], object]:
-    return lambda _module, _inputs, output: save(name, output)
+def _one_tensor(layer: str, value: object) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    side = "takes" if LayerName.parse(layer).is_input else "outputs"
+    raise LayerError(f"layer '{layer}' {side} {type(value).__name__}, not one tensor; choose another")
+
+
+def _of_call(name: str, call: int) -> str:
+    parsed = LayerName.parse(name)
+    return str(LayerName(parsed.module, call, parsed.is_input))
+
+
+def _named(save: Callable[[str, object, int], object], name: str) -> Visit:
+    return lambda value, call: save(name, value, call)

@@ -30,7 +30,7 @@ class Steadiness:
         pixels_BCHW: at least two different images.
 
     Attributes:
-        logits_BN: the logits of the images.
+        logits_2N: the logits of the first two images.
     """
 
     def __init__(self, model: nn.Module, run: Callable[[Tensor], Tensor], pixels_BCHW: Tensor) -> None:
@@ -42,9 +42,9 @@ class Steadiness:
             if _state(model) != before:
                 for _ in range(_MANY):
                     self.check_again()
-            self.logits_BN = run(pixels_BCHW)
-            self._check_alone(self._first_1N, self.logits_BN[:1])
-            self._check_alone(run(pixels_BCHW[-1:]), self.logits_BN[-1:])
+            self.logits_2N = run(pixels_BCHW[:2])
+            self._check_alone(self._first_1N, self.logits_2N[:1])
+            self._check_alone(run(pixels_BCHW[1:2]), self.logits_2N[1:])
 
     @torch.no_grad()
     def check_again(self) -> None:
@@ -61,11 +61,20 @@ class Steadiness:
 
     def check_finite(self) -> None:
         """Raise ConfigError if a logit is NaN or infinite."""
-        if not self.logits_BN.isfinite().all():
+        if not self.logits_2N.isfinite().all():
             raise ConfigError.one(
                 _WHERE,
                 "the logits of random images contain NaN or infinity",
                 "check the model's weights and model.preprocess",
+            )
+
+    def check_copy(self, copied_1N: Tensor) -> None:
+        """Raise ConfigError if the engine's copy of the model gives the first image other logits than the model."""
+        if _differ(self._first_1N, copied_1N, _BATCH_TOLERANCE):
+            raise ConfigError.one(
+                _WHERE,
+                "a copy of the model gives other logits than the model",
+                "its modules share state that a copy does not have, such as functions bound to other modules",
             )
 
     def _check_alone(self, alone_1N: Tensor, together_1N: Tensor) -> None:
@@ -92,16 +101,6 @@ def structure(model: nn.Module) -> tuple[object, ...]:
         )
         for module in model.modules()
     )
-
-
-def check_copy(plain_BN: Tensor, fast_BN: Tensor) -> None:
-    """Raise ConfigError if the engine's copy of a model gives other logits than the model itself."""
-    if _differ(plain_BN.detach(), fast_BN, _BATCH_TOLERANCE):
-        raise ConfigError.one(
-            _WHERE,
-            "a copy of the model gives other logits than the model",
-            "its modules share state that a copy does not have, such as functions bound to other modules",
-        )
 
 
 def _differ(one_BN: Tensor, other_BN: Tensor, tolerance: float) -> bool:

@@ -1,5 +1,7 @@
 """The trial pass: a few images run through a model before a run, so that an unsuitable model is refused at once."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -8,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError, LayerError, Mistakes
-from pipeline.model.baselines import Normalisation
 from pipeline.model.engine import Exact, check_parameters
 from pipeline.model.evidence import Evidence
 from pipeline.model.kinds import WHERE, check_kind, exceptions_told
 from pipeline.model.layers import resolve_layer
+from pipeline.model.layout_choice import FoundLayouts
 from pipeline.model.outputs import OutputKey, OutputKind, Outputs
 from pipeline.model.outputs_trial import find_outputs
 from pipeline.model.probe import Probe
-from pipeline.model.steadiness import Steadiness, check_copy, structure
+from pipeline.model.steadiness import Steadiness, structure
 from pipeline.settings.model import ModelConfig
 from pipeline.settings.preprocess import Preprocess
 
@@ -41,6 +43,7 @@ class LoadedModel:
         stage_shapes: (K, u, v) of each stage for one image.
         linear_head: whether global average pooling and one linear layer follow the target layer.
         outputs: how the model's return value becomes logits and confidences.
+        layouts: how the outputs of the target layer and the stages are read.
         notes: what the user should know about the model, one sentence each.
     """
 
@@ -53,6 +56,7 @@ class LoadedModel:
     stage_shapes: tuple[tuple[int, int, int], ...]
     linear_head: bool
     outputs: Outputs
+    layouts: FoundLayouts
     notes: tuple[str, ...]
 
 
@@ -60,26 +64,25 @@ def tried(model: nn.Module, config: ModelConfig, preprocess: Preprocess, weights
     """Resolve the layers and run images through the model, so that an unsuitable model is refused before the run.
 
     Raises:
-        ConfigError: every mistake in layers and outputs that was found, and what the model itself does wrong.
+        ConfigError: every mistake in layers and outputs that was found, or what the model itself does wrong.
     """
     mistakes = Mistakes()
-    with mistakes.collecting():
-        _check_names(model, config)
-    random_BCHW, grey_1CHW = _random_images(preprocess), _grey_image(preprocess)
+    pixels_BCHW = random_images((preprocess.channels, *preprocess.size))
     outputs, notes = Outputs("raw", config.output_key), tuple[str, ...]()  # a stand-in, to look for more mistakes
-    with mistakes.collecting(), exceptions_told(model, random_BCHW):
-        outputs, notes = find_outputs(model, random_BCHW, config.outputs, config.output_key)
-        steadiness = Steadiness(model, Exact(model, outputs).logits, random_BCHW)
+    with mistakes.collecting(), exceptions_told(model, pixels_BCHW):
+        outputs, notes = find_outputs(model, pixels_BCHW, config.outputs, config.output_key)
+        steadiness = Steadiness(model, Exact(model, outputs).logits, pixels_BCHW)
         steadiness.check_finite()
-    if not any(mistake.where == WHERE for mistake in mistakes.found):
-        of_layers = Mistakes()
-        with of_layers.collecting(), exceptions_told(model, grey_1CHW, "the forward or backward pass"):
-            probe, evidence = _captured(model, config, outputs, grey_1CHW)
-            check_copy(Exact(model, outputs).logits(grey_1CHW), evidence.logits_BN)
-        is_new = mistakes.found == []
-        mistakes.found += [mistake for mistake in of_layers.found if is_new or mistake.where in _OF_LAYERS]
+    in_layers = Mistakes()
+    with in_layers.collecting(), exceptions_told(model, pixels_BCHW[:1], "the forward or backward pass"):
+        if any(mistake.where == WHERE for mistake in mistakes.found):  # it does not run
+            _check_names(model, {"model.layer": [config.layer], "model.stages": config.stages})
+        else:
+            probe, evidence = _captured(model, config, outputs, pixels_BCHW[:1])
+    mistakes.found += [each for each in in_layers.found if each.where in _OF_LAYERS or not mistakes.found]
     mistakes.raise_if_any()
-    with exceptions_told(model, random_BCHW):
+    with exceptions_told(model, pixels_BCHW[:1]):
+        steadiness.check_copy(evidence.logits_BN)
         steadiness.check_again()
     return LoadedModel(
         model=model,
@@ -91,6 +94,7 @@ def tried(model: nn.Module, config: ModelConfig, preprocess: Preprocess, weights
         stage_shapes=tuple((acts.shape[1], acts.shape[2], acts.shape[3]) for acts in evidence.acts.values()),
         linear_head=probe.linear_head(evidence) is not None,
         outputs=outputs,
+        layouts=probe.layouts(pixels_BCHW),
         notes=notes,
     )
 
@@ -112,47 +116,50 @@ def tried_outputs(
     question = (kind, key, tuple(like_BCHW.shape[1:]), structure(model))
     if question not in passed:
         device = next((parameter.device for parameter in model.parameters()), like_BCHW.device)
-        random_BCHW = torch.randn(_IMAGES, *like_BCHW.shape[1:], generator=torch.Generator().manual_seed(0)).to(device)
-        with torch.inference_mode(False), exceptions_told(model, random_BCHW):
-            outputs, _ = find_outputs(model, random_BCHW, kind, key)
-            Steadiness(model, Exact(model, outputs).logits, random_BCHW)
+        pixels_BCHW = random_images(like_BCHW.shape[1:]).to(device)
+        with torch.inference_mode(False), exceptions_told(model, pixels_BCHW):
+            outputs, _ = find_outputs(model, pixels_BCHW, kind, key)
+            Steadiness(model, Exact(model, outputs).logits, pixels_BCHW)
         passed[question] = outputs
     return passed[question]
 
 
 def _captured(model: nn.Module, config: ModelConfig, outputs: Outputs, pixels_1CHW: Tensor) -> tuple[Probe, Evidence]:
     """Capture the target layer, then all stages, with their gradients."""
-    try:
-        name, _ = resolve_layer(model, config.layer)
-        Probe(model, name, outputs=outputs).capture(pixels_1CHW, gradients=True)
-    except LayerError as error:
-        raise ConfigError.one("model.layer", str(error)) from None
-    try:
-        probe = Probe(model, name, stages=None if config.stages == "auto" else config.stages, outputs=outputs)
+    mistakes = Mistakes()
+    with mistakes.collecting(), _layer_errors("model.layer"):
+        probe = Probe(model, config.layer, outputs=outputs, layout=config.layout)
+        probe.capture(pixels_1CHW, gradients=True)
+    with mistakes.collecting():
+        _check_names(model, {"model.stages": config.stages})
+    mistakes.raise_if_any()
+    with _layer_errors("model.stages"):
+        if config.stages != "auto":
+            found = probe.layouts(pixels_1CHW)
+            probe = Probe(model, probe.layer, stages=config.stages, outputs=outputs, layout=found)
         return probe, probe.capture(pixels_1CHW, gradients=True, stages=True)
-    except LayerError as error:
-        raise ConfigError.one("model.stages", str(error)) from None
 
 
-def _check_names(model: nn.Module, config: ModelConfig) -> None:
-    """Raise ConfigError for names of layers that the model does not have; they show without running it."""
-    named = {"model.layer": [config.layer], "model.stages": [] if config.stages == "auto" else config.stages}
+def _check_names(model: nn.Module, named: Mapping[str, str | Sequence[str]]) -> None:
+    """Raise ConfigError for names of layers that the model does not have, by the keys of the run file."""
     mistakes = Mistakes()
     for where, names in named.items():
-        for name in names:
-            with mistakes.collecting():
-                try:
-                    if name != "auto":
-                        resolve_layer(model, name)
-                except LayerError as error:
-                    raise ConfigError.one(where, str(error)) from None
+        for name in () if isinstance(names, str) else names:
+            with mistakes.collecting(), _layer_errors(where):
+                if name != "auto":
+                    resolve_layer(model, name)
     mistakes.raise_if_any()
 
 
-def _random_images(preprocess: Preprocess) -> Tensor:
-    return torch.randn(_IMAGES, preprocess.channels, *preprocess.size, generator=torch.Generator().manual_seed(0))
+@contextmanager
+def _layer_errors(where: str) -> Iterator[None]:
+    """Turn an error about a layer into a mistake in the run file."""
+    try:
+        yield
+    except LayerError as error:
+        raise ConfigError.one(where, str(error)) from None
 
 
-def _grey_image(preprocess: Preprocess) -> Tensor:
-    pixels_BCHW = torch.full((1, preprocess.channels, *preprocess.size), 0.5)
-    return Normalisation(preprocess.mean, preprocess.std).apply(pixels_BCHW)
+def random_images(shape: Sequence[int]) -> Tensor:
+    """Return a few random images of a shape (C, H, W), always the same ones."""
+    return torch.randn((_IMAGES, *shape), generator=torch.Generator().manual_seed(0))

@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.maps.codec import FloatArray
 from pipeline.maps.pictures import unit_range
 from pipeline.model.baselines import Normalisation
-from pipeline.model.probe import DEFAULT_BATCH
+from pipeline.model.batching import DEFAULT_BATCH
 from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run

@@ -40,7 +40,7 @@ def ship(thing: Shipped, config: RunConfig, where: str) -> "ray.ObjectRef[Shippe
         except Exception as error:  # pickling runs code of the user's classes
             raise ConfigError.one(
                 where,
-                f"it cannot be sent to the workers: {first_line(error)}",
+                f"it cannot be sent to the workers: {first_line(error.__cause__ or error)}",
                 "leave out locks, open files and other objects that cannot be pickled",
             ) from error
 
@@ -61,5 +61,5 @@ def _travelling_whole(config: RunConfig) -> Iterator[None]:
 
 def _named_functions(config: RunConfig) -> list[str]:
     """Return the functions that a run file names as `package.module:function`."""
-    names = (config.model.name, config.data.decoder)
+    names = (config.model.name, config.model.layout, config.data.decoder)
     return [name for name in names if isinstance(name, str) and ":" in name]

@@ -105,9 +105,11 @@ def _imported_module(where: str, name: str) -> ModuleType:
             raise ConfigError.one(
                 where, f"the module '{name}' needs the module '{error.name}', which is not installed"
             ) from error
-        beside = sorted(path.stem for path in here.glob("*.py"))
+        hint = nearest(name, sorted(path.stem for path in here.glob("*.py")))
+        if name.partition(".")[0] in _OURS:
+            hint = f"'{name.partition('.')[0]}' is a package of camatlas; rename yours"
         raise ConfigError.one(
-            where, f"there is no module '{name}' in {here} or among the installed ones", nearest(name, beside)
+            where, f"there is no module '{name}' in {here} or among the installed ones", hint
         ) from None
     except (Exception, SystemExit) as error:  # a user's module may raise anything
         raise ConfigError.one(

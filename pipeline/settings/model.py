@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.settings.data import Positive, Section
+from pipeline.settings.data import FunctionName, Positive, Section
 from pipeline.settings.preprocess import Preprocess, Size
 
 Channel = Annotated[float, Field(allow_inf_nan=False)]
@@ -69,6 +69,19 @@ class PreprocessConfig(Section):
         return Preprocess(self.crop, self.resize, self.interpolation, antialias=self.antialias, **normalised)
 
 
+class TokenGrid(Section):
+    """Tokens (B, T, K): `prefix` tokens, then the patches of a grid (height, width) in raster order."""
+
+    prefix: Annotated[int, Field(ge=0, strict=True)] = 0
+    grid: tuple[Positive, Positive]
+
+
+class TokensLayout(Section):
+    """The layout `{tokens: {prefix: 1, grid: [14, 14]}}`."""
+
+    tokens: TokenGrid
+
+
 class ModelConfig(Section):
     """The model, its weights, and its target layer."""
 
@@ -82,5 +95,6 @@ class ModelConfig(Section):
     allow_pt: bool = False
     outputs: Literal["auto", "softmax", "sigmoid", "binary", "probabilities", "raw"] = "auto"
     output_key: Annotated[int, Field(ge=0, strict=True)] | str | None = None
+    layout: Literal["auto", "channels_first", "channels_last"] | TokensLayout | FunctionName = "auto"
     arguments: dict[str, Any] = Field(default_factory=dict)
     weights_key: str | None = None

@@ -24,8 +24,9 @@ def probabilities() -> nn.Module:
     return _net(3, nn.Softmax(1))
 
 
-def cut() -> nn.Module:
-    """A layer whose ReLU cuts everything: all maps are constant."""
-    net = nn.Sequential(*_net(3), nn.Identity())
-    nn.init.constant_(net[0].bias, -100.0)  # type: ignore[arg-type]
-    return net
+def negative() -> nn.Module:
+    """A first layer of negative activations with positive gradients: a method that ends in a ReLU shows nothing."""
+    conv, linear = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 3)
+    nn.init.constant_(conv.bias, -100.0)  # type: ignore[arg-type]
+    nn.init.uniform_(linear.weight, 0.1, 1.0)
+    return nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)

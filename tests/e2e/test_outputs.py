@@ -136,7 +136,7 @@ def test_probabilities(tmp_path: Path, explained: Explained) -> None:
 def test_a_run_of_constant_maps_ends_with_a_warning(
     tmp_path: Path, explained: Explained, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ended = explained(settings(tmp_path / "data", "cut", lambda number: {"label": number % 3}))
+    ended = explained(settings(tmp_path / "data", "negative", lambda number: {"label": number % 3}, layer="0"))
     said = " ".join(capsys.readouterr().err.split())
     assert ended.degenerate == {"gradcam": 1.0}
     assert ended.to_json()["degenerate"] == {"gradcam": 1.0}

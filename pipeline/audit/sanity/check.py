@@ -24,8 +24,9 @@ from pipeline.explain.explainer import BATCH_MULTIPLE
 from pipeline.explain.explanations import explain_evidence, observe
 from pipeline.maps.codec import FloatArray
 from pipeline.maps.similarity import enlarged, mean_interval, spearman, ssim
+from pipeline.model.batching import DEFAULT_BATCH
 from pipeline.model.noise import generator
-from pipeline.model.probe import DEFAULT_BATCH, Probe
+from pipeline.model.probe import Probe
 from pipeline.results.agreement import SAMPLE
 from pipeline.results.query import Run
 from pipeline.results.rerun import RunModel, as_batch
@@ -94,6 +95,7 @@ class _Sample:
             model.to(self.device), self.loaded.layer, stages=self.loaded.stages,
             precision=self.config.compute.precision, batch=batch, batch_multiple=BATCH_MULTIPLE,
             normalisation=self.normalisation, seed=self.seed, outputs=self.loaded.outputs,
+            layout=self.loaded.layouts,
         )  # fmt: skip
         parts: dict[str, list[FloatArray]] = {label: [] for label in self.methods}
         for start in range(0, len(self.keys), batch):

@@ -86,7 +86,7 @@ def test_captured_layers_keep_their_outputs(layer: str) -> None:
     with torch.no_grad():
         model(pixels_BCHW)
     handle.remove()
-    found_BKuv = Probe(model, inner).capture(pixels_BCHW, gradients=False).acts_BKuv
+    found_BKuv = Probe(model, inner, layout="channels_first").capture(pixels_BCHW, gradients=False).acts_BKuv
     torch.testing.assert_close(found_BKuv, kept[0], rtol=1e-4, atol=1e-5 * float(kept[0].abs().max()))
 
 

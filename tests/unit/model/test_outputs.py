@@ -140,7 +140,7 @@ def test_what_cannot_be_told_is_refused(change: Callable[[Tensor], Any], key: st
         (Returning(torch.sigmoid), "all outputs lie in [0, 1], as after a sigmoid"),
         (Returning(lambda z: z.sigmoid().clamp(0.01, 0.99)), "all outputs lie in [0, 1]"),
         (nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-         "seems to be a feature extractor: its 6 outputs come from a normalisation"),
+         "seems to be a feature extractor: its 6 outputs come from no classifier"),
         (nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(6)),
          "feature extractor"),
     ],

@@ -63,6 +63,7 @@ def test_a_function_of_the_working_folder_is_imported_with_its_neighbours() -> N
         ("network_of_mine:biuld", r"has no 'biuld' \(did you mean 'build'\?\)"),
         ("network_of_mine:table", "is a dict, not a function"),
         ("netwrok_of_mine:build", r"there is no module 'netwrok_of_mine' .*did you mean 'network_of_mine'"),
+        ("pipeline.network:build", "'pipeline' is a package of camatlas; rename yours"),
         ("syntax_of_mine:build", "raised SyntaxError"),
         ("raises_of_mine:build", r"raised ZeroDivisionError: division by zero \(raises_of_mine.py:1\)"),
         ("exits_of_mine:build", "raised SystemExit: 2"),
