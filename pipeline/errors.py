@@ -105,6 +105,11 @@ class Mistakes:
             raise ConfigError(dict.fromkeys(self.found))
 
 
+def reason(error: Exception) -> str:
+    """Return why a file cannot be used, without the number and the path that an OSError repeats."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def masked(text: str) -> str:
     """Mask what may be a secret in a text: the user part of a URL, and the values of words that name secrets."""
     return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", text))

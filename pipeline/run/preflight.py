@@ -13,9 +13,8 @@ from pipeline.data.inputs import decode_limits, decoding_identity, image_suffixe
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
-from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.listing import list_shards
-from pipeline.errors import ConfigError, Mistakes
+from pipeline.errors import Mistakes
 from pipeline.explain.explainer import ExplainerSpec
 from pipeline.explain.requirements import check_outputs, check_stages
 from pipeline.metrics import Metric, build_metrics
@@ -23,6 +22,7 @@ from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
 from pipeline.model.outputs import Outputs
 from pipeline.model.zoo import LoadedModel, load_model
+from pipeline.run.matching import check_classes, check_heads, check_labels
 from pipeline.run.provenance import code_facts, code_version, package_versions
 from pipeline.run.surroundings import check_device, check_output, check_working_folder
 from pipeline.settings.registry import parameters
@@ -171,13 +171,15 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         TargetRules.of(config.explain.targets).check(loaded.classes)
     with found.collecting():
-        _check_heads(methods, loaded)
+        check_heads(methods, loaded)
     with found.collecting():
         check_stages(methods, loaded.stages)
     with found.collecting():
         check_outputs(loaded.outputs, loaded.classes, methods, metrics, config.explain.targets)
     with found.collecting():
-        _check_classes(annotations, loaded)
+        check_classes(annotations, loaded)
+    with found.collecting():
+        check_labels(annotations, loaded)
     found.raise_if_any()
     reading = Reading(annotations, config.data.columns.model_dump(), suffixes=image_suffixes(config.data))
     shards, reading = select(config.data, shards, reading)
@@ -214,26 +216,6 @@ def _absolute(path: str, name: str = "") -> str:
 def _absolute_file(weights: str | None) -> str | None:
     """Make the path of a weights file absolute; names of weights, which have no dot, stay as they are."""
     return _absolute(weights) if weights and "." in weights else weights
-
-
-def _check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
-    named = len(annotations.classes.names)
-    if named and named != loaded.classes:
-        raise ConfigError.one(
-            "data.classes",
-            f"the table names {named} classes, but the model has {loaded.classes}",
-            "give the table of the classes that the model was trained on",
-        )
-
-
-def _check_heads(methods: Mapping[str, CamMethod], loaded: LoadedModel) -> None:
-    wrong = [label for label, method in methods.items() if method.needs.linear_head and not loaded.linear_head]
-    if wrong:
-        raise ConfigError.one(
-            "explain.methods",
-            f"'{wrong[0]}' needs a head of global average pooling and one linear layer after '{loaded.layer}'",
-            "use gradcam, which gives the same map where cam applies",
-        )
 
 
 def _manifest(

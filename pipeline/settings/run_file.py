@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
-from pipeline.errors import ConfigError, Mistake, Mistakes, masked, nearest
+from pipeline.errors import ConfigError, Mistake, Mistakes, masked, nearest, reason
 from pipeline.maps.codec import MapDtype
 from pipeline.settings.data import DataConfig, Positive, Section
 from pipeline.settings.model import ModelConfig
@@ -152,7 +152,7 @@ def _read(path: str) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError.one("CONFIG", f"cannot read '{path}': {getattr(error, 'strerror', None) or error}") from None
+        raise ConfigError.one("CONFIG", f"cannot read '{path}': {reason(error)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as the date 2024-13-45, or [[[[[...
         raise ConfigError.one("CONFIG", f"'{path}' is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):

@@ -23,7 +23,7 @@ def a_run(folder: Path, name: str) -> tuple[Path, Path]:
         write_demo(folder, scenes=SCENES, scenes_per_shard=12)
     fields: Settings = run_file(folder)
     fields["data"]["chunk_images"] = 3
-    fields["explain"] = {"methods": ["gradcam", {"rise": {"num_masks": 300}}], "targets": "predicted"}
+    fields["explain"] = {"methods": ["gradcam", {"rise": {"num_masks": 100}}], "targets": "predicted"}
     fields["compute"] = {"workers": WORKERS, "stall_seconds": 120}
     fields["output"] = {"path": str(folder / name)}
     return write_run_file(fields, folder / f"{name}.yaml"), folder / name

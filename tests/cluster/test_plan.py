@@ -23,7 +23,7 @@ def test_reading_and_explaining_are_two_stages_on_every_device(tmp_path: Path) -
 
 def _stages(folder: Path, device: str) -> list[str]:
     fields: Any = run_file(folder)
-    fields["compute"] = {"device": device, "workers": 2}
+    fields["compute"] = {"device": device, "workers": 2, "address": "auto"}  # GPUs may be those of a cluster
     run = prepare(parse_config(fields)[0])
     done = progress(run.store)
     graph: Any = _graph(run, done, run.pending(done), 2, explain_on, _RemoteLedger())

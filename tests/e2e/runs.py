@@ -14,8 +14,11 @@ from pipeline.storage.store import open_store
 
 Settings = dict[str, Any]
 KEYS = ("shard", "image_key", "target", "method")
-in_both_places = pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
-"""Runs a test twice: with shards and run folder on the disk, and with both in an object store."""
+in_both_places = pytest.mark.parametrize(
+    "place", ["folder", pytest.param("s3", marks=pytest.mark.campaign)], indirect=True
+)
+"""Runs a test with shards and run folder on the disk, and as a campaign with both in an object store, which
+`test_object_store_run.py` compares in every test run."""
 
 
 @dataclass(frozen=True)

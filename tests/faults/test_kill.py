@@ -57,9 +57,9 @@ def check_that_kills_change_nothing(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_whose_driver_was_killed_equals_an_undisturbed_run(tmp_path: Path) -> None:
-    undisturbed = scenes_run(tmp_path, "undisturbed", scenes=120)
-    killed = scenes_run(tmp_path, "killed", scenes=120)
-    check_that_kills_change_nothing(undisturbed, killed, images=120, kills=1, seed=7, longest=20)
+    undisturbed = scenes_run(tmp_path, "undisturbed", scenes=72)
+    killed = scenes_run(tmp_path, "killed", scenes=72)
+    check_that_kills_change_nothing(undisturbed, killed, images=72, kills=1, seed=7, longest=20)
 
 
 @pytest.mark.campaign

@@ -49,7 +49,7 @@ def build(name: str, side: int | None = None, **options: object) -> tuple[nn.Mod
         else:
             model = timm.create_model(member, pretrained=False, **options)
             shape = tuple(timm.data.resolve_model_data_config(model)["input_size"])
-        for parameter in model.parameters():
+        for parameter in (each.detach() for each in model.parameters()):
             if parameter.numel() > 1 and float(parameter.abs().max()) < _ZERO and float(parameter.std()) == 0:
                 nn.init.normal_(parameter, std=0.02)
     return model.eval(), shape if side is None else (shape[0], side, side)

@@ -24,7 +24,7 @@ from pipeline.data.sources.members import (
 )
 from pipeline.data.sources.objects import read_text
 from pipeline.data.sources.shards import Box, Boxes, Failure, Item, Sample, Shard
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, reason
 
 Value = TypeVar("Value")
 
@@ -196,7 +196,7 @@ def read_csv(where: str, path: str, columns: tuple[str, ...]) -> list[dict[str, 
     try:
         rows = list(csv.DictReader(io.StringIO(read_text(where, path), newline="")))
     except csv.Error as error:
-        raise ConfigError.one(where, f"cannot read '{path}': {error}") from None
+        raise ConfigError.one(where, f"cannot read '{path}': {reason(error)}") from None
     missing = [name for name in columns if not rows or name not in rows[0]]
     if missing:
         raise ConfigError.one(where, f"'{path}' has no column {', '.join(missing)}", f"expected {','.join(columns)}")

@@ -83,7 +83,7 @@ def _existing(spec: str, alternatives: list[str], suffixes: Sequence[str]) -> li
     if missing or not paths:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise ConfigError.one(
-            _WHERE, f"'{spec}' matches nothing" + (f": {shown} does not exist" if shown and shown != spec else "")
+            _WHERE, f"'{spec}' matches nothing" + (f"; missing: {shown}" if shown and shown != spec else "")
         )
     return [inner for path in paths for inner in _shards_in(Path(path), suffixes)]
 

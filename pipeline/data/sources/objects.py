@@ -9,7 +9,7 @@ import io
 from typing import TYPE_CHECKING, BinaryIO
 
 from pipeline.data.sources.shards import Shard
-from pipeline.errors import ConfigError, StoreError
+from pipeline.errors import ConfigError, StoreError, reason
 from pipeline.storage.base import Stat
 from pipeline.storage.object_file import ObjectFile
 
@@ -81,7 +81,7 @@ def read_text(where: str, location: str) -> str:
     except ConfigError:
         raise
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or an invalid name
-        raise ConfigError.one(where, f"cannot read '{location}': {error}") from None
+        raise ConfigError.one(where, f"cannot read '{location}': {reason(error)}") from None
 
 
 def _read(where: str, location: str) -> bytes:

@@ -1,0 +1,43 @@
+"""Labels that are no classes of the model are refused before the run, where they are known before it."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from pipeline.data.sources.annotations import Annotations
+from pipeline.data.sources.classes import ClassTable
+from pipeline.errors import ConfigError
+from pipeline.model.outputs import Outputs
+from pipeline.run.matching import check_labels
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the check reads of a loaded model."""
+
+    classes: int
+    outputs: Outputs
+
+
+def check(labels: list[str], classes: int = 2, outputs: str = "binary", *, in_folder: bool = False) -> None:
+    table = Annotations(ClassTable(("cat", "dog", "owl")), {f"{i}.png": label for i, label in enumerate(labels)})
+    annotations = Annotations(folders={"images": table}) if in_folder else table
+    check_labels(annotations, Loaded(classes, Outputs(outputs)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_labels_of_three_classes_do_not_fit_one_logit(in_folder: bool) -> None:
+    with pytest.raises(ConfigError, match=r"2 of 6 labels are no class of the model, which has 2 \(0 to 1\).*2"):
+        check(["0", "1", "2", "owl", "dog", "cat"], in_folder=in_folder)
+
+
+def test_a_few_wrong_labels_are_failure_rows() -> None:
+    check([*["1"] * 199, "2", "no class"])
+
+
+def test_the_label_of_a_regression_is_a_value() -> None:
+    check(["7", "9"], 1, "raw")
+
+
+def test_without_labels_nothing_is_wrong() -> None:
+    check([])
