@@ -5,6 +5,7 @@
     CamatlasError             exit code 1
     ├── ConfigError           2    mistakes in the run file, options, model, data or output, all at once
     ├── LayerError            2    the target layer cannot serve as one (also a ValueError)
+    │   └── UnknownLayerError 2    the model has no layer of that name
     ├── DamagedRunError       4    a run folder does not match its manifest
     ├── StoreError            5    a store cannot be reached or publish safely, or a shard is gone or replaced
     └── StalledError          1    the engine stopped: a worker kept dying, or there was no progress
@@ -67,6 +68,10 @@ class LayerError(CamatlasError, ValueError):
     """The chosen target layer does not give one spatial activation map per forward pass."""
 
     exit_code = 2
+
+
+class UnknownLayerError(LayerError):
+    """The model has no layer of that name."""
 
 
 class DamagedRunError(CamatlasError):

@@ -8,9 +8,9 @@ from contextlib import suppress
 
 from torch import nn
 
-from pipeline.errors import LayerError
+from pipeline.errors import LayerError, UnknownLayerError
 from pipeline.model.auto_layer import auto_layer, serving_layers
-from pipeline.model.layers import UnknownLayerError, checked_stages, resolve_layer
+from pipeline.model.layers import checked_stages, resolve_layer
 from pipeline.model.layout import FunctionView, GridView, View
 from pipeline.model.layout_choice import (
     FoundLayouts,

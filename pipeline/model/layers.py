@@ -4,15 +4,11 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from pipeline.errors import LayerError
+from pipeline.errors import LayerError, UnknownLayerError
 from pipeline.model.layer_names import LayerName
 
 _WRAPPERS = ("module.", "_orig_mod.")
 """Beginnings of names in a model that is wrapped for training or compiled; the bare network has names without them."""
-
-
-class UnknownLayerError(LayerError):
-    """The model has no layer of that name."""
 
 
 def no_hint(_layer: str) -> str:

@@ -162,6 +162,11 @@ def _unconfirmed(layer: str, response: Response, size: tuple[int, int], stated: 
     scores = response.views(size)
     following = [view for view, score in scores.items() if is_following(score)]
     changed = f"a patch was changed in turn at several places of an image, and the output of layer '{layer}'"
+    if stated is None and not response.changes:
+        raise LayerError(
+            f"the output of layer '{layer}' is the same for all images that were tried, as in a layer whose "
+            "activations are all zero; choose another layer, or state model.layout"
+        )
     if stated is None:
         tried = sorted(scores.items(), key=lambda item: -item[1])[:3]
         listed = ", ".join(f"correlation {score:.2f} as {view}" for view, score in tried)

@@ -106,6 +106,11 @@ class Response:
             relative = (energy / total_P.reshape(-1, *[1] * (energy.ndim - 1))).float().cpu()
             self.energies[channels] = self.energies.get(channels, 0) + relative
 
+    @property
+    def changes(self) -> bool:
+        """Whether the output changed with the image at all."""
+        return any(bool(energy.any()) for energy in self.energies.values())
+
     def views(self, size: tuple[int, int]) -> dict[GridView, float]:
         """Return every layout that fits the shape, with how well changes follow the patch in it."""
         if self.scores is None:

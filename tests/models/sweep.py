@@ -92,9 +92,13 @@ def tried_in_subprocess(names: list[str]) -> Iterator[dict[str, Any]]:
         said = errors.read()
     if left:
         last = (said.strip().splitlines() or ["killed"])[-1][:300]
-        slow = process.returncode == -signal.SIGALRM
+        slow = process.returncode == -signal.SIGPROF
         outcome = "too slow" if slow else "too large" if _is_of_memory(said) else "failed"
-        yield {"name": left[0], "outcome": outcome, "sentence": f"more than {_SECONDS} s" if slow else last}
+        yield {
+            "name": left[0],
+            "outcome": outcome,
+            "sentence": f"more than {_SECONDS} s of a processor" if slow else last,
+        }
 
 
 def _is_of_memory(text: str) -> bool:
@@ -185,7 +189,7 @@ def _main() -> None:
     options = parser.parse_args()
     if options.these:
         for name in options.these:
-            signal.alarm(_SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, _SECONDS)  # seconds of the processor
             sys.stdout.write(json.dumps(tried(name)) + "\n")
             sys.stdout.flush()
         return

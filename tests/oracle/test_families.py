@@ -16,11 +16,16 @@ from pipeline.model.probe import Probe
 
 FAMILIES = {
     "alexnet": 64, "vgg11": 64, "vgg11_bn": 64, "squeezenet1_1": 64, "resnet18": 64, "resnext50_32x4d": 64,
-    "densenet121": 64, "googlenet": 64, "inception_v3": 160, "mobilenet_v2": 64, "mobilenet_v3_small": 64,
-    "shufflenet_v2_x0_5": 64, "efficientnet_b0": 64, "mnasnet0_5": 64, "regnet_y_400mf": 64, "convnext_tiny": 64,
+    "densenet121": 64, "googlenet": 96, "inception_v3": 160, "mobilenet_v2": 96, "mobilenet_v3_small": 96,
+    "shufflenet_v2_x0_5": 96, "efficientnet_b0": 96, "mnasnet0_5": 96, "regnet_y_400mf": 64, "convnext_tiny": 64,
     "vit_b_32": 224, "swin_t": 64, "swin_v2_t": 64,
 }  # fmt: skip
-"""Model names and the side of the input; ViT's position embedding requires 224."""
+"""Model names and the side of the input; ViT's position embedding requires 224, and grids of 2 x 2 cells are open."""
+_ALIKE = {"vgg11", "vgg11_bn", "resnext50_32x4d", "inception_v3", "mnasnet0_5", "regnet_y_400mf", "swin_v2_t"}
+"""Families whose modules others have too; tests/models tries them in every test run."""
+every_family = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.campaign] if name in _ALIKE else []) for name in FAMILIES]
+)
 
 METHODS_TO_RUN: list[object] = [
     "gradcam", "gradcam_pp", "xgradcam", "hirescam", "layercam", "layercam_fusion", "elementwise_gradcam",
@@ -45,7 +50,7 @@ def pixels(side: int) -> torch.Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@every_family
 def test_every_gradient_method_runs_on_every_family(name: str) -> None:
     explained = pipeline.explain(built(name), pixels(FAMILIES[name]), methods=METHODS_TO_RUN)
     assert len(explained.maps) == len(METHODS_TO_RUN)
@@ -56,7 +61,7 @@ def test_every_gradient_method_runs_on_every_family(name: str) -> None:
     assert not bool(explained.degenerate["eigen_cam"].any())
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@every_family
 def test_the_head_alone_gives_the_logits_of_the_whole_model(name: str) -> None:
     probe = Probe(built(name), "auto")
     evidence = probe.capture(pixels(FAMILIES[name]), gradients=False)

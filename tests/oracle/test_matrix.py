@@ -230,7 +230,9 @@ def test_odd_networks_and_images_give_finite_maps(spec: dict[str, dict[str, obje
         if trouble == "negative head":
             model.linear.weight.copy_(-model.linear.weight.abs())
     layer = "features.1" if "cam" in spec else "features.3"
-    explained = pipeline.explain(model, pixels_BCHW, methods=[spec], layer=layer, stages=[layer])
+    explained = pipeline.explain(
+        model, pixels_BCHW, methods=[spec], layer=layer, stages=[layer], layout="channels_first"
+    )
     ((name, maps_Buv),) = explained.maps.items()
     assert bool(maps_Buv.isfinite().all())
     heatmap_BHW = explained.heatmap(name)

@@ -205,7 +205,7 @@ def disagreements(seed: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(5, 200))]
+    "seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(3, 200))]
 )
 def test_metrics_agree_with_their_references(seed: int) -> None:
     errors = disagreements(seed)
@@ -238,7 +238,7 @@ def test_a_degenerate_map_has_no_energy_and_no_hit() -> None:
     with torch.no_grad():
         for parameter in model.features.parameters():
             parameter.zero_()
-    explanations = pipeline.explain(model, images(0), methods=["gradcam"], layer="features.3")
+    explanations = pipeline.explain(model, images(0), methods=["gradcam"], layer="features.3", layout="channels_first")
     assert bool(explanations.degenerate["gradcam"].all())
     assert float(explanations.heatmap("gradcam").abs().max()) == 0
     boxes = [[[0.0, 0.0, 16.0, 16.0]]] * 3

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from audited import full_facts, pictures_of
 
+import pipeline.audit.page as page_module
 from pipeline.audit.page import render
 
 PAYLOADS = [
@@ -80,13 +81,15 @@ def texts(facts: Any) -> set[str]:  # noqa: ANN401 - any JSON
     return {facts} if isinstance(facts, str) else set()
 
 
+CHARTS = page_module._charts(FACTS)
 CLEAN = Parsed(render(FACTS, pictures_of(FACTS)))
 PRINTED = {text for text in texts(FACTS) - STRUCTURE if len(text) > 1 and text in CLEAN.text}
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_a_payload_in_every_place_stays_text(payload: str) -> None:
+def test_a_payload_in_every_place_stays_text(payload: str, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = everywhere(FACTS, payload)
+    monkeypatch.setattr(page_module, "_charts", lambda _facts: CHARTS)  # the next test draws them
     parsed = Parsed(render(facts, pictures_of(facts)))
     assert parsed.counts == CLEAN.counts
     assert parsed.handlers == []
@@ -96,6 +99,15 @@ def test_a_payload_in_every_place_stays_text(payload: str) -> None:
     assert len(PRINTED) > 25
     for text in PRINTED:
         assert payload + text in shown
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_payloads_in_charts_stay_text(first: int) -> None:
+    facts = everywhere(FACTS, " ".join(PAYLOADS[first::4]))
+    parsed = Parsed(render(facts, pictures_of(facts)))
+    assert parsed.counts == CLEAN.counts
+    assert (parsed.handlers, parsed.inline_styles) == ([], 0)
+    assert all(address.startswith(("#", "data:image/")) for address in parsed.addresses)
 
 
 def test_payloads_in_names_of_fields_stay_text() -> None:

@@ -111,7 +111,7 @@ def test_as_many_channels_as_rows_or_columns_do_not_matter(channels: int) -> Non
         (lambda acts: acts.flip(3), "follows it in no layout"),
         (lambda acts: acts.flip(2), "follows it in no layout"),
         (lambda acts: acts.roll((4, 4), (2, 3)), "follows it in no layout"),
-        (lambda acts: acts * 0, "follows it in no layout"),
+        (lambda acts: acts * 0, "is the same for all images"),
         (lambda acts: acts.mean((2, 3), keepdim=True), "grid of one cell"),
         (lambda acts: acts.mean((2, 3)), "neither activation maps"),
         (lambda acts: acts.flatten(2)[:, :, :50].transpose(1, 2), "layout"),

@@ -202,7 +202,7 @@ def test_a_folder_that_is_not_a_run_is_named(folder: Path) -> None:
     (folder / "photos").mkdir()
     (folder / "photos" / "cat.jpg").write_bytes(b"")
     with pytest.raises(
-        ConfigError, match=r"FOLDER: '.*/photos' is not a run folder: it has no run.json .*begin its name with _"
+        ConfigError, match=r"FOLDER: '.*/photos' is not a run folder: it has no run.json .*let its name start with _"
     ):
         open_atlas(folder)
 
