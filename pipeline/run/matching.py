@@ -3,12 +3,19 @@
 from collections.abc import Iterator, Mapping
 
 from pipeline.cams import CamMethod
+from pipeline.data.account import LabelAccount
+from pipeline.data.annotations import check_matches
 from pipeline.data.sources.annotations import Annotations
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Mistake, Mistakes
+from pipeline.metrics import Metric, reads_boxes
 from pipeline.model.zoo import LoadedModel
+from pipeline.settings.run_file import RunConfig
+from pipeline.settings.targets import TargetRules
 
 _TOLERATED = 0.01
 """Largest share of labels that are no class of the model; each such image becomes a failure row."""
+
+_NAME_LABELS = "name the file in data.labels, or explain targets: predicted"
 
 
 def check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
@@ -43,6 +50,34 @@ def check_labels(annotations: Annotations, loaded: LoadedModel) -> None:
 def _labels(annotations: Annotations) -> Iterator[int | None]:
     for table in (annotations, *annotations.folders.values()):
         yield from (table.classes.index(text) for text in table.labels.values())
+
+
+def check_account(account: LabelAccount, config: RunConfig, metrics: Mapping[str, Metric], found: Mistakes) -> None:
+    """Collect the mistakes that make labels or boxes of a run useless, before any image is read."""
+    with found.collecting():
+        check_matches(account, config.data)
+    named = TargetRules.of(config.explain.targets).named
+    wanted = [rule for rule in named if rule in ("label", "labels")]
+    if wanted and not account.has_labels:
+        found.found.append(
+            Mistake("explain.targets", f"{wanted[0]}, but no image has a label: {_reason(account)}", _NAME_LABELS)
+        )
+    of_boxes = [label for label, metric in metrics.items() if reads_boxes(metric)]
+    if of_boxes and not account.has_boxes:
+        found.found.append(
+            Mistake(
+                "explain.metrics",
+                f"{', '.join(of_boxes)} need{'' if len(of_boxes) > 1 else 's'} boxes, but no image has any",
+                "name the file in data.boxes, or leave them out",
+            )
+        )
+
+
+def _reason(account: LabelAccount) -> str:
+    """Say where labels were sought."""
+    if account.folders:
+        return account.folders[0]
+    return account.inside.line() if account.inside else "there is no label file, and no folder is a class"
 
 
 def check_heads(methods: Mapping[str, CamMethod], loaded: LoadedModel) -> None:

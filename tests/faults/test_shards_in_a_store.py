@@ -14,8 +14,8 @@ from faults.s3 import SECRET, Accident, Proxy, use
 from tars import END, layout, tar_of, three_samples
 
 from pipeline.data.sources import Item, Reading, Shard, count_images, objects, read_shard
-from pipeline.data.sources.annotations import load_annotations
 from pipeline.data.sources.classes import load_classes
+from pipeline.data.sources.label_files import load_annotations
 from pipeline.data.sources.listing import list_shards
 from pipeline.data.sources.objects import ShardFile
 from pipeline.data.sources.parquet_sandbox import ParquetSandbox
