@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-_LINES_OF_CLASSES = 24
-_INDENT = " " * 10
+_LINES_OF_CLASSES = 22
 
 
 @dataclass(frozen=True)

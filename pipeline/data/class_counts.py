@@ -42,10 +42,13 @@ def with_counts(described: Described, shards: Sequence[Shard]) -> LabelAccount:
         ClassCount(index, _name(described, index), written[index].strip()[:80], images)
         for index, images in sorted(counts.items())
     )
-    notes = (f"{bad:,} labels are neither a class index nor a known class; these images will fail",) if bad else ()
+    notes = described.account.notes
+    if bad:
+        are = "1 label is" if bad == 1 else f"{bad:,} labels are"
+        notes = (*notes, f"{are} neither a class index nor a known class; such images will fail")
     return replace(
         described.account, images=total, labelled=counts.total(), boxed=boxed, classes=classes,
-        notes=(*described.account.notes, *notes),
+        notes=notes,
     )  # fmt: skip
 
 

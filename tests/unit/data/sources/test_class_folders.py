@@ -125,9 +125,7 @@ def test_all_usual_names_of_imagenet_are_known(name: str) -> None:
 
 
 def test_folders_of_which_the_table_knows_only_some_are_refused() -> None:
-    with pytest.raises(
-        ConfigError, match="sub-folder 'pug' is not a known class, but others are"
-    ):
+    with pytest.raises(ConfigError, match="sub-folder 'pug' is not a known class, but others are"):
         indices(["Bengal", "pug"], PETS, 3)
 
 
