@@ -44,7 +44,7 @@ class FileAccount:
     def line(self) -> str:
         """Describe the file in one line."""
         rows = _counted(self.rows, "row") + (f" ({self.repeated:,} of them repeat others)" if self.repeated else "")
-        ways = ", ".join(f"{count:,} by {way}" for way, count in sorted(self.ways.items(), key=lambda way: -way[1]))
+        ways = ", ".join(f"{count:,} by {way}" for way, count in _most_first(self.ways))
         how = f" ({ways})" if set(self.ways) - {"path"} else ""
         if self.looked:
             return (
@@ -122,6 +122,7 @@ class LabelAccount:
         images: number of images in folders and lists, all of which are known; 0 if there are only shards.
         labelled: number of these that have a label.
         boxed: number of these that have boxes.
+        unreadable, unreadable_example: number of these whose label is no class, and one such label.
         files: the files of labels and boxes.
         source: where the names of classes come from.
         folders: how sub-folders became classes, or why they did not.
@@ -134,6 +135,8 @@ class LabelAccount:
     images: int = 0
     labelled: int = 0
     boxed: int = 0
+    unreadable: int = 0
+    unreadable_example: str = ""
     files: tuple[FileAccount, ...] = ()
     source: str = ""
     folders: tuple[str, ...] = ()
@@ -147,7 +150,12 @@ class LabelAccount:
         """Return whether any image is known to have a label, or may have one."""
         from_files = any(file.kind == "labels" and file.matched for file in self.files)
         inside = self.inside
-        return bool(self.labelled or from_files or (inside and (inside.labels or inside.wrong or inside.blind)))
+        return bool(
+            self.labelled
+            or self.unreadable
+            or from_files
+            or (inside and (inside.labels or inside.wrong or inside.blind))
+        )
 
     @property
     def has_boxes(self) -> bool:
@@ -165,10 +173,12 @@ class LabelAccount:
             labels.insert(0, "none" if self.inside is None else "none known")
         elif self.images:
             labels.append(f"{self.labelled:,} of {_counted(self.images, 'image')} have a label")
+        if self.unreadable:
+            labels.append(f"{self.unreadable:,} have one that is no class, such as '{self.unreadable_example}'")
         shown = [*_section("labels", _first(labels, 6)), *_section("classes", self._of_classes())]
         shown += _section("boxes", _first([file.line() for file in self.files if file.kind == "boxes"], 2) or ["none"])
         if self.ignored:
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in list(self.ignored.items())[:6])
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in _most_first(self.ignored)[:6])
             shown += _section("ignored", [f"{_counted(sum(self.ignored.values()), 'file')}: {kinds}"])
         return [*shown, *_section("note", _first(list(self.notes), 4))]
 
@@ -207,6 +217,10 @@ class LabelAccount:
 
 def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+
+def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
 
 
 def _section(title: str, texts: Sequence[str]) -> list[str]:

@@ -1,11 +1,14 @@
 """Collects the labels, boxes and classes of a run's images, and accounts for where each of them comes from."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from pipeline.data.account import FileAccount, Inside, LabelAccount
 from pipeline.data.folder_labels import FolderLabels, files_in
+from pipeline.data.ignored import ignored_files
 from pipeline.data.inputs import image_suffixes
 from pipeline.data.look import Look, look
 from pipeline.data.sources import Reading, Shard
@@ -78,6 +81,8 @@ def describe(
         seen = look(others, Reading(annotations, data.columns.model_dump(), suffixes=image_suffixes(data)))
         annotations = replace(annotations, changes=_changes_of_look(annotations, seen))
     account = _account(data, given, folders, len(others), seen)
+    if looking:
+        account = replace(account, ignored=_ignored(shards, account))
     names = next((folder.classes.names for folder in folders.values() if folder.classes.names), ())
     folder_names = {
         root: {index: name for name, index in folder.classes.index_of.items()} for root, folder in folders.items()
@@ -136,6 +141,19 @@ def _account(
         if others
         else None,
     )
+
+
+def _ignored(shards: Iterable[Shard], account: LabelAccount) -> dict[str, int]:
+    """Count the files in the folders of images that are neither images nor files of the account."""
+    used: dict[str, set[str]] = defaultdict(set)
+    for shard in shards:
+        if shard.kind == "folder":
+            used[shard.location].update(shard.members)
+    kinds: Counter[str] = Counter()
+    for root, names in used.items():
+        names.update(os.path.relpath(file.path, root) for file in account.files if "://" not in file.path)
+        kinds.update(ignored_files(Path(root), names))
+    return dict(kinds.most_common())
 
 
 def _given_file(

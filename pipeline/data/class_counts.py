@@ -15,6 +15,7 @@ from pipeline.data.sources.shards import clean_text
 def with_counts(described: Described, shards: Sequence[Shard]) -> LabelAccount:
     """Return the account with the images, labels and boxes of the selected shards, by class."""
     total = boxed = bad = 0
+    example = ""
     counts: Counter[int] = Counter()
     written: dict[int, str] = {}
     tables: dict[str, Annotations] = {}
@@ -33,6 +34,7 @@ def with_counts(described: Described, shards: Sequence[Shard]) -> LabelAccount:
                 index = table.label_of(key, {})
             except BadAnnotationError:
                 bad += 1
+                example = example or table.label_text(key) or ""
                 continue
             if index is not None:
                 counts[index] += 1
@@ -42,13 +44,9 @@ def with_counts(described: Described, shards: Sequence[Shard]) -> LabelAccount:
         ClassCount(index, _name(described, index), written[index].strip()[:80], images)
         for index, images in sorted(counts.items())
     )
-    notes = described.account.notes
-    if bad:
-        are = "1 label is" if bad == 1 else f"{bad:,} labels are"
-        notes = (*notes, f"{are} neither a class index nor a known class; such images will fail")
     return replace(
-        described.account, images=total, labelled=counts.total(), boxed=boxed, classes=classes,
-        notes=notes,
+        described.account, images=total, labelled=counts.total(), boxed=boxed, unreadable=bad,
+        unreadable_example=example.strip()[:80], classes=classes,
     )  # fmt: skip
 
 

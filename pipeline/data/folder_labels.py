@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.data.sources.annotations import Annotations, find_by_name, split_name
-from pipeline.data.sources.class_folders import FolderClasses, classes_of_folders
+from pipeline.data.sources.annotations import Annotations, row_by_name, row_stems
+from pipeline.data.sources.class_folders import FolderClasses, classes_of_folders, numbered_folders
 from pipeline.data.sources.fingerprint import digest
 from pipeline.data.sources.keys import Matching, match
 from pipeline.data.sources.label_files import contradictions, load_annotations
@@ -62,6 +62,9 @@ class FolderLabels:
             changes=digest(repr(changes).encode("utf-8", "surrogatepass")) if changes else "",
             needs_label=given.needs_label,
         )
+        if given.labels and not local.labels and all(key in given.labels for key in keys):
+            before = replace(annotations, labels=numbered_folders(keys, given.classes)).digest()
+            annotations = replace(annotations, digest_before=before)
         return cls(annotations, keys, classes, labels, boxes)
 
 
@@ -104,10 +107,9 @@ def path_of(table: Annotations, root: str) -> str:
     return next((file.path for file in table.files if file.kind == "labels"), f"{root}/labels.csv")
 
 
-def _changes(table: Mapping[str, object], rows: Mapping[str, str], keys: Sequence[str]) -> list[tuple[str, str]]:
+def _changes(rows: Collection[str], row_of: Mapping[str, str], keys: Sequence[str]) -> list[tuple[str, str]]:
     """List the images whose row is another one than earlier versions found, which went by names alone."""
-    if not table or all(key in table for key in keys):
+    if not rows or all(key in rows for key in keys):
         return []
-    itself = {name: name for name in table}
-    stems = {split_name(name)[0]: name for name in reversed(list(table))} if any("." not in k for k in keys) else {}
-    return [(key, rows.get(key, "")) for key in keys if find_by_name(itself, stems, key) != rows.get(key)]
+    stems = row_stems(rows) if any("." not in key for key in keys) else {}
+    return [(key, row_of.get(key, "")) for key in keys if row_by_name(rows, stems, key) != row_of.get(key)]

@@ -56,6 +56,16 @@ def check_account(account: LabelAccount, config: RunConfig, metrics: Mapping[str
     """Collect the mistakes that make labels or boxes of a run useless, before any image is read."""
     with found.collecting():
         check_matches(account, config.data)
+    labels = account.labelled + account.unreadable
+    if account.unreadable > labels / 2:
+        found.found.append(
+            Mistake(
+                "data.labels",
+                f"{account.unreadable} of {labels} labels are neither a class index nor a known class, such as "
+                f"'{account.unreadable_example}'",
+                "name the table of these classes in data.classes",
+            )
+        )
     named = TargetRules.of(config.explain.targets).named
     wanted = [rule for rule in named if rule in ("label", "labels")]
     if wanted and not account.has_labels:

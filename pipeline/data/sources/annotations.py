@@ -5,7 +5,7 @@ box.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -56,6 +56,8 @@ class Annotations:
     """Whether an image must have a label, so that text which is none is a failure."""
     changes: str = ""
     """Digest of the images that have another row than in earlier versions; empty if there are none."""
+    digest_before: str = ""
+    """The digest that earlier versions gave to what is read as they read it; empty if it is the same."""
     files: tuple[AnnotationFile, ...] = field(default=(), compare=False)
 
     def label_of(self, key: str, members: Mapping[str, bytes]) -> int | None:
@@ -74,12 +76,15 @@ class Annotations:
 
     def label_text(self, key: str) -> str | None:
         """Return the label of an image as a file writes it; None if no row applies to it."""
-        return _find(self.labels, self.label_rows, self._label_stems, lambda: self._label_index, key)
+        if self.label_rows is not None or not self.labels:
+            return _of_row(self.labels, self.label_rows or {}, key)
+        return _by_name(self.labels, self._label_stems, lambda: self._label_index, key)
 
     def is_new(self, key: str) -> bool:
         """Return whether an image has rows that its name alone, as earlier versions compared it, does not point to."""
-        names = (find_by_name(self.labels, self._label_stems, key), find_by_name(self.boxes, self._box_stems, key))
-        return names != (self.label_text(key), self._boxes_in_file(key))
+        rows = row_by_name(self.labels, self._label_stems, key), row_by_name(self.boxes, self._box_stems, key)
+        found = self.label_text(key), self._boxes_in_file(key)
+        return any(row is None and value is not None for row, value in zip(rows, found, strict=True))
 
     def is_no_label(self, text: str) -> bool:
         """Return whether a cell says that an image has no label."""
@@ -133,7 +138,9 @@ class Annotations:
         return bool(self._boxes_in_file(key))
 
     def _boxes_in_file(self, key: str) -> Boxes | None:
-        return _find(self.boxes, self.box_rows, self._box_stems, lambda: self._box_index, key)
+        if self.box_rows is not None or not self.boxes:
+            return _of_row(self.boxes, self.box_rows or {}, key)
+        return _by_name(self.boxes, self._box_stems, lambda: self._box_index, key)
 
     def or_else(self, other: "Annotations") -> "Annotations":
         """Return these annotations, completed by another table for images that are missing here."""
@@ -154,6 +161,8 @@ class Annotations:
 
     def digest(self) -> str:
         """Hash the annotations, so that a run detects when they change."""
+        if self.digest_before:
+            return self.digest_before
         tables = (sorted(self.labels.items()), sorted(self.boxes.items()))
         folders = [annotations.digest() for annotations in self.folders.values()]
         content = repr((self.classes.names, self.classes.wnids, *tables, folders))
@@ -172,12 +181,11 @@ class Annotations:
 
     @cached_property
     def _label_stems(self) -> Mapping[str, str]:
-        """The labels by name up to the first dot, because keys of tars have no suffix."""
-        return _stems(self.labels)
+        return row_stems(self.labels)
 
     @cached_property
-    def _box_stems(self) -> Mapping[str, Boxes]:
-        return _stems(self.boxes)
+    def _box_stems(self) -> Mapping[str, str]:
+        return row_stems(self.boxes)
 
     @cached_property
     def _label_index(self) -> RowIndex:
@@ -229,37 +237,36 @@ def _only(labels: tuple[int, ...]) -> int | None:
     return labels[0] if len(labels) == 1 else None
 
 
-def _find(
-    table: Mapping[str, Value],
-    rows: Mapping[str, str] | None,
-    stems: Mapping[str, Value],
-    index: Callable[[], RowIndex],
-    key: str,
+def _of_row(table: Mapping[str, Value], rows: Mapping[str, str], key: str) -> Value | None:
+    """Return the entry of an image that was matched with its row before the run."""
+    return table[key] if key in table else table.get(rows.get(key, ""))
+
+
+def _by_name(
+    table: Mapping[str, Value], stems: Mapping[str, str], index: Callable[[], RowIndex], key: str
 ) -> Value | None:
-    """Return the entry of an image: that of its key, else of its row, else of the row that its name points to."""
-    if key in table or not table:
-        return table.get(key)
-    if rows is not None:
-        return table.get(rows.get(key, ""))
-    found = find_by_name(table, stems, key)
-    row = index().find(key) if found is None else None
-    return found if row is None else table[row]
+    """Return the entry of an image that becomes known only now: by its name, else by the end of its path."""
+    row = row_by_name(table, stems, key) or index().find(key)
+    return None if row is None else table[row]
 
 
-def find_by_name(table: Mapping[str, Value], stems: Mapping[str, Value], key: str) -> Value | None:
-    """Return the entry of an image by its name alone, without comparing it with other rows.
+def row_by_name(rows: Collection[str], stems: Mapping[str, str], key: str) -> str | None:
+    """Return the row of an image by its name alone, without comparing it with other rows.
 
-    A key with a suffix is a file. Its entry is its full name, or an id: its name (or base name) without the suffix.
-    A key without a suffix comes from a tar. Its entry is the key, or the original file, with or without its folder.
+    A key with a suffix is a file. Its row is its full name, or an id: its name (or base name) without the suffix.
+    A key without a suffix comes from a tar. Its row is the key, or the original file, with or without its folder.
     """
+    if key in rows:
+        return key
     stem, dot, _ = key.rpartition(".") if "." in key.rpartition("/")[2] else (key, "", "")
-    names = (stem, stem.rpartition("/")[2])
-    tables = (table,) if dot else (table, stems)
-    if key in table:
-        return table[key]
-    return next((entries[name] for name in names for entries in tables if name in entries), None)
+    for name in (stem, stem.rpartition("/")[2]):
+        if name in rows:
+            return name
+        if not dot and name in stems:
+            return stems[name]
+    return None
 
 
-def _stems(table: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the table by name up to the first dot; the first of several rows is used."""
-    return {split_name(name)[0]: value for name, value in reversed(list(table.items()))}
+def row_stems(rows: Collection[str]) -> dict[str, str]:
+    """Return the rows by name up to the first dot, because keys of tars have no suffix; the first one counts."""
+    return {split_name(name)[0]: name for name in reversed(list(rows))}

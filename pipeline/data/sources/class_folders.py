@@ -75,6 +75,20 @@ Decided = tuple[dict[str, int], tuple[str, ...], str]
 """Index of each folder, names of the classes, and the reason."""
 
 
+def numbered_folders(members: Sequence[str], table: ClassTable) -> dict[str, str]:
+    """Return the labels that earlier versions took from sub-folders even where a label file gave all of them.
+
+    They are no longer read, but belong to the digest of runs in which they changed nothing.
+    """
+    tops = [_part(name, 0) for name in members]
+    names = sorted(set(tops))
+    if len(names) < 2 or "" in names:
+        return {}
+    known = {name: str(index) for name in names if (index := table.index(name)) is not None}
+    index_of = known or {name: str(index) for index, name in enumerate(names)}
+    return {name: index_of.get(top, "") for name, top in zip(members, tops, strict=True)}
+
+
 def _level(members: Sequence[str]) -> int:
     """Return how deep the class folders lie: below folders that only divide the dataset, such as train and val."""
     tops = {_part(name, 0) for name in members}

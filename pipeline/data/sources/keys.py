@@ -9,7 +9,7 @@ count too.
 import unicodedata
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 _END = "\0"
@@ -51,13 +51,14 @@ def reversed_path(name: str) -> str:
     `\\` becomes `/`, `.` and empty parts are dropped, the suffix is in lower case, and letters are composed (NFC).
     """
     text = name if name.isascii() else unicodedata.normalize("NFC", name)
-    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
-    if not parts:
-        return ""
-    stem, dot, suffix = parts[-1].rpartition(".")
+    parts = text.replace("\\", "/").split("/")
+    if "" in parts or "." in parts:
+        parts = [part for part in parts if part not in ("", ".")]
+    parts.reverse()
+    stem, dot, suffix = parts[0].rpartition(".") if parts else ("", "", "")
     if stem:
-        parts[-1] = stem + dot + suffix.lower()
-    return _END.join(reversed(parts))
+        parts[0] = stem + dot + suffix.lower()
+    return _END.join(parts)
 
 
 def without_suffix(path: str) -> str:
@@ -68,36 +69,48 @@ def without_suffix(path: str) -> str:
 
 
 class Tails:
-    """Reversed paths in sorted order, to find the one that shares most parts with another."""
+    """Reversed paths by their base name, to find the one that shares most parts with another."""
 
     def __init__(self, paths: Sequence[str]) -> None:
-        self._order = sorted(range(len(paths)), key=paths.__getitem__)
-        self._paths = [paths[i] for i in self._order]
+        self._paths = paths
+        self._one: dict[str, int] = {}
+        self._several: dict[str, list[int]] = {}
+        for position, path in enumerate(paths):
+            base = path.partition(_END)[0]
+            first = self._one.setdefault(base, position)
+            if first != position:
+                self._several.setdefault(base, [first]).append(position)
+        for positions in self._several.values():
+            positions.sort(key=paths.__getitem__)
 
     def best(self, path: str) -> tuple[int, int]:
         """Return the position of the path that shares most parts with `path`, and their number.
 
         The position is -1 if several paths share as many; the number is 0 if none shares any.
         """
-        at = bisect_left(self._paths, path)
-        shared = {i: common_parts(self._paths[i], path) for i in (at - 1, at) if 0 <= i < len(self._paths)}
-        most = max(shared.values(), default=0)
-        if not most:
+        base = path.partition(_END)[0]
+        if base not in self._one:
             return -1, 0
-        near = range(max(0, at - 2), min(len(self._paths), at + 2))
-        as_near = [i for i in near if common_parts(self._paths[i], path) >= most]
-        return (self._order[as_near[0]] if len(as_near) == 1 else -1), most
+        if base not in self._several:
+            return self._one[base], common_parts(self._paths[self._one[base]], path)
+        return self._best_of(self._several[base], path)
+
+    def _best_of(self, positions: Sequence[int], path: str) -> tuple[int, int]:
+        at = bisect_left(positions, path, key=self._paths.__getitem__)
+        near = positions[max(0, at - 2) : at + 2]  # paths with a common tail lie side by side
+        shared = [common_parts(self._paths[position], path) for position in near]
+        most = max(shared)
+        best = [position for position, count in zip(near, shared, strict=True) if count == most]
+        return (best[0] if len(best) == 1 else -1), most
 
 
 def common_parts(one: str, other: str) -> int:
     """Count the parts that two reversed paths share; none if they lie in different splits of a dataset."""
-    if one.partition(_END)[0] != other.partition(_END)[0]:
-        return 0
     shared = 0
     for mine, theirs in zip(one.split(_END), other.split(_END), strict=False):
         if mine != theirs:
-            splits = {SPLITS.get(mine, ""), SPLITS.get(theirs, "")}
-            return 0 if len(splits) == 2 and "" not in splits else shared
+            differ = mine in SPLITS and theirs in SPLITS and SPLITS[mine] != SPLITS[theirs]
+            return 0 if differ else shared
         shared += 1
     return shared
 
@@ -111,16 +124,19 @@ def match(rows: Collection[str], keys: Sequence[str], root: str) -> Matching:
         root: path of the folder.
     """
     found = Matching()
-    open_keys = list(_matched_as_written(rows, keys, found))
+    left = list(_matched_as_written(rows, keys, found))
     used = set(found.row_of.values())
-    open_rows = [row for row in rows if row not in used]
-    if open_keys and open_rows:
-        _match_alike(open_rows, open_keys, found)
+    open_rows = _paths(row for row in rows if row not in used)
+    if left and open_rows:
+        images = _paths(keys)
+        _match_alike(open_rows, {key: images[key] for key in left}, found)
         used = set(found.row_of.values())
-        open_rows = [row for row in open_rows if row not in used]
-        if open_rows and len(found.row_of) < len(keys):
-            _match_tails(open_rows, keys, reversed_path(root), found)
+        _match_tails({row: path for row, path in open_rows.items() if row not in used}, images, root, found)
     return found
+
+
+def _paths(names: Iterable[str]) -> dict[str, str]:
+    return {name: reversed_path(name) for name in names}
 
 
 def _matched_as_written(rows: Collection[str], keys: Sequence[str], found: Matching) -> Iterator[str]:
@@ -141,52 +157,64 @@ def stem_of(key: str) -> str:
     return folder + slash + (base.rpartition(".")[0] or base)
 
 
-def _match_alike(rows: Sequence[str], keys: Sequence[str], found: Matching) -> None:
-    """Match paths that differ only in how they are written."""
+def _match_alike(rows: Mapping[str, str], images: Mapping[str, str], found: Matching) -> None:
+    """Match paths that differ only in how they are written; both mappings are from names to reversed paths."""
     by_path: dict[str, str] = {}
-    for row in rows:
-        path = reversed_path(row)
+    for row, path in rows.items():
         if path in by_path:
             found.conflicts.append((by_path[path], row))
         by_path[path] = row
-    paths = Counter(map(reversed_path, keys))
-    for key in keys:
-        path = reversed_path(key)
-        if paths[path] > 1:
+    twice = repeated(images.values())
+    for key, path in images.items():
+        if path in twice:
             continue  # two files whose names differ in nothing else: neither row is certain
         for way, written in (("path", path), ("path without suffix", without_suffix(path))):
             if written in by_path and key not in found.row_of:
                 found.add(key, by_path[written], way)
 
 
-def _match_tails(rows: Sequence[str], keys: Sequence[str], root: str, found: Matching) -> None:
+def repeated(paths: Iterable[str]) -> set[str]:
+    """Return the paths that occur more than once."""
+    once: set[str] = set()
+    twice: set[str] = set()
+    for path in paths:
+        (twice if path in once else once).add(path)
+    return twice
+
+
+def _match_tails(rows: Mapping[str, str], images: Mapping[str, str], root: str, found: Matching) -> None:
     """Match paths by the longest tail that they share, where only one row and one image share it."""
-    paths = [f"{reversed_path(key)}{_END}{root}" for key in keys]
-    left = _claim(rows, keys, paths, found)
+    above = _END + reversed_path(root)
+    keys = list(images)
+    left = _claim(rows, keys, [path + above for path in images.values()], found) if rows else {}
     if left and len(found.row_of) < len(keys):
-        _claim(left, keys, list(map(without_suffix, paths)), found, " without suffix")
+        _claim(left, keys, [without_suffix(path) + above for path in images.values()], found, " without suffix")
 
 
-def _claim(rows: Sequence[str], keys: Sequence[str], paths: Sequence[str], found: Matching, how: str = "") -> list[str]:
-    """Let each row claim the image with the longest common tail; return the rows that no image has."""
+def _claim(
+    rows: Mapping[str, str], keys: Sequence[str], paths: Sequence[str], found: Matching, how: str = ""
+) -> dict[str, str]:
+    """Let each row claim the image with the longest common tail; return the rows that share no tail with an image."""
     tails = Tails(paths)
-    claims: dict[str, list[tuple[int, str]]] = {}
-    left: list[str] = []
-    for row in rows:
-        at, shared = tails.best(reversed_path(row))
-        if at >= 0 and keys[at] not in found.row_of:
-            claims.setdefault(keys[at], []).append((shared, row))
-        elif shared and at < 0:
+    claims: dict[str, tuple[int, str]] = {}
+    tied: set[str] = set()
+    left: dict[str, str] = {}
+    for row, path in rows.items():
+        at, shared = tails.best(path)
+        if not shared or (at >= 0 and keys[at] in found.row_of):
+            left[row] = path
+        elif at < 0:
+            found.ambiguous.append(row)
+        elif shared > claims.get(keys[at], (0, ""))[0]:
+            claims[keys[at]] = shared, row
+            tied.discard(keys[at])
+        elif shared == claims[keys[at]][0]:
+            tied.add(keys[at])
+    for key, (shared, row) in claims.items():
+        if key in tied:
             found.ambiguous.append(row)
         else:
-            left.append(row)
-    for key, claimed in claims.items():
-        most = max(shared for shared, _ in claimed)
-        best = [row for shared, row in claimed if shared == most]
-        if len(best) == 1:
-            found.add(key, best[0], ("base name" if most == 1 else "end of the path") + how)
-        else:
-            found.ambiguous.extend(best)
+            found.add(key, row, ("base name" if shared == 1 else "end of the path") + how)
     return left
 
 
