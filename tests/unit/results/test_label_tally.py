@@ -47,8 +47,8 @@ def test_rows_that_fit_the_account_are_verified(tmp_path: Path, dogs: int) -> No
 def test_more_images_of_a_class_than_were_known_are_a_contradiction(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", account_with(DOGS - 1, cats=1))
     assert verify(run.store).problems == [
-        f"{DOGS} images have labels that contradict the label account of run.json, for example {DOGS} of class 1 (dog), "
-        f"where the account has {DOGS - 1}"
+        f"{DOGS} images have labels that contradict the label account of run.json, for example {DOGS} of class 1 "
+        f"(dog), where the account has {DOGS - 1}"
     ]
     ended = CliRunner().invoke(app, ["verify", str(run.folder)])
     assert ended.exit_code == 4

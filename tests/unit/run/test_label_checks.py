@@ -1,7 +1,5 @@
 """Runs that need labels or boxes and have none are refused before the work, with the reason."""
 
-from typing import Any
-
 import pytest
 
 from pipeline.data.account import FileAccount, Inside, LabelAccount
@@ -15,7 +13,7 @@ MATCHED = FileAccount("labels", "/d/labels.csv", 3, 0, 3, 3, 0, 0)
 OF_BOXES = FileAccount("boxes", "/d/boxes.csv", 3, 0, 3, 3, 0, 0)
 
 
-def mistakes(account: LabelAccount, *, metrics: tuple[str, ...] = (), **explain: Any) -> list[str]:
+def mistakes(account: LabelAccount, *, metrics: tuple[str, ...] = (), **explain: object) -> list[str]:
     config = RunConfig.model_validate(
         {"data": {"shards": "x"}, "model": {"name": "m"}, "explain": explain, "output": {"path": "y"}}
     )
