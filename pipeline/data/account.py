@@ -19,6 +19,7 @@ class FileAccount:
         without: number of these images that have no row.
         ways: number of images by the way in which their row was found.
         looked: the images are only the first ones of some shards, so that the rest is matched while it is read.
+        ambiguous: number of rows that fit several images, or share one with another row.
         unused_rows, unmatched_images: some rows without an image, and some images without a row.
         unused: number of rows without an image.
     """
@@ -33,6 +34,7 @@ class FileAccount:
     unused: int
     ways: Mapping[str, int] = field(default_factory=dict)
     looked: bool = False
+    ambiguous: int = 0
     unused_rows: tuple[str, ...] = ()
     unmatched_images: tuple[str, ...] = ()
 
@@ -54,6 +56,7 @@ class FileAccount:
         return (
             f"{self.name}: {rows}, {self.matched:,} matched{how}, {_counted(self.without, 'image')} without, "
             f"{_counted(self.unused, 'row')} without an image"
+            + (f", of which {self.ambiguous:,} fit several" if self.ambiguous else "")
         )
 
     def warning(self) -> str:

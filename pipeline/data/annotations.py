@@ -107,6 +107,7 @@ class _Matched:
     ways: Counter[str] = field(default_factory=Counter)
     images: int = 0
     without: int = 0
+    ambiguous: int = 0
     unmatched: list[str] = field(default_factory=list)
 
     def add(self, keys: Sequence[str], matching: Matching) -> None:
@@ -115,6 +116,7 @@ class _Matched:
         self.ways.update(matching.ways)
         self.images += len(keys)
         self.without += len(keys) - len(matching.row_of)
+        self.ambiguous += len(matching.ambiguous)
         missing = (key for key in keys if key not in matching.row_of)
         self.unmatched += [key for key, _ in zip(missing, range(_EXAMPLES), strict=False)]
 
@@ -189,7 +191,8 @@ def _file_account(
     examples = tuple(row for row, _ in zip(unused, range(_EXAMPLES), strict=False))
     return FileAccount(
         file.kind, file.path, file.rows, file.repeated, len(matched.rows), matched.images, matched.without,
-        len(table) - len(matched.rows), dict(matched.ways), looked, examples, tuple(matched.unmatched[:_EXAMPLES]),
+        len(table) - len(matched.rows), dict(matched.ways), looked, matched.ambiguous, examples,
+        tuple(matched.unmatched[:_EXAMPLES]),
     )  # fmt: skip
 
 
@@ -212,7 +215,7 @@ def check_matches(account: LabelAccount, data: DataConfig) -> None:
             raise ConfigError.one(
                 f"data.{file.kind}",
                 f"no row of '{file.path}' names an image: its rows are called {rows}, the images {images}",
-                "write the paths of the images, or their base names, into the file",
+                "write the paths of the images into the file, or base names that only one image has",
             )
     if data.require_labels and account.images > account.labelled:
         raise ConfigError.one(

@@ -73,6 +73,14 @@ def test_a_file_that_matches_no_image_is_refused_with_names_of_both_sides(
     )
 
 
+def test_rows_that_fit_several_images_are_left_out_and_counted(put: Put, account: Account) -> None:
+    folder = put("f", "a/1.jpg", "b/1.jpg", "b/2.jpg")
+    (folder / "labels.csv").write_text(f"{HEAD}1.jpg,1\n2.jpg,2\n")
+    labels, told = account(folder)
+    assert labels == {"a/1.jpg": None, "b/1.jpg": None, "b/2.jpg": 2}
+    assert told.files[0].line().endswith("2 images without, 1 row without an image, of which 1 fit several")
+
+
 def test_all_labels_may_be_required(labelled: Callable[[str], Path], account: Account) -> None:
     with pytest.raises(ConfigError, match="1 of 3 images have no label"):
         account(labelled("a/1.jpg,1\na/2.jpg,1\n"), require_labels=True)
