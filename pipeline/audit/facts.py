@@ -137,7 +137,9 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
 def _labels(run: Run) -> dict[str, Any]:
     """Return the label account; nothing for runs of versions that made none."""
     account = account_of(run.manifest)
-    return {} if account is None else {"labels": {"lines": account.lines(), "account": account.to_json()}}
+    if account is None:
+        return {}
+    return {"labels": {"summary": account.summary(), "lines": account.lines(), "account": account.to_json()}}
 
 
 def _outputs(run: Run) -> dict[str, Any]:

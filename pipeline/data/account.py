@@ -166,6 +166,14 @@ class LabelAccount:
         from_files = any(file.kind == "boxes" and file.matched for file in self.files)
         return bool(self.boxed or from_files or (self.inside and (self.inside.boxes or self.inside.blind)))
 
+    def summary(self) -> str:
+        """Say in one line how many images have a label, and of how many classes."""
+        if not self.images and self.inside:
+            return self.inside.line()
+        labelled = f"{self.labelled:,} of {_counted(self.images, 'image')} have a label"
+        kinds = "1 class" if len(self.classes) == 1 else f"{len(self.classes):,} classes"
+        return f"{labelled}; {kinds}, such as {self.classes[0]}" if self.classes else labelled
+
     def lines(self) -> list[str]:
         """Return the account as at most 40 lines of text."""
         labels = [file.line() for file in self.files if file.kind == "labels"]

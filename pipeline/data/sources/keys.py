@@ -69,10 +69,15 @@ def without_suffix(path: str) -> str:
 
 
 class Tails:
-    """Reversed paths by their base name, to find the one that shares most parts with another."""
+    """Reversed paths by their base name, to find the one that shares most parts with another.
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = paths
+    Args:
+        paths: the paths.
+        above: what follows on each of them, such as the folders above a root.
+    """
+
+    def __init__(self, paths: Sequence[str], above: str = "") -> None:
+        self._paths, self._above = paths, above
         self._one: dict[str, int] = {}
         self._several: dict[str, list[int]] = {}
         for position, path in enumerate(paths):
@@ -81,7 +86,7 @@ class Tails:
             if first != position:
                 self._several.setdefault(base, [first]).append(position)
         for positions in self._several.values():
-            positions.sort(key=paths.__getitem__)
+            positions.sort(key=self._whole)
 
     def best(self, path: str) -> tuple[int, int]:
         """Return the position of the path that shares most parts with `path`, and their number.
@@ -92,13 +97,20 @@ class Tails:
         if base not in self._one:
             return -1, 0
         if base not in self._several:
-            return self._one[base], common_parts(self._paths[self._one[base]], path)
+            return self._one[base], self.shared(self._one[base], path)
         return self._best_of(self._several[base], path)
 
+    def shared(self, position: int, path: str) -> int:
+        """Count the parts that a path shares with the one at a position."""
+        return common_parts(self._whole(position), path)
+
+    def _whole(self, position: int) -> str:
+        return self._paths[position] + self._above
+
     def _best_of(self, positions: Sequence[int], path: str) -> tuple[int, int]:
-        at = bisect_left(positions, path, key=self._paths.__getitem__)
+        at = bisect_left(positions, path, key=self._whole)
         near = positions[max(0, at - 2) : at + 2]  # paths with a common tail lie side by side
-        shared = [common_parts(self._paths[position], path) for position in near]
+        shared = [self.shared(position, path) for position in near]
         most = max(shared)
         best = [position for position, count in zip(near, shared, strict=True) if count == most]
         return (best[0] if len(best) == 1 else -1), most
@@ -186,17 +198,17 @@ def _match_tails(rows: Mapping[str, str], images: Mapping[str, str], root: str, 
     """Match paths by the longest tail that they share, where only one row and one image share it."""
     above = _END + reversed_path(root)
     keys = list(images)
-    left = _claim(rows, keys, [path + above for path in images.values()], found) if rows else {}
+    left = _claim(rows, keys, Tails(list(images.values()), above), found) if rows else {}
     if left and len(found.row_of) < len(keys):
-        _claim(left, keys, [without_suffix(path) + above for path in images.values()], found, " without suffix")
+        bare = Tails([without_suffix(path) for path in images.values()], above)
+        _claim(left, keys, bare, found, " without suffix")
 
 
 def _claim(
-    rows: Mapping[str, str], keys: Sequence[str], paths: Sequence[str], found: Matching, how: str = ""
+    rows: Mapping[str, str], keys: Sequence[str], tails: Tails, found: Matching, how: str = ""
 ) -> dict[str, str]:
     """Let each row claim the image with the longest common tail; return the rows that share no tail with an image."""
-    tails = Tails(paths)
-    claims: dict[str, tuple[int, str]] = {}
+    claims: dict[str, str] = {}
     tied: set[str] = set()
     left: dict[str, str] = {}
     for row, path in rows.items():
@@ -205,16 +217,19 @@ def _claim(
             left[row] = path
         elif at < 0:
             found.ambiguous.append(row)
-        elif shared > claims.get(keys[at], (0, ""))[0]:
-            claims[keys[at]] = shared, row
-            tied.discard(keys[at])
-        elif shared == claims[keys[at]][0]:
+        elif keys[at] not in claims:
+            claims[keys[at]] = row
+        elif shared >= (rival := tails.shared(at, rows[claims[keys[at]]])):
             tied.add(keys[at])
-    for key, (shared, row) in claims.items():
+            if shared > rival:
+                claims[keys[at]] = row
+                tied.discard(keys[at])
+    for at, key in enumerate(keys):
+        row = claims.get(key, "")
         if key in tied:
             found.ambiguous.append(row)
-        else:
-            found.add(key, row, ("base name" if shared == 1 else "end of the path") + how)
+        elif key in claims:
+            found.add(key, row, ("base name" if tails.shared(at, rows[row]) == 1 else "end of the path") + how)
     return left
 
 
@@ -227,7 +242,7 @@ class RowIndex:
     def __init__(self, rows: Iterable[str]) -> None:
         self._rows = list(rows)
         paths = list(map(reversed_path, self._rows))
-        self._full, self._bare = Tails(paths), Tails(list(map(without_suffix, paths)))
+        self._full, self._bare = Tails(paths), Tails([without_suffix(path) for path in paths])
 
     def find(self, key: str) -> str | None:
         """Return the row of an image; None if it has none, or several."""

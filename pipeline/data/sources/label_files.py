@@ -30,28 +30,32 @@ def load_annotations(labels_csv: str | None, boxes_csv: str | None, classes: Cla
         labels, boxes, rows = _read_boxes(boxes_csv, classes)
         files.append(AnnotationFile("boxes", boxes_csv, rows))
     if labels_csv is not None:
-        pairs = list(read_rows("data.labels", labels_csv, ("filename", "class_index")))
-        labels = unique_labels(labels_csv, pairs, classes)
-        files.append(AnnotationFile("labels", labels_csv, len(pairs), len(pairs) - len(labels)))
+        pairs = read_rows("data.labels", labels_csv, ("filename", "class_index"))
+        labels, rows = unique_labels(labels_csv, pairs, classes)
+        files.append(AnnotationFile("labels", labels_csv, rows, rows - len(labels)))
     return Annotations(classes, labels, boxes, files=tuple(files))
 
 
-def unique_labels(path: str, pairs: Iterable[tuple[str, ...]], classes: ClassTable) -> dict[str, str]:
-    """Return the labels by image; rows that agree count once, and rows without a label count for nothing.
+def unique_labels(path: str, pairs: Iterable[tuple[str, ...]], classes: ClassTable) -> tuple[dict[str, str], int]:
+    """Return the labels by image, and the number of rows; rows that agree, or have no label, count once.
 
     Raises:
         ConfigError: rows of one image contradict each other.
     """
     labels: dict[str, str] = {}
     again: list[tuple[Row, Row]] = []
-    for name, text in pairs:
+    known: dict[str, str] = {}
+    rows = 0
+    for name, given in pairs:
+        rows += 1
+        text = known.setdefault(given, given)  # each label is kept once, not once a row
         before = labels.get(name)
         if before is not None and before != text:
             again.append(((name, before), (name, text)))
         if before is None or text.strip().lower() not in NO_LABEL:
             labels[name] = text
     contradictions(path, again, classes, len(labels))
-    return labels
+    return labels, rows
 
 
 Row = tuple[str, str]

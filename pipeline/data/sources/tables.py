@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from pipeline.data.sources.objects import read_text
+from pipeline.data.sources.objects import open_text, read_text
 from pipeline.errors import ConfigError
 
 
@@ -26,21 +26,21 @@ def read_rows(where: str, path: str, columns: tuple[str, ...]) -> Iterator[tuple
     """Stream the given columns of a CSV file, which may have a million rows; blank lines are left out.
 
     Raises:
-        ConfigError: the file is missing, has no rows, or lacks a column.
+        ConfigError: the file is missing, is not UTF-8, has no rows, or lacks a column.
     """
-    reader = csv.reader(io.StringIO(read_text(where, path), newline=""))
-    try:
-        header = next(reader, [])
-        first = next((row for row in reader if row), None)
-        _require(where, path, header if first else (), columns)
-        places = [len(header) - 1 - header[::-1].index(name) for name in columns]  # as DictReader: the last one counts
-        row = first
-        while row is not None:
-            if row:
-                yield tuple(row[place] if place < len(row) else "" for place in places)
+    with open_text(where, path) as file:
+        reader = csv.reader(file)
+        try:
+            header = next(reader, [])
             row = next(reader, None)
-    except csv.Error as error:
-        raise ConfigError.one(where, f"cannot read '{path}': {error}") from None
+            _require(where, path, () if row is None else header, columns)
+            places = [len(header) - 1 - header[::-1].index(name) for name in columns]  # the last one of a name counts
+            while row is not None:
+                if row:
+                    yield tuple(row[place] if place < len(row) else "" for place in places)
+                row = next(reader, None)
+        except (csv.Error, OSError, UnicodeDecodeError) as error:
+            raise ConfigError.one(where, f"cannot read '{path}': {error}") from None
 
 
 def _require(where: str, path: str, header: Sequence[str] | dict[str, str], columns: tuple[str, ...]) -> None:

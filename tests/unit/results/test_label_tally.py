@@ -55,6 +55,12 @@ def test_more_images_of_a_class_than_were_known_are_a_contradiction(tmp_path: Pa
     assert ended.stderr.startswith("labels    3 of 4 images have a label\n")
 
 
+def test_status_says_what_images_are_called(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", account_with(DOGS))
+    told = "3 of 4 images have a label; 2 classes, such as 0 cat"
+    assert f"  labels: {told}\n" in CliRunner().invoke(app, ["status", str(run.folder)]).stdout
+
+
 def test_images_that_lost_their_label_are_a_contradiction(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", account_with(DOGS + 2, unlabelled=0))
     assert verify(run.store).problems == [
