@@ -7,21 +7,43 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.data.account import FileAccount, Inside, LabelAccount
-from pipeline.data.folder_labels import FolderLabels, files_in
+from pipeline.data.folder_labels import FolderLabels
 from pipeline.data.ignored import ignored_files
 from pipeline.data.inputs import image_suffixes
 from pipeline.data.look import Look, look
 from pipeline.data.sources import Reading, Shard
 from pipeline.data.sources.annotations import AnnotationFile, Annotations
 from pipeline.data.sources.classes import ClassTable, load_classes
-from pipeline.data.sources.keys import Matching, RowIndex
+from pipeline.data.sources.keys import Matching
 from pipeline.data.sources.label_files import load_annotations
 from pipeline.data.sources.shards import clean_text
 from pipeline.errors import ConfigError
 from pipeline.settings.data import DataConfig
 from pipeline.settings.run_file import RunConfig
+from pipeline.settings.targets import TargetRules
 
 _EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The labels and boxes of a run, before anything is said about them.
+
+    Attributes:
+        annotations: labels and boxes, and the class table of the run.
+        given: those of the files that the run file names.
+        folders: what is known of each folder of images.
+    """
+
+    annotations: Annotations
+    given: Annotations
+    folders: Mapping[str, FolderLabels]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes by index; empty if nothing names them."""
+        of_folders = (folder.classes.names for folder in self.folders.values())
+        return self.given.classes.names or next((names for names in of_folders if names), ())
 
 
 @dataclass(frozen=True)
@@ -42,52 +64,54 @@ class Described:
 
 
 def read_annotations(config: RunConfig, shards: Sequence[Shard]) -> Annotations:
-    """Collect labels, boxes and classes as `describe` does, without an account."""
-    return describe(config.data, shards, looking=False).annotations
+    """Collect the labels, boxes and classes of images whose run is done, or is none."""
+    return collect(config.data, shards).annotations
 
 
-def describe(
-    data: DataConfig,
-    shards: Sequence[Shard],
-    outputs: int | None = None,
-    *,
-    needs_label: bool = False,
-    looking: bool = True,
-    beside: bool = True,
-) -> Described:
+def collect(
+    data: DataConfig, shards: Sequence[Shard], outputs: int | None = None, rules: TargetRules | None = None
+) -> Collected:
     """Collect labels, boxes and classes: from the files named in the run file, else from the folders of images.
 
     Args:
         data: the section of the run file.
         shards: what it names.
         outputs: the model's number of classes, which tells whether sub-folders are classes; None if it is not known.
-        needs_label: whether each image must have a label.
-        looking: whether to look into tars and Parquet files, whose labels lie inside of them.
-        beside: whether `labels.csv` and `boxes.csv` in a folder of images are used.
+        rules: what is explained; if this is the label, text that is no label is a failure.
 
     Raises:
         ConfigError: a file is unreadable, lacks a column, or contradicts itself, another one, or the class table.
     """
-    table = load_classes(data.classes)
-    given = replace(load_annotations(data.labels, data.boxes, table), needs_label=needs_label)
-    folders: dict[str, FolderLabels] = {}
-    for root, members in _members(shards).items():
-        local = files_in(root, given) if beside else Annotations(table)
-        folders[root] = FolderLabels.of(root, members, given, local, outputs, data.folders)
-    others = [shard for shard in shards if shard.kind != "folder"]
-    annotations = replace(given, folders={root: folder.annotations for root, folder in folders.items()})
-    seen = Look()
-    if looking and others:
-        seen = look(others, Reading(annotations, data.columns.model_dump(), suffixes=image_suffixes(data)))
-        annotations = replace(annotations, changes=_changes_of_look(annotations, seen))
-    account = _account(data, given, folders, len(others), seen)
-    if looking:
-        account = replace(account, ignored=_ignored(shards, account))
-    names = next((folder.classes.names for folder in folders.values() if folder.classes.names), ())
-    folder_names = {
-        root: {index: name for name, index in folder.classes.index_of.items()} for root, folder in folders.items()
+    given = load_annotations(data.labels, data.boxes, load_classes(data.classes))
+    given = replace(given, needs_label=rules is not None and rules.need_label)
+    folders = {
+        root: FolderLabels.of(root, members, given, outputs, data.folders) for root, members in _members(shards).items()
     }
-    return Described(annotations, account, table.names or names, folder_names)
+    annotations = replace(given, folders={root: folder.annotations for root, folder in folders.items()})
+    return Collected(annotations, given, folders)
+
+
+def describe(
+    data: DataConfig, shards: Sequence[Shard], outputs: int | None = None, rules: TargetRules | None = None
+) -> Described:
+    """Collect labels, boxes and classes as `collect` does, and account for them.
+
+    Tars and Parquet files, whose labels lie inside of them, are looked into.
+    """
+    found = collect(data, shards, outputs, rules)
+    annotations = found.annotations
+    others = [shard for shard in shards if shard.kind != "folder"]
+    seen = Look()
+    if others:
+        seen = look(others, Reading(annotations, data.columns.model_dump(), suffixes=image_suffixes(data)))
+        if any(map(annotations.is_new, seen.keys)):
+            annotations = replace(annotations, changes="rows by paths")
+    account = _account(data, found, len(others), seen)
+    account = replace(account, ignored=_ignored(shards, account))
+    folder_names = {
+        root: {index: name for name, index in folder.classes.index_of.items()} for root, folder in found.folders.items()
+    }
+    return Described(annotations, account, found.class_names, folder_names)
 
 
 def _members(shards: Iterable[Shard]) -> dict[str, list[str]]:
@@ -121,23 +145,14 @@ class _Matched:
         self.unmatched += [key for key, _ in zip(missing, range(_EXAMPLES), strict=False)]
 
 
-def _changes_of_look(annotations: Annotations, seen: Look) -> str:
-    """Return a mark if rows are found in another way than earlier versions did, as far as images are known."""
-    for key in seen.keys:
-        if annotations.is_new(key):
-            return "rows by paths"
-    return ""
-
-
-def _account(
-    data: DataConfig, given: Annotations, folders: Mapping[str, FolderLabels], others: int, seen: Look
-) -> LabelAccount:
-    files = [_given_file(file, given, folders, seen) for file in given.files]
+def _account(data: DataConfig, found: Collected, others: int, seen: Look) -> LabelAccount:
+    folders = found.folders
+    files = [_given_file(file, found.given, folders, seen) for file in found.given.files]
     for folder in folders.values():
         files += [_local_file(file, folder) for file in folder.annotations.files]
     return LabelAccount(
         files=tuple(files),
-        source=_source(data, given.classes, folders),
+        source=_source(data, found.given.classes, folders),
         folders=tuple(dict.fromkeys(folder.classes.why for folder in folders.values() if folder.classes.why)),
         inside=Inside(seen.shards, others, len(seen.keys), seen.labels, seen.boxes, seen.wrong, seen.blind)
         if others
@@ -167,14 +182,9 @@ def _given_file(
         matchings = folder.labels if file.kind == "labels" else folder.boxes
         matched.add(folder.keys, matchings.get("given", Matching()))
     if seen.keys:
-        index = RowIndex(table)
-        found = {key: row for key in seen.keys if (row := _row_by_name(table, index, key)) is not None}
-        matched.add(seen.keys, Matching(found))
+        row_of = given.label_row if file.kind == "labels" else given.box_row
+        matched.add(seen.keys, Matching({key: row for key in seen.keys if (row := row_of(key)) is not None}))
     return _file_account(file, table, matched, looked=bool(seen.shards))
-
-
-def _row_by_name(table: Collection[str], index: RowIndex, key: str) -> str | None:
-    return key if key in table else index.find(key)
 
 
 def _local_file(file: AnnotationFile, folder: FolderLabels) -> FileAccount:

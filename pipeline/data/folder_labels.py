@@ -4,11 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.data.sources.annotations import Annotations, row_by_name, row_stems
+from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.class_folders import FolderClasses, classes_of_folders, numbered_folders
 from pipeline.data.sources.fingerprint import digest
 from pipeline.data.sources.keys import Matching, match
 from pipeline.data.sources.label_files import contradictions, load_annotations
+from pipeline.data.sources.row_finder import row_by_name, row_stems
 from pipeline.settings.data import Folders
 
 
@@ -28,7 +29,6 @@ class FolderLabels:
         root: str,
         keys: Sequence[str],
         given: Annotations,
-        local: Annotations,
         outputs: int | None,
         wanted: Folders,
     ) -> "FolderLabels":
@@ -37,13 +37,14 @@ class FolderLabels:
         Args:
             root, keys: the folder, and its images as paths within it.
             given: what the files say that the run file names.
-            local: what the files in the folder say.
             outputs: the model's number of classes, if it is known.
             wanted: whether sub-folders are classes, as `data.folders`.
 
         Raises:
-            ConfigError: files contradict each other, or the class table has only some of the sub-folders.
+            ConfigError: a file is unreadable or lacks a column, files contradict each other, or the class table has
+                only some of the sub-folders.
         """
+        local = _files_in(root, given)
         labels = _matchings(given.labels, local.labels, keys, root)
         boxes = _matchings(given.boxes, local.boxes, keys, root)
         _refuse_disagreement(given, local, labels, root)
@@ -68,7 +69,7 @@ class FolderLabels:
         return cls(annotations, keys, classes, labels, boxes)
 
 
-def files_in(root: str, given: Annotations) -> Annotations:
+def _files_in(root: str, given: Annotations) -> Annotations:
     """Read the files of labels and boxes in a folder, unless the run file names them."""
     named = {str(Path(file.path).absolute()) for file in given.files if "://" not in file.path}
     paths = {kind: Path(root, f"{kind}.csv") for kind in ("labels", "boxes")}

@@ -62,7 +62,7 @@ def pack_images(
         data, shards = _from_csv(source, classes)
     else:
         data, shards = _from_folder(source, classes, folders)
-    described = describe(data, shards, beside=source.suffix != ".csv")
+    described = describe(data, shards)
     account = with_counts(described, shards)
     check_matches(account, data)
     tell(account)
@@ -129,14 +129,12 @@ def _from_folder(folder: Path, classes: str | None, folders: Folders) -> tuple[D
 
 
 def _from_csv(path: Path, classes: str | None) -> tuple[DataConfig, list[Shard]]:
-    """List the images of a CSV file; `boxes.csv` in the same folder gives their boxes."""
+    """List the images of a CSV file; `labels.csv` and `boxes.csv` in the same folder apply to them too."""
     rows = read_csv("SOURCE", str(path), ("filename",))
     names = tuple(row["filename"] for row in rows)
-    boxes = path.with_name("boxes.csv")
     data = DataConfig(
         shards=str(path),
         labels=str(path) if "class_index" in rows[0] else None,
-        boxes=str(boxes) if boxes.is_file() else None,
         classes=classes,
         folders="ignore",
     )

@@ -166,8 +166,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
             outputs = loaded.classes if loaded.outputs.has_confidences else None
     rules = TargetRules.of(config.explain.targets)
     with found.collecting():
-        needs_label = "label" in rules.named or "labels" in rules.named
-        described = describe(config.data, shards, outputs, needs_label=needs_label)
+        described = describe(config.data, shards, outputs, rules)
     if config.output.path:
         with found.collecting():
             check_output(config.output.path, config.data.shards, shards)

@@ -5,13 +5,12 @@ box.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 from pipeline.data.sources.classes import ClassTable
-from pipeline.data.sources.keys import RowIndex
 from pipeline.data.sources.members import (
     BadAnnotationError,
     checked,
@@ -21,6 +20,7 @@ from pipeline.data.sources.members import (
     label_text,
     xml_boxes,
 )
+from pipeline.data.sources.row_finder import RowFinder
 from pipeline.data.sources.shards import Boxes, Failure, Item, Sample, Shard
 
 Value = TypeVar("Value")
@@ -74,17 +74,32 @@ class Annotations:
             return self.classes.index(given)
         return self._index(given)
 
+    def label_row(self, key: str) -> str | None:
+        """Return the name of the row that gives the label of an image; None if there is none."""
+        return self._row_of(key, self.labels, self.label_rows, self._label_finder)
+
+    def box_row(self, key: str) -> str | None:
+        """Return the name of the row that gives the boxes of an image; None if there is none."""
+        return self._row_of(key, self.boxes, self.box_rows, self._box_finder)
+
+    def _row_of(
+        self, key: str, table: Collection[str], rows: Mapping[str, str] | None, finder: RowFinder
+    ) -> str | None:
+        if key in table:
+            return key
+        if rows is not None:
+            return rows.get(key)
+        return finder.find(key) if table else None
+
     def label_text(self, key: str) -> str | None:
         """Return the label of an image as a file writes it; None if no row applies to it."""
-        if self.label_rows is not None or not self.labels:
-            return _of_row(self.labels, self.label_rows or {}, key)
-        return _by_name(self.labels, self._label_stems, lambda: self._label_index, key)
+        row = self.label_row(key)
+        return None if row is None else self.labels[row]
 
     def is_new(self, key: str) -> bool:
         """Return whether an image has rows that its name alone, as earlier versions compared it, does not point to."""
-        rows = row_by_name(self.labels, self._label_stems, key), row_by_name(self.boxes, self._box_stems, key)
-        found = self.label_text(key), self._boxes_in_file(key)
-        return any(row is None and value is not None for row, value in zip(rows, found, strict=True))
+        rows = (self.label_row(key), self._label_finder), (self.box_row(key), self._box_finder)
+        return any(row is not None and finder.by_name(key) is None for row, finder in rows)
 
     def is_no_label(self, text: str) -> bool:
         """Return whether a cell says that an image has no label."""
@@ -138,9 +153,8 @@ class Annotations:
         return bool(self._boxes_in_file(key))
 
     def _boxes_in_file(self, key: str) -> Boxes | None:
-        if self.box_rows is not None or not self.boxes:
-            return _of_row(self.boxes, self.box_rows or {}, key)
-        return _by_name(self.boxes, self._box_stems, lambda: self._box_index, key)
+        row = self.box_row(key)
+        return None if row is None else self.boxes[row]
 
     def or_else(self, other: "Annotations") -> "Annotations":
         """Return these annotations, completed by another table for images that are missing here."""
@@ -180,20 +194,12 @@ class Annotations:
         )
 
     @cached_property
-    def _label_stems(self) -> Mapping[str, str]:
-        return row_stems(self.labels)
+    def _label_finder(self) -> RowFinder:
+        return RowFinder(self.labels)
 
     @cached_property
-    def _box_stems(self) -> Mapping[str, str]:
-        return row_stems(self.boxes)
-
-    @cached_property
-    def _label_index(self) -> RowIndex:
-        return RowIndex(self.labels)
-
-    @cached_property
-    def _box_index(self) -> RowIndex:
-        return RowIndex(self.boxes)
+    def _box_finder(self) -> RowFinder:
+        return RowFinder(self.boxes)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what each process derives from the tables."""
@@ -204,13 +210,6 @@ def _completed(table: Mapping[str, Value], other: Mapping[str, Value]) -> Mappin
     if not table or not other:
         return table or other
     return {**table, **{name: value for name, value in other.items() if name not in table}}
-
-
-def split_name(path: str) -> tuple[str, str]:
-    """Split a member name into key and suffix at the first dot of its base name (suffix in lower case)."""
-    folder, slash, base = path.removeprefix("./").rpartition("/")
-    stem, _, suffix = base.partition(".")
-    return folder + slash + stem, suffix.lower()
 
 
 def annotated(key: str, shard: Shard, image: bytes, members: Mapping[str, bytes], annotations: Annotations) -> Item:
@@ -235,38 +234,3 @@ def _annotate(sample: Sample, members: Mapping[str, bytes], annotations: Annotat
 
 def _only(labels: tuple[int, ...]) -> int | None:
     return labels[0] if len(labels) == 1 else None
-
-
-def _of_row(table: Mapping[str, Value], rows: Mapping[str, str], key: str) -> Value | None:
-    """Return the entry of an image that was matched with its row before the run."""
-    return table[key] if key in table else table.get(rows.get(key, ""))
-
-
-def _by_name(
-    table: Mapping[str, Value], stems: Mapping[str, str], index: Callable[[], RowIndex], key: str
-) -> Value | None:
-    """Return the entry of an image that becomes known only now: by its name, else by the end of its path."""
-    row = row_by_name(table, stems, key) or index().find(key)
-    return None if row is None else table[row]
-
-
-def row_by_name(rows: Collection[str], stems: Mapping[str, str], key: str) -> str | None:
-    """Return the row of an image by its name alone, without comparing it with other rows.
-
-    A key with a suffix is a file. Its row is its full name, or an id: its name (or base name) without the suffix.
-    A key without a suffix comes from a tar. Its row is the key, or the original file, with or without its folder.
-    """
-    if key in rows:
-        return key
-    stem, dot, _ = key.rpartition(".") if "." in key.rpartition("/")[2] else (key, "", "")
-    for name in (stem, stem.rpartition("/")[2]):
-        if name in rows:
-            return name
-        if not dot and name in stems:
-            return stems[name]
-    return None
-
-
-def row_stems(rows: Collection[str]) -> dict[str, str]:
-    """Return the rows by name up to the first dot, because keys of tars have no suffix; the first one counts."""
-    return {split_name(name)[0]: name for name in reversed(list(rows))}

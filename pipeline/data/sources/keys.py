@@ -231,24 +231,3 @@ def _claim(
         elif key in claims:
             found.add(key, row, ("base name" if tails.shared(at, rows[row]) == 1 else "end of the path") + how)
     return left
-
-
-class RowIndex:
-    """Finds the row of images that become known only while they are read, such as members of tars.
-
-    Whether another image has the same base name is not known then, so that only rows decide what is unique.
-    """
-
-    def __init__(self, rows: Iterable[str]) -> None:
-        self._rows = list(rows)
-        paths = list(map(reversed_path, self._rows))
-        self._full, self._bare = Tails(paths), Tails([without_suffix(path) for path in paths])
-
-    def find(self, key: str) -> str | None:
-        """Return the row of an image; None if it has none, or several."""
-        path = reversed_path(key)
-        for tails, written in ((self._full, path), (self._bare, path), (self._full, without_suffix(path))):
-            at, shared = tails.best(written)
-            if shared:
-                return self._rows[at] if at >= 0 else None
-        return None

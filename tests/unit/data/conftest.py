@@ -35,11 +35,11 @@ def account() -> Account:
     """Return the label of each image as a run reads it, and the account of the run."""
 
     def account(
-        *folders: Path, outputs: int | None = 1000, needs_label: bool = False, **settings: str | bool
+        *folders: Path, outputs: int | None = 1000, **settings: str | bool
     ) -> tuple[dict[str, int | None], LabelAccount]:
         data = DataConfig.model_validate({"shards": [str(folder) for folder in folders], **settings})
         shards = list_shards(data.shards)
-        described = describe(data, shards, outputs, needs_label=needs_label)
+        described = describe(data, shards, outputs)
         found = with_counts(described, shards)
         check_matches(found, data)
         items = [item for shard in shards for item in read_shard(shard, Reading(described.annotations))]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.sources.annotations import Annotations, annotated, split_name
+from pipeline.data.sources.annotations import Annotations, annotated
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.label_files import load_annotations
+from pipeline.data.sources.row_finder import split_name
 from pipeline.data.sources.shards import Boxes, Failure, Sample, Shard
 from pipeline.errors import ConfigError
 

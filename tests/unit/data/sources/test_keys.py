@@ -4,7 +4,8 @@ import unicodedata
 
 import pytest
 
-from pipeline.data.sources.keys import RowIndex, match, reversed_path
+from pipeline.data.sources.keys import match, reversed_path
+from pipeline.data.sources.row_finder import RowFinder
 
 ROOT = "/data/set/val"
 
@@ -102,16 +103,16 @@ def test_ways_are_counted() -> None:
     ],
 )
 def test_images_that_become_known_while_they_are_read_find_their_rows(row: str, key: str) -> None:
-    assert RowIndex([row, "no/such.png"]).find(key) == row
+    assert RowFinder([row, "no/such.png"]).find(key) == row
 
 
 @pytest.mark.parametrize(("row", "key"), [("1.jpg", "1.png"), ("train/1.jpg", "val/1"), ("", "1"), ("11.jpg", "1")])
 def test_they_do_not_find_those_of_others(row: str, key: str) -> None:
-    assert RowIndex([row]).find(key) is None
+    assert RowFinder([row]).find(key) is None
 
 
 def test_an_index_without_rows_finds_nothing() -> None:
-    assert RowIndex([]).find("a.jpg") is None
+    assert RowFinder([]).find("a.jpg") is None
 
 
 def test_a_path_is_compared_from_its_end() -> None:
