@@ -15,6 +15,8 @@ from pipeline.settings.targets import TargetRules
 _TOLERATED = 0.01
 """Largest share of labels that are no class of the model; each such image becomes a failure row."""
 
+_CLEARLY = 3
+"""Fewest images whose labels are no class before a run is refused, where only the first images are known."""
 _NAME_LABELS = "name the file in data.labels, or explain targets: predicted"
 
 
@@ -56,30 +58,33 @@ def check_account(account: LabelAccount, config: RunConfig, metrics: Mapping[str
     """Collect the mistakes that make labels or boxes of a run useless, before any image is read."""
     with found.collecting():
         check_matches(account, config.data)
-    labels = account.labelled + account.unreadable
+    found.found.extend(_labels_of_no_class(account))
+    found.found.extend(_missing(account, TargetRules.of(config.explain.targets), metrics))
+
+
+def _labels_of_no_class(account: LabelAccount) -> Iterator[Mistake]:
+    labels, inside = account.labelled + account.unreadable, account.inside
+    unknown = "neither a class index nor a known class"
+    hint = "name the table of these classes in data.classes"
     if account.unreadable > labels / 2:
-        found.found.append(
-            Mistake(
-                "data.labels",
-                f"{account.unreadable} of {labels} labels are neither a class index nor a known class, such as "
-                f"'{account.unreadable_example}'",
-                "name the table of these classes in data.classes",
-            )
+        example = account.unreadable_example
+        yield Mistake(
+            "data.labels", f"{account.unreadable} of {labels} labels are {unknown}, such as '{example}'", hint
         )
-    named = TargetRules.of(config.explain.targets).named
-    wanted = [rule for rule in named if rule in ("label", "labels")]
-    if wanted and not account.has_labels:
-        found.found.append(
-            Mistake("explain.targets", f"{wanted[0]}, but no image has a label: {_reason(account)}", _NAME_LABELS)
-        )
+    if inside and inside.wrong >= _CLEARLY and not inside.labels:
+        place = f"{inside.wrong} images at the beginning of {inside.shards} shards"
+        yield Mistake("data.shards", f"the labels of {place} are {unknown}", hint)
+
+
+def _missing(account: LabelAccount, rules: TargetRules, metrics: Mapping[str, Metric]) -> Iterator[Mistake]:
+    """Yield what needs labels or boxes, where there are none at all."""
+    if rules.need_label and not account.has_labels:
+        yield Mistake("explain.targets", f"{rules}, but no image has a label: {_reason(account)}", _NAME_LABELS)
     of_boxes = [label for label, metric in metrics.items() if reads_boxes(metric)]
     if of_boxes and not account.has_boxes:
-        found.found.append(
-            Mistake(
-                "explain.metrics",
-                f"{', '.join(of_boxes)} need{'' if len(of_boxes) > 1 else 's'} boxes, but no image has any",
-                "name the file in data.boxes, or leave them out",
-            )
+        need = f"{', '.join(of_boxes)} need{'s' if len(of_boxes) == 1 else ''} boxes"
+        yield Mistake(
+            "explain.metrics", f"{need}, but no image has any", "name the file in data.boxes, or leave them out"
         )
 
 

@@ -1,4 +1,4 @@
-"""Finds the rows of images that become known only while they are read, by their names and by the ends of their paths."""
+"""Finds the rows of images that become known only while they are read: by name, else by the end of the path."""
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property

@@ -25,7 +25,7 @@ def mistakes(account: LabelAccount, *, metrics: tuple[str, ...] = (), **explain:
 @pytest.mark.parametrize("targets", ["label", "labels", ["predicted", "label"]])
 def test_labels_as_targets_need_a_label(targets: str | list[str]) -> None:
     (mistake,) = mistakes(NOTHING, targets=targets)
-    assert mistake.startswith("explain.targets: label")
+    assert mistake.startswith("explain.targets: ")
     assert "there is no label file, and no folder is a class" in mistake
     assert not mistakes(LabelAccount(images=3, labelled=1), targets=targets)
     assert not mistakes(LabelAccount(files=(MATCHED,)), targets=targets)
@@ -59,3 +59,10 @@ def test_labels_that_are_mostly_no_classes_are_refused_with_the_remedy() -> None
     )
     assert "data.classes" in mistake
     assert not mistakes(LabelAccount(images=10, labelled=9, unreadable=1, unreadable_example="x"))
+
+
+def test_shards_whose_labels_are_no_classes_are_refused_with_the_remedy() -> None:
+    (mistake,) = mistakes(LabelAccount(inside=Inside(3, 50, 192, 0, 0, wrong=190)))
+    assert mistake.startswith("data.shards: the labels of 190 images at the beginning of 3 shards are neither a class")
+    for few in (Inside(1, 1, 5, 0, 0, wrong=2), Inside(1, 1, 5, 1, 0, wrong=4)):
+        assert not mistakes(LabelAccount(inside=few))
