@@ -14,14 +14,14 @@ class FileAccount:
     Attributes:
         kind, path: what it holds, and where it is.
         rows, repeated: number of its rows, and of those that repeat others.
-        matched: number of its rows that apply to an image.
+        matched: number of names in it that belong to an image; several rows of boxes may share a name.
         images: number of images that were compared.
         without: number of these images that have no row.
         ways: number of images by the way in which their row was found.
         looked: the images are only the first ones of some shards, so that the rest is matched while it is read.
         ambiguous: number of rows that fit several images, or share one with another row.
         unused_rows, unmatched_images: some rows without an image, and some images without a row.
-        unused: number of rows without an image.
+        unused: number of names without an image.
     """
 
     kind: Literal["labels", "boxes"]
@@ -46,6 +46,9 @@ class FileAccount:
     def line(self) -> str:
         """Describe the file in one line."""
         rows = _counted(self.rows, "row") + (f" ({self.repeated:,} of them repeat others)" if self.repeated else "")
+        named = self.matched + self.unused
+        if self.kind == "boxes" and named != self.rows:
+            rows += f" about {_counted(named, 'image')}"
         ways = ", ".join(f"{count:,} by {way}" for way, count in _most_first(self.ways))
         how = f" ({ways})" if set(self.ways) - {"path"} else ""
         if self.looked:
@@ -55,7 +58,7 @@ class FileAccount:
             )
         return (
             f"{self.name}: {rows}, {self.matched:,} matched{how}, {_counted(self.without, 'image')} without, "
-            f"{_counted(self.unused, 'row')} without an image"
+            f"{_counted(self.unused, 'row' if named == self.rows - self.repeated else 'name')} without an image"
             + (f", of which {self.ambiguous:,} fit several" if self.ambiguous else "")
         )
 

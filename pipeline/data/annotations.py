@@ -209,7 +209,11 @@ def _file_account(
 def _source(data: DataConfig, table: ClassTable, folders: Mapping[str, FolderLabels]) -> str:
     if data.classes is not None:
         return f"{len(table.names):,} names from {data.classes}"
-    return "names from the folders" if any(folder.classes.names for folder in folders.values()) else ""
+    named = [folder.classes for folder in folders.values() if folder.classes.names]
+    if not named:
+        return ""
+    own = all(one.names[index] == name for one in named for name, index in one.index_of.items() if one.names)
+    return "the folders' own names" if own else "names of ImageNet, by the ids that the folders have"
 
 
 def check_matches(account: LabelAccount, data: DataConfig) -> None:

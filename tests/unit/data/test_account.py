@@ -142,6 +142,15 @@ def test_boxes_match_as_labels_do(put: Put, account: Account) -> None:
     )
 
 
+def test_rows_of_boxes_and_images_are_counted_apart(put: Put, account: Account) -> None:
+    folder = put("f", "1.jpg", "2.jpg")
+    rows = "1.jpg,1,2,3,4\n1.jpg,2,3,4,5\n1.jpg,3,4,5,6\nz.jpg,1,2,3,4\n"
+    (folder / "boxes.csv").write_text(f"filename,x0,y0,x1,y1\n{rows}")
+    assert account(folder)[1].lines()[-1] == (
+        "boxes     boxes.csv: 4 rows about 2 images, 1 matched, 1 image without, 1 name without an image"
+    )
+
+
 def test_labels_that_are_no_class_are_counted(labelled: Callable[[str], Path], account: Account) -> None:
     _, told = account(labelled("a/1.jpg,bird\na/2.jpg,1\nb/3.jpg,2\n"))
     assert (told.labelled, told.unreadable) == (2, 1)
