@@ -62,7 +62,7 @@ def test_what_needs_labels_and_boxes_is_refused_without_them_at_once(folder: Pat
 
 def test_the_account_is_no_part_of_the_identity(folder: Path) -> None:
     before = prepared(folder).manifest
-    (folder / "README.md").write_text("a file to be ignored")
+    (folder / "notes.txt").write_text("a file to be ignored")
     after = prepared(folder).manifest
     assert before.account != after.account
     assert before.run_id == after.run_id
