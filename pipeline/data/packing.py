@@ -15,8 +15,8 @@ from pipeline.data.annotations import check_matches, describe
 from pipeline.data.archives import read_archive
 from pipeline.data.class_counts import with_counts
 from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, read_shard
+from pipeline.data.sources.csv_rows import read_csv
 from pipeline.data.sources.listing import list_shards
-from pipeline.data.sources.tables import read_csv
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.errors import ConfigError
 from pipeline.settings.data import DataConfig, Folders

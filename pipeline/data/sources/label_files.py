@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 from pipeline.data.sources.annotations import NO_LABEL, AnnotationFile, Annotations
 from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.csv_rows import read_csv, read_rows
 from pipeline.data.sources.members import parse_box
 from pipeline.data.sources.shards import Box, Boxes
-from pipeline.data.sources.tables import read_csv, read_rows
 from pipeline.errors import ConfigError
 
 BOX_COLUMNS = ("filename", "x0", "y0", "x1", "y1")
