@@ -228,7 +228,7 @@ def check_matches(account: LabelAccount, data: DataConfig) -> None:
             rows = ", ".join(f"'{name}'" for name in file.unused_rows)
             raise ConfigError.one(
                 f"data.{file.kind}",
-                f"no row of '{file.path}' names an image: its rows are called {rows}, the images {images}",
+                f"no row of '{file.path}' matches an image: its rows are called {rows}, the images {images}",
                 "write the paths of the images into the file, or base names that only one image has",
             )
     if data.require_labels and account.images > account.labelled:

@@ -85,7 +85,7 @@ def test_the_account_comes_before_anything_is_written(put: Put) -> None:
 def test_a_label_file_that_names_no_image_is_refused_before_anything_is_written(put: Put) -> None:
     source = put("a.jpg")
     (source / "labels.csv").write_text("filename,class_index\nz.jpg,3\n")
-    with pytest.raises(ConfigError, match=r"no row of '.*labels\.csv' names an image"):
+    with pytest.raises(ConfigError, match=r"no row of '.*labels\.csv' matches an image"):
         packed(source)
     assert not (source.parent / "dest").exists()
 
