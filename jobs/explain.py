@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.support.account import emit_account, print_account
 from jobs.support.console import (
     EXIT_TOO_MANY_FAILURES,
     capture_native_stderr,
@@ -145,7 +146,7 @@ class SessionStart:
     images_left: int | None
 
     def report(self, *, json_events: bool) -> None:
-        """Print the run id and path, or emit the `start` event."""
+        """Print the run id, the path and the label account, or emit the events `start` and `labels`."""
         manifest, path = self.prepared.manifest, self.prepared.store.url
         if not json_events:
             state = "new run" if self.new else f"resuming after {counted(self.chunks_done, 'chunk')}"
@@ -154,6 +155,7 @@ class SessionStart:
                 err.say(str(draw))
             for note in self.prepared.loaded.notes:
                 err.say(f"note: {note}")
+            print_account(self.prepared.account)
             return
         emit(
             "start",
@@ -165,6 +167,7 @@ class SessionStart:
             notes=self.prepared.loaded.notes,
             versions={"camatlas": manifest.code["version"], **manifest.packages},
         )
+        emit_account(self.prepared.account)
 
 
 def _work(start: SessionStart, progress: "Progress", tally: Tally, *, json_events: bool) -> "StageTimes":

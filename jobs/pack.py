@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from jobs.support.account import print_account
 from jobs.support.console import EXIT_TOO_MANY_FAILURES, command, counted, err, leave_after, out
 from pipeline.errors import ConfigError
+from pipeline.settings.data import Folders
 
 
 @command
@@ -17,6 +19,9 @@ def pack(
     classes: Annotated[
         str | None, typer.Option(help="class table; needed when labels are class names or WordNet ids")
     ] = None,
+    folders: Annotated[
+        Folders, typer.Option(help="whether sub-folders are classes: auto (if that is certain), classes or ignore")
+    ] = "auto",
     archive: Annotated[
         str | None, typer.Option("--from", help="read an official archive: imagenet-val, voc2007 or cub200")
     ] = None,
@@ -27,7 +32,7 @@ def pack(
 
     if archive is None:
         _refuse("--split", split, "needs --from")
-        packed = pack_images(Path(source), Path(dest), images_per_shard, classes)
+        packed = pack_images(Path(source), Path(dest), images_per_shard, classes, folders, print_account)
     else:
         _refuse("--classes", classes, "the archive defines its own classes")
         packed = pack_archive(archive, Path(source), Path(dest), images_per_shard, split)

@@ -8,6 +8,7 @@ import typer
 
 from jobs.explain import with_options
 from jobs.methods import print_rows
+from jobs.support.account import print_account
 from jobs.support.console import amount, command, counted, err, leave_after, out
 from jobs.support.progress import duration
 from pipeline.errors import Mistakes
@@ -44,12 +45,13 @@ def plan(
         err.say(str(prepared.reading.draw))
     for note in prepared.loaded.notes:
         err.say(f"note: {note}")
+    print_account(prepared.account)
     err.say("timing a few images of the run on this machine")
     estimate = plan_run(prepared, ready_seconds, probe_seconds)
     for warning in estimate.warnings:
         err.say(f"warning: {warning}")
     if as_json:
-        out.say(json.dumps(estimate.to_json(price)))
+        out.say(json.dumps({**estimate.to_json(price), "labels": prepared.account.to_json()}))
         return 0
     print_rows([_row(line, estimate) for line in estimate.lines])
     for name, text in _totals(estimate, price).items():

@@ -92,6 +92,7 @@ def lines(snapshot: "Status", url: str) -> list[str]:
         f"  chunks: {snapshot.chunks_done}{_of(snapshot.chunks_total)}; shards: {len(snapshot.finished)} finished, "
         f"{len(snapshot.chunks)} started, {len(snapshot.manifest.identity.shards)} in total",
         f"  images: {_number(snapshot.images_done)}{_of(snapshot.images_total)}",
+        *_labels(snapshot),
         f"  {_rates(snapshot)}",
         f"  failures: {_failures(snapshot)}",
         *_constant_maps(snapshot),
@@ -105,6 +106,14 @@ def lines(snapshot: "Status", url: str) -> list[str]:
         shown.append(f"  {snapshot.unseen_ends} shards count as unfinished, because their last part was not read; "
                      "--all reads every part")  # fmt: skip
     return shown
+
+
+def _labels(snapshot: "Status") -> list[str]:
+    """Return the summary of the label account; nothing for runs of versions that made none."""
+    from pipeline.results.label_tally import account_of
+
+    account = account_of(snapshot.manifest)
+    return [] if account is None else [f"  labels: {account.summary()}"]
 
 
 def _last_sign(snapshot: "Status") -> str:

@@ -72,7 +72,9 @@ def _runnable(store: "Store") -> "RunConfig":
 
 
 def report_findings(findings: "Findings") -> str:
-    """Print notes and problems on stderr; return a one-line summary."""
+    """Print the label account, notes and problems on stderr; return a one-line summary."""
+    for line in findings.account:
+        err.say(line)
     for note in findings.notes:
         err.say(f"note: {note}")
     for problem in findings.problems:

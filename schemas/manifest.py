@@ -53,6 +53,8 @@ class RunManifest(_Frozen):
     """Number of images in each shard, None where it is unknown without reading; empty if it was not recorded."""
     classes: tuple[str, ...] = ()
     """Class names by index; empty when unknown."""
+    account: dict[str, Any] | None = None
+    """The label account (`pipeline.data.account`); None in runs of earlier versions."""
     config: dict[str, Any]
     """The run file as resolved."""
     packages: dict[str, str]

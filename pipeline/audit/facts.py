@@ -27,6 +27,7 @@ from pipeline.audit.values import Place, Values, load_values, metric_label
 from pipeline.cams import METHODS
 from pipeline.results.agreement import agreement
 from pipeline.results.catalogue import method_page
+from pipeline.results.label_tally import account_of
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 from pipeline.results.source_images import Original
@@ -106,6 +107,7 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
         "facts_version": FACTS_VERSION,
         **_outputs(run),
         "run": {"id": run.manifest.run_id, "path": run.store.url, "started_at": run.manifest.started_at},
+        **_labels(run),
         "findings": [finding.to_json() for finding in findings[:MAX_FINDINGS]],
         "more_findings": [finding.sentence for finding in findings[MAX_FINDINGS:]],
         "grades": dict(GRADES),
@@ -130,6 +132,14 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
     }
     pictures = {place: original for place, original in interventions.pictures.items() if place in shown_places}
     return Audited(rounded(facts), pictures)
+
+
+def _labels(run: Run) -> dict[str, Any]:
+    """Return the label account; nothing for runs of versions that made none."""
+    account = account_of(run.manifest)
+    if account is None:
+        return {}
+    return {"labels": {"summary": account.summary(), "lines": account.lines(), "account": account.to_json()}}
 
 
 def _outputs(run: Run) -> dict[str, Any]:

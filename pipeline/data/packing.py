@@ -3,21 +3,23 @@
 import csv
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from webdataset import ShardWriter
 
+from pipeline.data.account import LabelAccount
+from pipeline.data.annotations import check_matches, describe
 from pipeline.data.archives import read_archive
+from pipeline.data.class_counts import with_counts
 from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, read_shard
-from pipeline.data.sources.annotations import Annotations, load_annotations, read_csv
-from pipeline.data.sources.classes import ClassTable, load_classes
-from pipeline.data.sources.folder import folder_annotations
+from pipeline.data.sources.csv_rows import read_csv
 from pipeline.data.sources.listing import list_shards
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.errors import ConfigError
+from pipeline.settings.data import DataConfig, Folders
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,14 @@ class Packed:
     failures: tuple[Failure, ...]
 
 
-def pack_images(source: Path, dest: Path, images_per_shard: int, classes: str | None = None) -> Packed:
+def pack_images(
+    source: Path,
+    dest: Path,
+    images_per_shard: int,
+    classes: str | None = None,
+    folders: Folders = "auto",
+    tell: Callable[[LabelAccount], object] = lambda _: None,
+) -> Packed:
     """Write images, with their labels and boxes, to `DEST/shard-NNNNNN.tar`.
 
     Members are KEY.SUFFIX, KEY.cls (label) and KEY.json (boxes). The bytes of images are not changed. Dots in a
@@ -42,13 +51,22 @@ def pack_images(source: Path, dest: Path, images_per_shard: int, classes: str | 
         dest: a new or empty folder.
         images_per_shard: maximum number of images in one shard.
         classes: class table, needed if labels are names or WordNet ids.
+        folders: whether sub-folders are classes, as `data.folders`.
+        tell: is called with the label account before anything is written.
 
     Raises:
-        ConfigError: there are no images, or the destination is not an empty folder.
+        ConfigError: there are no images, the destination is not an empty folder, or a file does not match the images.
     """
     _require_empty(dest)
-    table = load_classes(classes)
-    shards, annotations = _from_csv(source, table) if source.suffix == ".csv" else _from_folder(source, table)
+    if source.suffix == ".csv":
+        data, shards = _from_csv(source, classes)
+    else:
+        data, shards = _from_folder(source, classes, folders)
+    described = describe(data, shards)
+    account = with_counts(described, shards)
+    check_matches(account, data)
+    tell(account)
+    annotations = described.annotations
     return _write_shards(
         (item for shard in shards for item in read_shard(shard, Reading(annotations))), dest, images_per_shard
     )
@@ -103,22 +121,24 @@ def _write_shards(items: Iterable[Item], dest: Path, images_per_shard: int) -> P
     return Packed(f"{dest}/shard-{{000000..{count - 1:06d}}}.tar", count, len(keys), tuple(failures))
 
 
-def _from_folder(folder: Path, classes: ClassTable) -> tuple[list[Shard], Annotations]:
+def _from_folder(folder: Path, classes: str | None, folders: Folders) -> tuple[DataConfig, list[Shard]]:
     shards = list_shards(str(folder))
     if any(shard.kind != "folder" for shard in shards):
         raise ConfigError.one("SOURCE", f"'{folder}' already contains shards, not loose images")
-    return shards, folder_annotations(shards, classes)
+    return DataConfig(shards=str(folder), classes=classes, folders=folders), shards
 
 
-def _from_csv(path: Path, classes: ClassTable) -> tuple[list[Shard], Annotations]:
-    """List the images of a CSV file; `boxes.csv` in the same folder gives their boxes."""
+def _from_csv(path: Path, classes: str | None) -> tuple[DataConfig, list[Shard]]:
+    """List the images of a CSV file; `labels.csv` and `boxes.csv` in the same folder apply to them too."""
     rows = read_csv("SOURCE", str(path), ("filename",))
     names = tuple(row["filename"] for row in rows)
-    boxes = path.with_name("boxes.csv")
-    annotations = load_annotations(
-        str(path) if "class_index" in rows[0] else None, str(boxes) if boxes.is_file() else None, classes
+    data = DataConfig(
+        shards=str(path),
+        labels=str(path) if "class_index" in rows[0] else None,
+        classes=classes,
+        folders="ignore",
     )
-    return [Shard(0, path.name, "folder", str(path.parent), 0, "", len(names), members=names)], annotations
+    return data, [Shard(0, path.name, "folder", str(path.parent), 0, "", len(names), members=names)]
 
 
 def _members(sample: Sample, keys: set[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from schemas.explanation import described, explanation_schema, is_curve
 
 __all__ = [
     "METRICS", "Metric", "Redraw", "Redrawn", "ScoringBatch", "Truth", "View", "build_metrics", "metric_fields",
+    "reads_boxes",
 ]  # fmt: skip
 
 METRICS: dict[str, type[Metric]] = {
@@ -56,6 +57,11 @@ METRICS: dict[str, type[Metric]] = {
     MaxSensitivity.name: MaxSensitivity,
 }
 
+_OF_BOXES = (
+    PointingGame, EnergyInBox, TopNInBox, MiouTop20, BoxIou, BoxIouCurve, BoxRemovedConfidence, BoxOnlyConfidence,
+)  # fmt: skip
+"""Metrics that apply only to images with boxes."""
+
 _LEADERBOARD = ("images",)
 """Columns of the leaderboard that are not columns of the rows."""
 
@@ -85,6 +91,11 @@ def build_metrics(specs: Iterable[Spec]) -> dict[str, Metric]:
                 _RENAME,
             )
     return metrics
+
+
+def reads_boxes(metric: Metric) -> bool:
+    """Tell whether a metric applies only to images with boxes."""
+    return isinstance(metric, _OF_BOXES)
 
 
 def metric_fields(metrics: dict[str, Metric]) -> list["pa.Field[pa.DataType]"]:

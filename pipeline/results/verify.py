@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pipeline.data.sources import Draw
 from pipeline.errors import StoreError
 from pipeline.maps.codec import STORED
+from pipeline.results.label_tally import LabelTally
 from pipeline.settings.targets import TargetRules
 from pipeline.storage.base import Store
 from pipeline.storage.merged import check_merged
@@ -39,6 +40,7 @@ class Findings:
         failures: number of rows with an error, by `stage/code`.
         damaged: files to delete, so that the next run of `explain` writes them again.
         merged: those problems that concern the merged copy, which can simply be removed.
+        account: the label account of the run, as lines; empty if its version did not make one.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -52,6 +54,7 @@ class Findings:
     failures: Counter[str] = field(default_factory=Counter)
     damaged: list[str] = field(default_factory=list)
     merged: list[str] = field(default_factory=list)
+    account: list[str] = field(default_factory=list)
 
 
 def verify(store: Store) -> Findings:
@@ -68,6 +71,8 @@ def verify(store: Store) -> Findings:
     seen: dict[int, set[str]] = defaultdict(set)
     footers: dict[PartName, Footer | None] = {}
     digests: dict[PartName, str] = {}
+    tally = LabelTally(manifest)
+    findings.account = [] if tally.account is None else tally.account.lines()
     for part in part_names(store):
         receipt = known.pop(part.file, None)
         try:
@@ -83,6 +88,7 @@ def verify(store: Store) -> Findings:
             problems += [*_check_location(table, part, manifest), *_check_sample(table, manifest), *_check_maps(table)]
             problems += _check_rows(table, footer, manifest, seen[part.shard])
             _count(table, findings)
+            tally.add(table)
         else:
             problems.append("its columns differ from those of this run")
         findings.problems.extend(f"{part.file}: {problem}" for problem in problems)
@@ -91,6 +97,7 @@ def verify(store: Store) -> Findings:
     findings.problems.extend(f"{name}: the part is missing, but its receipt exists" for name in sorted(known))
     findings.problems.extend(_foreign_files(store))
     findings.problems.extend(_check_coverage(footers, manifest))
+    findings.problems.extend(tally.problems())
     findings.merged.extend(check_merged(store, manifest.run_id, digests, findings.notes))
     findings.problems.extend(findings.merged)
     return findings

@@ -3,12 +3,21 @@
 from collections.abc import Iterator, Mapping
 
 from pipeline.cams import CamMethod
+from pipeline.data.account import LabelAccount
+from pipeline.data.annotations import check_matches
 from pipeline.data.sources.annotations import Annotations
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Mistake, Mistakes
+from pipeline.metrics import Metric, reads_boxes
 from pipeline.model.zoo import LoadedModel
+from pipeline.settings.run_file import RunConfig
+from pipeline.settings.targets import TargetRules
 
 _TOLERATED = 0.01
 """Largest share of labels that are no class of the model; each such image becomes a failure row."""
+
+_CLEARLY = 3
+"""Fewest images whose labels are no class before a run is refused, where only the first images are known."""
+_NAME_LABELS = "name the file in data.labels, or explain targets: predicted"
 
 
 def check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
@@ -43,6 +52,47 @@ def check_labels(annotations: Annotations, loaded: LoadedModel) -> None:
 def _labels(annotations: Annotations) -> Iterator[int | None]:
     for table in (annotations, *annotations.folders.values()):
         yield from (table.classes.index(text) for text in table.labels.values())
+
+
+def check_account(account: LabelAccount, config: RunConfig, metrics: Mapping[str, Metric], found: Mistakes) -> None:
+    """Collect the mistakes that make labels or boxes of a run useless, before any image is read."""
+    with found.collecting():
+        check_matches(account, config.data)
+    found.found.extend(_labels_of_no_class(account))
+    found.found.extend(_missing(account, TargetRules.of(config.explain.targets), metrics))
+
+
+def _labels_of_no_class(account: LabelAccount) -> Iterator[Mistake]:
+    labels, inside = account.labelled + account.unreadable, account.inside
+    unknown = "neither a class index nor a known class"
+    hint = "name the table of these classes in data.classes"
+    if account.unreadable > labels / 2:
+        example = account.unreadable_example
+        yield Mistake(
+            "data.labels", f"{account.unreadable} of {labels} labels are {unknown}, such as '{example}'", hint
+        )
+    if inside and inside.wrong >= _CLEARLY and not inside.labels:
+        place = f"{inside.wrong} images at the beginning of {inside.shards} shards"
+        yield Mistake("data.shards", f"the labels of {place} are {unknown}", hint)
+
+
+def _missing(account: LabelAccount, rules: TargetRules, metrics: Mapping[str, Metric]) -> Iterator[Mistake]:
+    """Yield what needs labels or boxes, where there are none at all."""
+    if rules.need_label and not account.has_labels:
+        yield Mistake("explain.targets", f"{rules}, but no image has a label: {_reason(account)}", _NAME_LABELS)
+    of_boxes = [label for label, metric in metrics.items() if reads_boxes(metric)]
+    if of_boxes and not account.has_boxes:
+        need = f"{', '.join(of_boxes)} need{'s' if len(of_boxes) == 1 else ''} boxes"
+        yield Mistake(
+            "explain.metrics", f"{need}, but no image has any", "name the file in data.boxes, or leave them out"
+        )
+
+
+def _reason(account: LabelAccount) -> str:
+    """Say where labels were sought."""
+    if account.folders:
+        return account.folders[0]
+    return account.inside.line() if account.inside else "there is no label file, and no folder is a class"
 
 
 def check_heads(methods: Mapping[str, CamMethod], loaded: LoadedModel) -> None:

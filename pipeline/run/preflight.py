@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
-from pipeline.data.annotations import read_annotations
+from pipeline.data.account import LabelAccount
+from pipeline.data.annotations import describe
+from pipeline.data.class_counts import with_counts
 from pipeline.data.inputs import decode_limits, decoding_identity, image_suffixes
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.selection import select
@@ -22,7 +24,7 @@ from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
 from pipeline.model.outputs import Outputs
 from pipeline.model.zoo import LoadedModel, load_model
-from pipeline.run.matching import check_classes, check_heads, check_labels
+from pipeline.run.matching import check_account, check_classes, check_heads, check_labels
 from pipeline.run.provenance import code_facts, code_version, package_versions
 from pipeline.run.surroundings import check_device, check_output, check_working_folder
 from pipeline.settings.registry import parameters
@@ -55,6 +57,7 @@ class PreparedRun:
     metrics: Mapping[str, Metric]
     store: Store
     manifest: RunManifest
+    account: LabelAccount
 
     def explainer_spec(self, device: str, workers: int) -> ExplainerSpec:
         """Build the settings that a worker of this run needs besides the model."""
@@ -151,16 +154,19 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
         with found.collecting():
             shards = list_shards(config.data.shards, suffixes=config.data.suffixes)
     with found.collecting():
-        annotations = read_annotations(config, shards)
-    with found.collecting():
         limits = decode_limits(config)
     with found.collecting():
         methods = build_methods(config.explain.methods)
     with found.collecting():
         metrics = build_metrics(config.explain.metrics)
+    outputs: int | None = None
     if config.model.name:
         with found.collecting():
             loaded = load_model(config.model)
+            outputs = loaded.classes if loaded.outputs.has_confidences else None
+    rules = TargetRules.of(config.explain.targets)
+    with found.collecting():
+        described = describe(config.data, shards, outputs, rules)
     if config.output.path:
         with found.collecting():
             check_output(config.output.path, config.data.shards, shards)
@@ -169,7 +175,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
             store.check_writable()
     found.raise_if_any()
     with found.collecting():
-        TargetRules.of(config.explain.targets).check(loaded.classes)
+        rules.check(loaded.classes)
     with found.collecting():
         check_heads(methods, loaded)
     with found.collecting():
@@ -177,15 +183,19 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         check_outputs(loaded.outputs, loaded.classes, methods, metrics, config.explain.targets)
     with found.collecting():
-        check_classes(annotations, loaded)
+        check_classes(described.annotations, loaded)
     with found.collecting():
-        check_labels(annotations, loaded)
+        check_labels(described.annotations, loaded)
     found.raise_if_any()
-    reading = Reading(annotations, config.data.columns.model_dump(), suffixes=image_suffixes(config.data))
+    reading = Reading(described.annotations, config.data.columns.model_dump(), suffixes=image_suffixes(config.data))
     shards, reading = select(config.data, shards, reading)
+    account = with_counts(described, shards)
+    check_account(account, config, metrics, found)
+    found.raise_if_any()
     manifest = _manifest(config, shards, reading, limits, loaded, methods, metrics)
+    manifest = manifest.model_copy(update={"classes": described.class_names, "account": account.to_json()})
     check_ownership(store, manifest)
-    return PreparedRun(config, tuple(shards), reading, limits, loaded, methods, metrics, store, manifest)
+    return PreparedRun(config, tuple(shards), reading, limits, loaded, methods, metrics, store, manifest, account)
 
 
 def absolute(config: RunConfig) -> RunConfig:
@@ -255,7 +265,6 @@ def _manifest(
         identity=identity,
         locations=tuple(shard.location for shard in shards),
         images=tuple(shard.images for shard in shards),
-        classes=reading.annotations.classes.names,
         config=config.model_dump(mode="json"),
         packages=package_versions(),
         code=code_facts(),

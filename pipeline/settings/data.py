@@ -16,6 +16,9 @@ Value = Annotated[float, Field(allow_inf_nan=False)]
 Window = Literal["dtype", "image"] | tuple[Value, Value]
 """How values of more than 8 bits become pixels: by the range of their type, of each image, or from low to high."""
 
+Folders = Literal["auto", "classes", "ignore"]
+"""Whether the sub-folders of a folder of images are its classes: if that is certain, yes, or no."""
+
 ANNOTATION_SUFFIXES = ("cls", "csv", "json", "txt", "xml")
 """Suffixes of files and members that hold labels or boxes, and never an image."""
 
@@ -49,6 +52,8 @@ class DataConfig(Section):
     labels: str | None = None
     boxes: str | None = None
     classes: str | None = None
+    folders: Folders = "auto"
+    require_labels: Annotated[bool, Field(strict=True)] = False
     columns: ColumnsConfig = ColumnsConfig()
     chunk_images: Positive = 128
     formats: Annotated[list[str], Field(min_length=1)] = ["JPEG", "PNG", "WEBP"]

@@ -86,13 +86,18 @@ class TargetRules:
         """Tell whether the image decides how many targets it has."""
         return "labels" in self.named or self.above > 0
 
+    @property
+    def need_label(self) -> bool:
+        """Tell whether an image must have a label."""
+        return "label" in self.named or "labels" in self.named
+
     def allow(self, targets: int) -> bool:
         """Tell whether an image can have this number of targets."""
         return self.least <= targets and (targets <= self.most or self.is_unbounded)
 
     def trouble(self, labels: Sequence[int]) -> str:
         """Say why an image with these labels cannot be explained; empty if it can."""
-        if not labels and ("label" in self.named or "labels" in self.named):
+        if not labels and self.need_label:
             return f"no label, but targets: {self} needs one"
         if len(labels) > 1 and "label" in self.named:
             return f"{len(labels)} labels, but targets: {self} needs exactly one; targets: labels explains each"

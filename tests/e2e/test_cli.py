@@ -50,13 +50,16 @@ def test_explain_prints_json_events(finished: tuple[Path, "subprocess.CompletedP
     assert (result["images"], result["explained"], result["rows"], result["failure_rate"]) == (20, 20, 40, 0)
     assert result["path"] == str(folder / "run")
     events = [json.loads(line) for line in ended.stderr.splitlines()]
-    assert [event["event"] for event in events[:2]] == ["start", "workers"]
-    assert {event["event"] for event in events[2:]} == {"progress"}
+    assert [event["event"] for event in events[:3]] == ["start", "labels", "workers"]
+    assert {event["event"] for event in events[3:]} == {"progress"}
     assert (events[-1]["images"], events[-1]["chunks"]) == (20, 2)
     assert events[0]["run_id"] == json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))["run_id"]
     assert (events[0]["new"], events[0]["chunks_done"]) == (True, 0)
     assert {"camatlas", "ray", "torch"} <= set(events[0]["versions"])
-    assert (events[1]["workers"] >= 1, events[1]["device"]) == (True, "cpu")
+    account = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))["account"]
+    assert account == {name: value for name, value in events[1].items() if name not in ("event", "time")}
+    assert (account["inside"]["images"], account["inside"]["labels"], account["inside"]["boxes"]) == (20, 20, 20)
+    assert (events[2]["workers"] >= 1, events[2]["device"]) == (True, "cpu")
     session = result["session"]
     assert sum(session["stage_seconds"].values()) == pytest.approx(session["seconds"] * session["workers"], rel=0.01)
     assert min(session["stage_seconds"][stage] for stage in ("start", "evidence", "methods", "metrics")) > 0
@@ -71,7 +74,11 @@ def test_verify_query_show_audit_and_export_work_on_it(
     folder, _ = finished
     run = folder / "run"
     verified = camatlas("verify", run)
-    assert (verified.returncode, verified.stderr) == (0, "")
+    assert (verified.returncode, verified.stderr.splitlines()[0]) == (
+        0,
+        "labels    inside the shards: of the first 20 images in 2 of 2 shards, 20 have a label, 20 have boxes; "
+        "the others become known while they are read",
+    )
     assert verified.stdout.startswith("verified: 20 images = 20 explained + 0 failed; 40 rows in 2 parts")
     assert "gradcam" in camatlas("query", run).stdout
     queried = camatlas("query", run, "SELECT method, count(*) AS n FROM explanations GROUP BY ALL ORDER BY 1", "--csv")

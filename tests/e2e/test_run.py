@@ -135,6 +135,7 @@ def test_a_folder_and_its_shards_give_the_same_maps(
     settings["data"]["limit"] = 10
     from_tar = table_of(explained(settings).path)
     settings["data"]["shards"] = str(loose)
+    settings["explain"]["metrics"] = ["average_drop"]  # without boxes, metrics of boxes are refused
     settings["output"]["path"] = str(tmp_path / "from_folder")
     from_folder = table_of(explained(settings).path)
     assert from_folder["map"].equals(from_tar["map"])

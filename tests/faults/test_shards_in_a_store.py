@@ -13,13 +13,15 @@ import pytest
 from faults.s3 import SECRET, Accident, Proxy, use
 from tars import END, layout, tar_of, three_samples
 
+from pipeline.data.annotations import describe
 from pipeline.data.sources import Item, Reading, Shard, count_images, objects, read_shard
-from pipeline.data.sources.annotations import load_annotations
 from pipeline.data.sources.classes import load_classes
+from pipeline.data.sources.label_files import load_annotations
 from pipeline.data.sources.listing import list_shards
 from pipeline.data.sources.objects import ShardFile
 from pipeline.data.sources.parquet_sandbox import ParquetSandbox
 from pipeline.errors import ConfigError, StoreError
+from pipeline.settings.data import DataConfig
 from pipeline.storage import object_store
 from pipeline.storage.base import Stat
 from pipeline.storage.object_store import ObjectStore
@@ -171,6 +173,23 @@ def test_the_documented_requests_are_made(store: ObjectStore, proxied: Proxy, mo
     proxied.requests.clear()
     assert count_images(first) is None
     assert proxied.requests == []
+
+
+def test_the_account_of_many_shards_reads_the_beginning_of_three(
+    store: ObjectStore, proxied: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "PIECE_BYTES", 8 << 20)
+    for i in range(12):
+        store.publish(f"{i:02d}.tar", GOOD if i else FILES["b.tar"])
+    shards = list_shards(f"{store.url}/")
+    store.publish("labels.csv", b"filename,class_index\n/mnt/a.jpg,7\nd,3\n")
+    proxied.requests.clear()
+    data = DataConfig(shards=f"{store.url}/", labels=f"{store.url}/labels.csv")
+    account = describe(data, shards, 1000).account
+    assert account.inside is not None
+    assert (account.inside.shards, account.inside.of, account.inside.images) == (3, 12, 11)
+    assert account.files[0].images - account.files[0].without >= 2
+    assert kinds(proxied) == ["GET"] * 4, "the label file, and one piece of three shards"
 
 
 @pytest.mark.parametrize(

@@ -4,48 +4,61 @@ An image may have several labels: `labels` of its `.json` member lists them, and
 box.
 """
 
-import csv
 import hashlib
-import io
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, Literal, TypeVar
 
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.members import (
     BadAnnotationError,
     checked,
+    is_caption,
     json_boxes,
     json_names,
     label_text,
-    parse_box,
     xml_boxes,
 )
-from pipeline.data.sources.objects import read_text
-from pipeline.data.sources.shards import Box, Boxes, Failure, Item, Sample, Shard
-from pipeline.errors import ConfigError, reason
+from pipeline.data.sources.row_finder import RowFinder
+from pipeline.data.sources.shards import Boxes, Failure, Item, Sample, Shard
 
 Value = TypeVar("Value")
 
-BOX_COLUMNS = ("filename", "x0", "y0", "x1", "y1")
-KAGGLE_COLUMNS = ("ImageId", "PredictionString")
+NO_LABEL = frozenset({"", "-1", "null"})
+"""Cells, in lower case, that say that an image has no label."""
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """A file of labels or boxes: where it is, and how many rows it has, of which some repeat others."""
+
+    kind: Literal["labels", "boxes"]
+    path: str
+    rows: int
+    repeated: int = 0
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """Labels and boxes from CSV files, by image name; they take precedence over members of the sample.
-
-    `label_stems` and `box_stems` are the same tables by name up to the first dot, because keys of tars have no suffix.
-    """
+    """Labels and boxes from CSV files, by image name; they take precedence over members of the sample."""
 
     classes: ClassTable = field(default_factory=ClassTable)
     labels: Mapping[str, str] = field(default_factory=dict)
     boxes: Mapping[str, Boxes] = field(default_factory=dict)
     folders: Mapping[str, "Annotations"] = field(default_factory=dict)
     """Annotations from files in a folder of images, by its path; they apply only to images in that folder."""
-    label_stems: Mapping[str, str] = field(default_factory=dict)
-    box_stems: Mapping[str, Boxes] = field(default_factory=dict)
+    label_rows: Mapping[str, str] | None = None
+    """The row of each image whose name differs from that of its row; None if images become known while they are read.
+    """
+    box_rows: Mapping[str, str] | None = None
+    needs_label: bool = False
+    """Whether an image must have a label, so that text which is none is a failure."""
+    changes: str = ""
+    """Digest of the images that have another row than in earlier versions; empty if there are none."""
+    digest_before: str = ""
+    """The digest that earlier versions gave to what is read as they read it; empty if it is the same."""
+    files: tuple[AnnotationFile, ...] = field(default=(), compare=False)
 
     def label_of(self, key: str, members: Mapping[str, bytes]) -> int | None:
         """Return the class of an image: from CSV, else `.cls`, `.json` (field label) or `.txt`; None if it has none.
@@ -53,10 +66,44 @@ class Annotations:
         Raises:
             BadAnnotationError: the label is neither a class index nor a known class.
         """
-        text = _find(self.labels, self.label_stems, key)
-        if text is None:
-            text = label_text(members)
-        return None if text is None or not text.strip() else self._index(text)
+        text = self.label_text(key)
+        given = label_text(members) if text is None else text
+        if given is None or self.is_no_label(given):
+            return None
+        if text is None and is_caption(members) and not self.needs_label:
+            return self.classes.index(given)
+        return self._index(given)
+
+    def label_row(self, key: str) -> str | None:
+        """Return the name of the row that gives the label of an image; None if there is none."""
+        return self._row_of(key, self.labels, self.label_rows, self._label_finder)
+
+    def box_row(self, key: str) -> str | None:
+        """Return the name of the row that gives the boxes of an image; None if there is none."""
+        return self._row_of(key, self.boxes, self.box_rows, self._box_finder)
+
+    def _row_of(
+        self, key: str, table: Collection[str], rows: Mapping[str, str] | None, finder: RowFinder
+    ) -> str | None:
+        if key in table:
+            return key
+        if rows is not None:
+            return rows.get(key)
+        return finder.find(key) if table else None
+
+    def label_text(self, key: str) -> str | None:
+        """Return the label of an image as a file writes it; None if no row applies to it."""
+        row = self.label_row(key)
+        return None if row is None else self.labels[row]
+
+    def is_new(self, key: str) -> bool:
+        """Return whether an image has rows that its name alone, as earlier versions compared it, does not point to."""
+        rows = (self.label_row(key), self._label_finder), (self.box_row(key), self._box_finder)
+        return any(row is not None and finder.by_name(key) is None for row, finder in rows)
+
+    def is_no_label(self, text: str) -> bool:
+        """Return whether a cell says that an image has no label."""
+        return text.strip().lower() in NO_LABEL and self.classes.index(text) is None
 
     def labels_of(self, key: str, members: Mapping[str, bytes]) -> tuple[int, ...] | None:
         """Return all classes in `labels` of `.json`; None if there is no list, or if a CSV file gives the label.
@@ -64,10 +111,12 @@ class Annotations:
         Raises:
             BadAnnotationError: one of them is neither a class index nor a known class.
         """
-        if "json" not in members or _find(self.labels, self.label_stems, key) is not None:
+        if "json" not in members or self.label_text(key) is not None:
             return None
         names = json_names(members["json"], "labels")
-        return None if names is None else tuple(dict.fromkeys(map(self._index, names)))
+        if names is None:
+            return None
+        return tuple(dict.fromkeys(self._index(name) for name in names if not self.is_no_label(name)))
 
     def box_labels_of(self, key: str, members: Mapping[str, bytes]) -> tuple[int, ...] | None:
         """Return the classes in `box_labels` of `.json`; None if there is no list, or if a CSV file gives the boxes.
@@ -75,7 +124,7 @@ class Annotations:
         Raises:
             BadAnnotationError: one of them is neither a class index nor a known class.
         """
-        if "json" not in members or _find(self.boxes, self.box_stems, key) is not None:
+        if "json" not in members or self._boxes_in_file(key) is not None:
             return None
         names = json_names(members["json"], "box_labels")
         return None if names is None else tuple(map(self._index, names))
@@ -92,61 +141,75 @@ class Annotations:
         Raises:
             BadAnnotationError: a box is not four finite numbers with x0 <= x1 and y0 <= y1.
         """
-        boxes = _find(self.boxes, self.box_stems, key)
+        boxes = self._boxes_in_file(key)
         if boxes is None and "json" in members:
             boxes = json_boxes(members["json"])
         if boxes is None and "xml" in members:
             boxes = xml_boxes(members["xml"])
         return None if boxes is None else checked(boxes)
 
+    def has_boxes(self, key: str) -> bool:
+        """Return whether a file gives boxes of an image."""
+        return bool(self._boxes_in_file(key))
+
+    def _boxes_in_file(self, key: str) -> Boxes | None:
+        row = self.box_row(key)
+        return None if row is None else self.boxes[row]
+
     def or_else(self, other: "Annotations") -> "Annotations":
         """Return these annotations, completed by another table for images that are missing here."""
-        return Annotations(
-            self.classes,
-            {**other.labels, **self.labels},
-            {**other.boxes, **self.boxes},
-            {**other.folders, **self.folders},
-            {**other.label_stems, **self.label_stems},
-            {**other.box_stems, **self.box_stems},
+        return replace(
+            self,
+            labels=_completed(self.labels, other.labels),
+            boxes=_completed(self.boxes, other.boxes),
+            folders={**other.folders, **self.folders},
+            files=(*self.files, *(file for file in other.files if file not in self.files)),
         )
 
     def within(self, folder: str) -> "Annotations":
         """Return the annotations for images of one folder, completed by those from files in the folder."""
         local = self.folders.get(folder, self)
-        return self.or_else(local) if self.labels or self.boxes else local
+        if local is self or not (self.labels or self.boxes):
+            return local
+        return replace(self.or_else(local), label_rows=local.label_rows, box_rows=local.box_rows)
 
     def digest(self) -> str:
         """Hash the annotations, so that a run detects when they change."""
+        if self.digest_before:
+            return self.digest_before
         tables = (sorted(self.labels.items()), sorted(self.boxes.items()))
         folders = [annotations.digest() for annotations in self.folders.values()]
         content = repr((self.classes.names, self.classes.wnids, *tables, folders))
+        content += "".join(f" {key}" for key in (self.changes, *self._new_words()) if key)
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
+    def _new_words(self) -> list[str]:
+        """List the labels that earlier versions did not understand."""
+        return sorted(
+            {
+                text
+                for text in self.labels.values()
+                if text.strip() and (self.is_no_label(text) or self.classes.is_alias(text))
+            }
+        )
 
-def split_name(path: str) -> tuple[str, str]:
-    """Split a member name into key and suffix at the first dot of its base name (suffix in lower case)."""
-    folder, slash, base = path.removeprefix("./").rpartition("/")
-    stem, _, suffix = base.partition(".")
-    return folder + slash + stem, suffix.lower()
+    @cached_property
+    def _label_finder(self) -> RowFinder:
+        return RowFinder(self.labels)
+
+    @cached_property
+    def _box_finder(self) -> RowFinder:
+        return RowFinder(self.boxes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what each process derives from the tables."""
+        return {one.name: vars(self)[one.name] for one in fields(self)}
 
 
-def load_annotations(labels_csv: str | None, boxes_csv: str | None, classes: ClassTable) -> Annotations:
-    """Read the label and box CSV files that a run file names.
-
-    Labels: `filename,class_index`. Boxes: `filename,x0,y0,x1,y1`, one row per box, or Kaggle's
-    `LOC_val_solution.csv` (`ImageId,PredictionString`), which also gives labels.
-
-    Raises:
-        ConfigError: a file is missing or lacks its columns.
-    """
-    labels: dict[str, str] = {}
-    boxes: dict[str, Boxes] = {}
-    if boxes_csv is not None:
-        labels, boxes = _read_boxes(boxes_csv, classes)
-    if labels_csv is not None:
-        rows = read_csv("data.labels", labels_csv, ("filename", "class_index"))
-        labels = {row["filename"]: row["class_index"] for row in rows}
-    return Annotations(classes, labels, boxes, label_stems=_stems(labels), box_stems=_stems(boxes))
+def _completed(table: Mapping[str, Value], other: Mapping[str, Value]) -> Mapping[str, Value]:
+    if not table or not other:
+        return table or other
+    return {**table, **{name: value for name, value in other.items() if name not in table}}
 
 
 def annotated(key: str, shard: Shard, image: bytes, members: Mapping[str, bytes], annotations: Annotations) -> Item:
@@ -171,77 +234,3 @@ def _annotate(sample: Sample, members: Mapping[str, bytes], annotations: Annotat
 
 def _only(labels: tuple[int, ...]) -> int | None:
     return labels[0] if len(labels) == 1 else None
-
-
-def _find(table: Mapping[str, Value], stems: Mapping[str, Value], key: str) -> Value | None:
-    """Return the entry of an image; an entry applies only to the file that it names.
-
-    A key with a suffix is a file. Its entry is its full name, or an id: its name (or base name) without the suffix.
-    A key without a suffix comes from a tar. Its entry is the key, or the original file, with or without its folder.
-    """
-    stem, dot, _ = key.rpartition(".") if "." in key.rpartition("/")[2] else (key, "", "")
-    names = (stem, stem.rpartition("/")[2])
-    tables = (table,) if dot else (table, stems)
-    if key in table:
-        return table[key]
-    return next((entries[name] for name in names for entries in tables if name in entries), None)
-
-
-def read_csv(where: str, path: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Read the rows of a CSV file at a path or a URL, and check that it has the given columns.
-
-    Raises:
-        ConfigError: the file is missing, has no rows, or lacks a column.
-    """
-    try:
-        rows = list(csv.DictReader(io.StringIO(read_text(where, path), newline="")))
-    except csv.Error as error:
-        raise ConfigError.one(where, f"cannot read '{path}': {reason(error)}") from None
-    missing = [name for name in columns if not rows or name not in rows[0]]
-    if missing:
-        raise ConfigError.one(where, f"'{path}' has no column {', '.join(missing)}", f"expected {','.join(columns)}")
-    return [{name: value or "" for name, value in row.items() if name is not None} for row in rows]
-
-
-def _stems(table: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the table by name up to the first dot; the first of several rows is used."""
-    return {split_name(name)[0]: value for name, value in reversed(list(table.items()))}
-
-
-def _read_boxes(path: str, classes: ClassTable) -> tuple[dict[str, str], dict[str, Boxes]]:
-    """Read a box file in either format; Kaggle's also gives labels."""
-    first = read_csv("data.boxes", path, ())[:1]
-    if first and "PredictionString" in first[0]:
-        return _from_kaggle(read_csv("data.boxes", path, KAGGLE_COLUMNS), classes)
-    return {}, _from_rows(read_csv("data.boxes", path, BOX_COLUMNS))
-
-
-def _from_rows(rows: list[dict[str, str]]) -> dict[str, Boxes]:
-    boxes: dict[str, list[Box]] = defaultdict(list)
-    for row in rows:
-        boxes[row["filename"]].append(parse_box([row["x0"], row["y0"], row["x1"], row["y1"]]))
-    return {name: tuple(image_boxes) for name, image_boxes in boxes.items()}
-
-
-def _from_kaggle(rows: list[dict[str, str]], classes: ClassTable) -> tuple[dict[str, str], dict[str, Boxes]]:
-    """Read rows like `ILSVRC2012_val_00048981,n03995372 85 1 499 272 n03995372 ...`."""
-    fields = {row["ImageId"]: row["PredictionString"].split() for row in rows}
-    boxes = {
-        key: tuple(parse_box(values[i + 1 : i + 5]) for i in range(0, len(values), 5)) for key, values in fields.items()
-    }
-    index = _wnid_index({values[0] for values in fields.values() if values}, classes)
-    return {key: index[values[0]] for key, values in fields.items() if values}, boxes
-
-
-def _wnid_index(wnids: set[str], classes: ClassTable) -> dict[str, str]:
-    """Return the class index of each WordNet id: from the class table, else by sorted order if there are 1,000."""
-    known = {wnid: classes.index(wnid) for wnid in wnids}
-    if None not in known.values():
-        return {wnid: str(index) for wnid, index in known.items()}
-    if len(wnids) == 1000:  # ImageNet numbers its classes by sorted WordNet id
-        return {wnid: str(index) for index, wnid in enumerate(sorted(wnids))}
-    raise ConfigError.one(
-        "data.classes",
-        "the box file contains WordNet ids that the class table does not contain",
-        "give a CSV with columns class_index, class_name, wnid",
-    )

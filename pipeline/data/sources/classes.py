@@ -3,8 +3,10 @@
 import csv
 import io
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pipeline.data.sources.imagenet import aliases, plain
 from pipeline.data.sources.objects import read_text
 from pipeline.errors import ConfigError
 
@@ -18,6 +20,8 @@ class ClassTable:
 
     names: tuple[str, ...] = ()
     wnids: tuple[str, ...] = ()
+    aliases: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    """Other names of the classes, as `plain` writes them; they apply where a label is none of the above."""
     _index: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -27,12 +31,21 @@ class ClassTable:
         self._index.update({wnid: i for i, wnid in enumerate(self.wnids)})
 
     def index(self, text: str) -> int | None:
-        """Return the class index of a label: an index, a WordNet id or a class name; None if it is none of these."""
+        """Return the class index of a label: an index, a WordNet id or a name; None if it is none of these."""
         text = text.strip()
         if text.isascii() and text.isdigit():
             digits = text.lstrip("0") or "0"
             return int(digits) if len(digits) <= _MAX_DIGITS else None
-        return self._index.get(text)
+        return self._index[text] if text in self._index else self.aliases.get(plain(text))
+
+    def is_alias(self, text: str) -> bool:
+        """Return whether a label is known only by another name of its class."""
+        text = text.strip()
+        return bool(self.aliases) and text not in self._index and plain(text) in self.aliases
+
+    def name(self, index: int) -> str:
+        """Return the name of a class; empty if it has none."""
+        return self.names[index] if 0 <= index < len(self.names) else ""
 
 
 def load_classes(spec: str | None) -> ClassTable:
@@ -46,7 +59,8 @@ def load_classes(spec: str | None) -> ClassTable:
     if spec == "imagenet-1k":
         from torchvision.models import ResNet50_Weights  # imported on demand, because it takes seconds
 
-        return ClassTable(tuple(ResNet50_Weights.DEFAULT.meta["categories"]))
+        names = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
+        return ClassTable(names, aliases=aliases(names))
     text = read_text("data.classes", spec)
     return _from_csv(spec, text) if spec.lower().endswith(".csv") else ClassTable(tuple(text.splitlines()))
 

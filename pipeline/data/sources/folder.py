@@ -1,14 +1,11 @@
-"""Reads folders of image files: flat with `labels.csv` and `boxes.csv`, or one sub-folder per class."""
+"""Reads folders of image files; `pipeline.data.annotations` finds their labels and boxes."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.data.sources.annotations import Annotations, annotated, load_annotations
-from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.annotations import Annotations, annotated
 from pipeline.data.sources.shards import Failure, Item, Sample, Shard, clean_text
 from pipeline.data.sources.tar import MAX_MEMBER_BYTES
-from pipeline.errors import ConfigError
 from pipeline.settings.data import ANNOTATION_SUFFIXES
 
 FILES_PER_SHARD = 1024
@@ -63,41 +60,3 @@ def _is_image(path: Path, suffixes: Sequence[str] | None) -> bool:
 def _is_broken_link(path: Path) -> bool:
     """Return whether a path is a symbolic link without a target, which must be reported as a lost image."""
     return path.is_symlink() and not path.exists()
-
-
-def class_folders(members: list[str], classes: ClassTable) -> dict[str, str]:
-    """Label images by their class sub-folder: by id or name if the class table contains them, else by sorted order.
-
-    Empty unless all images are in sub-folders, of which there are at least two.
-
-    Raises:
-        ConfigError: the class table contains some of the sub-folders but not all of them.
-    """
-    tops = [name.partition("/")[0] if "/" in name else "" for name in members]
-    names = sorted(set(tops))
-    if len(names) < 2 or not all(tops):
-        return {}
-    known = {name: str(index) for name in names if (index := classes.index(name)) is not None}
-    if known and (unknown := [name for name in names if name not in known]):
-        raise ConfigError.one("data.classes", f"the sub-folder '{unknown[0]}' is not a known class, but others are")
-    index_of = known or {name: str(i) for i, name in enumerate(names)}
-    return {clean_text(name): index_of[top] for name, top in zip(members, tops, strict=True)}
-
-
-def folder_annotations(shards: Iterable[Shard], classes: ClassTable) -> Annotations:
-    """Collect the annotations in each folder: `labels.csv` and `boxes.csv`, completed by the class sub-folders.
-
-    Raises:
-        ConfigError: a file is unreadable or lacks a column.
-    """
-    members: dict[str, list[str]] = defaultdict(list)
-    for shard in shards:
-        members[shard.location].extend(shard.members)
-    by_folder: dict[str, Annotations] = {}
-    for folder, names in members.items():
-        labels, boxes = Path(folder, "labels.csv"), Path(folder, "boxes.csv")
-        from_csv = load_annotations(
-            str(labels) if labels.is_file() else None, str(boxes) if boxes.is_file() else None, classes
-        )
-        by_folder[folder] = from_csv.or_else(Annotations(classes, class_folders(names, classes)))
-    return Annotations(classes, folders=by_folder)

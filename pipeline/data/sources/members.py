@@ -29,6 +29,11 @@ def label_text(members: Mapping[str, bytes]) -> str | None:
     return _text(members["txt"], "label") if "txt" in members else None
 
 
+def is_caption(members: Mapping[str, bytes]) -> bool:
+    """Return whether the label would come from a `.txt` member, which may as well hold a sentence."""
+    return "txt" in members and "cls" not in members and "json" not in members
+
+
 def _text(data: bytes, code: str) -> str:
     if len(data) > MAX_TEXT_BYTES:
         raise BadAnnotationError(code, f"a text of {len(data)} bytes is too long")

@@ -6,7 +6,7 @@ the chunk is written, and the same command resumes the run once the store works 
 """
 
 import io
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from pipeline.data.sources.shards import Shard
 from pipeline.errors import ConfigError, StoreError, reason
@@ -82,6 +82,22 @@ def read_text(where: str, location: str) -> str:
         raise
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or an invalid name
         raise ConfigError.one(where, f"cannot read '{location}': {reason(error)}") from None
+
+
+def open_text(where: str, location: str) -> TextIO:
+    """Open a UTF-8 file, with or without a byte order mark, at a path or a URL, to read it line by line.
+
+    Raises:
+        ConfigError: it cannot be opened.
+        StoreError: its store cannot be reached.
+    """
+    try:
+        file = io.BytesIO(_read(where, location)) if is_url(location) else open(location, "rb")  # noqa: PTH123, SIM115
+    except ConfigError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: an invalid name
+        raise ConfigError.one(where, f"cannot read '{location}': {error}") from None
+    return io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
 
 
 def _read(where: str, location: str) -> bytes:

@@ -147,4 +147,6 @@ def _chunk(items: list[Item], shard: Shard, ordinal: int, *, last: bool) -> Chun
 
 def clean_text(name: str) -> str:
     """Return a file or member name as valid text; bytes that are not UTF-8 become escapes."""
+    if name.isascii():
+        return name  # the same object: a folder may hold a million names
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from pipeline.data.sources.annotations import Annotations, annotated, split_name
+from pipeline.data.sources.annotations import Annotations, annotated
 from pipeline.data.sources.objects import open_shard
+from pipeline.data.sources.row_finder import split_name
 from pipeline.data.sources.shards import Failure, Item, Shard, clean_text, damage, is_image
 from pipeline.errors import StoreError
 from pipeline.settings.data import ANNOTATION_SUFFIXES

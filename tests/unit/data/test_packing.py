@@ -12,6 +12,7 @@ from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, read_sh
 from pipeline.data.sources.classes import ClassTable, load_classes
 from pipeline.data.sources.listing import list_shards
 from pipeline.errors import ConfigError
+from pipeline.settings.data import Folders
 
 Put = Callable[..., Path]
 
@@ -59,9 +60,34 @@ def test_images_labels_and_boxes_come_back(put: Put) -> None:
     assert (result.shards, result.images, result.failures) == (1, 3, ())
 
 
-def test_class_folders_become_labels(put: Put) -> None:
-    items = read_back(packed(put("cat/1.jpg", "dog/1.jpg")))
-    assert [(item.key, item.label) for item in items if isinstance(item, Sample)] == [("cat/1", 0), ("dog/1", 1)]
+@pytest.mark.parametrize(("folders", "labels"), [("classes", [0, 1]), ("auto", [None, None]), ("ignore", [None, None])])
+def test_class_folders_become_labels_where_it_is_said(put: Put, folders: Folders, labels: list[int | None]) -> None:
+    source = put("cat/1.jpg", "dog/1.jpg")
+    items = read_back(pack_images(source, source.parent / "dest", 10, folders=folders))
+    assert [(item.key, item.label) for item in items if isinstance(item, Sample)] == [
+        ("cat/1", labels[0]), ("dog/1", labels[1]),
+    ]  # fmt: skip
+
+
+def test_folders_of_wordnet_ids_have_the_labels_of_imagenet(put: Put) -> None:
+    items = read_back(packed(put("n02979186/1.jpg", "n01440764/1.jpg")))
+    assert [item.label for item in items if isinstance(item, Sample)] == [0, 482]
+
+
+def test_the_account_comes_before_anything_is_written(put: Put) -> None:
+    source, told = put("a.jpg", "b.jpg"), []
+    dest = source.parent / "dest"
+    (source / "labels.csv").write_text("filename,class_index\na.jpg,3\n")
+    pack_images(source, dest, 10, tell=lambda account: told.append((account.lines()[0], dest.exists())))
+    assert told == [("labels    labels.csv: 1 row, 1 matched, 1 image without, 0 rows without an image", False)]
+
+
+def test_a_label_file_that_names_no_image_is_refused_before_anything_is_written(put: Put) -> None:
+    source = put("a.jpg")
+    (source / "labels.csv").write_text("filename,class_index\nz.jpg,3\n")
+    with pytest.raises(ConfigError, match=r"no row of '.*labels\.csv' matches an image"):
+        packed(source)
+    assert not (source.parent / "dest").exists()
 
 
 def test_a_class_table_numbers_the_class_folders(put: Put, tmp_path: Path) -> None:

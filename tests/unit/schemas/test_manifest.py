@@ -27,6 +27,7 @@ PROVENANCE: dict[str, Any] = {
     "locations": ("/elsewhere",),
     "images": (3, None),
     "classes": ("x",),
+    "account": {"images": 3},
     "config": {"compute": {"workers": 3}},
     "packages": {"numpy": "3"},
     "code": {"version": "9"},

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.sources.annotations import Annotations, annotated, load_annotations, split_name
+from pipeline.data.sources.annotations import Annotations, annotated
 from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.label_files import load_annotations
+from pipeline.data.sources.row_finder import split_name
 from pipeline.data.sources.shards import Boxes, Failure, Sample, Shard
 from pipeline.errors import ConfigError
 
@@ -60,14 +62,15 @@ def test_a_key_without_suffix_has_the_row_of_its_name_else_the_first_of_its_stem
 def test_a_row_applies_only_to_the_file_that_it_names(write: Write) -> None:
     rows = "filename,class_index\ncat.1.jpg,1\ndog.jpg,2\nid_7,3\n"
     annotations = load_annotations(write("l.csv", rows), None, ClassTable())
-    others = ("cat.2.jpg", "cat.jpg", "sub/dog.jpg", "dog.png", "id_8.jpg")
+    others = ("cat.2.jpg", "cat.jpg", "dog.png", "sub/dog.png", "id_8.jpg")
     assert [label_for(annotations, key) for key in others] == [None] * 5
     assert [label_for(annotations, key) for key in ("cat.1.jpg", "dog.jpg", "id_7.jpg")] == [1, 2, 3]
     assert [label_for(annotations, key) for key in ("val/dog", "dog", "val/id_7")] == [2, 2, 3]  # keys of tars
 
 
-def test_an_empty_cell_is_no_label(write: Write) -> None:
-    annotations = load_annotations(write("l.csv", "filename,class_index\n1.jpg,\n"), None, ClassTable())
+@pytest.mark.parametrize("cell", ["", " ", "-1", "null", "NULL"])
+def test_an_empty_cell_minus_one_and_null_are_no_label(write: Write, cell: str) -> None:
+    annotations = load_annotations(write("l.csv", f"filename,class_index\n1.jpg,{cell}\n"), None, ClassTable())
     assert label_for(annotations, "1.jpg") is None
 
 
@@ -145,7 +148,7 @@ def test_an_invalid_box_fails_its_image(write: Write, shard: Shard, row: str) ->
     assert isinstance(annotated("good", shard, b"i", {}, annotations), Sample)
 
 
-@pytest.mark.parametrize("label", ["bird", "-1", "1.5", "9" * 5000])
+@pytest.mark.parametrize("label", ["bird", "-2", "1.5", "9" * 5000])
 def test_an_invalid_label_fails_its_image(write: Write, shard: Shard, label: str) -> None:
     annotations = load_annotations(write("l.csv", f"filename,class_index\nbad.jpg,{label}\n"), None, CLASSES)
     bad = annotated("bad", shard, b"i", {}, annotations)

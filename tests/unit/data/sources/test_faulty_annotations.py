@@ -16,8 +16,9 @@ from tars import tar_of
 from pipeline.cams import build_methods
 from pipeline.data.decode import DecodedSample
 from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, read_shard
-from pipeline.data.sources.annotations import load_annotations
+from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.label_files import load_annotations
 from pipeline.explain.explainer import Explainer
 from pipeline.metrics import build_metrics
 from pipeline.settings.preprocess import Preprocess
@@ -50,7 +51,8 @@ def from_csv(folder: Path, kind: str, line: str) -> Item:
 
 
 def read_one(shard: Shard, reading: Reading | None = None) -> Item:
-    (item,) = read_shard(shard, reading or Reading(load_annotations(None, None, CLASSES)))
+    """Read the only image of a shard, as in a run that needs labels."""
+    (item,) = read_shard(shard, reading or Reading(Annotations(CLASSES, needs_label=True)))
     return item
 
 
@@ -68,7 +70,7 @@ each_label_format = pytest.mark.parametrize("source", LABELS)
 
 
 @each_label_format
-@pytest.mark.parametrize("label", [-1, "1.5", "bird", "crane", "1e2", "9" * 12], ids=str)
+@pytest.mark.parametrize("label", [-2, "1.5", "bird", "crane", "1e2", "9" * 12], ids=str)
 def test_an_invalid_label_is_a_failure(tmp_path: Path, source: str, label: object) -> None:
     item = LABELS[source](tmp_path, label)
     assert isinstance(item, Failure)
@@ -78,6 +80,25 @@ def test_an_invalid_label_is_a_failure(tmp_path: Path, source: str, label: objec
 @each_label_format
 def test_a_label_that_the_model_does_not_know_is_a_failure(tmp_path: Path, source: str) -> None:
     assert {row["error_code"] for row in explained(LABELS[source](tmp_path, 4))} == {"label"}
+
+
+@each_label_format
+def test_minus_one_is_no_label(tmp_path: Path, source: str) -> None:
+    item = LABELS[source](tmp_path, -1)
+    assert isinstance(item, Sample)
+    assert (item.label, item.labels) in ((None, ()), (0, (0,)))  # the list also holds a cat
+
+
+@pytest.mark.parametrize(("needed", "kind"), [(False, Sample), (True, Failure)])
+def test_a_caption_is_a_failure_only_where_a_label_is_needed(
+    tmp_path: Path, needed: bool, kind: type[Sample] | type[Failure]
+) -> None:
+    path = tmp_path / "s.tar"
+    path.write_bytes(tar_of([("k.png", IMAGE), ("k.txt", b"a photo of a bird")]))
+    shard = Shard(0, path.name, "tar", str(path), 0, "")
+    item = read_one(shard, Reading(Annotations(CLASSES, needs_label=needed)))
+    assert isinstance(item, kind)
+    assert getattr(item, "label", None) is None
 
 
 @pytest.mark.parametrize("source", ["CSV", "cls", "txt"])

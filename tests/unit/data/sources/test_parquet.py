@@ -110,7 +110,7 @@ def test_a_null_key_becomes_the_row_number(read: ReadTable) -> None:
     ("column", "value", "code"),
     [
         ("label", "bird", "label"),
-        ("label", -1, "label"),
+        ("label", -2, "label"),
         ("label", 2.5, "label"),
         ("label", True, "label"),
         ("boxes", [[0, 0, 1]], "boxes"),

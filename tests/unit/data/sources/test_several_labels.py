@@ -50,7 +50,7 @@ def test_a_csv_wins_over_the_lists(shard: Shard) -> None:
         ({"labels": [1, "fish"]}, "label"),
         ({"labels": "dog"}, "labels"),
         ({"labels": [1.5]}, "labels"),
-        ({"labels": [-1]}, "label"),
+        ({"labels": [-2]}, "label"),
         ({"labels": [1, 2], "boxes": BOXES}, "boxes"),
         ({"labels": [1, 2], "boxes": BOXES, "box_labels": [1]}, "boxes"),
         ({"labels": [1, 2], "box_labels": [1]}, "boxes"),

@@ -1,0 +1,75 @@
+"""A bounded look into shards before a run: which keys, labels and boxes their first images have."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from pipeline.data.sources import Item, Reading, Sample, Shard, images_of, list_items, read_shard
+from pipeline.data.sources.annotations import Annotations
+from pipeline.data.sources.objects import is_url
+from pipeline.data.sources.parquet_sandbox import ParquetSandbox
+
+SHARDS = 3
+"""Shards that are looked into: the first, one in the middle, and the last."""
+_IMAGES = 64
+_BYTES = 6 << 20
+"""Most images and bytes of one shard; less than one request to an object store fetches."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The first images of some shards.
+
+    Attributes:
+        shards: number of shards that were looked into.
+        keys: the images.
+        labels, boxes: number of images that have labels and boxes of their own.
+        wrong: number of images whose label is no class.
+        blind: number of images of which only the keys were read, because labels would have cost a whole shard.
+    """
+
+    shards: int = 0
+    keys: tuple[str, ...] = ()
+    labels: int = 0
+    boxes: int = 0
+    wrong: int = 0
+    blind: int = 0
+
+
+def look(shards: Sequence[Shard], reading: Reading) -> Look:
+    """Read the first images of at most three shards, without label and box files.
+
+    Of a tar in an object store, this costs one request. Of a Parquet file there, only the keys are read.
+    """
+    last = len(shards) - 1
+    chosen = [shards[i] for i in dict.fromkeys((0, last // 2, last))] if shards else []
+    own = replace(reading, annotations=Annotations(reading.annotations.classes))
+    seen = Look(len(chosen))
+    with closing(ParquetSandbox()) as sandbox:
+        for shard in chosen:
+            blind = shard.kind == "parquet" and is_url(shard.location)
+            items = list_items(shard, own, sandbox.rows) if blind else read_shard(shard, own, sandbox.rows)
+            seen = _counted(seen, list(_first(images_of(items))), blind=blind)
+    return seen
+
+
+def _first(items: Iterator[Item]) -> Iterator[Item]:
+    size = 0
+    for number, item in enumerate(items, 1):
+        yield item
+        size += len(item.image) if isinstance(item, Sample) else 0
+        if number == _IMAGES or size > _BYTES:
+            return
+
+
+def _counted(seen: Look, items: Sequence[Item], *, blind: bool) -> Look:
+    samples = [item for item in items if isinstance(item, Sample)]
+    failed = [item.code for item in items if not isinstance(item, Sample)]
+    return replace(
+        seen,
+        keys=(*seen.keys, *(item.key for item in items)),
+        labels=seen.labels + sum(sample.label is not None or bool(sample.labels) for sample in samples),
+        boxes=seen.boxes + sum(bool(sample.boxes_xyxy) for sample in samples),
+        wrong=seen.wrong + failed.count("label"),
+        blind=seen.blind + blind * len(items),
+    )
