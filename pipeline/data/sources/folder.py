@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.data.sources.annotations import Annotations, annotated, load_annotations
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.shards import Failure, Item, Sample, Shard, clean_text
-from pipeline.data.sources.tar import MAX_MEMBER_BYTES
+from pipeline.data.sources.tar_members import MAX_MEMBER_BYTES
 from pipeline.errors import ConfigError
 from pipeline.settings.data import ANNOTATION_SUFFIXES
 
