@@ -1,6 +1,6 @@
 """Checks the settings of a run file that say how images are decoded, before any image is read."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -8,9 +8,13 @@ from typing import Any
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.decoder import here
 from pipeline.data.limits import DecodeLimits
+from pipeline.data.sources import Reading, Shard
+from pipeline.data.sources.annotations import Annotations
+from pipeline.data.sources.listing import list_shards
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
+from pipeline.data.sources.tar_names import MemberRules
 from pipeline.errors import Mistake, Mistakes, nearest
-from pipeline.settings.data import DataConfig
+from pipeline.settings.data import DataConfig, MembersConfig
 from pipeline.settings.model import PreprocessConfig
 from pipeline.settings.run_file import RunConfig
 
@@ -67,7 +71,20 @@ def decoding_identity(data: DataConfig, limits: DecodeLimits) -> dict[str, Any]:
         identity["decoder"] = {"name": limits.decoder.name, "source": limits.decoder.digest}
     if data.suffixes is not None:
         identity["suffixes"] = sorted(data.suffixes)
+    if data.members != MembersConfig():
+        identity["members"] = data.members.model_dump()
     return identity
+
+
+def reading_of(data: DataConfig, annotations: Annotations) -> Reading:
+    """Return how the samples of a run are read."""
+    members = MemberRules(data.members.image, data.members.label, tuple(data.members.ignore))
+    return Reading(annotations, data.columns.model_dump(), suffixes=image_suffixes(data), members=members)
+
+
+def shards_of(data: DataConfig, only: Collection[str] | None = None) -> list[Shard]:
+    """List the shards of a run, in order; see `list_shards`."""
+    return list_shards(data.shards, only, data.suffixes, data.split, tuple(data.members.ignore))
 
 
 def image_suffixes(data: DataConfig) -> tuple[str, ...]:

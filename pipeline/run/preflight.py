@@ -9,12 +9,11 @@ from typing import Any
 
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
 from pipeline.data.annotations import read_annotations
-from pipeline.data.inputs import decode_limits, decoding_identity, image_suffixes
+from pipeline.data.inputs import decode_limits, decoding_identity, reading_of, shards_of
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
 from pipeline.data.sources.annotations import Annotations
-from pipeline.data.sources.listing import list_shards
 from pipeline.errors import ConfigError, Mistakes
 from pipeline.explain.explainer import ExplainerSpec
 from pipeline.explain.requirements import check_outputs, check_stages
@@ -149,7 +148,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     shards: list[Shard] = []
     if config.data.shards:
         with found.collecting():
-            shards = list_shards(config.data.shards, suffixes=config.data.suffixes)
+            shards = shards_of(config.data)
     with found.collecting():
         annotations = read_annotations(config, shards)
     with found.collecting():
@@ -179,7 +178,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         _check_classes(annotations, loaded)
     found.raise_if_any()
-    reading = Reading(annotations, config.data.columns.model_dump(), suffixes=image_suffixes(config.data))
+    reading = reading_of(config.data, annotations)
     shards, reading = select(config.data, shards, reading)
     manifest = _manifest(config, shards, reading, limits, loaded, methods, metrics)
     check_ownership(store, manifest)

@@ -35,6 +35,25 @@ class ColumnsConfig(Section):
     boxes: str = "boxes"
 
 
+class MembersConfig(Section):
+    """The members of tars that are the image and the label of a sample, and those that are no part of it."""
+
+    image: str | None = None
+    label: str | None = None
+    ignore: list[str] = []
+
+    @field_validator("image", "label")
+    @classmethod
+    def _is_a_suffix(cls, suffix: str | None) -> str | None:
+        """Write a suffix in lower case without its dot."""
+        plain = None if suffix is None else suffix.lower().removeprefix(".")
+        if plain is not None and (not plain or "/" in plain or "*" in plain):
+            raise PydanticCustomError(
+                "suffix", "'{suffix}' is no suffix of members; such as input.jpg", {"suffix": suffix}
+            )
+        return plain
+
+
 class SampleConfig(Section):
     """A random sample of `n` images."""
 
@@ -58,6 +77,11 @@ class DataConfig(Section):
     window: Window = "dtype"
     decoder: FunctionName | None = None
     suffixes: Annotated[list[str], Field(min_length=1)] | None = None
+    members: MembersConfig = MembersConfig()
+    split: str | None = None
+    truncated: Literal["refuse", "grey"] = "refuse"
+    alpha: Literal["white", "black", "drop"] = "white"
+    too_large: Literal["refuse", "scale"] = "refuse"
 
     @field_validator("window")
     @classmethod

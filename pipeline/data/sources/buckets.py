@@ -14,7 +14,8 @@ from glob import has_magic
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from pipeline.data.sources.fingerprint import EDGE_BYTES, KINDS, edges_digest, parquet_footer
+from pipeline.data.sources.fingerprint import EDGE_BYTES, KINDS, edges_digest, kind_of, parquet_footer
+from pipeline.data.sources.misnamed import misnamed
 from pipeline.data.sources.objects import ShardFile, bucket, split_url
 from pipeline.data.sources.parquet_sandbox import Count
 from pipeline.data.sources.shards import Shard
@@ -67,10 +68,12 @@ def inspect_shards(names: Mapping[str, str], count: Count) -> dict[str, Shard]:
         ConfigError: shards are missing (the message names up to 20) or of an unknown kind.
         StoreError: the store cannot be reached.
     """
-    unknown = [url for url in names if _suffix(url) not in KINDS]
+    unknown = [url for url in names if kind_of(url) is None]
     if unknown:
         hint = f"a prefix ends in /; {_PACK}"
-        raise ConfigError(Mistake(_WHERE, f"'{url}' is neither a .tar nor a .parquet object", hint) for url in unknown)
+        raise ConfigError(
+            Mistake(_WHERE, f"'{url}' is neither a .tar, .tar.gz, .parquet nor .arrow object", hint) for url in unknown
+        )
     stores = {bucket_url: bucket(bucket_url, _WHERE) for bucket_url in sorted({split_url(url)[0] for url in names})}
     with ThreadPoolExecutor(_PARALLEL) as pool:
         found = dict(zip(names, pool.map(partial(_shard, stores, count), names.items()), strict=True))
@@ -92,7 +95,12 @@ def _shard(stores: Mapping[str, "ObjectStore"], count: Count, named: tuple[str, 
     except ValueError as error:
         raise ConfigError.one(_WHERE, f"'{url}' is not a valid object name: {error}") from None
     file = io.BufferedReader(ShardFile(stores[bucket_url], name, stat, EDGE_BYTES))
-    fingerprint, kind = edges_digest(file, stat.size), KINDS[_suffix(url)]
+    kind = kind_of(url)
+    assert kind is not None
+    if mistake := misnamed(url, kind, file.read(EDGE_BYTES)):
+        raise ConfigError([mistake])
+    file.seek(0)
+    fingerprint = edges_digest(file, stat.size)
     rows = count(parquet_footer(file, stat.size)) if kind == "parquet" else None
     return Shard(0, shard_name, kind, url, stat.size, fingerprint, rows, etag=stat.etag)
 
@@ -100,7 +108,7 @@ def _shard(stores: Mapping[str, "ObjectStore"], count: Count, named: tuple[str, 
 def _shards_under(url: str, names: Sequence[str]) -> list[str]:
     """Return the shards directly under a prefix: tars, else Parquet files, as in a folder."""
     shown = [name for name in names if not PurePosixPath(name).name.startswith(".")]
-    found = next((found for suffix in KINDS if (found := [n for n in shown if _suffix(n) == suffix])), [])
+    found = next((found for of_kind in KINDS if (found := [n for n in shown if n.lower().endswith(of_kind)])), [])
     loose = [name for name in shown if _suffix(name).lstrip(".") in IMAGE_SUFFIXES]
     if loose and found:
         what = f"'{url}' contains both shards and loose images ('{PurePosixPath(min(loose)).name}')"

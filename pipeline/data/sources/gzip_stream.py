@@ -29,7 +29,8 @@ class GzipStream:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._restarts = 0
-        self._position = 0
+        self._position = self._end = 0
+        self._kept = b""
         self._restart()
 
     def __enter__(self) -> "GzipStream":

@@ -12,7 +12,7 @@ Box = tuple[float, float, float, float]
 Boxes = tuple[Box, ...]
 """Boxes of one image, in pixels of the stored file, before EXIF rotation."""
 
-ShardKind = Literal["tar", "parquet", "folder"]
+ShardKind = Literal["tar", "parquet", "arrow", "folder"]
 
 
 @dataclass(frozen=True)

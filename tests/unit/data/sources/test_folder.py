@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, read_shard
 from pipeline.data.sources.classes import ClassTable
-from pipeline.data.sources.folder import SIDE_FILES, class_folders, folder_annotations, list_images
+from pipeline.data.sources.folder import class_folders, folder_annotations
+from pipeline.data.sources.folder_files import SIDE_FILES, list_images
 from pipeline.data.sources.listing import list_shards
 from pipeline.errors import ConfigError
 
