@@ -1,6 +1,6 @@
 """Checks the settings of a run file that say how images are decoded, before any image is read."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,10 @@ from pipeline.data.decoder import here
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Reading, Shard
 from pipeline.data.sources.annotations import Annotations
+from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.columns import check_columns, has_path_keys
 from pipeline.data.sources.listing import list_shards
+from pipeline.data.sources.parquet import known_names
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.data.sources.tar_names import MemberRules
 from pipeline.errors import Mistake, Mistakes, nearest
@@ -83,8 +86,22 @@ def reading_of(data: DataConfig, annotations: Annotations) -> Reading:
 
 
 def shards_of(data: DataConfig, only: Collection[str] | None = None) -> list[Shard]:
-    """List the shards of a run, in order; see `list_shards`."""
-    return list_shards(data.shards, only, data.suffixes, data.split, tuple(data.members.ignore))
+    """List the shards of a run, in order, and check that tables have the columns of the run; see `list_shards`."""
+    shards = list_shards(data.shards, only, data.suffixes, data.split, tuple(data.members.ignore))
+    check_columns({shard.name: shard.table for shard in shards if shard.table is not None}, data.columns.model_dump())
+    return shards
+
+
+def tables_identity(data: DataConfig, shards: Sequence[Shard], classes: ClassTable) -> dict[str, Any]:
+    """Return what a run's identity must know of its tables: keys from paths, and numbers that stand for names."""
+    columns = data.columns.model_dump()
+    tables = [shard.table for shard in shards if shard.table is not None]
+    identity: dict[str, Any] = {}
+    if any(has_path_keys(table, columns) for table in tables):
+        identity["keys"] = "path"
+    names = {tuple(known_names(shard, data.columns.label, classes)) for shard in shards}
+    renumbered = sorted(each for each in names if [classes.index(name) for name in each] != list(range(len(each))))
+    return identity | ({"label_names": renumbered} if renumbered else {})
 
 
 def image_suffixes(data: DataConfig) -> tuple[str, ...]:

@@ -1,8 +1,29 @@
 """What may be decoded and how: formats, size, the window of deep images, and the user's decoder."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.settings.data import Window
+
+MAGIC = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WEBP": rb"RIFF....WEBP",
+    "GIF": rb"GIF8",
+    "BMP": rb"BM....\0\0\0\0",
+    "TIFF": rb"II\*\0|MM\0\*|II\+\0|MM\0\+",
+    "JPEG2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "PPM": rb"P[1-7]\s",
+    "AVIF": rb"....ftypavi[fs]",
+    "HEIF": rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)",
+}
+"""Patterns of the first bytes of files, by format."""
+
+
+def is_image_file(data: bytes, formats: Iterable[str] = tuple(MAGIC)) -> bool:
+    """Return whether bytes begin as a file of one of these formats does."""
+    return any(re.match(MAGIC[name], data, re.DOTALL) for name in formats if name in MAGIC)
 
 
 class UnreadableImageError(ValueError):

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
 from pipeline.data.annotations import read_annotations
-from pipeline.data.inputs import decode_limits, decoding_identity, reading_of, shards_of
+from pipeline.data.inputs import decode_limits, decoding_identity, reading_of, shards_of, tables_identity
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
@@ -244,6 +244,7 @@ def _manifest(
     methods: Mapping[str, CamMethod],
     metrics: Mapping[str, Metric],
 ) -> RunManifest:
+    tables = tables_identity(config.data, shards, reading.annotations.classes)
     identity = RunIdentity(
         code_version=code_version(),
         schema_version=SCHEMA_VERSION,
@@ -251,7 +252,7 @@ def _manifest(
             ShardEntry(name=s.name, kind=s.kind, size=s.size, fingerprint=s.fingerprint, take=s.take) for s in shards
         ),
         chunk_images=config.data.chunk_images,
-        data=_data_identity(config, reading, limits, loaded),
+        data={**_data_identity(config, reading, limits, loaded), **tables},
         model={
             "name": config.model.name,
             "weights_sha256": loaded.weights_digest,

@@ -4,12 +4,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pipeline.data.sources.annotations import Annotations
+from pipeline.data.sources.columns import DEFAULT_COLUMNS
 from pipeline.data.sources.folder import list_folder, read_folder
 from pipeline.data.sources.gzip_stream import is_gzip_name
 from pipeline.data.sources.objects import is_url
 from pipeline.data.sources.parquet import Rows, list_parquet, read_parquet, rows_in_process
 from pipeline.data.sources.sample import Draw
-from pipeline.data.sources.shards import Chunk, Failure, Item, Sample, Shard, chunked, damage, is_image, taking
+from pipeline.data.sources.shards import (
+    TABLE_KINDS,
+    Chunk,
+    Failure,
+    Item,
+    Sample,
+    Shard,
+    chunked,
+    damage,
+    is_image,
+    taking,
+)
 from pipeline.data.sources.tar import IMAGE_SUFFIXES, image_bytes, list_tar, read_tar
 from pipeline.data.sources.tar_names import MemberRules
 
@@ -29,7 +41,7 @@ __all__ = [
     "read_shard",
 ]
 
-PARQUET_COLUMNS = {"image": "image", "key": "key", "label": "label", "boxes": "boxes"}
+PARQUET_COLUMNS = DEFAULT_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,7 @@ def _guarded(shard: Shard, items: Iterator[Item]) -> Iterator[Item]:
 def _read(shard: Shard, reading: Reading, rows: Rows) -> Iterator[Item]:
     if shard.kind == "tar":
         return _distinct(read_tar(shard, reading.annotations, reading.suffixes, reading.members))
-    if shard.kind == "parquet":
+    if shard.kind in TABLE_KINDS:
         return _distinct(read_parquet(shard, reading.annotations, reading.columns, rows))
     return read_folder(shard, reading.annotations)
 
@@ -133,6 +145,6 @@ def _read(shard: Shard, reading: Reading, rows: Rows) -> Iterator[Item]:
 def _list(shard: Shard, reading: Reading, rows: Rows) -> Iterator[Item]:
     if shard.kind == "tar":
         return _distinct(list_tar(shard, reading.suffixes, reading.members))
-    if shard.kind == "parquet":
+    if shard.kind in TABLE_KINDS:
         return _distinct(list_parquet(shard, reading.columns, rows))
     return list_folder(shard)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pipeline.data.sources.fingerprint import EDGE_BYTES, KINDS, edges_digest, kind_of, parquet_footer
 from pipeline.data.sources.misnamed import misnamed
 from pipeline.data.sources.objects import ShardFile, bucket, split_url
-from pipeline.data.sources.parquet_sandbox import Count
+from pipeline.data.sources.parquet_sandbox import Describe
 from pipeline.data.sources.shards import Shard
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.errors import ConfigError, Mistake
@@ -54,12 +54,12 @@ def urls_of(url: str) -> list[str]:
     return [f"{bucket_url}/{name}" for name in names]
 
 
-def inspect_shards(names: Mapping[str, str], count: Count) -> dict[str, Shard]:
+def inspect_shards(names: Mapping[str, str], describe: Describe) -> dict[str, Shard]:
     """Find size, fingerprint and row count of each shard, many in parallel.
 
     Args:
         names: names of the shards in the run, by URL.
-        count: returns the number of rows in a Parquet file, given its footer.
+        describe: returns the number of rows and the schema of a Parquet file, given its footer.
 
     Returns:
         The shards by URL; their ordinals are not set yet.
@@ -76,7 +76,7 @@ def inspect_shards(names: Mapping[str, str], count: Count) -> dict[str, Shard]:
         )
     stores = {bucket_url: bucket(bucket_url, _WHERE) for bucket_url in sorted({split_url(url)[0] for url in names})}
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        found = dict(zip(names, pool.map(partial(_shard, stores, count), names.items()), strict=True))
+        found = dict(zip(names, pool.map(partial(_shard, stores, describe), names.items()), strict=True))
     missing = [url for url, shard in found.items() if shard is None]
     if missing:
         more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
@@ -84,7 +84,7 @@ def inspect_shards(names: Mapping[str, str], count: Count) -> dict[str, Shard]:
     return {url: shard for url, shard in found.items() if shard is not None}
 
 
-def _shard(stores: Mapping[str, "ObjectStore"], count: Count, named: tuple[str, str]) -> Shard | None:
+def _shard(stores: Mapping[str, "ObjectStore"], describe: Describe, named: tuple[str, str]) -> Shard | None:
     """Inspect one shard; return None if it is missing."""
     url, shard_name = named
     bucket_url, name = split_url(url)
@@ -101,8 +101,8 @@ def _shard(stores: Mapping[str, "ObjectStore"], count: Count, named: tuple[str, 
         raise ConfigError([mistake])
     file.seek(0)
     fingerprint = edges_digest(file, stat.size)
-    rows = count(parquet_footer(file, stat.size)) if kind == "parquet" else None
-    return Shard(0, shard_name, kind, url, stat.size, fingerprint, rows, etag=stat.etag)
+    rows, table = describe(parquet_footer(file, stat.size), "") if kind == "parquet" else (None, None)
+    return Shard(0, shard_name, kind, url, stat.size, fingerprint, rows, table=table, etag=stat.etag)
 
 
 def _shards_under(url: str, names: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from pipeline.data.sources.folder import FILES_PER_SHARD
 from pipeline.data.sources.folder_files import described, find_files
 from pipeline.data.sources.misnamed import misnamed
 from pipeline.data.sources.objects import is_url
-from pipeline.data.sources.parquet_sandbox import Count, ParquetSandbox
+from pipeline.data.sources.parquet_sandbox import Describe, ParquetSandbox
 from pipeline.data.sources.shards import Shard, clean_text
 from pipeline.data.sources.splits import of_split
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
@@ -62,13 +62,13 @@ def list_shards(
     with closing(ParquetSandbox()) as sandbox:
         remote: dict[str, Shard] = {}
         with mistakes.collecting():
-            remote = inspect_shards({path: names[path] for path in wanted if is_url(path)}, sandbox.count)
+            remote = inspect_shards({path: names[path] for path in wanted if is_url(path)}, sandbox.describe)
         for path in wanted:
             with mistakes.collecting():
                 if is_url(path):
                     found = [remote[path]] if path in remote else []
                 else:
-                    found = _open(path, names[path], sandbox.count, suffixes, MemberRules(ignore=ignore))
+                    found = _open(path, names[path], sandbox.describe, suffixes, MemberRules(ignore=ignore))
                 shards.extend([replace(shard, ordinal=len(shards) + i) for i, shard in enumerate(found)])
     mistakes.raise_if_any()
     return shards
@@ -137,7 +137,9 @@ def _is_shard(path: Path, of_kind: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(of_kind) and not hidden and path.is_file()
 
 
-def _open(location: str, name: str, count: Count, suffixes: Sequence[str] | None, rules: MemberRules) -> list[Shard]:
+def _open(
+    location: str, name: str, describe: Describe, suffixes: Sequence[str] | None, rules: MemberRules
+) -> list[Shard]:
     path = Path(location)
     try:
         if path.is_dir():
@@ -151,8 +153,10 @@ def _open(location: str, name: str, count: Count, suffixes: Sequence[str] | None
                 raise ConfigError([mistake])
             file.seek(0)
             fingerprint = edges_digest(file, size)
-            rows = count(parquet_footer(file, size)) if kind == "parquet" else None
-        return [Shard(0, name, kind, str(path), size, fingerprint, rows)]
+            rows, table = None, None
+            if kind != "tar":
+                rows, table = describe(parquet_footer(file, size), "") if kind == "parquet" else describe(b"", location)
+        return [Shard(0, name, kind, str(path), size, fingerprint, rows, table=table)]
     except OSError as error:
         raise ConfigError.one(_WHERE, f"cannot read '{path}': {error.strerror}") from None
 

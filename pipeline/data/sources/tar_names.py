@@ -60,7 +60,8 @@ class Naming:
         if "." not in first[1]:
             return first
         if self._long_keys is None:
-            if self._middle(first[1]) in (None, ""):
+            is_side = first[1].rpartition(".")[2] in ANNOTATION_SUFFIXES
+            if not is_side and self._middle(first[1]) in (None, ""):
                 return first
             self._long_keys = self._find_long_keys()
         return self._longest(name) or first
@@ -111,14 +112,23 @@ def long_keys(names: Iterable[str], middle: Callable[[str], str | None]) -> froz
         elif (found := middle(suffix)) is not None:
             middles[key].add(found)
     uses = Counter(found for several in middles.values() for found in several)
-    parted = any(
-        _are_samples(found, uses) or len(found & annotated[key] - {""}) > 0
-        for key, found in middles.items()
-        if len(found) > 1
-    )
+    own = {key: _with_own_annotation(found, annotated[key]) for key, found in middles.items()}
+    if not any(own[key] or _are_samples(found, uses) for key, found in middles.items()):
+        return frozenset()
     return frozenset(
-        f"{key}.{found}" for key, several in middles.items() for found in several if found and not _is_role(found)
-    ) if parted else frozenset()  # fmt: skip
+        f"{key}.{middle}"
+        for key, several in middles.items()
+        for middle in several
+        if middle and (middle in own[key] or not _is_role(middle))
+    )
+
+
+def _with_own_annotation(middles: set[str], annotated: set[str]) -> set[str]:
+    """Return what stands before the suffixes of images that have an annotation under exactly their name.
+
+    None where the sample has an annotation but no image under its short key: that one describes all its members.
+    """
+    return set() if "" in annotated and "" not in middles else (middles & annotated) - {""}
 
 
 def _are_samples(middles: set[str], uses: Counter[str]) -> bool:
