@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.decoder import here
+from pipeline.data.formats import format_mistakes, known_formats, suffixes_of
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Reading, Shard
 from pipeline.data.sources.annotations import Annotations
@@ -16,12 +17,13 @@ from pipeline.data.sources.listing import list_shards
 from pipeline.data.sources.parquet import known_names
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.data.sources.tar_names import MemberRules
-from pipeline.errors import Mistake, Mistakes, nearest
+from pipeline.errors import Mistake, Mistakes
 from pipeline.settings.data import DataConfig, MembersConfig
 from pipeline.settings.model import PreprocessConfig
 from pipeline.settings.run_file import RunConfig
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
+_CHOICES = ("truncated", "alpha", "too_large")
+"""Settings of decoding that an identity records only if they are not the default."""
 _CHANNELS_OF_FILES = (1, 3)
 """Channels that image files can be decoded to: grey and RGB."""
 
@@ -34,14 +36,12 @@ def decode_limits(config: RunConfig) -> DecodeLimits:
     """
     mistakes = Mistakes()
     data = config.data
-    names = [name.upper() for name in data.formats]
-    mistakes.found.extend(
-        Mistake("data.formats", f"unknown format '{name}'", nearest(name, FORMATS))
-        for name in names
-        if name not in FORMATS
-    )
+    names = known_formats(data.formats)
+    mistakes.found.extend(format_mistakes(names))
     mistakes.found.extend(_contradictions(config))
-    limits = DecodeLimits(tuple(names), data.max_pixels, data.window)
+    limits = DecodeLimits(
+        names, data.max_pixels, data.window, truncated=data.truncated, alpha=data.alpha, too_large=data.too_large
+    )
     if data.decoder is not None:
         with mistakes.collecting():
             source = here(data.decoder)
@@ -62,6 +62,7 @@ def limits_of(identity: Mapping[str, Any]) -> DecodeLimits:
         identity["max_pixels"],
         tuple(window) if isinstance(window, list) else window,
         None if decoder is None else replace(here(decoder["name"]), digest=decoder["source"]),
+        **{name: identity[name] for name in _CHOICES if name in identity},
     )
 
 
@@ -72,6 +73,9 @@ def decoding_identity(data: DataConfig, limits: DecodeLimits) -> dict[str, Any]:
         identity["window"] = limits.window
     if limits.decoder is not None:
         identity["decoder"] = {"name": limits.decoder.name, "source": limits.decoder.digest}
+    identity |= {
+        name: getattr(limits, name) for name in _CHOICES if getattr(limits, name) != getattr(DecodeLimits, name)
+    }
     if data.suffixes is not None:
         identity["suffixes"] = sorted(data.suffixes)
     if data.members != MembersConfig():
@@ -108,7 +112,7 @@ def image_suffixes(data: DataConfig) -> tuple[str, ...]:
     """Return the suffixes of the images in tars; empty if a decoder may read any member that is not an annotation."""
     if data.suffixes is not None:
         return tuple(data.suffixes)
-    return IMAGE_SUFFIXES if data.decoder is None else ()
+    return (*IMAGE_SUFFIXES, *suffixes_of(known_formats(data.formats))) if data.decoder is None else ()
 
 
 def _contradictions(config: RunConfig) -> list[Mistake]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.settings.data import Window
+from pipeline.settings.data import Alpha, TooLarge, Truncated, Window
 
 MAGIC = {
     "JPEG": rb"\xff\xd8\xff",
@@ -60,9 +60,15 @@ class DecodeLimits:
         window: how values of more than 8 bits become pixels: `dtype` keeps the high byte, `image` takes the range of
             each image, and (low, high) is a range in values of the file; values beyond it are clipped.
         decoder: the user's decoder; None decodes image files.
+        truncated: what becomes of a JPEG that ends early: it is refused, or its rest is grey, as Pillow fills it.
+        alpha: what transparency becomes: white or black, or it is dropped, which shows the colours below it.
+        too_large: what becomes of a JPEG above `max_pixels`: it is refused, or decoded at half or a quarter size.
     """
 
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
     max_pixels: int = 64_000_000
     window: Window = "dtype"
     decoder: DecoderSource | None = None
+    truncated: Truncated = "refuse"
+    alpha: Alpha = "white"
+    too_large: TooLarge = "refuse"

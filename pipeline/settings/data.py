@@ -16,6 +16,10 @@ Value = Annotated[float, Field(allow_inf_nan=False)]
 Window = Literal["dtype", "image"] | tuple[Value, Value]
 """How values of more than 8 bits become pixels: by the range of their type, of each image, or from low to high."""
 
+Truncated = Literal["refuse", "grey"]
+Alpha = Literal["white", "black", "drop"]
+TooLarge = Literal["refuse", "scale"]
+
 ANNOTATION_SUFFIXES = ("cls", "csv", "json", "txt", "xml")
 """Suffixes of files and members that hold labels or boxes, and never an image."""
 
@@ -79,9 +83,9 @@ class DataConfig(Section):
     suffixes: Annotated[list[str], Field(min_length=1)] | None = None
     members: MembersConfig = MembersConfig()
     split: str | None = None
-    truncated: Literal["refuse", "grey"] = "refuse"
-    alpha: Literal["white", "black", "drop"] = "white"
-    too_large: Literal["refuse", "scale"] = "refuse"
+    truncated: Truncated = "refuse"
+    alpha: Alpha = "white"
+    too_large: TooLarge = "refuse"
 
     @field_validator("window")
     @classmethod
