@@ -12,6 +12,8 @@ KINDS: dict[tuple[str, ...], ShardKind] = {
     (".arrow", ".feather"): "arrow",
 }
 """Kinds of shards by their suffixes; of a folder, the first of these that it contains is read."""
+BESIDE_IMAGES = ((".tar.gz", ".tgz"), (".arrow", ".feather"))
+"""Those that are not read if there are images in the folder or below it."""
 EDGE_BYTES = 64 << 10
 _MAX_FOOTER_BYTES = 64 << 20
 _FRAME_BYTES = 8

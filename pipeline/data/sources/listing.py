@@ -11,7 +11,15 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from pipeline.data.sources.buckets import inspect_shards, urls_of
-from pipeline.data.sources.fingerprint import EDGE_BYTES, KINDS, digest, edges_digest, kind_of, parquet_footer
+from pipeline.data.sources.fingerprint import (
+    BESIDE_IMAGES,
+    EDGE_BYTES,
+    KINDS,
+    digest,
+    edges_digest,
+    kind_of,
+    parquet_footer,
+)
 from pipeline.data.sources.folder import FILES_PER_SHARD
 from pipeline.data.sources.folder_files import described, find_files
 from pipeline.data.sources.misnamed import misnamed
@@ -117,6 +125,8 @@ def _shards_directly_in(folder: Path, suffixes: Sequence[str]) -> list[str]:
     for of_kind in KINDS:
         if shards := sorted(str(entry) for entry in folder.iterdir() if _is_shard(entry, of_kind)):
             _refuse_loose_images(folder, suffixes)
+            if of_kind in BESIDE_IMAGES and find_files(folder).images:
+                continue  # the archive that the images came in
             return shards
     return [str(folder)]
 
