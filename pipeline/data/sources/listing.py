@@ -124,9 +124,9 @@ def _shards_in(path: Path, suffixes: Sequence[str], split: str | None) -> list[s
 def _shards_directly_in(folder: Path, suffixes: Sequence[str]) -> list[str]:
     for of_kind in KINDS:
         if shards := sorted(str(entry) for entry in folder.iterdir() if _is_shard(entry, of_kind)):
-            _refuse_loose_images(folder, suffixes)
             if of_kind in BESIDE_IMAGES and find_files(folder).images:
                 continue  # the archive that the images came in
+            _refuse_loose_images(folder, suffixes)
             return shards
     return [str(folder)]
 
