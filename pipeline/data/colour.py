@@ -1,8 +1,8 @@
 """Converts decoded images to the channels of the model: grey (1) or RGB (3), of 8 bits each.
 
 Grey is repeated over the channels of RGB, and RGB becomes grey by its luma (0.299 R + 0.587 G + 0.114 B), as in Pillow.
-Palettes are looked up. Transparency is composited on white. CMYK is converted by Pillow. Values of more than 8 bits
-become 8 by the window of the run.
+Palettes are looked up. What is transparent shows white, or black, or its own colour. CMYK is converted by Pillow.
+Values of more than 8 bits become 8 by the window of the run.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline.data.limits import UnreadableImageError
-from pipeline.settings.data import Window
+from pipeline.settings.data import Alpha, Window
 
 _MODES = {1: "L", 3: "RGB"}
 _MOST_16_BIT = (1 << 16) - 1
@@ -32,7 +32,9 @@ class Coding:
     rescaled: bool = False
 
 
-def converted(image: Image.Image, coding: Coding, channels: int, window: Window) -> tuple[Image.Image, int | None]:
+def converted(
+    image: Image.Image, coding: Coding, channels: int, window: Window, alpha: Alpha = "white"
+) -> tuple[Image.Image, int | None]:
     """Convert a loaded image to `channels` channels (1 or 3) of 8 bits.
 
     Returns:
@@ -44,13 +46,13 @@ def converted(image: Image.Image, coding: Coding, channels: int, window: Window)
     if image.mode == "F" or image.mode.startswith("I"):
         return _from_deep_grey(image, coding, channels, window)
     if coding.bits <= 8:
-        return _eight_bit(image, channels), None
+        return _eight_bit(image, channels, alpha), None
     if window != "dtype":
         raise UnreadableImageError(
             "mode", "only the high byte of 16-bit colours is read here; use data.window: dtype, or data.decoder"
         )
     peak = max(high for band, (_, high) in zip(image.getbands(), _extrema(image), strict=True) if band != "A")
-    return _eight_bit(image, channels), peak << 8 | 0xFF
+    return _eight_bit(image, channels, alpha), peak << 8 | 0xFF
 
 
 def _from_deep_grey(
@@ -100,18 +102,19 @@ def unit_values(values: npt.NDArray[Any], window: tuple[float, float]) -> npt.ND
     return np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
 
 
-def _eight_bit(image: Image.Image, channels: int) -> Image.Image:
+def _eight_bit(image: Image.Image, channels: int, alpha: Alpha) -> Image.Image:
     if channels == 1:
-        return image if image.mode == "L" and "transparency" not in image.info else to_rgb(image).convert("L")
-    return to_rgb(image)
+        return image if image.mode == "L" and "transparency" not in image.info else to_rgb(image, alpha).convert("L")
+    return to_rgb(image, alpha)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image with 8 bits per value to RGB."""
+def to_rgb(image: Image.Image, alpha: Alpha = "white") -> Image.Image:
+    """Convert an image with 8 bits per value to RGB; what is transparent shows the colour `alpha`, or its own."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         coloured = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, coloured).convert("RGB")
+        if alpha == "drop":
+            return coloured.convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", image.size, alpha), coloured).convert("RGB")
     return image.convert("RGB")

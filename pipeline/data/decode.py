@@ -16,23 +16,29 @@ Other data is decoded by a function of the user's, see `pipeline.data.arrays`.
 """
 
 import io
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.data.colour import Coding, converted
 from pipeline.data.depth import Depth
+from pipeline.data.formats import register_formats
 from pipeline.data.framing import Framed, PixelArray, fitted
-from pipeline.data.limits import DecodeLimits, UnreadableImageError
+from pipeline.data.limits import DecodeLimits, UnreadableImageError, is_image_file
+from pipeline.data.scaled import frame_scaled
 from pipeline.data.sources.shards import Boxes, Chunk, Failure, Sample
 from pipeline.settings.preprocess import Preprocess
 
-_MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "WEBP": b"RIFF....WEBP", "GIF": b"GIF8"}
+_SURE = frozenset(("JPEG", "PNG", "WEBP", "GIF"))
+"""Formats that are told from others by their first bytes alone."""
+_POINTER = b"version https://git-lfs"
+_TRUNCATING = Lock()
+"""Pillow's switch is one for the process."""
 _PNG_DEPTH = 24
 """Offset of the bits per value in a PNG file."""
 _TIFF_DEPTH = 258
@@ -103,6 +109,8 @@ Frame = Callable[[bytes, Boxes | None, Preprocess, DecodeLimits], Framed]
 
 def frame_image(data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits) -> Framed:
     """Decode one image and fit it to the model's input size; raises as `decode_image` does."""
+    if limits.too_large == "scale" and (scaled := frame_scaled(data, boxes, preprocess, limits)) is not None:
+        return scaled
     found = decode_image(data, limits, preprocess.channels)
     return fitted((found.image,), boxes, preprocess, found.orientation, found.peak)
 
@@ -161,13 +169,16 @@ def decode_image(data: bytes, limits: DecodeLimits, channels: int = 3) -> Decode
     except MemoryError:
         raise UnreadableImageError("memory", "decoding needs more memory than is available") from None
     except Exception as error:  # Pillow's parsers raise almost any type of exception on hostile bytes
-        code = "corrupt" if _is_allowed(data, limits) else "format"
+        code = "corrupt" if is_image_file(data, _SURE.intersection(limits.formats)) else "format"
+        if data.startswith(_POINTER):
+            raise UnreadableImageError(code, "a git-lfs pointer, not the image itself: git lfs pull") from None
         # the message of UnidentifiedImageError contains a memory address
         reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
         raise UnreadableImageError(code, f"{type(error).__name__}{reason}") from None
 
 
 def _decode(data: bytes, limits: DecodeLimits, channels: int) -> DecodedImage:
+    register_formats(limits.formats)
     with Image.open(io.BytesIO(data), formats=limits.formats) as image:
         width, height = image.size
         if width * height > limits.max_pixels:
@@ -177,9 +188,24 @@ def _decode(data: bytes, limits: DecodeLimits, channels: int) -> DecodedImage:
             if fast is not None and fast.size == image.size:
                 return DecodedImage(converted(fast, Coding(), channels, limits.window)[0], _orientation(image))
         coding = _coding(image, data)
-        image.load()  # first, because reading the EXIF also loads and would take damaged pixels for damaged EXIF
-        in_channels, peak = converted(image, coding, channels, limits.window)
+        _load(
+            image, limits
+        )  # first, because reading the EXIF also loads and would take damaged pixels for damaged EXIF
+        in_channels, peak = converted(image, coding, channels, limits.window, limits.alpha)
         return DecodedImage(in_channels, _orientation(image), peak)
+
+
+def _load(image: Image.Image, limits: DecodeLimits) -> None:
+    """Decode the pixels; the rest of a JPEG that ends early is grey if the run asks for it."""
+    if limits.truncated == "refuse" or image.format not in ("JPEG", "MPO"):
+        image.load()
+        return
+    with _TRUNCATING:
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+        try:
+            image.load()
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
 def _decode_jpeg(data: bytes, *, grey: bool) -> Image.Image | None:
@@ -209,10 +235,6 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # hostile EXIF raises any type of exception
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _is_allowed(data: bytes, limits: DecodeLimits) -> bool:
-    return any(re.match(_MAGIC[name], data, re.DOTALL) for name in limits.formats if name in _MAGIC)
 
 
 def _failure(sample: Sample, error: UnreadableImageError) -> Failure:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ class DecodeSandbox(Sandbox):
         self, data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits
     ) -> Framed:
         """Decode and frame an image in the subprocess, even if it is a plain JPEG."""
-        rules = {"formats": limits.formats, "max_pixels": limits.max_pixels, "window": limits.window}
+        rules = asdict(replace(limits, decoder=None))
         response, pixels = self._request({"boxes": boxes, "preprocess": asdict(preprocess), "limits": rules}, data)
         if "code" in response:
             raise UnreadableImageError(response["code"], response["detail"])
@@ -175,9 +175,8 @@ def _described(loaded: LoadedDecoder | ConfigError | None) -> dict[str, Any]:
 
 def _limits(rules: dict[str, Any]) -> DecodeLimits:
     window = rules["window"]
-    return DecodeLimits(
-        tuple(rules["formats"]), rules["max_pixels"], tuple(window) if isinstance(window, list) else window
-    )
+    lists = {"formats": tuple(rules["formats"]), "window": tuple(window) if isinstance(window, list) else window}
+    return DecodeLimits(**{**rules, **lists})
 
 
 def _limit_memory(extra: int) -> None:

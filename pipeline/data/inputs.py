@@ -1,20 +1,29 @@
 """Checks the settings of a run file that say how images are decoded, before any image is read."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.decoder import here
+from pipeline.data.formats import format_mistakes, known_formats, suffixes_of
 from pipeline.data.limits import DecodeLimits
+from pipeline.data.sources import Reading, Shard
+from pipeline.data.sources.annotations import Annotations
+from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.columns import check_columns, has_path_keys
+from pipeline.data.sources.listing import list_shards
+from pipeline.data.sources.parquet import known_names
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
-from pipeline.errors import Mistake, Mistakes, nearest
-from pipeline.settings.data import DataConfig
+from pipeline.data.sources.tar_names import MemberRules
+from pipeline.errors import Mistake, Mistakes
+from pipeline.settings.data import DataConfig, MembersConfig
 from pipeline.settings.model import PreprocessConfig
 from pipeline.settings.run_file import RunConfig
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
+_CHOICES = ("truncated", "alpha", "too_large")
+"""Settings of decoding that an identity records only if they are not the default."""
 _CHANNELS_OF_FILES = (1, 3)
 """Channels that image files can be decoded to: grey and RGB."""
 
@@ -27,14 +36,12 @@ def decode_limits(config: RunConfig) -> DecodeLimits:
     """
     mistakes = Mistakes()
     data = config.data
-    names = [name.upper() for name in data.formats]
-    mistakes.found.extend(
-        Mistake("data.formats", f"unknown format '{name}'", nearest(name, FORMATS))
-        for name in names
-        if name not in FORMATS
-    )
+    names = known_formats(data.formats)
+    mistakes.found.extend(format_mistakes(names))
     mistakes.found.extend(_contradictions(config))
-    limits = DecodeLimits(tuple(names), data.max_pixels, data.window)
+    limits = DecodeLimits(
+        names, data.max_pixels, data.window, truncated=data.truncated, alpha=data.alpha, too_large=data.too_large
+    )
     if data.decoder is not None:
         with mistakes.collecting():
             source = here(data.decoder)
@@ -55,6 +62,7 @@ def limits_of(identity: Mapping[str, Any]) -> DecodeLimits:
         identity["max_pixels"],
         tuple(window) if isinstance(window, list) else window,
         None if decoder is None else replace(here(decoder["name"]), digest=decoder["source"]),
+        **{name: identity[name] for name in _CHOICES if name in identity},
     )
 
 
@@ -65,16 +73,46 @@ def decoding_identity(data: DataConfig, limits: DecodeLimits) -> dict[str, Any]:
         identity["window"] = limits.window
     if limits.decoder is not None:
         identity["decoder"] = {"name": limits.decoder.name, "source": limits.decoder.digest}
+    identity |= {
+        name: getattr(limits, name) for name in _CHOICES if getattr(limits, name) != getattr(DecodeLimits, name)
+    }
     if data.suffixes is not None:
         identity["suffixes"] = sorted(data.suffixes)
+    if data.members != MembersConfig():
+        identity["members"] = data.members.model_dump()
     return identity
+
+
+def reading_of(data: DataConfig, annotations: Annotations) -> Reading:
+    """Return how the samples of a run are read."""
+    members = MemberRules(data.members.image, data.members.label, tuple(data.members.ignore))
+    return Reading(annotations, data.columns.model_dump(), suffixes=image_suffixes(data), members=members)
+
+
+def shards_of(data: DataConfig, only: Collection[str] | None = None) -> list[Shard]:
+    """List the shards of a run, in order, and check that tables have the columns of the run; see `list_shards`."""
+    shards = list_shards(data.shards, only, data.suffixes, data.split, tuple(data.members.ignore))
+    check_columns({shard.name: shard.table for shard in shards if shard.table is not None}, data.columns.model_dump())
+    return shards
+
+
+def tables_identity(data: DataConfig, shards: Sequence[Shard], classes: ClassTable) -> dict[str, Any]:
+    """Return what a run's identity must know of its tables: keys from paths, and numbers that stand for names."""
+    columns = data.columns.model_dump()
+    tables = [shard.table for shard in shards if shard.table is not None]
+    identity: dict[str, Any] = {}
+    if any(has_path_keys(table, columns) for table in tables):
+        identity["keys"] = "path"
+    names = {tuple(known_names(shard, data.columns.label, classes)) for shard in shards}
+    renumbered = sorted(each for each in names if [classes.index(name) for name in each] != list(range(len(each))))
+    return identity | ({"label_names": renumbered} if renumbered else {})
 
 
 def image_suffixes(data: DataConfig) -> tuple[str, ...]:
     """Return the suffixes of the images in tars; empty if a decoder may read any member that is not an annotation."""
     if data.suffixes is not None:
         return tuple(data.suffixes)
-    return IMAGE_SUFFIXES if data.decoder is None else ()
+    return (*IMAGE_SUFFIXES, *suffixes_of(known_formats(data.formats))) if data.decoder is None else ()
 
 
 def _contradictions(config: RunConfig) -> list[Mistake]:

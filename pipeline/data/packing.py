@@ -14,6 +14,7 @@ from pipeline.data.account import LabelAccount
 from pipeline.data.annotations import check_matches, describe
 from pipeline.data.archives import read_archive
 from pipeline.data.class_counts import with_counts
+from pipeline.data.limits import is_image_file
 from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, read_shard
 from pipeline.data.sources.csv_rows import read_csv
 from pipeline.data.sources.listing import list_shards
@@ -42,8 +43,10 @@ def pack_images(
 ) -> Packed:
     """Write images, with their labels and boxes, to `DEST/shard-NNNNNN.tar`.
 
-    Members are KEY.SUFFIX, KEY.cls (label) and KEY.json (boxes). The bytes of images are not changed. Dots in a
-    file's stem become underscores, because a key ends at the first dot. Files that would share a key get numbers.
+    Members are KEY.SUFFIX, KEY.cls (label) and KEY.json (boxes). The bytes of images are not changed. KEY is the path
+    of the file without its suffix. If that is taken, or the suffix is unknown, it is the whole path. A key with dots
+    gets a KEY.json with the name of the file, so that readers see that the key does not end at the first dot. Files
+    that are not images are left out.
 
     Args:
         source: a folder of images (`labels.csv`, `boxes.csv` or class sub-folders are used), or a CSV file with a
@@ -113,12 +116,19 @@ def _write_shards(items: Iterable[Item], dest: Path, images_per_shard: int) -> P
     # mtime=0, so that the same images give the same bytes
     with ShardWriter(names, maxcount=images_per_shard, maxsize=1e12, verbose=0, mtime=0) as writer:
         for item in items:
-            if isinstance(item, Sample):
+            if isinstance(item, Sample) and not _is_image(item):
+                failures.append(Failure(item.key, item.shard, "read", "format", "its name and content are no image's"))
+            elif isinstance(item, Sample):
                 writer.write(_members(item, keys))
             else:
                 failures.append(item)
     count = len(list(dest.glob("shard-*.tar")))
     return Packed(f"{dest}/shard-{{000000..{count - 1:06d}}}.tar", count, len(keys), tuple(failures))
+
+
+def _is_image(sample: Sample) -> bool:
+    """Return whether a file is an image by its name or its first bytes; one that is damaged keeps its failure row."""
+    return PurePosixPath(sample.key).suffix.lower().lstrip(".") in IMAGE_SUFFIXES or is_image_file(sample.image)
 
 
 def _from_folder(folder: Path, classes: str | None, folders: Folders) -> tuple[DataConfig, list[Shard]]:
@@ -144,20 +154,33 @@ def _from_csv(path: Path, classes: str | None) -> tuple[DataConfig, list[Shard]]
 def _members(sample: Sample, keys: set[str]) -> dict[str, Any]:
     path = PurePosixPath(sample.key)
     suffix = path.suffix.lower().lstrip(".")
-    stem = path.stem if suffix in IMAGE_SUFFIXES else path.name
-    members: dict[str, Any] = {"__key__": _unique_key(str(path.with_name(stem.replace(".", "_") or "_")), keys)}
-    members[suffix if suffix in IMAGE_SUFFIXES else "img"] = sample.image
+    known = suffix in IMAGE_SUFFIXES
+    key = _unique_key(_without_suffix(path) if known else sample.key, sample.key, keys)
+    members: dict[str, Any] = {"__key__": key, suffix if known else "img": sample.image}
     if sample.label is not None:
         members["cls"] = str(sample.label).encode()
-    fields = {"boxes": sample.boxes_xyxy, "labels": sample.labels or None, "box_labels": sample.box_labels}
+    fields: dict[str, Any] = {
+        "boxes": sample.boxes_xyxy,
+        "labels": sample.labels or None,
+        "box_labels": sample.box_labels,
+    }
+    if "." in PurePosixPath(key).name:
+        fields["filename"] = sample.key
     present = {name: value for name, value in fields.items() if value is not None}
     if present:
         members["json"] = json.dumps(present).encode()
     return members
 
 
-def _unique_key(key: str, keys: set[str]) -> str:
-    """Return a key that no earlier image has: the key itself, or the key with a number."""
-    free = next(name for n in itertools.count(1) if (name := key if n == 1 else f"{key}_{n}") not in keys)
+def _without_suffix(path: PurePosixPath) -> str:
+    """Return a path without its suffix; dots at the ends of its last name cannot be part of a key."""
+    stem = path.stem.rstrip(".")
+    return str(path.with_name("_" + stem[1:] if stem.startswith(".") else stem or "_"))
+
+
+def _unique_key(key: str, name: str, keys: set[str]) -> str:
+    """Return a key that no earlier image has: the key itself, or the name of the file, or that with a number."""
+    numbered = (f"{name}_{n}" for n in itertools.count(2))
+    free = next(each for each in itertools.chain((key, name), numbered) if each not in keys)
     keys.add(free)
     return free

@@ -12,10 +12,9 @@ from pydantic import ValidationError
 from pipeline.data.annotations import read_annotations
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.framing import PixelArray
-from pipeline.data.inputs import image_suffixes, limits_of
+from pipeline.data.inputs import limits_of, reading_of, shards_of
 from pipeline.data.limits import DecodeLimits, UnreadableImageError
-from pipeline.data.sources import Reading, Sample, read_shard
-from pipeline.data.sources.listing import list_shards
+from pipeline.data.sources import Sample, read_shard
 from pipeline.data.sources.parquet_sandbox import ParquetSandbox
 from pipeline.data.sources.shards import Boxes
 from pipeline.errors import CamatlasError, ConfigError
@@ -74,7 +73,7 @@ def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Itera
         by_shard[shard_name].add(key)
     try:
         config = run_config(manifest)
-        shards = list_shards(config.data.shards, only=by_shard, suffixes=config.data.suffixes)
+        shards = shards_of(config.data, by_shard)
         annotations = read_annotations(config, shards)
         limits = limits_of(manifest.identity.data)
         with closing(DecodeSandbox(decoder=limits.decoder)) as sandbox:
@@ -82,7 +81,7 @@ def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Itera
                 sandbox.digest()
     except CamatlasError:
         return
-    reading = Reading(annotations, config.data.columns.model_dump(), suffixes=image_suffixes(config.data))
+    reading = reading_of(config.data, annotations)
     preprocess = Preprocess.of(manifest.identity.data["preprocess"])
     known = {(entry.name, entry.fingerprint) for entry in manifest.identity.shards}
     with closing(DecodeSandbox(decoder=limits.decoder)) as sandbox, closing(ParquetSandbox()) as parquet:

@@ -15,7 +15,7 @@ from pipeline.data.decode import DecodedChunk, decode_chunk
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Chunk, Reading, Shard, chunked, read_shard
-from pipeline.data.sources.shards import reader_died
+from pipeline.data.sources.shards import TABLE_KINDS, reader_died
 from pipeline.run.attempts import Attempt, Attempts, Ledger, Work
 from pipeline.settings.preprocess import Preprocess
 
@@ -64,7 +64,7 @@ class ReadPlan:
             attempt = attempts.begin(work) if ordinal not in done else Attempt()
             if attempt.isolated:
                 attempts.reach(work, 0)
-            chunk = _lost(shard, ordinal) if attempt.quarantined and shard.kind == "parquet" else next(chunks, None)
+            chunk = _lost(shard, ordinal) if attempt.quarantined and shard.kind in TABLE_KINDS else next(chunks, None)
             if chunk is not None and ordinal not in done:
                 frame = sandbox.frame_in_subprocess if attempt.isolated else sandbox.frame
                 decoded = decode_chunk(chunk, self.preprocess, self.limits, frame)

@@ -11,11 +11,10 @@ from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
 from pipeline.data.account import LabelAccount
 from pipeline.data.annotations import describe
 from pipeline.data.class_counts import with_counts
-from pipeline.data.inputs import decode_limits, decoding_identity, image_suffixes
+from pipeline.data.inputs import decode_limits, decoding_identity, reading_of, shards_of, tables_identity
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
-from pipeline.data.sources.listing import list_shards
 from pipeline.errors import Mistakes
 from pipeline.explain.explainer import ExplainerSpec
 from pipeline.explain.requirements import check_outputs, check_stages
@@ -152,7 +151,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     shards: list[Shard] = []
     if config.data.shards:
         with found.collecting():
-            shards = list_shards(config.data.shards, suffixes=config.data.suffixes)
+            shards = shards_of(config.data)
     with found.collecting():
         limits = decode_limits(config)
     with found.collecting():
@@ -187,7 +186,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         check_labels(described.annotations, loaded)
     found.raise_if_any()
-    reading = Reading(described.annotations, config.data.columns.model_dump(), suffixes=image_suffixes(config.data))
+    reading = reading_of(config.data, described.annotations)
     shards, reading = select(config.data, shards, reading)
     account = with_counts(described, shards)
     check_account(account, config, metrics, found)
@@ -237,6 +236,7 @@ def _manifest(
     methods: Mapping[str, CamMethod],
     metrics: Mapping[str, Metric],
 ) -> RunManifest:
+    tables = tables_identity(config.data, shards, reading.annotations.classes)
     identity = RunIdentity(
         code_version=code_version(),
         schema_version=SCHEMA_VERSION,
@@ -244,7 +244,7 @@ def _manifest(
             ShardEntry(name=s.name, kind=s.kind, size=s.size, fingerprint=s.fingerprint, take=s.take) for s in shards
         ),
         chunk_images=config.data.chunk_images,
-        data=_data_identity(config, reading, limits, loaded),
+        data={**_data_identity(config, reading, limits, loaded), **tables},
         model={
             "name": config.model.name,
             "weights_sha256": loaded.weights_digest,

@@ -18,6 +18,9 @@ Window = Literal["dtype", "image"] | tuple[Value, Value]
 
 Folders = Literal["auto", "classes", "ignore"]
 """Whether the sub-folders of a folder of images are its classes: if that is certain, yes, or no."""
+Truncated = Literal["refuse", "grey"]
+Alpha = Literal["white", "black", "drop"]
+TooLarge = Literal["refuse", "scale"]
 
 ANNOTATION_SUFFIXES = ("cls", "csv", "json", "txt", "xml")
 """Suffixes of files and members that hold labels or boxes, and never an image."""
@@ -36,6 +39,25 @@ class ColumnsConfig(Section):
     key: str = "key"
     label: str = "label"
     boxes: str = "boxes"
+
+
+class MembersConfig(Section):
+    """The members of tars that are the image and the label of a sample, and those that are no part of it."""
+
+    image: str | None = None
+    label: str | None = None
+    ignore: list[str] = []
+
+    @field_validator("image", "label")
+    @classmethod
+    def _is_a_suffix(cls, suffix: str | None) -> str | None:
+        """Write a suffix in lower case without its dot."""
+        plain = None if suffix is None else suffix.lower().removeprefix(".")
+        if plain is not None and (not plain or "/" in plain or "*" in plain):
+            raise PydanticCustomError(
+                "suffix", "'{suffix}' is no suffix of members; such as input.jpg", {"suffix": suffix}
+            )
+        return plain
 
 
 class SampleConfig(Section):
@@ -63,6 +85,11 @@ class DataConfig(Section):
     window: Window = "dtype"
     decoder: FunctionName | None = None
     suffixes: Annotated[list[str], Field(min_length=1)] | None = None
+    members: MembersConfig = MembersConfig()
+    split: str | None = None
+    truncated: Truncated = "refuse"
+    alpha: Alpha = "white"
+    too_large: TooLarge = "refuse"
 
     @field_validator("window")
     @classmethod

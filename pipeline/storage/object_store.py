@@ -60,8 +60,8 @@ class ObjectStore:
         if url.partition("://")[0] not in _SUPPORTED:
             raise ConfigError.one(where, f"'{self.url}' has an unsupported scheme", _SCHEMES)
         try:
-            self._client = _client(seconds)
-            self._objects: Any = from_url(self.url, client_options=self._client, retry_config=_no_retries())
+            self._client = client_options(seconds)
+            self._objects: Any = from_url(self.url, client_options=self._client, retry_config=no_retries())
         except (BaseError, ValueError) as error:
             raise ConfigError.one(where, f"'{self.url}': {_reason(error)}", _SCHEMES) from None
 
@@ -189,7 +189,7 @@ class ObjectStore:
         except PreconditionError:
             found = None
         if found is None or (etag is not None and found.meta["e_tag"] != etag):  # a store may ignore the condition
-            raise StoreError(f"{self.url}/{name} was replaced during the run. {_REPLACED}")
+            raise StoreError(f"{self.url}/{name} was replaced during the run. {REPLACED}")
         data = bytes(found.bytes())
         if len(data) != stop - start:
             raise GenericError(f"received {len(data)} of {stop - start} requested bytes")
@@ -246,7 +246,7 @@ _METADATA_SERVICE = "169.254.169.254"
 _SUPPORTED = ("s3", "gs", "az")
 _SCHEMES = "a local path, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
 _ADVICE = "Finished chunks are kept. Check that the store can be reached, then run the same command again."
-_REPLACED = (
+REPLACED = (
     "One run must not mix rows of both versions. Finished chunks are kept. Restore the old object and run the same "
     "command again, or start a new run in another folder."
 )
@@ -257,13 +257,13 @@ def _pauses() -> Iterator[float]:
     return (random.uniform(0, min(_LONGEST_PAUSE, 0.2 * 2**n)) for n in range(TRIES - 1))  # noqa: S311 - no secret
 
 
-def _client(seconds: float) -> "ClientConfig":
+def client_options(seconds: float) -> "ClientConfig":
     """Return the client options: timeouts, and plain HTTP only if AWS_ENDPOINT_URL uses it."""
     plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
     return {"timeout": timedelta(seconds=seconds), "connect_timeout": timedelta(seconds=10), "allow_http": plain}
 
 
-def _no_retries() -> "RetryConfig":
+def no_retries() -> "RetryConfig":
     """Disable the library's retries: it would not recognise its own object after a retried put, `publish` does."""
     return {"max_retries": 0, "retry_timeout": timedelta(seconds=600)}
 

@@ -305,8 +305,8 @@ def test_small_files_are_read_by_url(store: ObjectStore, monkeypatch: pytest.Mon
     assert load_classes(f"{store.url}/classes.txt").names == ("cat", "dog")
     with pytest.raises(ConfigError, match=r"data\.labels: cannot read 's3://.*none\.csv'"):
         load_annotations(f"{store.url}/none.csv", None, load_classes(None))
-    with pytest.raises(ConfigError, match=r"data\.classes: 'https://host' has an unsupported scheme"):
-        load_classes("https://host/classes.csv")
+    with pytest.raises(ConfigError, match=r"data\.classes: 'ftp://host' has an unsupported scheme"):
+        load_classes("ftp://host/classes.csv")
     monkeypatch.setattr(object_store, "TRIES", 1)
     use("http://127.0.0.1:9", monkeypatch)
     with pytest.raises(StoreError, match=r"cannot read .*labels\.csv"):

@@ -4,12 +4,26 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pipeline.data.sources.annotations import Annotations
+from pipeline.data.sources.columns import DEFAULT_COLUMNS
 from pipeline.data.sources.folder import list_folder, read_folder
+from pipeline.data.sources.gzip_stream import is_gzip_name
 from pipeline.data.sources.objects import is_url
 from pipeline.data.sources.parquet import Rows, list_parquet, read_parquet, rows_in_process
 from pipeline.data.sources.sample import Draw
-from pipeline.data.sources.shards import Chunk, Failure, Item, Sample, Shard, chunked, damage, is_image, taking
+from pipeline.data.sources.shards import (
+    TABLE_KINDS,
+    Chunk,
+    Failure,
+    Item,
+    Sample,
+    Shard,
+    chunked,
+    damage,
+    is_image,
+    taking,
+)
 from pipeline.data.sources.tar import IMAGE_SUFFIXES, image_bytes, list_tar, read_tar
+from pipeline.data.sources.tar_names import MemberRules
 
 __all__ = [
     "Chunk",
@@ -27,7 +41,7 @@ __all__ = [
     "read_shard",
 ]
 
-PARQUET_COLUMNS = {"image": "image", "key": "key", "label": "label", "boxes": "boxes"}
+PARQUET_COLUMNS = DEFAULT_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,8 @@ class Reading:
     """The drawn images; None means all."""
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES
     """Suffixes of the images in tars; empty for any member that is not an annotation."""
+    members: MemberRules = field(default_factory=MemberRules)
+    """The members of tars that are the image and the label, and those that are ignored."""
 
 
 def read_shard(shard: Shard, reading: Reading, rows: Rows = rows_in_process) -> Iterator[Item]:
@@ -90,18 +106,19 @@ def images_of(items: Iterable[Item]) -> Iterator[Item]:
     return filter(is_image, items)
 
 
-def count_images(shard: Shard) -> int | None:
+def count_images(shard: Shard, reading: Reading | None = None) -> int | None:
     """Count the images of a shard that belong to the run, including failed ones; only the headers of a tar are read.
 
     A shard that cannot be counted, because it is damaged, counts as empty. Returns None for a tar in an object store:
-    its headers are so close together that all of it would have to be fetched.
+    its headers are so close together that all of it would have to be fetched; and for a compressed one, all of which
+    would have to be unpacked.
     """
     images = shard.images
-    if images is None and shard.kind == "tar" and is_url(shard.location):
+    if images is None and shard.kind == "tar" and (is_url(shard.location) or is_gzip_name(shard.location)):
         return None
     if images is None:
         try:
-            images = sum(1 for _ in images_of(list_tar(shard))) if shard.kind == "tar" else 0
+            images = sum(1 for _ in images_of(list_items(shard, reading or Reading()))) if shard.kind == "tar" else 0
         except OSError:
             images = 0
     return images if shard.take is None else min(images, shard.take)
@@ -119,15 +136,15 @@ def _guarded(shard: Shard, items: Iterator[Item]) -> Iterator[Item]:
 
 def _read(shard: Shard, reading: Reading, rows: Rows) -> Iterator[Item]:
     if shard.kind == "tar":
-        return _distinct(read_tar(shard, reading.annotations, reading.suffixes))
-    if shard.kind == "parquet":
+        return _distinct(read_tar(shard, reading.annotations, reading.suffixes, reading.members))
+    if shard.kind in TABLE_KINDS:
         return _distinct(read_parquet(shard, reading.annotations, reading.columns, rows))
     return read_folder(shard, reading.annotations)
 
 
 def _list(shard: Shard, reading: Reading, rows: Rows) -> Iterator[Item]:
     if shard.kind == "tar":
-        return _distinct(list_tar(shard))
-    if shard.kind == "parquet":
+        return _distinct(list_tar(shard, reading.suffixes, reading.members))
+    if shard.kind in TABLE_KINDS:
         return _distinct(list_parquet(shard, reading.columns, rows))
     return list_folder(shard)

@@ -14,9 +14,10 @@ from glob import has_magic
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from pipeline.data.sources.fingerprint import EDGE_BYTES, KINDS, edges_digest, parquet_footer
+from pipeline.data.sources.fingerprint import EDGE_BYTES, KINDS, edges_digest, kind_of, parquet_footer
+from pipeline.data.sources.misnamed import misnamed
 from pipeline.data.sources.objects import ShardFile, bucket, split_url
-from pipeline.data.sources.parquet_sandbox import Count
+from pipeline.data.sources.parquet_sandbox import Describe
 from pipeline.data.sources.shards import Shard
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.errors import ConfigError, Mistake
@@ -53,12 +54,12 @@ def urls_of(url: str) -> list[str]:
     return [f"{bucket_url}/{name}" for name in names]
 
 
-def inspect_shards(names: Mapping[str, str], count: Count) -> dict[str, Shard]:
+def inspect_shards(names: Mapping[str, str], describe: Describe) -> dict[str, Shard]:
     """Find size, fingerprint and row count of each shard, many in parallel.
 
     Args:
         names: names of the shards in the run, by URL.
-        count: returns the number of rows in a Parquet file, given its footer.
+        describe: returns the number of rows and the schema of a Parquet file, given its footer.
 
     Returns:
         The shards by URL; their ordinals are not set yet.
@@ -67,13 +68,15 @@ def inspect_shards(names: Mapping[str, str], count: Count) -> dict[str, Shard]:
         ConfigError: shards are missing (the message names up to 20) or of an unknown kind.
         StoreError: the store cannot be reached.
     """
-    unknown = [url for url in names if _suffix(url) not in KINDS]
+    unknown = [url for url in names if kind_of(url) is None]
     if unknown:
         hint = f"a prefix ends in /; {_PACK}"
-        raise ConfigError(Mistake(_WHERE, f"'{url}' is neither a .tar nor a .parquet object", hint) for url in unknown)
+        raise ConfigError(
+            Mistake(_WHERE, f"'{url}' is neither a .tar, .tar.gz, .parquet nor .arrow object", hint) for url in unknown
+        )
     stores = {bucket_url: bucket(bucket_url, _WHERE) for bucket_url in sorted({split_url(url)[0] for url in names})}
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        found = dict(zip(names, pool.map(partial(_shard, stores, count), names.items()), strict=True))
+        found = dict(zip(names, pool.map(partial(_shard, stores, describe), names.items()), strict=True))
     missing = [url for url, shard in found.items() if shard is None]
     if missing:
         more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
@@ -81,7 +84,7 @@ def inspect_shards(names: Mapping[str, str], count: Count) -> dict[str, Shard]:
     return {url: shard for url, shard in found.items() if shard is not None}
 
 
-def _shard(stores: Mapping[str, "ObjectStore"], count: Count, named: tuple[str, str]) -> Shard | None:
+def _shard(stores: Mapping[str, "ObjectStore"], describe: Describe, named: tuple[str, str]) -> Shard | None:
     """Inspect one shard; return None if it is missing."""
     url, shard_name = named
     bucket_url, name = split_url(url)
@@ -92,15 +95,20 @@ def _shard(stores: Mapping[str, "ObjectStore"], count: Count, named: tuple[str, 
     except ValueError as error:
         raise ConfigError.one(_WHERE, f"'{url}' is not a valid object name: {error}") from None
     file = io.BufferedReader(ShardFile(stores[bucket_url], name, stat, EDGE_BYTES))
-    fingerprint, kind = edges_digest(file, stat.size), KINDS[_suffix(url)]
-    rows = count(parquet_footer(file, stat.size)) if kind == "parquet" else None
-    return Shard(0, shard_name, kind, url, stat.size, fingerprint, rows, etag=stat.etag)
+    kind = kind_of(url)
+    assert kind is not None
+    if mistake := misnamed(url, kind, file.read(EDGE_BYTES)):
+        raise ConfigError([mistake])
+    file.seek(0)
+    fingerprint = edges_digest(file, stat.size)
+    rows, table = describe(parquet_footer(file, stat.size), "") if kind == "parquet" else (None, None)
+    return Shard(0, shard_name, kind, url, stat.size, fingerprint, rows, table=table, etag=stat.etag)
 
 
 def _shards_under(url: str, names: Sequence[str]) -> list[str]:
     """Return the shards directly under a prefix: tars, else Parquet files, as in a folder."""
     shown = [name for name in names if not PurePosixPath(name).name.startswith(".")]
-    found = next((found for suffix in KINDS if (found := [n for n in shown if _suffix(n) == suffix])), [])
+    found = next((found for of_kind in KINDS if (found := [n for n in shown if n.lower().endswith(of_kind)])), [])
     loose = [name for name in shown if _suffix(name).lstrip(".") in IMAGE_SUFFIXES]
     if loose and found:
         what = f"'{url}' contains both shards and loose images ('{PurePosixPath(min(loose)).name}')"

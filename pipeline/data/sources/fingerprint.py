@@ -5,11 +5,25 @@ from typing import BinaryIO
 
 from pipeline.data.sources.shards import ShardKind
 
-KINDS: dict[str, ShardKind] = {".tar": "tar", ".parquet": "parquet"}
+KINDS: dict[tuple[str, ...], ShardKind] = {
+    (".tar",): "tar",
+    (".tar.gz", ".tgz"): "tar",
+    (".parquet",): "parquet",
+    (".arrow", ".feather"): "arrow",
+}
+"""Kinds of shards by their suffixes; of a folder, the first of these that it contains is read."""
+BESIDE_IMAGES = ((".tar.gz", ".tgz"), (".arrow", ".feather"))
+"""Those that are not read if there are images in the folder or below it."""
 EDGE_BYTES = 64 << 10
 _MAX_FOOTER_BYTES = 64 << 20
 _FRAME_BYTES = 8
 """Size of the end of a Parquet file: the length of its footer, and four magic bytes."""
+
+
+def kind_of(name: str) -> ShardKind | None:
+    """Return the kind of a shard by its name; None if it is none."""
+    lower = name.lower()
+    return next((kind for suffixes, kind in KINDS.items() if lower.endswith(suffixes)), None)
 
 
 def edges_digest(file: BinaryIO, size: int) -> str:

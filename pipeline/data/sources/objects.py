@@ -7,6 +7,7 @@ the chunk is written, and the same command resumes the run once the store works 
 
 import io
 from typing import TYPE_CHECKING, BinaryIO, TextIO
+from urllib.parse import unquote
 
 from pipeline.data.sources.shards import Shard
 from pipeline.errors import ConfigError, StoreError, reason
@@ -16,6 +17,7 @@ from pipeline.storage.object_file import ObjectFile
 if TYPE_CHECKING:
     from pipeline.storage.object_store import ObjectStore
 
+_WEB = ("https", "http")
 PIECE_BYTES = 8 << 20
 """Maximum bytes of one request: this much of a shard is kept in memory, and is fetched again after a fault."""
 
@@ -29,11 +31,15 @@ def split_url(url: str) -> tuple[str, str]:
     """Split a URL into its bucket, with the scheme, and the name of the object."""
     scheme, _, rest = url.partition("://")
     bucket, _, name = rest.partition("/")
-    return f"{scheme}://{bucket}", name
+    return f"{scheme}://{bucket}", unquote(name) if scheme in _WEB else name
 
 
 def bucket(url: str, where: str) -> "ObjectStore":
     """Open a bucket; raises a ConfigError if the URL does not name one."""
+    if url.partition("://")[0] in _WEB:
+        from pipeline.storage.web_store import WebStore  # imported on demand, as below
+
+        return WebStore(url, where=where)
     from pipeline.storage.object_store import ObjectStore  # imported on demand, because obstore is optional
 
     return ObjectStore(url, where=where)

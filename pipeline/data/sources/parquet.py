@@ -1,32 +1,41 @@
-"""Reads Parquet files with a column of encoded images (bytes, or a struct with a field `bytes`)."""
+"""Reads tables of images: Parquet files, and Arrow files that the library `datasets` saved.
+
+The image is bytes, a struct with a field `bytes`, as the library writes it, or the path of a file beside the table.
+"""
 
 import math
-from collections.abc import Callable, Iterator
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.data.sources.annotations import Annotations, annotated
+from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.columns import ImageColumn, all_different, image_column, key_column
 from pipeline.data.sources.members import BadAnnotationError, checked, parse_box
-from pipeline.data.sources.objects import is_url, open_shard
+from pipeline.data.sources.objects import is_url
 from pipeline.data.sources.shards import Failure, Item, Sample, Shard, damage, reader_died
+from pipeline.data.sources.tables import ROWS_AT_A_TIME, Record, Table, open_table
+from pipeline.data.sources.tar_members import MAX_MEMBER_BYTES
 
-Record = dict[str, Any]
+__all__ = ["ROWS_AT_A_TIME", "UNREADABLE", "ReaderDiedError", "Row", "Rows", "list_parquet", "read_parquet"]
 
-ROWS_AT_A_TIME = 64
 UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 """The exceptions of Arrow; the last two for text that is not UTF-8 and for dates out of range."""
 
 
 class Row(NamedTuple):
-    """One row of a Parquet file: key, encoded image, label and boxes, as stored."""
+    """One row of a table: key, encoded image, label and boxes, as stored; `problem` is why the image is missing."""
 
     key: str
     image: bytes | None
     label: object
     boxes: object
+    problem: str = ""
 
 
 Rows = Callable[[Shard, dict[str, str], bool], Iterator[Row]]
@@ -43,12 +52,62 @@ def rows_in_process(shard: Shard, columns: dict[str, str], only_keys: bool) -> I
     Raises:
         ArrowException, OSError, ValueError, OverflowError: the file, or its next row, cannot be read.
     """
-    with pq.ParquetFile(open_shard(shard) if is_url(shard.location) else shard.location) as file:
-        if columns["image"] not in file.schema_arrow.names:
-            raise ValueError(f"no column '{columns['image']}'")
-        wanted = [columns["key"]] if only_keys else list(columns.values())
-        for number, record in enumerate(_records(file, wanted)):
-            yield _row(record, columns, number, shard)
+    with open_table(shard) as table:
+        image = image_column(table.schema, columns["image"])
+        key = key_column(table.schema, columns["key"])
+        by_path = key is None and image.has_path and _paths_are_keys(table, image)
+        only = [image_path(image)] if by_path else [key or ""]
+        wanted = only if only_keys else [key or "", image.name, columns["label"], columns["boxes"]]
+        found = {"image": image.name, "key": key or "", "label": columns["label"], "boxes": columns["boxes"]}
+        for number, record in enumerate(_records(table, wanted)):
+            row = _row(record, found, number, shard)
+            yield _with_path(row, record, image, shard, by_path, only_keys) if image.has_path else row
+
+
+def image_path(image: ImageColumn) -> str:
+    """Return the column, or the field of a struct, that holds the path of an image."""
+    return f"{image.name}.path" if image.has_bytes and image.has_path else image.name
+
+
+def _paths_are_keys(table: Table, image: ImageColumn) -> bool:
+    """Return whether every image has a path of its own, which is then its key."""
+    paths = (_path(record.get(image.name)) for record in table.records([image_path(image)]))
+    return all_different(paths)
+
+
+def _path(image: object) -> str | None:
+    path = image.get("path") if isinstance(image, dict) else image
+    return path if isinstance(path, str) else None
+
+
+def _with_path(row: Row, record: Record, image: ImageColumn, shard: Shard, by_path: bool, only_keys: bool) -> Row:
+    """Give a row the path of its image as its key, and read the image from there if the table does not hold it."""
+    path = _path(record.get(image.name))
+    if by_path and path is not None:
+        row = row._replace(key=path)
+    if only_keys or row.image is not None or not path:
+        return row
+    data, problem = _file_beside(shard, path)
+    return row._replace(image=data, problem=problem)
+
+
+def _file_beside(shard: Shard, path: str) -> tuple[bytes | None, str]:
+    """Read a file in the folder of a table; return its bytes, or why they are missing."""
+    if is_url(shard.location) or is_url(path):
+        return None, f"'{path[:200]}' is a path, and only files beside a table on a disk are read"
+    folder = Path(shard.location).parent.resolve()
+    try:
+        file = Path(folder, path).resolve()
+        if not file.is_relative_to(folder):
+            return None, f"'{path[:200]}' leaves the folder of the table; list the images in data.manifest"
+        # without O_NONBLOCK, opening a pipe would wait for a writer
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as opened:  # noqa: PTH123
+            facts = os.fstat(opened.fileno())
+            if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_MEMBER_BYTES:
+                return None, f"'{path[:200]}' is no file, or larger than {MAX_MEMBER_BYTES} bytes"
+            return opened.read(), ""
+    except (OSError, ValueError) as error:
+        return None, f"no bytes, and '{path[:200]}': {getattr(error, 'strerror', None) or error}"
 
 
 def read_parquet(
@@ -63,7 +122,8 @@ def read_parquet(
             Without a key column, the key is the file's stem and the row number.
         rows: source of the rows.
     """
-    return _items(shard, rows(shard, columns, False), lambda row: _item(row, shard, annotations, columns))
+    names = known_names(shard, columns["label"], annotations.classes)
+    return _items(shard, rows(shard, columns, False), lambda row: _item(row, shard, annotations, columns, names))
 
 
 def list_parquet(shard: Shard, columns: dict[str, str], rows: Rows = rows_in_process) -> Iterator[Item]:
@@ -86,13 +146,16 @@ def _items(shard: Shard, rows: Iterator[Row], make: Callable[[Row], Item]) -> It
         yield damage(shard, count, "damaged" if count else "unreadable", f"row {count}: {error}; the rest was not read")
 
 
-def _records(file: pq.ParquetFile, wanted: list[str]) -> Iterator[Record]:
-    present = [name for name in wanted if name in file.schema_arrow.names]
+def _records(table: Table, wanted: list[str]) -> Iterator[Record]:
+    present = [name for name in dict.fromkeys(wanted) if name in table.schema.names or _is_field(name, table)]
     if not present:
-        yield from ({} for _ in range(file.metadata.num_rows))
+        yield from ({} for _ in range(table.rows()))
         return
-    for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=present):
-        yield from batch.to_pylist()
+    yield from table.records(present)
+
+
+def _is_field(name: str, table: Table) -> bool:
+    return "." in name and name.rpartition(".")[0] in table.schema.names and name.endswith(".path")
 
 
 def _row(record: Record, columns: dict[str, str], number: int, shard: Shard) -> Row:
@@ -111,19 +174,31 @@ def _repeated(key: str, row: int, shard: Shard) -> Failure:
     return Failure(f"{key}@{row}", shard.name, "read", "duplicate_key", "the key occurs earlier in this shard")
 
 
-def _item(row: Row, shard: Shard, annotations: Annotations, columns: dict[str, str]) -> Item:
+def _item(row: Row, shard: Shard, annotations: Annotations, columns: dict[str, str], names: Sequence[str]) -> Item:
     if row.image is None:
-        return Failure(row.key, shard.name, "read", "no_image", f"column '{columns['image']}' contains no bytes")
-    item = annotated(row.key, shard, row.image, _members(row.label), annotations)
+        problem = row.problem or f"column '{columns['image']}' contains no bytes"
+        return Failure(row.key, shard.name, "read", "no_image", problem)
+    item = annotated(row.key, shard, row.image, _members(row.label, names), annotations)
     if isinstance(item, Failure) or item.boxes_xyxy is not None or row.boxes is None:
         return item
     return _with_boxes(item, row.boxes)
 
 
-def _members(label: object) -> dict[str, bytes]:
+def known_names(shard: Shard, column: str, classes: ClassTable) -> Sequence[str]:
+    """Return the class names that a table stores for its numbers, if the classes of the run have all of them.
+
+    A table numbers its own classes: label 0 of a part of ImageNet is class 0 of ImageNet only by chance.
+    """
+    names = shard.table.names_of(column) if shard.table else ()
+    return names if all(classes.index(name) is not None for name in names) else ()
+
+
+def _members(label: object, names: Sequence[str]) -> dict[str, bytes]:
     """Return a label as a member of a tar; pandas stores integers with missing values as whole floats."""
     if isinstance(label, float):
         label = None if math.isnan(label) else int(label) if label.is_integer() else label
+    if isinstance(label, int) and 0 <= label < len(names):
+        label = names[label]
     return {} if label is None else {"cls": str(label).encode()}
 
 

@@ -7,7 +7,7 @@ this module. A file that crashes the subprocess twice ends there, like a damaged
 import itertools
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from threading import Lock
 from typing import Any
 
@@ -15,12 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.sandbox import Response, Sandbox, serve, start_python
+from pipeline.data.sources.columns import TableFacts, facts_of
 from pipeline.data.sources.parquet import ROWS_AT_A_TIME, UNREADABLE, ReaderDiedError, Row, rows_in_process
 from pipeline.data.sources.shards import Shard
+from pipeline.data.sources.tables import open_table
 from pipeline.errors import StoreError
 
-Count = Callable[[bytes], int | None]
-"""Returns the number of rows in a Parquet file, given its footer; None if the footer is invalid."""
+Known = tuple[int | None, TableFacts | None]
+"""The number of rows and the schema of a table; None where it is not known, because the file is damaged."""
+
+Describe = Callable[[bytes, str], Known]
+"""Describes a Parquet file, given its footer, or an Arrow file, given its path."""
 _DEADLINE_SECONDS = 600.0
 """Guards against a hang; a slow or unreachable store is reported much earlier by the store itself."""
 _TRIES = 2
@@ -34,13 +39,17 @@ class ParquetSandbox(Sandbox):
         super().__init__(_DEADLINE_SECONDS)
         self._lock = Lock()
 
-    def count(self, footer: bytes) -> int | None:
-        """Return the number of rows, given a footer; None if the footer is invalid or crashes the subprocess."""
-        for _ in range(_TRIES if footer else 0):
-            if response := self._request({}, footer):
-                rows: int | None = response[0]["rows"]
-                return rows
-        return None
+    def describe(self, footer: bytes, arrow: str = "") -> Known:
+        """Return the number of rows and the schema of a table; (None, None) if it is damaged or crashes the subprocess.
+
+        Args:
+            footer: the footer of a Parquet file.
+            arrow: the path of an Arrow file, if it is one.
+        """
+        for _ in range(_TRIES if footer or arrow else 0):
+            if response := self._request({"describe": arrow}, footer):
+                return response[0]["rows"], _facts(response[0]["facts"])
+        return None, None
 
     def rows(self, shard: Shard, columns: dict[str, str], only_keys: bool) -> Iterator[Row]:
         """Stream the rows of a file, like `rows_in_process`.
@@ -50,7 +59,7 @@ class ParquetSandbox(Sandbox):
             ValueError: the file, or its next row, cannot be read.
             StoreError: its store cannot be reached.
         """
-        request = {"shard": asdict(shard), "columns": columns, "only_keys": only_keys}
+        request = {"shard": asdict(replace(shard, table=None)), "columns": columns, "only_keys": only_keys}
         start, tries = 0, _TRIES
         while tries:
             response = self._request({**request, "start": start})
@@ -88,7 +97,7 @@ class Reader:
     def handle(self, request: dict[str, Any], data: bytes) -> Response:
         """Return the number of rows, given a footer, or the next rows of a file."""
         del request["bytes"]
-        return self._next_rows(request) if request else ({"rows": _count_rows(data)}, b"")
+        return self._next_rows(request) if "shard" in request else (_described(data, request["describe"]), b"")
 
     def _next_rows(self, request: dict[str, Any]) -> Response:
         if request != self._next:
@@ -104,16 +113,34 @@ class Reader:
             response["error"] = str(error)
         ended = response or len(rows) < ROWS_AT_A_TIME
         self._next = {} if ended else {**request, "start": request["start"] + len(rows)}
-        response["rows"] = [(row.key, _size(row.image), row.label, row.boxes) for row in rows]
+        response["rows"] = [(row.key, _size(row.image), row.label, row.boxes, row.problem) for row in rows]
         return response, b"".join(row.image or b"" for row in rows)
 
 
-def _count_rows(footer: bytes) -> int | None:
+def _described(footer: bytes, arrow: str) -> dict[str, Any]:
+    """Return the number of rows and the facts of a schema; what is damaged is reported by reading the file."""
     try:
-        rows: int = pq.read_metadata(pa.BufferReader(footer)).num_rows
-        return rows
-    except (pa.ArrowException, OSError):
-        return None  # reading the file reports the problem as a failure row
+        if arrow:
+            with open_table(Shard(0, "", "arrow", arrow, 0, "")) as table:
+                return {"rows": table.rows(), "facts": asdict(facts_of(table.schema))}
+        metadata = pq.read_metadata(pa.BufferReader(footer))
+    except (pa.ArrowException, OSError, ValueError):
+        return {"rows": None, "facts": None}
+    return {"rows": metadata.num_rows, "facts": _facts_of_footer(metadata)}
+
+
+def _facts_of_footer(metadata: pq.FileMetaData) -> dict[str, Any] | None:
+    try:
+        return asdict(facts_of(metadata.schema.to_arrow_schema()))
+    except (pa.ArrowException, ValueError):
+        return None
+
+
+def _facts(fields: dict[str, Any] | None) -> TableFacts | None:
+    if fields is None:
+        return None
+    names = tuple((column, tuple(names)) for column, names in fields["label_names"])
+    return TableFacts(tuple((name, kind) for name, kind in fields["columns"]), names)
 
 
 def _size(image: bytes | None) -> int | None:
@@ -122,8 +149,8 @@ def _size(image: bytes | None) -> int | None:
 
 def _unpacked(rows: list[list[Any]], images: bytes) -> Iterator[Row]:
     start = 0
-    for key, size, label, boxes in rows:
-        yield Row(key, None if size is None else images[start : start + size], label, boxes)
+    for key, size, label, boxes, problem in rows:
+        yield Row(key, None if size is None else images[start : start + size], label, boxes, problem)
         start += size or 0
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipeline.data.sources.columns import TableFacts
 from schemas.explanation import SHARD_STAGE
 
 Box = tuple[float, float, float, float]
@@ -12,7 +13,9 @@ Box = tuple[float, float, float, float]
 Boxes = tuple[Box, ...]
 """Boxes of one image, in pixels of the stored file, before EXIF rotation."""
 
-ShardKind = Literal["tar", "parquet", "folder"]
+ShardKind = Literal["tar", "parquet", "arrow", "folder"]
+TABLE_KINDS = ("parquet", "arrow")
+"""Kinds that the Arrow library reads, which is C++."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Shard:
     """Total number of images in the shard, if the run draws only some of them."""
     members: tuple[str, ...] = ()
     """The files of a folder shard, relative to `location`."""
+    table: TableFacts | None = None
+    """Columns and class names of a table, if they could be read."""
     etag: str | None = None
     """ETag of the listed object, if `location` is a URL; an object with another ETag is not read."""
 

@@ -7,7 +7,8 @@ import pytest
 from decoders import write_module
 from runfiles import SMALLEST
 
-from pipeline.data.inputs import FORMATS, decode_limits, decoding_identity, image_suffixes, limits_of
+from pipeline.data.formats import FORMATS
+from pipeline.data.inputs import decode_limits, decoding_identity, image_suffixes, limits_of
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.errors import ConfigError

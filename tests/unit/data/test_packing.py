@@ -105,28 +105,62 @@ def test_shards_contain_the_requested_number_of_images(put: Put, count: int, siz
     assert result.shards == len(sizes)
 
 
-def test_dots_in_a_name_become_underscores(put: Put) -> None:
-    result = packed(put("img.v1.final.jpg", "d.x/a.b.png"))
-    assert keys(result) == {"img_v1_final": b"img.v1.final.jpg", "d.x/a_b": b"d.x/a.b.png"}
-
-
-def test_files_that_would_share_a_key_get_numbers(put: Put) -> None:
-    result = packed(put("a.jpg", "a.png", "a_2.jpg", "x.y.jpg", "x_y.jpg"))
+def test_names_with_dots_are_kept(put: Put) -> None:
+    result = packed(put("img.v1.final.jpg", "d.x/a.b.png", "scan.jpg", "scan.1.jpg", "scan.mask.jpg", "a..jpg"))
     assert keys(result) == {
-        "a": b"a.jpg",
-        "a_2": b"a.png",
-        "a_2_2": b"a_2.jpg",
-        "x_y": b"x.y.jpg",
-        "x_y_2": b"x_y.jpg",
+        "a": b"a..jpg",
+        "d.x/a.b": b"d.x/a.b.png",
+        "img.v1.final": b"img.v1.final.jpg",
+        "scan": b"scan.jpg",
+        "scan.1": b"scan.1.jpg",
+        "scan.mask": b"scan.mask.jpg",
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "key"),
-    [("noext", "noext"), ("odd.heic", "odd_heic"), ("photo.JPG", "photo"), ("a b.jpg", "a b"), ("🦊é.webp", "🦊é")],
-)
+def test_labels_of_names_with_dots_come_back(put: Put) -> None:
+    source = put("scan.jpg", "scan.b.jpg", "scan.1.jpg")
+    (source / "labels.csv").write_text("filename,class_index\nscan.jpg,3\nscan.1.jpg,4\nscan.b.jpg,5\n")
+    items = read_back(packed(source))
+    assert {item.key: item.label for item in items if isinstance(item, Sample)} == {
+        "scan": 3, "scan.1": 4, "scan.b": 5,
+    }  # fmt: skip
+
+
+def test_each_shard_alone_keeps_names_with_dots(put: Put) -> None:
+    result = packed(put("scan.1.jpg", "scan.2.jpg", "scan.jpg"), size=1)
+    assert [item.key for item in read_back(result)] == ["scan.1", "scan.2", "scan"]
+
+
+def test_files_that_would_share_a_key_keep_their_suffix(put: Put) -> None:
+    result = packed(put("a.jpg", "a.png", "a_2.jpg", "x.y.jpg", "x_y.jpg"))
+    assert keys(result) == {
+        "a": b"a.jpg",
+        "a.png": b"a.png",
+        "a_2": b"a_2.jpg",
+        "x.y": b"x.y.jpg",
+        "x_y": b"x_y.jpg",
+    }
+
+
+@pytest.mark.parametrize(("name", "key"), [("photo.JPG", "photo"), ("a b.jpg", "a b"), ("🦊é.webp", "🦊é")])
 def test_any_name_gives_a_readable_sample(put: Put, name: str, key: str) -> None:
     assert keys(packed(put(name))) == {key: name.encode()}
+
+
+@pytest.mark.parametrize("name", ["noext", "odd.heic", "odd.v1.bin"])
+def test_an_image_without_the_suffix_of_one_is_known_by_its_content(put: Put, name: str) -> None:
+    source = put(name)
+    (source / name).write_bytes(b"\x89PNG\r\n\x1a\n...")
+    assert keys(packed(source)) == {name: b"\x89PNG\r\n\x1a\n..."}
+
+
+def test_what_is_no_image_is_left_out_and_reported(put: Put) -> None:
+    result = packed(put("a.jpg", "README.md", "Thumbs.db", "notes", "weights.bin"))
+    assert keys(result) == {"a": b"a.jpg"}
+    assert [(failure.key, failure.code) for failure in result.failures] == [
+        ("notes", "format"),
+        ("weights.bin", "format"),
+    ]
 
 
 def test_a_name_that_is_not_utf8_gives_a_readable_sample(put: Put) -> None:
@@ -147,7 +181,7 @@ def test_a_csv_lists_what_is_packed_in_its_order(put: Put) -> None:
 def test_a_csv_needs_no_labels_and_may_name_a_file_twice(put: Put) -> None:
     source = put("a.jpg")
     (source / "list.csv").write_text("filename\na.jpg\na.jpg\n")
-    assert keys(packed(source / "list.csv", source.parent / "dest")) == {"a": b"a.jpg", "a_2": b"a.jpg"}
+    assert keys(packed(source / "list.csv", source.parent / "dest")) == {"a": b"a.jpg", "a.jpg": b"a.jpg"}
 
 
 @pytest.mark.parametrize("row", ["missing.jpg", "bad\0name.jpg", '""', "."])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, read_shard
-from pipeline.data.sources.folder import SIDE_FILES, list_images
+from pipeline.data.sources.folder_files import SIDE_FILES, list_images
 from pipeline.data.sources.listing import list_shards
 
 Put = Callable[..., Path]

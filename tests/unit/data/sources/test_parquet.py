@@ -53,9 +53,15 @@ def test_a_column_of_bytes_is_read_with_key_label_and_boxes(read: ReadTable) -> 
     ]
 
 
-def test_a_struct_of_bytes_and_path_is_read(read: ReadTable) -> None:
+def test_a_struct_of_bytes_and_path_is_read_with_its_path_as_key(read: ReadTable) -> None:
     items = read(table([{"image": {"bytes": b"1", "path": "x.jpg"}, "label": 5}]))
-    assert items == [Sample("part.0-00000000", "part.0.parquet", b"1", 5, None)]
+    assert items == [Sample("x.jpg", "part.0.parquet", b"1", 5, None)]
+
+
+@pytest.mark.parametrize("paths", [["x.jpg", "x.jpg"], ["x.jpg", None], ["", "y.jpg"]])
+def test_paths_that_are_not_all_different_are_no_keys(read: ReadTable, paths: list[str | None]) -> None:
+    items = read(table([{"image": {"bytes": b"1", "path": path}} for path in paths]))
+    assert [item.key for item in items] == ["part.0-00000000", "part.0-00000001"]
 
 
 def test_without_a_key_column_the_key_is_the_row_number(read: ReadTable) -> None:

@@ -6,7 +6,7 @@ import pytest
 from tars import tar_of
 
 from pipeline.data.sources import Reading, Shard, read_shard
-from pipeline.data.sources.folder import list_images
+from pipeline.data.sources.folder_files import list_images
 from pipeline.data.sources.listing import list_shards
 from pipeline.data.sources.shards import Failure, Item, Sample
 from pipeline.data.sources.tar import IMAGE_SUFFIXES

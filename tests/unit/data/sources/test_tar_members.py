@@ -59,7 +59,7 @@ def test_a_sparse_file_in_pax_form_fails(read_tar_bytes: ReadBytes) -> None:
 def test_a_member_above_the_size_limit_fails_and_its_neighbours_are_kept(
     read_tar_bytes: ReadBytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.data.sources.tar.MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr("pipeline.data.sources.tar_members.MAX_MEMBER_BYTES", 1000)
     items = read_tar_bytes(tar_of([("a.jpg", b"1" * 1000), ("big.jpg", b"2" * 1001), ("b.jpg", b"3")]))
     assert (keys(items), failures(items)) == (["a", "b"], [("big", "too_large")])
 

@@ -74,7 +74,7 @@ def test_a_plain_image_suffix_wins_over_a_compound_one(
     ("suffixes", "code"),
     [
         (["jpg", "png"], "ambiguous_image"),
-        (["v1.jpg", "v2.jpg"], "ambiguous_image"),
+        (["input.jpg", "mask.png"], "ambiguous_image"),
         (["cls"], "no_image"),
         (["npy", "json"], "no_image"),
     ],

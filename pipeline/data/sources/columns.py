@@ -1,0 +1,147 @@
+"""Finds the columns of tables: the image under its usual names, the key, and names of classes, from the schema."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipeline.errors import ConfigError, nearest
+
+DEFAULT_COLUMNS = {"image": "image", "key": "key", "label": "label", "boxes": "boxes"}
+_IMAGES = ("img", "bytes", "jpg", "jpeg", "png", "webp", "image_bytes")
+"""Columns that may hold the image if there is none of the name `image`, by precedence."""
+_KEYS = ("__key__",)
+_MOST_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What is known of a table before its rows are read.
+
+    Attributes:
+        columns: (name, type) of each column.
+        label_names: names of the classes of integer columns, by column, as the library `datasets` stores them.
+    """
+
+    columns: tuple[tuple[str, str], ...] = ()
+    label_names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def names_of(self, column: str) -> tuple[str, ...]:
+        """Return the names of the classes that a column numbers; empty if none are stored."""
+        return dict(self.label_names).get(column, ())
+
+
+@dataclass(frozen=True)
+class ImageColumn:
+    """Where the image is: a column of bytes or of paths, or a struct with a field `bytes`, a field `path` or both."""
+
+    name: str
+    has_bytes: bool
+    has_path: bool
+
+
+def facts_of(schema: pa.Schema) -> TableFacts:
+    """Return the columns and the class names of a schema."""
+    columns = tuple((field.name, str(field.type)[:80]) for field in schema)
+    return TableFacts(columns, tuple(_label_names(schema).items()))
+
+
+def image_column(schema: pa.Schema, wanted: str) -> ImageColumn:
+    """Find the column of images: the wanted one, or, if the run file names none, one of a usual name or type.
+
+    Raises:
+        ValueError: there is none; the message lists the columns.
+    """
+    name = wanted if wanted in schema.names else None
+    if name is None and wanted == DEFAULT_COLUMNS["image"]:
+        structs = [field.name for field in schema if _field_names(field.type) & {"bytes", "path"} == {"bytes", "path"}]
+        usual = [name for name in _IMAGES if name in schema.names]
+        name = usual[0] if usual else structs[0] if len(structs) == 1 else None
+    if name is None:
+        raise ValueError(f"no column '{wanted}'; its columns are {_listed(schema.names)}")
+    kind = schema.field(name).type
+    fields = _field_names(kind)
+    is_path = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return ImageColumn(name, "bytes" in fields or not (fields or is_path), "path" in fields or is_path)
+
+
+def key_column(schema: pa.Schema, wanted: str) -> str | None:
+    """Return the column of keys, also under its usual names; None if there is none."""
+    candidates = (wanted, *_KEYS) if wanted == DEFAULT_COLUMNS["key"] else (wanted,)
+    return next((name for name in candidates if name in schema.names), None)
+
+
+def has_path_keys(table: TableFacts, columns: Mapping[str, str]) -> bool:
+    """Return whether images of a table may have their paths as keys: no column has keys, and the image has a path."""
+    kinds = dict(table.columns)
+    if columns["key"] in kinds or (columns["key"] == DEFAULT_COLUMNS["key"] and set(_KEYS) & set(kinds)):
+        return False
+    structs = [kind for kind in kinds.values() if kind.startswith("struct<")]
+    image = kinds.get(columns["image"]) or (structs[0] if len(structs) == 1 else "")
+    return "path: " in image or image in ("string", "large_string")
+
+
+def check_columns(facts: Mapping[str, TableFacts], columns: Mapping[str, str]) -> None:
+    """Check that each table has the columns that the run file names, and images.
+
+    Args:
+        facts: what is known of the tables, by the names of their shards.
+        columns: the names of `image`, `key`, `label`, `boxes`.
+
+    Raises:
+        ConfigError: columns are missing; one mistake for each column, with what the first such table has.
+    """
+    lacking: dict[str, list[str]] = {}
+    for shard, table in facts.items():
+        for role in _missing_roles(table, columns):
+            lacking.setdefault(role, []).append(shard)
+    mistakes = [ConfigError.one(*_lacking(role, shards, facts[shards[0]], columns)) for role, shards in lacking.items()]
+    if mistakes:
+        raise ConfigError(mistake for error in mistakes for mistake in error.mistakes)
+
+
+def _missing_roles(table: TableFacts, columns: Mapping[str, str]) -> list[str]:
+    names = [name for name, _ in table.columns]
+    structs = [name for name, kind in table.columns if kind.startswith("struct<") and "bytes: " in kind]
+    missing = [role for role, name in columns.items() if name not in (DEFAULT_COLUMNS.get(role), *names)]
+    has_image = columns["image"] in names or bool({*_IMAGES} & {*names}) or len(structs) == 1
+    return ["image", *missing] if not has_image and "image" not in missing else missing
+
+
+def _lacking(role: str, shards: list[str], table: TableFacts, columns: Mapping[str, str]) -> tuple[str, str, str]:
+    names = [name for name, _ in table.columns]
+    others = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
+    what = f"'{shards[0]}'{others}: no column '{columns[role]}'; its columns are {_listed(names)}"
+    shown = nearest(columns[role], names)
+    return f"data.columns.{role}", what, shown if "did you mean" in shown else f"data.columns: {{{role}: NAME}}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return ", ".join(names[:_MOST_SHOWN]) + more
+
+
+def _field_names(kind: pa.DataType) -> set[str]:
+    return {kind.field(i).name for i in range(kind.num_fields)} if pa.types.is_struct(kind) else set()
+
+
+def _label_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+    """Read the class names that the library `datasets` writes into a schema."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            column: tuple(map(str, feature["names"]))
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def all_different(values: Iterable[object]) -> bool:
+    """Return whether no value is missing, empty or repeated."""
+    counts = Counter(values)
+    return bool(counts) and None not in counts and "" not in counts and max(counts.values()) == 1
