@@ -107,6 +107,11 @@ class Inside:
     wrong: int = 0
     blind: int = 0
 
+    @property
+    def is_unknown(self) -> bool:
+        """Return whether nothing was seen, or nothing but keys, so that anything may be inside."""
+        return self.blind > 0 or not self.images
+
     def line(self) -> str:
         """Describe the look in one line."""
         place = f"{self.shards:,} of {_counted(self.of, 'shard')}"
@@ -154,20 +159,17 @@ class LabelAccount:
     @property
     def has_labels(self) -> bool:
         """Return whether any image is known to have a label, or may have one."""
-        from_files = any(file.kind == "labels" and file.matched for file in self.files)
-        inside = self.inside
-        return bool(
-            self.labelled
-            or self.unreadable
-            or from_files
-            or (inside and (inside.labels or inside.wrong or inside.blind))
-        )
+        inside = self.inside is not None and (self.inside.labels or self.inside.wrong or self.inside.is_unknown)
+        return bool(self.labelled or self.unreadable or self._has_rows("labels") or inside)
 
     @property
     def has_boxes(self) -> bool:
         """Return whether any image is known to have boxes, or may have some."""
-        from_files = any(file.kind == "boxes" and file.matched for file in self.files)
-        return bool(self.boxed or from_files or (self.inside and (self.inside.boxes or self.inside.blind)))
+        inside = self.inside is not None and (self.inside.boxes or self.inside.is_unknown)
+        return bool(self.boxed or self._has_rows("boxes") or inside)
+
+    def _has_rows(self, kind: Literal["labels", "boxes"]) -> bool:
+        return any(file.kind == kind and file.matched for file in self.files)
 
     def summary(self) -> str:
         """Say in one line how many images have a label, and of how many classes."""

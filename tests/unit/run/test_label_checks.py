@@ -48,7 +48,7 @@ def test_metrics_of_boxes_need_a_box(metric: str) -> None:
 def test_the_first_images_of_shards_decide_for_all() -> None:
     seen = Inside(3, 50, 192, 0, 0)
     assert len(mistakes(LabelAccount(inside=seen), metrics=("box_iou",), targets="label")) == 2
-    for known in (Inside(3, 50, 192, 1, 1), Inside(3, 50, 192, 0, 0, blind=192)):
+    for known in (Inside(3, 50, 192, 1, 1), Inside(3, 50, 192, 0, 0, blind=192), Inside(3, 50, 0, 0, 0)):
         assert not mistakes(LabelAccount(inside=known), metrics=("box_iou",), targets="label")
 
 
