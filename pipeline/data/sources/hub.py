@@ -63,7 +63,7 @@ def _files(api: "HfApi", spec: str, name: str, revision: str | None, split: str 
     shards = [path for path in names if kind_of(path.name) and not path.name.startswith(".")]
     splits = by_split(shards)
     wanted = shards
-    if splits:
+    if splits and (split is not None or len(splits) > 1):
         wanted = splits[chosen_split(spec, {each: len(paths) for each, paths in splits.items()}, split)]
     elif split is not None and shards:
         raise ConfigError.one("data.split", f"'{spec}' has no split '{split}'", "no file is named after a split")

@@ -171,7 +171,7 @@ def _open(
                 rows, table = describe(parquet_footer(file, size), "") if kind == "parquet" else describe(b"", location)
         return [Shard(0, name, kind, str(path), size, fingerprint, rows, table=table)]
     except OSError as error:
-        raise ConfigError.one(_WHERE, f"cannot read '{path}': {error.strerror}") from None
+        raise ConfigError.one(_WHERE, f"cannot read '{error.filename or path}': {error.strerror}") from None
 
 
 def _folder_shards(folder: Path, name: str, suffixes: Sequence[str] | None, rules: MemberRules) -> list[Shard]:

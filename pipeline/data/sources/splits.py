@@ -33,11 +33,9 @@ def of_split(folder: Path, split: str | None) -> list[Path]:
         return [named]
     files = _files(folder) if split is not None or _is_clone(folder) else _direct_files(folder)
     numbered = by_split(path.relative_to(folder) for path in files)
-    if split is None and (len(numbered) < 2 and not _is_clone(folder)):
-        return [folder]
+    if split is None and len(numbered) < 2:
+        return files if _is_clone(folder) else [folder]
     if not numbered:
-        if split is None:
-            return [folder]
         raise ConfigError.one(_WHERE, f"'{folder}' has no split '{split}'", "no file or folder is named after a split")
     name = chosen_split(str(folder), {name: len(paths) for name, paths in numbered.items()}, split)
     return [folder / path for path in numbered[name]]
