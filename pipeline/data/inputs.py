@@ -12,7 +12,7 @@ from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Reading, Shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.classes import ClassTable
-from pipeline.data.sources.columns import check_columns, has_path_keys
+from pipeline.data.sources.columns import check_columns, has_path_keys, label_column
 from pipeline.data.sources.listing import list_shards
 from pipeline.data.sources.parquet import known_names
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
@@ -103,6 +103,9 @@ def tables_identity(data: DataConfig, shards: Sequence[Shard], classes: ClassTab
     identity: dict[str, Any] = {}
     if any(has_path_keys(table, columns) for table in tables):
         identity["keys"] = "path"
+    labels = {label_column(table, data.columns.label) for table in tables} - {data.columns.label}
+    if labels:
+        identity["labels"] = sorted(labels)
     names = {tuple(known_names(shard, data.columns.label, classes)) for shard in shards}
     renumbered = sorted(each for each in names if [classes.index(name) for name in each] != list(range(len(each))))
     return identity | ({"label_names": renumbered} if renumbered else {})

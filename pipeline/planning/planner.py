@@ -160,7 +160,7 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
         torch.set_num_threads(CPU_THREADS)
         keep_freed_memory()
     explainer = Explainer(run.loaded.model, run.explainer_spec(machines.device, machines.workers))
-    counted = [(shard, count_images(shard)) for shard in run.shards]
+    counted = [(shard, count_images(shard, run.reading)) for shard in run.shards]
     counts = _image_counts(counted)
     sample = _take_sample(run, min(explainer.probe.batcher.size, chunk_images, max(counts)))
     timing = time_images(DryRunner(explainer), sample.chunk, began + probe_seconds)

@@ -44,9 +44,17 @@ def parquet_with_a_column_img(folder: Path) -> Truth:
 
 @layout
 def parquet_made_from_webdataset(folder: Path) -> Truth:
-    rows = [{"__key__": f"a/{n}", "jpg": {"bytes": picture(n), "path": "x.jpg"}, "label": n} for n in range(2)]
+    rows = [{"__key__": f"a/{n}", "jpg": {"bytes": picture(n), "path": "x.jpg"}, "cls": n} for n in range(2)]
     write(folder / "x.parquet", rows)
     return Truth({"a/0": 0, "a/1": 1}, {"a/0": 0, "a/1": 1})
+
+
+@layout
+def parquet_whose_labels_are_classes_by_type(folder: Path) -> Truth:
+    """As `beans` on the hub, whose column is `labels`."""
+    folder.mkdir()
+    hub(4).rename_column("label", "labels").to_parquet(folder / "0.parquet")
+    return truth_of_hub(folder, 4)
 
 
 @layout

@@ -27,6 +27,14 @@ def tar_of_a_folder(folder: Path) -> Truth:
 
 
 @layout
+def tar_with_litter(folder: Path) -> Truth:
+    """As `tar` writes it on a Mac."""
+    litter = [("./._a.jpg", b"x"), ("./.DS_Store", b"x"), ("./README.md", b"x"), ("./x/Thumbs.db", b"x")]
+    tar(folder / "x.tar", [*litter, ("./a.jpg", picture(0)), ("./x/._b.jpg", b"x"), ("./x/b.jpg", picture(1))])
+    return Truth({"a": 0, "x/b": 1})
+
+
+@layout
 def tar_of_names_with_dots(folder: Path) -> Truth:
     names = ["scan.2.jpg", "other.jpg", "scan.1.jpg", "scan.10.jpg", "scan.jpg"]
     tar(folder / "x.tar", [(name, picture(n)) for n, name in enumerate(names)])

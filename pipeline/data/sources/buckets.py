@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from functools import partial
 from glob import has_magic
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from pipeline.data.sources.objects import ShardFile, bucket, split_url
 from pipeline.data.sources.parquet_sandbox import Describe
 from pipeline.data.sources.shards import Shard
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
-from pipeline.errors import ConfigError, Mistake
+from pipeline.errors import ConfigError, Mistake, Mistakes
 
 if TYPE_CHECKING:
     from pipeline.storage.object_store import ObjectStore
@@ -75,8 +74,16 @@ def inspect_shards(names: Mapping[str, str], describe: Describe) -> dict[str, Sh
             Mistake(_WHERE, f"'{url}' is neither a .tar, .tar.gz, .parquet nor .arrow object", hint) for url in unknown
         )
     stores = {bucket_url: bucket(bucket_url, _WHERE) for bucket_url in sorted({split_url(url)[0] for url in names})}
+    mistakes = Mistakes()
+
+    def inspected(named: tuple[str, str]) -> Shard | None:
+        with mistakes.collecting():
+            return _shard(stores, describe, named)
+        return None
+
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        found = dict(zip(names, pool.map(partial(_shard, stores, describe), names.items()), strict=True))
+        found = dict(zip(names, pool.map(inspected, names.items()), strict=True))
+    mistakes.raise_if_any()
     missing = [url for url, shard in found.items() if shard is None]
     if missing:
         more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""

@@ -13,6 +13,8 @@ DEFAULT_COLUMNS = {"image": "image", "key": "key", "label": "label", "boxes": "b
 _IMAGES = ("img", "bytes", "jpg", "jpeg", "png", "webp", "image_bytes")
 """Columns that may hold the image if there is none of the name `image`, by precedence."""
 _KEYS = ("__key__",)
+_LABELS = ("cls",)
+"""The column in which tables made from webdataset keep labels."""
 _MOST_SHOWN = 20
 
 
@@ -81,6 +83,17 @@ def has_path_keys(table: TableFacts, columns: Mapping[str, str]) -> bool:
     structs = [kind for kind in kinds.values() if kind.startswith("struct<")]
     image = kinds.get(columns["image"]) or (structs[0] if len(structs) == 1 else "")
     return "path: " in image or image in ("string", "large_string")
+
+
+def label_column(table: TableFacts, wanted: str) -> str:
+    """Return the column of labels: the wanted one, or, if none is named, the only one that numbers classes."""
+    names = [name for name, _ in table.columns]
+    if wanted in names or wanted != DEFAULT_COLUMNS["label"]:
+        return wanted
+    numbered = [column for column, _ in table.label_names if column in names]
+    if len(numbered) == 1:
+        return numbered[0]
+    return next((name for name, kind in table.columns if name in _LABELS and kind.startswith("int")), wanted)
 
 
 def check_columns(facts: Mapping[str, TableFacts], columns: Mapping[str, str]) -> None:

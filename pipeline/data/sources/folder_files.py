@@ -137,10 +137,21 @@ def _walk(folder: Path) -> Iterator[tuple[str, bool]]:
         with os.scandir(folder / inner) as entries:
             for entry in entries:
                 path = f"{inner}/{entry.name}" if inner else entry.name
-                if not os.path.isdir(entry.path):  # noqa: PTH112 - never raises, unlike the methods of entries
-                    yield path, os.path.isfile(entry.path) or not os.path.exists(entry.path)  # noqa: PTH110, PTH113
+                if not _is_folder(entry):
+                    yield path, _is_file(entry)
                 elif not entry.name.startswith("."):
                     pending.append((path, above | {here}))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder or a link to one; only links cost a request, which never raises."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False)  # noqa: PTH112
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_symlink():
+        return entry.is_file(follow_symlinks=False)
+    return os.path.isfile(entry.path) or not os.path.exists(entry.path)  # noqa: PTH110, PTH113
 
 
 def _kind(path: str, suffixes: Sequence[str] | None) -> str | None:

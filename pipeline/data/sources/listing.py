@@ -22,6 +22,7 @@ from pipeline.data.sources.fingerprint import (
 )
 from pipeline.data.sources.folder import FILES_PER_SHARD
 from pipeline.data.sources.folder_files import described, find_files
+from pipeline.data.sources.hub import PREFIX, fetched
 from pipeline.data.sources.misnamed import misnamed
 from pipeline.data.sources.objects import is_url
 from pipeline.data.sources.parquet_sandbox import Describe, ParquetSandbox
@@ -87,6 +88,8 @@ def _expand(spec: str, suffixes: Sequence[str], split: str | None) -> list[str]:
         alternatives = list(braceexpand(spec))
     except ValueError:
         raise ConfigError.one(_WHERE, f"'{spec}' has unbalanced braces") from None
+    if spec.startswith(PREFIX):
+        return [shard for part in fetched(spec, split) for shard in _shards_directly_in(part, suffixes)]
     if is_url(spec):
         return [url for alternative in alternatives for url in urls_of(alternative)]
     try:
@@ -116,12 +119,12 @@ def _matches(alternative: str) -> list[str]:
 def _shards_in(path: Path, suffixes: Sequence[str], split: str | None) -> list[str]:
     """Return the shards of a folder; a path that is not a folder of shards is returned itself."""
     parts = of_split(path, split) if path.is_dir() else [path]
-    return [
-        shard for part in parts for shard in (_shards_directly_in(part, suffixes) if part.is_dir() else [str(part)])
-    ]
+    return [shard for part in parts for shard in _shards_directly_in(part, suffixes)]
 
 
 def _shards_directly_in(folder: Path, suffixes: Sequence[str]) -> list[str]:
+    if not folder.is_dir():
+        return [str(folder)]
     for of_kind in KINDS:
         if shards := sorted(str(entry) for entry in folder.iterdir() if _is_shard(entry, of_kind)):
             if of_kind in BESIDE_IMAGES and find_files(folder).images:
@@ -168,7 +171,7 @@ def _open(
                 rows, table = describe(parquet_footer(file, size), "") if kind == "parquet" else describe(b"", location)
         return [Shard(0, name, kind, str(path), size, fingerprint, rows, table=table)]
     except OSError as error:
-        raise ConfigError.one(_WHERE, f"cannot read '{path}': {error.strerror}") from None
+        raise ConfigError.one(_WHERE, f"cannot read '{error.filename or path}': {error.strerror}") from None
 
 
 def _folder_shards(folder: Path, name: str, suffixes: Sequence[str] | None, rules: MemberRules) -> list[Shard]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.data.sources.annotations import Annotations, annotated
 from pipeline.data.sources.classes import ClassTable
-from pipeline.data.sources.columns import ImageColumn, all_different, image_column, key_column
+from pipeline.data.sources.columns import ImageColumn, all_different, facts_of, image_column, key_column, label_column
 from pipeline.data.sources.members import BadAnnotationError, checked, parse_box
 from pipeline.data.sources.objects import is_url
 from pipeline.data.sources.shards import Failure, Item, Sample, Shard, damage, reader_died
@@ -57,8 +57,9 @@ def rows_in_process(shard: Shard, columns: dict[str, str], only_keys: bool) -> I
         key = key_column(table.schema, columns["key"])
         by_path = key is None and image.has_path and _paths_are_keys(table, image)
         only = [image_path(image)] if by_path else [key or ""]
-        wanted = only if only_keys else [key or "", image.name, columns["label"], columns["boxes"]]
-        found = {"image": image.name, "key": key or "", "label": columns["label"], "boxes": columns["boxes"]}
+        label = label_column(facts_of(table.schema), columns["label"])
+        found = {"image": image.name, "key": key or "", "label": label, "boxes": columns["boxes"]}
+        wanted = only if only_keys else list(found.values())
         for number, record in enumerate(_records(table, wanted)):
             row = _row(record, found, number, shard)
             yield _with_path(row, record, image, shard, by_path, only_keys) if image.has_path else row
@@ -189,7 +190,7 @@ def known_names(shard: Shard, column: str, classes: ClassTable) -> Sequence[str]
 
     A table numbers its own classes: label 0 of a part of ImageNet is class 0 of ImageNet only by chance.
     """
-    names = shard.table.names_of(column) if shard.table else ()
+    names = shard.table.names_of(label_column(shard.table, column)) if shard.table else ()
     return names if all(classes.index(name) is not None for name in names) else ()
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.data.sources.fingerprint import kind_of
@@ -27,25 +28,34 @@ def of_split(folder: Path, split: str | None) -> list[Path]:
         ConfigError: the folder has several splits and none is named, or it does not have the named one.
     """
     if (folder / "dataset_dict.json").is_file():
-        return [folder / _chosen(folder, _saved_splits(folder), split)]
+        return [folder / chosen_split(str(folder), _saved_splits(folder), split)]
     if split is not None and (named := _sub_folder(folder, split)) is not None:
         return [named]
     files = _files(folder) if split is not None or _is_clone(folder) else _direct_files(folder)
-    by_split: dict[str, list[Path]] = {}
-    for path in files:
-        by_split.setdefault(_split_of(path.relative_to(folder)), []).append(path)
-    numbered = {name: paths for name, paths in by_split.items() if name}
-    if split is None and (len(numbered) < 2 and not _is_clone(folder)):
-        return [folder]
+    numbered = by_split(path.relative_to(folder) for path in files)
+    if split is None and len(numbered) < 2:
+        return files if _is_clone(folder) else [folder]
     if not numbered:
-        if split is None:
-            return [folder]
         raise ConfigError.one(_WHERE, f"'{folder}' has no split '{split}'", "no file or folder is named after a split")
-    return numbered[_chosen(folder, {name: len(paths) for name, paths in numbered.items()}, split)]
+    name = chosen_split(str(folder), {name: len(paths) for name, paths in numbered.items()}, split)
+    return [folder / path for path in numbered[name]]
 
 
-def _chosen(folder: Path, splits: dict[str, int], split: str | None) -> str:
-    """Return the name of the wanted split among those that there are."""
+def by_split(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Group files, as paths within a dataset, by the split in their names; those without one are left out."""
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        if name := _split_of(path):
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def chosen_split(folder: str, splits: dict[str, int], split: str | None) -> str:
+    """Return the name of the wanted split among those that there are, with their numbers of files.
+
+    Raises:
+        ConfigError: there are several and none is wanted, or not the wanted one.
+    """
     shown = ", ".join(f"{name} ({count} files)" if count else name for name, count in sorted(splits.items()))
     if split is None:
         if len(splits) == 1:

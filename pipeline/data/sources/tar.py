@@ -20,7 +20,7 @@ from pipeline.data.sources.tar_members import (
     with_data,
     without_data,
 )
-from pipeline.data.sources.tar_names import MemberRules, Naming
+from pipeline.data.sources.tar_names import MemberRules, Naming, is_litter
 from pipeline.settings.data import ANNOTATION_SUFFIXES
 
 IMAGE_SUFFIXES = (
@@ -108,7 +108,7 @@ def _groups(members: Iterable[Member | Failure], naming: Naming) -> Iterator[lis
         if isinstance(member, Failure):
             yield member
             continue
-        if naming.rules.ignores(member.name):
+        if naming.rules.ignores(member.name) or is_litter(member.name):
             continue
         if group and naming.split(member.name)[0] != naming.split(group[0].name)[0]:
             yield group

@@ -15,6 +15,7 @@ from pipeline.data.sources.row_finder import split_name
 from pipeline.settings.data import ANNOTATION_SUFFIXES
 
 _NUMBER = re.compile(r"[\d_-]*\d[\d_-]*")
+_LITTER = frozenset((".ds_store", "thumbs.db", "desktop.ini"))
 _COMPRESSED = ("gz", "bz2", "xz", "zst")
 _ROLES = frozenset(
     ("mask", "masks", "seg", "segmentation", "depth", "target", "output", "gt", "edge", "edges", "heatmap", "thumb")
@@ -39,6 +40,12 @@ class MemberRules:
         """Return whether a member or a file is left out, by its path or its base name."""
         names = (name, name.rpartition("/")[2])
         return any(fnmatchcase(each, pattern) for pattern in self.ignore for each in names)
+
+
+def is_litter(name: str) -> bool:
+    """Return whether a member is what a file manager, or the author of a dataset, leaves beside images."""
+    base = name.rpartition("/")[2].lower()
+    return base.startswith("._") or base in _LITTER or base.endswith(".md")
 
 
 class Naming:

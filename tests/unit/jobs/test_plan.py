@@ -48,7 +48,7 @@ def test_it_prints_a_table_and_totals(demo: Path) -> None:
 
 
 def test_uncounted_images_are_estimated(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "count_images", lambda _: None)
+    monkeypatch.setattr(planner, "count_images", lambda *_: None)
     shown = run_plan(demo, "--set", "explain.methods=[gradcam]", "--set", "explain.metrics=[]")
     (line,) = [line for line in shown.stdout.splitlines() if line.startswith("images")]
     assert "about 6 (2 shards" in line

@@ -64,6 +64,20 @@ def test_a_broken_link_is_a_lost_image(put: Put) -> None:
     assert shard.members == ("a.jpg", "b.jpg")
 
 
+def test_a_folder_that_may_not_be_read_is_named(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = put("a.jpg", "d/b.jpg")
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "d":
+            raise PermissionError(13, os.strerror(13), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ConfigError, match="d': Permission denied"):
+        list_shards(str(folder))
+
+
 def test_pipes_are_not_files(put: Put) -> None:
     folder = put("a.jpg")
     os.mkfifo(folder / "p.jpg")

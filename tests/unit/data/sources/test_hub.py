@@ -170,6 +170,15 @@ def test_the_only_split_of_a_clone_is_read(clone: Path) -> None:
     assert len(list_shards(str(clone))) == 2
 
 
+def test_files_of_a_clone_without_a_split_in_their_name_are_not_lost(clone: Path) -> None:
+    next((clone / "data").glob("validation*")).rename(clone / "data" / "more.parquet")
+    assert [shard.name for shard in list_shards(str(clone))] == [
+        "more.parquet",
+        "train-00000-of-00002.parquet",
+        "train-00001-of-00002.parquet",
+    ]
+
+
 def test_a_saved_dict_of_splits_needs_a_choice(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": dataset(3), "test": dataset(2)}).save_to_disk(tmp_path / "saved")
     assert len(items_of(str(tmp_path / "saved"), split="test")) == 2

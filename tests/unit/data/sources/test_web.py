@@ -1,5 +1,6 @@
 """Shards of a web server on loopback: ranged requests, pinned versions, and what cannot be read in one sentence."""
 
+import gzip
 import http.server
 import os
 import threading
@@ -138,3 +139,21 @@ def test_unencrypted_urls_and_credentials_are_refused_without_a_request(spec: st
     with pytest.raises(ConfigError) as caught:
         list_shards(spec)
     assert "secret" not in str(caught.value)
+
+
+def test_an_arrow_file_and_a_compressed_tar_are_read(server: Server) -> None:
+    table = pa.table({"image": [b"1", b"2"], "key": ["x", "y"]})
+    with pa.OSFile(str(server.folder / "t.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    (server.folder / "c.tgz").write_bytes(gzip.compress(tar_of(three_samples())))
+    shards = list_shards([url(server, "t.arrow"), url(server, "c.tgz")])
+    found = [item.key for shard in shards for item in read_shard(shard, Reading()) if isinstance(item, Sample)]
+    assert found == ["x", "y", "a", "b", "c"]
+
+
+def test_all_shards_that_are_something_else_are_named_at_once(server: Server) -> None:
+    for name in ("p.tar", "q.tar"):
+        (server.folder / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid")
+    with pytest.raises(ConfigError) as caught:
+        list_shards(url(server, "{a,p,q}.tar"))
+    assert len(caught.value.mistakes) == 2
