@@ -72,6 +72,15 @@ class Cut(nn.Module):
         return list(acts_BKuv.split(4, 1))
 
 
+class Cropping(Net):
+    def forward(self, pixels_BCHW: Tensor) -> Any:  # noqa: ANN401
+        return super().forward(pixels_BCHW[:, :, 8:-8, 8:-8])
+
+
+def cropping() -> nn.Module:
+    return Cropping(3)
+
+
 def chance() -> nn.Module:
     return Chance(3)
 
@@ -145,6 +154,7 @@ REFUSED = {
     "extractor": Case("feature extractor"),
     "chance": Case("change from one pass to the next"),
     "statistics": Case("other logits alone than in a batch"),
+    "cropping": Case("does not read all of the image: 8 at the top"),
     "listing": Case("outputs list, not one tensor", {"layer": "cut"}),
     "swin": Case("rows for 6 images", {"layer": "layers.2.blocks.1.attn"}, side=224),
     "hiera": Case("follows it in no layout", {"layer": "blocks.0"}, side=224),

@@ -41,7 +41,9 @@ def write_demo(folder: Path, scenes: int = SCENES, scenes_per_shard: int = SCENE
 def _refuse_other_files(folder: Path, texts: Mapping[str, str]) -> None:
     """Raise ConfigError if the folder contains what an earlier demonstration has not written."""
     other = [str(folder / name) for name, text in texts.items() if not _is_same(folder / name, text)]
-    shards = folder / "shards"
+    run, shards = folder / "run", folder / "shards"
+    if run.exists() and not (run / "run.json").exists() and any(run.iterdir()):
+        other.append(str(run))
     if shards.exists():
         other += [str(path) for path in sorted(shards.iterdir()) if not path.match("scenes-[0-9][0-9][0-9].tar")]
     if other:

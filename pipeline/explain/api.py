@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.cams import CamMethod, build_methods
 from pipeline.explain.explanations import Explanations, explain_evidence, measure, observe
-from pipeline.explain.requirements import check_confidences
+from pipeline.explain.requirements import check_confidences, check_stages
 from pipeline.maps.heatmaps import is_degenerate
 from pipeline.metrics import Metric, Truth, build_metrics
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
@@ -112,6 +112,8 @@ def explain(
         indices = None if indices is None else indices.clone()
         with exceptions_told(model, pixels_BCHW, "the forward or backward pass", RuntimeError):
             evidence = _evidence_for(observe(pixels_BCHW, chosen, probe, keys), indices)
+            if stages is None:  # one stage that the user names is what he wants
+                check_stages(chosen, evidence.layers)
         remember(model, wanted, probe, pixels_BCHW)
         return _explain_finite_rows(evidence, chosen, probe)
 

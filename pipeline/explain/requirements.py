@@ -7,10 +7,9 @@ from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.metrics import Metric
 from pipeline.metrics.base import reads_confidences
 from pipeline.model.outputs import Outputs
+from pipeline.settings.registry import parameters
 from pipeline.settings.run_file import AboveTargets, Classes, Targets, TopTargets
 from pipeline.settings.targets import TargetRules
-
-_USE_LOGITS = "choose others, or score: logit where they have that parameter"
 
 
 def check_outputs(
@@ -58,10 +57,21 @@ def _confidences(
         return
     by_method = [name for name, method in methods.items() if method.needs.confidences]
     if by_method:
-        yield Mistake("explain.methods", f"raw outputs have no confidence, which {_names(by_method)} read", _USE_LOGITS)
+        scored = [name for name in by_method if "score" in parameters(methods[name])]
+        yield Mistake("explain.methods", _no_confidence(by_method), _use_logits(scored))
     by_metric = [name for name, metric in metrics.items() if reads_confidences(metric)]
     if by_metric:
-        yield Mistake("explain.metrics", f"raw outputs have no confidence, which {_names(by_metric)} read", _USE_LOGITS)
+        scored = [name for name in by_metric if "score" in parameters(metrics[name])]
+        yield Mistake("explain.metrics", _no_confidence(by_metric), _use_logits(scored))
+
+
+def _no_confidence(names: list[str]) -> str:
+    return f"{_names(names)} need{'s' * (len(names) == 1)} confidences, which raw outputs do not have"
+
+
+def _use_logits(scored: list[str]) -> str:
+    """Advise to read logits where methods or metrics can."""
+    return f"{_names(scored)} can read logits: score: logit" if scored else "choose others"
 
 
 def _softmax(outputs: Outputs, methods: Mapping[str, CamMethod]) -> Iterator[Mistake]:
@@ -77,7 +87,9 @@ def _softmax(outputs: Outputs, methods: Mapping[str, CamMethod]) -> Iterator[Mis
 def _targets(outputs: Outputs, classes: int, targets: Targets) -> Iterator[Mistake]:
     if isinstance(targets, AboveTargets) and outputs.kind != "sigmoid":
         yield Mistake(
-            "explain.targets", f"above needs outputs: sigmoid, but they are {outputs.kind}", "predicted or {top: 2}"
+            "explain.targets",
+            f"above needs outputs: sigmoid, but they are {outputs.kind}",
+            "{top: 2}" if outputs.has_confidences else "{classes: [0]}",
         )
     if outputs.has_confidences or isinstance(targets, Classes):
         return

@@ -142,7 +142,7 @@ def _by_function(config: ModelConfig) -> nn.Module:
             raise ConfigError.one(
                 "model.num_classes", f"has no effect on '{name}'", "give it to the function, with model.arguments"
             )
-    if config.weights not in (None, "DEFAULT", _RANDOM) and "." not in config.weights:
+    if config.weights not in (None, "DEFAULT") and "." not in config.weights:
         with mistakes.collecting():
             raise ConfigError.one(
                 "model.weights",

@@ -65,10 +65,7 @@ def auto_layer(trial: Trial, calls: Calls) -> str:
         found = _first_serving(trial, group)
         if found is not None:
             return _before_last_attention(trial, found, group, calls).name
-    raise LayerError(
-        f"'auto' finds no layer: {len(calls)} modules were tried, {len(candidates)} give maps that follow the image, "
-        f"and the logits depend on none of them; {_why(calls, candidates)}"
-    )
+    raise LayerError(f"'auto' finds no layer: {_why(calls, candidates)}")
 
 
 def serving_layers(trial: Trial, calls: Calls, like: str = "") -> list[str]:
@@ -169,7 +166,12 @@ def _before_last_attention(trial: Trial, found: Candidate, group: Sequence[Candi
 
 def _why(calls: Calls, candidates: Sequence[Candidate]) -> str:
     if not calls:
-        return "the model calls no modules; name its layers as modules"
+        return "the model calls no modules; write its steps as modules"
+    tried = f"{len(calls)} modules were tried"
     if not candidates:
-        return "name a layer and state its model.layout"
-    return "check that the model's weights are loaded, and that it detaches nothing"
+        return f"{tried}, and the output of none follows the image; name a layer and state its model.layout"
+    return (
+        f"{tried}, and the logits depend on none of the {len(candidates)} whose output follows the image; check that "
+        "the model's weights are loaded (a new classifier of zeros gives every image the same logits), and that it "
+        "detaches nothing"
+    )

@@ -10,6 +10,7 @@ from torch import nn
 
 from pipeline.errors import LayerError, UnknownLayerError
 from pipeline.model.auto_layer import auto_layer, serving_layers
+from pipeline.model.frame import check_frame
 from pipeline.model.layers import checked_stages, resolve_layer
 from pipeline.model.layout import FunctionView, GridView, View
 from pipeline.model.layout_choice import (
@@ -116,6 +117,8 @@ class CapturedLayers:
         missing = [layer for layer in layers if (layer, shape) not in self._views]
         if missing:
             found = self._tried(Trial(self._model, self._outputs, shape), missing)
+            if self._found is None and self.target in found:
+                check_frame(self._model, self._outputs, shape, found[self.target])
             self._views |= {(layer, shape): view for layer, view in found.items()}
         return {layer: self._views[layer, shape] for layer in layers}
 
@@ -164,4 +167,4 @@ class CapturedLayers:
             serving = serving_layers(trial, self._calls(trial), layer)
         except Exception:  # a model that raises has no layer that serves
             return ""
-        return f"tried and serving: {', '.join(serving)}" if serving else ""
+        return f"layers that work: {', '.join(serving)}" if serving else ""

@@ -33,6 +33,10 @@ _ADVICE = {
 
 def check_kind(model: nn.Module) -> None:
     """Raise ConfigError for a kind of model that cannot be explained, as far as that shows without running it."""
+    if not isinstance(model, nn.Module):
+        raise ConfigError.one(
+            WHERE, f"it is a {type(model).__name__}, not a torch module", "wrap what it does in the forward of a module"
+        )
     kind = _kind(model)
     if kind is not None:
         raise ConfigError.one(WHERE, *kind)

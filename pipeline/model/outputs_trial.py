@@ -143,7 +143,7 @@ def _check_auto(seen: Observed) -> None:
         raise ConfigError.one(
             _WHERE,
             f"all outputs lie in [0, 1], as after a sigmoid (last module: {seen.last_module})",
-            "set probabilities, or softmax or sigmoid if they are logits",
+            "set probabilities" if seen.end else "set probabilities, or softmax or sigmoid if they are logits",
         )
     if seen.is_headless:
         raise ConfigError.one(

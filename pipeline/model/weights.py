@@ -154,9 +154,14 @@ def _advice(best: Reading, all_readings: Sequence[Reading]) -> str:
     heads = {best.state[name].shape[:1] for name in best.different}
     tails_agree = all(best.state[name].shape[1:] == best.wanted[name].shape[1:] for name in best.different)
     if not best.missing and not best.unexpected and len(heads) == 1 and tails_agree and (head := heads.pop()):
-        return f"the weights seem to be for {head[0]} classes: build the model for as many, with model.num_classes"
+        return (
+            f"the weights seem to be for {head[0]} classes: build the model for as many, with model.num_classes, or "
+            "with model.arguments for a function"
+        )
     others = {
-        str(reading): reading.fitting for reading in all_readings if reading.fitting and str(reading) != str(best)
+        str(reading): reading.fitting
+        for reading in all_readings
+        if reading.fitting and not reading.changed and str(reading) != str(best)
     }
     tried = "".join(f"; {fitting} would be found {where}" for where, fitting in list(others.items())[:2])
     return f"give the weights of this architecture{tried}"

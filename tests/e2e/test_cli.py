@@ -192,7 +192,7 @@ def test_all_mistakes_are_reported_at_once_and_nothing_is_written(tmp_path: Path
         "no-0.tar",
         "none.csv",
         "none.safetensors",
-        "tried and serving: layer4",
+        "layers that work: layer4",
         "unknown name 'grad_cam' (did you mean 'gradcam'?)",
         "unknown parameter 'steps' (did you mean 'num_steps'?)",
         "unknown name 'avrage_drop' (did you mean 'average_drop'?)",

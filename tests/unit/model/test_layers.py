@@ -65,7 +65,7 @@ def test_what_is_neither_a_name_nor_a_module_of_the_model_is_refused() -> None:
 def test_every_layer_that_a_message_names_serves(layer: str) -> None:
     with pytest.raises(LayerError) as caught:
         pipeline.explain(ToyNet(0), images(0), layer=layer)
-    named = re.search(r"tried and serving: (.*)\)", str(caught.value))
+    named = re.search(r"layers that work: (.*)\)", str(caught.value))
     assert named is not None
     for name in named[1].split(", "):
         assert not bool(pipeline.explain(ToyNet(0), images(0), layer=name).degenerate["gradcam"].all())
@@ -119,8 +119,9 @@ LAYERS = {
 def test_a_call_or_an_input_is_captured_and_replaced_like_a_step_of_its_own(layer: str) -> None:
     methods = ["gradcam", "layercam", "ablation_cam", "recipro_cam", "scorecam", "integrative_cam"]
     pixels_BCHW = images(1, 3)
-    named = pipeline.explain(Shared(), pixels_BCHW, methods=methods, layer=layer)
-    spelt = pipeline.explain(Spelt(), pixels_BCHW, methods=methods, layer=LAYERS[layer])
+    named = pipeline.explain(Shared(), pixels_BCHW, methods=methods, layer=layer, stages=[layer])
+    step = LAYERS[layer]
+    spelt = pipeline.explain(Spelt(), pixels_BCHW, methods=methods, layer=step, stages=[step])
     assert named.probe.layer == layer
     for method in methods:
         torch.testing.assert_close(named.maps[method], spelt.maps[method], rtol=1e-4, atol=1e-6)

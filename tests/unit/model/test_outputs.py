@@ -209,13 +209,14 @@ def test_raw_outputs_are_refused_where_a_confidence_is_read() -> None:
     model = ToyNet(0)
     wanted = ["gradcam", "scorecam", {"scorecam": {"score": "logit", "as": "by_logit"}}, "rise", "recipro_cam"]
     with pytest.raises(
-        ConfigError, match="raw outputs have no confidence, which 'scorecam', 'rise', 'recipro_cam' read"
+        ConfigError,
+        match="'scorecam', 'rise', 'recipro_cam' need confidences, which raw outputs",
     ):
         camatlas.explain(model, images(0), methods=wanted, layer="features.3", outputs="raw")
     explanations = camatlas.explain(
         model, images(0), methods=wanted[:1] + wanted[2:3], layer="features.3", outputs="raw"
     )
-    with pytest.raises(ConfigError, match="raw outputs have no confidence, which 'average_drop', 'deletion' read"):
+    with pytest.raises(ConfigError, match="'average_drop', 'deletion' need confidences, which raw outputs do not have"):
         camatlas.evaluate(model, images(0), explanations, metrics=["average_drop", "deletion", "sparsity"])
     values = camatlas.evaluate(model, images(0), explanations, metrics=[{"deletion": {"score": "logit"}}, "sparsity"])
     assert all(found_B.isfinite().all() for by in values.values() for found_B in by.values())

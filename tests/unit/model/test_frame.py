@@ -1,0 +1,58 @@
+"""A model that crops its input is refused, because its maps would lie in wrong places; others read the whole image."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from nets import ToyNet
+from torch import Tensor, nn
+from torchvision import models
+
+import pipeline
+from pipeline.errors import LayerError
+from pipeline.model.frame import check_frame
+from pipeline.model.layout import GridView
+from pipeline.model.outputs import SOFTMAX
+
+
+class Cropped(nn.Module):
+    """Changes the frame of its images before a network sees them."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.change, self.net = change, ToyNet(0)
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return self.net(self.change(pixels_BCHW))
+
+
+@pytest.mark.parametrize(
+    ("change", "margins"),
+    [
+        (lambda pixels: pixels[:, :, 4:-4, 4:-4], "4 at the top, 4 at the bottom, 4 at the left, 4 at the right"),
+        (lambda pixels: pixels[:, :, :24], "8 at the bottom of 32 x 32"),
+        (lambda pixels: pixels[:, :, :, 6:], "6 at the left of 32 x 32"),
+        (lambda pixels: pixels * torch.ones(32).index_fill(0, torch.arange(28, 32), 0), "4 at the right of 32 x 32"),
+    ],
+)
+def test_a_model_that_crops_is_refused(change: Callable[[Tensor], Tensor], margins: str) -> None:
+    pixels_BCHW = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(LayerError, match=f"does not read all of the image: {margins}"):
+        pipeline.explain(Cropped(change), pixels_BCHW, layer="net.features.3", layout="channels_first")
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"), [("alexnet", 13), ("resnet18", 7), ("squeezenet1_1", 13), ("vgg11", 14), ("mobilenet_v2", 7)]
+)
+def test_pixels_that_strides_leave_out_are_no_crop(name: str, cells: int) -> None:
+    model = models.get_model(name, weights=None, num_classes=5).eval()
+    for side in (224, 231):
+        check_frame(model, SOFTMAX, (3, side, side), GridView("channels_first", cells, cells))
+
+
+def test_outputs_without_gradients_are_left_to_other_checks() -> None:
+    class Constant(nn.Module):
+        def forward(self, pixels_BCHW: Tensor) -> Tensor:
+            return torch.zeros(len(pixels_BCHW), 3)
+
+    check_frame(Constant(), SOFTMAX, (3, 8, 8), GridView("channels_first", 2, 2))
