@@ -9,9 +9,8 @@ from torch import Tensor
 
 from pipeline.data.annotations import read_annotations
 from pipeline.data.framing import PixelArray, resized
-from pipeline.data.inputs import decode_limits, image_suffixes
-from pipeline.data.sources import Reading
-from pipeline.data.sources.listing import list_shards
+from pipeline.data.inputs import decode_limits
+from pipeline.data.reading import list_images, reading_of
 from pipeline.demo.scenes import make_scene
 from pipeline.errors import ConfigError
 from pipeline.model.baselines import Normalisation, unit_pixels
@@ -38,9 +37,9 @@ def _scenes(preprocess: Preprocess, count: int) -> PixelArray:
 
 
 def _sampled(config: RunConfig, preprocess: Preprocess, count: int) -> PixelArray:
-    shards = list_shards(config.data.shards, suffixes=config.data.suffixes)
+    shards = list_images(config.data)
     annotations = read_annotations(config, shards)
-    reading = Reading(annotations, config.data.columns.model_dump(), suffixes=image_suffixes(config.data))
+    reading = reading_of(config.data, annotations)
     pixels_NHWC = take_sample(shards, reading, preprocess, decode_limits(config), count).chunk.pixels_NHWC
     if not len(pixels_NHWC):
         raise ConfigError.one("data.shards", "none of the images in the sample can be decoded")

@@ -19,7 +19,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import simplejpeg
@@ -29,7 +29,8 @@ from pipeline.data.colour import Coding, converted
 from pipeline.data.depth import Depth
 from pipeline.data.framing import Framed, PixelArray, fitted
 from pipeline.data.limits import DecodeLimits, UnreadableImageError
-from pipeline.data.sources.shards import Boxes, Chunk, Failure, Sample
+from pipeline.data.sources.box_formats import in_pixels
+from pipeline.data.sources.shards import Boxes, Chunk, Failure, Metadata, Sample
 from pipeline.settings.preprocess import Preprocess
 
 _MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "WEBP": b"RIFF....WEBP", "GIF": b"GIF8"}
@@ -58,7 +59,7 @@ class DecodedImage:
 class DecodedSample:
     """Metadata of a decoded sample, without its pixels; `size` is (height, width) of the upright image.
 
-    `label`, `labels` and `box_labels` are as in `Sample`.
+    `label`, `labels`, `box_labels` and `metadata` are as in `Sample`.
     """
 
     key: str
@@ -67,6 +68,7 @@ class DecodedSample:
     size: tuple[int, int]
     labels: tuple[int, ...] = ()
     box_labels: tuple[int, ...] | None = None
+    metadata: Metadata = ()
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -104,6 +106,8 @@ Frame = Callable[[bytes, Boxes | None, Preprocess, DecodeLimits], Framed]
 def frame_image(data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits) -> Framed:
     """Decode one image and fit it to the model's input size; raises as `decode_image` does."""
     found = decode_image(data, limits, preprocess.channels)
+    if limits.boxes_relative:
+        boxes = in_pixels(boxes, *found.image.size)
     return fitted((found.image,), boxes, preprocess, found.orientation, found.peak)
 
 
@@ -117,7 +121,7 @@ def decode_chunk(
     depth = Depth()
     for sample in chunk.samples:
         try:
-            framed = frame(sample.image, sample.boxes_xyxy, preprocess, limits)
+            framed = frame(sample.image, sample.boxes_xyxy, preprocess, limits_for(sample, limits))
         except UnreadableImageError as error:
             failures.append(_failure(sample, error))
             continue
@@ -135,11 +139,18 @@ def decode_chunk(
     )  # fmt: skip
 
 
+def limits_for(sample: Sample, limits: DecodeLimits) -> DecodeLimits:
+    """Return the rules of decoding with the unit of one sample's boxes."""
+    return replace(limits, boxes_relative=True) if sample.boxes_relative else limits
+
+
 def _decoded(sample: Sample, framed: Framed) -> DecodedSample:
     """Build the metadata of a sample; boxes outside the crop are dropped together with their classes."""
     named = sample.box_labels
     box_labels = None if named is None else tuple(named[index] for index in framed.box_indices)
-    return DecodedSample(sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels)
+    return DecodedSample(
+        sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels, sample.metadata
+    )
 
 
 def decode_image(data: bytes, limits: DecodeLimits, channels: int = 3) -> DecodedImage:
@@ -216,4 +227,4 @@ def _is_allowed(data: bytes, limits: DecodeLimits) -> bool:
 
 
 def _failure(sample: Sample, error: UnreadableImageError) -> Failure:
-    return Failure(sample.key, sample.shard, "decode", error.code, " ".join(str(error).split())[:300])
+    return Failure(sample.key, sample.shard, "decode", error.code, " ".join(str(error).split())[:300], sample.metadata)

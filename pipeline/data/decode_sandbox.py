@@ -86,7 +86,10 @@ class DecodeSandbox(Sandbox):
         self, data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits
     ) -> Framed:
         """Decode and frame an image in the subprocess, even if it is a plain JPEG."""
-        rules = {"formats": limits.formats, "max_pixels": limits.max_pixels, "window": limits.window}
+        rules = {
+            "formats": limits.formats, "max_pixels": limits.max_pixels, "window": limits.window,
+            "boxes_relative": limits.boxes_relative,
+        }  # fmt: skip
         response, pixels = self._request({"boxes": boxes, "preprocess": asdict(preprocess), "limits": rules}, data)
         if "code" in response:
             raise UnreadableImageError(response["code"], response["detail"])
@@ -176,8 +179,9 @@ def _described(loaded: LoadedDecoder | ConfigError | None) -> dict[str, Any]:
 def _limits(rules: dict[str, Any]) -> DecodeLimits:
     window = rules["window"]
     return DecodeLimits(
-        tuple(rules["formats"]), rules["max_pixels"], tuple(window) if isinstance(window, list) else window
-    )
+        tuple(rules["formats"]), rules["max_pixels"], tuple(window) if isinstance(window, list) else window,
+        boxes_relative=rules["boxes_relative"],
+    )  # fmt: skip
 
 
 def _limit_memory(extra: int) -> None:

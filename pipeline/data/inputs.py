@@ -70,6 +70,12 @@ def decoding_identity(data: DataConfig, limits: DecodeLimits) -> dict[str, Any]:
     return identity
 
 
+def annotations_identity(data: DataConfig) -> dict[str, Any]:
+    """Return the settings of labels, boxes and metadata that a run's identity records, where they are set."""
+    names = ("boxes_format", "boxes_relative", "label_separator", "metadata")
+    return {name: getattr(data, name) for name in names if getattr(data, name) != DataConfig.model_fields[name].default}
+
+
 def image_suffixes(data: DataConfig) -> tuple[str, ...]:
     """Return the suffixes of the images in tars; empty if a decoder may read any member that is not an annotation."""
     if data.suffixes is not None:

@@ -39,9 +39,11 @@ class DecodeLimits:
         window: how values of more than 8 bits become pixels: `dtype` keeps the high byte, `image` takes the range of
             each image, and (low, high) is a range in values of the file; values beyond it are clipped.
         decoder: the user's decoder; None decodes image files.
+        boxes_relative: the boxes of the image are in shares of its width and height, and not in pixels.
     """
 
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
     max_pixels: int = 64_000_000
     window: Window = "dtype"
     decoder: DecoderSource | None = None
+    boxes_relative: bool = False

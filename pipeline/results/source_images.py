@@ -10,12 +10,13 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pipeline.data.annotations import read_annotations
+from pipeline.data.decode import limits_for
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.framing import PixelArray
-from pipeline.data.inputs import image_suffixes, limits_of
+from pipeline.data.inputs import limits_of
 from pipeline.data.limits import DecodeLimits, UnreadableImageError
-from pipeline.data.sources import Reading, Sample, read_shard
-from pipeline.data.sources.listing import list_shards
+from pipeline.data.reading import list_images, reading_of
+from pipeline.data.sources import Sample, read_shard
 from pipeline.data.sources.parquet_sandbox import ParquetSandbox
 from pipeline.data.sources.shards import Boxes
 from pipeline.errors import CamatlasError, ConfigError
@@ -74,7 +75,7 @@ def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Itera
         by_shard[shard_name].add(key)
     try:
         config = run_config(manifest)
-        shards = list_shards(config.data.shards, only=by_shard, suffixes=config.data.suffixes)
+        shards = list_images(config.data, only=by_shard)
         annotations = read_annotations(config, shards)
         limits = limits_of(manifest.identity.data)
         with closing(DecodeSandbox(decoder=limits.decoder)) as sandbox:
@@ -82,7 +83,7 @@ def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Itera
                 sandbox.digest()
     except CamatlasError:
         return
-    reading = Reading(annotations, config.data.columns.model_dump(), suffixes=image_suffixes(config.data))
+    reading = reading_of(config.data, annotations)
     preprocess = Preprocess.of(manifest.identity.data["preprocess"])
     known = {(entry.name, entry.fingerprint) for entry in manifest.identity.shards}
     with closing(DecodeSandbox(decoder=limits.decoder)) as sandbox, closing(ParquetSandbox()) as parquet:
@@ -102,7 +103,7 @@ def _decode(
     sample: Sample, preprocess: Preprocess, limits: DecodeLimits, sandbox: DecodeSandbox
 ) -> Iterator[tuple[tuple[str, str], Original]]:
     try:
-        framed = sandbox.frame(sample.image, sample.boxes_xyxy, preprocess, limits)
+        framed = sandbox.frame(sample.image, sample.boxes_xyxy, preprocess, limits_for(sample, limits))
     except UnreadableImageError:
         return
     yield (sample.shard, sample.key), Original(framed.pixels_HWC, framed.boxes_xyxy)

@@ -9,12 +9,12 @@ from typing import Any
 
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
 from pipeline.data.annotations import read_annotations
-from pipeline.data.inputs import decode_limits, decoding_identity, image_suffixes
+from pipeline.data.inputs import annotations_identity, decode_limits, decoding_identity
 from pipeline.data.limits import DecodeLimits
+from pipeline.data.reading import list_images, reading_of
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
 from pipeline.data.sources.annotations import Annotations
-from pipeline.data.sources.listing import list_shards
 from pipeline.errors import ConfigError, Mistakes
 from pipeline.explain.explainer import ExplainerSpec
 from pipeline.explain.requirements import check_outputs, check_stages
@@ -78,6 +78,7 @@ class PreparedRun:
             size=preprocess.size,
             passes=self._costs().forwards * TargetRules.of(self.config.explain.targets).most,
             compiled=self.compiled(device, workers),
+            has_metadata=bool(self.config.data.metadata),
         )
 
     def compiled(self, device: str, workers: int) -> bool:
@@ -147,9 +148,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         check_device(config.compute)
     shards: list[Shard] = []
-    if config.data.shards:
-        with found.collecting():
-            shards = list_shards(config.data.shards, suffixes=config.data.suffixes)
+    with found.collecting():
+        shards = list_images(config.data)
     with found.collecting():
         annotations = read_annotations(config, shards)
     with found.collecting():
@@ -163,7 +163,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
             loaded = load_model(config.model)
     if config.output.path:
         with found.collecting():
-            check_output(config.output.path, config.data.shards, shards)
+            check_output(config.output.path, config.data.shards or (), shards)
         with found.collecting():
             store = open_store(config.output.path)
             store.check_writable()
@@ -179,8 +179,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         _check_classes(annotations, loaded)
     found.raise_if_any()
-    reading = Reading(annotations, config.data.columns.model_dump(), suffixes=image_suffixes(config.data))
-    shards, reading = select(config.data, shards, reading)
+    shards, reading = select(config.data, shards, reading_of(config.data, annotations))
     manifest = _manifest(config, shards, reading, limits, loaded, methods, metrics)
     check_ownership(store, manifest)
     return PreparedRun(config, tuple(shards), reading, limits, loaded, methods, metrics, store, manifest)
@@ -194,7 +193,9 @@ def absolute(config: RunConfig) -> RunConfig:
         update={
             "data": data.model_copy(
                 update={
-                    "shards": [_absolute(shard) for shard in shards],
+                    "shards": [_absolute(shard) for shard in shards] if data.shards else "",
+                    "manifest": data.manifest and _absolute(data.manifest),
+                    "root": data.root and _absolute(data.root),
                     "labels": data.labels and _absolute(data.labels),
                     "boxes": data.boxes and _absolute(data.boxes),
                     "classes": data.classes and _absolute(data.classes, "imagenet-1k"),
@@ -292,7 +293,8 @@ def _data_identity(config: RunConfig, reading: Reading, limits: DecodeLimits, lo
     return {
         **drawn,
         "annotations": reading.annotations.digest(),
-        "columns": config.data.columns.model_dump(),
+        "columns": config.data.columns.named(),
+        **annotations_identity(config.data),
         **decoding_identity(config.data, limits),
         "preprocess": loaded.preprocess.identity(),
     }

@@ -12,22 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from pipeline.data.sources.box_formats import BadAnnotationError, Form, checked, parse_box
+from pipeline.data.sources.cells import NOTHING_FOUND
 from pipeline.data.sources.classes import ClassTable
-from pipeline.data.sources.members import (
-    BadAnnotationError,
-    checked,
-    json_boxes,
-    json_names,
-    label_text,
-    parse_box,
-    xml_boxes,
-)
+from pipeline.data.sources.members import json_boxes, json_metadata, json_names, label_text, xml_boxes
 from pipeline.data.sources.objects import read_text
-from pipeline.data.sources.shards import Box, Boxes, Failure, Item, Sample, Shard
+from pipeline.data.sources.shards import Box, Boxes, Described, Failure, Item, Sample, Shard
 from pipeline.errors import ConfigError
 
 Value = TypeVar("Value")
 
+NOTHING = Described()
+"""What is said of an image of which nothing is said."""
 BOX_COLUMNS = ("filename", "x0", "y0", "x1", "y1")
 KAGGLE_COLUMNS = ("ImageId", "PredictionString")
 
@@ -46,9 +42,15 @@ class Annotations:
     """Annotations from files in a folder of images, by its path; they apply only to images in that folder."""
     label_stems: Mapping[str, str] = field(default_factory=dict)
     box_stems: Mapping[str, Boxes] = field(default_factory=dict)
+    described: Mapping[str, Described] = field(default_factory=dict)
+    """What files of boxes with classes say of images, such as COCO's."""
+    described_stems: Mapping[str, Described] = field(default_factory=dict)
+    form: Form = field(default_factory=Form)
 
-    def label_of(self, key: str, members: Mapping[str, bytes]) -> int | None:
+    def label_of(self, key: str, members: Mapping[str, bytes], said: Described = NOTHING) -> int | None:
         """Return the class of an image: from CSV, else `.cls`, `.json` (field label) or `.txt`; None if it has none.
+
+        Without any of these it is the label of `said`.
 
         Raises:
             BadAnnotationError: the label is neither a class index nor a known class.
@@ -56,29 +58,42 @@ class Annotations:
         text = _find(self.labels, self.label_stems, key)
         if text is None:
             text = label_text(members)
+        if text is None:
+            text = said.label
         return None if text is None or not text.strip() else self._index(text)
 
-    def labels_of(self, key: str, members: Mapping[str, bytes]) -> tuple[int, ...] | None:
+    def labels_of(self, key: str, members: Mapping[str, bytes], said: Described = NOTHING) -> tuple[int, ...] | None:
         """Return all classes in `labels` of `.json`; None if there is no list, or if a CSV file gives the label.
+
+        Without any label in the members they are the labels of `said`.
 
         Raises:
             BadAnnotationError: one of them is neither a class index nor a known class.
         """
-        if "json" not in members or _find(self.labels, self.label_stems, key) is not None:
+        if _find(self.labels, self.label_stems, key) is not None:
             return None
-        names = json_names(members["json"], "labels")
+        names = json_names(members["json"], "labels") if "json" in members else None
+        if names is None and said.labels is not None and label_text(members) is None:
+            names = [name for name in said.labels if not self._is_nothing(name)]
         return None if names is None else tuple(dict.fromkeys(map(self._index, names)))
 
-    def box_labels_of(self, key: str, members: Mapping[str, bytes]) -> tuple[int, ...] | None:
+    def box_labels_of(
+        self, key: str, members: Mapping[str, bytes], said: Described = NOTHING
+    ) -> tuple[int, ...] | None:
         """Return the classes in `box_labels` of `.json`; None if there is no list, or if a CSV file gives the boxes.
 
         Raises:
             BadAnnotationError: one of them is neither a class index nor a known class.
         """
-        if "json" not in members or _find(self.boxes, self.box_stems, key) is not None:
+        if _find(self.boxes, self.box_stems, key) is not None:
             return None
-        names = json_names(members["json"], "box_labels")
+        if said.boxes_xyxy is not None:
+            return None if said.box_labels is None else tuple(map(self._index, said.box_labels))
+        names = json_names(members["json"], "box_labels") if "json" in members else None
         return None if names is None else tuple(map(self._index, names))
+
+    def _is_nothing(self, name: str) -> bool:
+        return name.lower() == NOTHING_FOUND and self.classes.index(name) is None
 
     def _index(self, text: str) -> int:
         index = self.classes.index(text)
@@ -86,18 +101,30 @@ class Annotations:
             raise BadAnnotationError("label", f"'{text[:80]}' is neither a class index nor a known class")
         return index
 
-    def boxes_of(self, key: str, members: Mapping[str, bytes]) -> Boxes | None:
-        """Return the boxes of an image: from CSV, else `.json` (field boxes) or `.xml` (PASCAL VOC).
+    def boxes_of(self, key: str, members: Mapping[str, bytes], said: Described = NOTHING) -> Boxes | None:
+        """Return the boxes of an image: from CSV, else `said`, `.json` (field boxes) or `.xml` (PASCAL VOC).
 
         Raises:
             BadAnnotationError: a box is not four finite numbers with x0 <= x1 and y0 <= y1.
         """
         boxes = _find(self.boxes, self.box_stems, key)
+        if boxes is None:
+            boxes = said.boxes_xyxy
         if boxes is None and "json" in members:
-            boxes = json_boxes(members["json"])
+            boxes = json_boxes(members["json"], self.form.order)
         if boxes is None and "xml" in members:
             boxes = xml_boxes(members["xml"])
         return None if boxes is None else checked(boxes)
+
+    def said_of(self, key: str) -> Described:
+        """Return what files of boxes with classes say of an image."""
+        return _find(self.described, self.described_stems, key) or NOTHING
+
+    def relative_of(self, key: str, members: Mapping[str, bytes], said: Described = NOTHING) -> bool:
+        """Return whether the boxes of an image are in shares of its width and height; those in `.xml` never are."""
+        if _find(self.boxes, self.box_stems, key) is None and said.boxes_xyxy is not None:
+            return said.relative
+        return self.form.relative and ("xml" not in members or "json" in members)
 
     def or_else(self, other: "Annotations") -> "Annotations":
         """Return these annotations, completed by another table for images that are missing here."""
@@ -108,18 +135,22 @@ class Annotations:
             {**other.folders, **self.folders},
             {**other.label_stems, **self.label_stems},
             {**other.box_stems, **self.box_stems},
+            {**other.described, **self.described},
+            {**other.described_stems, **self.described_stems},
+            self.form,
         )
 
     def within(self, folder: str) -> "Annotations":
         """Return the annotations for images of one folder, completed by those from files in the folder."""
         local = self.folders.get(folder, self)
-        return self.or_else(local) if self.labels or self.boxes else local
+        return self.or_else(local) if self.labels or self.boxes or self.described else replace(local, form=self.form)
 
     def digest(self) -> str:
         """Hash the annotations, so that a run detects when they change."""
         tables = (sorted(self.labels.items()), sorted(self.boxes.items()))
         folders = [annotations.digest() for annotations in self.folders.values()]
-        content = repr((self.classes.names, self.classes.wnids, *tables, folders))
+        described = [sorted(self.described.items())] if self.described else []
+        content = repr((self.classes.names, self.classes.wnids, *tables, folders, *described))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -149,24 +180,44 @@ def load_annotations(labels_csv: str | None, boxes_csv: str | None, classes: Cla
     return Annotations(classes, labels, boxes, label_stems=_stems(labels), box_stems=_stems(boxes))
 
 
-def annotated(key: str, shard: Shard, image: bytes, members: Mapping[str, bytes], annotations: Annotations) -> Item:
-    """Return a sample with its labels and boxes, or a failure if one of these is invalid."""
+def annotated(
+    key: str,
+    shard: Shard,
+    image: bytes,
+    members: Mapping[str, bytes],
+    annotations: Annotations,
+    said: Described | None = None,
+) -> Item:
+    """Return a sample with its labels and boxes, or a failure if one of these is invalid.
+
+    Args:
+        key, shard, image: the image.
+        members: other files of the sample, by suffix.
+        annotations: labels and boxes from files.
+        said: what a row of a manifest or of a Parquet file says of the image.
+    """
     try:
-        return _annotate(Sample(key, shard.name, image, None, None), members, annotations)
+        found = annotations.said_of(key) if said is None else said
+        return _annotate(Sample(key, shard.name, image, None, None), members, annotations, found)
     except BadAnnotationError as error:
         return Failure(key, shard.name, "read", error.code, str(error))
 
 
-def _annotate(sample: Sample, members: Mapping[str, bytes], annotations: Annotations) -> Sample:
-    """Add labels and boxes to a sample."""
-    labels, boxes = annotations.labels_of(sample.key, members), annotations.boxes_of(sample.key, members)
-    box_labels = annotations.box_labels_of(sample.key, members)
-    label = annotations.label_of(sample.key, members) if labels is None else _only(labels)
+def _annotate(sample: Sample, members: Mapping[str, bytes], annotations: Annotations, said: Described) -> Sample:
+    """Add labels, boxes and metadata to a sample."""
+    given = (sample.key, members, said)
+    labels, boxes = annotations.labels_of(*given), annotations.boxes_of(*given)
+    box_labels = annotations.box_labels_of(*given)
+    label = annotations.label_of(*given) if labels is None else _only(labels)
     if box_labels is not None and len(box_labels) != len(boxes or ()):
         raise BadAnnotationError("boxes", f"{len(box_labels)} box_labels for {len(boxes or ())} boxes")
     if boxes and box_labels is None and labels is not None and len(labels) > 1:
         raise BadAnnotationError("boxes", f"the image has {len(labels)} labels, but its boxes have no box_labels")
-    return replace(sample, label=label, boxes_xyxy=boxes, labels=labels or (), box_labels=box_labels)
+    return replace(
+        sample, label=label, boxes_xyxy=boxes, labels=labels or (), box_labels=box_labels,
+        boxes_relative=boxes is not None and annotations.relative_of(*given),
+        metadata=said.metadata or json_metadata(members, annotations.form.metadata),
+    )  # fmt: skip
 
 
 def _only(labels: tuple[int, ...]) -> int | None:

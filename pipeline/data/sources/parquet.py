@@ -14,6 +14,8 @@ from pipeline.data.sources.objects import is_url, open_shard
 from pipeline.data.sources.shards import Failure, Item, Sample, Shard, damage, reader_died
 
 Record = dict[str, Any]
+Columns = dict[str, Any]
+"""Names of columns by role; several names for the boxes or labels that several columns hold."""
 
 ROWS_AT_A_TIME = 64
 UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)

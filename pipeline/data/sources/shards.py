@@ -12,12 +12,58 @@ Box = tuple[float, float, float, float]
 Boxes = tuple[Box, ...]
 """Boxes of one image, in pixels of the stored file, before EXIF rotation."""
 
-ShardKind = Literal["tar", "parquet", "folder"]
+Metadata = tuple[tuple[str, str], ...]
+"""Names and values of further columns of an image, in the order of `data.metadata`."""
+
+ShardKind = Literal["tar", "parquet", "folder", "manifest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a row of a manifest, or a file of annotations, says of one image; None where it says nothing.
+
+    Attributes:
+        label: its class as written.
+        labels: its classes as written, if it may have several.
+        boxes_xyxy: boxes of its objects.
+        box_labels: the class of each box as written; None if the boxes belong to the label.
+        relative: the boxes are in shares of the width and height of the picture, and not in pixels.
+        metadata: further columns.
+    """
+
+    label: str | None = None
+    labels: tuple[str, ...] | None = None
+    boxes_xyxy: Boxes | None = None
+    box_labels: tuple[str, ...] | None = None
+    relative: bool = False
+    metadata: Metadata = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image of a manifest.
+
+    Attributes:
+        key: its name in the run.
+        location: an absolute path, or a URL in an object store.
+        size: its bytes when it was listed; None if the file was missing.
+        etag: its ETag when it was listed, if it is in an object store.
+        said: what the manifest says of it.
+    """
+
+    key: str
+    location: str
+    size: int | None
+    etag: str | None = None
+    said: Described = Described()
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of the dataset that is read as one stream: a tar, a Parquet file, or up to 1,024 files of a folder."""
+    """A part of the dataset that is read as one stream.
+
+    It is a tar, a Parquet file, up to 1,024 files of a folder, or up to 1,024 images of a manifest.
+    """
 
     ordinal: int
     name: str
@@ -36,6 +82,8 @@ class Shard:
     """The files of a folder shard, relative to `location`."""
     etag: str | None = None
     """ETag of the listed object, if `location` is a URL; an object with another ETag is not read."""
+    entries: tuple[Entry, ...] = ()
+    """The images of a manifest, which lies at `location`."""
 
     @property
     def bytes(self) -> int:
@@ -55,6 +103,8 @@ class Sample:
         boxes_xyxy: boxes of its objects.
         labels: the classes in the image's list of labels; empty if the data has no such list.
         box_labels: the class of each box; None if the boxes belong to the label.
+        boxes_relative: the boxes are in shares of the width and height of the picture, and not in pixels.
+        metadata: further columns of the image.
     """
 
     key: str
@@ -64,6 +114,8 @@ class Sample:
     boxes_xyxy: Boxes | None
     labels: tuple[int, ...] = ()
     box_labels: tuple[int, ...] | None = None
+    boxes_relative: bool = False
+    metadata: Metadata = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +127,7 @@ class Failure:
     stage: str
     code: str
     detail: str
+    metadata: Metadata = ()
 
     @property
     def is_image(self) -> bool:
