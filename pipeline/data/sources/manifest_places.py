@@ -50,7 +50,7 @@ class Places:
         if path.startswith("/"):
             return posixpath.normpath(path)
         plain = posixpath.normpath(path)
-        if plain == ".." or plain.startswith("../"):
+        if posixpath.normpath(path.replace("\\", "/")).startswith(".."):
             raise WrongRowError(f"'{_shown(path)}' leaves '{self.root}'")
         return f"{self.root.rstrip('/')}/{plain}"
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline.data.sources.manifest_columns import is_known, seems_a_path
+from pipeline.data.sources.manifest_parquet import TableSandbox, UnreadableTableError
 from pipeline.data.sources.manifest_places import WrongRowError
 from pipeline.data.sources.objects import bucket, is_url, split_url
 from pipeline.errors import ConfigError
@@ -27,6 +25,8 @@ LINES = (".jsonl", ".ndjson")
 _SEPARATORS = ",;\t"
 _HEAD_BYTES = 64 << 10
 _HEAD_ROWS = 100
+_FEW_ZEROS = 10
+"""Of a text in UTF-16, more than every tenth byte is zero: those of separators, digits and suffixes."""
 _NO_SEPARATOR = "\x1f"
 """Separates nothing: it occurs in no text that people write."""
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -56,7 +56,8 @@ def open_table(location: str, header: Sequence[str] | None) -> ManifestTable:
         raise ConfigError.one(WHERE, f"'{location}' is no list of images", "expected .csv, .tsv, .jsonl or .parquet")
     file = _open(location)
     if suffix == ".parquet":
-        return _from_parquet(location, file)
+        file.close()
+        return _from_parquet(location)
     text = _decoded(location, file)
     return _from_lines(location, text) if suffix in LINES else _from_text(location, text, header)
 
@@ -95,7 +96,7 @@ def _decoded(location: str, file: BinaryIO) -> Iterator[str]:
 def _encoding(head: bytes) -> str:
     """Find the encoding of a text by its byte order mark, or by the zero bytes of UTF-16."""
     marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
-    if marked is not None or 0 not in head:
+    if marked is not None or head.count(0) < len(head) / _FEW_ZEROS:
         return marked or "utf-8"
     return "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
 
@@ -201,20 +202,21 @@ def _objects(lines: Iterator[str]) -> Iterator[tuple[int, Record | WrongRowError
         yield number, fields if isinstance(fields, dict) else WrongRowError("the line is not a JSON object")
 
 
-def _from_parquet(location: str, file: BinaryIO) -> ManifestTable:
+def _from_parquet(location: str) -> ManifestTable:
+    sandbox = TableSandbox(location)
     try:
-        opened = pq.ParquetFile(file)
-        schema = opened.schema_arrow
-    except (pa.ArrowException, OSError) as error:
+        return ManifestTable(tuple(sandbox.names()), _parquet_rows(location, sandbox))
+    except UnreadableTableError as error:
+        sandbox.close()
         raise ConfigError.one(WHERE, f"'{location}' is not a Parquet file: {error}") from None
-    return ManifestTable(tuple(schema.names), _parquet_rows(location, opened))
 
 
-def _parquet_rows(location: str, file: pq.ParquetFile) -> Iterator[tuple[int, Record | WrongRowError]]:
-    number = itertools.count(1)
+def _parquet_rows(location: str, sandbox: TableSandbox) -> Iterator[tuple[int, Record | WrongRowError]]:
+    number = 0
     try:
-        with file:
-            for batch in file.iter_batches(batch_size=4096):
-                yield from ((next(number), record) for record in batch.to_pylist())
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ConfigError.one(WHERE, f"cannot read row {next(number)} of '{location}': {error}") from None
+        for number, record in enumerate(sandbox.rows(), 1):
+            yield number, record
+    except UnreadableTableError as error:
+        raise ConfigError.one(WHERE, f"cannot read row {number + 1} of '{location}': {error}") from None
+    finally:
+        sandbox.close()
