@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from pipeline.data.sources.box_formats import BadAnnotationError, Form, checked, parse_box
+from pipeline.data.sources.box_formats import PLAIN, BadAnnotationError, Form, FormatCheck, checked, corners, parse_box
 from pipeline.data.sources.cells import NOTHING_FOUND
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.members import json_boxes, json_metadata, json_names, label_text, xml_boxes
@@ -21,6 +21,7 @@ from pipeline.data.sources.shards import Box, Boxes, Described, Failure, Item, S
 from pipeline.errors import ConfigError
 
 Value = TypeVar("Value")
+Members = Mapping[str, bytes]
 
 NOTHING = Described()
 """What is said of an image of which nothing is said."""
@@ -45,7 +46,7 @@ class Annotations:
     described: Mapping[str, Described] = field(default_factory=dict)
     """What files of boxes with classes say of images, such as COCO's."""
     described_stems: Mapping[str, Described] = field(default_factory=dict)
-    form: Form = field(default_factory=Form)
+    form: Form = PLAIN
 
     def label_of(self, key: str, members: Mapping[str, bytes], said: Described = NOTHING) -> int | None:
         """Return the class of an image: from CSV, else `.cls`, `.json` (field label) or `.txt`; None if it has none.
@@ -57,9 +58,7 @@ class Annotations:
         """
         text = _find(self.labels, self.label_stems, key)
         if text is None:
-            text = label_text(members)
-        if text is None:
-            text = said.label
+            text = label_text(members) or said.label
         return None if text is None or not text.strip() else self._index(text)
 
     def labels_of(self, key: str, members: Mapping[str, bytes], said: Described = NOTHING) -> tuple[int, ...] | None:
@@ -74,12 +73,12 @@ class Annotations:
             return None
         names = json_names(members["json"], "labels") if "json" in members else None
         if names is None and said.labels is not None and label_text(members) is None:
-            names = [name for name in said.labels if not self._is_nothing(name)]
+            names = [
+                name for name in said.labels if self.classes.index(name) is not None or name.lower() != NOTHING_FOUND
+            ]
         return None if names is None else tuple(dict.fromkeys(map(self._index, names)))
 
-    def box_labels_of(
-        self, key: str, members: Mapping[str, bytes], said: Described = NOTHING
-    ) -> tuple[int, ...] | None:
+    def box_labels_of(self, key: str, members: Members, said: Described = NOTHING) -> tuple[int, ...] | None:
         """Return the classes in `box_labels` of `.json`; None if there is no list, or if a CSV file gives the boxes.
 
         Raises:
@@ -91,9 +90,6 @@ class Annotations:
             return None if said.box_labels is None else tuple(map(self._index, said.box_labels))
         names = json_names(members["json"], "box_labels") if "json" in members else None
         return None if names is None else tuple(map(self._index, names))
-
-    def _is_nothing(self, name: str) -> bool:
-        return name.lower() == NOTHING_FOUND and self.classes.index(name) is None
 
     def _index(self, text: str) -> int:
         index = self.classes.index(text)
@@ -161,7 +157,9 @@ def split_name(path: str) -> tuple[str, str]:
     return folder + slash + stem, suffix.lower()
 
 
-def load_annotations(labels_csv: str | None, boxes_csv: str | None, classes: ClassTable) -> Annotations:
+def load_annotations(
+    labels_csv: str | None, boxes_csv: str | None, classes: ClassTable, form: Form = PLAIN
+) -> Annotations:
     """Read the label and box CSV files that a run file names.
 
     Labels: `filename,class_index`. Boxes: `filename,x0,y0,x1,y1`, one row per box, or Kaggle's
@@ -173,11 +171,11 @@ def load_annotations(labels_csv: str | None, boxes_csv: str | None, classes: Cla
     labels: dict[str, str] = {}
     boxes: dict[str, Boxes] = {}
     if boxes_csv is not None:
-        labels, boxes = _read_boxes(boxes_csv, classes)
+        labels, boxes = _read_boxes(boxes_csv, classes, form)
     if labels_csv is not None:
         rows = read_csv("data.labels", labels_csv, ("filename", "class_index"))
         labels = {row["filename"]: row["class_index"] for row in rows}
-    return Annotations(classes, labels, boxes, label_stems=_stems(labels), box_stems=_stems(boxes))
+    return Annotations(classes, labels, boxes, label_stems=stems_of(labels), box_stems=stems_of(boxes), form=form)
 
 
 def annotated(
@@ -254,23 +252,27 @@ def read_csv(where: str, path: str, columns: tuple[str, ...]) -> list[dict[str, 
     return [{name: value or "" for name, value in row.items() if name is not None} for row in rows]
 
 
-def _stems(table: Mapping[str, Value]) -> dict[str, Value]:
+def stems_of(table: Mapping[str, Value]) -> dict[str, Value]:
     """Return the table by name up to the first dot; the first of several rows is used."""
     return {split_name(name)[0]: value for name, value in reversed(list(table.items()))}
 
 
-def _read_boxes(path: str, classes: ClassTable) -> tuple[dict[str, str], dict[str, Boxes]]:
+def _read_boxes(path: str, classes: ClassTable, form: Form) -> tuple[dict[str, str], dict[str, Boxes]]:
     """Read a box file in either format; Kaggle's also gives labels."""
     first = read_csv("data.boxes", path, ())[:1]
     if first and "PredictionString" in first[0]:
         return _from_kaggle(read_csv("data.boxes", path, KAGGLE_COLUMNS), classes)
-    return {}, _from_rows(read_csv("data.boxes", path, BOX_COLUMNS))
+    return {}, _from_rows(read_csv("data.boxes", path, BOX_COLUMNS), form)
 
 
-def _from_rows(rows: list[dict[str, str]]) -> dict[str, Boxes]:
+def _from_rows(rows: list[dict[str, str]], form: Form) -> dict[str, Boxes]:
     boxes: dict[str, list[Box]] = defaultdict(list)
+    check = FormatCheck(form.order, relative=form.relative)
     for row in rows:
-        boxes[row["filename"]].append(parse_box([row["x0"], row["y0"], row["x1"], row["y1"]]))
+        box = corners(parse_box([row["x0"], row["y0"], row["x1"], row["y1"]]), form.order)
+        check.add(row["filename"], (box,))
+        boxes[row["filename"]].append(box)
+    check.raise_if_contradicted()
     return {name: tuple(image_boxes) for name, image_boxes in boxes.items()}
 
 

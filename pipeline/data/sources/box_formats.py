@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.data.sources.shards import Box, Boxes
+from pipeline.errors import ConfigError
 from pipeline.settings.data import BoxOrder
 
 ORDERS: tuple[BoxOrder, ...] = ("xyxy", "xywh", "cxcywh")
@@ -32,6 +33,10 @@ class Form:
     order: BoxOrder = "xyxy"
     relative: bool = False
     metadata: tuple[str, ...] = ()
+
+
+PLAIN = Form()
+"""What a run file says that says nothing of its annotations."""
 
 
 def corners(box: Box, order: BoxOrder) -> Box:
@@ -109,6 +114,11 @@ class FormatCheck:
         if not self._relative and self.boxes > 1 and self._tiny == self.boxes:
             return f"all {self.boxes} boxes lie within the first pixel, so they may be shares of the picture"
         return ""
+
+    def raise_if_contradicted(self) -> None:
+        """Raise ConfigError if the boxes cannot have the stated format."""
+        if contradiction := self.contradiction():
+            raise ConfigError.one("data.boxes_format", contradiction, self.hint())
 
     def hint(self) -> str:
         """Say what to set instead."""

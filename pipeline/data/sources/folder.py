@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.data.sources.annotations import Annotations, annotated, load_annotations
+from pipeline.data.sources.box_formats import PLAIN, Form
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.shards import Failure, Item, Sample, Shard, clean_text
 from pipeline.data.sources.tar import MAX_MEMBER_BYTES
@@ -84,7 +85,7 @@ def class_folders(members: list[str], classes: ClassTable) -> dict[str, str]:
     return {clean_text(name): index_of[top] for name, top in zip(members, tops, strict=True)}
 
 
-def folder_annotations(shards: Iterable[Shard], classes: ClassTable) -> Annotations:
+def folder_annotations(shards: Iterable[Shard], classes: ClassTable, form: Form = PLAIN) -> Annotations:
     """Collect the annotations in each folder: `labels.csv` and `boxes.csv`, completed by the class sub-folders.
 
     Raises:
@@ -97,7 +98,7 @@ def folder_annotations(shards: Iterable[Shard], classes: ClassTable) -> Annotati
     for folder, names in members.items():
         labels, boxes = Path(folder, "labels.csv"), Path(folder, "boxes.csv")
         from_csv = load_annotations(
-            str(labels) if labels.is_file() else None, str(boxes) if boxes.is_file() else None, classes
+            str(labels) if labels.is_file() else None, str(boxes) if boxes.is_file() else None, classes, form
         )
         by_folder[folder] = from_csv.or_else(Annotations(classes, class_folders(names, classes)))
     return Annotations(classes, folders=by_folder)

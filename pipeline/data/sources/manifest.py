@@ -10,6 +10,7 @@ folder of all images. So the same images have the same keys in a manifest, in a 
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -18,12 +19,13 @@ from pipeline.data.sources.annotations import Annotations, annotated
 from pipeline.data.sources.box_formats import FormatCheck
 from pipeline.data.sources.fingerprint import digest
 from pipeline.data.sources.manifest_columns import Roles, roles_of
-from pipeline.data.sources.manifest_places import Places, WrongRowError, common_folder, is_placed
+from pipeline.data.sources.manifest_places import Places, common_folder, is_placed
 from pipeline.data.sources.manifest_rows import Rows
-from pipeline.data.sources.manifest_table import WHERE, Record, open_table
+from pipeline.data.sources.manifest_table import WHERE, ManifestTable, Record, open_table
 from pipeline.data.sources.objects import bucket, is_url, split_url
 from pipeline.data.sources.shards import Entry, Failure, Item, Sample, Shard, clean_text
 from pipeline.data.sources.tar import MAX_MEMBER_BYTES
+from pipeline.data.sources.wrong_rows import WrongRowError
 from pipeline.errors import ConfigError, StoreError
 from pipeline.settings.data import DataConfig
 from pipeline.storage.base import Stat
@@ -43,9 +45,20 @@ def list_manifest(data: DataConfig) -> list[Shard]:
         StoreError: an object store cannot be reached.
     """
     location = str(data.manifest)
-    table = open_table(location, data.columns.header)
-    roles = roles_of(location, table.names, data)
     places, rows = Places(data.root or _folder_of(location), WHERE), Rows(location, WHERE)
+    with closing(open_table(location, data.columns.header)) as table:
+        roles = roles_of(location, table.names, data)
+        placed = _read_rows(table, roles, places, rows)
+    rows.raise_if_wrong()
+    _check_boxes(list(rows.entries.values()), roles)
+    entries = _with_sizes(list(rows.entries.values()), places)
+    root = common_folder([entry.location for entry in entries]) if placed else f"{places.root.rstrip('/')}/"
+    _refuse_if_all_are_missing(location, entries)
+    return _shards(location, [replace(entry, key=entry.key or _key(entry, root)) for entry in entries])
+
+
+def _read_rows(table: ManifestTable, roles: Roles, places: Places, rows: Rows) -> bool:
+    """Collect the images of all rows; return whether every path is absolute or a URL."""
     placed = True
     for number, record in table.rows:
         with rows.collecting(number):
@@ -54,12 +67,7 @@ def list_manifest(data: DataConfig) -> list[Shard]:
             entry = _entry(record, roles, places)
             placed = placed and is_placed(str(record[roles.path]))
             rows.add(entry)
-    rows.raise_if_wrong()
-    _check_boxes(list(rows.entries.values()), roles)
-    entries = _with_sizes(list(rows.entries.values()), places)
-    root = common_folder([entry.location for entry in entries]) if placed else f"{places.root.rstrip('/')}/"
-    _refuse_if_all_are_missing(location, entries)
-    return _shards(location, [replace(entry, key=entry.key or _key(entry, root)) for entry in entries])
+    return placed
 
 
 def read_manifest(shard: Shard, annotations: Annotations) -> Iterator[Item]:
@@ -168,8 +176,7 @@ def _check_boxes(entries: Sequence[Entry], roles: Roles) -> None:
     check = FormatCheck(roles.order, relative=roles.relative)
     for entry in entries:
         check.add(entry.location.rpartition("/")[2], entry.said.boxes_xyxy or ())
-    if contradiction := check.contradiction():
-        raise ConfigError.one("data.boxes_format", contradiction, check.hint())
+    check.raise_if_contradicted()
 
 
 def _shards(location: str, entries: list[Entry]) -> list[Shard]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.data.sources.objects import bucket, is_url, split_url
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
+from pipeline.data.sources.wrong_rows import WrongRowError
 from pipeline.storage.base import Stat
 
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "gs", "az")
 _PARALLEL = 32
-
-
-class WrongRowError(ValueError):
-    """A row of a manifest that names no image, or contradicts another row."""
 
 
 class Places:
@@ -50,7 +47,7 @@ class Places:
         if path.startswith("/"):
             return posixpath.normpath(path)
         plain = posixpath.normpath(path)
-        if posixpath.normpath(path.replace("\\", "/")).startswith(".."):
+        if posixpath.normpath(path.replace("\\", "/")).partition("/")[0] == "..":
             raise WrongRowError(f"'{_shown(path)}' leaves '{self.root}'")
         return f"{self.root.rstrip('/')}/{plain}"
 

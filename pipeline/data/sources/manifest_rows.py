@@ -1,16 +1,11 @@
 """Collects the rows of a manifest: repeated rows, several boxes of one image, and the rows that are wrong."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from pipeline.data.sources.box_formats import BadAnnotationError
-from pipeline.data.sources.manifest_places import WrongRowError
 from pipeline.data.sources.shards import Described, Entry
+from pipeline.data.sources.wrong_rows import WrongRowError, WrongRows
 from pipeline.errors import ConfigError
-
-_NAMED = 5
-"""Most wrong rows that a message names."""
 
 
 class Rows:
@@ -23,20 +18,13 @@ class Rows:
 
     def __init__(self, location: str, where: str) -> None:
         self._location, self._where = location, where
+        self._wrong = WrongRows(where, location)
         self.entries: dict[str, Entry] = {}
-        self.count = self.repeated = self.wrong = 0
-        self._examples: list[str] = []
+        self.repeated = 0
 
-    @contextmanager
-    def collecting(self, number: int) -> Iterator[None]:
+    def collecting(self, number: int) -> AbstractContextManager[None]:
         """Take one row; if it is wrong, count it, and keep it as an example."""
-        self.count += 1
-        try:
-            yield
-        except (WrongRowError, BadAnnotationError) as error:
-            self.wrong += 1
-            if len(self._examples) < _NAMED:
-                self._examples.append(f"row {number}: {error}")
+        return self._wrong.collecting(f"row {number}")
 
     def add(self, entry: Entry) -> None:
         """Take what a row says of an image; equal rows count once, and further boxes join those of the image.
@@ -57,12 +45,9 @@ class Rows:
 
     def raise_if_wrong(self) -> None:
         """Raise ConfigError with a few of the wrong rows and their number, or if there is no row."""
-        if not self.count:
+        if not self._wrong.count:
             raise ConfigError.one(self._where, f"'{self._location}' lists no image")
-        if self.wrong:
-            what = f"{self.wrong:,} of {self.count:,} rows of '{self._location}' are wrong: {'; '.join(self._examples)}"
-            more = self.wrong - len(self._examples)
-            raise ConfigError.one(self._where, what + (f"; and {more:,} more" if more else ""))
+        self._wrong.raise_if_any()
 
 
 def _together(one: Described, other: Described, name: str) -> Described:

@@ -6,15 +6,15 @@ import io
 import itertools
 import json
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from pipeline.data.sources.manifest_columns import is_known, seems_a_path
 from pipeline.data.sources.manifest_parquet import TableSandbox, UnreadableTableError
-from pipeline.data.sources.manifest_places import WrongRowError
 from pipeline.data.sources.objects import bucket, is_url, split_url
+from pipeline.data.sources.wrong_rows import WrongRowError
 from pipeline.errors import ConfigError
 
 WHERE = "data.manifest"
@@ -38,6 +38,13 @@ class ManifestTable:
 
     names: tuple[str, ...]
     rows: Iterator[tuple[int, Record | WrongRowError]]
+    source: Iterator[object]
+    """What the rows are read from; closing it closes the file."""
+
+    def close(self) -> None:
+        """Close the file, if not all rows are read."""
+        if isinstance(self.source, Generator):
+            self.source.close()
 
 
 def open_table(location: str, header: Sequence[str] | None) -> ManifestTable:
@@ -110,8 +117,8 @@ def _from_text(location: str, lines: Iterator[str], header: Sequence[str] | None
         raise ConfigError.one(WHERE, f"'{location}' is empty")
     names = _names(location, first, header)
     if names is None:
-        return ManifestTable(tuple(header or first), _records(header or first, rows))
-    return ManifestTable(names, _records(names, itertools.chain([(number, first)], rows)))
+        return ManifestTable(tuple(header or first), _records(header or first, rows), lines)
+    return ManifestTable(names, _records(names, itertools.chain([(number, first)], rows)), lines)
 
 
 def _names(location: str, first: list[str], header: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -188,7 +195,7 @@ def _from_lines(location: str, lines: Iterator[str]) -> ManifestTable:
     names = dict.fromkeys(name for _, record in head if isinstance(record, dict) for name in record)
     if not names:
         raise ConfigError.one(WHERE, f"'{location}' has no line that is a JSON object")
-    return ManifestTable(tuple(names), itertools.chain(head, rows))
+    return ManifestTable(tuple(names), itertools.chain(head, rows), lines)
 
 
 def _objects(lines: Iterator[str]) -> Iterator[tuple[int, Record | WrongRowError]]:
@@ -205,7 +212,8 @@ def _objects(lines: Iterator[str]) -> Iterator[tuple[int, Record | WrongRowError
 def _from_parquet(location: str) -> ManifestTable:
     sandbox = TableSandbox(location)
     try:
-        return ManifestTable(tuple(sandbox.names()), _parquet_rows(location, sandbox))
+        rows = _parquet_rows(location, sandbox)
+        return ManifestTable(tuple(sandbox.names()), rows, rows)
     except UnreadableTableError as error:
         sandbox.close()
         raise ConfigError.one(WHERE, f"'{location}' is not a Parquet file: {error}") from None
