@@ -16,7 +16,7 @@ from pipeline.settings.run_file import RunConfig
 
 def form_of(data: DataConfig) -> Form:
     """Return how the annotations of a run are written."""
-    return Form(data.boxes_format, data.boxes_relative, tuple(data.metadata))
+    return Form(data.boxes_format, data.boxes_relative, tuple(data.metadata), data.label_separator)
 
 
 def read_annotations(config: RunConfig, shards: Sequence[Shard]) -> Annotations:

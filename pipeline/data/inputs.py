@@ -1,6 +1,6 @@
 """Checks the settings of a run file that say how images are decoded, before any image is read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.decoder import here
 from pipeline.data.limits import DecodeLimits
+from pipeline.data.sources.hive import partition_columns
+from pipeline.data.sources.shards import Shard
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.errors import Mistake, Mistakes, nearest
 from pipeline.settings.data import DataConfig
@@ -70,10 +72,14 @@ def decoding_identity(data: DataConfig, limits: DecodeLimits) -> dict[str, Any]:
     return identity
 
 
-def annotations_identity(data: DataConfig) -> dict[str, Any]:
-    """Return the settings of labels, boxes and metadata that a run's identity records, where they are set."""
+def annotations_identity(data: DataConfig, shards: Sequence[Shard]) -> dict[str, Any]:
+    """Return what a run's identity records of labels, boxes and metadata, where it is not what older runs had."""
     names = ("boxes_format", "boxes_relative", "label_separator", "metadata")
-    return {name: getattr(data, name) for name in names if getattr(data, name) != DataConfig.model_fields[name].default}
+    given = {name: getattr(data, name) for name in names}
+    identity = {name: value for name, value in given.items() if value != DataConfig.model_fields[name].default}
+    used = {data.columns.key, data.columns.label, *data.metadata}
+    folders = {name for s in shards if s.kind == "parquet" for name in partition_columns(s.location)} & used
+    return {**identity, "hive": sorted(folders)} if folders else identity
 
 
 def image_suffixes(data: DataConfig) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ from pipeline.data.limits import DecodeLimits
 from pipeline.data.reading import list_images, reading_of
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
-from pipeline.data.sources.annotations import Annotations
-from pipeline.errors import ConfigError, Mistakes
+from pipeline.errors import Mistakes
 from pipeline.explain.explainer import ExplainerSpec
 from pipeline.explain.requirements import check_outputs, check_stages
 from pipeline.metrics import Metric, build_metrics
@@ -23,6 +22,7 @@ from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
 from pipeline.model.outputs import Outputs
 from pipeline.model.zoo import LoadedModel, load_model
+from pipeline.run.matching import check_classes, check_heads
 from pipeline.run.provenance import code_facts, code_version, package_versions
 from pipeline.run.surroundings import check_device, check_output, check_working_folder
 from pipeline.settings.registry import parameters
@@ -171,13 +171,13 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         TargetRules.of(config.explain.targets).check(loaded.classes)
     with found.collecting():
-        _check_heads(methods, loaded)
+        check_heads(methods, loaded)
     with found.collecting():
         check_stages(methods, loaded.stages)
     with found.collecting():
         check_outputs(loaded.outputs, loaded.classes, methods, metrics, config.explain.targets)
     with found.collecting():
-        _check_classes(annotations, loaded)
+        check_classes(annotations, loaded)
     found.raise_if_any()
     shards, reading = select(config.data, shards, reading_of(config.data, annotations))
     manifest = _manifest(config, shards, reading, limits, loaded, methods, metrics)
@@ -217,26 +217,6 @@ def _absolute_file(weights: str | None) -> str | None:
     return _absolute(weights) if weights and "." in weights else weights
 
 
-def _check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
-    named = len(annotations.classes.names)
-    if named and named != loaded.classes:
-        raise ConfigError.one(
-            "data.classes",
-            f"the table names {named} classes, but the model has {loaded.classes}",
-            "give the table of the classes that the model was trained on",
-        )
-
-
-def _check_heads(methods: Mapping[str, CamMethod], loaded: LoadedModel) -> None:
-    wrong = [label for label, method in methods.items() if method.needs.linear_head and not loaded.linear_head]
-    if wrong:
-        raise ConfigError.one(
-            "explain.methods",
-            f"'{wrong[0]}' needs a head of global average pooling and one linear layer after '{loaded.layer}'",
-            "use gradcam, which gives the same map where cam applies",
-        )
-
-
 def _manifest(
     config: RunConfig,
     shards: list[Shard],
@@ -253,7 +233,7 @@ def _manifest(
             ShardEntry(name=s.name, kind=s.kind, size=s.size, fingerprint=s.fingerprint, take=s.take) for s in shards
         ),
         chunk_images=config.data.chunk_images,
-        data=_data_identity(config, reading, limits, loaded),
+        data=_data_identity(config, shards, reading, limits, loaded),
         model={
             "name": config.model.name,
             "weights_sha256": loaded.weights_digest,
@@ -288,13 +268,15 @@ def _outputs_identity(outputs: Outputs) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value not in ("softmax", None)}
 
 
-def _data_identity(config: RunConfig, reading: Reading, limits: DecodeLimits, loaded: LoadedModel) -> dict[str, Any]:
+def _data_identity(
+    config: RunConfig, shards: Sequence[Shard], reading: Reading, limits: DecodeLimits, loaded: LoadedModel
+) -> dict[str, Any]:
     drawn = {} if reading.draw is None else {"sample": vars(reading.draw)}
     return {
         **drawn,
         "annotations": reading.annotations.digest(),
         "columns": config.data.columns.named(),
-        **annotations_identity(config.data),
+        **annotations_identity(config.data, shards),
         **decoding_identity(config.data, limits),
         "preprocess": loaded.preprocess.identity(),
     }

@@ -17,7 +17,7 @@ from pipeline.data.sources.cells import NOTHING_FOUND
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.members import json_boxes, json_metadata, json_names, label_text, xml_boxes
 from pipeline.data.sources.objects import read_text
-from pipeline.data.sources.shards import Box, Boxes, Described, Failure, Item, Sample, Shard
+from pipeline.data.sources.shards import Box, Boxes, Described, Failure, Item, Sample, Shard, joined
 from pipeline.errors import ConfigError
 
 Value = TypeVar("Value")
@@ -195,7 +195,7 @@ def annotated(
         said: what a row of a manifest or of a Parquet file says of the image.
     """
     try:
-        found = annotations.said_of(key) if said is None else said
+        found = joined(said, annotations.said_of(key))
         return _annotate(Sample(key, shard.name, image, None, None), members, annotations, found)
     except BadAnnotationError as error:
         return Failure(key, shard.name, "read", error.code, str(error))

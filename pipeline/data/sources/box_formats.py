@@ -28,11 +28,13 @@ class Form:
     Attributes:
         order, relative: the format of boxes.
         metadata: further fields of `.json` members that become metadata.
+        separator: what stands between several labels in one text.
     """
 
     order: BoxOrder = "xyxy"
     relative: bool = False
     metadata: tuple[str, ...] = ()
+    separator: str | None = None
 
 
 PLAIN = Form()

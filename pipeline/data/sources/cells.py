@@ -43,6 +43,15 @@ def labels_cell(cell: object, separator: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label for label in found if label is not None))
 
 
+def labels_in_order(cell: object, separator: str | None) -> tuple[str, ...]:
+    """Return the class of each box; unlike the classes of an image, they repeat."""
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
+        cell = _json(cell, "box_labels")
+    if isinstance(cell, (list, tuple)):
+        return tuple(label_cell(inner) or "" for inner in cell)
+    return tuple(part.strip() for part in str(cell).split(separator or " "))
+
+
 def one_hot(record: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the columns whose cell says yes.
 
@@ -66,7 +75,7 @@ def boxes_cell(cell: object, order: BoxOrder) -> Boxes | None:
         BadAnnotationError: the cell is no such list.
     """
     if isinstance(cell, str):
-        cell = _json(cell, "boxes") if cell.strip() else None
+        cell = _json(cell, "boxes") if cell.strip().startswith("[") else cell.strip() or None
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return None
     if not isinstance(cell, (list, tuple)):
@@ -78,12 +87,15 @@ def boxes_cell(cell: object, order: BoxOrder) -> Boxes | None:
 
 
 def metadata_of(fields: Mapping[str, Any], names: Sequence[str]) -> Metadata:
-    """Return further columns as text, without those that are missing or null."""
-    return tuple((name, _text(fields[name])) for name in names if fields.get(name) is not None)
+    """Return further columns as text, without those that are missing, null, NaN or empty."""
+    known = ((name, fields.get(name)) for name in names)
+    return tuple((name, _text(value)) for name, value in known if value not in (None, "") and value == value)
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, (bool, int, float, list, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
 
 
 def _json(text: str, code: str) -> object:

@@ -13,6 +13,7 @@ from braceexpand import braceexpand
 from pipeline.data.sources.buckets import inspect_shards, urls_of
 from pipeline.data.sources.fingerprint import KINDS, digest, edges_digest, parquet_footer
 from pipeline.data.sources.folder import FILES_PER_SHARD, list_images
+from pipeline.data.sources.hive import partitioned
 from pipeline.data.sources.objects import is_url
 from pipeline.data.sources.parquet_sandbox import Count, ParquetSandbox
 from pipeline.data.sources.shards import Shard, clean_text
@@ -103,6 +104,8 @@ def _shards_in(path: Path, suffixes: Sequence[str]) -> list[str]:
             if shards:
                 _refuse_loose_images(path, suffixes)
                 return shards
+        if shards := partitioned(str(entry) for entry in path.glob("*=*/**/*.parquet")):
+            return shards
     return [str(path)]
 
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.data.sources.box_formats import parse_boxes
-from pipeline.data.sources.cells import boxes_cell, label_cell, labels_cell, metadata_of, one_hot
+from pipeline.data.sources.cells import boxes_cell, label_cell, labels_cell, labels_in_order, metadata_of, one_hot
 from pipeline.data.sources.shards import Boxes, Described
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.errors import ConfigError, Mistakes, nearest
@@ -87,14 +87,6 @@ class Roles:
         if all(cell is None or cell == "" for cell in cells):
             return None
         return parse_boxes([cells], self.order)
-
-
-def labels_in_order(cell: object, separator: str | None) -> tuple[str, ...]:
-    """Return the class of each box; unlike the classes of an image, they repeat."""
-    if isinstance(cell, (list, tuple)):
-        return tuple(label_cell(inner) or "" for inner in cell)
-    found = labels_cell(cell, None) if isinstance(cell, str) and cell.startswith("[") else None
-    return found or tuple(str(cell).split(separator or " "))
 
 
 def roles_of(location: str, names: Sequence[str], data: DataConfig) -> Roles:

@@ -1,17 +1,18 @@
 """Reads Parquet files with a column of encoded images (bytes, or a struct with a field `bytes`)."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.sources.annotations import Annotations, annotated
-from pipeline.data.sources.members import BadAnnotationError, checked, parse_box
+from pipeline.data.sources.box_formats import BadAnnotationError, Form
+from pipeline.data.sources.cells import boxes_cell, labels_cell, labels_in_order, metadata_of, one_hot
+from pipeline.data.sources.hive import partition_columns
 from pipeline.data.sources.objects import is_url, open_shard
-from pipeline.data.sources.shards import Failure, Item, Sample, Shard, damage, reader_died
+from pipeline.data.sources.shards import Described, Failure, Item, Sample, Shard, damage, reader_died
 
 Record = dict[str, Any]
 Columns = dict[str, Any]
@@ -29,9 +30,11 @@ class Row(NamedTuple):
     image: bytes | None
     label: object
     boxes: object
+    more: Mapping[str, Any] = {}
+    """The columns of labels and of the classes of boxes, where they are named, and the metadata."""
 
 
-Rows = Callable[[Shard, dict[str, str], bool], Iterator[Row]]
+Rows = Callable[[Shard, Columns, bool], Iterator[Row]]
 """A source of rows, called with the shard, the column names, and whether only keys are needed."""
 
 
@@ -39,7 +42,7 @@ class ReaderDiedError(Exception):
     """The process that read a Parquet file died."""
 
 
-def rows_in_process(shard: Shard, columns: dict[str, str], only_keys: bool) -> Iterator[Row]:
+def rows_in_process(shard: Shard, columns: Columns, only_keys: bool) -> Iterator[Row]:
     """Stream the rows of one Parquet file in this process.
 
     Raises:
@@ -48,27 +51,29 @@ def rows_in_process(shard: Shard, columns: dict[str, str], only_keys: bool) -> I
     with pq.ParquetFile(open_shard(shard) if is_url(shard.location) else shard.location) as file:
         if columns["image"] not in file.schema_arrow.names:
             raise ValueError(f"no column '{columns['image']}'")
-        wanted = [columns["key"]] if only_keys else list(columns.values())
+        wanted = [columns["key"]] if only_keys else _flat(columns)
+        partitions = partition_columns(shard.location)
         for number, record in enumerate(_records(file, wanted)):
-            yield _row(record, columns, number, shard)
+            yield _row({**partitions, **record}, columns, number, shard)
 
 
 def read_parquet(
-    shard: Shard, annotations: Annotations, columns: dict[str, str], rows: Rows = rows_in_process
+    shard: Shard, annotations: Annotations, columns: Columns, rows: Rows = rows_in_process
 ) -> Iterator[Item]:
     """Stream the samples of one Parquet file.
 
     Args:
         shard: the file.
         annotations: labels and boxes from CSV files, which take precedence over columns.
-        columns: names of the columns `image`, `key`, `label`, `boxes` (only `image` must exist in the file).
+        columns: names of the columns `image`, `key`, `label`, `boxes` (only `image` must exist in the file), and of
+            `labels`, `box_labels` and `metadata` if the run file names them. Hive folders hold columns, too.
             Without a key column, the key is the file's stem and the row number.
         rows: source of the rows.
     """
     return _items(shard, rows(shard, columns, False), lambda row: _item(row, shard, annotations, columns))
 
 
-def list_parquet(shard: Shard, columns: dict[str, str], rows: Rows = rows_in_process) -> Iterator[Item]:
+def list_parquet(shard: Shard, columns: Columns, rows: Rows = rows_in_process) -> Iterator[Item]:
     """Stream the keys of one Parquet file as samples without content; other columns are not read."""
     return _items(shard, rows(shard, columns, True), lambda row: Sample(row.key, shard.name, b"", None, None))
 
@@ -97,12 +102,32 @@ def _records(file: pq.ParquetFile, wanted: list[str]) -> Iterator[Record]:
         yield from batch.to_pylist()
 
 
-def _row(record: Record, columns: dict[str, str], number: int, shard: Shard) -> Row:
+def _flat(columns: Columns) -> list[str]:
+    """Return the names of all columns."""
+    return [name for names in columns.values() for name in ([names] if isinstance(names, str) else names)]
+
+
+def _row(record: Record, columns: Columns, number: int, shard: Shard) -> Row:
     image = record.get(columns["image"])
     data = image.get("bytes") if isinstance(image, dict) else image
     key = _key(record.get(columns["key"]), number, shard)
-    label, boxes = record.get(columns["label"]), record.get(columns["boxes"])
-    return Row(key, data if isinstance(data, bytes) else None, label, boxes)
+    label, boxes = record.get(columns["label"]), _cell(record, columns["boxes"])
+    more: Record = {role: _cell(record, columns[role]) for role in ("labels", "box_labels") if role in columns}
+    if "metadata" in columns:
+        more["metadata"] = metadata_of(record, columns["metadata"])
+    return Row(
+        key, data if isinstance(data, bytes) else None, label, [boxes] if _is_row(boxes, columns) else boxes, more
+    )
+
+
+def _cell(record: Record, names: str | list[str]) -> object:
+    """Return what one column holds, or what several hold, in their order."""
+    return record.get(names) if isinstance(names, str) else [record.get(name) for name in names]
+
+
+def _is_row(boxes: object, columns: Columns) -> bool:
+    """Return whether the boxes are one box in four columns, whose first cell is not empty."""
+    return not isinstance(columns["boxes"], str) and isinstance(boxes, list) and boxes[0] is not None
 
 
 def _key(given: object, row: int, shard: Shard) -> str:
@@ -113,13 +138,41 @@ def _repeated(key: str, row: int, shard: Shard) -> Failure:
     return Failure(f"{key}@{row}", shard.name, "read", "duplicate_key", "the key occurs earlier in this shard")
 
 
-def _item(row: Row, shard: Shard, annotations: Annotations, columns: dict[str, str]) -> Item:
+def _item(row: Row, shard: Shard, annotations: Annotations, columns: Columns) -> Item:
     if row.image is None:
         return Failure(row.key, shard.name, "read", "no_image", f"column '{columns['image']}' contains no bytes")
-    item = annotated(row.key, shard, row.image, _members(row.label), annotations)
-    if isinstance(item, Failure) or item.boxes_xyxy is not None or row.boxes is None:
-        return item
-    return _with_boxes(item, row.boxes)
+    form = annotations.form
+    try:
+        said = _said(row, columns, form)
+    except BadAnnotationError as error:
+        return Failure(row.key, shard.name, "read", error.code, str(error))
+    members = _members(row.label) if said.labels is None else {}
+    return annotated(row.key, shard, row.image, members, annotations, said)
+
+
+def _said(row: Row, columns: Columns, form: Form) -> Described:
+    """Return what a row says of its image besides its label.
+
+    Raises:
+        BadAnnotationError: a cell is no list of labels or boxes.
+    """
+    metadata = tuple((name, text) for name, text in row.more.get("metadata", ()))
+    boxes = None if row.boxes == [None] * 4 else boxes_cell(row.boxes, form.order)
+    box_labels = row.more.get("box_labels") if boxes is not None else None
+    return Described(
+        labels=_labels(row, columns, form.separator),
+        boxes_xyxy=boxes,
+        box_labels=None if box_labels is None else labels_in_order(box_labels, form.separator),
+        relative=form.relative,
+        metadata=metadata,
+    )
+
+
+def _labels(row: Row, columns: Columns, separator: str | None) -> tuple[str, ...] | None:
+    if isinstance(columns.get("labels"), list):
+        return one_hot(dict(zip(columns["labels"], row.more["labels"], strict=True)), columns["labels"])
+    cell = row.more.get("labels", row.label)
+    return labels_cell(cell, separator) if "labels" in columns or separator or isinstance(cell, list) else None
 
 
 def _members(label: object) -> dict[str, bytes]:
@@ -127,11 +180,3 @@ def _members(label: object) -> dict[str, bytes]:
     if isinstance(label, float):
         label = None if math.isnan(label) else int(label) if label.is_integer() else label
     return {} if label is None else {"cls": str(label).encode()}
-
-
-def _with_boxes(sample: Sample, boxes: object) -> Item:
-    try:
-        rows = [list(box) for box in boxes]  # type: ignore[attr-defined]
-        return replace(sample, boxes_xyxy=checked(tuple(map(parse_box, rows))))
-    except (TypeError, BadAnnotationError) as error:
-        return Failure(sample.key, sample.shard, "read", "boxes", str(error))

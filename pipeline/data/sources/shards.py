@@ -1,7 +1,7 @@
 """Data types for reading a dataset: shards, samples, failures, and chunks, the unit of work."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from schemas.explanation import SHARD_STAGE
@@ -37,6 +37,17 @@ class Described:
     box_labels: tuple[str, ...] | None = None
     relative: bool = False
     metadata: Metadata = ()
+
+
+def joined(row: Described | None, file: Described) -> Described:
+    """Return what a row says of an image, with the boxes of a file, and with its labels if the row has none."""
+    if row is None or file == Described():
+        return file if row is None else row
+    if row.label is None and row.labels is None:
+        row = replace(row, label=file.label, labels=file.labels)
+    if file.boxes_xyxy is None:
+        return row
+    return replace(row, boxes_xyxy=file.boxes_xyxy, box_labels=file.box_labels, relative=file.relative)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def test_a_box_that_is_no_box_is_a_failure_or_a_wrong_row(root: Path) -> None:
     (root / "list.csv").write_text('path,bbox\na.jpg,"[1, 2, 3]"\nb.jpg,"[1, 2, 3, 4]"\n')
     assert boxes_in(read_all(root / "list.csv")) == ["boxes", ((1, 2, 3, 4),)]
     (root / "list.csv").write_text("path,bbox\na.jpg,somewhere\n")
-    with pytest.raises(ConfigError, match=r"row 2: 'somewhere' is not JSON"):
+    with pytest.raises(ConfigError, match=r"row 2: 'somewhere' is no list of boxes"):
         read_all(root / "list.csv")
 
 
