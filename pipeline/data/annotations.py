@@ -7,7 +7,7 @@ from pipeline.data.sources.annotations import Annotations, load_annotations, ste
 from pipeline.data.sources.box_files import read_described
 from pipeline.data.sources.box_formats import Form
 from pipeline.data.sources.box_names import with_base_names
-from pipeline.data.sources.classes import load_classes
+from pipeline.data.sources.classes import ClassTable, load_classes
 from pipeline.data.sources.folder import folder_annotations
 from pipeline.data.sources.shards import Described, Shard
 from pipeline.settings.data import DataConfig
@@ -19,9 +19,16 @@ def form_of(data: DataConfig) -> Form:
     return Form(data.boxes_format, data.boxes_relative, tuple(data.metadata), data.label_separator)
 
 
+def classes_of(data: DataConfig) -> ClassTable:
+    """Return the table of classes; without one, columns that each stand for a label name the classes in their order."""
+    if data.classes is None and isinstance(data.columns.labels, list):
+        return ClassTable(tuple(data.columns.labels))
+    return load_classes(data.classes)
+
+
 def read_annotations(config: RunConfig, shards: Sequence[Shard]) -> Annotations:
     """Collect labels, boxes and classes: from the files named in the run file, else from the folders of images."""
-    classes = load_classes(config.data.classes)
+    classes = classes_of(config.data)
     form = form_of(config.data)
     described = None if config.data.boxes is None else read_described(config.data.boxes, classes, form)
     boxes = config.data.boxes if described is None else None
