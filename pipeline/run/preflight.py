@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
 from pipeline.data.annotations import read_annotations
+from pipeline.data.box_check import check_boxes
 from pipeline.data.inputs import annotations_identity, decode_limits, decoding_identity
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.reading import list_images, reading_of
@@ -179,7 +180,9 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         check_classes(annotations, loaded)
     found.raise_if_any()
-    shards, reading = select(config.data, shards, reading_of(config.data, annotations))
+    reading = reading_of(config.data, annotations)
+    check_boxes(shards, reading, limits, loaded.preprocess, config.data.boxes_format)
+    shards, reading = select(config.data, shards, reading)
     manifest = _manifest(config, shards, reading, limits, loaded, methods, metrics)
     check_ownership(store, manifest)
     return PreparedRun(config, tuple(shards), reading, limits, loaded, methods, metrics, store, manifest)
