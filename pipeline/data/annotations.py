@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from pipeline.data.manifest_labels import check_labels
 from pipeline.data.sources.annotations import Annotations, load_annotations, stems_of
 from pipeline.data.sources.box_files import read_described
 from pipeline.data.sources.box_formats import Form
@@ -29,6 +30,7 @@ def classes_of(data: DataConfig) -> ClassTable:
 def read_annotations(config: RunConfig, shards: Sequence[Shard]) -> Annotations:
     """Collect labels, boxes and classes: from the files named in the run file, else from the folders of images."""
     classes = classes_of(config.data)
+    check_labels([shard for shard in shards if shard.kind == "manifest"], classes)
     form = form_of(config.data)
     described = None if config.data.boxes is None else read_described(config.data.boxes, classes, form)
     boxes = config.data.boxes if described is None else None

@@ -24,16 +24,23 @@ _FEWEST_BOXES = 4
 """With fewer boxes, "most" says nothing."""
 _SLACK = 0.02
 """Boxes drawn by hand reach beyond their picture by this share of its side."""
+_FEW = 0.2
+"""Images with swapped corners among the members of a tar; with fewer of them, each is a failure row."""
 _NUMBERS = re.compile(r"^\(([^()]*)\) is not four finite numbers")
 
 
 @dataclass
 class _Seen:
-    """What was seen of the boxes of a few images."""
+    """What was seen of a few images: boxes, those beyond their picture, and images with swapped corners.
 
+    `columns` counts those whose boxes are in a column, in which not one box may be swapped.
+    """
+
+    images: int = 0
     boxes: int = 0
     beyond: int = 0
     swapped: int = 0
+    columns: int = 0
     example: str = ""
 
 
@@ -52,14 +59,14 @@ def check_boxes(
     seen = _Seen()
     with closing(DecodeSandbox(decoder=limits.decoder)) as sandbox:
         for shard, item in _first_items(shards, reading):
+            seen.images += 1
             if isinstance(item, Failure):
-                seen.swapped += shard.kind == "parquet" and _is_swapped(item)
-                seen.example = seen.example or (f"{item.key}: {item.detail}" if seen.swapped else "")
+                _count_swapped(item, shard, seen)
             elif item.boxes_xyxy:
                 _look(item, seen, sandbox, limits, preprocess)
     others = " or ".join(other for other in ORDERS if other != order)
     hint = f"they were read as data.boxes_format: {order}; state what they are, such as {others}"
-    if seen.swapped:
+    if seen.columns or (seen.swapped > 1 and seen.swapped > _FEW * seen.images):
         raise ConfigError.one(
             "data.boxes_format", f"the boxes are not in this format, for example {seen.example}", hint
         )
@@ -87,9 +94,12 @@ def _first_files(shard: Shard) -> Shard:
     )
 
 
-def _is_swapped(failure: Failure) -> bool:
+def _count_swapped(failure: Failure, shard: Shard, seen: _Seen) -> None:
     found = _NUMBERS.match(failure.detail)
-    return found is not None and all(math.isfinite(float(number)) for number in found[1].split(","))
+    if found is not None and all(math.isfinite(float(number)) for number in found[1].split(",")):
+        seen.swapped += 1
+        seen.columns += shard.kind == "parquet"
+        seen.example = seen.example or f"{failure.key}: {failure.detail}"
 
 
 def _look(sample: Sample, seen: _Seen, sandbox: DecodeSandbox, limits: DecodeLimits, preprocess: Preprocess) -> None:

@@ -87,6 +87,25 @@ def test_a_label_that_is_no_class_is_a_failure(root: Path) -> None:
     assert failures_of(read_all(path, CHEST, label_separator="|")) == {"a.jpg": ("read", "label")}
 
 
+def test_a_forgotten_separator_is_named_before_the_work(root: Path) -> None:
+    put(root, "path,label\na.jpg,Mass|Nodule\nb.jpg,Mass\nc.jpg,No Finding\n")
+    with pytest.raises(ConfigError, match=r"'Mass\|Nodule' is no class, but its parts are .*label_separator: \"\|\""):
+        read(root, names=CHEST, manifest=str(root / "list.csv"), shards="")
+    items = read(root, names=CHEST, manifest=str(root / "list.csv"), shards="", label_separator="|")
+    assert labels_in(items)["a.jpg"] == (None, (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"), [(("Masses", "Node"), "did you mean 'Masses'"), ((), "name the table of their names")]
+)
+def test_labels_that_are_mostly_no_classes_are_refused_before_the_work(
+    root: Path, names: tuple[str, ...], hint: str
+) -> None:
+    put(root, "path,label\na.jpg,Mass\nb.jpg,Nodule\nc.jpg,1\n")
+    with pytest.raises(ConfigError, match=rf"2 of 3 labels of the manifest are neither.*'Mass', 'Nodule' .*{hint}"):
+        read(root, names=names, manifest=str(root / "list.csv"), shards="")
+
+
 def test_parquet_holds_lists_of_labels_and_of_boxes_with_classes(root: Path) -> None:
     rows = [
         {"image": b"1", "key": "1", "label": [0, 2], "bbox": [[1.0, 2.0, 3.0, 4.0]], "names": ["Effusion"]},
