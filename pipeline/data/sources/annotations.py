@@ -8,12 +8,12 @@ import csv
 import hashlib
 import io
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from pipeline.data.sources.box_formats import PLAIN, BadAnnotationError, Form, FormatCheck, checked, corners, parse_box
-from pipeline.data.sources.cells import NOTHING_FOUND
+from pipeline.data.sources.cells import NOTHING_FOUND, labels_cell
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.members import json_boxes, json_metadata, json_names, label_text, xml_boxes
 from pipeline.data.sources.objects import read_text
@@ -69,14 +69,18 @@ class Annotations:
         Raises:
             BadAnnotationError: one of them is neither a class index nor a known class.
         """
-        if _find(self.labels, self.label_stems, key) is not None:
-            return None
-        names = json_names(members["json"], "labels") if "json" in members else None
+        text = _find(self.labels, self.label_stems, key)
+        if text is not None:
+            return self._classes(labels_cell(text, self.form.separator)) if self.form.separator else None
+        names: Sequence[str] | None = json_names(members["json"], "labels") if "json" in members else None
         if names is None and said.labels is not None and label_text(members) is None:
-            names = [
-                name for name in said.labels if self.classes.index(name) is not None or name.lower() != NOTHING_FOUND
-            ]
-        return None if names is None else tuple(dict.fromkeys(map(self._index, names)))
+            names = said.labels
+        return None if names is None else self._classes(names)
+
+    def _classes(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return the classes of an image without repeats; "No Finding" is none, unless the table names it."""
+        known = (name for name in names if name.lower() != NOTHING_FOUND or self.classes.index(name) is not None)
+        return tuple(dict.fromkeys(map(self._index, known)))
 
     def box_labels_of(self, key: str, members: Members, said: Described = NOTHING) -> tuple[int, ...] | None:
         """Return the classes in `box_labels` of `.json`; None if there is no list, or if a CSV file gives the boxes.
@@ -179,12 +183,7 @@ def load_annotations(
 
 
 def annotated(
-    key: str,
-    shard: Shard,
-    image: bytes,
-    members: Mapping[str, bytes],
-    annotations: Annotations,
-    said: Described | None = None,
+    key: str, shard: Shard, image: bytes, members: Members, annotations: Annotations, said: Described | None = None
 ) -> Item:
     """Return a sample with its labels and boxes, or a failure if one of these is invalid.
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,7 +90,9 @@ def boxes_cell(cell: object, order: BoxOrder) -> Boxes | None:
 def metadata_of(fields: Mapping[str, Any], names: Sequence[str]) -> Metadata:
     """Return further columns as text, without those that are missing, null, NaN or empty."""
     known = ((name, fields.get(name)) for name in names)
-    return tuple((name, _text(value)) for name, value in known if value not in (None, "") and value == value)
+    return tuple(
+        (name, sys.intern(_text(value))) for name, value in known if value not in (None, "") and value == value
+    )
 
 
 def _text(value: object) -> str:

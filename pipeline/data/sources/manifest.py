@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.data.sources.annotations import Annotations, annotated
 from pipeline.data.sources.box_formats import FormatCheck
+from pipeline.data.sources.classes import ClassTable, load_classes
 from pipeline.data.sources.fingerprint import digest
 from pipeline.data.sources.manifest_columns import Roles, roles_of
 from pipeline.data.sources.manifest_places import Places, common_folder, is_placed
@@ -48,7 +49,8 @@ def list_manifest(data: DataConfig) -> list[Shard]:
     places, rows = Places(data.root or _folder_of(location), WHERE), Rows(location, WHERE)
     with closing(open_table(location, data.columns.header)) as table:
         roles = roles_of(location, table.names, data)
-        placed = _read_rows(table, roles, places, rows)
+        classes = load_classes(data.classes if roles.other_labels else None)
+        placed = _read_rows(table, roles, places, rows, classes)
     rows.raise_if_wrong()
     _check_boxes(list(rows.entries.values()), roles)
     entries = _with_sizes(list(rows.entries.values()), places)
@@ -57,13 +59,14 @@ def list_manifest(data: DataConfig) -> list[Shard]:
     return _shards(location, [replace(entry, key=entry.key or _key(entry, root)) for entry in entries])
 
 
-def _read_rows(table: ManifestTable, roles: Roles, places: Places, rows: Rows) -> bool:
+def _read_rows(table: ManifestTable, roles: Roles, places: Places, rows: Rows, classes: ClassTable) -> bool:
     """Collect the images of all rows; return whether every path is absolute or a URL."""
     placed = True
     for number, record in table.rows:
         with rows.collecting(number):
             if isinstance(record, WrongRowError):
                 raise record
+            roles.check_labels(record, classes)
             entry = _entry(record, roles, places)
             placed = placed and is_placed(str(record[roles.path]))
             rows.add(entry)

@@ -1,15 +1,18 @@
 """The columns of a manifest: which holds the path, the label, the boxes, and what a row says of its image."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.data.sources.box_formats import parse_boxes
 from pipeline.data.sources.cells import boxes_cell, label_cell, labels_cell, labels_in_order, metadata_of, one_hot
+from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.shards import Boxes, Described
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
+from pipeline.data.sources.wrong_rows import WrongRowError
 from pipeline.errors import ConfigError, Mistakes, nearest
 from pipeline.settings.data import BoxOrder, ColumnsConfig, DataConfig
 
@@ -48,11 +51,21 @@ class Roles:
     order: BoxOrder
     separator: str | None
     relative: bool
+    other_labels: tuple[str, ...] = ()
+    """Further columns with known names of labels, if the run file does not name the one that counts."""
 
-    @property
-    def one_box_a_row(self) -> bool:
-        """Return whether a row is one box, so that an image may have several rows."""
-        return isinstance(self.boxes, tuple)
+    def check_labels(self, record: Mapping[str, Any], classes: ClassTable) -> None:
+        """Raise WrongRowError if two columns of labels name different classes."""
+        label = None if self.label is None else label_cell(record.get(self.label))
+        index = None if label is None else classes.index(label)
+        for name in self.other_labels:
+            other = label_cell(record.get(name))
+            known = None if other is None else classes.index(other)
+            if index is not None and known is not None and known != index:
+                raise WrongRowError(
+                    f"column '{self.label}' says {label}, which is class {index}, but column '{name}' says {other}, "
+                    f"which is class {known}; name the right one in data.columns.label"
+                )
 
     def said(self, record: Mapping[str, Any]) -> Described:
         """Return what a row says of its image.
@@ -111,11 +124,14 @@ def roles_of(location: str, names: Sequence[str], data: DataConfig) -> Roles:
     label = columns.label if columns.label in names else found.first(_LABELS)
     if columns.labels is None and label is not None:
         labels = None
-    return Roles(
+    roles = Roles(
         str(path), columns.key if columns.key in names else None, label, labels, boxes,
         columns.box_labels or found.first(_BOX_LABELS), tuple(data.metadata), order, data.label_separator,
         data.boxes_relative,
     )  # fmt: skip
+    found.refuse_repeated(roles)
+    is_named = columns.label in names and columns.label != given.label
+    return roles if is_named else replace(roles, other_labels=found.others(label))
 
 
 class _Finder:
@@ -128,6 +144,19 @@ class _Finder:
     def first(self, known: Sequence[str]) -> str | None:
         """Return the column with the first known name that there is."""
         return next((self._by_plain[name] for name in known if name in self._by_plain), None)
+
+    def others(self, label: str | None) -> tuple[str, ...]:
+        """Return the other columns with known names of labels."""
+        known = (self._by_plain[name] for name in _LABELS if name in self._by_plain)
+        return tuple(name for name in known if name != label and label is not None)
+
+    def refuse_repeated(self, roles: Roles) -> None:
+        """Raise ConfigError if a column that is read has the name of another one."""
+        used = {roles.path, roles.key, roles.label, roles.box_labels, *roles.metadata}
+        repeated = [name for name, count in Counter(self._names).items() if count > 1 and name in used]
+        if repeated:
+            what = f"'{self._location}' has several columns '{repeated[0]}'"
+            raise ConfigError.one("data.columns", what, "rename all but one of them")
 
     def check(self, where: str, wanted: str | Sequence[str]) -> None:
         """Raise ConfigError if a column that the run file names is not there."""

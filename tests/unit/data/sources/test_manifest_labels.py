@@ -18,6 +18,7 @@ from pipeline.data.selection import select
 from pipeline.data.sources import Item, Sample, read_shard
 from pipeline.data.sources.parquet_sandbox import ParquetSandbox
 from pipeline.errors import ConfigError
+from pipeline.settings.data import ColumnsConfig, DataConfig
 from pipeline.settings.run_file import RunConfig
 
 CHEST = ("Mass", "Nodule", "Effusion")
@@ -130,6 +131,29 @@ def test_parquet_holds_one_hot_columns_and_four_columns_of_a_box(root: Path) -> 
     assert isinstance(second, Sample)
     assert (first.labels, first.boxes_xyxy) == ((1,), ((1, 2, 4, 6),))
     assert (second.labels, second.boxes_xyxy) == ((), None)
+
+
+def test_a_label_file_with_a_separator_gives_several_labels(root: Path) -> None:
+    put_images(root / "images", "a.jpg", "b.jpg", "c.jpg")
+    (root / "images" / "labels.csv").write_text("filename,class_index\na.jpg,Mass|Nodule\nb.jpg,No Finding\nc,Mass\n")
+    assert labels_in(read(root, "images", CHEST, label_separator="|")) == {
+        "a.jpg": (None, (0, 1)), "b.jpg": (None, ()), "c.jpg": (0, (0,))
+    }  # fmt: skip
+
+
+def test_two_columns_of_labels_must_not_contradict_each_other(root: Path) -> None:
+    path = put(root, "path,class_index,class_name\na.jpg,0,Mass\nb.jpg,1,Mass\n")
+    (root / "names.txt").write_text("\n".join(CHEST))
+    names = str(root / "names.txt")
+    with pytest.raises(ConfigError, match=r"row 3: column 'class_index' says 1, .* but column 'class_name' says Mass"):
+        list_images(DataConfig(manifest=str(path), classes=names))
+    data = DataConfig(manifest=str(path), classes=names, columns=ColumnsConfig(label="class_name"))
+    assert [entry.said.label for shard in list_images(data) for entry in shard.entries] == ["Mass", "Mass"]
+
+
+def test_a_column_that_is_there_twice_is_refused(root: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has several columns 'label' \(rename all but one of them\)"):
+        read_all(put(root, "path,label,label\na.jpg,0,1\n"))
 
 
 # metadata
