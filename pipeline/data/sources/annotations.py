@@ -47,6 +47,8 @@ class Annotations:
     """What files of boxes with classes say of images, such as COCO's."""
     described_stems: Mapping[str, Described] = field(default_factory=dict)
     form: Form = PLAIN
+    notes: tuple[str, ...] = ()
+    """What was left out of files of boxes, for the account of labels."""
 
     def label_of(self, key: str, members: Mapping[str, bytes], said: Described = NOTHING) -> int | None:
         """Return the class of an image: from CSV, else `.cls`, `.json` (field label) or `.txt`; None if it has none.
@@ -138,6 +140,7 @@ class Annotations:
             {**other.described, **self.described},
             {**other.described_stems, **self.described_stems},
             self.form,
+            self.notes,
         )
 
     def within(self, folder: str) -> "Annotations":
@@ -205,7 +208,7 @@ def _annotate(sample: Sample, members: Mapping[str, bytes], annotations: Annotat
     given = (sample.key, members, said)
     labels, boxes = annotations.labels_of(*given), annotations.boxes_of(*given)
     box_labels = annotations.box_labels_of(*given)
-    label = annotations.label_of(*given) if labels is None else _only(labels)
+    label = annotations.label_of(*given) if labels is None else labels[0] if len(labels) == 1 else None
     if box_labels is not None and len(box_labels) != len(boxes or ()):
         raise BadAnnotationError("boxes", f"{len(box_labels)} box_labels for {len(boxes or ())} boxes")
     if boxes and box_labels is None and labels is not None and len(labels) > 1:
@@ -215,10 +218,6 @@ def _annotate(sample: Sample, members: Mapping[str, bytes], annotations: Annotat
         boxes_relative=boxes is not None and annotations.relative_of(*given),
         metadata=said.metadata or json_metadata(members, annotations.form.metadata),
     )  # fmt: skip
-
-
-def _only(labels: tuple[int, ...]) -> int | None:
-    return labels[0] if len(labels) == 1 else None
 
 
 def _find(table: Mapping[str, Value], stems: Mapping[str, Value], key: str) -> Value | None:

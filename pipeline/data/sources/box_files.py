@@ -3,23 +3,20 @@
 The classes of the objects of an image are its labels, unless a label file or a member of the sample gives its label.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.data.sources.box_formats import Form
+from pipeline.data.sources.box_names import WHERE, BoxFile
 from pipeline.data.sources.boxes_coco import read_coco
 from pipeline.data.sources.boxes_table import read_table
 from pipeline.data.sources.boxes_voc import read_voc
 from pipeline.data.sources.boxes_yolo import read_yolo
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.objects import is_url
-from pipeline.data.sources.shards import Described
 from pipeline.errors import ConfigError
 
-WHERE = "data.boxes"
 
-
-def read_described(location: str, classes: ClassTable, form: Form) -> Mapping[str, Described] | None:
+def read_described(location: str, classes: ClassTable, form: Form) -> BoxFile | None:
     """Read boxes with their classes, by image; None for the two kinds of CSV that `load_annotations` knows.
 
     Raises:
@@ -29,7 +26,8 @@ def read_described(location: str, classes: ClassTable, form: Form) -> Mapping[st
     if location.lower().endswith(".json"):
         return read_coco(location, classes)
     if is_url(location) or not Path(location).is_dir():
-        return read_table(location, form)
+        table = read_table(location, form)
+        return None if table is None else BoxFile(table)
     files = [path for path in sorted(Path(location).rglob("*")) if not path.name.startswith(".")]
     if xml := [path for path in files if path.suffix.lower() == ".xml"]:
         return read_voc(Path(location), xml, classes)

@@ -1,6 +1,8 @@
 """The names of classes in files of boxes, and which class of the model each of them is."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.shards import Box, Described
@@ -29,7 +31,8 @@ class Naming:
     def __init__(self, location: str, names: Iterable[str], classes: ClassTable) -> None:
         distinct = list(dict.fromkeys(names))
         self.known = {name for name in distinct if classes.index(name) is not None}
-        self.left_out = tuple(name for name in distinct if name not in self.known)
+        self._location = location
+        self._left_out: Counter[str] = Counter()
         self._of_label = len(distinct) == 1 and not self.known
         if len(distinct) > 1 and not self.known:
             raise _without_classes(location, distinct, classes)
@@ -38,6 +41,7 @@ class Naming:
         """Return labels and boxes of an image, given its objects."""
         if self._of_label:
             return Described(boxes_xyxy=tuple(box for _, box in objects if box is not None), relative=relative)
+        self._left_out.update(name for name, _ in objects if name not in self.known)
         known = [(name, box) for name, box in objects if name in self.known]
         boxed = [(name, box) for name, box in known if box is not None]
         return Described(
@@ -46,6 +50,25 @@ class Naming:
             box_labels=tuple(name for name, _ in boxed),
             relative=relative,
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Say which objects were left out of the images described so far."""
+        if not self._left_out:
+            return ()
+        names = ", ".join(f"'{name}'" for name, _ in self._left_out.most_common(3))
+        more = f" and {len(self._left_out) - 3} more" if len(self._left_out) > 3 else ""
+        total = self._left_out.total()
+        objects = "1 object" if total == 1 else f"{total} objects"
+        return (f"{self._location}: {objects} left out, because data.classes does not have {names}{more}",)
+
+
+@dataclass(frozen=True)
+class BoxFile:
+    """What a file of boxes says of images, by name, and what was left out of it."""
+
+    images: Mapping[str, Described]
+    notes: tuple[str, ...] = ()
 
 
 def _without_classes(location: str, names: Sequence[str], classes: ClassTable) -> ConfigError:

@@ -1,14 +1,13 @@
 """Boxes of COCO: one JSON file with images, categories and annotations, whose boxes are a corner and the size."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from pipeline.data.sources.box_formats import checked, parse_boxes
-from pipeline.data.sources.box_names import WHERE, Naming, Object
+from pipeline.data.sources.box_names import WHERE, BoxFile, Naming, Object
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.objects import read_text
-from pipeline.data.sources.shards import Box, Described
+from pipeline.data.sources.shards import Box
 from pipeline.data.sources.wrong_rows import WrongRowError, WrongRows
 from pipeline.errors import ConfigError
 
@@ -16,7 +15,7 @@ _PARTS = ("images", "annotations", "categories")
 _NO_COCO = "expected COCO's images, annotations and categories"
 
 
-def read_coco(location: str, classes: ClassTable) -> Mapping[str, Described]:
+def read_coco(location: str, classes: ClassTable) -> BoxFile:
     """Read a COCO file: the labels and boxes of each image by its file name.
 
     Objects marked `iscrowd` give a label and no box, because their box surrounds many objects.
@@ -35,7 +34,8 @@ def read_coco(location: str, classes: ClassTable) -> Mapping[str, Described]:
             objects[file].append(found)
     wrong.raise_if_any()
     naming = Naming(location, names.values(), classes)
-    return {file: naming.described(found) for file, found in objects.items()}
+    described = {file: naming.described(found) for file, found in objects.items()}
+    return BoxFile(described, naming.notes)
 
 
 def _parts(location: str) -> tuple[list[Any], list[Any], list[Any]]:

@@ -1,15 +1,14 @@
 """Boxes of Pascal VOC: a folder with one XML file for each image, which names the class of each object."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from pipeline.data.sources.box_formats import checked, parse_box
-from pipeline.data.sources.box_names import WHERE, Naming, Object
+from pipeline.data.sources.box_names import WHERE, BoxFile, Naming, Object
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.members import MAX_TEXT_BYTES, parse_xml
-from pipeline.data.sources.shards import Described
 from pipeline.data.sources.wrong_rows import WrongRowError, WrongRows
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -17,7 +16,7 @@ _CHALLENGE = re.compile(r"VOC ?20\d\d", re.IGNORECASE)
 """Names of the databases that number pixels from 1, so that the first pixel begins at the edge 0."""
 
 
-def read_voc(folder: Path, files: Sequence[Path], classes: ClassTable) -> Mapping[str, Described]:
+def read_voc(folder: Path, files: Sequence[Path], classes: ClassTable) -> BoxFile:
     """Read the XML files of a folder: labels and boxes by the name of the file within the folder, without its suffix.
 
     Objects marked `difficult` are left out, as in the challenge.
@@ -33,7 +32,8 @@ def read_voc(folder: Path, files: Sequence[Path], classes: ClassTable) -> Mappin
             objects[name.with_suffix("").as_posix()] = _objects(_parsed(path))
     wrong.raise_if_any()
     naming = Naming(str(folder), (name for found in objects.values() for name, _ in found), classes)
-    return {image: naming.described(found) for image, found in objects.items()}
+    images = {image: naming.described(found) for image, found in objects.items()}
+    return BoxFile(images, naming.notes)
 
 
 def _parsed(path: Path) -> Element:

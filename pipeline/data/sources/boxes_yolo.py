@@ -4,16 +4,16 @@ Boxes are centre and size, in shares of the picture. Lines with more numbers are
 taken. The names of the classes are in `classes.txt`, `obj.names`, or `names` of a YAML file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from pipeline.data.sources.box_formats import checked, corners, parse_box
-from pipeline.data.sources.box_names import WHERE, Naming, Object
+from pipeline.data.sources.box_names import WHERE, BoxFile, Naming, Object
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.members import MAX_TEXT_BYTES
-from pipeline.data.sources.shards import Box, Described
+from pipeline.data.sources.shards import Box
 from pipeline.data.sources.wrong_rows import WrongRowError, WrongRows
 from pipeline.errors import ConfigError
 
@@ -23,7 +23,7 @@ _LARGEST = 1.5
 """Labels of objects at the edge may exceed the picture a little."""
 
 
-def read_yolo(folder: Path, files: Sequence[Path], classes: ClassTable) -> Mapping[str, Described]:
+def read_yolo(folder: Path, files: Sequence[Path], classes: ClassTable) -> BoxFile:
     """Read the texts of a folder: labels and boxes by the name of the file within the folder, without its suffix.
 
     Without a table of classes, and without names, the numbers are the classes.
@@ -41,7 +41,8 @@ def read_yolo(folder: Path, files: Sequence[Path], classes: ClassTable) -> Mappi
                 objects[name.with_suffix("").as_posix()] = [_object(line, names) for line in _lines(path)]
     wrong.raise_if_any()
     naming = Naming(str(folder), (name for found in objects.values() for name, _ in found), classes)
-    return {image: naming.described(found, relative=True) for image, found in objects.items()}
+    images = {image: naming.described(found, relative=True) for image, found in objects.items()}
+    return BoxFile(images, naming.notes)
 
 
 def _lines(path: Path) -> list[str]:

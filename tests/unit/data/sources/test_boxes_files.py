@@ -68,6 +68,9 @@ def test_a_label_file_wins_over_the_categories(tmp_path: Path) -> None:
 def test_categories_that_are_no_classes_are_left_out_but_not_all_of_them(tmp_path: Path) -> None:
     annotations = read(tmp_path, put_coco(tmp_path), names="dog\nfish\n")
     assert told(annotations, "a.jpg") == (0, (0,), ((0, 0, 5, 5),), (0,))
+    (note,) = annotations.notes
+    assert note.endswith("instances.json: 1 object left out, because data.classes does not have 'cat'")
+    assert read(tmp_path, put_coco(tmp_path)).notes == ()
     with pytest.raises(ConfigError, match=r"none of the classes of .* is in data.classes: 'dog', 'cat' \(did you mean"):
         read(tmp_path, put_coco(tmp_path), names="dogs\nfish\n")
     with pytest.raises(ConfigError, match=r"data.classes: is required, because .* names its classes: 'dog', 'cat'"):
