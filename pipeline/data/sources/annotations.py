@@ -196,11 +196,11 @@ def annotated(
         annotations: labels and boxes from files.
         said: what a row of a manifest or of a Parquet file says of the image.
     """
+    found = joined(said, annotations.said_of(key))
     try:
-        found = joined(said, annotations.said_of(key))
         return _annotate(Sample(key, shard.name, image, None, None), members, annotations, found)
     except BadAnnotationError as error:
-        return Failure(key, shard.name, "read", error.code, str(error))
+        return Failure(key, shard.name, "read", error.code, str(error), found.metadata)
 
 
 def _annotate(sample: Sample, members: Mapping[str, bytes], annotations: Annotations, said: Described) -> Sample:

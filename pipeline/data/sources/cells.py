@@ -17,6 +17,15 @@ NOTHING_FOUND = "no finding"
 _YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "-1", "-1.0", "", "false", "no", "nan")
 
 
+def cell_of(record: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - what a table holds
+    """Return the cell of a column; dots name a field inside of it, such as `objects.bbox`."""
+    if name in record:
+        return record[name]
+    outer, dot, inner = name.partition(".")
+    found = record.get(outer) if dot else None
+    return cell_of(found, inner) if isinstance(found, dict) else None
+
+
 def label_cell(cell: object) -> str | None:
     """Return a label as written; None for an empty cell, null, NaN and -1. Whole floats become integers."""
     if isinstance(cell, float):  # pandas stores integers with missing values as floats
@@ -89,7 +98,7 @@ def boxes_cell(cell: object, order: BoxOrder) -> Boxes | None:
 
 def metadata_of(fields: Mapping[str, Any], names: Sequence[str]) -> Metadata:
     """Return further columns as text, without those that are missing, null, NaN or empty."""
-    known = ((name, fields.get(name)) for name in names)
+    known = ((name, cell_of(fields, name)) for name in names)
     return tuple(
         (name, sys.intern(_text(value))) for name, value in known if value not in (None, "") and value == value
     )

@@ -9,7 +9,8 @@ folder of all images. So the same images have the same keys in a manifest, in a 
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -73,16 +74,27 @@ def _read_rows(table: ManifestTable, roles: Roles, places: Places, rows: Rows, c
     return placed
 
 
+def manifest_counts(shards: Iterable[Shard]) -> dict[str, int]:
+    """Count the images of a manifest: all, missing ones, and those with a label or with boxes, for their account."""
+    counts: Counter[str] = Counter(images=0, missing=0, labelled=0, boxed=0)
+    for entry in (entry for shard in shards for entry in shard.entries):
+        said = entry.said
+        counts["images"] += 1
+        counts["missing"] += entry.size is None
+        counts["labelled"] += said.label is not None or bool(said.labels)
+        counts["boxed"] += bool(said.boxes_xyxy)
+    return dict(counts)
+
+
 def read_manifest(shard: Shard, annotations: Annotations) -> Iterator[Item]:
     """Read the images of one shard of a manifest."""
     stores = _Stores()
     for entry in shard.entries:
         data = _read(entry, shard, stores)
-        metadata = entry.said.metadata
         if isinstance(data, Failure):
-            yield replace(data, metadata=metadata)
+            yield replace(data, metadata=entry.said.metadata)
             continue
-        yield replace(annotated(entry.key, shard, data, {}, annotations, entry.said), metadata=metadata)
+        yield annotated(entry.key, shard, data, {}, annotations, entry.said)
 
 
 def list_entries(shard: Shard) -> Iterator[Item]:

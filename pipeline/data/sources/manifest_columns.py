@@ -8,7 +8,15 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.data.sources.box_formats import parse_boxes
-from pipeline.data.sources.cells import boxes_cell, label_cell, labels_cell, labels_in_order, metadata_of, one_hot
+from pipeline.data.sources.cells import (
+    boxes_cell,
+    cell_of,
+    label_cell,
+    labels_cell,
+    labels_in_order,
+    metadata_of,
+    one_hot,
+)
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.shards import Boxes, Described
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
@@ -56,7 +64,7 @@ class Roles:
 
     def check_labels(self, record: Mapping[str, Any], classes: ClassTable) -> None:
         """Raise WrongRowError if two columns of labels name different classes."""
-        label = None if self.label is None else label_cell(record.get(self.label))
+        label = None if self.label is None else label_cell(cell_of(record, self.label))
         index = None if label is None else classes.index(label)
         for name in self.other_labels:
             other = label_cell(record.get(name))
@@ -75,9 +83,9 @@ class Roles:
         """
         boxes = self._boxes(record)
         labels = self._labels(record)
-        box_labels = None if self.box_labels is None or boxes is None else record.get(self.box_labels)
+        box_labels = None if self.box_labels is None or boxes is None else cell_of(record, self.box_labels)
         return Described(
-            None if labels is not None or self.label is None else label_cell(record.get(self.label)),
+            None if labels is not None or self.label is None else label_cell(cell_of(record, self.label)),
             labels,
             boxes,
             None if box_labels is None else labels_in_order(box_labels, self.separator),
@@ -89,13 +97,13 @@ class Roles:
         if isinstance(self.labels, tuple):
             return one_hot(record, self.labels)
         if self.labels is not None:
-            return labels_cell(record.get(self.labels), self.separator)
-        cell = None if self.label is None else record.get(self.label)
+            return labels_cell(cell_of(record, self.labels), self.separator)
+        cell = None if self.label is None else cell_of(record, self.label)
         return labels_cell(cell, self.separator) if self.separator or isinstance(cell, list) else None
 
     def _boxes(self, record: Mapping[str, Any]) -> Boxes | None:
         if isinstance(self.boxes, str):
-            return boxes_cell(record.get(self.boxes), self.order)
+            return boxes_cell(cell_of(record, self.boxes), self.order)
         cells = [record.get(name) for name in self.boxes or ()]
         if all(cell is None or cell == "" for cell in cells):
             return None
@@ -121,7 +129,7 @@ def roles_of(location: str, names: Sequence[str], data: DataConfig) -> Roles:
     mistakes.raise_if_any()
     boxes, order = found.boxes(columns.boxes, data.boxes_format)
     labels = tuple(columns.labels) if isinstance(columns.labels, list) else columns.labels or found.first(_SEVERAL)
-    label = columns.label if columns.label in names else found.first(_LABELS)
+    label = columns.label if found.has(columns.label) else found.first(_LABELS)
     if columns.labels is None and label is not None:
         labels = None
     roles = Roles(
@@ -130,7 +138,7 @@ def roles_of(location: str, names: Sequence[str], data: DataConfig) -> Roles:
         data.boxes_relative,
     )  # fmt: skip
     found.refuse_repeated(roles)
-    is_named = columns.label in names and columns.label != given.label
+    is_named = found.has(columns.label) and columns.label != given.label
     return roles if is_named else replace(roles, other_labels=found.others(label))
 
 
@@ -144,6 +152,10 @@ class _Finder:
     def first(self, known: Sequence[str]) -> str | None:
         """Return the column with the first known name that there is."""
         return next((self._by_plain[name] for name in known if name in self._by_plain), None)
+
+    def has(self, name: str) -> bool:
+        """Return whether a column is there, or the outermost part of a name with dots."""
+        return name in self._names or name.partition(".")[0] in self._names
 
     def others(self, label: str | None) -> tuple[str, ...]:
         """Return the other columns with known names of labels."""
@@ -160,7 +172,7 @@ class _Finder:
 
     def check(self, where: str, wanted: str | Sequence[str]) -> None:
         """Raise ConfigError if a column that the run file names is not there."""
-        missing = [name for name in ([wanted] if isinstance(wanted, str) else wanted) if name not in self._names]
+        missing = [name for name in ([wanted] if isinstance(wanted, str) else wanted) if not self.has(name)]
         if missing:
             what = f"'{self._location}' has no column {', '.join(missing[:5])}"
             raise ConfigError.one(where, what, nearest(missing[0], self._names))
@@ -178,7 +190,7 @@ class _Finder:
         """Return the columns of boxes and their format, which headers such as `w` and `h` state."""
         if not isinstance(given, str):
             return tuple(given), order
-        if given in self._names:
+        if self.has(given):
             return given, order
         for header, stated in _CORNERS:
             if all(name in self._by_plain for name in header):

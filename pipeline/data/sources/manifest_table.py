@@ -135,7 +135,8 @@ def _names(location: str, first: list[str], header: Sequence[str] | None) -> tup
         )
     if header is not None:
         same = [cell.lower() for cell in first] == [name.lower() for name in header]
-        return None if same or any(map(is_known, first)) else tuple(header)
+        is_header = any(map(is_known, first)) and not any(map(seems_a_path, first))
+        return None if same or is_header else tuple(header)
     if not any(map(is_known, first)) and any(map(seems_a_path, first)):
         raise ConfigError.one(
             "data.columns",

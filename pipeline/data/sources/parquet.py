@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 
 from pipeline.data.sources.annotations import Annotations, annotated
 from pipeline.data.sources.box_formats import BadAnnotationError, Form
-from pipeline.data.sources.cells import boxes_cell, labels_cell, labels_in_order, metadata_of, one_hot
+from pipeline.data.sources.cells import boxes_cell, cell_of, labels_cell, labels_in_order, metadata_of, one_hot
 from pipeline.data.sources.hive import partition_columns
 from pipeline.data.sources.objects import is_url, open_shard
-from pipeline.data.sources.shards import Described, Failure, Item, Sample, Shard, damage, reader_died
+from pipeline.data.sources.shards import Described, Failure, Item, Metadata, Sample, Shard, damage, reader_died
 
 Record = dict[str, Any]
 Columns = dict[str, Any]
@@ -94,7 +94,9 @@ def _items(shard: Shard, rows: Iterator[Row], make: Callable[[Row], Item]) -> It
 
 
 def _records(file: pq.ParquetFile, wanted: list[str]) -> Iterator[Record]:
-    present = [name for name in wanted if name in file.schema_arrow.names]
+    there = file.schema_arrow.names
+    outermost = [name if name in there else name.partition(".")[0] for name in wanted]
+    present = list(dict.fromkeys(name for name in outermost if name in there))
     if not present:
         yield from ({} for _ in range(file.metadata.num_rows))
         return
@@ -111,7 +113,7 @@ def _row(record: Record, columns: Columns, number: int, shard: Shard) -> Row:
     image = record.get(columns["image"])
     data = image.get("bytes") if isinstance(image, dict) else image
     key = _key(record.get(columns["key"]), number, shard)
-    label, boxes = record.get(columns["label"]), _cell(record, columns["boxes"])
+    label, boxes = cell_of(record, columns["label"]), _cell(record, columns["boxes"])
     more: Record = {role: _cell(record, columns[role]) for role in ("labels", "box_labels") if role in columns}
     if "metadata" in columns:
         more["metadata"] = metadata_of(record, columns["metadata"])
@@ -122,7 +124,7 @@ def _row(record: Record, columns: Columns, number: int, shard: Shard) -> Row:
 
 def _cell(record: Record, names: str | list[str]) -> object:
     """Return what one column holds, or what several hold, in their order."""
-    return record.get(names) if isinstance(names, str) else [record.get(name) for name in names]
+    return cell_of(record, names) if isinstance(names, str) else [cell_of(record, name) for name in names]
 
 
 def _is_row(boxes: object, columns: Columns) -> bool:
@@ -140,12 +142,14 @@ def _repeated(key: str, row: int, shard: Shard) -> Failure:
 
 def _item(row: Row, shard: Shard, annotations: Annotations, columns: Columns) -> Item:
     if row.image is None:
-        return Failure(row.key, shard.name, "read", "no_image", f"column '{columns['image']}' contains no bytes")
+        return Failure(
+            row.key, shard.name, "read", "no_image", f"column '{columns['image']}' contains no bytes", _metadata(row)
+        )
     form = annotations.form
     try:
         said = _said(row, columns, form)
     except BadAnnotationError as error:
-        return Failure(row.key, shard.name, "read", error.code, str(error))
+        return Failure(row.key, shard.name, "read", error.code, str(error), _metadata(row))
     members = _members(row.label) if said.labels is None else {}
     return annotated(row.key, shard, row.image, members, annotations, said)
 
@@ -156,7 +160,6 @@ def _said(row: Row, columns: Columns, form: Form) -> Described:
     Raises:
         BadAnnotationError: a cell is no list of labels or boxes.
     """
-    metadata = tuple((name, text) for name, text in row.more.get("metadata", ()))
     boxes = None if row.boxes == [None] * 4 else boxes_cell(row.boxes, form.order)
     box_labels = row.more.get("box_labels") if boxes is not None else None
     return Described(
@@ -164,8 +167,12 @@ def _said(row: Row, columns: Columns, form: Form) -> Described:
         boxes_xyxy=boxes,
         box_labels=None if box_labels is None else labels_in_order(box_labels, form.separator),
         relative=form.relative,
-        metadata=metadata,
+        metadata=_metadata(row),
     )
+
+
+def _metadata(row: Row) -> Metadata:
+    return tuple((name, text) for name, text in row.more.get("metadata", ()))
 
 
 def _labels(row: Row, columns: Columns, separator: str | None) -> tuple[str, ...] | None:

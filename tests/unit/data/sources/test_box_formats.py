@@ -1,17 +1,27 @@
 """Formats of boxes: what four numbers mean, and columns that contradict what the run file says of them."""
 
+import io
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from manifests import put_images, read_all
+from PIL import Image
 
-from pipeline.data.sources import Item, Sample
-from pipeline.data.sources.box_formats import ORDERS, FormatCheck, corners, in_pixels
+from pipeline.data.decode import decode_chunk
+from pipeline.data.decode_sandbox import DecodeSandbox
+from pipeline.data.limits import DecodeLimits
+from pipeline.data.sources import Chunk, Item, Sample, Shard
+from pipeline.data.sources.annotations import Annotations, annotated
+from pipeline.data.sources.box_formats import ORDERS, Form, FormatCheck, corners, in_pixels
 from pipeline.errors import ConfigError
 from pipeline.settings.data import BoxOrder
+from pipeline.settings.preprocess import Preprocess
+
+SHARD = Shard(0, "s", "tar", "", 0, "")
 
 SAME = {"xyxy": [10.0, 20.0, 40.0, 60.0], "xywh": [10.0, 20.0, 30.0, 40.0], "cxcywh": [25.0, 40.0, 30.0, 40.0]}
 
@@ -94,6 +104,15 @@ def test_lines_of_json_hold_lists_of_boxes_and_their_classes(root: Path) -> None
     assert (item.labels, item.box_labels, item.boxes_xyxy) == ((1, 0), (0, 1), ((1, 2, 3, 4), (5, 6, 7, 8)))
 
 
+def test_boxes_inside_of_objects_are_named_with_dots(root: Path) -> None:
+    objects = {"bbox": [[1, 2, 3, 4]], "categories": ["dog"]}
+    (root / "metadata.jsonl").write_text(json.dumps({"file_name": "a.jpg", "objects": objects}))
+    columns = {"boxes": "objects.bbox", "box_labels": "objects.categories"}
+    (item,) = read_all(root / "metadata.jsonl", ["cat", "dog"], columns=columns, boxes_format="xywh")
+    assert isinstance(item, Sample)
+    assert (item.boxes_xyxy, item.box_labels) == (((1, 2, 4, 6),), (1,))
+
+
 sides = st.floats(0, 1000, allow_nan=False)
 
 
@@ -107,3 +126,37 @@ def test_every_box_in_a_picture_passes_the_check(x: float, y: float, w: float, h
 def test_shares_become_pixels() -> None:
     assert in_pixels(((0.25, 0.5, 1, 1),), 80, 40) == ((20, 20, 80, 40),)
     assert in_pixels(None, 80, 40) is None
+
+
+def in_a_tar(fields: object, annotations: Annotations) -> Sample:
+    item = annotated("a", SHARD, b"", {"json": json.dumps(fields).encode()}, annotations)
+    assert isinstance(item, Sample)
+    return item
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_boxes_of_members_are_read_in_their_format(order: BoxOrder) -> None:
+    item = in_a_tar({"boxes": [SAME[order]]}, Annotations(form=Form(order, relative=True)))
+    assert (item.boxes_xyxy, item.boxes_relative) == (((10, 20, 40, 60),), True)
+    assert in_a_tar({}, Annotations(form=Form(order, relative=True))).boxes_relative is False
+
+
+def test_boxes_of_xml_members_are_corners_in_pixels_whatever_the_format() -> None:
+    box = "<xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax>"
+    xml = f"<annotation><object><bndbox>{box}</bndbox></object></annotation>".encode()
+    item = annotated("a", SHARD, b"", {"xml": xml}, Annotations(form=Form("xywh", relative=True)))
+    assert isinstance(item, Sample)
+    assert (item.boxes_xyxy, item.boxes_relative) == (((1, 2, 3, 4),), False)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("isolated", [False, True])
+def test_shares_become_pixels_of_the_stored_picture(kind: str, isolated: bool) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (80, 40), "red").save(file, kind)
+    sample = Sample("a", "s", file.getvalue(), None, ((0.25, 0.5, 1.0, 1.0),), boxes_relative=True)
+    with closing(DecodeSandbox()) as sandbox:
+        frame = sandbox.frame_in_subprocess if isolated else sandbox.frame
+        chunk = decode_chunk(Chunk(SHARD, 0, True, (sample,)), Preprocess((40, 80), None), DecodeLimits(), frame)
+    (decoded,) = chunk.samples
+    assert decoded.boxes_xyxy == ((20, 20, 80, 40),)

@@ -11,7 +11,7 @@ from manifests import failures_of, labels_of, put_images, read_all
 
 from pipeline.data.reading import list_images
 from pipeline.data.sources import Failure, Reading, Sample, Shard, read_shard
-from pipeline.data.sources.manifest import IMAGES_PER_SHARD
+from pipeline.data.sources.manifest import IMAGES_PER_SHARD, manifest_counts
 from pipeline.errors import ConfigError
 from pipeline.settings.data import DataConfig
 
@@ -56,6 +56,17 @@ def test_without_a_header_the_columns_are_named(root: Path, name: str) -> None:
     assert labels_of(read_all(manifest, columns=["path", "label"])) == {"a.jpg": 3, "d/b.png": 5}
     with pytest.raises(ConfigError, match=r"has no header: its first row is 'a.jpg', '3' \(name its columns, such as"):
         read_all(manifest)
+
+
+def test_a_label_that_reads_like_a_header_is_a_label(root: Path) -> None:
+    manifest = put(root, "list.csv", "a.jpg,target\nd/b.png,label\n")
+    assert labels_of(read_all(manifest, ["target", "label"], columns=["path", "label"])) == {"a.jpg": 0, "d/b.png": 1}
+
+
+def test_what_a_manifest_holds_is_counted_before_it_is_read(root: Path) -> None:
+    put(root, "list.csv", 'path,label,boxes\na.jpg,1,"[1,2,3,4]"\nd/b.png,,\nnone.jpg,2,\n')
+    counts = manifest_counts(list_images(DataConfig(manifest=str(root / "list.csv"))))
+    assert counts == {"images": 3, "missing": 1, "labelled": 2, "boxed": 1}
 
 
 def test_a_header_that_is_there_is_no_image_although_the_columns_are_named(root: Path) -> None:
