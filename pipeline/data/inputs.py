@@ -77,7 +77,8 @@ def annotations_identity(data: DataConfig, shards: Sequence[Shard]) -> dict[str,
     names = ("boxes_format", "boxes_relative", "label_separator", "metadata")
     given = {name: getattr(data, name) for name in names}
     identity = {name: value for name, value in given.items() if value != DataConfig.model_fields[name].default}
-    used = {data.columns.key, data.columns.label, *data.metadata}
+    columns = data.columns.named().values()
+    used = {*data.metadata, *(name for names in columns for name in ([names] if isinstance(names, str) else names))}
     folders = {name for s in shards if s.kind == "parquet" for name in partition_columns(s.location)} & used
     return {**identity, "hive": sorted(folders)} if folders else identity
 

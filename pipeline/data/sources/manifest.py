@@ -56,7 +56,7 @@ def list_manifest(data: DataConfig) -> list[Shard]:
     _check_boxes(list(rows.entries.values()), roles)
     entries = _with_sizes(list(rows.entries.values()), places)
     root = common_folder([entry.location for entry in entries]) if placed else f"{places.root.rstrip('/')}/"
-    _refuse_if_all_are_missing(location, entries)
+    _refuse_if_all_are_missing(location, entries, places)
     return _shards(location, [replace(entry, key=entry.key or _key(entry, root)) for entry in entries])
 
 
@@ -176,14 +176,16 @@ def _key(entry: Entry, root: str) -> str:
     return clean_text(entry.location.removeprefix(root))
 
 
-def _refuse_if_all_are_missing(location: str, entries: Sequence[Entry]) -> None:
+def _refuse_if_all_are_missing(location: str, entries: Sequence[Entry], places: Places) -> None:
     if all(entry.size is None for entry in entries):
-        tried = ", ".join(clean_text(entry.location) for entry in entries[:3])
+        tried = [entry.location for entry in entries[:3]]
+        root = places.other_root(tried)
         raise ConfigError.one(
             WHERE,
-            f"none of the {len(entries):,} images of '{location}' is there: tried {tried}",
+            f"none of the {len(entries):,} images of '{location}' is there: tried {clean_text(', '.join(tried))}",
+            f"they are below another folder: data.root: {clean_text(root)}" if root else
             "name the folder that the paths start from in data.root",
-        )
+        )  # fmt: skip
 
 
 def _check_boxes(entries: Sequence[Entry], roles: Roles) -> None:

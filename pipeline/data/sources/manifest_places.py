@@ -4,7 +4,7 @@ import itertools
 import os
 import posixpath
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "gs", "az")
 _PARALLEL = 32
+_MOST_FOLDERS = 50
 
 
 class Places:
@@ -70,6 +71,22 @@ class Places:
             raise WrongRowError(f"'{name}' may be {' or '.join(others[:3])}")
         return (f"{folder}/{others[0]}", _size(f"{folder}/{others[0]}")) if others else (location, None)
 
+    def other_root(self, missing: Sequence[str]) -> str:
+        """Return a folder near the root, or the working folder, that has these files; empty if there is none."""
+        start = f"{self.root.rstrip('/')}/"
+        names = [location.removeprefix(start) for location in missing if location.startswith(start)]
+        if is_url(self.root) or not names:
+            return ""
+        root = Path(self.root)
+        near = [*root.parents[:3], Path.cwd(), *itertools.islice(_folders_in(root), _MOST_FOLDERS)]
+        return next((str(folder) for folder in near if all(self._has(folder, name) for name in names)), "")
+
+    def _has(self, folder: Path, name: str) -> bool:
+        try:
+            return self.found(f"{folder}/{name}")[1] is not None
+        except WrongRowError:
+            return False
+
     def stats(self, urls: Sequence[str]) -> dict[str, Stat | None]:
         """Request the size and ETag of objects, many in parallel; None for a missing one.
 
@@ -95,6 +112,13 @@ def common_folder(locations: Sequence[str]) -> str:
 def is_placed(path: str) -> bool:
     """Return whether a path stands for itself, and not for a file below the root."""
     return path.startswith("/") or is_url(path)
+
+
+def _folders_in(folder: Path) -> Iterator[Path]:
+    try:
+        yield from (path for path in sorted(folder.iterdir()) if path.is_dir())
+    except OSError:
+        return
 
 
 def _checked_url(url: str) -> str:

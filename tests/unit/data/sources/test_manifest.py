@@ -124,9 +124,17 @@ def test_a_name_without_a_suffix_that_fits_several_files_is_refused(root: Path) 
 
 def test_the_root_of_relative_paths_can_be_named(root: Path, tmp_path: Path) -> None:
     manifest = put(tmp_path, "list.csv", "image_id,label\na,1\n")
-    with pytest.raises(ConfigError, match=r"none of the 1 images .* is there: tried .*/a .*data.root"):
+    with pytest.raises(ConfigError, match=r"none of the 1 images .* is there: tried .*/a .*data.root: .*/images"):
         read_all(manifest)
     assert labels_of(read_all(manifest, root=str(root))) == {"a.jpg": 1}
+
+
+def test_another_root_is_suggested_where_the_images_are(root: Path, tmp_path: Path) -> None:
+    (root / "d" / "list.csv").write_text("path\na.jpg\nd/b.png\n")
+    with pytest.raises(ConfigError, match=rf"they are below another folder: data.root: {root}\)"):
+        read_all(root / "d" / "list.csv")
+    with pytest.raises(ConfigError, match=rf"they are below another folder: data.root: {root}\)"):
+        read_all(put(tmp_path, "list.csv", "image_id\na\nd/b\n"))
 
 
 def test_a_missing_image_is_a_failure_row(root: Path) -> None:
