@@ -22,6 +22,7 @@ class FileAccount:
         ambiguous: number of rows that fit several images, or share one with another row.
         unused_rows, unmatched_images: some rows without an image, and some images without a row.
         unused: number of names without an image.
+        gives_labels: a file of boxes names the classes of its images, too.
     """
 
     kind: Literal["labels", "boxes"]
@@ -37,6 +38,7 @@ class FileAccount:
     ambiguous: int = 0
     unused_rows: tuple[str, ...] = ()
     unmatched_images: tuple[str, ...] = ()
+    gives_labels: bool = False
 
     @property
     def name(self) -> str:
@@ -121,19 +123,51 @@ class Inside:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """What a manifest says of its images.
+
+    Attributes:
+        path: the manifest.
+        images, missing: number of its images, and of those whose file is not there.
+        labels, boxes: number of images of which it gives a label, and boxes.
+    """
+
+    path: str
+    images: int
+    missing: int
+    labels: int
+    boxes: int
+
+    def line(self) -> str:
+        """Describe the manifest in one line."""
+        missing = f", of which {self.missing:,} are not there" if self.missing else ""
+        return f"{self._name}: {_counted(self.images, 'image')}{missing}; it gives a label of {self.labels:,}"
+
+    def line_of_boxes(self) -> str:
+        """Say of how many images it gives boxes."""
+        return f"{self._name}: boxes of {self.boxes:,} of {_counted(self.images, 'image')}"
+
+    @property
+    def _name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
 class LabelAccount:
     """What each image will be called, and from where.
 
     Attributes:
         images: number of images in folders and lists, all of which are known; 0 if there are only shards.
         labelled: number of these that have a label.
+        several: number of these that have several labels.
         boxed: number of these that have boxes.
         unreadable, unreadable_example: number of these whose label is no class, and one such label.
         files: the files of labels and boxes.
         source: where the names of classes come from.
         folders: how sub-folders became classes, or why they did not.
         classes: the known classes with their images, by index.
-        inside: what the first images of shards hold; None if there are only folders.
+        inside: what the first images of shards hold; None if there are only folders, or a manifest.
+        listed: what the manifest says of its images; None without one.
         ignored: number of files that were ignored, by kind.
         notes: anything else that the user must know.
     """
@@ -150,11 +184,13 @@ class LabelAccount:
     inside: Inside | None = None
     ignored: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    several: int = 0
+    listed: Listed | None = None
 
     @property
     def has_labels(self) -> bool:
         """Return whether any image is known to have a label, or may have one."""
-        from_files = any(file.kind == "labels" and file.matched for file in self.files)
+        from_files = any((file.kind == "labels" or file.gives_labels) and file.matched for file in self.files)
         inside = self.inside
         return bool(
             self.labelled
@@ -179,22 +215,28 @@ class LabelAccount:
 
     def lines(self) -> list[str]:
         """Return the account as at most 40 lines of text."""
-        labels = [file.line() for file in self.files if file.kind == "labels"]
+        labels = [self.listed.line()] if self.listed else []
+        labels += [file.line() for file in self.files if file.kind == "labels"]
         labels += list(self.folders)
         if self.inside:
             labels.append(self.inside.line())
         if not self.has_labels:
             labels.insert(0, "none" if self.inside is None else "none known")
         elif self.images:
-            labels.append(f"{self.labelled:,} of {_counted(self.images, 'image')} have a label")
+            several = f", {self.several:,} of them several" if self.several else ""
+            labels.append(f"{self.labelled:,} of {_counted(self.images, 'image')} have a label{several}")
         if self.unreadable:
             labels.append(f"{self.unreadable:,} have one that is no class, such as '{self.unreadable_example}'")
         shown = [*_section("labels", _first(labels, 6)), *_section("classes", self._of_classes())]
-        shown += _section("boxes", _first([file.line() for file in self.files if file.kind == "boxes"], 2) or ["none"])
+        shown += _section("boxes", _first(self._of_boxes(), 2) or ["none"])
         if self.ignored:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in _most_first(self.ignored)[:6])
             shown += _section("ignored", [f"{_counted(sum(self.ignored.values()), 'file')}: {kinds}"])
         return [*shown, *_section("note", _first(list(self.notes), 4))]
+
+    def _of_boxes(self) -> list[str]:
+        from_list = [self.listed.line_of_boxes()] if self.listed and self.listed.boxes else []
+        return [*from_list, *(file.line() for file in self.files if file.kind == "boxes")]
 
     def _of_classes(self) -> list[str]:
         head = [self.source] if self.source else []
@@ -225,6 +267,7 @@ class LabelAccount:
             "files": tuple(FileAccount(**_with_tuples(file)) for file in fields["files"]),
             "classes": tuple(ClassCount(**one) for one in fields["classes"]),
             "inside": Inside(**fields["inside"]) if fields["inside"] else None,
+            "listed": Listed(**fields["listed"]) if fields.get("listed") else None,
         }
         return cls(**(_with_tuples(fields) | nested))
 
