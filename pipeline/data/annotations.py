@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.data.account import FileAccount, Inside, LabelAccount
+from pipeline.data.account import Inside, LabelAccount
+from pipeline.data.account_files import FileAccount
 from pipeline.data.folder_labels import FolderLabels
 from pipeline.data.ignored import ignored_files
 from pipeline.data.inputs import reading_of
@@ -14,7 +15,6 @@ from pipeline.data.look import Look, look
 from pipeline.data.manifest_labels import check_labels, listed
 from pipeline.data.sources import Shard
 from pipeline.data.sources.annotations import AnnotationFile, Annotations
-from pipeline.data.sources.box_files import read_described
 from pipeline.data.sources.box_formats import Form
 from pipeline.data.sources.classes import ClassTable, load_classes
 from pipeline.data.sources.keys import Matching
@@ -99,24 +99,13 @@ def collect(
     """
     classes = classes_of(data)
     check_labels([shard for shard in shards if shard.kind == "manifest"], classes)
-    given = replace(_given(data, classes), needs_label=rules is not None and rules.need_label)
+    given = load_annotations(data.labels, data.boxes, classes, form_of(data))
+    given = replace(given, needs_label=rules is not None and rules.need_label)
     folders = {
         root: FolderLabels.of(root, members, given, outputs, data.folders) for root, members in _members(shards).items()
     }
     annotations = replace(given, folders={root: folder.annotations for root, folder in folders.items()})
     return Collected(annotations, given, folders)
-
-
-def _given(data: DataConfig, classes: ClassTable) -> Annotations:
-    """Read the files of labels and boxes that the run file names."""
-    form = form_of(data)
-    boxes = None if data.boxes is None else read_described(data.boxes, classes, form)
-    if data.boxes is None or boxes is None:
-        return load_annotations(data.labels, data.boxes, classes, form)
-    has_labels = any(said.label is not None or said.labels for said in boxes.images.values())
-    file = AnnotationFile("boxes", data.boxes, len(boxes.images), gives_labels=has_labels)
-    given = load_annotations(data.labels, None, classes, form)
-    return replace(given, described=boxes.images, notes=boxes.notes, files=(file, *given.files))
 
 
 def describe(
@@ -187,7 +176,7 @@ def _account(data: DataConfig, found: Collected, others: int, seen: Look, in_lis
         inside=Inside(seen.shards, others, len(seen.keys), seen.labels, seen.boxes, seen.wrong, seen.blind)
         if others
         else None,
-        notes=found.given.notes,
+        notes=(*found.given.notes, *(note for folder in folders.values() for note in folder.annotations.notes)),
     )
 
 
@@ -214,24 +203,24 @@ def _given_file(
 ) -> FileAccount:
     """Account for a file that the run file names, with the images of folders, and with `keys` from elsewhere."""
     of_labels = file.kind == "labels"
-    table: Collection[str] = given.labels if of_labels else given.described or given.boxes
     matched = _Matched()
     for folder in folders.values():
-        if given.described and not of_labels:
-            matched.add(folder.keys, folder.described)
-        else:
-            matched.add(folder.keys, (folder.labels if of_labels else folder.boxes).get("given", Matching()))
+        matched.add(folder.keys, folder.matching(file.kind, "given"))
     if keys:
         row_of = given.label_row if of_labels else given.described_row if given.described else given.box_row
         matched.add(keys, Matching({key: row for key in keys if (row := row_of(key)) is not None}))
-    return _file_account(file, table, matched, looked=looked)
+    return _file_account(file, _table(given, file), matched, looked=looked)
 
 
 def _local_file(file: AnnotationFile, folder: FolderLabels) -> FileAccount:
-    of_labels = file.kind == "labels"
     matched = _Matched()
-    matched.add(folder.keys, (folder.labels if of_labels else folder.boxes).get("local", Matching()))
-    return _file_account(file, folder.annotations.labels if of_labels else folder.annotations.boxes, matched)
+    matched.add(folder.keys, folder.matching(file.kind, "local"))
+    return _file_account(file, _table(folder.annotations, file), matched)
+
+
+def _table(annotations: Annotations, file: AnnotationFile) -> Collection[str]:
+    """Return the names in a file of labels or boxes."""
+    return annotations.labels if file.kind == "labels" else annotations.described or annotations.boxes
 
 
 def _file_account(

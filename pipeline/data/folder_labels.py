@@ -1,8 +1,9 @@
 """Finds the labels and boxes of the images in one folder: from files, else from its sub-folders."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.class_folders import FolderClasses, classes_of_folders, numbered_folders
@@ -22,8 +23,13 @@ class FolderLabels:
     classes: FolderClasses
     labels: Mapping[str, Matching]
     boxes: Mapping[str, Matching]
-    described: Matching = field(default_factory=Matching)
-    """How its images match the names in a file of boxes with classes."""
+    described: Mapping[str, Matching]
+    """How its images match the names in files of boxes with classes."""
+
+    def matching(self, kind: Literal["labels", "boxes"], where: str) -> Matching:
+        """Return how its images match a file: the one that the run file names (given), or its own (local)."""
+        of_boxes = self.described if where in self.described else self.boxes
+        return (self.labels if kind == "labels" else of_boxes).get(where, Matching())
 
     @classmethod
     def of(
@@ -49,7 +55,7 @@ class FolderLabels:
         local = _files_in(root, given)
         labels = _matchings(given.labels, local.labels, keys, root)
         boxes = _matchings(given.boxes, local.boxes, keys, root)
-        described = match(given.described, keys, root) if given.described else Matching()
+        described = _matchings(given.described, local.described, keys, root)
         _refuse_disagreement(given, local, labels, root)
         files = (*given.files, *local.files)
         has_file = bool(given.labels or local.labels) or any(f.kind == "labels" or f.gives_labels for f in files)
@@ -64,7 +70,7 @@ class FolderLabels:
             labels=local.labels or classes.labels,
             label_rows={key: row for key, row in label_rows.items() if key != row},
             box_rows={key: row for key, row in box_rows.items() if key != row},
-            described_rows={key: row for key, row in described.row_of.items() if key != row},
+            described_rows={key: row for key, row in _rows(described).items() if key != row},
             changes=digest(repr(changes).encode("utf-8", "surrogatepass")) if changes else "",
             needs_label=given.needs_label,
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline.data.account import Listed
+from pipeline.data.account_files import Listed
 from pipeline.data.sources.cells import NOTHING_FOUND
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.manifest import manifest_counts
