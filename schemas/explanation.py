@@ -68,13 +68,22 @@ ERROR_FIELDS = (
 )
 
 
-def explanation_schema(metric_fields: Sequence["pa.Field[pa.DataType]"] = ()) -> pa.Schema:
+METADATA_FIELD = described(
+    "metadata", pa.map_(pa.string(), pa.string()), "", "further columns of the image, as data.metadata names them"
+)
+
+
+def explanation_schema(
+    metric_fields: Sequence["pa.Field[pa.DataType]"] = (), *, has_metadata: bool = False
+) -> pa.Schema:
     """Build the schema of a run's parts: identity, map, one nullable float32 (or list of them) per metric, error.
 
     Args:
         metric_fields: the fields of the run's metrics, in the run's order.
+        has_metadata: whether the run names further columns of its images; they come last.
     """
-    return pa.schema([*IDENTITY_FIELDS, *MAP_FIELDS, *metric_fields, *ERROR_FIELDS])
+    last = [METADATA_FIELD] if has_metadata else []
+    return pa.schema([*IDENTITY_FIELDS, *MAP_FIELDS, *metric_fields, *ERROR_FIELDS, *last])
 
 
 def is_curve(label: str) -> bool:
@@ -89,5 +98,5 @@ def metric_columns(labels: Iterable[str]) -> list["pa.Field[pa.DataType]"]:
 
 def metric_names(schema: pa.Schema) -> list[str]:
     """List the metric columns of a part: those between the map and the error fields."""
-    names: list[str] = list(schema.names)
+    names: list[str] = [name for name in schema.names if name != METADATA_FIELD.name]
     return names[len(IDENTITY_FIELDS) + len(MAP_FIELDS) : len(names) - len(ERROR_FIELDS)]

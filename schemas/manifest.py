@@ -66,6 +66,11 @@ class RunManifest(_Frozen):
         """Return the hash of the identity (sha256, first 16 hex digits)."""
         return digest_of(self.identity.model_dump())[:16]
 
+    @property
+    def has_metadata(self) -> bool:
+        """Return whether the rows have the column `metadata`."""
+        return bool(self.identity.data.get("metadata"))
+
     def class_name(self, index: int) -> str:
         """Return the name of a class, or its index where no name is known."""
         return self.classes[index] if 0 <= index < len(self.classes) else str(index)

@@ -53,6 +53,9 @@ def full_facts() -> dict[str, Any]:
         "associations": [{"answer": 1, "name": "tinted", "property": "red to green", "auc": 0.9, "p": 0.001,
                           "images": 30}],
     }  # fmt: skip
+    facts["metadata"] = {"sql": "SELECT 1", "more": True, "rows": [{"name": "hospital", "value": "north", "images": 9,
+                         "explained": 8, "judged": 8, "accuracy": 0.5, "low": 0.4, "high": 0.6,
+                         "mean_confidence": 0.7}]}  # fmt: skip
     image = copy.deepcopy(facts["gallery"][0]["images"][0])
     facts["compare"]["pairs"] = [
         {"shard": place[0], "image_key": place[1], "label_name": "paired", "here": image, "there": copy.deepcopy(image)}

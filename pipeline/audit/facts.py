@@ -18,6 +18,7 @@ from pipeline.audit.gallery import describe_groups, groups
 from pipeline.audit.interventions import Interventions
 from pipeline.audit.leaderboard import leaderboard, metrics, passed_sanity, sanity
 from pipeline.audit.maps import load_maps
+from pipeline.audit.metadata import metadata
 from pipeline.audit.methods import untrusted
 from pipeline.audit.multilabel import multilabel
 from pipeline.audit.regression import regression
@@ -115,6 +116,7 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
         "provenance": _provenance(run),
         "coverage": _coverage(run),
         "accuracy": accuracy(run),
+        **({"metadata": metadata(run)} if run.manifest.has_metadata else {}),
         "leaderboard": leaderboard(run, values),
         "metrics": metrics(run),
         "sanity": checked,

@@ -2,76 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
+
+from pipeline.data.account_files import FileAccount, Listed, counted, most_first
 
 _LINES_OF_CLASSES = 22
-
-
-@dataclass(frozen=True)
-class FileAccount:
-    """How the rows of a label or box file and the images belong together.
-
-    Attributes:
-        kind, path: what it holds, and where it is.
-        rows, repeated: number of its rows, and of those that repeat others.
-        matched: number of names in it that belong to an image; several rows of boxes may share a name.
-        images: number of images that were compared.
-        without: number of these images that have no row.
-        ways: number of images by the way in which their row was found.
-        looked: the images are only the first ones of some shards, so that the rest is matched while it is read.
-        ambiguous: number of rows that fit several images, or share one with another row.
-        unused_rows, unmatched_images: some rows without an image, and some images without a row.
-        unused: number of names without an image.
-    """
-
-    kind: Literal["labels", "boxes"]
-    path: str
-    rows: int
-    repeated: int
-    matched: int
-    images: int
-    without: int
-    unused: int
-    ways: Mapping[str, int] = field(default_factory=dict)
-    looked: bool = False
-    ambiguous: int = 0
-    unused_rows: tuple[str, ...] = ()
-    unmatched_images: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Return the name of the file without its folder."""
-        return self.path.rpartition("/")[2]
-
-    def line(self) -> str:
-        """Describe the file in one line."""
-        rows = _counted(self.rows, "row") + (f" ({self.repeated:,} of them repeat others)" if self.repeated else "")
-        named = self.matched + self.unused
-        if self.kind == "boxes" and named != self.rows:
-            rows += f" about {_counted(named, 'image')}"
-        ways = ", ".join(f"{count:,} by {way}" for way, count in _most_first(self.ways))
-        how = f" ({ways})" if set(self.ways) - {"path"} else ""
-        if self.looked:
-            return (
-                f"{self.name}: {rows}; of the first {_counted(self.images, 'image')} that were looked at, "
-                f"{self.images - self.without:,} have one{how}; the others are matched while they are read"
-            )
-        return (
-            f"{self.name}: {rows}, {self.matched:,} matched{how}, {_counted(self.without, 'image')} without, "
-            f"{_counted(self.unused, 'row' if named == self.rows - self.repeated else 'name')} without an image"
-            + (f", of which {self.ambiguous:,} fit several" if self.ambiguous else "")
-        )
-
-    def warning(self) -> str:
-        """Say what did not match, with examples; empty if everything did, or has not been compared."""
-        if not self.without and (self.looked or not self.unused):
-            return ""
-        parts = []
-        if self.without:
-            parts.append(f"{_counted(self.without, 'image')} without a row, such as {_quoted(self.unmatched_images)}")
-        if self.unused and not self.looked:
-            parts.append(f"{_counted(self.unused, 'row')} without an image, such as {_quoted(self.unused_rows)}")
-        return f"{self.name}: {'; '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -114,13 +49,13 @@ class Inside:
 
     def line(self) -> str:
         """Describe the look in one line."""
-        place = f"{self.shards:,} of {_counted(self.of, 'shard')}"
+        place = f"{self.shards:,} of {counted(self.of, 'shard')}"
         seen = self.images - self.blind
         if not seen:
-            return f"inside the shards: not known before {_counted(self.of, 'shard')} are read"
+            return f"inside the shards: not known before {counted(self.of, 'shard')} are read"
         wrong = f", {self.wrong:,} a label that is no class" if self.wrong else ""
         return (
-            f"inside the shards: of the first {_counted(seen, 'image')} in {place}, {self.labels:,} have a label{wrong}"
+            f"inside the shards: of the first {counted(seen, 'image')} in {place}, {self.labels:,} have a label{wrong}"
             f", {self.boxes:,} have boxes; the others become known while they are read"
         )
 
@@ -132,13 +67,15 @@ class LabelAccount:
     Attributes:
         images: number of images in folders and lists, all of which are known; 0 if there are only shards.
         labelled: number of these that have a label.
+        several: number of these that have several labels.
         boxed: number of these that have boxes.
         unreadable, unreadable_example: number of these whose label is no class, and one such label.
         files: the files of labels and boxes.
         source: where the names of classes come from.
         folders: how sub-folders became classes, or why they did not.
         classes: the known classes with their images, by index.
-        inside: what the first images of shards hold; None if there are only folders.
+        inside: what the first images of shards hold; None if there are only folders, or a manifest.
+        listed: what the manifest says of its images; None without one.
         ignored: number of files that were ignored, by kind.
         notes: anything else that the user must know.
     """
@@ -155,12 +92,15 @@ class LabelAccount:
     inside: Inside | None = None
     ignored: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    several: int = 0
+    listed: Listed | None = None
 
     @property
     def has_labels(self) -> bool:
         """Return whether any image is known to have a label, or may have one."""
+        from_files = any((file.kind == "labels" or file.gives_labels) and file.matched for file in self.files)
         inside = self.inside is not None and (self.inside.labels or self.inside.wrong or self.inside.is_unknown)
-        return bool(self.labelled or self.unreadable or self._has_rows("labels") or inside)
+        return bool(self.labelled or self.unreadable or from_files or inside)
 
     @property
     def has_boxes(self) -> bool:
@@ -168,41 +108,47 @@ class LabelAccount:
         inside = self.inside is not None and (self.inside.boxes or self.inside.is_unknown)
         return bool(self.boxed or self._has_rows("boxes") or inside)
 
-    def _has_rows(self, kind: Literal["labels", "boxes"]) -> bool:
+    def _has_rows(self, kind: str) -> bool:
         return any(file.kind == kind and file.matched for file in self.files)
 
     def summary(self) -> str:
         """Say in one line how many images have a label, and of how many classes."""
         if not self.images and self.inside:
             return self.inside.line()
-        labelled = f"{self.labelled:,} of {_counted(self.images, 'image')} have a label"
+        labelled = f"{self.labelled:,} of {counted(self.images, 'image')} have a label"
         kinds = "1 class" if len(self.classes) == 1 else f"{len(self.classes):,} classes"
         return f"{labelled}; {kinds}, such as {self.classes[0]}" if self.classes else labelled
 
     def lines(self) -> list[str]:
         """Return the account as at most 40 lines of text."""
-        labels = [file.line() for file in self.files if file.kind == "labels"]
+        labels = [self.listed.line()] if self.listed else []
+        labels += [file.line() for file in self.files if file.kind == "labels"]
         labels += list(self.folders)
         if self.inside:
             labels.append(self.inside.line())
         if not self.has_labels:
             labels.insert(0, "none" if self.inside is None else "none known")
         elif self.images:
-            labels.append(f"{self.labelled:,} of {_counted(self.images, 'image')} have a label")
+            several = f", {self.several:,} of them several" if self.several else ""
+            labels.append(f"{self.labelled:,} of {counted(self.images, 'image')} have a label{several}")
         if self.unreadable:
             labels.append(f"{self.unreadable:,} have one that is no class, such as '{self.unreadable_example}'")
         shown = [*_section("labels", _first(labels, 6)), *_section("classes", self._of_classes())]
-        shown += _section("boxes", _first([file.line() for file in self.files if file.kind == "boxes"], 2) or ["none"])
+        shown += _section("boxes", _first(self._of_boxes(), 2) or ["none"])
         if self.ignored:
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in _most_first(self.ignored)[:6])
-            shown += _section("ignored", [f"{_counted(sum(self.ignored.values()), 'file')}: {kinds}"])
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in most_first(self.ignored)[:6])
+            shown += _section("ignored", [f"{counted(sum(self.ignored.values()), 'file')}: {kinds}"])
         return [*shown, *_section("note", _first(list(self.notes), 4))]
+
+    def _of_boxes(self) -> list[str]:
+        from_list = [self.listed.line_of_boxes()] if self.listed and self.listed.boxes else []
+        return [*from_list, *(file.line() for file in self.files if file.kind == "boxes")]
 
     def _of_classes(self) -> list[str]:
         head = [self.source] if self.source else []
         if not self.classes:
             return head or ["no names; labels are indices"]
-        texts = [f"{one}: {_counted(one.images, 'image')}" for one in self.classes]
+        texts = [f"{one}: {counted(one.images, 'image')}" for one in self.classes]
         if len(texts) <= _LINES_OF_CLASSES:
             return [*head, *texts]
         counts = sorted(one.images for one in self.classes)
@@ -214,7 +160,8 @@ class LabelAccount:
 
     def warnings(self) -> list[str]:
         """Return what did not match, one sentence for each file."""
-        return [warning for file in self.files if (warning := file.warning())]
+        of_list = [self.listed.warning()] if self.listed else []
+        return [warning for warning in (*of_list, *(file.warning() for file in self.files)) if warning]
 
     def to_json(self) -> dict[str, Any]:
         """Return the account for programs, and for the manifest of the run."""
@@ -227,16 +174,13 @@ class LabelAccount:
             "files": tuple(FileAccount(**_with_tuples(file)) for file in fields["files"]),
             "classes": tuple(ClassCount(**one) for one in fields["classes"]),
             "inside": Inside(**fields["inside"]) if fields["inside"] else None,
+            "listed": Listed(**fields["listed"]) if fields.get("listed") else None,
         }
         return cls(**(_with_tuples(fields) | nested))
 
 
 def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-
-
-def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
 
 
 def _section(title: str, texts: Sequence[str]) -> list[str]:
@@ -247,11 +191,3 @@ def _section(title: str, texts: Sequence[str]) -> list[str]:
 def _first(texts: Sequence[str], most: int) -> list[str]:
     """Return the first texts, and a line that counts the others."""
     return list(texts) if len(texts) <= most else [*texts[: most - 1], f"and {len(texts) - most + 1:,} more"]
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -6,17 +6,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.data.account import FileAccount, Inside, LabelAccount
+from pipeline.data.account import Inside, LabelAccount
+from pipeline.data.account_files import FileAccount
 from pipeline.data.folder_labels import FolderLabels
 from pipeline.data.ignored import ignored_files
-from pipeline.data.inputs import image_suffixes
+from pipeline.data.inputs import reading_of
 from pipeline.data.look import Look, look
-from pipeline.data.sources import Reading, Shard
+from pipeline.data.manifest_labels import check_labels, listed
+from pipeline.data.sources import Shard
 from pipeline.data.sources.annotations import AnnotationFile, Annotations
+from pipeline.data.sources.box_formats import Form
 from pipeline.data.sources.classes import ClassTable, load_classes
 from pipeline.data.sources.keys import Matching
 from pipeline.data.sources.label_files import load_annotations
-from pipeline.data.sources.shards import clean_text
+from pipeline.data.sources.shards import KNOWN_KINDS, clean_text
 from pipeline.errors import ConfigError
 from pipeline.settings.data import DataConfig
 from pipeline.settings.run_file import RunConfig
@@ -63,6 +66,18 @@ class Described:
     folder_names: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
+def form_of(data: DataConfig) -> Form:
+    """Return how the annotations of a run are written."""
+    return Form(data.boxes_format, data.boxes_relative, tuple(data.metadata), data.label_separator)
+
+
+def classes_of(data: DataConfig) -> ClassTable:
+    """Return the table of classes; without one, columns that each stand for a label name the classes in their order."""
+    if data.classes is None and isinstance(data.columns.labels, list):
+        return ClassTable(tuple(data.columns.labels))
+    return load_classes(data.classes)
+
+
 def read_annotations(config: RunConfig, shards: Sequence[Shard]) -> Annotations:
     """Collect the labels, boxes and classes of images whose run is done, or is none."""
     return collect(config.data, shards).annotations
@@ -82,7 +97,9 @@ def collect(
     Raises:
         ConfigError: a file is unreadable, lacks a column, or contradicts itself, another one, or the class table.
     """
-    given = load_annotations(data.labels, data.boxes, load_classes(data.classes))
+    classes = classes_of(data)
+    check_labels([shard for shard in shards if shard.kind == "manifest"], classes)
+    given = load_annotations(data.labels, data.boxes, classes, form_of(data))
     given = replace(given, needs_label=rules is not None and rules.need_label)
     folders = {
         root: FolderLabels.of(root, members, given, outputs, data.folders) for root, members in _members(shards).items()
@@ -100,14 +117,15 @@ def describe(
     """
     found = collect(data, shards, outputs, rules)
     annotations = found.annotations
-    others = [shard for shard in shards if shard.kind != "folder"]
+    others = [shard for shard in shards if shard.kind not in KNOWN_KINDS]
     seen = Look()
     if others:
-        seen = look(others, Reading(annotations, data.columns.model_dump(), suffixes=image_suffixes(data)))
+        seen = look(others, reading_of(data, annotations))
         if any(map(annotations.is_new, seen.keys)):
             annotations = replace(annotations, changes="rows by paths")
-    account = _account(data, found, len(others), seen)
-    account = replace(account, ignored=_ignored(shards, account))
+    in_list = [entry.key for shard in shards for entry in shard.entries]
+    account = _account(data, found, len(others), seen, in_list)
+    account = replace(account, listed=listed(data, shards), ignored=_ignored(shards, account))
     folder_names = {
         root: {index: name for name, index in folder.classes.index_of.items()} for root, folder in found.folders.items()
     }
@@ -145,9 +163,10 @@ class _Matched:
         self.unmatched += [key for key, _ in zip(missing, range(_EXAMPLES), strict=False)]
 
 
-def _account(data: DataConfig, found: Collected, others: int, seen: Look) -> LabelAccount:
+def _account(data: DataConfig, found: Collected, others: int, seen: Look, in_list: Sequence[str]) -> LabelAccount:
     folders = found.folders
-    files = [_given_file(file, found.given, folders, seen) for file in found.given.files]
+    keys = (*seen.keys, *in_list)
+    files = [_given_file(file, found.given, folders, keys, looked=bool(seen.shards)) for file in found.given.files]
     for folder in folders.values():
         files += [_local_file(file, folder) for file in folder.annotations.files]
     return LabelAccount(
@@ -157,6 +176,7 @@ def _account(data: DataConfig, found: Collected, others: int, seen: Look) -> Lab
         inside=Inside(seen.shards, others, len(seen.keys), seen.labels, seen.boxes, seen.wrong, seen.blind)
         if others
         else None,
+        notes=(*found.given.notes, *(note for folder in folders.values() for note in folder.annotations.notes)),
     )
 
 
@@ -174,24 +194,33 @@ def _ignored(shards: Iterable[Shard], account: LabelAccount) -> dict[str, int]:
 
 
 def _given_file(
-    file: AnnotationFile, given: Annotations, folders: Mapping[str, FolderLabels], seen: Look
+    file: AnnotationFile,
+    given: Annotations,
+    folders: Mapping[str, FolderLabels],
+    keys: Sequence[str],
+    *,
+    looked: bool,
 ) -> FileAccount:
-    table: Collection[str] = given.labels if file.kind == "labels" else given.boxes
+    """Account for a file that the run file names, with the images of folders, and with `keys` from elsewhere."""
+    of_labels = file.kind == "labels"
     matched = _Matched()
     for folder in folders.values():
-        matchings = folder.labels if file.kind == "labels" else folder.boxes
-        matched.add(folder.keys, matchings.get("given", Matching()))
-    if seen.keys:
-        row_of = given.label_row if file.kind == "labels" else given.box_row
-        matched.add(seen.keys, Matching({key: row for key in seen.keys if (row := row_of(key)) is not None}))
-    return _file_account(file, table, matched, looked=bool(seen.shards))
+        matched.add(folder.keys, folder.matching(file.kind, "given"))
+    if keys:
+        row_of = given.label_row if of_labels else given.described_row if given.described else given.box_row
+        matched.add(keys, Matching({key: row for key in keys if (row := row_of(key)) is not None}))
+    return _file_account(file, _table(given, file), matched, looked=looked)
 
 
 def _local_file(file: AnnotationFile, folder: FolderLabels) -> FileAccount:
-    of_labels = file.kind == "labels"
     matched = _Matched()
-    matched.add(folder.keys, (folder.labels if of_labels else folder.boxes).get("local", Matching()))
-    return _file_account(file, folder.annotations.labels if of_labels else folder.annotations.boxes, matched)
+    matched.add(folder.keys, folder.matching(file.kind, "local"))
+    return _file_account(file, _table(folder.annotations, file), matched)
+
+
+def _table(annotations: Annotations, file: AnnotationFile) -> Collection[str]:
+    """Return the names in a file of labels or boxes."""
+    return annotations.labels if file.kind == "labels" else annotations.described or annotations.boxes
 
 
 def _file_account(
@@ -202,13 +231,15 @@ def _file_account(
     return FileAccount(
         file.kind, file.path, file.rows, file.repeated, len(matched.rows), matched.images, matched.without,
         len(table) - len(matched.rows), dict(matched.ways), looked, matched.ambiguous, examples,
-        tuple(matched.unmatched[:_EXAMPLES]),
+        tuple(matched.unmatched[:_EXAMPLES]), file.gives_labels,
     )  # fmt: skip
 
 
 def _source(data: DataConfig, table: ClassTable, folders: Mapping[str, FolderLabels]) -> str:
     if data.classes is not None:
         return f"{len(table.names):,} names from {data.classes}"
+    if table.names:
+        return f"the {len(table.names):,} columns of data.columns.labels"
     named = [folder.classes for folder in folders.values() if folder.classes.names]
     if not named:
         return ""

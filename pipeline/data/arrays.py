@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.data.colour import unit_values, window_of
 from pipeline.data.framing import Framed, PixelArray, fitted
 from pipeline.data.limits import DecodeLimits, UnreadableImageError
+from pipeline.data.sources.box_formats import in_pixels
 from pipeline.data.sources.shards import Boxes
 from pipeline.errors import first_line
 from pipeline.settings.preprocess import Preprocess
@@ -49,6 +50,8 @@ def frame_decoded(
     if height * width > limits.max_pixels:
         raise UnreadableImageError("too_large", f"{width}x{height} exceeds the limit of {limits.max_pixels} pixels")
     planes, peak = _planes(values_HWC, window, limits)
+    if limits.boxes_relative:
+        boxes = in_pixels(boxes, width, height)
     framed = fitted(planes, boxes, preprocess, peak=peak)
     return Framed(in_unit_range(framed.pixels_HWC), framed.boxes_xyxy, framed.size, framed.box_indices, peak)
 

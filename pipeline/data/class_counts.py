@@ -1,53 +1,81 @@
 """Counts the labels of the images that a run takes, as far as they are known before these are read."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from pipeline.data.account import ClassCount, LabelAccount
 from pipeline.data.annotations import Described
 from pipeline.data.sources import Shard
+from pipeline.data.sources import shards as data
 from pipeline.data.sources.annotations import Annotations
-from pipeline.data.sources.members import BadAnnotationError
-from pipeline.data.sources.shards import clean_text
+from pipeline.data.sources.box_formats import BadAnnotationError
+from pipeline.data.sources.shards import KNOWN_KINDS, clean_text, joined
+
+
+@dataclass
+class _Counts:
+    """Images, those with labels, boxes or labels that are no class, and how the data writes each class."""
+
+    images: int = 0
+    labelled: int = 0
+    several: int = 0
+    boxed: int = 0
+    unreadable: int = 0
+    example: str = ""
+    of_class: Counter[int] = field(default_factory=Counter)
+    written: dict[int, str] = field(default_factory=dict)
+
+    def add(self, key: str, said: data.Described, table: Annotations, folders: dict[int, str]) -> None:
+        """Count one image; `folders` are the sub-folders of classes."""
+        self.images += 1
+        self.boxed += table.has_boxes(key, said)
+        text = table.label_text(key) or said.label or ", ".join(said.labels or ())
+        try:
+            several = table.labels_of(key, {}, said)
+            label = table.label_of(key, {}, said) if several is None else None
+        except BadAnnotationError:
+            self.unreadable += 1
+            self.example = self.example or text
+            return
+        indices = several or (() if label is None else (label,))
+        self.labelled += bool(indices)
+        self.several += len(indices) > 1
+        self.of_class.update(indices)
+        for index in indices:
+            self.written.setdefault(index, folders.get(index) or (text if len(indices) == 1 else ""))
 
 
 def with_counts(described: Described, shards: Sequence[Shard]) -> LabelAccount:
     """Return the account with the images, labels and boxes of the selected shards, by class."""
-    total = boxed = bad = 0
-    example = ""
-    counts: Counter[int] = Counter()
-    written: dict[int, str] = {}
+    counts = _Counts()
     tables: dict[str, Annotations] = {}
     for shard in shards:
-        if shard.kind != "folder":
+        if shard.kind not in KNOWN_KINDS:
             continue
         if shard.location not in tables:
             tables[shard.location] = described.annotations.within(shard.location)
         table = tables[shard.location]
-        members = shard.members[: shard.take]
-        total += len(members)
-        for member in members:
-            key = clean_text(member)
-            boxed += table.has_boxes(key)
-            try:
-                index = table.label_of(key, {})
-            except BadAnnotationError:
-                bad += 1
-                example = example or table.label_text(key) or ""
-                continue
-            if index is not None:
-                counts[index] += 1
-                folder = described.folder_names.get(shard.location, {}).get(index)
-                written.setdefault(index, folder or table.label_text(key) or "")
+        folders = dict(described.folder_names.get(shard.location, {}))
+        for key, said in _images(shard, table):
+            counts.add(key, said, table, folders)
     classes = tuple(
-        ClassCount(index, _name(described, index), written[index].strip()[:80], images)
-        for index, images in sorted(counts.items())
+        ClassCount(index, _name(described, index), counts.written[index].strip()[:80], images)
+        for index, images in sorted(counts.of_class.items())
     )
     return replace(
-        described.account, images=total, labelled=counts.total(), boxed=boxed, unreadable=bad,
-        unreadable_example=example.strip()[:80], classes=classes,
+        described.account, images=counts.images, labelled=counts.labelled, several=counts.several, boxed=counts.boxed,
+        unreadable=counts.unreadable, unreadable_example=counts.example.strip()[:80], classes=classes,
     )  # fmt: skip
+
+
+def _images(shard: Shard, table: Annotations) -> Iterator[tuple[str, data.Described]]:
+    """Yield the key of each image of a shard, and what is said of it besides its label in a file of labels."""
+    for member in shard.members[: shard.take]:
+        key = clean_text(member)
+        yield key, table.said_of(key)
+    for entry in shard.entries[: shard.take]:
+        yield entry.key, joined(entry.said, table.said_of(entry.key))
 
 
 def _name(described: Described, index: int) -> str:

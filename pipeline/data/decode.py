@@ -18,7 +18,7 @@ Other data is decoded by a function of the user's, see `pipeline.data.arrays`.
 import io
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 import numpy as np
@@ -31,7 +31,8 @@ from pipeline.data.formats import register_formats
 from pipeline.data.framing import Framed, PixelArray, fitted
 from pipeline.data.limits import DecodeLimits, UnreadableImageError, is_image_file
 from pipeline.data.scaled import frame_scaled
-from pipeline.data.sources.shards import Boxes, Chunk, Failure, Sample
+from pipeline.data.sources.box_formats import in_pixels
+from pipeline.data.sources.shards import Boxes, Chunk, Failure, Metadata, Sample
 from pipeline.settings.preprocess import Preprocess
 
 _SURE = frozenset(("JPEG", "PNG", "WEBP", "GIF"))
@@ -64,7 +65,7 @@ class DecodedImage:
 class DecodedSample:
     """Metadata of a decoded sample, without its pixels; `size` is (height, width) of the upright image.
 
-    `label`, `labels` and `box_labels` are as in `Sample`.
+    `label`, `labels`, `box_labels` and `metadata` are as in `Sample`.
     """
 
     key: str
@@ -73,6 +74,7 @@ class DecodedSample:
     size: tuple[int, int]
     labels: tuple[int, ...] = ()
     box_labels: tuple[int, ...] | None = None
+    metadata: Metadata = ()
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -112,6 +114,8 @@ def frame_image(data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits
     if limits.too_large == "scale" and (scaled := frame_scaled(data, boxes, preprocess, limits)) is not None:
         return scaled
     found = decode_image(data, limits, preprocess.channels)
+    if limits.boxes_relative:
+        boxes = in_pixels(boxes, *found.image.size)
     return fitted((found.image,), boxes, preprocess, found.orientation, found.peak)
 
 
@@ -125,7 +129,7 @@ def decode_chunk(
     depth = Depth()
     for sample in chunk.samples:
         try:
-            framed = frame(sample.image, sample.boxes_xyxy, preprocess, limits)
+            framed = frame(sample.image, sample.boxes_xyxy, preprocess, limits_for(sample, limits))
         except UnreadableImageError as error:
             failures.append(_failure(sample, error))
             continue
@@ -143,11 +147,18 @@ def decode_chunk(
     )  # fmt: skip
 
 
+def limits_for(sample: Sample, limits: DecodeLimits) -> DecodeLimits:
+    """Return the rules of decoding with the unit of one sample's boxes."""
+    return replace(limits, boxes_relative=True) if sample.boxes_relative else limits
+
+
 def _decoded(sample: Sample, framed: Framed) -> DecodedSample:
     """Build the metadata of a sample; boxes outside the crop are dropped together with their classes."""
     named = sample.box_labels
     box_labels = None if named is None else tuple(named[index] for index in framed.box_indices)
-    return DecodedSample(sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels)
+    return DecodedSample(
+        sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels, sample.metadata
+    )
 
 
 def decode_image(data: bytes, limits: DecodeLimits, channels: int = 3) -> DecodedImage:
@@ -238,4 +249,4 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _failure(sample: Sample, error: UnreadableImageError) -> Failure:
-    return Failure(sample.key, sample.shard, "decode", error.code, " ".join(str(error).split())[:300])
+    return Failure(sample.key, sample.shard, "decode", error.code, " ".join(str(error).split())[:300], sample.metadata)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.class_folders import FolderClasses, classes_of_folders, numbered_folders
@@ -22,6 +23,13 @@ class FolderLabels:
     classes: FolderClasses
     labels: Mapping[str, Matching]
     boxes: Mapping[str, Matching]
+    described: Mapping[str, Matching]
+    """How its images match the names in files of boxes with classes."""
+
+    def matching(self, kind: Literal["labels", "boxes"], where: str) -> Matching:
+        """Return how its images match a file: the one that the run file names (given), or its own (local)."""
+        of_boxes = self.described if where in self.described else self.boxes
+        return (self.labels if kind == "labels" else of_boxes).get(where, Matching())
 
     @classmethod
     def of(
@@ -47,8 +55,10 @@ class FolderLabels:
         local = _files_in(root, given)
         labels = _matchings(given.labels, local.labels, keys, root)
         boxes = _matchings(given.boxes, local.boxes, keys, root)
+        described = _matchings(given.described, local.described, keys, root)
         _refuse_disagreement(given, local, labels, root)
-        has_file = bool(given.labels or local.labels) or any(file.kind == "labels" for file in local.files)
+        files = (*given.files, *local.files)
+        has_file = bool(given.labels or local.labels) or any(f.kind == "labels" or f.gives_labels for f in files)
         classes = classes_of_folders(keys, given.classes, outputs, "ignore" if has_file else wanted)
         if has_file and classes.why:
             classes = FolderClasses(why=f"{classes.why}, because a file gives the labels")
@@ -60,13 +70,14 @@ class FolderLabels:
             labels=local.labels or classes.labels,
             label_rows={key: row for key, row in label_rows.items() if key != row},
             box_rows={key: row for key, row in box_rows.items() if key != row},
+            described_rows={key: row for key, row in _rows(described).items() if key != row},
             changes=digest(repr(changes).encode("utf-8", "surrogatepass")) if changes else "",
             needs_label=given.needs_label,
         )
         if given.labels and not local.labels and all(key in given.labels for key in keys):
             before = replace(annotations, labels=numbered_folders(keys, given.classes)).digest()
             annotations = replace(annotations, digest_before=before)
-        return cls(annotations, keys, classes, labels, boxes)
+        return cls(annotations, keys, classes, labels, boxes, described)
 
 
 def _files_in(root: str, given: Annotations) -> Annotations:
@@ -77,7 +88,8 @@ def _files_in(root: str, given: Annotations) -> Annotations:
         kind: str(path) if path.is_file() and str(path.absolute()) not in named else None
         for kind, path in paths.items()
     }
-    return load_annotations(found["labels"], found["boxes"], given.classes)
+    boxes = None if given.described else found["boxes"]
+    return load_annotations(found["labels"], boxes, given.classes, given.form)
 
 
 def _matchings(given: Collection[str], local: Collection[str], keys: Sequence[str], root: str) -> dict[str, Matching]:

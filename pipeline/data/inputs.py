@@ -1,4 +1,4 @@
-"""Checks the settings of a run file that say how images are decoded, before any image is read."""
+"""Lists the images that a run file names, and checks the settings that say how they are read and decoded."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
@@ -12,8 +12,10 @@ from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Reading, Shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.classes import ClassTable
-from pipeline.data.sources.columns import check_columns, has_path_keys, label_column
+from pipeline.data.sources.columns import Columns, TableFacts, check_columns, has_path_keys, label_column, names_of
+from pipeline.data.sources.hive import partition_columns
 from pipeline.data.sources.listing import list_shards
+from pipeline.data.sources.manifest import list_manifest
 from pipeline.data.sources.parquet import known_names
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.data.sources.tar_names import MemberRules
@@ -66,6 +68,19 @@ def limits_of(identity: Mapping[str, Any]) -> DecodeLimits:
     )
 
 
+def data_identity(data: DataConfig, shards: Sequence[Shard], reading: Reading, limits: DecodeLimits) -> dict[str, Any]:
+    """Return what a run's identity records of its data, besides the shards and how images fit the model."""
+    drawn = {} if reading.draw is None else {"sample": vars(reading.draw)}
+    return {
+        **drawn,
+        "annotations": reading.annotations.digest(),
+        "columns": data.columns.named(),
+        **annotations_identity(data, shards),
+        **tables_identity(data, shards, reading.annotations.classes),
+        **decoding_identity(data, limits),
+    }
+
+
 def decoding_identity(data: DataConfig, limits: DecodeLimits) -> dict[str, Any]:
     """Return the settings of decoding that a run's identity records; those that older runs did not have only if set."""
     identity: dict[str, Any] = {"formats": sorted(limits.formats), "max_pixels": limits.max_pixels}
@@ -86,19 +101,47 @@ def decoding_identity(data: DataConfig, limits: DecodeLimits) -> dict[str, Any]:
 def reading_of(data: DataConfig, annotations: Annotations) -> Reading:
     """Return how the samples of a run are read."""
     members = MemberRules(data.members.image, data.members.label, tuple(data.members.ignore))
-    return Reading(annotations, data.columns.model_dump(), suffixes=image_suffixes(data), members=members)
+    return Reading(annotations, _table_columns(data), suffixes=image_suffixes(data), members=members)
+
+
+def _table_columns(data: DataConfig) -> Columns:
+    """Return the columns of tables by role; those of manifests alone are left out."""
+    columns = {role: name for role, name in data.columns.named().items() if role not in ("path", "header")}
+    return columns | ({"metadata": list(data.metadata)} if data.metadata else {})
 
 
 def shards_of(data: DataConfig, only: Collection[str] | None = None) -> list[Shard]:
-    """List the shards of a run, in order, and check that tables have the columns of the run; see `list_shards`."""
+    """List the shards of a run, in order, or the images of its manifest as shards; tables must have its columns.
+
+    Args:
+        data: the section of the run file.
+        only: names of shards to list; others in object stores are left out without a request.
+
+    Raises:
+        ConfigError: as `list_shards`, `check_columns` and `list_manifest`.
+        StoreError: an object store cannot be reached.
+    """
+    if data.manifest is not None:
+        return list_manifest(data)
+    if not data.shards:
+        return []
     shards = list_shards(data.shards, only, data.suffixes, data.split, tuple(data.members.ignore))
-    check_columns({shard.name: shard.table for shard in shards if shard.table is not None}, data.columns.model_dump())
+    check_columns(
+        {shard.name: _with_partitions(shard.table, shard.location) for shard in shards if shard.table is not None},
+        _table_columns(data),
+    )
     return shards
+
+
+def _with_partitions(table: TableFacts, location: str) -> TableFacts:
+    """Return a table with the columns that the names of its folders stand for."""
+    folders = tuple((name, "string") for name in partition_columns(location))
+    return replace(table, columns=(*table.columns, *folders))
 
 
 def tables_identity(data: DataConfig, shards: Sequence[Shard], classes: ClassTable) -> dict[str, Any]:
     """Return what a run's identity must know of its tables: keys from paths, and numbers that stand for names."""
-    columns = data.columns.model_dump()
+    columns = data.columns.named()
     tables = [shard.table for shard in shards if shard.table is not None]
     identity: dict[str, Any] = {}
     if any(has_path_keys(table, columns) for table in tables):
@@ -109,6 +152,16 @@ def tables_identity(data: DataConfig, shards: Sequence[Shard], classes: ClassTab
     names = {tuple(known_names(shard, data.columns.label, classes)) for shard in shards}
     renumbered = sorted(each for each in names if [classes.index(name) for name in each] != list(range(len(each))))
     return identity | ({"label_names": renumbered} if renumbered else {})
+
+
+def annotations_identity(data: DataConfig, shards: Sequence[Shard]) -> dict[str, Any]:
+    """Return what a run's identity records of labels, boxes and metadata, where it is not what older runs had."""
+    names = ("boxes_format", "boxes_relative", "label_separator", "metadata")
+    given = {name: getattr(data, name) for name in names}
+    identity = {name: value for name, value in given.items() if value != DataConfig.model_fields[name].default}
+    used = {*data.metadata, *(name for one in data.columns.named().values() for name in names_of(one))}
+    folders = {name for s in shards if s.kind == "parquet" for name in partition_columns(s.location)} & used
+    return {**identity, "hive": sorted(folders)} if folders else identity
 
 
 def image_suffixes(data: DataConfig) -> tuple[str, ...]:

@@ -63,6 +63,7 @@ class DecodeLimits:
         truncated: what becomes of a JPEG that ends early: it is refused, or its rest is grey, as Pillow fills it.
         alpha: what transparency becomes: white or black, or it is dropped, which shows the colours below it.
         too_large: what becomes of a JPEG above `max_pixels`: it is refused, or decoded at half or a quarter size.
+        boxes_relative: the boxes of the image are in shares of its width and height, and not in pixels.
     """
 
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
@@ -72,3 +73,4 @@ class DecodeLimits:
     truncated: Truncated = "refuse"
     alpha: Alpha = "white"
     too_large: TooLarge = "refuse"
+    boxes_relative: bool = False

@@ -43,7 +43,7 @@ def look(shards: Sequence[Shard], reading: Reading) -> Look:
     """
     last = len(shards) - 1
     chosen = [shards[i] for i in dict.fromkeys((0, last // 2, last))] if shards else []
-    own = replace(reading, annotations=Annotations(reading.annotations.classes))
+    own = replace(reading, annotations=Annotations(reading.annotations.classes, form=reading.annotations.form))
     seen = Look(len(chosen))
     with closing(ParquetSandbox()) as sandbox:
         for shard in chosen:

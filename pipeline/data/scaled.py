@@ -8,6 +8,7 @@ from PIL import Image
 
 from pipeline.data.framing import Framed, fitted
 from pipeline.data.limits import DecodeLimits, UnreadableImageError
+from pipeline.data.sources.box_formats import in_pixels
 from pipeline.data.sources.shards import Boxes
 from pipeline.settings.preprocess import Preprocess
 
@@ -39,6 +40,8 @@ def frame_scaled(data: bytes, boxes: Boxes | None, preprocess: Preprocess, limit
     except (ValueError, RuntimeError) as error:
         raise UnreadableImageError("corrupt", str(error)) from None
     image = Image.fromarray(pixels_HWC[:, :, 0] if grey else pixels_HWC)
+    if limits.boxes_relative:
+        boxes = in_pixels(boxes, width, height)
     across, down = image.width / width, image.height / height
     moved = (
         None if boxes is None else tuple((x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in boxes)

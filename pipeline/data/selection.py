@@ -74,9 +74,10 @@ def limited(shards: list[Shard], reading: Reading, limit: int | None, rows: Rows
 
 
 def _keep_drawn_files(shard: Shard, draw: Draw) -> Shard:
-    """Remove the files of a folder shard that are not drawn."""
+    """Remove the files of a folder, or the images of a manifest, that are not drawn."""
     members = tuple(member for member in shard.members if draw.holds(shard.name, clean_text(member)))
-    return replace(shard, members=members)
+    entries = tuple(entry for entry in shard.entries if draw.holds(shard.name, entry.key))
+    return replace(shard, members=members, entries=entries)
 
 
 def _renumber(shards: Sequence[Shard]) -> list[Shard]:

@@ -69,6 +69,7 @@ class ExplainerSpec:
         seed: of methods that draw random numbers.
         compiled: whether masked passes are compiled.
         layouts: how the outputs of the layers are read.
+        has_metadata: whether the rows hold further columns of the images.
     """
 
     layer: str
@@ -88,11 +89,12 @@ class ExplainerSpec:
     seed: int = 0
     compiled: bool = False
     layouts: FoundLayouts | Layout = "auto"
+    has_metadata: bool = False
 
     @property
     def schema(self) -> pa.Schema:
         """Schema of the rows."""
-        return explanation_schema(metric_fields(dict(self.metrics)))
+        return explanation_schema(metric_fields(dict(self.metrics)), has_metadata=self.has_metadata)
 
 
 def images_together(batch: int, passes: int) -> int:

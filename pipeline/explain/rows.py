@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.data.decode import DecodedSample
-from pipeline.data.sources.shards import Failure
+from pipeline.data.sources.shards import Failure, Metadata
 from pipeline.maps.codec import FloatArray, MapDtype, encode
 
 Row = dict[str, Any]
@@ -16,7 +16,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Column values shared by all rows of one (image, target); the fields are column names."""
+    """Column values shared by all rows of one (image, target); the fields are column names.
+
+    A run that names no metadata has no such column.
+    """
 
     image_key: str
     shard: str
@@ -30,6 +33,7 @@ class ImageFacts:
     target_rule: str
     target_confidence: float | None
     target_logit: float | None
+    metadata: Metadata = ()
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,10 @@ def failed_method_row(image: ImageFacts, method: MethodFacts, code: str, detail:
 
 def failure_row(failure: Failure, chunk: int, sample: DecodedSample | None = None) -> Row:
     """Return the only row of a failed image or of damage to a shard."""
-    row: Row = {"image_key": failure.key, "shard": failure.shard, "chunk": chunk}
+    row: Row = {"image_key": failure.key, "shard": failure.shard, "chunk": chunk, "metadata": failure.metadata}
     if sample is not None:
         row |= {"image_height": sample.size[0], "image_width": sample.size[1], "label": sample.label}
+        row["metadata"] = sample.metadata
     return row | _error(failure.stage, failure.code, failure.detail)
 
 

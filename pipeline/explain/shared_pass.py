@@ -44,6 +44,7 @@ class SharedPass(NamedTuple):
                 target_rule=self.rules[i],
                 target_confidence=target_confidences[i],
                 target_logit=target_logits[i],
+                metadata=sample.metadata,
             )
             for i, (sample, target) in enumerate(zip(self.pairs.samples, evidence.targets_B.tolist(), strict=True))
         ]

@@ -77,7 +77,7 @@ def build_metrics(specs: Iterable[Spec]) -> dict[str, Metric]:
             or does not although it is a curve.
     """
     metrics = build_all(specs, METRICS, "explain.metrics")
-    columns = Counter(name.lower() for name in (*explanation_schema().names, *_LEADERBOARD, *metrics))
+    columns = Counter(name.lower() for name in (*explanation_schema(has_metadata=True).names, *_LEADERBOARD, *metrics))
     clashing = [label for label in metrics if columns[label.lower()] > 1]
     if clashing:
         raise ConfigError(

@@ -78,11 +78,12 @@ def _equal_shares(images: int, shards: int) -> list[int]:
 
 
 def _thin_out(shard: Shard, count: int) -> Shard:
-    """Keep `count` evenly spaced files of a folder; return other shards unchanged."""
-    if shard.kind != "folder":
+    """Keep `count` evenly spaced files of a folder or images of a manifest; return other shards unchanged."""
+    if shard.kind not in ("folder", "manifest"):
         return shard
-    members = _evenly_spaced(list(shard.members[: shard.take]), count)
-    return replace(shard, members=tuple(members), images=len(members), take=None)
+    members = tuple(_evenly_spaced(list(shard.members[: shard.take]), count))
+    entries = tuple(_evenly_spaced(list(shard.entries[: shard.take]), count))
+    return replace(shard, members=members, entries=entries, images=len(members) + len(entries), take=None)
 
 
 def _evenly_spaced(items: list[T], count: int) -> list[T]:

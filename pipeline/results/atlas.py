@@ -101,6 +101,7 @@ class Atlas(Tables):
             scalar_metrics=any(member.has_leaderboard for member in members),
             correct=_correct(self.manifests),
             run_columns=RUN_COLUMNS,
+            has_metadata=any(member.files.parts and member.manifest.has_metadata for member in members),
         )
         super().__init__({"runs": runs, "sanity": sanity, **rows}, (_union(list(self.manifests)), *views), ATLAS_VIEWS)
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.data.account import LabelAccount
+from pipeline.data.sources.shards import KNOWN_KINDS
 from schemas.manifest import RunManifest
 
 
@@ -17,7 +18,7 @@ class LabelTally:
     def __init__(self, manifest: RunManifest) -> None:
         self._manifest = manifest
         self.account = account_of(manifest)
-        self._known = {shard.name for shard in manifest.identity.shards if shard.kind == "folder"}
+        self._known = {shard.name for shard in manifest.identity.shards if shard.kind in KNOWN_KINDS}
         self._found: Counter[int | None] = Counter()
 
     def add(self, rows: pa.Table) -> None:
@@ -43,7 +44,7 @@ class LabelTally:
                 f"{more[index]:,} of class {index}{f' ({name})' if name != str(index) else ''}, where the account has "
                 f"{known[index]:,}"
             )
-        unlabelled = self.account.images - self.account.labelled
+        unlabelled = self.account.images - self.account.labelled + self.account.several  # a row has one label or none
         if self._found[None] > unlabelled:
             yield (
                 f"{self._found[None]:,} images have no label, but by the label account of run.json only {unlabelled:,} "

@@ -57,7 +57,9 @@ class Run(Tables):
         super().__init__(
             {"parts": RunFiles(store, self.files), "sanity": sanity_table(store)},
             view_statements(
-                scalar_metrics=has_scalar_metrics(self.manifest), correct=OutputKind.of(self.manifest).correct_sql()
+                scalar_metrics=has_scalar_metrics(self.manifest),
+                correct=OutputKind.of(self.manifest).correct_sql(),
+                has_metadata=self.manifest.has_metadata,
             ),
             VIEWS,
         )

@@ -10,6 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pipeline.data.annotations import read_annotations
+from pipeline.data.decode import limits_for
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.framing import PixelArray
 from pipeline.data.inputs import limits_of, reading_of, shards_of
@@ -101,7 +102,7 @@ def _decode(
     sample: Sample, preprocess: Preprocess, limits: DecodeLimits, sandbox: DecodeSandbox
 ) -> Iterator[tuple[tuple[str, str], Original]]:
     try:
-        framed = sandbox.frame(sample.image, sample.boxes_xyxy, preprocess, limits)
+        framed = sandbox.frame(sample.image, sample.boxes_xyxy, preprocess, limits_for(sample, limits))
     except UnreadableImageError:
         return
     yield (sample.shard, sample.key), Original(framed.pixels_HWC, framed.boxes_xyxy)

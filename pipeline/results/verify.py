@@ -67,7 +67,8 @@ def verify(store: Store) -> Findings:
     manifest = read_manifest(store)
     findings = Findings()
     known = _read_receipts(store, findings)
-    expected = explanation_schema(metric_columns(manifest.identity.metrics))
+    metrics = metric_columns(manifest.identity.metrics)
+    expected = explanation_schema(metrics, has_metadata=manifest.has_metadata)
     seen: dict[int, set[str]] = defaultdict(set)
     footers: dict[PartName, Footer | None] = {}
     digests: dict[PartName, str] = {}

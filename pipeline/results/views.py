@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from schemas.explanation import CURVE_SUFFIX, ERROR_FIELDS, IDENTITY_FIELDS, MAP_FIELDS, SHARD_STAGE
+from schemas.explanation import CURVE_SUFFIX, ERROR_FIELDS, IDENTITY_FIELDS, MAP_FIELDS, METADATA_FIELD, SHARD_STAGE
 
 VIEWS = ("explanations", "images", "failures", "leaderboard", "sanity")
 RUN_COLUMNS = ("run", "model", "dataset")
@@ -37,30 +37,34 @@ CREATE MACRO map_values(map, map_dtype, map_min, map_max) AS CASE
 )
 """Decode a map in SQL to a list of its values in row-major order, bit for bit like `pipeline.maps.codec.decode`."""
 
-_FIXED_COLUMNS = tuple(field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *ERROR_FIELDS))
+_FIXED_COLUMNS = tuple(field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *ERROR_FIELDS, METADATA_FIELD))
 _EXPLANATIONS = "CREATE VIEW explanations AS SELECT * FROM parts WHERE method IS NOT NULL AND error_code IS NULL"
 _FAILURES = "CREATE VIEW failures AS SELECT * FROM parts WHERE error_code IS NOT NULL"
 
 
-def view_statements(*, scalar_metrics: bool, correct: str, run_columns: Sequence[str] = ()) -> tuple[str, ...]:
+def view_statements(
+    *, scalar_metrics: bool, correct: str, run_columns: Sequence[str] = (), has_metadata: bool = False
+) -> tuple[str, ...]:
     """Return the SQL statements that create the views on `parts`.
 
     Args:
         scalar_metrics: whether any metric is a number per map, so that the leaderboard can average it.
         correct: SQL that tells over the rows of one image whether the prediction is right; see `OutputKind`.
         run_columns: columns of `parts` that identify the run in an atlas.
+        has_metadata: whether `parts` has the column `metadata`.
     """
     run = "".join(f"{name}, " for name in run_columns)
     fixed = ", ".join(f"'{name}'" for name in (*run_columns, *_FIXED_COLUMNS))
     means = f"""
 , avg(COLUMNS(lambda name: name NOT IN ({fixed}) AND NOT ends_with(lower(name), '{CURVE_SUFFIX}'))) AS '\\0'
 """
+    metadata = ", any_value(metadata) AS metadata" if has_metadata else ""
     images = f"""
 CREATE VIEW images AS
 SELECT {run} shard, image_key, any_value(chunk) AS chunk, any_value(image_height) AS image_height,
   any_value(image_width) AS image_width, any_value(label) AS label, any_value(predicted) AS predicted,
   any_value(confidence) AS confidence, {correct} AS correct, count(map) AS maps,
-  any_value(error_stage) AS error_stage, any_value(error_code) AS error_code
+  any_value(error_stage) AS error_stage, any_value(error_code) AS error_code{metadata}
 FROM parts WHERE error_stage IS DISTINCT FROM '{SHARD_STAGE}' GROUP BY {run} shard, image_key
 """  # noqa: S608 - constants only
     leaderboard = f"""

@@ -1,10 +1,12 @@
 """Checks that the model fits the data and the methods of a run: its classes, its labels and its head."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 
 from pipeline.cams import CamMethod
 from pipeline.data.account import LabelAccount
 from pipeline.data.annotations import check_matches
+from pipeline.data.sources import Shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.metrics import Metric, reads_boxes
@@ -31,14 +33,14 @@ def check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
         )
 
 
-def check_labels(annotations: Annotations, loaded: LoadedModel) -> None:
+def check_labels(annotations: Annotations, loaded: LoadedModel, shards: Iterable[Shard] = ()) -> None:
     """Raise ConfigError if labels that are known before the images are read are mostly no classes of the model.
 
     Labels inside of tars and Parquet files are known only when these are read; a wrong one is a failure row.
     """
     if not loaded.outputs.has_confidences:
         return  # the label of a regression is a value
-    indices = [index for index in _labels(annotations) if index is not None]
+    indices = [index for index in _labels(annotations, shards) if index is not None]
     wrong = [index for index in indices if not 0 <= index < loaded.classes]
     if len(wrong) > _TOLERATED * len(indices):
         raise ConfigError.one(
@@ -49,9 +51,15 @@ def check_labels(annotations: Annotations, loaded: LoadedModel) -> None:
         )
 
 
-def _labels(annotations: Annotations) -> Iterator[int | None]:
+def _labels(annotations: Annotations, shards: Iterable[Shard]) -> Iterator[int | None]:
+    separator = annotations.form.separator
     for table in (annotations, *annotations.folders.values()):
-        yield from (table.classes.index(text) for text in table.labels.values())
+        for text in table.labels.values():
+            yield from map(table.classes.index, text.split(separator) if separator else (text,))
+    entries = (entry.said for shard in shards for entry in shard.entries)
+    for said in itertools.chain(annotations.described.values(), entries):
+        given = (said.label or "",) if said.labels is None else said.labels
+        yield from map(annotations.classes.index, given)
 
 
 def check_account(account: LabelAccount, config: RunConfig, metrics: Mapping[str, Metric], found: Mistakes) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
 from pipeline.data.account import LabelAccount
 from pipeline.data.annotations import describe
+from pipeline.data.box_check import check_boxes
 from pipeline.data.class_counts import with_counts
-from pipeline.data.inputs import decode_limits, decoding_identity, reading_of, shards_of, tables_identity
+from pipeline.data.inputs import data_identity, decode_limits, reading_of, shards_of
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
@@ -80,6 +81,7 @@ class PreparedRun:
             size=preprocess.size,
             passes=self._costs().forwards * TargetRules.of(self.config.explain.targets).most,
             compiled=self.compiled(device, workers),
+            has_metadata=bool(self.config.data.metadata),
         )
 
     def compiled(self, device: str, workers: int) -> bool:
@@ -149,9 +151,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         check_device(config.compute)
     shards: list[Shard] = []
-    if config.data.shards:
-        with found.collecting():
-            shards = shards_of(config.data)
+    with found.collecting():
+        shards = shards_of(config.data)
     with found.collecting():
         limits = decode_limits(config)
     with found.collecting():
@@ -168,7 +169,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
         described = describe(config.data, shards, outputs, rules)
     if config.output.path:
         with found.collecting():
-            check_output(config.output.path, config.data.shards, shards)
+            check_output(config.output.path, config.data.shards or (), shards)
         with found.collecting():
             store = open_store(config.output.path)
             store.check_writable()
@@ -184,9 +185,11 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         check_classes(described.annotations, loaded)
     with found.collecting():
-        check_labels(described.annotations, loaded)
+        check_labels(described.annotations, loaded, shards)
     found.raise_if_any()
     reading = reading_of(config.data, described.annotations)
+    with found.collecting():
+        check_boxes(shards, reading, limits, loaded.preprocess, config.data.boxes_format)
     shards, reading = select(config.data, shards, reading)
     account = with_counts(described, shards)
     check_account(account, config, metrics, found)
@@ -205,7 +208,9 @@ def absolute(config: RunConfig) -> RunConfig:
         update={
             "data": data.model_copy(
                 update={
-                    "shards": [_absolute(shard) for shard in shards],
+                    "shards": [_absolute(shard) for shard in shards] if data.shards else "",
+                    "manifest": data.manifest and _absolute(data.manifest),
+                    "root": data.root and _absolute(data.root),
                     "labels": data.labels and _absolute(data.labels),
                     "boxes": data.boxes and _absolute(data.boxes),
                     "classes": data.classes and _absolute(data.classes, "imagenet-1k"),
@@ -236,7 +241,6 @@ def _manifest(
     methods: Mapping[str, CamMethod],
     metrics: Mapping[str, Metric],
 ) -> RunManifest:
-    tables = tables_identity(config.data, shards, reading.annotations.classes)
     identity = RunIdentity(
         code_version=code_version(),
         schema_version=SCHEMA_VERSION,
@@ -244,7 +248,7 @@ def _manifest(
             ShardEntry(name=s.name, kind=s.kind, size=s.size, fingerprint=s.fingerprint, take=s.take) for s in shards
         ),
         chunk_images=config.data.chunk_images,
-        data={**_data_identity(config, reading, limits, loaded), **tables},
+        data=data_identity(config.data, shards, reading, limits) | {"preprocess": loaded.preprocess.identity()},
         model={
             "name": config.model.name,
             "weights_sha256": loaded.weights_digest,
@@ -276,14 +280,3 @@ def _outputs_identity(outputs: Outputs) -> dict[str, Any]:
     """Return what the run id must know of the outputs; nothing for the softmax that older runs imply."""
     known = {"outputs": outputs.kind, "output_key": outputs.key, "independent": outputs.are_independent or None}
     return {name: value for name, value in known.items() if value not in ("softmax", None)}
-
-
-def _data_identity(config: RunConfig, reading: Reading, limits: DecodeLimits, loaded: LoadedModel) -> dict[str, Any]:
-    drawn = {} if reading.draw is None else {"sample": vars(reading.draw)}
-    return {
-        **drawn,
-        "annotations": reading.annotations.digest(),
-        "columns": config.data.columns.model_dump(),
-        **decoding_identity(config.data, limits),
-        "preprocess": loaded.preprocess.identity(),
-    }

@@ -1,6 +1,6 @@
 """The section `data` of a run file, and the base class of all sections."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -32,13 +32,34 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+BoxOrder = Literal["xyxy", "xywh", "cxcywh"]
+"""What the four numbers of a box are: two corners; a corner and the size; or the centre and the size."""
+
+CornerColumns = Annotated[list[str], Field(min_length=4, max_length=4)]
+"""The columns of the four numbers of a box."""
+
+
 class ColumnsConfig(Section):
-    """Names of the columns of Parquet inputs."""
+    """Names of the columns of Parquet inputs and of manifests."""
 
     image: str = "image"
     key: str = "key"
     label: str = "label"
-    boxes: str = "boxes"
+    boxes: str | CornerColumns = "boxes"
+    path: str | None = None
+    labels: str | Annotated[list[str], Field(min_length=1)] | None = None
+    box_labels: str | None = None
+    header: Annotated[list[str], Field(min_length=1)] | None = None
+    """The names of the columns of a manifest that has no header."""
+
+    def named(self) -> dict[str, Any]:
+        """Return the columns by role: the first four of every run, and others only where they are named."""
+        roles = self.model_dump()
+        return {role: name for role, name in roles.items() if role in FIRST_ROLES or name is not None}
+
+
+FIRST_ROLES = ("image", "key", "label", "boxes")
+"""The roles of columns that every run has known."""
 
 
 class MembersConfig(Section):
@@ -70,7 +91,9 @@ class SampleConfig(Section):
 class DataConfig(Section):
     """Which images to explain, and where their labels, boxes and class names are."""
 
-    shards: str | Annotated[list[str], Field(min_length=1)]
+    shards: str | Annotated[list[str], Field(min_length=1)] = ""
+    manifest: str | None = None
+    root: str | None = None
     labels: str | None = None
     boxes: str | None = None
     classes: str | None = None
@@ -90,6 +113,16 @@ class DataConfig(Section):
     truncated: Truncated = "refuse"
     alpha: Alpha = "white"
     too_large: TooLarge = "refuse"
+    boxes_format: BoxOrder = "xyxy"
+    boxes_relative: Annotated[bool, Field(strict=True)] = False
+    label_separator: Annotated[str, Field(min_length=1)] | None = None
+    metadata: list[Annotated[str, Field(min_length=1)]] = []
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _takes_the_names_of_all_columns(cls, columns: object) -> object:
+        """Take a list for the names of the columns of a manifest without a header."""
+        return {"header": columns} if isinstance(columns, list) else columns
 
     @field_validator("window")
     @classmethod

@@ -129,9 +129,24 @@ def parse_config(raw: dict[str, Any]) -> tuple[RunConfig, list[Mistake]]:
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
-        return _stand_in(raw), [*_mistakes(raw, error.errors()), *_secrets(raw)]
-    required = {"data.shards": config.data.shards, "model.name": config.model.name, "output.path": config.output.path}
-    return config, [*(Mistake(where, "is empty") for where, value in required.items() if not value), *_secrets(raw)]
+        return _stand_in(raw), [*_mistakes(raw, error.errors()), *_images(raw), *_secrets(raw)]
+    required = {"model.name": config.model.name, "output.path": config.output.path}
+    empty = [Mistake(where, "is empty") for where, value in required.items() if not value]
+    return config, [*_images(raw), *empty, *_secrets(raw)]
+
+
+def _images(raw: dict[str, Any]) -> Iterator[Mistake]:
+    """Find out whether the section `data` names images, and names them once."""
+    data = raw.get("data")
+    if not isinstance(data, dict):
+        return
+    shards, manifest = data.get("shards"), data.get("manifest")
+    if shards and manifest:
+        yield Mistake("data.manifest", "names the images, and so does data.shards", "leave out one of them")
+    elif not manifest and (shards == "" or "shards" not in data):
+        yield Mistake(
+            "data.shards", "is empty" if "shards" in data else "is required", "or data.manifest, a list of images"
+        )
 
 
 def _secrets(raw: object) -> Iterator[Mistake]:
@@ -225,6 +240,8 @@ def _plain(sentence: str) -> str:
 
 def _required_keys(section: str) -> str:
     """Name the keys that a section must hold."""
+    if section == "data":
+        return "at least data.shards or data.manifest"
     kind: type[BaseModel] = RunConfig.model_fields[section].annotation  # type: ignore[assignment]
     return f"at least {', '.join(f'{section}.{n}' for n, field in kind.model_fields.items() if field.is_required())}"
 

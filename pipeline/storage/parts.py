@@ -14,7 +14,7 @@ from pipeline.errors import DamagedRunError, first_line
 from pipeline.storage.base import Store
 from pipeline.storage.checksums import check_footer, checksummed, open_checksummed
 from pipeline.storage.run_folder import RECEIPTS, PartName, Receipt, part_names, published_parts, temporaries
-from schemas.explanation import SCHEMA_VERSION, explanation_schema, metric_names
+from schemas.explanation import METADATA_FIELD, SCHEMA_VERSION, explanation_schema, metric_names
 
 _PREFIX = "camatlas."
 _PARALLEL_READS = 16
@@ -198,7 +198,8 @@ def _as_value_error() -> Iterator[None]:
 
 
 def _check_rows(table: pa.Table) -> None:
-    expected = explanation_schema([table.schema.field(name) for name in metric_names(table.schema)])
+    fields = [table.schema.field(name) for name in metric_names(table.schema)]
+    expected = explanation_schema(fields, has_metadata=METADATA_FIELD.name in table.schema.names)
     if not table.schema.equals(expected):
         raise ValueError("the rows do not have the schema of a part")
     keys = table.select(KEY_COLUMNS).group_by(KEY_COLUMNS).aggregate([([], "count_all")])

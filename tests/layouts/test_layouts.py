@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from layouts import folders, tables, tars, waiting
+from layouts import described, folders, tables, tars
 from layouts.base import LAYOUTS
 from layouts.judge import faults_in_run, faults_in_shards
 from layouts.running import run_layout
@@ -12,10 +12,8 @@ from layouts.running import run_layout
 from pipeline.data.packing import pack_images
 from pipeline.errors import ConfigError
 
-PAGES = (folders, tables, tars, waiting)
+PAGES = (described, folders, tables, tars)
 """Importing a page adds its layouts to the corpus."""
-
-READ = [name for name in LAYOUTS if name not in waiting.PENDING]
 
 
 def faults(name: str, where: Path) -> list[str]:
@@ -29,17 +27,12 @@ def faults(name: str, where: Path) -> list[str]:
     return ["it was not refused"] if truth.refused else faults_in_run(output, boxes, truth)
 
 
-@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_a_run_holds_the_truth(name: str, tmp_path: Path) -> None:
     assert faults(name, tmp_path) == []
 
 
-@pytest.mark.parametrize("name", waiting.PENDING)
-def test_what_is_pending_is_not_right_yet(name: str, tmp_path: Path) -> None:
-    assert faults(name, tmp_path), "take it out of PENDING"
-
-
-@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_packed_shards_hold_the_truth(name: str, tmp_path: Path) -> None:
     truth = LAYOUTS[name](tmp_path / "data")
     if truth.packed:
@@ -49,4 +42,3 @@ def test_packed_shards_hold_the_truth(name: str, tmp_path: Path) -> None:
 
 def test_the_corpus_is_large() -> None:
     assert len(LAYOUTS) >= 60
-    assert set(waiting.PENDING) <= set(LAYOUTS)

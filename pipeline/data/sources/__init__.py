@@ -1,12 +1,13 @@
-"""Sources of images: reads webdataset tars, Parquet files and folders as one stream of samples and failures."""
+"""Sources of images: reads tars, Parquet files, folders and manifests as one stream of samples and failures."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pipeline.data.sources.annotations import Annotations
-from pipeline.data.sources.columns import DEFAULT_COLUMNS
+from pipeline.data.sources.columns import DEFAULT_COLUMNS, Columns
 from pipeline.data.sources.folder import list_folder, read_folder
 from pipeline.data.sources.gzip_stream import is_gzip_name
+from pipeline.data.sources.manifest import list_entries, read_manifest
 from pipeline.data.sources.objects import is_url
 from pipeline.data.sources.parquet import Rows, list_parquet, read_parquet, rows_in_process
 from pipeline.data.sources.sample import Draw
@@ -41,7 +42,7 @@ __all__ = [
     "read_shard",
 ]
 
-PARQUET_COLUMNS = DEFAULT_COLUMNS
+PARQUET_COLUMNS: Columns = DEFAULT_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Reading:
     """How to read samples; the same for every shard of a run."""
 
     annotations: Annotations = field(default_factory=Annotations)
-    columns: dict[str, str] = field(default_factory=lambda: dict(PARQUET_COLUMNS))
+    columns: Columns = field(default_factory=lambda: dict(PARQUET_COLUMNS))
     draw: Draw | None = None
     """The drawn images; None means all."""
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES
@@ -77,7 +78,7 @@ def read_shard(shard: Shard, reading: Reading, rows: Rows = rows_in_process) -> 
 def list_items(shard: Shard, reading: Reading, rows: Rows = rows_in_process) -> Iterator[Item]:
     """Stream the items that reading the whole shard would give, without their content.
 
-    Only the headers of a tar and the keys of a Parquet file are read, and nothing of a folder.
+    Only the headers of a tar and the keys of a Parquet file are read, and nothing of a folder or a manifest.
     """
     return _guarded(shard, _list(shard, reading, rows))
 
@@ -139,6 +140,8 @@ def _read(shard: Shard, reading: Reading, rows: Rows) -> Iterator[Item]:
         return _distinct(read_tar(shard, reading.annotations, reading.suffixes, reading.members))
     if shard.kind in TABLE_KINDS:
         return _distinct(read_parquet(shard, reading.annotations, reading.columns, rows))
+    if shard.kind == "manifest":
+        return _distinct(read_manifest(shard, reading.annotations))
     return read_folder(shard, reading.annotations)
 
 
@@ -147,4 +150,6 @@ def _list(shard: Shard, reading: Reading, rows: Rows) -> Iterator[Item]:
         return _distinct(list_tar(shard, reading.suffixes, reading.members))
     if shard.kind in TABLE_KINDS:
         return _distinct(list_parquet(shard, reading.columns, rows))
+    if shard.kind == "manifest":
+        return _distinct(list_entries(shard))
     return list_folder(shard)

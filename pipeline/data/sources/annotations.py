@@ -5,38 +5,39 @@ box.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
+from pipeline.data.sources.box_formats import PLAIN, BadAnnotationError, Form, checked
+from pipeline.data.sources.cells import NOTHING_FOUND, labels_cell
 from pipeline.data.sources.classes import ClassTable
-from pipeline.data.sources.members import (
-    BadAnnotationError,
-    checked,
-    is_caption,
-    json_boxes,
-    json_names,
-    label_text,
-    xml_boxes,
-)
+from pipeline.data.sources.members import is_caption, json_boxes, json_metadata, json_names, label_text, xml_boxes
 from pipeline.data.sources.row_finder import RowFinder
-from pipeline.data.sources.shards import Boxes, Failure, Item, Sample, Shard
+from pipeline.data.sources.shards import Boxes, Described, Failure, Item, Sample, Shard, joined
 
 Value = TypeVar("Value")
+Members = Mapping[str, bytes]
 
-NO_LABEL = frozenset({"", "-1", "null"})
-"""Cells, in lower case, that say that an image has no label."""
+NO_LABEL = frozenset({"", "-1", "null", NOTHING_FOUND})
+"""Cells, in lower case, that say that an image has no label, unless the table of classes has them."""
+NOTHING = Described()
+"""What is said of an image of which nothing is said."""
 
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """A file of labels or boxes: where it is, and how many rows it has, of which some repeat others."""
+    """A file of labels or boxes: where it is, and how many rows it has, of which some repeat others.
+
+    A file of boxes may name the classes of its images, too.
+    """
 
     kind: Literal["labels", "boxes"]
     path: str
     rows: int
     repeated: int = 0
+    gives_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,30 @@ class Annotations:
     digest_before: str = ""
     """The digest that earlier versions gave to what is read as they read it; empty if it is the same."""
     files: tuple[AnnotationFile, ...] = field(default=(), compare=False)
+    described: Mapping[str, Described] = field(default_factory=dict)
+    """What files of boxes with classes say of images, such as COCO's."""
+    described_rows: Mapping[str, str] | None = None
+    form: Form = PLAIN
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What was left out of files of boxes, for the account of labels."""
 
-    def label_of(self, key: str, members: Mapping[str, bytes]) -> int | None:
+    def label_of(self, key: str, members: Members, said: Described = NOTHING) -> int | None:
         """Return the class of an image: from CSV, else `.cls`, `.json` (field label) or `.txt`; None if it has none.
+
+        Without any of these it is the label of `said`.
 
         Raises:
             BadAnnotationError: the label is neither a class index nor a known class.
         """
         text = self.label_text(key)
-        given = label_text(members) if text is None else text
-        if given is None or self.is_no_label(given):
-            return None
-        if text is None and is_caption(members) and not self.needs_label:
-            return self.classes.index(given)
-        return self._index(given)
+        given = (self._text_in(members) or said.label) if text is None else text
+        return None if given is None or self.is_no_label(given) else self._index(given)
+
+    def _text_in(self, members: Members) -> str | None:
+        """Return the label in the members of a sample; a caption that is no class is none, unless labels are needed."""
+        text = label_text(members)
+        is_sentence = text is not None and is_caption(members) and not self.needs_label
+        return None if is_sentence and self.classes.index(text or "") is None else text
 
     def label_row(self, key: str) -> str | None:
         """Return the name of the row that gives the label of an image; None if there is none."""
@@ -105,28 +116,37 @@ class Annotations:
         """Return whether a cell says that an image has no label."""
         return text.strip().lower() in NO_LABEL and self.classes.index(text) is None
 
-    def labels_of(self, key: str, members: Mapping[str, bytes]) -> tuple[int, ...] | None:
+    def labels_of(self, key: str, members: Members, said: Described = NOTHING) -> tuple[int, ...] | None:
         """Return all classes in `labels` of `.json`; None if there is no list, or if a CSV file gives the label.
+
+        Without any label in the members they are the labels of `said`. A CSV file gives several with a separator.
 
         Raises:
             BadAnnotationError: one of them is neither a class index nor a known class.
         """
-        if "json" not in members or self.label_text(key) is not None:
-            return None
-        names = json_names(members["json"], "labels")
-        if names is None:
-            return None
+        text = self.label_text(key)
+        if text is not None:
+            return self._classes(labels_cell(text, self.form.separator)) if self.form.separator else None
+        names: Sequence[str] | None = json_names(members["json"], "labels") if "json" in members else None
+        if names is None and said.labels is not None and self._text_in(members) is None:
+            names = said.labels
+        return None if names is None else self._classes(names)
+
+    def _classes(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return the classes of an image without repeats."""
         return tuple(dict.fromkeys(self._index(name) for name in names if not self.is_no_label(name)))
 
-    def box_labels_of(self, key: str, members: Mapping[str, bytes]) -> tuple[int, ...] | None:
+    def box_labels_of(self, key: str, members: Members, said: Described = NOTHING) -> tuple[int, ...] | None:
         """Return the classes in `box_labels` of `.json`; None if there is no list, or if a CSV file gives the boxes.
 
         Raises:
             BadAnnotationError: one of them is neither a class index nor a known class.
         """
-        if "json" not in members or self._boxes_in_file(key) is not None:
+        if self._boxes_in_file(key) is not None:
             return None
-        names = json_names(members["json"], "box_labels")
+        if said.boxes_xyxy is not None:
+            return None if said.box_labels is None else tuple(map(self._index, said.box_labels))
+        names = json_names(members["json"], "box_labels") if "json" in members else None
         return None if names is None else tuple(map(self._index, names))
 
     def _index(self, text: str) -> int:
@@ -135,22 +155,39 @@ class Annotations:
             raise BadAnnotationError("label", f"'{text[:80]}' is neither a class index nor a known class")
         return index
 
-    def boxes_of(self, key: str, members: Mapping[str, bytes]) -> Boxes | None:
-        """Return the boxes of an image: from CSV, else `.json` (field boxes) or `.xml` (PASCAL VOC).
+    def boxes_of(self, key: str, members: Members, said: Described = NOTHING) -> Boxes | None:
+        """Return the boxes of an image: from CSV, else `said`, `.json` (field boxes) or `.xml` (PASCAL VOC).
 
         Raises:
             BadAnnotationError: a box is not four finite numbers with x0 <= x1 and y0 <= y1.
         """
         boxes = self._boxes_in_file(key)
+        if boxes is None:
+            boxes = said.boxes_xyxy
         if boxes is None and "json" in members:
-            boxes = json_boxes(members["json"])
+            boxes = json_boxes(members["json"], self.form.order)
         if boxes is None and "xml" in members:
             boxes = xml_boxes(members["xml"])
         return None if boxes is None else checked(boxes)
 
-    def has_boxes(self, key: str) -> bool:
-        """Return whether a file gives boxes of an image."""
-        return bool(self._boxes_in_file(key))
+    def has_boxes(self, key: str, said: Described = NOTHING) -> bool:
+        """Return whether a file gives boxes of an image, or `said` does."""
+        return bool(self._boxes_in_file(key) or said.boxes_xyxy)
+
+    def said_of(self, key: str) -> Described:
+        """Return what files of boxes with classes say of an image."""
+        row = self.described_row(key)
+        return NOTHING if row is None else self.described[row]
+
+    def described_row(self, key: str) -> str | None:
+        """Return the name by which a file of boxes with classes knows an image; None if it does not."""
+        return self._row_of(key, self.described, self.described_rows, self._described_finder)
+
+    def relative_of(self, key: str, members: Members, said: Described = NOTHING) -> bool:
+        """Return whether the boxes of an image are in shares of its width and height; those in `.xml` never are."""
+        if self._boxes_in_file(key) is None and said.boxes_xyxy is not None:
+            return said.relative
+        return self.form.relative and ("xml" not in members or "json" in members)
 
     def _boxes_in_file(self, key: str) -> Boxes | None:
         row = self.box_row(key)
@@ -164,14 +201,20 @@ class Annotations:
             boxes=_completed(self.boxes, other.boxes),
             folders={**other.folders, **self.folders},
             files=(*self.files, *(file for file in other.files if file not in self.files)),
+            described=_completed(self.described, other.described),
         )
 
     def within(self, folder: str) -> "Annotations":
         """Return the annotations for images of one folder, completed by those from files in the folder."""
         local = self.folders.get(folder, self)
-        if local is self or not (self.labels or self.boxes):
+        if local is self or not (self.labels or self.boxes or self.described):
             return local
-        return replace(self.or_else(local), label_rows=local.label_rows, box_rows=local.box_rows)
+        return replace(
+            self.or_else(local),
+            label_rows=local.label_rows,
+            box_rows=local.box_rows,
+            described_rows=local.described_rows,
+        )
 
     def digest(self) -> str:
         """Hash the annotations, so that a run detects when they change."""
@@ -179,7 +222,8 @@ class Annotations:
             return self.digest_before
         tables = (sorted(self.labels.items()), sorted(self.boxes.items()))
         folders = [annotations.digest() for annotations in self.folders.values()]
-        content = repr((self.classes.names, self.classes.wnids, *tables, folders))
+        described = [sorted(self.described.items())] if self.described else []
+        content = repr((self.classes.names, self.classes.wnids, *tables, folders, *described))
         content += "".join(f" {key}" for key in (self.changes, *self._new_words()) if key)
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -201,6 +245,10 @@ class Annotations:
     def _box_finder(self) -> RowFinder:
         return RowFinder(self.boxes)
 
+    @cached_property
+    def _described_finder(self) -> RowFinder:
+        return RowFinder(self.described)
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what each process derives from the tables."""
         return {one.name: vars(self)[one.name] for one in fields(self)}
@@ -212,24 +260,39 @@ def _completed(table: Mapping[str, Value], other: Mapping[str, Value]) -> Mappin
     return {**table, **{name: value for name, value in other.items() if name not in table}}
 
 
-def annotated(key: str, shard: Shard, image: bytes, members: Mapping[str, bytes], annotations: Annotations) -> Item:
-    """Return a sample with its labels and boxes, or a failure if one of these is invalid."""
+def annotated(
+    key: str, shard: Shard, image: bytes, members: Members, annotations: Annotations, said: Described | None = None
+) -> Item:
+    """Return a sample with its labels and boxes, or a failure if one of these is invalid.
+
+    Args:
+        key, shard, image: the image.
+        members: other files of the sample, by suffix.
+        annotations: labels and boxes from files.
+        said: what a row of a manifest or of a table says of the image.
+    """
+    found = joined(said, annotations.said_of(key))
     try:
-        return _annotate(Sample(key, shard.name, image, None, None), members, annotations)
+        return _annotate(Sample(key, shard.name, image, None, None), members, annotations, found)
     except BadAnnotationError as error:
-        return Failure(key, shard.name, "read", error.code, str(error))
+        return Failure(key, shard.name, "read", error.code, str(error), found.metadata)
 
 
-def _annotate(sample: Sample, members: Mapping[str, bytes], annotations: Annotations) -> Sample:
-    """Add labels and boxes to a sample."""
-    labels, boxes = annotations.labels_of(sample.key, members), annotations.boxes_of(sample.key, members)
-    box_labels = annotations.box_labels_of(sample.key, members)
-    label = annotations.label_of(sample.key, members) if labels is None else _only(labels)
+def _annotate(sample: Sample, members: Members, annotations: Annotations, said: Described) -> Sample:
+    """Add labels, boxes and metadata to a sample."""
+    given = (sample.key, members, said)
+    labels, boxes = annotations.labels_of(*given), annotations.boxes_of(*given)
+    box_labels = annotations.box_labels_of(*given)
+    label = annotations.label_of(*given) if labels is None else _only(labels)
     if box_labels is not None and len(box_labels) != len(boxes or ()):
         raise BadAnnotationError("boxes", f"{len(box_labels)} box_labels for {len(boxes or ())} boxes")
     if boxes and box_labels is None and labels is not None and len(labels) > 1:
         raise BadAnnotationError("boxes", f"the image has {len(labels)} labels, but its boxes have no box_labels")
-    return replace(sample, label=label, boxes_xyxy=boxes, labels=labels or (), box_labels=box_labels)
+    return replace(
+        sample, label=label, boxes_xyxy=boxes, labels=labels or (), box_labels=box_labels,
+        boxes_relative=boxes is not None and annotations.relative_of(*given),
+        metadata=said.metadata or json_metadata(members, annotations.form.metadata),
+    )  # fmt: skip
 
 
 def _only(labels: tuple[int, ...]) -> int | None:

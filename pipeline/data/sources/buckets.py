@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from pipeline.data.sources.fingerprint import EDGE_BYTES, KINDS, edges_digest, kind_of, parquet_footer
+from pipeline.data.sources.hive import partitioned
 from pipeline.data.sources.misnamed import misnamed
 from pipeline.data.sources.objects import ShardFile, bucket, split_url
 from pipeline.data.sources.parquet_sandbox import Describe
@@ -47,7 +48,12 @@ def urls_of(url: str) -> list[str]:
     if has_magic(name):
         names = _matching_names(name, bucket_url)
     elif not name or name.endswith("/"):
-        names = _shards_under(url, bucket(bucket_url, _WHERE).find(name.rstrip("/"), deep=False))
+        store, folder = bucket(bucket_url, _WHERE), name.rstrip("/")
+        direct = store.find(folder, deep=False)
+        below = folder + "/" if folder else ""
+        hive = [] if direct else partitioned(found for found in store.find(folder, deep=True))
+        names = [found for found in hive if "=" in found.removeprefix(below).partition("/")[0]]
+        names = names or _shards_under(url, direct)
     else:
         names = [name]
     return [f"{bucket_url}/{name}" for name in names]

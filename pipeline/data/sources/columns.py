@@ -4,12 +4,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import ConfigError, nearest
 
-DEFAULT_COLUMNS = {"image": "image", "key": "key", "label": "label", "boxes": "boxes"}
+Columns = dict[str, Any]
+"""Names of columns by role; several names for the boxes, labels or metadata that several columns hold."""
+DEFAULT_COLUMNS: Columns = {"image": "image", "key": "key", "label": "label", "boxes": "boxes"}
 _IMAGES = ("img", "bytes", "jpg", "jpeg", "png", "webp", "image_bytes")
 """Columns that may hold the image if there is none of the name `image`, by precedence."""
 _KEYS = ("__key__",)
@@ -75,7 +78,12 @@ def key_column(schema: pa.Schema, wanted: str) -> str | None:
     return next((name for name in candidates if name in schema.names), None)
 
 
-def has_path_keys(table: TableFacts, columns: Mapping[str, str]) -> bool:
+def names_of(names: str | list[str]) -> list[str]:
+    """Return the names of the columns of one role."""
+    return [names] if isinstance(names, str) else names
+
+
+def has_path_keys(table: TableFacts, columns: Mapping[str, Any]) -> bool:
     """Return whether images of a table may have their paths as keys: no column has keys, and the image has a path."""
     kinds = dict(table.columns)
     if columns["key"] in kinds or (columns["key"] == DEFAULT_COLUMNS["key"] and set(_KEYS) & set(kinds)):
@@ -96,38 +104,47 @@ def label_column(table: TableFacts, wanted: str) -> str:
     return next((name for name, kind in table.columns if name in _LABELS and kind.startswith("int")), wanted)
 
 
-def check_columns(facts: Mapping[str, TableFacts], columns: Mapping[str, str]) -> None:
+def check_columns(facts: Mapping[str, TableFacts], columns: Columns) -> None:
     """Check that each table has the columns that the run file names, and images.
 
     Args:
         facts: what is known of the tables, by the names of their shards.
-        columns: the names of `image`, `key`, `label`, `boxes`.
+        columns: the names of `image`, `key`, `label`, `boxes`, and of further roles that the run file names.
 
     Raises:
         ConfigError: columns are missing; one mistake for each column, with what the first such table has.
     """
-    lacking: dict[str, list[str]] = {}
+    lacking: dict[tuple[str, str], list[str]] = {}
     for shard, table in facts.items():
-        for role in _missing_roles(table, columns):
-            lacking.setdefault(role, []).append(shard)
-    mistakes = [ConfigError.one(*_lacking(role, shards, facts[shards[0]], columns)) for role, shards in lacking.items()]
+        for missing in _missing(table, columns):
+            lacking.setdefault(missing, []).append(shard)
+    mistakes = [ConfigError.one(*_lacking(*missing, shards, facts[shards[0]])) for missing, shards in lacking.items()]
     if mistakes:
         raise ConfigError(mistake for error in mistakes for mistake in error.mistakes)
 
 
-def _missing_roles(table: TableFacts, columns: Mapping[str, str]) -> list[str]:
+def _missing(table: TableFacts, columns: Columns) -> list[tuple[str, str]]:
+    """Return the role and the name of each column that a table lacks; a name with dots is a field of a column."""
     names = [name for name, _ in table.columns]
     structs = [name for name, kind in table.columns if kind.startswith("struct<") and "bytes: " in kind]
-    missing = [role for role, name in columns.items() if name not in (DEFAULT_COLUMNS.get(role), *names)]
+    wanted = [(role, name) for role, one in columns.items() for name in names_of(one)]
+    missing = [
+        (role, name)
+        for role, name in wanted
+        if name not in (DEFAULT_COLUMNS.get(role), *names) and name.partition(".")[0] not in names
+    ]
     has_image = columns["image"] in names or bool({*_IMAGES} & {*names}) or len(structs) == 1
-    return ["image", *missing] if not has_image and "image" not in missing else missing
+    no_image = ("image", columns["image"])
+    return [no_image, *missing] if not has_image and no_image not in missing else missing
 
 
-def _lacking(role: str, shards: list[str], table: TableFacts, columns: Mapping[str, str]) -> tuple[str, str, str]:
+def _lacking(role: str, wanted: str, shards: list[str], table: TableFacts) -> tuple[str, str, str]:
     names = [name for name, _ in table.columns]
     others = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
-    what = f"'{shards[0]}'{others}: no column '{columns[role]}'; its columns are {_listed(names)}"
-    shown = nearest(columns[role], names)
+    what = f"'{shards[0]}'{others}: no column '{wanted}'; its columns are {_listed(names)}"
+    shown = nearest(wanted, names)
+    if role == "metadata":
+        return "data.metadata", what, shown if "did you mean" in shown else "name columns of the table"
     return f"data.columns.{role}", what, shown if "did you mean" in shown else f"data.columns: {{{role}: NAME}}"
 
 

@@ -4,9 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from pipeline.data.sources.annotations import NO_LABEL, AnnotationFile, Annotations
+from pipeline.data.sources.box_files import read_described
+from pipeline.data.sources.box_formats import PLAIN, Form, FormatCheck, corners, parse_box
+from pipeline.data.sources.box_names import BoxFile
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.csv_rows import read_csv, read_rows
-from pipeline.data.sources.members import parse_box
 from pipeline.data.sources.shards import Box, Boxes
 from pipeline.errors import ConfigError
 
@@ -14,26 +16,33 @@ BOX_COLUMNS = ("filename", "x0", "y0", "x1", "y1")
 KAGGLE_COLUMNS = ("ImageId", "PredictionString")
 
 
-def load_annotations(labels_csv: str | None, boxes_csv: str | None, classes: ClassTable) -> Annotations:
-    """Read the label and box CSV files that a run file names.
+def load_annotations(
+    labels_csv: str | None, boxes_csv: str | None, classes: ClassTable, form: Form = PLAIN
+) -> Annotations:
+    """Read the label and box files that a run file names, or that lie in a folder of images.
 
     Labels: `filename,class_index`. Boxes: `filename,x0,y0,x1,y1`, one row per box, or Kaggle's
-    `LOC_val_solution.csv` (`ImageId,PredictionString`), which also gives labels.
+    `LOC_val_solution.csv` (`ImageId,PredictionString`), which also gives labels, or any that `read_described` reads.
 
     Raises:
-        ConfigError: a file is missing or lacks its columns.
+        ConfigError: a file is missing or lacks its columns, or boxes contradict their format.
     """
     labels: dict[str, str] = {}
     boxes: dict[str, Boxes] = {}
     files: list[AnnotationFile] = []
-    if boxes_csv is not None:
-        labels, boxes, rows = _read_boxes(boxes_csv, classes)
-        files.append(AnnotationFile("boxes", boxes_csv, rows))
+    described = None if boxes_csv is None else read_described(boxes_csv, classes, form)
+    if boxes_csv is not None and described is not None:
+        names_classes = any(said.label is not None or said.labels for said in described.images.values())
+        files.append(AnnotationFile("boxes", boxes_csv, len(described.images), gives_labels=names_classes))
+    elif boxes_csv is not None:
+        labels, boxes, rows = _read_boxes(boxes_csv, classes, form)
+        files.append(AnnotationFile("boxes", boxes_csv, rows, gives_labels=bool(labels)))
     if labels_csv is not None:
         pairs = read_rows("data.labels", labels_csv, ("filename", "class_index"))
         labels, rows = unique_labels(labels_csv, pairs, classes)
         files.append(AnnotationFile("labels", labels_csv, rows, rows - len(labels)))
-    return Annotations(classes, labels, boxes, files=tuple(files))
+    found = described or BoxFile({})
+    return Annotations(classes, labels, boxes, files=tuple(files), described=found.images, notes=found.notes, form=form)
 
 
 def unique_labels(path: str, pairs: Iterable[tuple[str, ...]], classes: ClassTable) -> tuple[dict[str, str], int]:
@@ -94,18 +103,22 @@ def differ(one: str, other: str, classes: ClassTable) -> bool:
     return first is None or first != second
 
 
-def _read_boxes(path: str, classes: ClassTable) -> tuple[dict[str, str], dict[str, Boxes], int]:
+def _read_boxes(path: str, classes: ClassTable, form: Form) -> tuple[dict[str, str], dict[str, Boxes], int]:
     """Read a box file in either format; Kaggle's also gives labels."""
     rows = read_csv("data.boxes", path, ())
     if rows and "PredictionString" in rows[0]:
         return (*_from_kaggle(read_csv("data.boxes", path, KAGGLE_COLUMNS), classes), len(rows))
-    return {}, _from_rows(read_csv("data.boxes", path, BOX_COLUMNS)), len(rows)
+    return {}, _from_rows(read_csv("data.boxes", path, BOX_COLUMNS), form), len(rows)
 
 
-def _from_rows(rows: list[dict[str, str]]) -> dict[str, Boxes]:
+def _from_rows(rows: list[dict[str, str]], form: Form) -> dict[str, Boxes]:
     boxes: dict[str, list[Box]] = defaultdict(list)
+    check = FormatCheck(form.order, relative=form.relative)
     for row in rows:
-        boxes[row["filename"]].append(parse_box([row["x0"], row["y0"], row["x1"], row["y1"]]))
+        box = corners(parse_box([row["x0"], row["y0"], row["x1"], row["y1"]]), form.order)
+        check.add(row["filename"], (box,))
+        boxes[row["filename"]].append(box)
+    check.raise_if_contradicted()
     return {name: tuple(image_boxes) for name, image_boxes in boxes.items()}
 
 

@@ -22,6 +22,7 @@ from pipeline.data.sources.fingerprint import (
 )
 from pipeline.data.sources.folder import FILES_PER_SHARD
 from pipeline.data.sources.folder_files import described, find_files
+from pipeline.data.sources.hive import partitioned
 from pipeline.data.sources.hub import PREFIX, fetched
 from pipeline.data.sources.misnamed import misnamed
 from pipeline.data.sources.objects import is_url
@@ -131,7 +132,7 @@ def _shards_directly_in(folder: Path, suffixes: Sequence[str]) -> list[str]:
                 continue  # the archive that the images came in
             _refuse_loose_images(folder, suffixes)
             return shards
-    return [str(folder)]
+    return partitioned(str(entry) for entry in folder.glob("*=*/**/*.parquet")) or [str(folder)]
 
 
 def _refuse_loose_images(folder: Path, suffixes: Sequence[str]) -> None:

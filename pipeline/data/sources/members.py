@@ -1,22 +1,29 @@
 """Parses labels and boxes from the members of a sample: `.cls`, `.json`, `.txt`, `.xml`."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
-from pipeline.data.sources.shards import Box, Boxes
+from pipeline.data.sources.box_formats import BadAnnotationError, checked, parse_box, parse_boxes
+from pipeline.data.sources.cells import metadata_of
+from pipeline.data.sources.shards import Boxes, Metadata
+from pipeline.settings.data import BoxOrder
+
+__all__ = [
+    "MAX_TEXT_BYTES",
+    "BadAnnotationError",
+    "checked",
+    "json_boxes",
+    "json_metadata",
+    "json_names",
+    "label_text",
+    "parse_box",
+    "parse_xml",
+    "xml_boxes",
+]
 
 MAX_TEXT_BYTES = 1 << 20
 """Maximum size of a label or box member that is parsed."""
-
-
-class BadAnnotationError(ValueError):
-    """A label or box that is present but invalid; it becomes a failure row with `code`."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
 
 
 def label_text(members: Mapping[str, bytes]) -> str | None:
@@ -63,14 +70,19 @@ def json_names(data: bytes, field: str) -> list[str] | None:
     return list(map(str, names))
 
 
-def json_boxes(data: bytes) -> Boxes | None:
-    """Read `boxes` of a `.json` member: a list of [x0, y0, x1, y1]."""
+def json_metadata(members: Mapping[str, bytes], names: Sequence[str]) -> Metadata:
+    """Read further fields of a `.json` member as text."""
+    return metadata_of(_json(members["json"], "metadata"), names) if names and "json" in members else ()
+
+
+def json_boxes(data: bytes, order: BoxOrder = "xyxy") -> Boxes | None:
+    """Read `boxes` of a `.json` member: a list of four numbers each, by default [x0, y0, x1, y1]."""
     boxes = _json(data, "boxes").get("boxes")
     if boxes is None:
         return None
     if not isinstance(boxes, list) or not all(isinstance(box, list) for box in boxes):
         raise BadAnnotationError("boxes", "boxes is not a list of lists")
-    return tuple(parse_box(box) for box in boxes)
+    return parse_boxes(boxes, order)
 
 
 def xml_boxes(data: bytes) -> Boxes | None:
@@ -92,26 +104,3 @@ def parse_xml(data: bytes) -> ElementTree.Element:
         return ElementTree.fromstring(text)  # noqa: S314 - no document type, bounded length
     except (ElementTree.ParseError, ValueError) as error:
         raise BadAnnotationError("boxes", f"not XML: {error}") from None
-
-
-def parse_box(values: Sequence[object]) -> Box:
-    """Convert values to a box; anything but four numbers becomes NaN, which `checked` rejects later."""
-    numbers = [_number(value) for value in values]
-    x0, y0, x1, y1 = numbers if len(numbers) == 4 else [math.nan] * 4
-    return x0, y0, x1, y1
-
-
-def _number(value: object) -> float:
-    try:
-        return float(value) if isinstance(value, (str, int, float)) else math.nan
-    except (ValueError, OverflowError):
-        return math.nan
-
-
-def checked(boxes: Boxes) -> Boxes:
-    """Return the boxes; raises a BadAnnotationError if one is not finite or has swapped corners."""
-    for box in boxes:
-        x0, y0, x1, y1 = box
-        if not all(map(math.isfinite, box)) or x0 > x1 or y0 > y1:
-            raise BadAnnotationError("boxes", f"{box} is not four finite numbers with x0 <= x1 and y0 <= y1")
-    return boxes

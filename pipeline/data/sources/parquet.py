@@ -6,19 +6,29 @@ The image is bytes, a struct with a field `bytes`, as the library writes it, or 
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from pipeline.data.sources.annotations import Annotations, annotated
+from pipeline.data.sources.box_formats import BadAnnotationError, Form
+from pipeline.data.sources.cells import boxes_cell, cell_of, labels_cell, labels_in_order, metadata_of, one_hot
 from pipeline.data.sources.classes import ClassTable
-from pipeline.data.sources.columns import ImageColumn, all_different, facts_of, image_column, key_column, label_column
-from pipeline.data.sources.members import BadAnnotationError, checked, parse_box
+from pipeline.data.sources.columns import (
+    Columns,
+    ImageColumn,
+    all_different,
+    facts_of,
+    image_column,
+    key_column,
+    label_column,
+    names_of,
+)
+from pipeline.data.sources.hive import partition_columns
 from pipeline.data.sources.objects import is_url
-from pipeline.data.sources.shards import Failure, Item, Sample, Shard, damage, reader_died
+from pipeline.data.sources.shards import Described, Failure, Item, Metadata, Sample, Shard, damage, reader_died
 from pipeline.data.sources.tables import ROWS_AT_A_TIME, Record, Table, open_table
 from pipeline.data.sources.tar_members import MAX_MEMBER_BYTES
 
@@ -36,9 +46,11 @@ class Row(NamedTuple):
     label: object
     boxes: object
     problem: str = ""
+    more: Mapping[str, Any] = {}
+    """The columns of labels and of the classes of boxes, where they are named, and the metadata."""
 
 
-Rows = Callable[[Shard, dict[str, str], bool], Iterator[Row]]
+Rows = Callable[[Shard, Columns, bool], Iterator[Row]]
 """A source of rows, called with the shard, the column names, and whether only keys are needed."""
 
 
@@ -46,7 +58,7 @@ class ReaderDiedError(Exception):
     """The process that read a Parquet file died."""
 
 
-def rows_in_process(shard: Shard, columns: dict[str, str], only_keys: bool) -> Iterator[Row]:
+def rows_in_process(shard: Shard, columns: Columns, only_keys: bool) -> Iterator[Row]:
     """Stream the rows of one Parquet file in this process.
 
     Raises:
@@ -57,11 +69,14 @@ def rows_in_process(shard: Shard, columns: dict[str, str], only_keys: bool) -> I
         key = key_column(table.schema, columns["key"])
         by_path = key is None and image.has_path and _paths_are_keys(table, image)
         only = [image_path(image)] if by_path else [key or ""]
-        label = label_column(facts_of(table.schema), columns["label"])
-        found = {"image": image.name, "key": key or "", "label": label, "boxes": columns["boxes"]}
-        wanted = only if only_keys else list(found.values())
+        partitions = partition_columns(shard.location)
+        label = columns["label"]
+        if label not in partitions:
+            label = label_column(facts_of(table.schema), label)
+        found = {**columns, "image": image.name, "key": key or "", "label": label}
+        wanted = only if only_keys else _outermost(found, table)
         for number, record in enumerate(_records(table, wanted)):
-            row = _row(record, found, number, shard)
+            row = _row({**partitions, **record}, found, number, shard)
             yield _with_path(row, record, image, shard, by_path, only_keys) if image.has_path else row
 
 
@@ -112,14 +127,15 @@ def _file_beside(shard: Shard, path: str) -> tuple[bytes | None, str]:
 
 
 def read_parquet(
-    shard: Shard, annotations: Annotations, columns: dict[str, str], rows: Rows = rows_in_process
+    shard: Shard, annotations: Annotations, columns: Columns, rows: Rows = rows_in_process
 ) -> Iterator[Item]:
     """Stream the samples of one Parquet file.
 
     Args:
         shard: the file.
         annotations: labels and boxes from CSV files, which take precedence over columns.
-        columns: names of the columns `image`, `key`, `label`, `boxes` (only `image` must exist in the file).
+        columns: names of the columns `image`, `key`, `label`, `boxes` (only `image` must exist in the file), and of
+            `labels`, `box_labels` and `metadata` if the run file names them. Hive folders hold columns, too.
             Without a key column, the key is the file's stem and the row number.
         rows: source of the rows.
     """
@@ -127,7 +143,7 @@ def read_parquet(
     return _items(shard, rows(shard, columns, False), lambda row: _item(row, shard, annotations, columns, names))
 
 
-def list_parquet(shard: Shard, columns: dict[str, str], rows: Rows = rows_in_process) -> Iterator[Item]:
+def list_parquet(shard: Shard, columns: Columns, rows: Rows = rows_in_process) -> Iterator[Item]:
     """Stream the keys of one Parquet file as samples without content; other columns are not read."""
     return _items(shard, rows(shard, columns, True), lambda row: Sample(row.key, shard.name, b"", None, None))
 
@@ -159,12 +175,32 @@ def _is_field(name: str, table: Table) -> bool:
     return "." in name and name.rpartition(".")[0] in table.schema.names and name.endswith(".path")
 
 
-def _row(record: Record, columns: dict[str, str], number: int, shard: Shard) -> Row:
+def _outermost(columns: Columns, table: Table) -> list[str]:
+    """Return the columns of all roles; for a field of a column, such as `objects.bbox`, the column."""
+    wanted = [name for names in columns.values() for name in names_of(names)]
+    return [name if name in table.schema.names else name.partition(".")[0] for name in wanted]
+
+
+def _row(record: Record, columns: Columns, number: int, shard: Shard) -> Row:
     image = record.get(columns["image"])
     data = image.get("bytes") if isinstance(image, dict) else image
     key = _key(record.get(columns["key"]), number, shard)
-    label, boxes = record.get(columns["label"]), record.get(columns["boxes"])
-    return Row(key, data if isinstance(data, bytes) else None, label, boxes)
+    label, boxes = cell_of(record, columns["label"]), _cell(record, columns["boxes"])
+    more: Record = {role: _cell(record, columns[role]) for role in ("labels", "box_labels") if role in columns}
+    if "metadata" in columns:
+        more["metadata"] = metadata_of(record, columns["metadata"])
+    boxes = [boxes] if _is_row(boxes, columns) else boxes
+    return Row(key, data if isinstance(data, bytes) else None, label, boxes, more=more)
+
+
+def _cell(record: Record, names: str | list[str]) -> object:
+    """Return what one column holds, or what several hold, in their order."""
+    return cell_of(record, names) if isinstance(names, str) else [cell_of(record, name) for name in names]
+
+
+def _is_row(boxes: object, columns: Columns) -> bool:
+    """Return whether the boxes are one box in four columns, whose first cell is not empty."""
+    return not isinstance(columns["boxes"], str) and isinstance(boxes, list) and boxes[0] is not None
 
 
 def _key(given: object, row: int, shard: Shard) -> str:
@@ -175,14 +211,44 @@ def _repeated(key: str, row: int, shard: Shard) -> Failure:
     return Failure(f"{key}@{row}", shard.name, "read", "duplicate_key", "the key occurs earlier in this shard")
 
 
-def _item(row: Row, shard: Shard, annotations: Annotations, columns: dict[str, str], names: Sequence[str]) -> Item:
+def _item(row: Row, shard: Shard, annotations: Annotations, columns: Columns, names: Sequence[str]) -> Item:
     if row.image is None:
         problem = row.problem or f"column '{columns['image']}' contains no bytes"
-        return Failure(row.key, shard.name, "read", "no_image", problem)
-    item = annotated(row.key, shard, row.image, _members(row.label, names), annotations)
-    if isinstance(item, Failure) or item.boxes_xyxy is not None or row.boxes is None:
-        return item
-    return _with_boxes(item, row.boxes)
+        return Failure(row.key, shard.name, "read", "no_image", problem, _metadata(row))
+    try:
+        said = _said(row, columns, annotations.form)
+    except BadAnnotationError as error:
+        return Failure(row.key, shard.name, "read", error.code, str(error), _metadata(row))
+    members = _members(row.label, names) if said.labels is None else {}
+    return annotated(row.key, shard, row.image, members, annotations, said)
+
+
+def _said(row: Row, columns: Columns, form: Form) -> Described:
+    """Return what a row says of its image besides its label.
+
+    Raises:
+        BadAnnotationError: a cell is no list of labels or boxes.
+    """
+    boxes = None if row.boxes == [None] * 4 else boxes_cell(row.boxes, form.order)
+    box_labels = row.more.get("box_labels") if boxes is not None else None
+    return Described(
+        labels=_labels(row, columns, form.separator),
+        boxes_xyxy=boxes,
+        box_labels=None if box_labels is None else labels_in_order(box_labels, form.separator),
+        relative=form.relative,
+        metadata=_metadata(row),
+    )
+
+
+def _metadata(row: Row) -> Metadata:
+    return tuple((name, text) for name, text in row.more.get("metadata", ()))
+
+
+def _labels(row: Row, columns: Columns, separator: str | None) -> tuple[str, ...] | None:
+    if isinstance(columns.get("labels"), list):
+        return one_hot(dict(zip(columns["labels"], row.more["labels"], strict=True)), columns["labels"])
+    cell = row.more.get("labels", row.label)
+    return labels_cell(cell, separator) if "labels" in columns or separator or isinstance(cell, list) else None
 
 
 def known_names(shard: Shard, column: str, classes: ClassTable) -> Sequence[str]:
@@ -201,11 +267,3 @@ def _members(label: object, names: Sequence[str]) -> dict[str, bytes]:
     if isinstance(label, int) and 0 <= label < len(names):
         label = names[label]
     return {} if label is None else {"cls": str(label).encode()}
-
-
-def _with_boxes(sample: Sample, boxes: object) -> Item:
-    try:
-        rows = [list(box) for box in boxes]  # type: ignore[attr-defined]
-        return replace(sample, boxes_xyxy=checked(tuple(map(parse_box, rows))))
-    except (TypeError, BadAnnotationError) as error:
-        return Failure(sample.key, sample.shard, "read", "boxes", str(error))

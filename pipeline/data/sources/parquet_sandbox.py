@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.sandbox import Response, Sandbox, serve, start_python
-from pipeline.data.sources.columns import TableFacts, facts_of
+from pipeline.data.sources.columns import Columns, TableFacts, facts_of
 from pipeline.data.sources.parquet import ROWS_AT_A_TIME, UNREADABLE, ReaderDiedError, Row, rows_in_process
 from pipeline.data.sources.shards import Shard
 from pipeline.data.sources.tables import open_table
@@ -51,7 +51,7 @@ class ParquetSandbox(Sandbox):
                 return response[0]["rows"], _facts(response[0]["facts"])
         return None, None
 
-    def rows(self, shard: Shard, columns: dict[str, str], only_keys: bool) -> Iterator[Row]:
+    def rows(self, shard: Shard, columns: Columns, only_keys: bool) -> Iterator[Row]:
         """Stream the rows of a file, like `rows_in_process`.
 
         Raises:
@@ -113,7 +113,7 @@ class Reader:
             response["error"] = str(error)
         ended = response or len(rows) < ROWS_AT_A_TIME
         self._next = {} if ended else {**request, "start": request["start"] + len(rows)}
-        response["rows"] = [(row.key, _size(row.image), row.label, row.boxes, row.problem) for row in rows]
+        response["rows"] = [(row.key, _size(row.image), row.label, row.boxes, row.problem, row.more) for row in rows]
         return response, b"".join(row.image or b"" for row in rows)
 
 
@@ -149,8 +149,8 @@ def _size(image: bytes | None) -> int | None:
 
 def _unpacked(rows: list[list[Any]], images: bytes) -> Iterator[Row]:
     start = 0
-    for key, size, label, boxes, problem in rows:
-        yield Row(key, None if size is None else images[start : start + size], label, boxes, problem)
+    for key, size, label, boxes, problem, more in rows:
+        yield Row(key, None if size is None else images[start : start + size], label, boxes, problem, more)
         start += size or 0
 
 

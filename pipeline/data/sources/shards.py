@@ -1,7 +1,7 @@
 """Data types for reading a dataset: shards, samples, failures, and chunks, the unit of work."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pipeline.data.sources.columns import TableFacts
@@ -13,14 +13,73 @@ Box = tuple[float, float, float, float]
 Boxes = tuple[Box, ...]
 """Boxes of one image, in pixels of the stored file, before EXIF rotation."""
 
-ShardKind = Literal["tar", "parquet", "arrow", "folder"]
+Metadata = tuple[tuple[str, str], ...]
+"""Names and values of further columns of an image, in the order of `data.metadata`."""
+
+ShardKind = Literal["tar", "parquet", "arrow", "folder", "manifest"]
 TABLE_KINDS = ("parquet", "arrow")
 """Kinds that the Arrow library reads, which is C++."""
+KNOWN_KINDS = ("folder", "manifest")
+"""Kinds whose images are all known, with what is said of them, before any of them is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a row of a manifest, or a file of annotations, says of one image; None where it says nothing.
+
+    Attributes:
+        label: its class as written.
+        labels: its classes as written, if it may have several.
+        boxes_xyxy: boxes of its objects.
+        box_labels: the class of each box as written; None if the boxes belong to the label.
+        relative: the boxes are in shares of the width and height of the picture, and not in pixels.
+        metadata: further columns.
+    """
+
+    label: str | None = None
+    labels: tuple[str, ...] | None = None
+    boxes_xyxy: Boxes | None = None
+    box_labels: tuple[str, ...] | None = None
+    relative: bool = False
+    metadata: Metadata = ()
+
+
+def joined(row: Described | None, file: Described) -> Described:
+    """Return what a row says of an image, with the boxes of a file, and with its labels if the row has none."""
+    if row is None or file == Described():
+        return file if row is None else row
+    if row.label is None and row.labels is None:
+        row = replace(row, label=file.label, labels=file.labels)
+    if file.boxes_xyxy is None:
+        return row
+    return replace(row, boxes_xyxy=file.boxes_xyxy, box_labels=file.box_labels, relative=file.relative)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image of a manifest.
+
+    Attributes:
+        key: its name in the run.
+        location: an absolute path, or a URL in an object store.
+        size: its bytes when it was listed; None if the file was missing.
+        etag: its ETag when it was listed, if it is in an object store.
+        said: what the manifest says of it.
+    """
+
+    key: str
+    location: str
+    size: int | None
+    etag: str | None = None
+    said: Described = Described()
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of the dataset that is read as one stream: a tar, a Parquet file, or up to 1,024 files of a folder."""
+    """A part of the dataset that is read as one stream.
+
+    It is a tar, a Parquet file, up to 1,024 files of a folder, or up to 1,024 images of a manifest.
+    """
 
     ordinal: int
     name: str
@@ -41,6 +100,8 @@ class Shard:
     """Columns and class names of a table, if they could be read."""
     etag: str | None = None
     """ETag of the listed object, if `location` is a URL; an object with another ETag is not read."""
+    entries: tuple[Entry, ...] = ()
+    """The images of a manifest, which lies at `location`."""
 
     @property
     def bytes(self) -> int:
@@ -60,6 +121,8 @@ class Sample:
         boxes_xyxy: boxes of its objects.
         labels: the classes in the image's list of labels; empty if the data has no such list.
         box_labels: the class of each box; None if the boxes belong to the label.
+        boxes_relative: the boxes are in shares of the width and height of the picture, and not in pixels.
+        metadata: further columns of the image.
     """
 
     key: str
@@ -69,6 +132,8 @@ class Sample:
     boxes_xyxy: Boxes | None
     labels: tuple[int, ...] = ()
     box_labels: tuple[int, ...] | None = None
+    boxes_relative: bool = False
+    metadata: Metadata = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +145,7 @@ class Failure:
     stage: str
     code: str
     detail: str
+    metadata: Metadata = ()
 
     @property
     def is_image(self) -> bool:

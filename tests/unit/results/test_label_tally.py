@@ -1,5 +1,6 @@
 """verify repeats the label account of run.json, and finds rows that contradict it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,15 @@ def test_images_that_lost_their_label_are_a_contradiction(tmp_path: Path) -> Non
     assert verify(run.store).problems == [
         "1 images have no label, but by the label account of run.json only 0 have none"
     ]
+
+
+def test_the_row_of_an_image_with_several_labels_has_none(tmp_path: Path) -> None:
+    account = replace(account_with(DOGS + 2, unlabelled=0), several=1)
+    assert verify(run_of(tmp_path / "run", account).store).problems == []
+
+
+def test_labels_of_a_manifest_were_known(tmp_path: Path) -> None:
+    assert len(verify(run_of(tmp_path / "run", account_with(0), kind="manifest").store).problems) == 1
 
 
 def test_labels_inside_of_shards_were_not_known(tmp_path: Path) -> None:

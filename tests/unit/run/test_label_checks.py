@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.data.account import FileAccount, Inside, LabelAccount
+from pipeline.data.account import Inside, LabelAccount
+from pipeline.data.account_files import FileAccount
 from pipeline.errors import Mistakes
 from pipeline.metrics import build_metrics
 from pipeline.run.matching import check_account

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.shards import Described, Entry, Shard
 from pipeline.errors import ConfigError
 from pipeline.model.outputs import Outputs
 from pipeline.run.matching import check_labels
@@ -29,6 +30,14 @@ def check(labels: list[str], classes: int = 2, outputs: str = "binary", *, in_fo
 def test_labels_of_three_classes_do_not_fit_one_logit(in_folder: bool) -> None:
     with pytest.raises(ConfigError, match=r"2 of 6 labels are no class of the model, which has 2 \(0 to 1\).*2"):
         check(["0", "1", "2", "owl", "dog", "cat"], in_folder=in_folder)
+
+
+def test_labels_of_a_manifest_must_fit_the_model() -> None:
+    said = [Described("0"), Described(labels=("1", "2")), Described()]
+    entries = tuple(Entry(f"{i}.png", f"/{i}.png", 1, None, each) for i, each in enumerate(said))
+    shard = Shard(0, "list[0]", "manifest", "/list.csv", 3, "", 3, entries=entries)
+    with pytest.raises(ConfigError, match=r"1 of 3 labels are no class of the model, which has 2"):
+        check_labels(Annotations(), Loaded(2, Outputs("softmax")), [shard])  # type: ignore[arg-type]
 
 
 def test_a_few_wrong_labels_are_failure_rows() -> None:

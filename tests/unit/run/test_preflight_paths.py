@@ -34,3 +34,13 @@ def test_names_and_urls_do_not_change(weights: str | None, classes: str | None) 
     found = made_absolute(data={"shards": "s3://bucket/a.tar", "classes": classes}, model={"weights": weights})
     assert (found["data"]["shards"], found["data"]["classes"]) == (["s3://bucket/a.tar"], classes)
     assert found["model"]["weights"] == weights
+
+
+def test_a_manifest_and_its_root_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = os.getcwd()  # noqa: PTH109
+    config, mistakes = parse_config({**SMALLEST, "data": {"manifest": "list.csv", "root": "images"}})
+    assert mistakes == []
+    data = absolute(config).data
+    assert (data.manifest, data.root, data.shards) == (f"{here}/list.csv", f"{here}/images", "")
+    assert absolute(absolute(config)) == absolute(config)

@@ -173,7 +173,7 @@ def test_a_value_in_place_of_keys_is_reported_with_the_known_keys() -> None:
 
 def test_missing_sections_are_named_with_what_they_must_hold() -> None:
     assert mistakes_in({}) == {
-        "data": "is required at least data.shards",
+        "data": "is required at least data.shards or data.manifest",
         "model": "is required at least model.name",
         "output": "is required at least output.path",
     }
@@ -181,8 +181,22 @@ def test_missing_sections_are_named_with_what_they_must_hold() -> None:
 
 @pytest.mark.parametrize(("section", "field"), [("data", "shards"), ("model", "name"), ("output", "path")])
 def test_missing_and_empty_required_keys_are_named(section: str, field: str) -> None:
-    assert mistakes_in({**SMALLEST, section: {}}) == {f"{section}.{field}": "is required"}
-    assert mistakes_in(with_section(section, **{field: ""})) == {f"{section}.{field}": "is empty"}
+    other = " or data.manifest, a list of images" if section == "data" else ""
+    assert mistakes_in({**SMALLEST, section: {}}) == {f"{section}.{field}": f"is required{other}"}
+    assert mistakes_in(with_section(section, **{field: ""})) == {f"{section}.{field}": f"is empty{other}"}
+
+
+def test_a_run_file_names_its_images_once() -> None:
+    assert mistakes_in({**SMALLEST, "data": {"manifest": "list.csv"}}) == {}
+    assert mistakes_in(with_section("data", manifest="list.csv")) == {
+        "data.manifest": "names the images, and so does data.shards leave out one of them"
+    }
+
+
+def test_a_list_of_columns_names_those_of_a_manifest_without_a_header() -> None:
+    config, mistakes = parse_config(with_section("data", columns=["path", "label"]))
+    assert (config.data.columns.header, mistakes) == (["path", "label"], [])
+    assert list(mistakes_in(with_section("data", columns=["path", 3]))) == ["data.columns.1"]
 
 
 def test_several_mistakes_are_found_at_once_and_the_rest_is_kept() -> None:

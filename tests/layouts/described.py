@@ -37,7 +37,7 @@ def list_of_absolute_paths(folder: Path) -> Truth:
     put_pictures(folder.parent / "pool", ["1.jpg", "2.jpg"])
     rows = [(folder.parent / "pool" / f"{n}.jpg", n) for n in (1, 2)]
     put(folder, {"list.csv": csv("path,label", rows)})
-    keys = [str(path) for path, _ in rows]
+    keys = ["1.jpg", "2.jpg"]  # below the deepest folder of all images
     data = {"shards": None, "manifest": "{}/list.csv"}
     return Truth(dict(zip(keys, (0, 1), strict=True)), dict(zip(keys, (1, 2), strict=True)), data=data)
 
@@ -83,7 +83,7 @@ def yolo(folder: Path) -> Truth:
     pictures = put_pictures(folder / "images", ["a.jpg", "b.jpg"])
     line = f"3 {15 / 40} {18 / 36} {20 / 40} {24 / 36}\n".encode()
     put(folder, {"labels/a.txt": line, "classes.txt": "\n".join(NAMES).encode()})
-    data = {"shards": "{}/images", "boxes": "{}/labels", "boxes_format": "yolo"}
+    data = {"shards": "{}/images", "boxes": "{}/labels", **class_table(folder)}
     return Truth(pictures, {"a.jpg": 3}, BOXES, data=data)
 
 
@@ -94,9 +94,9 @@ def pascal_voc_boxes(folder: Path) -> Truth:
     <xmax>25</xmax><ymax>30</ymax></bndbox></object></annotation>"""
     put(folder, {"Annotations/a.xml": xml.encode()})
     boxes = {"JPEGImages/a.jpg": BOXES["a.jpg"]}
-    return Truth(
-        {"JPEGImages/a.jpg": 0, "JPEGImages/b.jpg": 1}, {"JPEGImages/a.jpg": 3}, boxes, data=class_table(folder)
-    )
+    pictures = {"JPEGImages/a.jpg": 0, "JPEGImages/b.jpg": 1}
+    data = {"boxes": "{}/Annotations", **class_table(folder)}
+    return Truth(pictures, {"JPEGImages/a.jpg": 3}, boxes, data=data)
 
 
 @layout
@@ -148,20 +148,36 @@ def several_labels_in_a_cell(folder: Path) -> Truth:
     pictures = put_pictures(folder, ["a.jpg"])
     put(folder, {"list.csv": csv("Image Index,Finding Labels", [("a.jpg", f"{NAMES[2]}|{NAMES[5]}")])})
     columns = {"path": "Image Index", "labels": "Finding Labels"}
-    return Truth(pictures, data={"shards": None, "manifest": "{}/list.csv", "columns": columns, **class_table(folder)})
+    data = {
+        "shards": None,
+        "manifest": "{}/list.csv",
+        "columns": columns,
+        "label_separator": "|",
+        **class_table(folder),
+    }
+    return Truth(pictures, data=data)
 
 
-PENDING = {
-    **dict.fromkeys(
-        ("kaggle_list", "list_with_semicolons_and_names", "list_with_tabs_without_header", "list_of_absolute_paths",
-         "list_in_utf16", "json_lines", "several_labels_in_a_cell"),
-        "needs data.manifest",
-    ),
-    **dict.fromkeys(("coco", "boxes_by_width_and_height", "yolo", "pascal_voc_boxes"), "needs formats of boxes"),
-    **dict.fromkeys(
-        ("labels_beat_folders", "parts_of_an_archive", "splits_that_are_no_classes", "a_subset_of_imagenet",
-         "folders_numbered_from_one", "a_class_that_is_missing", "label_file_of_other_images"),
-        "needs the rules of matching, and of folders that are classes",
-    ),
-}  # fmt: skip
-"""Layouts that are not read right yet, and what they need; a test fails as soon as one of them is."""
+@layout
+def several_labels_without_their_separator(folder: Path) -> Truth:
+    put_pictures(folder, ["a.jpg"])
+    put(folder, {"list.csv": csv("Image Index,Finding Labels", [("a.jpg", f"{NAMES[2]}|{NAMES[5]}")])})
+    data = {"shards": None, "manifest": "{}/list.csv", **class_table(folder)}
+    return Truth(data=data, refused="label_separator")
+
+
+@layout
+def a_column_for_each_class(folder: Path) -> Truth:
+    pictures = put_pictures(folder, ["a.jpg", "b.jpg"])
+    put(folder, {"list.csv": csv(f"file,{','.join(NAMES)}", [("a.jpg", *"0010000000"), ("b.jpg", *"0000000000")])})
+    data = {"shards": None, "manifest": "{}/list.csv", "columns": {"labels": list(NAMES)}}
+    return Truth(pictures, {"a.jpg": 2}, data=data)
+
+
+@layout
+def list_with_corners_read_as_sizes(folder: Path) -> Truth:
+    """COCO's corner and size under headers that do not say so."""
+    put_pictures(folder, ["a.jpg", "b.jpg"])
+    rows = [("a.jpg", 30, 20, 5, 10), ("b.jpg", 5, 6, 20, 24)]
+    put(folder, {"list.csv": csv("file,x0,y0,x1,y1", rows)})
+    return Truth(data={"shards": None, "manifest": "{}/list.csv"}, refused="boxes_format")
