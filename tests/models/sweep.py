@@ -1,7 +1,7 @@
 """Tries `layer: auto` on every classifier of timm and torchvision, with random weights, and writes docs/models.md.
 
-    python tests/models/sweep.py --results sweep.jsonl --minutes 60    # goes on where it stopped
-    python tests/models/sweep.py --results sweep.jsonl --table docs/models.md
+    python tests/models/sweep.py --minutes 60    # goes on where it stopped: tests/models/results.jsonl
+    python tests/models/sweep.py --table docs/models.md
 
 Networks are tried in subprocesses with one thread, limits on memory and time, and no network.
 """
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -138,13 +139,17 @@ def table(results: Iterable[dict[str, Any]]) -> str:
 
 def summary(rows: list[dict[str, Any]]) -> str:
     """Return the counts of all results, and the largest differences."""
+    from models.members import classifiers
+
+    totals = Counter(name.partition("/")[0] for name in classifiers())
     said = []
     for library in ("timm", "torchvision"):
         of_library = [row for row in rows if row["name"].startswith(f"{library}/")]
         count = {outcome: sum(row["outcome"] == outcome for row in of_library) for outcome in _OUTCOMES}
         tried_names = count["served"] + count["refused"] + count["failed"]
         said.append(
-            f"* {library}: {len(of_library)} names; {tried_names} build within the limits and classify; `auto` serves "
+            f"* {library}: {len(of_library)} of {totals[library]} names tried so far; {tried_names} build within the "
+            f"limits and classify; `auto` serves "
             f"{count['served']} of them ({100 * count['served'] / max(1, tried_names):.1f} %). Left out: "
             + ", ".join(f"{count[outcome]} {outcome}" for outcome in _OUTCOMES[3:])
             + "."
@@ -182,7 +187,8 @@ def _sentence(row: dict[str, Any]) -> str:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--results", type=Path, help="one line of JSON per network")
+    results = Path(__file__).with_name("results.jsonl")
+    parser.add_argument("--results", type=Path, default=results, help="one line of JSON per network")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no network after this many minutes")
     parser.add_argument("--table", type=Path, help="write the table of the results, and try nothing")
     parser.add_argument("--these", nargs="+", help="try these networks in this process, and print their lines")
