@@ -81,10 +81,10 @@ def boxes_by_width_and_height(folder: Path) -> Truth:
 @layout
 def yolo(folder: Path) -> Truth:
     pictures = put_pictures(folder / "images", ["a.jpg", "b.jpg"])
-    line = f"3 {15 / 40} {18 / 36} {20 / 40} {24 / 36}\n".encode()
+    line = f"3 {15 / 40} {18 / 36} {20 / 40} {18 / 36}\n".encode()  # shares that binary numbers hold exactly
     put(folder, {"labels/a.txt": line, "classes.txt": "\n".join(NAMES).encode()})
     data = {"shards": "{}/images", "boxes": "{}/labels", **class_table(folder)}
-    return Truth(pictures, {"a.jpg": 3}, BOXES, data=data)
+    return Truth(pictures, {"a.jpg": 3}, {"a.jpg": ((5.0, 9.0, 25.0, 27.0),)}, data=data)
 
 
 @layout

@@ -1,15 +1,18 @@
 """Runs a layout in one process: everything that a run does, without a cluster."""
 
+import io
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from layouts.base import Truth
+from PIL import Image
 
 from pipeline.data.decode import decode_chunk
 from pipeline.data.decode_sandbox import DecodeSandbox
-from pipeline.data.sources import chunked, read_shard
+from pipeline.data.sources import Sample, chunked, read_shard
+from pipeline.data.sources.box_formats import in_pixels
 from pipeline.data.sources.shards import Boxes
 from pipeline.errors import ConfigError
 from pipeline.explain.explainer import Explainer
@@ -68,8 +71,16 @@ def run_layout(folder: Path, truth: Truth, output: Path) -> dict[str, Boxes]:
     with closing(DecodeSandbox()) as sandbox:
         for shard in run.shards:
             for chunk in chunked(read_shard(shard, run.reading), shard, run.config.data.chunk_images):
-                boxes |= {sample.key: sample.boxes_xyxy for sample in chunk.samples if sample.boxes_xyxy}
+                boxes |= {sample.key: found for sample in chunk.samples if (found := _boxes(sample))}
                 decoded = decode_chunk(chunk, run.loaded.preprocess, run.limits, sandbox.frame)
                 table = sorted_rows(explainer.tables(decoded))
                 publish_part(run.store, table, footer_of(decoded, run.manifest.run_id))
     return boxes
+
+
+def _boxes(sample: Sample) -> Boxes | None:
+    """Return the boxes of an image in pixels."""
+    if not sample.boxes_relative:
+        return sample.boxes_xyxy
+    with Image.open(io.BytesIO(sample.image)) as image:
+        return in_pixels(sample.boxes_xyxy, *image.size)

@@ -12,8 +12,9 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from pipeline.data.sources import Item, Reading, Sample, Shard, read_shard
+from pipeline.data.sources.box_formats import BadAnnotationError, checked
 from pipeline.data.sources.classes import ClassTable
-from pipeline.data.sources.members import BadAnnotationError, checked, parse_xml
+from pipeline.data.sources.members import parse_xml
 from pipeline.data.sources.shards import Box
 from pipeline.errors import ConfigError, Mistake
 

@@ -12,8 +12,8 @@ from pipeline.data.archives.base import (
     read_table,
     require,
 )
+from pipeline.data.sources.box_formats import parse_box
 from pipeline.data.sources.classes import ClassTable
-from pipeline.data.sources.members import parse_box
 from pipeline.data.sources.shards import Sample, Shard
 from pipeline.errors import ConfigError
 

@@ -26,9 +26,9 @@ from pipeline.data.archives.base import (
     require,
 )
 from pipeline.data.sources import Reading, Shard, list_items
+from pipeline.data.sources.box_formats import parse_box
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.label_files import KAGGLE_COLUMNS
-from pipeline.data.sources.members import parse_box
 from pipeline.data.sources.shards import Boxes, Sample, is_image
 from pipeline.errors import ConfigError
 

@@ -15,8 +15,8 @@ from pipeline.data.archives.base import (
     read_xml,
     require,
 )
+from pipeline.data.sources.box_formats import parse_box
 from pipeline.data.sources.classes import ClassTable
-from pipeline.data.sources.members import parse_box
 from pipeline.data.sources.shards import Box, Sample, Shard
 from pipeline.errors import ConfigError
 

@@ -78,11 +78,3 @@ def _without_classes(location: str, names: Sequence[str], classes: ClassTable) -
         return ConfigError.one("data.classes", what, "give the table of the classes that the model was trained on")
     what = f"none of the classes of '{location}' is in data.classes: {shown}"
     return ConfigError.one(WHERE, what, nearest(names[0], classes.names))
-
-
-def with_base_names(described: Mapping[str, Described]) -> dict[str, Described]:
-    """Return the images by their name without folders, where it is unique."""
-    bases: dict[str, list[str]] = {}
-    for name in described:
-        bases.setdefault(name.rpartition("/")[2], []).append(name)
-    return {base: described[names[0]] for base, names in bases.items() if len(names) == 1}

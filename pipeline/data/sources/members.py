@@ -4,23 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
-from pipeline.data.sources.box_formats import BadAnnotationError, checked, parse_box, parse_boxes
+from pipeline.data.sources.box_formats import BadAnnotationError, parse_box, parse_boxes
 from pipeline.data.sources.cells import metadata_of
 from pipeline.data.sources.shards import Boxes, Metadata
 from pipeline.settings.data import BoxOrder
-
-__all__ = [
-    "MAX_TEXT_BYTES",
-    "BadAnnotationError",
-    "checked",
-    "json_boxes",
-    "json_metadata",
-    "json_names",
-    "label_text",
-    "parse_box",
-    "parse_xml",
-    "xml_boxes",
-]
 
 MAX_TEXT_BYTES = 1 << 20
 """Maximum size of a label or box member that is parsed."""

@@ -1,6 +1,7 @@
 """JPEGs above the pixel bound: decoded at half or a quarter size on request, with their boxes."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,6 +38,13 @@ def test_boxes_stay_where_they_are() -> None:
     scaled = frame_image(data, (BOX,), PRESET, limits(300_000))
     assert whole.boxes_xyxy is not None
     assert np.allclose(whole.boxes_xyxy, scaled.boxes_xyxy or (), atol=1e-9)
+
+
+def test_boxes_in_shares_are_those_of_the_whole_picture() -> None:
+    data = saved(noise(1200, 900), "JPEG")
+    shares = (100 / 1200, 40 / 900, 900 / 1200, 560 / 900)
+    scaled = frame_image(data, (shares,), PRESET, replace(limits(300_000), boxes_relative=True))
+    assert np.allclose(scaled.boxes_xyxy or (), frame_image(data, (BOX,), PRESET, DecodeLimits()).boxes_xyxy or ())
 
 
 def test_the_orientation_is_applied() -> None:

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.inputs import shards_of, tables_identity
+from pipeline.data.annotations import form_of
+from pipeline.data.inputs import reading_of, shards_of, tables_identity
 from pipeline.data.sources import Item, Reading, Sample, read_shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.classes import ClassTable
@@ -200,3 +201,49 @@ def test_folders_are_splits_too(tmp_path: Path, split: str) -> None:
         (tmp_path / name).write_bytes(b"x")
     (shard,) = list_shards(str(tmp_path), split=split)
     assert shard.members == ("cat/2.jpg", "dog/3.jpg")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"metadata": ["site", "camera"]}, r"data\.metadata: 'p\.parquet': no column 'site'; its columns are image, "),
+        ({"columns": {"labels": ["image", "dog"]}}, r"data\.columns\.labels: 'p\.parquet': no column 'dog'"),
+        ({"columns": {"boxes": "object.bbox"}}, r"data\.columns\.boxes: .*did you mean 'objects'"),
+    ],
+)
+def test_further_columns_must_be_there_too(tmp_path: Path, data: dict[str, object], message: str) -> None:
+    rows = [{"image": b"x", "objects": {"bbox": [[1, 2, 3, 4]]}, "camera": "a"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
+    with pytest.raises(ConfigError, match=message):
+        shards_of(DataConfig.model_validate({"shards": str(tmp_path / "p.parquet"), **data}))
+
+
+def test_columns_of_folders_are_there(tmp_path: Path) -> None:
+    (tmp_path / "site=a" / "class=3").mkdir(parents=True)
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "site=a" / "class=3" / "p.parquet")
+    data = DataConfig(shards=str(tmp_path), metadata=["site"], columns=ColumnsConfig(label="class"))
+    (shard,) = shards_of(data)
+    (item,) = read_shard(shard, reading_of(data, Annotations()))
+    assert isinstance(item, Sample)
+    assert (item.label, item.metadata) == (3, (("site", "a"),))
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_fields_of_columns_are_read_beside_the_paths_of_images(tmp_path: Path, saved: bool) -> None:
+    """As detection datasets of the hub: `objects` holds boxes and categories, and the keys are paths."""
+    rows = {
+        "image": [{"bytes": b"i", "path": f"{i}.jpg"} for i in range(2)],
+        "objects": [{"bbox": [[1.0, 2.0, 3.0, 4.0]], "category": [i]} for i in range(2)],
+    }
+    if saved:
+        datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / "d")
+    else:
+        (tmp_path / "d").mkdir()
+        pq.write_table(pa.table(rows), tmp_path / "d" / "p.parquet")
+    columns = {"boxes": "objects.bbox", "box_labels": "objects.category", "labels": "objects.category"}
+    data = DataConfig.model_validate({"shards": str(tmp_path / "d"), "boxes_format": "xywh", "columns": columns})
+    (shard,) = shards_of(data)
+    items = list(read_shard(shard, reading_of(data, Annotations(form=form_of(data)))))
+    assert [(item.key, item.boxes_xyxy, item.box_labels) for item in items if isinstance(item, Sample)] == [
+        (f"{i}.jpg", ((1.0, 2.0, 4.0, 6.0),), (i,)) for i in range(2)
+    ]

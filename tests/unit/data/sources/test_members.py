@@ -4,15 +4,8 @@ import math
 
 import pytest
 
-from pipeline.data.sources.members import (
-    MAX_TEXT_BYTES,
-    BadAnnotationError,
-    checked,
-    json_boxes,
-    label_text,
-    parse_box,
-    xml_boxes,
-)
+from pipeline.data.sources.box_formats import BadAnnotationError, checked, parse_box
+from pipeline.data.sources.members import MAX_TEXT_BYTES, json_boxes, label_text, xml_boxes
 
 
 def voc(*boxes: tuple[object, ...]) -> bytes:
