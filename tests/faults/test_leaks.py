@@ -101,7 +101,8 @@ ACCIDENTS: dict[str, tuple[str, str, int, str]] = {
 
 def run_and_fail(model: Fragile, accident: str, kind: type[BaseException] = OnPurpose) -> None:
     method, where, after, runner = ACCIDENTS[accident]
-    pipeline.explain(model, images(0, side=32), layer="stage2")  # a model is tried once, before it is explained
+    tried = images(0, side=32)
+    pipeline.explain(model, tried, layer="stage2", stages=model.STAGES)  # a model is tried once, before it is explained
     with model.failing(where, after, kind), pytest.raises(kind, match="on purpose") as broken:
         pipeline.explain(model, images(0, side=32), methods=[method], layer="stage2", stages=model.STAGES)
     assert runner in {entry.name for entry in broken.traceback}
@@ -189,7 +190,9 @@ def test_nothing_is_leaked(count: int) -> None:
     held: tuple[int, int] | None = None
     accidents = list(ACCIDENTS)
     for number in range(count // BATCH):
-        explanations = pipeline.explain(model, pixels_BCHW, methods=METHODS, layer="stage2", seed=number)
+        explanations = pipeline.explain(
+            model, pixels_BCHW, methods=METHODS, layer="stage2", stages=model.STAGES, seed=number
+        )
         pipeline.evaluate(model, pixels_BCHW, explanations, metrics=["average_drop"])
         with pytest.raises(LayerError):
             pipeline.explain(model, pixels_BCHW, layer="nowhere")
