@@ -50,7 +50,7 @@ def test_a_run_over_five_layouts_holds_all_their_truths(
             },
             "model": {
                 "name": "network_of_layouts:net",
-                "weights": "random",
+                "weights": None,
                 "preprocess": {"resize": 32, "crop": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
             },
             "explain": {"methods": ["gradcam"]},

@@ -14,8 +14,8 @@ from faults.checker import check
 from pictures import noise, saved
 
 from pipeline.data.decode import DecodedChunk
-from pipeline.data.sources.annotations import Annotations
-from pipeline.data.sources.shards import Failure
+from pipeline.data.sources.annotations import NOTHING, Annotations
+from pipeline.data.sources.shards import Described, Failure
 from pipeline.demo.data import run_file
 from pipeline.explain.rows import failure_row, to_table
 from pipeline.results.verify import verify
@@ -40,11 +40,11 @@ class Deadly(Annotations):
 
     marks: Path = Path()
 
-    def label_of(self, key: str, members: Mapping[str, bytes]) -> int | None:
+    def label_of(self, key: str, members: Mapping[str, bytes], said: Described = NOTHING) -> int | None:
         if key == POISON:
             (self.marks / f"died-{os.getpid()}").touch()
             os.kill(os.getpid(), signal.SIGSEGV)
-        return super().label_of(key, members)
+        return super().label_of(key, members, said)
 
 
 def three_files(folder: Path) -> PreparedRun:

@@ -35,7 +35,7 @@ def config_of(folder: Path, truth: Truth, output: Path) -> RunConfig:
         del data["shards"]
     model = {
         "name": "layouts.net:of",
-        "weights": "random",
+        "weights": None,
         "arguments": {"classes": classes},
         "preprocess": {"resize": SIZE, "crop": SIZE, "mean": [0.5] * 3, "std": [0.5] * 3},
         "layer": "features.3",
