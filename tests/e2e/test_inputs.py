@@ -197,6 +197,7 @@ def test_six_channels_by_a_decoder(tmp_path: Path, explained: Explained) -> None
     assert identity["data"]["decoder"]["name"] == "networks_and_formats:read_npy"
 
 
+@pytest.mark.campaign
 def test_a_changed_decoder_is_another_run_and_draws_no_picture(tmp_path: Path, explained: Explained) -> None:
     write_images(tmp_path / "images", [image(6, 0)])
     settings = settings_of(
@@ -231,6 +232,7 @@ def test_an_image_of_two_different_sides(tmp_path: Path, explained: Explained) -
     assert '<rect class="box" x="0.0" y="0.0" width="84.0" height="56.0"/>' in page
 
 
+@pytest.mark.campaign
 def test_16_bit_images_with_low_values_are_a_warning(
     tmp_path: Path, explained: Explained, capfd: pytest.CaptureFixture[str]
 ) -> None:

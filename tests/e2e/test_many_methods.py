@@ -38,6 +38,7 @@ def test_two_targets_give_twice_the_rows_and_the_run_is_valid(wide: Settings, ex
     assert all(len(item["methods"]) == len(METHODS) for group in facts["gallery"] for item in group["images"])
 
 
+@pytest.mark.campaign
 def test_another_seed_changes_only_the_random_methods(wide: Settings, explained: Explained) -> None:
     first = table_of(explained(wide).path).to_pandas()
     wide["explain"]["seed"] = 9

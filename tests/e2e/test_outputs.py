@@ -89,6 +89,7 @@ def test_a_binary_run(tmp_path: Path, explained: Explained) -> None:
     assert facts["provenance"]["outputs"] == "binary"
 
 
+@pytest.mark.campaign
 def test_a_run_of_listed_independent_labels(tmp_path: Path, explained: Explained) -> None:
     fields = settings(tmp_path / "data", "three", lambda number: {"label": number % 3}, outputs="sigmoid")
     fields["explain"]["targets"] = {"classes": [0, 1, 2]}

@@ -101,9 +101,9 @@ def test_a_payload_in_every_place_stays_text(payload: str, monkeypatch: pytest.M
         assert payload + text in shown
 
 
-@pytest.mark.parametrize("first", range(4))
+@pytest.mark.parametrize("first", range(2))
 def test_payloads_in_charts_stay_text(first: int) -> None:
-    facts = everywhere(FACTS, " ".join(PAYLOADS[first::4]))
+    facts = everywhere(FACTS, " ".join(PAYLOADS[first::2]))
     parsed = Parsed(render(facts, pictures_of(facts)))
     assert parsed.counts == CLEAN.counts
     assert (parsed.handlers, parsed.inline_styles) == ([], 0)
