@@ -204,7 +204,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "alternates": (Alternating, "change from one pass to the next"),
     "drifts": (Drifting, "change from one pass to the next"),
     "functional dropout": (Dropping, "change from one pass to the next"),
-    "rare chance": (RarelyDropping, "change from one pass to the next"),
+    "rare chance": (RarelyDropping, "although the model is in evaluation mode"),
     "batch statistics": (BatchStatistics, "other logits alone than in a batch"),
     "relative to the first": (RelativeToFirst, "other logits alone than in a batch"),
     "float64": (lambda: Body().double(), "parameters are torch.float64"),
