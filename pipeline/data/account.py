@@ -134,7 +134,8 @@ class LabelAccount:
         if self.unreadable:
             labels.append(f"{self.unreadable:,} have one that is no class, such as '{self.unreadable_example}'")
         shown = [*_section("labels", _first(labels, 6)), *_section("classes", self._of_classes())]
-        shown += _section("boxes", _first(self._of_boxes(), 2) or ["none"])
+        elsewhere = "none" if not self.has_boxes else "no file of boxes; those inside the shards are counted above"
+        shown += _section("boxes", _first(self._of_boxes(), 2) or [elsewhere])
         if self.ignored:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in most_first(self.ignored)[:6])
             shown += _section("ignored", [f"{counted(sum(self.ignored.values()), 'file')}: {kinds}"])
