@@ -1,28 +1,25 @@
 """Counts the files in a folder that are no images of a run, by kind."""
 
-import os
 from collections import Counter
 from collections.abc import Collection
+from itertools import chain
 from pathlib import Path
+
+from pipeline.data.sources.folder_files import find_files
 
 _LITTER = {"thumbs.db", "desktop.ini"}
 
 
 def ignored_files(folder: Path, used: Collection[str]) -> Counter[str]:
-    """Count the files that a run does not read, by their name, suffix or place, most frequent first.
+    """Count the files that a run does not read, by their name or suffix.
 
     Args:
         folder: the folder of images.
         used: paths within it of the images, and of the files of labels and boxes.
     """
-    kinds: Counter[str] = Counter()
-    for parent, folders, names in os.walk(folder):
-        hidden = sorted(name for name in folders if name.startswith("."))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        kinds.update(f"{name}/" for name in hidden)
-        place = Path(parent).relative_to(folder)
-        kinds.update(_kind(name) for name in names if (place / name).as_posix() not in used)
-    return Counter(dict(kinds.most_common()))
+    found = find_files(folder)
+    paths = (path for path in (*found.images, *chain(*found.ignored.values())) if path not in used)
+    return Counter(_kind(path.rpartition("/")[2]) for path in paths)
 
 
 def _kind(name: str) -> str:

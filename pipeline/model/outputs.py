@@ -49,11 +49,6 @@ class Outputs:
         """Whether the outputs say how confident the model is; False for raw outputs such as regressions."""
         return self.kind != "raw"
 
-    @property
-    def is_exclusive(self) -> bool:
-        """Whether exactly one class is true of an image, so that the predicted class can be right or wrong."""
-        return self.kind in ("softmax", "binary", "probabilities") and not self.are_independent
-
     def logits(self, returned: object) -> Tensor:
         """Return the logits (B, N), float32, from what the model returned.
 

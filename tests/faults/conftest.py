@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 import ray.cloudpickle
-from faults.s3 import BUCKET, s3_server, use
+from faults.s3 import BUCKET, Proxy, s3_server, use
 
 from pipeline.storage import parts
 from pipeline.storage.object_store import ObjectStore
@@ -38,6 +38,15 @@ def store(server: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """An empty store on that server."""
     use(server, monkeypatch)
     return ObjectStore(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def proxied(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """Put a proxy in front of the server; it causes no faults until a test sets `strike`."""
+    proxy = Proxy(server, lambda _verb, _path: None)
+    with proxy.running() as url:
+        use(url, monkeypatch)
+        yield proxy
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """Manifests and their images in an object store: the same images as on a disk, or a StoreError without any row."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults.s3 import Proxy, use
+from faults.s3 import Proxy
 from manifests import failures_of, labels_of, read_all
 
 from pipeline.data.inputs import shards_of
@@ -28,14 +27,6 @@ def images(store: ObjectStore) -> ObjectStore:
     for name, data in (("a.jpg", b"first"), ("d/b.jpg", b"second"), ("empty.jpg", b""), ("list.csv", CSV)):
         store.publish(name, data)
     return store
-
-
-@pytest.fixture
-def proxied(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    proxy = Proxy(server, lambda _verb, _path: None)
-    with proxy.running() as url:
-        use(url, monkeypatch)
-        yield proxy
 
 
 def test_a_manifest_in_a_store_names_its_images_relative_to_itself(images: ObjectStore) -> None:

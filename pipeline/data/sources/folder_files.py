@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,16 +86,6 @@ def find_files(folder: Path, suffixes: Sequence[str] | None = None) -> FolderFil
     for paths in found.ignored.values():
         paths.sort()
     return found
-
-
-def list_images(folder: Path, suffixes: Sequence[str] | None = None) -> list[str]:
-    """List the image files of a folder and its sub-folders, sorted, as paths within it."""
-    return find_files(folder, suffixes).images
-
-
-def ignored_files(folder: Path, suffixes: Sequence[str] | None = None) -> Mapping[str, list[str]]:
-    """List the files of a folder that are not read as images, by what they are; see `FolderFiles`."""
-    return find_files(folder, suffixes).ignored
 
 
 def container_kind(name: str) -> str | None:

@@ -7,24 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, read_shard
-from pipeline.data.sources.folder_files import SIDE_FILES, list_images
+from pipeline.data.sources.folder_files import SIDE_FILES, find_files
 from pipeline.data.sources.listing import list_shards
 
 Put = Callable[..., Path]
-
-
-@pytest.fixture
-def put(tmp_path: Path) -> Put:
-    """Write files into a folder of this name; the content of each file is its path."""
-
-    def put(folder: str, *names: str) -> Path:
-        for name in names:
-            path = tmp_path / folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(os.fsencode(name))
-        return tmp_path / folder
-
-    return put
 
 
 def read(folder: Path) -> list[Item]:
@@ -33,23 +19,23 @@ def read(folder: Path) -> list[Item]:
 
 def test_images_in_sub_folders_are_found_in_order(put: Put) -> None:
     folder = put("f", "b.png", "a/2.jpg", "a/x/1.JPG", "c.webp")
-    assert list_images(folder) == ["a/2.jpg", "a/x/1.JPG", "b.png", "c.webp"]
+    assert find_files(folder).images == ["a/2.jpg", "a/x/1.JPG", "b.png", "c.webp"]
 
 
 def test_hidden_files_and_folders_are_left_out(put: Put) -> None:
-    assert list_images(put("f", "a.jpg", ".b.jpg", ".git/c.jpg", "d/.e/f.jpg", "d/._g.jpg")) == ["a.jpg"]
+    assert find_files(put("f", "a.jpg", ".b.jpg", ".git/c.jpg", "d/.e/f.jpg", "d/._g.jpg")).images == ["a.jpg"]
 
 
 @pytest.mark.parametrize(
     "name", ["labels.csv", "x.JSON", "x.xml", "notes.txt", *(f"d/x{suffix}" for suffix in SIDE_FILES)]
 )
 def test_side_files_are_left_out(put: Put, name: str) -> None:
-    assert list_images(put("f", "a.jpg", name)) == ["a.jpg"]
+    assert find_files(put("f", "a.jpg", name)).images == ["a.jpg"]
 
 
 @pytest.mark.parametrize("name", ["a", "b.unknown", "c.jpg.bak", "d."])
 def test_anything_else_is_taken_for_an_image(put: Put, name: str) -> None:
-    assert list_images(put("f", name)) == [name]
+    assert find_files(put("f", name)).images == [name]
 
 
 def test_the_key_is_the_path_within_the_folder(put: Put) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.sources.folder_files import find_files, ignored_files, list_images
+from pipeline.data.sources.folder_files import find_files
 from pipeline.data.sources.listing import list_shards
 from pipeline.errors import ConfigError
 
@@ -34,7 +34,7 @@ def test_linked_folders_and_files_are_followed(put: Put, tmp_path: Path) -> None
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "again").symlink_to(tmp_path / "elsewhere" / "cat")
     (folder / "b.jpg").symlink_to(tmp_path / "elsewhere" / "cat" / "1.jpg")
-    assert list_images(folder) == ["a.jpg", "again/1.jpg", "b.jpg", "linked/cat/1.jpg"]
+    assert find_files(folder).images == ["a.jpg", "again/1.jpg", "b.jpg", "linked/cat/1.jpg"]
 
 
 def test_circular_links_end(put: Put) -> None:
@@ -43,7 +43,7 @@ def test_circular_links_end(put: Put) -> None:
     (folder / "d" / "e").symlink_to(folder / "e")
     (folder / "e" / "d").symlink_to(folder / "d")
     (folder / "self.jpg").symlink_to("self.jpg")
-    assert list_images(folder) == ["a.jpg", "d/b.jpg", "d/e/c.jpg", "e/c.jpg", "e/d/b.jpg", "self.jpg"]
+    assert find_files(folder).images == ["a.jpg", "d/b.jpg", "d/e/c.jpg", "e/c.jpg", "e/d/b.jpg", "self.jpg"]
 
 
 def test_folders_that_all_link_to_each_other_are_refused(put: Put) -> None:
@@ -52,14 +52,14 @@ def test_folders_that_all_link_to_each_other_are_refused(put: Put) -> None:
         for j in range(8):
             (folder / str(i) / f"to{j}").symlink_to(folder / str(j))
     with pytest.raises(ConfigError, match="reached by more than 1000 links"):
-        list_images(folder)
+        find_files(folder)
 
 
 def test_a_broken_link_is_a_lost_image(put: Put) -> None:
     folder = put("a.jpg")
     (folder / "b.jpg").symlink_to("gone.jpg")
     (folder / "notes.txt").symlink_to("gone.txt")
-    assert list_images(folder) == ["a.jpg", "b.jpg"]
+    assert find_files(folder).images == ["a.jpg", "b.jpg"]
     (shard,) = list_shards(str(folder))
     assert shard.members == ("a.jpg", "b.jpg")
 
@@ -92,7 +92,7 @@ def test_litter_is_counted_by_what_it_is(put: Put) -> None:
     folder = put("a.jpg", "noext", "x.bin", *names)
     found = find_files(folder)
     assert found.images == ["a.jpg", "noext", "x.bin"]
-    assert ignored_files(folder) == {
+    assert find_files(folder).ignored == {
         "checksum": ["a.jpg.md5"],
         "hidden": [".DS_Store", "x/._a.jpg"],
         "litter": ["LICENSE", "SHA256SUMS", "Thumbs.db", "notes~", "x/desktop.ini"],
@@ -107,12 +107,12 @@ def test_masks_beside_images_are_not_images(put: Put) -> None:
         "VOC2012/JPEGImages/a.jpg", "VOC2012/SegmentationClass/a.png", "VOC2012/SegmentationObject/a.png",
         "VOC2012/Annotations/a.xml", "ade/images/train/b.jpg", "ade/annotations/train/b.png",
     )  # fmt: skip
-    assert list_images(folder) == ["VOC2012/JPEGImages/a.jpg", "ade/images/train/b.jpg"]
-    assert len(ignored_files(folder)["mask"]) == 3
+    assert find_files(folder).images == ["VOC2012/JPEGImages/a.jpg", "ade/images/train/b.jpg"]
+    assert len(find_files(folder).ignored["mask"]) == 3
 
 
 def test_a_class_of_masks_is_kept_where_no_folder_of_images_is_beside_it(put: Put) -> None:
-    assert list_images(put("mask/a.jpg", "no_mask/b.jpg")) == ["mask/a.jpg", "no_mask/b.jpg"]
+    assert find_files(put("mask/a.jpg", "no_mask/b.jpg")).images == ["mask/a.jpg", "no_mask/b.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from tars import tar_of
 
 from pipeline.data.sources import Reading, Shard, read_shard
-from pipeline.data.sources.folder_files import list_images
+from pipeline.data.sources.folder_files import find_files
 from pipeline.data.sources.listing import list_shards
 from pipeline.data.sources.shards import Failure, Item, Sample
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
@@ -66,11 +66,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_lists_every_file_that_is_not_an_annotation(folder: Path) -> None:
-    assert list_images(folder) == ["a.NPY", "b.npy", "c.dcm", "d.nii.gz", "x/e.npy"]
+    assert find_files(folder).images == ["a.NPY", "b.npy", "c.dcm", "d.nii.gz", "x/e.npy"]
 
 
 def test_given_suffixes_choose_the_files(folder: Path) -> None:
-    assert list_images(folder, ["npy"]) == ["a.NPY", "b.npy", "x/e.npy"]
+    assert find_files(folder, ["npy"]).images == ["a.NPY", "b.npy", "x/e.npy"]
     (shard,) = list_shards(str(folder), suffixes=["nii.gz", "dcm"])
     assert shard.members == ("c.dcm", "d.nii.gz")
 
