@@ -30,8 +30,9 @@ class Inside:
     Attributes:
         shards, of: number of shards that were looked into, and of all of them.
         images, labels, boxes: number of images that were looked at, and of those with labels and boxes of their own.
-        wrong: number of images whose label is no class.
+        wrong: number of images whose label is no class, or contradicts another name of their class.
         blind: number of images of which only the key is known.
+        classes: the classes of the images that were looked at.
     """
 
     shards: int
@@ -41,6 +42,7 @@ class Inside:
     boxes: int
     wrong: int = 0
     blind: int = 0
+    classes: tuple[ClassCount, ...] = ()
 
     @property
     def is_unknown(self) -> bool:
@@ -53,7 +55,7 @@ class Inside:
         seen = self.images - self.blind
         if not seen:
             return f"inside the shards: not known before {counted(self.of, 'shard')} are read"
-        wrong = f", {self.wrong:,} a label that is no class" if self.wrong else ""
+        wrong = f", {self.wrong:,} one that is no class or contradicts another column" if self.wrong else ""
         return (
             f"inside the shards: of the first {counted(seen, 'image')} in {place}, {self.labels:,} have a label{wrong}"
             f", {self.boxes:,} have boxes; the others become known while they are read"
@@ -78,6 +80,7 @@ class LabelAccount:
         listed: what the manifest says of its images; None without one.
         ignored: number of files that were ignored, by kind.
         notes: anything else that the user must know.
+        absent, absent_examples: number of classes of the table without an image, and some of them.
     """
 
     images: int = 0
@@ -94,6 +97,8 @@ class LabelAccount:
     notes: tuple[str, ...] = ()
     several: int = 0
     listed: Listed | None = None
+    absent: int = 0
+    absent_examples: tuple[str, ...] = ()
 
     @property
     def has_labels(self) -> bool:
@@ -116,8 +121,7 @@ class LabelAccount:
         if not self.images and self.inside:
             return self.inside.line()
         labelled = f"{self.labelled:,} of {counted(self.images, 'image')} have a label"
-        kinds = "1 class" if len(self.classes) == 1 else f"{len(self.classes):,} classes"
-        return f"{labelled}; {kinds}, such as {self.classes[0]}" if self.classes else labelled
+        return f"{labelled}; {_kinds(len(self.classes))}, such as {self.classes[0]}" if self.classes else labelled
 
     def lines(self) -> list[str]:
         """Return the account as at most 40 lines of text."""
@@ -147,12 +151,18 @@ class LabelAccount:
 
     def _of_classes(self) -> list[str]:
         head = [self.source] if self.source else []
-        if not self.classes:
+        looked_at = not self.images and self.inside is not None
+        classes = self.inside.classes if looked_at and self.inside else self.classes
+        if not classes:
             return head or ["no names; labels are indices"]
-        texts = [f"{one}: {counted(one.images, 'image')}" for one in self.classes]
+        head += ["of the images that were looked at:"] if looked_at else []
+        if self.absent:
+            more = ", ..." if self.absent > len(self.absent_examples) else ""
+            head.append(f"{_kinds(self.absent)} without an image: {', '.join(self.absent_examples)}{more}")
+        texts = [f"{one}: {counted(one.images, 'image')}" for one in classes]
         if len(texts) <= _LINES_OF_CLASSES:
             return [*head, *texts]
-        counts = sorted(one.images for one in self.classes)
+        counts = sorted(one.images for one in classes)
         more = (
             f"... {len(texts) - _LINES_OF_CLASSES:,} more; {len(texts):,} classes in all, with {counts[0]:,} to "
             f"{counts[-1]:,} images each"
@@ -174,10 +184,18 @@ class LabelAccount:
         nested = {
             "files": tuple(FileAccount(**_with_tuples(file)) for file in fields["files"]),
             "classes": tuple(ClassCount(**one) for one in fields["classes"]),
-            "inside": Inside(**fields["inside"]) if fields["inside"] else None,
+            "inside": _inside(fields["inside"]) if fields["inside"] else None,
             "listed": Listed(**fields["listed"]) if fields.get("listed") else None,
         }
         return cls(**(_with_tuples(fields) | nested))
+
+
+def _kinds(number: int) -> str:
+    return "1 class" if number == 1 else f"{number:,} classes"
+
+
+def _inside(fields: Mapping[str, Any]) -> Inside:
+    return Inside(**{**fields, "classes": tuple(ClassCount(**one) for one in fields.get("classes", ()))})
 
 
 def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.data.account import Inside, LabelAccount
+from pipeline.data.account import ClassCount, Inside, LabelAccount
 from pipeline.data.account_files import FileAccount
 from pipeline.data.folder_labels import FolderLabels
 from pipeline.data.ignored import ignored_files
@@ -173,11 +173,17 @@ def _account(data: DataConfig, found: Collected, others: int, seen: Look, in_lis
         files=tuple(files),
         source=_source(data, found.given.classes, folders),
         folders=tuple(dict.fromkeys(folder.classes.why for folder in folders.values() if folder.classes.why)),
-        inside=Inside(seen.shards, others, len(seen.keys), seen.labels, seen.boxes, seen.wrong, seen.blind)
-        if others
-        else None,
+        inside=_inside(seen, others, found.class_names) if others else None,
         notes=(*found.given.notes, *(note for folder in folders.values() for note in folder.annotations.notes)),
     )
+
+
+def _inside(seen: Look, others: int, names: Sequence[str]) -> Inside:
+    classes = tuple(
+        ClassCount(index, names[index] if index < len(names) else "", "", images)
+        for index, images in sorted(seen.of_class.items())
+    )
+    return Inside(seen.shards, others, len(seen.keys), seen.labels, seen.boxes, seen.wrong, seen.blind, classes)
 
 
 def _ignored(shards: Iterable[Shard], account: LabelAccount) -> dict[str, int]:

@@ -12,6 +12,8 @@ from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.box_formats import BadAnnotationError
 from pipeline.data.sources.shards import KNOWN_KINDS, clean_text, joined
 
+_EXAMPLES = 3
+
 
 @dataclass
 class _Counts:
@@ -63,9 +65,12 @@ def with_counts(described: Described, shards: Sequence[Shard]) -> LabelAccount:
         ClassCount(index, _name(described, index), counts.written[index].strip()[:80], images)
         for index, images in sorted(counts.of_class.items())
     )
+    present = {one.index for one in classes}
+    absent = [index for index in range(len(described.class_names)) if index not in present] if classes else []
     return replace(
         described.account, images=counts.images, labelled=counts.labelled, several=counts.several, boxed=counts.boxed,
         unreadable=counts.unreadable, unreadable_example=counts.example.strip()[:80], classes=classes,
+        absent=len(absent), absent_examples=tuple(f"{i} {_name(described, i)}" for i in absent[:_EXAMPLES]),
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """A bounded look into shards before a run: which keys, labels and boxes their first images have."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pipeline.data.sources import Item, Reading, Sample, Shard, images_of, list_items, read_shard
 from pipeline.data.sources.annotations import Annotations
@@ -24,8 +25,9 @@ class Look:
         shards: number of shards that were looked into.
         keys: the images.
         labels, boxes: number of images that have labels and boxes of their own.
-        wrong: number of images whose label is no class.
+        wrong: number of images whose label is no class, or that name several.
         blind: number of images of which only the keys were read, because labels would have cost a whole shard.
+        of_class: number of images of each class.
     """
 
     shards: int = 0
@@ -34,6 +36,7 @@ class Look:
     boxes: int = 0
     wrong: int = 0
     blind: int = 0
+    of_class: Mapping[int, int] = field(default_factory=dict)
 
 
 def look(shards: Sequence[Shard], reading: Reading) -> Look:
@@ -72,4 +75,9 @@ def _counted(seen: Look, items: Sequence[Item], *, blind: bool) -> Look:
         boxes=seen.boxes + sum(bool(sample.boxes_xyxy) for sample in samples),
         wrong=seen.wrong + failed.count("label"),
         blind=seen.blind + blind * len(items),
+        of_class=Counter(seen.of_class) + Counter(index for sample in samples for index in _classes(sample)),
     )
+
+
+def _classes(sample: Sample) -> Sequence[int]:
+    return sample.labels or (() if sample.label is None else (sample.label,))

@@ -43,6 +43,7 @@ def assert_whole(run: Path, folder: Path) -> None:
     assert table_of(run).equals(table_of(folder / "undisturbed"))
 
 
+@pytest.mark.campaign
 def test_a_node_is_lost_and_another_joins_in_the_middle_of_a_run(folder: Path) -> None:
     path, run = a_run(folder, "lost-node")
     with simulated(4) as cluster, Watcher(run) as watcher, driving(path, cluster.address) as driver:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from e2e.runs import Place, Settings
 from faults.s3 import BUCKET, Proxy, s3_server, use
+from inline import config_of
 
 from jobs.explain import Ended, run
 from pipeline.demo.data import run_file, write_demo
-from pipeline.settings.run_file import parse_config
 
 
 @pytest.fixture(scope="session")
@@ -44,21 +44,26 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.fixture
 def settings(scenes: Path, place: Place) -> Settings:
     """Fields of a run file over the demo images: two cheap methods, small chunks."""
+    return settings_of(scenes, place.put(scenes / "shards"), f"{place.root}/run")
+
+
+def settings_of(scenes: Path, shards: str, output: str) -> Settings:
     fields: Any = run_file(scenes)
-    fields["data"]["shards"] = place.put(scenes / "shards")
-    fields["data"]["chunk_images"] = 4
+    fields["data"] |= {"shards": shards, "chunk_images": 4}
     fields["explain"]["methods"] = ["gradcam", "gradcam_pp"]
-    fields["output"]["path"] = f"{place.root}/run"
+    fields["output"]["path"] = output
     return fields
 
 
 @pytest.fixture
 def explained(local_ray: None) -> Callable[[Settings], Ended]:
-    """Function that runs a run file in this process."""
+    """Function that runs a run file with Ray."""
+    return lambda fields: run(config_of(fields))
 
-    def explain(fields: Settings) -> Ended:
-        config, mistakes = parse_config(fields)
-        assert not mistakes
-        return run(config)
 
-    return explain
+@pytest.fixture(scope="session")
+def finished(scenes: Path, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of the demo images, as `settings` describes it; tests work on copies of it."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    run(config_of(settings_of(scenes, str(scenes / "shards"), str(path))))
+    return path

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inline import publish_all
 from typer.testing import CliRunner
 
 from jobs.audit import BUDGETS, Gallery
 from jobs.cli import app
-from jobs.explain import run
 from pipeline.audit.facts import audit as audited
 from pipeline.audit.sanity import check_sanity
 from pipeline.audit.tables import rounded
 from pipeline.demo.data import run_file
 from pipeline.results.query import open_run
-from pipeline.settings.run_file import parse_config
 
 SECRET = b"sixteen bytes of secret"
 
@@ -27,7 +26,7 @@ Folders = tuple[str, str]
 
 
 @pytest.fixture(scope="module")
-def folders(scenes: Path, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Folders:
+def folders(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Folders:
     """A run with boxes, box confidences and a sanity check, and a run of another version of the model."""
     base = tmp_path_factory.mktemp("audited")
     fields: Any = run_file(scenes)
@@ -40,9 +39,7 @@ def folders(scenes: Path, local_ray: None, tmp_path_factory: pytest.TempPathFact
     other["explain"]["methods"] = ["gradcam", "layercam"]
     other["model"]["weights"] = weights_that_never_predict_star(fields["model"]["weights"], base)
     for settings in (one, other):
-        config, mistakes = parse_config(settings)
-        assert not mistakes
-        run(config)
+        publish_all(settings)
     with open_run(str(base / "one")) as opened:
         check_sanity(opened, 4, 2)
     return str(base / "one"), str(base / "other")

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ import torch
 import yaml
 from decoders import npy
 from e2e.runs import Settings, table_of
+from inline import explain_inline
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner, Result
 
 import pipeline
 from jobs.cli import app
-from jobs.explain import Ended
 from pipeline.errors import ConfigError
 from pipeline.maps.codec import decode_stack
 from pipeline.results.verify import verify
@@ -28,7 +28,6 @@ from pipeline.storage.store import open_store
 
 pytestmark = pytest.mark.slow
 
-Explained = Callable[[Settings], Ended]
 Array = npt.NDArray[Any]
 
 MODULE = """
@@ -160,11 +159,11 @@ def audited(run: str, folder: Path) -> str:
     return (folder / "report" / "report.html").read_text()
 
 
-def test_one_channel(tmp_path: Path, explained: Explained) -> None:
+def test_one_channel(tmp_path: Path) -> None:
     arrays = [image(1, seed) for seed in range(4)]
     write_images(tmp_path / "images", arrays)
     preprocess = {**channels(1), "resize": None, "crop": [40, 80]}
-    ended = explained(settings_of(tmp_path, "grey", preprocess))
+    ended = explain_inline(settings_of(tmp_path, "grey", preprocess))
     inputs_BCHW = torch.tensor(np.stack(arrays)).permute(0, 3, 1, 2) / 255
     check_rows(ended.path, networks()["grey"](), (inputs_BCHW - 0.4) / 0.25, BOX, (0.4,), (0.25,))
     sheet_HW3 = shown(ended.path, "i0.png", tmp_path)
@@ -175,7 +174,7 @@ def test_one_channel(tmp_path: Path, explained: Explained) -> None:
     assert 'viewBox="0 0 112 56"' in audited(ended.path, tmp_path)
 
 
-def test_six_channels_by_a_decoder(tmp_path: Path, explained: Explained) -> None:
+def test_six_channels_by_a_decoder(tmp_path: Path) -> None:
     arrays: list[Array] = [image(6, seed) for seed in range(4)]
     write_images(tmp_path / "images", arrays)
     (tmp_path / "images" / "i4.npy").write_bytes(b"no array")
@@ -183,7 +182,7 @@ def test_six_channels_by_a_decoder(tmp_path: Path, explained: Explained) -> None
     settings = settings_of(
         tmp_path, "six", {**channels(6), "resize": None, "crop": [40, 80]}, decoder="networks_and_formats:read_npy"
     )
-    ended = explained(settings)
+    ended = explain_inline(settings)
     assert ended.failures == {"decode/decoder_error": 2}
     details = {row["image_key"]: row["error_detail"] for row in table_of(ended.path).to_pylist() if row["error_code"]}
     assert "ValueError" in details["i4.npy"]
@@ -198,28 +197,28 @@ def test_six_channels_by_a_decoder(tmp_path: Path, explained: Explained) -> None
 
 
 @pytest.mark.campaign
-def test_a_changed_decoder_is_another_run_and_draws_no_picture(tmp_path: Path, explained: Explained) -> None:
+def test_a_changed_decoder_is_another_run_and_draws_no_picture(tmp_path: Path) -> None:
     write_images(tmp_path / "images", [image(6, 0)])
     settings = settings_of(
         tmp_path, "six", {**channels(6), "resize": None, "crop": 32}, decoder="own_format:read", limit=1
     )
     module = tmp_path / "own_format.py"
     module.write_text("import io\nimport numpy as np\n\ndef read(data):\n    return np.load(io.BytesIO(data))\n")
-    ended = explained(settings)
+    ended = explain_inline(settings)
     module.write_text(module.read_text().replace("np.load(", "255 - np.load("))
     with pytest.raises(ConfigError, match="data"):
-        explained(settings)
+        explain_inline(settings)
     result = camatlas("show", ended.path, "i0.npy", "--out", str(tmp_path / "sheet.png"))
     assert (result.exit_code, "own_format:read has" in result.stderr) == (0, True)
 
 
-def test_an_image_of_two_different_sides(tmp_path: Path, explained: Explained) -> None:
+def test_an_image_of_two_different_sides(tmp_path: Path) -> None:
     """Scale and crop: the box of the source becomes that of the input, and the report has the input's proportions."""
     arrays: list[Array] = [image(3, seed) for seed in range(4)]
     write_images(tmp_path / "images", arrays)
     mean, std = (0.4,) * 3, (0.25,) * 3
     preprocess = {"resize": 448, "crop": [224, 448], "mean": list(mean), "std": list(std)}
-    ended = explained(settings_of(tmp_path, "colour", preprocess))
+    ended = explain_inline(settings_of(tmp_path, "colour", preprocess))
     framed = [Image.fromarray(array).resize((896, 448), Image.Resampling.BILINEAR) for array in arrays]
     cropped = np.stack([np.asarray(whole.crop((224, 112, 672, 336))) for whole in framed])
     inputs_BCHW = torch.tensor(cropped).permute(0, 3, 1, 2) / 255
@@ -233,9 +232,7 @@ def test_an_image_of_two_different_sides(tmp_path: Path, explained: Explained) -
 
 
 @pytest.mark.campaign
-def test_16_bit_images_with_low_values_are_a_warning(
-    tmp_path: Path, explained: Explained, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_16_bit_images_with_low_values_are_a_warning(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "images").mkdir()
     for seed in range(3):
         values = np.random.default_rng(seed).integers(0, 4096, (40, 80), dtype=np.uint16)
@@ -249,7 +246,7 @@ def test_16_bit_images_with_low_values_are_a_warning(
     assert "exceeds" in planned.stderr
     assert "data.window" in planned.stderr
     capfd.readouterr()
-    explained(settings)
+    explain_inline(settings)
     assert capfd.readouterr().err.count("set data.window") == 1
 
 

@@ -1,20 +1,18 @@
 """Whole runs with several targets, stages and random methods."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from e2e.runs import Settings, table_of
+from inline import explain_inline
 from quick import QUICK
 
-from jobs.explain import Ended
 from pipeline.audit.facts import audit
 from pipeline.errors import ConfigError
 from pipeline.results.query import open_run
 from pipeline.results.verify import verify
 from pipeline.storage.local_store import LocalStore
 
-Explained = Callable[[Settings], Ended]
 METHODS = ["gradcam", "integrative_cam", {"smoothgrad": QUICK["smoothgrad"]}, {"rise": {"num_masks": 20}}]
 
 
@@ -25,8 +23,8 @@ def wide(settings: Settings) -> Settings:
     return settings
 
 
-def test_two_targets_give_twice_the_rows_and_the_run_is_valid(wide: Settings, explained: Explained) -> None:
-    ended = explained(wide)
+def test_two_targets_give_twice_the_rows_and_the_run_is_valid(wide: Settings) -> None:
+    ended = explain_inline(wide)
     assert (ended.images, ended.rows) == (8, 8 * 2 * len(METHODS))
     assert verify(LocalStore(ended.path)).problems == []
     with open_run(ended.path) as run:
@@ -39,11 +37,11 @@ def test_two_targets_give_twice_the_rows_and_the_run_is_valid(wide: Settings, ex
 
 
 @pytest.mark.campaign
-def test_another_seed_changes_only_the_random_methods(wide: Settings, explained: Explained) -> None:
-    first = table_of(explained(wide).path).to_pandas()
+def test_another_seed_changes_only_the_random_methods(wide: Settings) -> None:
+    first = table_of(explain_inline(wide).path).to_pandas()
     wide["explain"]["seed"] = 9
     wide["output"]["path"] += "_other"
-    other = table_of(explained(wide).path).to_pandas()
+    other = table_of(explain_inline(wide).path).to_pandas()
     same = (first["map"] == other["map"]).groupby(first["method"]).all()
     assert same.to_dict() == {"gradcam": True, "integrative_cam": True, "smoothgrad": False, "rise": False}
 
@@ -57,9 +55,9 @@ def test_another_seed_changes_only_the_random_methods(wide: Settings, explained:
     ],
 )
 def test_settings_that_do_not_fit_the_model_are_refused_before_the_run(
-    wide: Settings, explained: Explained, section: str, key: str, value: object, words: str
+    wide: Settings, section: str, key: str, value: object, words: str
 ) -> None:
     wide[section][key] = value
     with pytest.raises(ConfigError, match=words):
-        explained(wide)
+        explain_inline(wide)
     assert not Path(wide["output"]["path"]).exists()

@@ -1,14 +1,13 @@
 """Whole runs with every metric, queries on them, and their agreement and sanity checks."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from e2e.runs import Settings, table_of
+from inline import explain_inline
 
-from jobs.explain import Ended
 from pipeline.audit.facts import audit
 from pipeline.audit.page import render
 from pipeline.audit.sanity import check_sanity
@@ -20,7 +19,6 @@ from pipeline.results.verify import verify
 from pipeline.storage.local_store import LocalStore
 from schemas.explanation import is_curve
 
-Explained = Callable[[Settings], Ended]
 CHEAP = {"insertion": {"steps": 4}, "deletion": {"steps": 4}, "insertion_curve": {"steps": 4},
          "deletion_curve": {"steps": 4}, "infidelity": {"samples": 3}, "max_sensitivity": {"samples": 1}}  # fmt: skip
 
@@ -35,8 +33,9 @@ def measured(settings: Settings) -> Settings:
     return settings
 
 
-def test_every_metric_is_a_column_with_unit_and_meaning(measured: Settings, explained: Explained) -> None:
-    ended = explained(measured)
+def test_every_metric_is_a_column_with_unit_and_meaning(measured: Settings) -> None:
+    measured["data"]["limit"] = 2
+    ended = explain_inline(measured)
     assert verify(LocalStore(ended.path)).problems == []
     table = table_of(ended.path)
     for name, kind in METRICS.items():
@@ -69,9 +68,9 @@ SELECT method, max(accuracy) AS max_box_acc FROM (
 """
 
 
-def test_agreement_and_sanity_of_a_run(measured: Settings, explained: Explained) -> None:
+def test_agreement_and_sanity_of_a_run(measured: Settings) -> None:
     measured["explain"]["metrics"] = []
-    ended = explained(measured)
+    ended = explain_inline(measured)
     with open_run(ended.path) as run:
         pairs = agreement(run, images=5).to_pylist()
         assert run.sql("SELECT count(*) AS n FROM sanity")["n"].tolist() == [0]
@@ -98,19 +97,17 @@ def test_agreement_and_sanity_of_a_run(measured: Settings, explained: Explained)
     assert verify(LocalStore(ended.path)).problems == []
 
 
-def test_agreement_needs_two_methods(settings: Settings, explained: Explained) -> None:
+def test_agreement_needs_two_methods(settings: Settings) -> None:
     settings["data"]["limit"] = 2
     settings["explain"] |= {"methods": ["gradcam"], "metrics": []}
-    with open_run(explained(settings).path) as run, pytest.raises(ConfigError, match="at least two methods"):
+    with open_run(explain_inline(settings).path) as run, pytest.raises(ConfigError, match="at least two methods"):
         agreement(run)
 
 
-def test_a_sanity_check_whose_images_are_missing_is_refused(
-    settings: Settings, explained: Explained, scenes: Path
-) -> None:
+def test_a_sanity_check_whose_images_are_missing_is_refused(settings: Settings, scenes: Path) -> None:
     settings["data"]["limit"] = 2
     settings["explain"] |= {"methods": ["gradcam"], "metrics": []}
-    ended = explained(settings)
+    ended = explain_inline(settings)
     moved = scenes / "shards.away"
     (scenes / "shards").rename(moved)
     try:
@@ -120,14 +117,14 @@ def test_a_sanity_check_whose_images_are_missing_is_refused(
         moved.rename(scenes / "shards")
 
 
-def test_a_map_beats_its_own_values_in_random_order(settings: Settings, explained: Explained) -> None:
+def test_a_map_beats_its_own_values_in_random_order(settings: Settings) -> None:
     """The 95 % interval of the paired difference over 24 images excludes zero."""
     settings["data"]["limit"] = 24
     settings["explain"] |= {
         "methods": ["gradcam", "shuffled_gradcam"],
         "metrics": [{"insertion": {"steps": 10}}, {"deletion": {"steps": 10}}],
     }
-    with open_run(explained(settings).path) as run:
+    with open_run(explain_inline(settings).path) as run:
         frame = run.sql(PAIRED)
     insertion, deletion = frame["insertion"], frame["deletion"]
     assert len(frame) == 24

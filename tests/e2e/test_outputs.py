@@ -12,6 +12,7 @@ import pytest
 import torch
 from e2e import output_nets
 from e2e.runs import Settings, table_of
+from inline import explain_inline
 from PIL import Image
 from sklearn import metrics
 from typer.testing import CliRunner
@@ -22,7 +23,6 @@ from pipeline.results.verify import verify
 from pipeline.storage.store import open_store
 
 IMAGES, SIDE = 24, 16
-Explained = Callable[[Settings], Ended]
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -77,10 +77,10 @@ def audited(ended: Ended, tmp_path: Path) -> dict[str, Any]:
     return facts
 
 
-def test_a_binary_run(tmp_path: Path, explained: Explained) -> None:
+def test_a_binary_run(tmp_path: Path) -> None:
     fields = settings(tmp_path / "data", "one", lambda number: {"label": number % 2}, outputs="binary")
     fields["explain"]["metrics"] = ["average_drop"]
-    facts = audited(explained(fields), tmp_path)
+    facts = audited(explain_inline(fields), tmp_path)
     z, label = outputs_of("one")[:, 0], np.arange(IMAGES) % 2
     chapter = facts["outputs"]["binary"]
     assert chapter["auroc"]["value"] == pytest.approx(metrics.roc_auc_score(label, z), abs=1e-5)
@@ -90,10 +90,10 @@ def test_a_binary_run(tmp_path: Path, explained: Explained) -> None:
 
 
 @pytest.mark.campaign
-def test_a_run_of_listed_independent_labels(tmp_path: Path, explained: Explained) -> None:
+def test_a_run_of_listed_independent_labels(tmp_path: Path) -> None:
     fields = settings(tmp_path / "data", "three", lambda number: {"label": number % 3}, outputs="sigmoid")
     fields["explain"]["targets"] = {"classes": [0, 1, 2]}
-    chapter = audited(explained(fields), tmp_path)["outputs"]["multilabel"]
+    chapter = audited(explain_inline(fields), tmp_path)["outputs"]["multilabel"]
     true, scores = np.eye(3, dtype=int)[np.arange(IMAGES) % 3], 1 / (1 + np.exp(-outputs_of("three")))
     assert chapter["images"] == IMAGES
     expected = metrics.f1_score(true, scores > 0.5, average="macro", zero_division=0)
@@ -102,11 +102,11 @@ def test_a_run_of_listed_independent_labels(tmp_path: Path, explained: Explained
     assert chapter["mean_average_precision"]["value"] == pytest.approx(mean, abs=1e-5)
 
 
-def test_a_run_of_all_labels_of_an_image(tmp_path: Path, explained: Explained) -> None:
+def test_a_run_of_all_labels_of_an_image(tmp_path: Path) -> None:
     labels = [sorted({number % 3, number % 2}) for number in range(IMAGES)]
     fields = settings(tmp_path / "data", "three", lambda number: {"labels": labels[number]}, outputs="sigmoid")
     fields["explain"]["targets"] = "labels"
-    facts = audited(explained(fields), tmp_path)
+    facts = audited(explain_inline(fields), tmp_path)
     logits = outputs_of("three")
     right = [int(best) in own for best, own in zip(logits.argmax(1), labels, strict=True)]
     counts = facts["accuracy"]["overall"]["rows"][0]
@@ -117,9 +117,9 @@ def test_a_run_of_all_labels_of_an_image(tmp_path: Path, explained: Explained) -
         assert recall == pytest.approx(np.mean(own))
 
 
-def test_a_regression(tmp_path: Path, explained: Explained) -> None:
+def test_a_regression(tmp_path: Path) -> None:
     fields = settings(tmp_path / "data", "one", lambda number: {"label": 3 * number}, outputs="raw")
-    ended = explained(fields)
+    ended = explain_inline(fields)
     frame = table_of(ended.path).to_pandas()
     assert frame["confidence"].isna().all()
     chapter = audited(ended, tmp_path)["outputs"]["regression"]
@@ -127,17 +127,15 @@ def test_a_regression(tmp_path: Path, explained: Explained) -> None:
     assert chapter["r2"]["value"] == pytest.approx(expected, abs=1e-4)
 
 
-def test_probabilities(tmp_path: Path, explained: Explained) -> None:
+def test_probabilities(tmp_path: Path) -> None:
     fields = settings(tmp_path / "data", "probabilities", lambda number: {"label": number % 3}, outputs="probabilities")
-    facts = audited(explained(fields), tmp_path)
+    facts = audited(explain_inline(fields), tmp_path)
     right = outputs_of("probabilities").argmax(1) == np.arange(IMAGES) % 3
     assert facts["accuracy"]["overall"]["rows"][0]["accuracy"] == pytest.approx(right.mean())
 
 
-def test_a_run_of_constant_maps_ends_with_a_warning(
-    tmp_path: Path, explained: Explained, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ended = explained(settings(tmp_path / "data", "negative", lambda number: {"label": number % 3}, layer="0"))
+def test_a_run_of_constant_maps_ends_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = explain_inline(settings(tmp_path / "data", "negative", lambda number: {"label": number % 3}, layer="0"))
     said = " ".join(capsys.readouterr().err.split())
     assert ended.degenerate == {"gradcam": 1.0}
     assert ended.to_json()["degenerate"] == {"gradcam": 1.0}

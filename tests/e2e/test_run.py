@@ -23,8 +23,15 @@ Explained = Callable[[Settings], Ended]
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_every_image_has_one_row_per_method(settings: Settings, explained: Explained) -> None:
+@pytest.fixture
+def copied(settings: Settings, finished: Path) -> Path:
+    """A copy of the finished run where `settings` puts it."""
+    return Path(shutil.copytree(finished, settings["output"]["path"]))
+
+
+def test_every_image_has_one_row_per_method(settings: Settings, explained: Explained, copied: Path) -> None:
     ended = explained(settings)
+    assert ended.path == str(copied)
     assert (ended.images, ended.explained, ended.rows, ended.failure_rate) == (50, 50, 100, 0)
     findings = verify(open_store(ended.path))
     assert findings.problems == []
@@ -38,11 +45,10 @@ def test_every_image_has_one_row_per_method(settings: Settings, explained: Expla
     assert frame["pointing_game"].isin([0, 1]).mean() > 0.8
 
 
-def test_a_finished_run_is_not_run_again(settings: Settings, explained: Explained) -> None:
-    path = explained(settings).path
-    before = {file.name: file.stat().st_mtime_ns for file in Path(path).iterdir()}
+def test_a_finished_run_is_not_run_again(settings: Settings, explained: Explained, copied: Path) -> None:
+    before = {file.name: file.stat().st_mtime_ns for file in copied.iterdir()}
     assert explained(settings).rows == 100
-    assert {file.name: file.stat().st_mtime_ns for file in Path(path).iterdir()} == before
+    assert {file.name: file.stat().st_mtime_ns for file in copied.iterdir()} == before
 
 
 @in_both_places
@@ -143,17 +149,17 @@ def test_a_folder_and_its_shards_give_the_same_maps(
     assert pc.sum(pc.equal(from_tar["label"], from_tar["predicted"])).as_py() >= 16
 
 
+@pytest.mark.usefixtures("copied")
 def test_the_folder_of_another_run_is_refused(settings: Settings, explained: Explained) -> None:
-    explained(settings)
     settings["explain"]["methods"] = ["gradcam"]
     with pytest.raises(ConfigError, match="holds another run"):
         explained(settings)
 
 
-def test_the_planted_watermark_shows_in_the_maps_of_its_class(settings: Settings, explained: Explained) -> None:
+def test_the_planted_watermark_shows_in_the_maps_of_its_class(finished: Path) -> None:
     from pipeline.demo.scenes import CLASSES, SIDE, WATERMARK_BOX, WATERMARKED
 
-    with open_run(explained(settings).path) as run:
+    with open_run(finished) as run:
         mean_maps = {
             name: run.maps(f"method = 'gradcam' AND label = {index}").mean(0) for index, name in enumerate(CLASSES)
         }

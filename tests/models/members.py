@@ -55,6 +55,23 @@ def build(name: str, side: int | None = None, **options: object) -> tuple[nn.Mod
     return model.eval(), shape if side is None else (shape[0], side, side)
 
 
+def settle(model: nn.Module, shape: Shape) -> None:
+    """Give batch norms the statistics of noise if the network explodes, so that not rounding decides its logits."""
+    pixels_BCHW = noise(shape)
+    with torch.no_grad():
+        logits_BN = model(pixels_BCHW)
+        if isinstance(logits_BN, Tensor) and float(logits_BN.abs().max()) < _EXPLODED:
+            return
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.reset_running_stats()
+                module.momentum = None
+                module.train()
+        model(pixels_BCHW)
+    model.eval()
+
+
+_EXPLODED = 100.0
 _SIDES = {"inception_v3": 299}
 _ZERO = 1e-3
 

@@ -45,7 +45,7 @@ def tried(name: str) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    from models.members import auto_probe, build, engine_difference, gradcam_difference, known_readings, noise
+    from models.members import auto_probe, build, engine_difference, gradcam_difference, known_readings, noise, settle
 
     from pipeline.errors import CamatlasError
 
@@ -57,6 +57,7 @@ def tried(name: str) -> dict[str, Any]:
         return result | {"outcome": "not built", "sentence": f"{type(error).__name__}: {error}"[:200]}
     if not getattr(model, "num_classes", 1):
         return result | {"outcome": "no classifier"}
+    settle(model, shape)
     began = time.perf_counter()
     try:
         probe = auto_probe(model, shape)
@@ -91,7 +92,8 @@ def tried_in_subprocess(names: list[str]) -> Iterator[dict[str, Any]]:
                 yield result
         errors.seek(0)
         said = errors.read()
-    if left:
+    in_its_own_process = left[:1] == names[:1]
+    if left and (in_its_own_process or not _is_of_memory(said)):  # else it is tried again, first in its process
         last = (said.strip().splitlines() or ["killed"])[-1][:300]
         slow = process.returncode == -signal.SIGPROF
         outcome = "too slow" if slow else "too large" if _is_of_memory(said) else "failed"
@@ -115,7 +117,6 @@ def _order(name: str) -> tuple[bool, str]:
 
 
 def _limit() -> None:
-    os.nice(19)
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
 
 

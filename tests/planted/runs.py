@@ -4,20 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inline import publish_all
 from planted.defects import Control
 from planted.models import LAYER, MEAN, STD, save, trained
 from planted.scenes import CLASSES, SIDE
 from torch import nn
 
 from pipeline.audit.sanity import check_sanity
-from pipeline.explain.explainer import Explainer
 from pipeline.results.query import open_run
-from pipeline.run.attempts import Ledger
-from pipeline.run.loading import ReadPlan
-from pipeline.run.preflight import absolute, prepare
-from pipeline.run.worker import Worker
-from pipeline.settings.run_file import parse_config
-from pipeline.storage.ownership import take_ownership
 
 Settings = dict[str, Any]
 METHODS: tuple[Any, ...] = ("gradcam", "layercam", {"integrated_gradcam": {"steps": 5}})
@@ -82,18 +76,7 @@ def run_file(planted: Control, folder: Path, weights: Path) -> Settings:
 
 def explained(fields: Settings) -> Path:
     """Execute a run shard by shard, and its sanity check; returns the run folder."""
-    config, mistakes = parse_config(fields)
-    assert not mistakes
-    run = prepare(absolute(config))
-    take_ownership(run.store, run.manifest)
-    explainer = Explainer(run.loaded.model, run.explainer_spec("cpu", workers=1))
-    worker = Worker(explainer.tables, run.manifest.run_id, run.store.url, Ledger())
-    plan = ReadPlan.of(run, unit_bytes=0)
-    for shard in run.shards:
-        for unit in plan.work_units(shard):
-            for _ in worker.process(unit):
-                pass
-    path = Path(config.output.path)
+    path = publish_all(fields)
     with open_run(path) as opened:
         check_sanity(opened, SANITY_IMAGES, SANITY_STEPS)
     return path

@@ -13,9 +13,17 @@ from typing import Any, Literal, TypeVar
 from pipeline.data.sources.box_formats import PLAIN, BadAnnotationError, Form, checked
 from pipeline.data.sources.cells import NOTHING_FOUND, labels_cell
 from pipeline.data.sources.classes import ClassTable
-from pipeline.data.sources.members import is_caption, json_boxes, json_metadata, json_names, label_text, xml_boxes
+from pipeline.data.sources.members import (
+    is_caption,
+    json_boxes,
+    json_names,
+    json_texts,
+    label_text,
+    xml_boxes,
+)
+from pipeline.data.sources.other_names import contradiction
 from pipeline.data.sources.row_finder import RowFinder
-from pipeline.data.sources.shards import Boxes, Described, Failure, Item, Sample, Shard, joined
+from pipeline.data.sources.shards import Boxes, Described
 
 Value = TypeVar("Value")
 Members = Mapping[str, bytes]
@@ -73,11 +81,16 @@ class Annotations:
         Without any of these it is the label of `said`.
 
         Raises:
-            BadAnnotationError: the label is neither a class index nor a known class.
+            BadAnnotationError: the label is neither a class index nor a known class, or the sample also names another.
         """
         text = self.label_text(key)
         given = (self._text_in(members) or said.label) if text is None else text
-        return None if given is None or self.is_no_label(given) else self._index(given)
+        if given is None or self.is_no_label(given):
+            return None
+        index = self._index(given)
+        if text is None and (wrong := contradiction(index, json_texts(members), self.classes)):
+            raise BadAnnotationError("label", f"the image has {wrong}")
+        return index
 
     def _text_in(self, members: Members) -> str | None:
         """Return the label in the members of a sample; a caption that is no class is none, unless labels are needed."""
@@ -258,42 +271,3 @@ def _completed(table: Mapping[str, Value], other: Mapping[str, Value]) -> Mappin
     if not table or not other:
         return table or other
     return {**table, **{name: value for name, value in other.items() if name not in table}}
-
-
-def annotated(
-    key: str, shard: Shard, image: bytes, members: Members, annotations: Annotations, said: Described | None = None
-) -> Item:
-    """Return a sample with its labels and boxes, or a failure if one of these is invalid.
-
-    Args:
-        key, shard, image: the image.
-        members: other files of the sample, by suffix.
-        annotations: labels and boxes from files.
-        said: what a row of a manifest or of a table says of the image.
-    """
-    found = joined(said, annotations.said_of(key))
-    try:
-        return _annotate(Sample(key, shard.name, image, None, None), members, annotations, found)
-    except BadAnnotationError as error:
-        return Failure(key, shard.name, "read", error.code, str(error), found.metadata)
-
-
-def _annotate(sample: Sample, members: Members, annotations: Annotations, said: Described) -> Sample:
-    """Add labels, boxes and metadata to a sample."""
-    given = (sample.key, members, said)
-    labels, boxes = annotations.labels_of(*given), annotations.boxes_of(*given)
-    box_labels = annotations.box_labels_of(*given)
-    label = annotations.label_of(*given) if labels is None else _only(labels)
-    if box_labels is not None and len(box_labels) != len(boxes or ()):
-        raise BadAnnotationError("boxes", f"{len(box_labels)} box_labels for {len(boxes or ())} boxes")
-    if boxes and box_labels is None and labels is not None and len(labels) > 1:
-        raise BadAnnotationError("boxes", f"the image has {len(labels)} labels, but its boxes have no box_labels")
-    return replace(
-        sample, label=label, boxes_xyxy=boxes, labels=labels or (), box_labels=box_labels,
-        boxes_relative=boxes is not None and annotations.relative_of(*given),
-        metadata=said.metadata or json_metadata(members, annotations.form.metadata),
-    )  # fmt: skip
-
-
-def _only(labels: tuple[int, ...]) -> int | None:
-    return labels[0] if len(labels) == 1 else None

@@ -43,6 +43,16 @@ class ClassTable:
         text = text.strip()
         return bool(self.aliases) and text not in self._index and plain(text) in self.aliases
 
+    def named(self, text: str) -> int | None:
+        """Return the class that a name or a WordNet id certainly means; None for an index, and where tools differ.
+
+        'crane' is 517 for torchvision and 134 for Keras.
+        """
+        text = text.strip()
+        if text.isdigit():
+            return None
+        return self.aliases.get(plain(text)) if self.aliases else self._index.get(text)
+
     def name(self, index: int) -> str:
         """Return the name of a class; empty if it has none."""
         return self.names[index] if 0 <= index < len(self.names) else ""

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.data.sources.objects import open_text, read_text
 from pipeline.errors import ConfigError
@@ -22,8 +22,16 @@ def read_csv(where: str, path: str, columns: tuple[str, ...]) -> list[dict[str, 
     return [{name: value or "" for name, value in row.items() if name is not None} for row in rows]
 
 
-def read_rows(where: str, path: str, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Stream the given columns of a CSV file, which may have a million rows; blank lines are left out.
+def read_rows(
+    where: str, path: str, columns: tuple[str, ...], further: Callable[[Sequence[str]], Sequence[str]]
+) -> Iterator[tuple[str, ...]]:
+    """Stream columns of a CSV file, which may have a million rows: their names, then its rows without blank ones.
+
+    Args:
+        where: the setting that names the file.
+        path: its path or URL.
+        columns: the columns that it must have.
+        further: chooses further columns from the header.
 
     Raises:
         ConfigError: the file is missing, is not UTF-8, has no rows, or lacks a column.
@@ -34,7 +42,9 @@ def read_rows(where: str, path: str, columns: tuple[str, ...]) -> Iterator[tuple
             header = next(reader, [])
             row = next(reader, None)
             _require(where, path, () if row is None else header, columns)
-            places = [len(header) - 1 - header[::-1].index(name) for name in columns]  # the last one of a name counts
+            names = (*columns, *further([name for name in header if name not in columns]))
+            places = [len(header) - 1 - header[::-1].index(name) for name in names]  # the last one of a name counts
+            yield names
             while row is not None:
                 if row:
                     yield tuple(row[place] if place < len(row) else "" for place in places)

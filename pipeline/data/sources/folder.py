@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.data.sources.annotations import Annotations, annotated
+from pipeline.data.sources.annotated import annotated
+from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.shards import Failure, Item, Sample, Shard, clean_text
 from pipeline.data.sources.tar_members import MAX_MEMBER_BYTES
 

@@ -9,6 +9,7 @@ from pipeline.data.sources.box_formats import PLAIN, Form, FormatCheck, corners,
 from pipeline.data.sources.box_names import BoxFile
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.csv_rows import read_csv, read_rows
+from pipeline.data.sources.other_names import agreeing, columns_of_names
 from pipeline.data.sources.shards import Box, Boxes
 from pipeline.errors import ConfigError
 
@@ -21,11 +22,13 @@ def load_annotations(
 ) -> Annotations:
     """Read the label and box files that a run file names, or that lie in a folder of images.
 
-    Labels: `filename,class_index`. Boxes: `filename,x0,y0,x1,y1`, one row per box, or Kaggle's
+    Labels: `filename,class_index`; further columns with names of classes must agree with it.
+    Boxes: `filename,x0,y0,x1,y1`, one row per box, or Kaggle's
     `LOC_val_solution.csv` (`ImageId,PredictionString`), which also gives labels, or any that `read_described` reads.
 
     Raises:
-        ConfigError: a file is missing or lacks its columns, or boxes contradict their format.
+        ConfigError: a file is missing or lacks its columns, columns of labels contradict each other, or boxes
+            contradict their format.
     """
     labels: dict[str, str] = {}
     boxes: dict[str, Boxes] = {}
@@ -38,8 +41,8 @@ def load_annotations(
         labels, boxes, rows = _read_boxes(boxes_csv, classes, form)
         files.append(AnnotationFile("boxes", boxes_csv, rows, gives_labels=bool(labels)))
     if labels_csv is not None:
-        pairs = read_rows("data.labels", labels_csv, ("filename", "class_index"))
-        labels, rows = unique_labels(labels_csv, pairs, classes)
+        cells = read_rows("data.labels", labels_csv, ("filename", "class_index"), columns_of_names)
+        labels, rows = unique_labels(labels_csv, agreeing(labels_csv, cells, classes), classes)
         files.append(AnnotationFile("labels", labels_csv, rows, rows - len(labels)))
     found = described or BoxFile({})
     return Annotations(classes, labels, boxes, files=tuple(files), described=found.images, notes=found.notes, form=form)

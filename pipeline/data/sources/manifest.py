@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from pipeline.data.sources.annotations import Annotations, annotated
+from pipeline.data.sources.annotated import annotated
+from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.box_formats import FormatCheck
 from pipeline.data.sources.classes import ClassTable, load_classes
 from pipeline.data.sources.fingerprint import digest

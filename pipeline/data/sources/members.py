@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from pipeline.data.sources.box_formats import BadAnnotationError, parse_box, parse_boxes
 from pipeline.data.sources.cells import metadata_of
+from pipeline.data.sources.other_names import columns_of_names
 from pipeline.data.sources.shards import Boxes, Metadata
 from pipeline.settings.data import BoxOrder
 
@@ -55,6 +56,12 @@ def json_names(data: bytes, field: str) -> list[str] | None:
     if not isinstance(names, list) or not all(isinstance(name, (int, str)) for name in names):
         raise BadAnnotationError(field, f"{field} is not a list of classes")
     return list(map(str, names))
+
+
+def json_texts(members: Mapping[str, bytes]) -> dict[str, str]:
+    """Read the fields of a `.json` member that may name the class."""
+    fields = _json(members["json"], "label") if "json" in members else {}
+    return {name: text for name in columns_of_names(fields) if isinstance(text := fields[name], str)}
 
 
 def json_metadata(members: Mapping[str, bytes], names: Sequence[str]) -> Metadata:

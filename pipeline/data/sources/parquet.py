@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from pipeline.data.sources.annotations import Annotations, annotated
+from pipeline.data.sources.annotated import annotated
+from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.box_formats import BadAnnotationError, Form
 from pipeline.data.sources.cells import boxes_cell, cell_of, labels_cell, labels_in_order, metadata_of, one_hot
 from pipeline.data.sources.classes import ClassTable
@@ -28,6 +29,7 @@ from pipeline.data.sources.columns import (
 )
 from pipeline.data.sources.hive import partition_columns
 from pipeline.data.sources.objects import is_url
+from pipeline.data.sources.other_names import columns_of_names, contradiction
 from pipeline.data.sources.shards import Described, Failure, Item, Metadata, Sample, Shard, damage, reader_died
 from pipeline.data.sources.tables import ROWS_AT_A_TIME, Record, Table, open_table
 from pipeline.data.sources.tar_members import MAX_MEMBER_BYTES
@@ -47,7 +49,7 @@ class Row(NamedTuple):
     boxes: object
     problem: str = ""
     more: Mapping[str, Any] = {}
-    """The columns of labels and of the classes of boxes, where they are named, and the metadata."""
+    """The columns of labels and of the classes of boxes, where they are named, other names of the class, metadata."""
 
 
 Rows = Callable[[Shard, Columns, bool], Iterator[Row]]
@@ -74,6 +76,7 @@ def rows_in_process(shard: Shard, columns: Columns, only_keys: bool) -> Iterator
         if label not in partitions:
             label = label_column(facts_of(table.schema), label)
         found = {**columns, "image": image.name, "key": key or "", "label": label}
+        found["names"] = [name for name in columns_of_names(table.schema.names) if name != label]
         wanted = only if only_keys else _outermost(found, table)
         for number, record in enumerate(_records(table, wanted)):
             row = _row({**partitions, **record}, found, number, shard)
@@ -187,6 +190,7 @@ def _row(record: Record, columns: Columns, number: int, shard: Shard) -> Row:
     key = _key(record.get(columns["key"]), number, shard)
     label, boxes = cell_of(record, columns["label"]), _cell(record, columns["boxes"])
     more: Record = {role: _cell(record, columns[role]) for role in ("labels", "box_labels") if role in columns}
+    more["names"] = {name: text for name in columns["names"] if isinstance(text := record.get(name), str)}
     if "metadata" in columns:
         more["metadata"] = metadata_of(record, columns["metadata"])
     boxes = [boxes] if _is_row(boxes, columns) else boxes
@@ -220,7 +224,11 @@ def _item(row: Row, shard: Shard, annotations: Annotations, columns: Columns, na
     except BadAnnotationError as error:
         return Failure(row.key, shard.name, "read", error.code, str(error), _metadata(row))
     members = _members(row.label, names) if said.labels is None else {}
-    return annotated(row.key, shard, row.image, members, annotations, said)
+    item = annotated(row.key, shard, row.image, members, annotations, said)
+    if not isinstance(item, Sample) or item.label is None or annotations.label_text(row.key) is not None:
+        return item
+    wrong = contradiction(item.label, row.more.get("names", {}), annotations.classes)
+    return Failure(row.key, shard.name, "read", "label", f"the row has {wrong}", _metadata(row)) if wrong else item
 
 
 def _said(row: Row, columns: Columns, form: Form) -> Described:

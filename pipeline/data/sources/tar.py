@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import BinaryIO
 
-from pipeline.data.sources.annotations import Annotations, annotated
+from pipeline.data.sources.annotated import annotated
+from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.shards import Failure, Item, Shard, is_image
 from pipeline.data.sources.tar_members import (
     Member,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.sources.annotations import Annotations, annotated
+from pipeline.data.sources.annotated import annotated
+from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.label_files import load_annotations
 from pipeline.data.sources.row_finder import split_name

@@ -15,7 +15,8 @@ from pipeline.data.decode import decode_chunk
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Chunk, Item, Sample, Shard
-from pipeline.data.sources.annotations import Annotations, annotated
+from pipeline.data.sources.annotated import annotated
+from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.box_formats import ORDERS, Form, FormatCheck, corners, in_pixels
 from pipeline.errors import ConfigError
 from pipeline.settings.data import BoxOrder

@@ -10,7 +10,8 @@ from runfiles import SMALLEST
 
 from pipeline.data.annotations import read_annotations
 from pipeline.data.sources import Item, Sample, Shard
-from pipeline.data.sources.annotations import Annotations, annotated
+from pipeline.data.sources.annotated import annotated
+from pipeline.data.sources.annotations import Annotations
 from pipeline.errors import ConfigError
 from pipeline.settings.run_file import RunConfig
 

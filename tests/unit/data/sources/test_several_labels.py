@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import pytest
 
 from pipeline.data.sources import Item, Sample, Shard
-from pipeline.data.sources.annotations import Annotations, annotated
+from pipeline.data.sources.annotated import annotated
+from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.shards import Failure
 
