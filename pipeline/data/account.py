@@ -131,7 +131,7 @@ class LabelAccount:
         if self.inside:
             labels.append(self.inside.line())
         if not self.has_labels:
-            labels.insert(0, "none" if self.inside is None else "none known")
+            labels.insert(0, self._of_none())
         elif self.images:
             several = f", {self.several:,} of them several" if self.several else ""
             labels.append(f"{self.labelled:,} of {counted(self.images, 'image')} have a label{several}")
@@ -144,6 +144,13 @@ class LabelAccount:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in most_first(self.ignored)[:6])
             shown += _section("ignored", [f"{counted(sum(self.ignored.values()), 'file')}: {kinds}"])
         return [*shown, *_section("note", _first(list(self.notes), 4))]
+
+    def _of_none(self) -> str:
+        """Say that there are no labels, and how to give some."""
+        if self.inside is not None:
+            return "none known"
+        hint = "" if self.folders or self.files else "; data.labels names a file of labels"
+        return f"none of {counted(self.images, 'image')}{hint}" if self.images else "none"
 
     def _of_boxes(self) -> list[str]:
         from_list = [self.listed.line_of_boxes()] if self.listed and self.listed.boxes else []
@@ -158,15 +165,13 @@ class LabelAccount:
         head += ["of the images that were looked at:"] if looked_at else []
         if self.absent:
             more = ", ..." if self.absent > len(self.absent_examples) else ""
-            head.append(f"{_kinds(self.absent)} without an image: {', '.join(self.absent_examples)}{more}")
+            head.append(f"{_kinds(self.absent)} without a labelled image: {', '.join(self.absent_examples)}{more}")
         texts = [f"{one}: {counted(one.images, 'image')}" for one in classes]
         if len(texts) <= _LINES_OF_CLASSES:
             return [*head, *texts]
         counts = sorted(one.images for one in classes)
-        more = (
-            f"... {len(texts) - _LINES_OF_CLASSES:,} more; {len(texts):,} classes in all, with {counts[0]:,} to "
-            f"{counts[-1]:,} images each"
-        )
+        each = counted(counts[0], "image") if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,} images"
+        more = f"... {len(texts) - _LINES_OF_CLASSES:,} more; {len(texts):,} classes in all, with {each} each"
         return [*head, *texts[: _LINES_OF_CLASSES - 2], more, *texts[-2:]]
 
     def warnings(self) -> list[str]:

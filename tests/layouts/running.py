@@ -26,8 +26,8 @@ CLASSES = {"imagenet-1k": 1000}
 SIZE = 32
 
 
-def config_of(folder: Path, truth: Truth, output: Path) -> RunConfig:
-    """Return the run file of a layout; mistakes in it are raised, as every verb raises them."""
+def fields_of(folder: Path | str, truth: Truth, output: Path | str) -> dict[str, Any]:
+    """Return the run file of a layout in a folder, or at the URL of one."""
     classes = CLASSES.get(str(truth.data.get("classes")), 10)
     stated = {name: _filled(value, folder) for name, value in truth.data.items()}
     data = {"shards": str(folder)} | {name: value for name, value in stated.items() if value is not None}
@@ -42,21 +42,24 @@ def config_of(folder: Path, truth: Truth, output: Path) -> RunConfig:
         "layout": "channels_first",
         "outputs": "softmax",
     }
-    config, mistakes = parse_config(
-        {
-            "data": data,
-            "model": model,
-            "explain": {"methods": ["gradcam"]},
-            "compute": {"device": "cpu"},
-            "output": {"path": str(output)},
-        }
-    )
+    return {
+        "data": data,
+        "model": model,
+        "explain": {"methods": ["gradcam"]},
+        "compute": {"device": "cpu"},
+        "output": {"path": str(output)},
+    }
+
+
+def config_of(folder: Path, truth: Truth, output: Path) -> RunConfig:
+    """Return the settings of a layout; mistakes in them are raised, as every verb raises them."""
+    config, mistakes = parse_config(fields_of(folder, truth, output))
     if mistakes:
         raise ConfigError(mistakes)
     return config
 
 
-def _filled(value: Any, folder: Path) -> Any:  # noqa: ANN401 - settings of any type
+def _filled(value: Any, folder: Path | str) -> Any:  # noqa: ANN401 - settings of any type
     if isinstance(value, Mapping):
         return {name: _filled(inner, folder) for name, inner in value.items()}
     return value.replace("{}", str(folder)) if isinstance(value, str) else value

@@ -89,7 +89,7 @@ class Annotations:
             return None
         index = self._index(given)
         if text is None and (wrong := contradiction(index, json_texts(members), self.classes)):
-            raise BadAnnotationError("label", f"the image has {wrong}")
+            raise BadAnnotationError("label", f"the image has {wrong.text}")
         return index
 
     def _text_in(self, members: Members) -> str | None:

@@ -63,7 +63,10 @@ def classes_of_folders(
     if decided is None:
         decided = _by_number(names, outputs, wanted, loose="" in tops)
     if isinstance(decided, str):
-        hint = "data.folders: classes takes them as such"
+        numbered = _by_number(names, outputs, "classes", loose=False)
+        order = "" if isinstance(numbered, str) else ", ".join(f"{name} = {numbered[0][name]}" for name in names[:2])
+        more = ", ..." if len(names) > 2 else ""
+        hint = f"data.folders: classes takes them as such ({order}{more}); otherwise data.labels names a file of labels"
         return FolderClasses(why=f"{_listed(names)}: not certain to be classes, because {decided}; {hint}")
     index_of, class_names, why = decided
     why = f"{_listed(names)}: classes, because {why}"

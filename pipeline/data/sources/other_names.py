@@ -4,7 +4,9 @@ A list whose indices count from 1, or another tool's order of classes, shows its
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from pipeline.data.sources.classes import ClassTable
 from pipeline.errors import ConfigError
@@ -24,13 +26,23 @@ def plain(column: str) -> str:
     return re.sub(r"[\s_.\-]", "", column).lower()
 
 
-def contradiction(index: int, others: Mapping[str, object], classes: ClassTable) -> str:
-    """Say which of the other names of a class is certainly that of another one; empty if none is."""
+class Contradiction(NamedTuple):
+    """What a row says of its class, and by how much its index exceeds that of the class which it names."""
+
+    text: str
+    excess: int
+
+
+def contradiction(index: int, others: Mapping[str, object], classes: ClassTable) -> Contradiction | None:
+    """Return the first of the other names of a class that is certainly that of another one."""
     for column, cell in others.items():
-        if isinstance(cell, str) and (named := classes.named(cell)) not in (None, index):
+        named = classes.named(cell) if isinstance(cell, str) else None
+        if named is not None and named != index:
             name = f" ({classes.name(index)})" if classes.name(index) else ""
-            return f"label {index}{name}, but {column} '{cell[:80]}', which is class {named}"
-    return ""
+            return Contradiction(
+                f"label {index}{name}, but {column} '{str(cell)[:80]}', which is class {named}", index - named
+            )
+    return None
 
 
 def agreeing(path: str, rows: Iterator[tuple[str, ...]], classes: ClassTable) -> Iterator[tuple[str, str]]:
@@ -45,22 +57,25 @@ def agreeing(path: str, rows: Iterator[tuple[str, ...]], classes: ClassTable) ->
         ConfigError: after the last row, if any of these names is that of another class.
     """
     _, _, *columns = next(rows)
-    known: dict[tuple[str, ...], str] = {}
-    wrong, count = 0, 0
+    known: dict[tuple[str, ...], Contradiction | None] = {}
+    count = 0
+    wrong: Counter[int] = Counter()
     examples: list[str] = []
     for image, label, *others in rows:
         count += 1
         cells = (label, *others)
-        said = known.get(cells)
-        if said is None:
+        if cells not in known:
             index = classes.index(label)
-            said = "" if index is None else contradiction(index, dict(zip(columns, others, strict=True)), classes)
-            known[cells] = said
-        if said:
-            wrong += 1
-            examples += [f"'{image}' has {said}"] if len(examples) < _SHOWN else []
+            named = dict(zip(columns, others, strict=True))
+            known[cells] = None if index is None else contradiction(index, named, classes)
+        if found := known[cells]:
+            wrong[found.excess] += 1
+            examples += [f"'{image}' has {found.text}"] if wrong.total() <= _SHOWN else []
         yield image, label
     if wrong:
-        what = f"'{path}': columns contradict each other in {wrong:,} of {count:,} rows: {'; '.join(examples)}"
-        hint = "correct class_index (it counts from 0, in the order of data.classes), or remove the wrong column"
-        raise ConfigError.one("data.labels", what, hint)
+        what = f"'{path}': columns contradict each other in {wrong.total():,} of {count:,} rows: {'; '.join(examples)}"
+        raise ConfigError.one("data.labels", what, _FROM_ONE if set(wrong) == {1} else _HINT)
+
+
+_FROM_ONE = "class_index seems to count from 1; subtract 1, or write the names into that column"
+_HINT = "class_index counts from 0, in the order of data.classes; correct it, or remove the column that is wrong"

@@ -228,7 +228,7 @@ def _item(row: Row, shard: Shard, annotations: Annotations, columns: Columns, na
     if not isinstance(item, Sample) or item.label is None or annotations.label_text(row.key) is not None:
         return item
     wrong = contradiction(item.label, row.more.get("names", {}), annotations.classes)
-    return Failure(row.key, shard.name, "read", "label", f"the row has {wrong}", _metadata(row)) if wrong else item
+    return Failure(row.key, shard.name, "read", "label", f"the row has {wrong.text}", _metadata(row)) if wrong else item
 
 
 def _said(row: Row, columns: Columns, form: Form) -> Described:

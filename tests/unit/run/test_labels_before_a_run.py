@@ -45,7 +45,7 @@ def test_folders_that_are_no_classes_give_no_labels_and_the_account_says_why(fol
     (folder / "n02979186").rename(folder / "val")
     run = prepared(folder)
     assert run.account.lines()[:2] == [
-        "labels    none",
+        "labels    none of 3 images",
         "          2 folders (train, val): splits of a dataset, not classes",
     ]
     assert run.manifest.classes == ()
