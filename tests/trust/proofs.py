@@ -146,14 +146,6 @@ TESTS = (
         ),
     ),
     Tests(
-        "I9",
-        "no silent loss, labels as meant",
-        "datasets as people have them: links, litter, splits, subsets, lists, dotted names, compressed tars, Hugging Face",
-        "each layout through plan, explain and pack, on a disk and in an object store: the truth, or a refusal",
-        ("tests/layouts",),
-        marks="",
-    ),
-    Tests(
         "I8",
         "no silent loss, bounded",
         "damaged and hostile Parquet files, and one that kills the process that reads it",
@@ -164,6 +156,14 @@ TESTS = (
             "tests/unit/data/sources/test_parquet.py",
             "tests/unit/data/sources/test_parquet_sandbox.py",
             "tests/unit/run/test_loading.py",
+        ),
+        Tests(
+            "I9",
+            "no silent loss, labels as meant",
+            "datasets as people have them: links, litter, splits, subsets, lists, dotted names, compressed tars, save_to_disk",
+            "each layout through plan, explain and pack, on a disk and in an object store: the truth, or a refusal",
+            ("tests/layouts",),
+            marks="",
         ),
     ),
     Tests(
