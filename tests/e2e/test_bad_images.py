@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from e2e.runs import Settings, table_of
+from inline import explain_inline
 from pictures import noise, saved
 
 from jobs.explain import Ended
@@ -20,13 +21,11 @@ ALLOWED = {"JPEG", "MPO", "PNG", "WEBP"}
 
 
 @pytest.mark.slow
-def test_each_bad_image_is_explained_or_one_failure(
-    data_folder: Path, settings: Settings, explained: Callable[[Settings], Ended]
-) -> None:
+def test_each_bad_image_is_explained_or_one_failure(data_folder: Path, settings: Settings) -> None:
     folder = data_folder / "bad_images"
     settings["data"] = {"shards": str(folder), "chunk_images": 100}
     settings["explain"]["metrics"] = ["average_drop"]
-    ended = explained(settings)
+    ended = explain_inline(settings)
     assert verify(LocalStore(ended.path)).problems == []
     rows = table_of(ended.path).to_pylist()
     with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:

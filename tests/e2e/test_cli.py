@@ -12,7 +12,9 @@ import pytest
 import yaml
 from e2e.runs import Settings, table_of, write_run_file
 from PIL import Image
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from pipeline.demo.data import run_file, write_demo
 from schemas.manifest import RunManifest
 
@@ -25,10 +27,10 @@ SECRETS = {
 }
 
 
-def camatlas(*arguments: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+def camatlas(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
     env = os.environ | SECRETS
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, cwd=cwd, env=env)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -216,22 +218,27 @@ def test_all_mistakes_are_reported_at_once_and_nothing_is_written(tmp_path: Path
         (["pack", "nowhere", "dest"], "matches nothing"),
     ],
 )
-def test_usage_errors_have_a_message_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
-    refused = camatlas(*arguments, cwd=tmp_path)
-    assert refused.returncode == 2
+def test_usage_errors_have_a_message_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 2
     assert message in refused.stderr
     assert "Traceback" not in refused.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_methods_and_metrics_are_listed() -> None:
-    listed = camatlas("methods").stdout
+    listed, page, metrics, energy = (
+        CliRunner().invoke(app, words).stdout
+        for words in (["methods"], ["methods", "integrated_gradcam"], ["metrics"], ["metrics", "energy_in_box"])
+    )
     assert all(name in listed for name in ("gradcam_pp", "integrated_gradcam", "iscam", "20480"))
-    page = camatlas("methods", "integrated_gradcam").stdout
     assert "ReLU( sum_k a_k(t) D_k(t) )" in page
     assert "official_code" in page
-    assert "Average" not in camatlas("metrics").stdout
-    assert "energy = sum_{G} E / sum E" in camatlas("metrics", "energy_in_box").stdout
+    assert "Average" not in metrics
+    assert "energy = sum_{G} E / sum E" in energy
 
 
 def test_an_empty_folder_and_a_file_as_output_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from e2e.runs import Settings, table_of
+from inline import explain_inline, publish_all
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
@@ -61,7 +62,7 @@ def test_a_manifest_with_absolute_paths_gives_the_rows_of_the_folder(
     manifest = write_csv(tmp_path / "lists" / "images.csv", ["path", "class", "bbox", "hospital"], rows)
     settings["explain"]["methods"] = ["gradcam", {"smooth_gradcam_pp": {"samples": 2}}]
     settings["data"]["shards"] = str(folder)
-    of_folder = table_of(explained(settings).path)
+    of_folder = table_of(publish_all(settings))
     settings["data"] = {"manifest": manifest, "chunk_images": 4, "classes": settings["data"]["classes"]}
     settings["output"]["path"] = str(tmp_path / "run_of_manifest")
     ended = explained(settings)
@@ -80,7 +81,7 @@ def test_metadata_is_in_the_rows_in_sql_and_in_the_report(
     manifest = write_csv(tmp_path / "list.csv", ["path", "class", "bbox", "hospital"], rows)
     settings["data"] |= {"manifest": manifest, "metadata": ["hospital"], "chunk_images": 4}
     del settings["data"]["shards"]
-    ended = explained(settings)
+    ended = explain_inline(settings)
     assert ended.failures == {"read/missing": 1}
     store = open_store(ended.path)
     assert verify(store).problems == []

@@ -12,6 +12,7 @@ import pytest
 import torch
 from e2e.runs import Place, Settings, table_of, write_run_file
 from faults.s3 import SECRET, Accident, Proxy
+from inline import publish_all
 from typer.testing import CliRunner
 
 from jobs.cli import app
@@ -49,7 +50,7 @@ def test_a_run_in_s3_equals_the_run_in_a_folder_and_every_verb_takes_its_url(
     local_settings: Any = json.loads(json.dumps(settings))
     local_settings["data"] |= {"shards": str(scenes / "shards"), "classes": str(scenes / "classes.csv")}
     local_settings["output"]["path"] = str(tmp_path / "run")
-    local = open_store(explained(local_settings).path)
+    local = open_store(str(publish_all(local_settings)))
     assert read_manifest(remote).run_id == read_manifest(local).run_id
     assert [remote.read(p.file) for p in part_names(remote)] == [local.read(p.file) for p in part_names(local)]
     assert part_names(remote) == part_names(local)

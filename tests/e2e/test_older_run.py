@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from e2e.runs import Settings
+from inline import publish_all
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -71,7 +72,7 @@ def test_it_resumes_and_its_rows_are_those_of_today(
     ended = explained(fields)
     assert (ended.images, ended.damages) == (16, 0)
     assert rows_of(older / "run").equals(whole)
-    explained({**fields, "output": {"path": str(tmp_path / "anew")}})
+    publish_all({**fields, "output": {"path": str(tmp_path / "anew")}})
     assert rows_of(tmp_path / "anew").equals(whole)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from e2e.runs import Settings, table_of
+from inline import explain_inline
 from torch import nn
 
 from jobs.explain import Ended
@@ -110,7 +111,8 @@ def test_wrapped_models_and_nested_checkpoints_give_the_bare_rows(
     }  # fmt: skip
     said = {}
     for run, model in variants.items():
-        explained(with_model(settings, own, str(own / run), **model))
+        explain = explained if run == "lightning" else explain_inline
+        explain(with_model(settings, own, str(own / run), **model))
         said[run] = capsys.readouterr().err
     rows = table_of(own / "bare")
     assert rows["error_code"].to_pylist().count(None) == 14  # one of the eight demo images is damaged

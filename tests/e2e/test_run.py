@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 from e2e.runs import Place, Settings, in_both_places, table_of
+from inline import explain_inline, publish_all
 
 from jobs.explain import Ended
 from pipeline.errors import ConfigError
@@ -53,7 +54,7 @@ def test_a_finished_run_is_not_run_again(settings: Settings, explained: Explaine
 
 @in_both_places
 def test_a_resumed_run_has_the_bytes_of_an_uninterrupted_one(settings: Settings, explained: Explained) -> None:
-    store = open_store(explained(settings).path)
+    store = open_store(explain_inline(settings).path)
     parts = {part.file: store.read(part.file) for part in part_names(store)}
     for name in list(parts)[::2]:
         store.delete(name)
@@ -68,7 +69,7 @@ def test_rows_do_not_depend_on_workers_batches_or_the_order_of_shards(
     settings: Settings, explained: Explained, scenes: Path, tmp_path: Path
 ) -> None:
     settings["explain"]["methods"] = ["gradcam", {"smoothgrad": {"samples": 2}}, {"rise": {"num_masks": 8}}]
-    first = table_of(explained(settings).path)
+    first = table_of(publish_all(settings))
     settings["compute"] = {"workers": 2, "batch": 16}
     settings["data"]["shards"] = sorted((str(path) for path in (scenes / "shards").iterdir()), reverse=True)
     settings["output"]["path"] = str(tmp_path / "other")
@@ -76,9 +77,9 @@ def test_rows_do_not_depend_on_workers_batches_or_the_order_of_shards(
 
 
 @in_both_places
-def test_a_limit_takes_the_first_images(settings: Settings, explained: Explained) -> None:
+def test_a_limit_takes_the_first_images(settings: Settings) -> None:
     settings["data"]["limit"] = 13
-    ended = explained(settings)
+    ended = explain_inline(settings)
     assert ended.images == 13
     assert verify(open_store(ended.path)).problems == []
     keys = set(table_of(ended.path).to_pandas()["image_key"])
@@ -89,7 +90,7 @@ def test_a_sample_does_not_depend_on_the_order_of_shards_or_on_resuming(
     settings: Settings, explained: Explained, scenes: Path, tmp_path: Path
 ) -> None:
     settings["data"]["sample"] = {"n": 9, "seed": 4}
-    ended = explained(settings)
+    ended = explain_inline(settings)
     first = table_of(ended.path)
     keys = [f"scene_{i:05d}" for i in range(50)]
     wanted = sorted(keys, key=lambda key: hashlib.sha256(f"4\0{key}".encode()).hexdigest())[:9]
@@ -99,7 +100,7 @@ def test_a_sample_does_not_depend_on_the_order_of_shards_or_on_resuming(
     assert table_of(explained(settings).path).equals(first)
     settings["data"]["shards"] = sorted((str(path) for path in (scenes / "shards").iterdir()), reverse=True)
     settings["output"]["path"] = str(tmp_path / "other")
-    assert table_of(explained(settings).path).equals(first)
+    assert table_of(publish_all(settings)).equals(first)
 
 
 @in_both_places
@@ -129,9 +130,7 @@ def test_damaged_shards_and_images_are_rows(
     assert ((frame["shard"] == names[0].name) & frame["method"].notna()).sum() >= 2
 
 
-def test_a_folder_and_its_shards_give_the_same_maps(
-    settings: Settings, explained: Explained, scenes: Path, tmp_path: Path
-) -> None:
+def test_a_folder_and_its_shards_give_the_same_maps(settings: Settings, scenes: Path, tmp_path: Path) -> None:
     loose = tmp_path / "loose"
     loose.mkdir()
     with tarfile.open(scenes / "shards" / "scenes-000.tar") as tar:
@@ -139,11 +138,11 @@ def test_a_folder_and_its_shards_give_the_same_maps(
             if member.name.endswith(".jpg"):
                 (loose / member.name).write_bytes(tar.extractfile(member).read())  # type: ignore[union-attr]
     settings["data"]["limit"] = 10
-    from_tar = table_of(explained(settings).path)
+    from_tar = table_of(publish_all(settings))
     settings["data"]["shards"] = str(loose)
     settings["explain"]["metrics"] = ["average_drop"]  # without boxes, metrics of boxes are refused
     settings["output"]["path"] = str(tmp_path / "from_folder")
-    from_folder = table_of(explained(settings).path)
+    from_folder = table_of(publish_all(settings))
     assert from_folder["map"].equals(from_tar["map"])
     assert from_folder["label"].null_count == 20
     assert pc.sum(pc.equal(from_tar["label"], from_tar["predicted"])).as_py() >= 16

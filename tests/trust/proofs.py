@@ -160,7 +160,7 @@ TESTS = (
         Tests(
             "I9",
             "no silent loss, labels as meant",
-            "datasets as people have them: links, litter, splits, subsets, lists, dotted names, compressed tars, save_to_disk",
+            "datasets as people have them: links, litter, splits, subsets, lists, dotted names, gzip, Arrow",
             "each layout through plan, explain and pack, on a disk and in an object store: the truth, or a refusal",
             ("tests/layouts",),
             marks="",
