@@ -12,7 +12,7 @@ from pipeline.data.folder_labels import FolderLabels
 from pipeline.data.ignored import ignored_files
 from pipeline.data.inputs import reading_of
 from pipeline.data.look import Look, look
-from pipeline.data.manifest_labels import check_labels, listed
+from pipeline.data.manifest_labels import check_against, check_labels, listed
 from pipeline.data.sources import Shard
 from pipeline.data.sources.annotations import AnnotationFile, Annotations
 from pipeline.data.sources.box_formats import Form
@@ -98,8 +98,11 @@ def collect(
         ConfigError: a file is unreadable, lacks a column, or contradicts itself, another one, or the class table.
     """
     classes = classes_of(data)
-    check_labels([shard for shard in shards if shard.kind == "manifest"], classes)
+    listed_shards = [shard for shard in shards if shard.kind == "manifest"]
+    check_labels(listed_shards, classes)
     given = load_annotations(data.labels, data.boxes, classes, form_of(data))
+    if data.labels is not None:
+        check_against(given, data, listed_shards)
     given = replace(given, needs_label=rules is not None and rules.need_label)
     folders = {
         root: FolderLabels.of(root, members, given, outputs, data.folders) for root, members in _members(shards).items()

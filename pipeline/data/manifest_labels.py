@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.data.account_files import Listed
+from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.cells import NOTHING_FOUND
 from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.label_files import contradictions
 from pipeline.data.sources.manifest import manifest_counts
 from pipeline.data.sources.shards import Shard
 from pipeline.errors import ConfigError, nearest
@@ -39,6 +41,17 @@ def check_labels(shards: Iterable[Shard], classes: ClassTable) -> None:
         hint = nearest(wrong[0], classes.names) if classes.names else "name the table of their names in data.classes"
         what = f"{len(wrong):,} of {len(labels):,} labels of the manifest are neither class indices nor known classes"
         raise ConfigError.one("data.classes", f"{what}: {shown}", hint)
+
+
+def check_against(given: Annotations, data: DataConfig, shards: Iterable[Shard]) -> None:
+    """Raise ConfigError if a file of labels contradicts the manifest, which it would replace silently."""
+    pairs = [
+        ((entry.key, entry.said.label), (entry.key, text))
+        for shard in shards
+        for entry in shard.entries
+        if entry.said.label is not None and (text := given.label_text(entry.key)) is not None
+    ]
+    contradictions(f"{data.manifest}' and '{data.labels}", pairs, given.classes, len(pairs))
 
 
 def _labels(shards: Iterable[Shard]) -> Iterator[str]:

@@ -2,11 +2,12 @@
 
 import csv
 import io
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pipeline.data.sources.imagenet import aliases, plain
+from pipeline.data.sources.imagenet import aliases, plain, wnid_of
 from pipeline.data.sources.objects import read_text
 from pipeline.errors import ConfigError
 
@@ -59,7 +60,11 @@ class ClassTable:
 
 
 def load_classes(spec: str | None) -> ClassTable:
-    """Load `data.classes`: 'imagenet-1k', a CSV (class_index, class_name, wnid?) or a text file of names (path or URL).
+    """Load `data.classes`: 'imagenet-1k', or a CSV, a JSON or a text file at a path or a URL.
+
+    A CSV has the columns class_index, class_name and, if known, wnid. A JSON file is the `config.json` of a model with
+    `id2label`, an object of names by index, or a list of names. A text file has one name in each line, or a WordNet id
+    and a name.
 
     Raises:
         ConfigError: the file is missing or is not such a table.
@@ -72,7 +77,36 @@ def load_classes(spec: str | None) -> ClassTable:
         names = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
         return ClassTable(names, aliases=aliases(names))
     text = read_text("data.classes", spec)
-    return _from_csv(spec, text) if spec.lower().endswith(".csv") else ClassTable(tuple(text.splitlines()))
+    if spec.lower().endswith(".csv"):
+        return _from_csv(spec, text)
+    return _from_json(spec, text) if spec.lower().endswith(".json") else _from_lines(text.splitlines())
+
+
+def _from_lines(lines: list[str]) -> ClassTable:
+    """Read names, or pairs of a WordNet id and a name, such as `n01440764 tench, Tinca tinca`."""
+    ids = [wnid_of(line.replace("\t", " ")) for line in lines]
+    if not lines or None in ids or len(set(ids)) < len(ids):
+        return ClassTable(tuple(lines))
+    wnids = tuple(one for one in ids if one)
+    return ClassTable(tuple(line[len(one) :].strip() or one for line, one in zip(lines, wnids, strict=True)), wnids)
+
+
+def _from_json(spec: str, text: str) -> ClassTable:
+    try:
+        found = json.loads(text)
+        found = found.get("id2label", found) if isinstance(found, dict) else dict(enumerate(found))
+        by_index = {int(index): name for index, name in found.items()}
+        if sorted(by_index) != list(range(len(by_index))):
+            raise ValueError("the indices must run from 0 without gaps")
+        names = [by_index[index] for index in range(len(by_index))]
+        if names and all(isinstance(name, list) and len(name) == 2 for name in names):  # as Keras: [WordNet id, name]
+            return ClassTable(tuple(str(name) for _, name in names), tuple(str(wnid) for wnid, _ in names))
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ValueError("the names are not text")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        what = f"'{spec}' is not a class table: {error}"
+        raise ConfigError.one("data.classes", what, 'expected {"id2label": {"0": NAME, ...}} or a list') from None
+    return ClassTable(tuple(names))
 
 
 def _from_csv(spec: str, text: str) -> ClassTable:

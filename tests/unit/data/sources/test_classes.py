@@ -88,3 +88,36 @@ def test_an_invalid_class_table_is_reported(write: Write, text: str) -> None:
 def test_a_missing_table_is_reported(tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         load_classes(str(tmp_path_factory.mktemp("none") / "c.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "wnids"),
+    [
+        ('{"id2label": {"1": "dog", "0": "cat"}, "label2id": {"cat": 0, "dog": 1}}', ("cat", "dog"), ()),
+        ('{"0": "cat", "1": "dog"}', ("cat", "dog"), ()),
+        ('["cat", "dog"]', ("cat", "dog"), ()),
+        ('{"0": ["n02123045", "cat"], "1": ["n02084071", "dog"]}', ("cat", "dog"), ("n02123045", "n02084071")),
+    ],
+)
+def test_a_table_may_be_the_json_of_a_model(
+    write: Write, text: str, names: tuple[str, ...], wnids: tuple[str, ...]
+) -> None:
+    assert load_classes(write("config.json", text)) == ClassTable(names, wnids)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "3", "[]", "{}", '{"a": "cat"}', '{"1": "cat"}', '{"0": 7}', '[["a", "b", "c"]]', "[" * 100_000]
+)
+def test_json_that_is_no_table_is_refused(write: Write, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"data.classes: '.*config.json' is not a class table"):
+        load_classes(write("config.json", text))
+
+
+def test_lines_of_wordnet_ids_and_names_are_both(write: Write) -> None:
+    def test(lines: str) -> ClassTable:
+        return load_classes(write("synsets.txt", lines))
+
+    both = ClassTable(("tench, Tinca tinca", "goldfish"), ("n01440764", "n01443537"))
+    assert test("n01440764 tench, Tinca tinca\nn01443537\tgoldfish") == both
+    assert test("n01440764\nn01443537") == ClassTable(("n01440764", "n01443537"), ("n01440764", "n01443537"))
+    assert test("n01440764 tench\ngoldfish") == ClassTable(("n01440764 tench", "goldfish"))

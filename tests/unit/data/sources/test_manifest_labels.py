@@ -150,6 +150,19 @@ def test_two_columns_of_labels_must_not_contradict_each_other(root: Path) -> Non
     assert [entry.said.label for shard in shards_of(data) for entry in shard.entries] == ["Mass", "Mass"]
 
 
+def test_a_file_of_labels_must_not_contradict_the_manifest(root: Path) -> None:
+    path = put(root, "path,label\na.jpg,Mass\nb.jpg,1\nc.jpg,\n")
+    (root / "labels.csv").write_text("filename,class_index\na.jpg,0\nb.jpg,Nodule\nc.jpg,2\n")
+    both = {"manifest": str(path), "shards": "", "labels": str(root / "labels.csv")}
+    assert labels_in(read(root, names=CHEST, **both)) == {"a.jpg": (0, ()), "b.jpg": (1, ()), "c.jpg": (2, ())}
+    (root / "labels.csv").write_text("filename,class_index\na.jpg,0\nb.jpg,Effusion\nc.jpg,2\n")
+    expected = (
+        r"'.*list.csv' and '.*labels.csv': rows contradict each other about 1 of 2 images: 'b.jpg' is 1, and also"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        read(root, names=CHEST, **both)
+
+
 def test_a_column_that_is_there_twice_is_refused(root: Path) -> None:
     with pytest.raises(ConfigError, match=r"has several columns 'label' \(rename all but one of them\)"):
         read_all(put(root, "path,label,label\na.jpg,0,1\n"))
