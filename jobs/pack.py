@@ -13,7 +13,9 @@ from pipeline.settings.data import Folders
 
 @command
 def pack(
-    source: Annotated[str, typer.Argument(help="image folder, CSV file that lists images, or archive (with --from)")],
+    source: Annotated[
+        str, typer.Argument(help="image folder, list of images (as data.manifest), or archive (with --from)")
+    ],
     dest: Annotated[str, typer.Argument(help="folder for the shards")],
     images_per_shard: Annotated[int, typer.Option(min=1, help="number of images in one shard")] = 1000,
     classes: Annotated[

@@ -18,6 +18,9 @@ from pipeline.data.limits import is_image_file
 from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, read_shard
 from pipeline.data.sources.csv_rows import read_csv
 from pipeline.data.sources.listing import list_shards
+from pipeline.data.sources.manifest import list_manifest
+from pipeline.data.sources.manifest_table import LINES, TEXTS
+from pipeline.data.sources.objects import open_text
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.errors import ConfigError
 from pipeline.settings.data import DataConfig, Folders
@@ -49,8 +52,9 @@ def pack_images(
     that are not images are left out.
 
     Args:
-        source: a folder of images (`labels.csv`, `boxes.csv` or class sub-folders are used), or a CSV file with a
-            column `filename` (relative to the CSV file) and optionally `class_index`.
+        source: a folder of images (`labels.csv`, `boxes.csv` or class sub-folders are used), a CSV file with a
+            column `filename` (relative to the CSV file) and optionally `class_index`, or any list that `data.manifest`
+            takes.
         dest: a new or empty folder.
         images_per_shard: maximum number of images in one shard.
         classes: class table, needed if labels are names or WordNet ids.
@@ -61,10 +65,13 @@ def pack_images(
         ConfigError: there are no images, the destination is not an empty folder, or a file does not match the images.
     """
     _require_empty(dest)
-    if source.suffix == ".csv":
+    if source.suffix.lower() not in _LISTS:
+        data, shards = _from_folder(source, classes, folders)
+    elif _is_plain_list(source):
         data, shards = _from_csv(source, classes)
     else:
-        data, shards = _from_folder(source, classes, folders)
+        data = DataConfig(manifest=str(source), classes=classes)
+        shards = list_manifest(data)
     described = describe(data, shards)
     account = with_counts(described, shards)
     check_matches(account, data)
@@ -136,6 +143,19 @@ def _from_folder(folder: Path, classes: str | None, folders: Folders) -> tuple[D
     if any(shard.kind != "folder" for shard in shards):
         raise ConfigError.one("SOURCE", f"'{folder}' already contains shards, not loose images")
     return DataConfig(shards=str(folder), classes=classes, folders=folders), shards
+
+
+_LISTS = (*TEXTS, *LINES, ".parquet")
+
+
+def _is_plain_list(path: Path) -> bool:
+    """Return whether a CSV file lists names, with or without indices; any other list is read as `data.manifest`."""
+    with open_text("SOURCE", str(path)) as file:
+        try:
+            header = next(csv.reader(file), [])
+        except (csv.Error, UnicodeDecodeError):
+            return False
+    return "filename" in header and ("class_index" in header or len(header) == 1)
 
 
 def _from_csv(path: Path, classes: str | None) -> tuple[DataConfig, list[Shard]]:

@@ -29,7 +29,7 @@ _PATHS = (
     "imageindex", "uri", "url",
 )  # fmt: skip
 """Names of the column of paths, without spaces, underscores and case; earlier ones win."""
-_LABELS = ("label", "classindex", "classid", "target", "class", "classname", "labelname", "category")
+_LABELS = ("label", "classindex", "classid", "target", "class", "classname", "labelname", "category", "wnid", "synset")
 _SEVERAL = ("labels", "classes", "findinglabels", "tags")
 _BOXES = ("boxes", "bbox", "bboxes", "box")
 _BOX_LABELS = ("boxlabels",)

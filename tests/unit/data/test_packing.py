@@ -184,6 +184,22 @@ def test_a_csv_needs_no_labels_and_may_name_a_file_twice(put: Put) -> None:
     assert keys(packed(source / "list.csv", source.parent / "dest")) == {"a": b"a.jpg", "a.jpg": b"a.jpg"}
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.csv", "filename,label\nb.jpg,2\na.jpg,1\n"),
+        ("list.tsv", "path\tclass\nb.jpg\t2\na.jpg\t1\n"),
+        ("list.jsonl", '{"image": "b.jpg", "label": 2}\n{"image": "a.jpg", "label": 1}\n'),
+        ("list.csv", "path;target\nb.jpg;2\na.jpg;1\n"),
+    ],
+)
+def test_any_list_that_is_a_manifest_is_packed_with_its_labels(put: Put, name: str, text: str) -> None:
+    source = put("a.jpg", "b.jpg", "c.jpg")
+    (source / name).write_text(text)
+    result = packed(source / name, source.parent / "dest")
+    assert [(item.key, item.label) for item in read_back(result) if isinstance(item, Sample)] == [("b", 2), ("a", 1)]
+
+
 @pytest.mark.parametrize("row", ["missing.jpg", "bad\0name.jpg", '""', "."])
 def test_a_row_that_names_no_file_is_left_out_and_reported(put: Put, row: str) -> None:
     source = put("a.jpg")
