@@ -157,14 +157,14 @@ TESTS = (
             "tests/unit/data/sources/test_parquet_sandbox.py",
             "tests/unit/run/test_loading.py",
         ),
-        Tests(
-            "I9",
-            "no silent loss, labels as meant",
-            "datasets as people have them: links, litter, splits, subsets, lists, dotted names, gzip, Arrow",
-            "each layout through plan, explain and pack, on a disk and in an object store: the truth, or a refusal",
-            ("tests/layouts",),
-            marks="",
-        ),
+    ),
+    Tests(
+        "I9",
+        "no silent loss, labels as meant",
+        "datasets as people have them: links, litter, splits, subsets, lists, dotted names, gzip, Arrow",
+        "each layout through plan, explain and pack, on a disk and in an object store: the truth, or a refusal",
+        ("tests/layouts",),
+        marks="",
     ),
     Tests(
         "M1",
