@@ -27,7 +27,7 @@ demo: setup ## explain, verify and audit the bundled data, offline
 # Each test file runs in one process. Files that take minutes start first, or one of them would run alone at the end.
 LONGEST_FIRST := tests/cluster tests/e2e tests/planted tests/faults
 
-test: setup ## run the tests (about 20 minutes on 2 cores)
+test: setup ## run the tests (about 15 minutes on 2 cores)
 	@$(BIN)/python -m pytest -q -m "not campaign" -n 2 --dist worksteal tests/unit tests/models tests/layouts tests/oracle tests/security tests/browser
 	@$(BIN)/python -m pytest -q -m "not campaign" -n 3 --dist loadfile --no-loadscope-reorder $(LONGEST_FIRST)
 
@@ -35,6 +35,7 @@ check: setup ## lint, formatting, types and the direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests/users_script.py
 	@$(BIN)/lint-imports --no-cache
 
 bench: setup ## time the methods, relative to forward passes of the model

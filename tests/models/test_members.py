@@ -73,6 +73,8 @@ MEMBERS = {f"timm/{name}": options for name, options in TIMM.items()} | {
     f"torchvision/{name}": options for name, options in TORCHVISION.items()
 }
 
+LARGEST = ("torchvision/maxvit_t", "timm/volo_d1_224", "timm/coat_tiny")
+
 KNOWN = [
     f"timm/{name}"
     for name in (
@@ -84,7 +86,9 @@ KNOWN = [
 """Members whose maps timm itself returns."""
 
 
-@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.campaign] * (name in LARGEST)) for name in MEMBERS]
+)
 def test_a_layer_is_found_and_its_maps_are_right(name: str) -> None:
     model, shape = build(name, **MEMBERS[name])
     probe = auto_probe(model, shape)

@@ -39,10 +39,11 @@ def test_temporary_and_unrelated_files_are_no_problem(small_run: RunMaker) -> No
     assert verify(small_run.store).problems == []
 
 
-def test_a_thousand_single_bit_flips_are_all_found(small_run: RunMaker) -> None:
+@pytest.mark.parametrize("flips", [200, pytest.param(1000, marks=pytest.mark.campaign)])
+def test_single_bit_flips_are_all_found(small_run: RunMaker, flips: int) -> None:
     generator = random.Random(0)
     intact = {part: (small_run.folder / part.file).read_bytes() for part in PARTS}
-    for _ in range(1000):
+    for _ in range(flips):
         part = generator.choices(PARTS, [len(data) for data in intact.values()])[0]
         data = bytearray(intact[part])
         data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
