@@ -196,7 +196,10 @@ def _take_sample(run: PreparedRun, images: int) -> ImageSample:
     """
     sample = take_sample(run.shards, run.reading, run.loaded.preprocess, run.limits, max(1, images))
     if not sample.chunk.samples:
-        raise ConfigError.one("data.shards", f"none of the {sample.images} sampled images can be read")
+        first = sample.chunk.failures[0]
+        what = f"none of the {sample.images} sampled images can be read; '{first.key}': {first.code}, {first.detail}"
+        hint = "data.formats names further formats, and data.decoder a function that reads them"
+        raise ConfigError.one("data.shards", what, hint if first.code == "format" else "")
     return sample
 
 
