@@ -33,6 +33,8 @@ class Inside:
         wrong: number of images whose label is no class, or contradicts another name of their class.
         blind: number of images of which only the key is known.
         classes: the classes of the images that were looked at.
+        example: why the label of one of them is wrong.
+        replaced: number of images whose label a file replaces by another one.
     """
 
     shards: int
@@ -43,6 +45,8 @@ class Inside:
     wrong: int = 0
     blind: int = 0
     classes: tuple[ClassCount, ...] = ()
+    example: str = ""
+    replaced: int = 0
 
     @property
     def is_unknown(self) -> bool:
@@ -56,9 +60,10 @@ class Inside:
         if not seen:
             return f"inside the shards: not known before {counted(self.of, 'shard')} are read"
         wrong = f", {self.wrong:,} one that is no class or contradicts another column" if self.wrong else ""
+        replaced = f"; the file of labels says another class of {self.replaced:,} of them" if self.replaced else ""
         return (
             f"inside the shards: of the first {counted(seen, 'image')} in {place}, {self.labels:,} have a label{wrong}"
-            f", {self.boxes:,} have boxes; the others become known while they are read"
+            f", {self.boxes:,} have boxes; the others become known while they are read{replaced}"
         )
 
 

@@ -20,6 +20,7 @@ from pipeline.data.sources.classes import ClassTable, load_classes
 from pipeline.data.sources.keys import Matching
 from pipeline.data.sources.label_files import load_annotations
 from pipeline.data.sources.shards import KNOWN_KINDS, clean_text
+from pipeline.data.sources.stored_names import names_for_display
 from pipeline.errors import ConfigError
 from pipeline.settings.data import DataConfig
 from pipeline.settings.run_file import RunConfig
@@ -41,12 +42,13 @@ class Collected:
     annotations: Annotations
     given: Annotations
     folders: Mapping[str, FolderLabels]
+    stored_names: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Return the names of the classes by index; empty if nothing names them."""
         of_folders = (folder.classes.names for folder in self.folders.values())
-        return self.given.classes.names or next((names for names in of_folders if names), ())
+        return self.given.classes.names or next((names for names in of_folders if names), self.stored_names)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def collect(
         root: FolderLabels.of(root, members, given, outputs, data.folders) for root, members in _members(shards).items()
     }
     annotations = replace(given, folders={root: folder.annotations for root, folder in folders.items()})
-    return Collected(annotations, given, folders)
+    return Collected(annotations, given, folders, names_for_display(shards, data.columns.label, classes))
 
 
 def describe(
@@ -174,7 +176,7 @@ def _account(data: DataConfig, found: Collected, others: int, seen: Look, in_lis
         files += [_local_file(file, folder) for file in folder.annotations.files]
     return LabelAccount(
         files=tuple(files),
-        source=_source(data, found.given.classes, folders),
+        source=_source(data, found),
         folders=tuple(dict.fromkeys(folder.classes.why for folder in folders.values() if folder.classes.why)),
         inside=_inside(seen, others, found.class_names) if others else None,
         notes=(*found.given.notes, *(note for folder in folders.values() for note in folder.annotations.notes)),
@@ -186,7 +188,18 @@ def _inside(seen: Look, others: int, names: Sequence[str]) -> Inside:
         ClassCount(index, names[index] if index < len(names) else "", "", images)
         for index, images in sorted(seen.of_class.items())
     )
-    return Inside(seen.shards, others, len(seen.keys), seen.labels, seen.boxes, seen.wrong, seen.blind, classes)
+    return Inside(
+        seen.shards,
+        others,
+        len(seen.keys),
+        seen.labels,
+        seen.boxes,
+        seen.wrong,
+        seen.blind,
+        classes,
+        seen.example,
+        seen.replaced,
+    )
 
 
 def _ignored(shards: Iterable[Shard], account: LabelAccount) -> dict[str, int]:
@@ -244,14 +257,15 @@ def _file_account(
     )  # fmt: skip
 
 
-def _source(data: DataConfig, table: ClassTable, folders: Mapping[str, FolderLabels]) -> str:
+def _source(data: DataConfig, found: Collected) -> str:
+    table, folders = found.given.classes, found.folders
     if data.classes is not None:
         return f"{len(table.names):,} names from {data.classes}"
     if table.names:
         return f"the {len(table.names):,} columns of data.columns.labels"
     named = [folder.classes for folder in folders.values() if folder.classes.names]
     if not named:
-        return ""
+        return f"{len(found.stored_names):,} names that the tables store" if found.stored_names else ""
     own = all(one.names[index] == name for one in named for name, index in one.index_of.items() if one.names)
     return "the folders' own names" if own else "names of ImageNet, by the ids that the folders have"
 

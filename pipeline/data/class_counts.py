@@ -27,6 +27,7 @@ class _Counts:
     example: str = ""
     of_class: Counter[int] = field(default_factory=Counter)
     written: dict[int, str] = field(default_factory=dict)
+    doubtful: dict[str, int] = field(default_factory=dict)
 
     def add(self, key: str, said: data.Described, table: Annotations, folders: dict[int, str]) -> None:
         """Count one image; `folders` are the sub-folders of classes."""
@@ -44,6 +45,9 @@ class _Counts:
         self.labelled += bool(indices)
         self.several += len(indices) > 1
         self.of_class.update(indices)
+        word = folders.get(indices[0], text) if len(indices) == 1 else ""
+        if table.classes.is_doubtful(word):
+            self.doubtful[word] = indices[0]
         for index in indices:
             self.written.setdefault(index, folders.get(index) or (text if len(indices) == 1 else ""))
 
@@ -70,6 +74,7 @@ def with_counts(described: Described, shards: Sequence[Shard]) -> LabelAccount:
     return replace(
         described.account, images=counts.images, labelled=counts.labelled, several=counts.several, boxed=counts.boxed,
         unreadable=counts.unreadable, unreadable_example=counts.example.strip()[:80], classes=classes,
+        notes=(*described.account.notes, *(_doubt(described, *pair) for pair in counts.doubtful.items())),
         absent=len(absent), absent_examples=tuple(f"{i} {_name(described, i)}" for i in absent[:_EXAMPLES]),
     )  # fmt: skip
 
@@ -86,3 +91,7 @@ def _images(shard: Shard, table: Annotations) -> Iterator[tuple[str, data.Descri
 def _name(described: Described, index: int) -> str:
     names = described.class_names
     return names[index] if 0 <= index < len(names) else ""
+
+
+def _doubt(described: Described, text: str, index: int) -> str:
+    return f"'{text.strip()[:80]}' is read as {index} {_name(described, index)}; other tools call another class so, too"

@@ -19,7 +19,7 @@ def ignored_files(folder: Path, used: Collection[str]) -> Counter[str]:
     """
     found = find_files(folder)
     paths = (path for path in (*found.images, *chain(*found.ignored.values())) if path not in used)
-    return Counter(_kind(path.rpartition("/")[2]) for path in paths)
+    return Counter("hidden folder" if path.endswith("/") else _kind(path.rpartition("/")[2]) for path in paths)
 
 
 def _kind(name: str) -> str:

@@ -16,7 +16,7 @@ from pipeline.data.sources.columns import Columns, TableFacts, check_columns, ha
 from pipeline.data.sources.hive import partition_columns
 from pipeline.data.sources.listing import list_shards
 from pipeline.data.sources.manifest import list_manifest
-from pipeline.data.sources.parquet import known_names
+from pipeline.data.sources.stored_names import names_to_read_by
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.data.sources.tar_names import MemberRules
 from pipeline.errors import Mistake, Mistakes
@@ -149,7 +149,7 @@ def tables_identity(data: DataConfig, shards: Sequence[Shard], classes: ClassTab
     labels = {label_column(table, data.columns.label) for table in tables} - {data.columns.label}
     if labels:
         identity["labels"] = sorted(labels)
-    names = {tuple(known_names(shard, data.columns.label, classes)) for shard in shards}
+    names = {tuple(names_to_read_by(shard, data.columns.label, classes)) for shard in shards}
     renumbered = sorted(each for each in names if [classes.index(name) for name in each] != list(range(len(each))))
     return identity | ({"label_names": renumbered} if renumbered else {})
 

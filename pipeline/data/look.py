@@ -27,7 +27,9 @@ class Look:
         labels, boxes: number of images that have labels and boxes of their own.
         wrong: number of images whose label is no class, or that name several.
         blind: number of images of which only the keys were read, because labels would have cost a whole shard.
-        of_class: number of images of each class.
+        of_class: number of images of each class; a file of labels goes before those inside.
+        example: why the label of an image is wrong.
+        replaced: number of images whose label a file replaces by another one.
     """
 
     shards: int = 0
@@ -37,6 +39,8 @@ class Look:
     wrong: int = 0
     blind: int = 0
     of_class: Mapping[int, int] = field(default_factory=dict)
+    example: str = ""
+    replaced: int = 0
 
 
 def look(shards: Sequence[Shard], reading: Reading) -> Look:
@@ -52,7 +56,7 @@ def look(shards: Sequence[Shard], reading: Reading) -> Look:
         for shard in chosen:
             blind = shard.kind == "parquet" and is_url(shard.location)
             items = list_items(shard, own, sandbox.rows) if blind else read_shard(shard, own, sandbox.rows)
-            seen = _counted(seen, list(_first(images_of(items))), blind=blind)
+            seen = _counted(seen, list(_first(images_of(items))), reading.annotations, blind=blind)
     return seen
 
 
@@ -65,19 +69,30 @@ def _first(items: Iterator[Item]) -> Iterator[Item]:
             return
 
 
-def _counted(seen: Look, items: Sequence[Item], *, blind: bool) -> Look:
+def _counted(seen: Look, items: Sequence[Item], given: Annotations, *, blind: bool) -> Look:
     samples = [item for item in items if isinstance(item, Sample)]
-    failed = [item.code for item in items if not isinstance(item, Sample)]
+    wrong = [item.detail for item in items if not isinstance(item, Sample) and item.code == "label"]
+    classes = [(_classes(sample), _in_file(sample.key, given)) for sample in samples]
     return replace(
         seen,
         keys=(*seen.keys, *(item.key for item in items)),
         labels=seen.labels + sum(sample.label is not None or bool(sample.labels) for sample in samples),
         boxes=seen.boxes + sum(bool(sample.boxes_xyxy) for sample in samples),
-        wrong=seen.wrong + failed.count("label"),
+        wrong=seen.wrong + len(wrong),
+        example=seen.example or next(iter(wrong), ""),
+        replaced=seen.replaced + sum(bool(own) and of_file not in (None, tuple(own)) for own, of_file in classes),
         blind=seen.blind + blind * len(items),
-        of_class=Counter(seen.of_class) + Counter(index for sample in samples for index in _classes(sample)),
+        of_class=Counter(seen.of_class)
+        + Counter(index for own, of_file in classes for index in (own if of_file is None else of_file)),
     )
 
 
 def _classes(sample: Sample) -> Sequence[int]:
     return sample.labels or (() if sample.label is None else (sample.label,))
+
+
+def _in_file(key: str, given: Annotations) -> tuple[int, ...] | None:
+    """Return the class that a file of labels gives an image; None if no row applies, or its label is no class."""
+    text = given.label_text(key)
+    index = None if text is None else given.classes.index(text)
+    return None if index is None else (index,)

@@ -81,7 +81,9 @@ def _labels_of_no_class(account: LabelAccount) -> Iterator[Mistake]:
         )
     if inside and inside.wrong >= _CLEARLY and not inside.labels:
         place = f"{inside.wrong} images at the beginning of {inside.shards} shards"
-        yield Mistake("data.shards", f"the labels of {place} are {unknown}", hint)
+        why = f"wrong: {inside.example}" if inside.example else unknown
+        what = f"the labels of {place} are {why}"
+        yield Mistake("data.shards", what, "" if "but " in inside.example else hint)
 
 
 def _missing(account: LabelAccount, rules: TargetRules, metrics: Mapping[str, Metric]) -> Iterator[Mistake]:

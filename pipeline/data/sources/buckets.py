@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from pipeline.data.sources.fingerprint import EDGE_BYTES, KINDS, edges_digest, kind_of, parquet_footer
+from pipeline.data.sources.gzip_stream import is_gzip_name
 from pipeline.data.sources.hive import partitioned
 from pipeline.data.sources.misnamed import misnamed
 from pipeline.data.sources.objects import ShardFile, bucket, split_url
@@ -54,6 +55,8 @@ def urls_of(url: str) -> list[str]:
         hive = [] if direct else partitioned(found for found in store.find(folder, deep=True))
         names = [found for found in hive if "=" in found.removeprefix(below).partition("/")[0]]
         names = names or _shards_under(url, direct)
+        if all(map(is_gzip_name, names)):  # they may be what a folder of images came in
+            _refuse_loose(url, [found for found in store.find(folder, deep=True) if found not in direct], names)
     else:
         names = [name]
     return [f"{bucket_url}/{name}" for name in names]
@@ -77,7 +80,7 @@ def inspect_shards(names: Mapping[str, str], describe: Describe) -> dict[str, Sh
     if unknown:
         hint = f"a prefix ends in /; {_PACK}"
         raise ConfigError(
-            Mistake(_WHERE, f"'{url}' is neither a .tar, .tar.gz, .parquet nor .arrow object", hint) for url in unknown
+            Mistake(_WHERE, f"'{url}' is neither a .tar, .tar.gz nor .parquet object", hint) for url in unknown
         )
     stores = {bucket_url: bucket(bucket_url, _WHERE) for bucket_url in sorted({split_url(url)[0] for url in names})}
     mistakes = Mistakes()
@@ -112,6 +115,9 @@ def _shard(stores: Mapping[str, "ObjectStore"], describe: Describe, named: tuple
     assert kind is not None
     if mistake := misnamed(url, kind, file.read(EDGE_BYTES)):
         raise ConfigError([mistake])
+    if kind == "arrow":  # the names of its classes and the order of its rows lie in other files of the folder
+        hint = "copy the folder that save_to_disk wrote to a disk, or write Parquet"
+        raise ConfigError.one(_WHERE, f"'{url}' is an Arrow file, which is read from a disk alone", hint)
     file.seek(0)
     fingerprint = edges_digest(file, stat.size)
     rows, table = describe(parquet_footer(file, stat.size), "") if kind == "parquet" else (None, None)
@@ -123,9 +129,7 @@ def _shards_under(url: str, names: Sequence[str]) -> list[str]:
     shown = [name for name in names if not PurePosixPath(name).name.startswith(".")]
     found = next((found for of_kind in KINDS if (found := [n for n in shown if n.lower().endswith(of_kind)])), [])
     loose = [name for name in shown if _suffix(name).lstrip(".") in IMAGE_SUFFIXES]
-    if loose and found:
-        what = f"'{url}' contains both shards and loose images ('{PurePosixPath(min(loose)).name}')"
-        raise ConfigError.one(_WHERE, what, f"name the shards: {url}*{_suffix(found[0])}")
+    _refuse_loose(url, shown, found)
     if loose:
         raise ConfigError.one(
             _WHERE,
@@ -135,6 +139,14 @@ def _shards_under(url: str, names: Sequence[str]) -> list[str]:
     if not found:
         raise ConfigError.one(_WHERE, f"'{url}' contains no .tar and no .parquet object", _PACK)
     return found
+
+
+def _refuse_loose(url: str, names: Sequence[str], shards: Sequence[str]) -> None:
+    """Raise ConfigError if loose images lie beside shards."""
+    loose = [name for name in names if _suffix(name).lstrip(".") in IMAGE_SUFFIXES]
+    if loose and shards:
+        what = f"'{url}' contains both shards and loose images ('{PurePosixPath(min(loose)).name}')"
+        raise ConfigError.one(_WHERE, what, f"name the shards: {url}*{_suffix(shards[0])}")
 
 
 def _matching_names(pattern: str, bucket_url: str) -> list[str]:

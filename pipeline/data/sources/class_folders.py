@@ -166,6 +166,8 @@ def _by_number(names: Sequence[str], outputs: int | None, wanted: Folders, *, lo
         return f"{what}, and the model has {outputs} classes"
     if all(name.lower() in SPLITS for name in names):
         return "they are the splits of a dataset"
+    if are_indices and numbers[0] > 1:
+        return f"they are numbers from {numbers[0]} on"
     if are_indices and numbers != [int(name) for name in names]:
         return "they are numbers from 1 on, whose order by name is another one"
     return _in_order(names), tuple(names), f"the model has {outputs} classes too; numbered in the order of their names"

@@ -54,6 +54,10 @@ class ClassTable:
             return None
         return self.aliases.get(plain(text)) if self.aliases else self._index.get(text)
 
+    def is_doubtful(self, text: str) -> bool:
+        """Return whether a name is read as a class here, but as another one by other tools."""
+        return not text.strip().isdigit() and self.index(text) is not None and self.named(text) is None
+
     def name(self, index: int) -> str:
         """Return the name of a class; empty if it has none."""
         return self.names[index] if 0 <= index < len(self.names) else ""

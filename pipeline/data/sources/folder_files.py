@@ -49,6 +49,8 @@ _MASK_FOLDERS = frozenset(
     ("segmentationclass", "segmentationobject", "masks", "mask", "segmentations", "segmentation", "trimaps",
      "annotations", "labels", "gt", "ground_truth", "groundtruth")
 )  # fmt: skip
+_HIDDEN_FOLDERS = (".", "@eaDir")
+"""How the names of folders begin that programs keep for themselves."""
 _MOST_LINKS = 1000
 """How often one folder may be reached; folders that link to each other can be reached in more ways than can be read."""
 
@@ -59,8 +61,8 @@ class FolderFiles:
 
     Attributes:
         images: those that are read.
-        ignored: those that are not, by what they are: hidden, text, checksum, litter, mask, not a file, unwanted, or a
-            kind of `CONTAINERS`.
+        ignored: those that are not, by what they are: hidden, hidden folder, text, checksum, litter, mask, not a
+            file, unwanted, or a kind of `CONTAINERS`.
     """
 
     images: list[str] = field(default_factory=list)
@@ -79,7 +81,7 @@ def find_files(folder: Path, suffixes: Sequence[str] | None = None) -> FolderFil
     """
     found = FolderFiles()
     for path, is_file in _walk(folder):
-        kind = _kind(path, suffixes) if is_file else "not a file"
+        kind = _kind(path, suffixes) if is_file else "hidden folder" if path.endswith("/") else "not a file"
         (found.images if kind is None else found.ignored.setdefault(kind, [])).append(path)
     _take_out_masks(found)
     found.images.sort()
@@ -108,7 +110,10 @@ def described(folder: Path, found: FolderFiles) -> Mistake:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Yield each path within a folder that is not a folder, and whether it is a file; a broken link counts as one."""
+    """Yield each path within a folder that is not a folder, and whether it is a file; a broken link counts as one.
+
+    A hidden folder is not entered: its path is given with a slash behind it.
+    """
     reached: Counter[tuple[int, int]] = Counter()
     pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while pending:
@@ -129,7 +134,9 @@ def _walk(folder: Path) -> Iterator[tuple[str, bool]]:
                 path = f"{inner}/{entry.name}" if inner else entry.name
                 if not _is_folder(entry):
                     yield path, _is_file(entry)
-                elif not entry.name.startswith("."):
+                elif entry.name.startswith(_HIDDEN_FOLDERS):
+                    yield f"{path}/", False
+                else:
                     pending.append((path, above | {here}))
 
 

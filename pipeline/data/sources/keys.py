@@ -16,9 +16,9 @@ _END = "\0"
 """Between the parts of a reversed path: smaller than any character of a name, so that paths with a common tail lie
 side by side in sorted order."""
 SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "eval"), "test"),
+    **dict.fromkeys(("train", "training", "training_set", "train_set", "trainset"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "validation_set", "val_set", "valset"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "test_set", "testset"), "test"),
 }
 """Folders that divide a dataset; a row of one of them does not apply to an image of another."""
 
@@ -91,13 +91,16 @@ class Tails:
     def best(self, path: str) -> tuple[int, int]:
         """Return the position of the path that shares most parts with `path`, and their number.
 
-        The position is -1 if several paths share as many; the number is 0 if none shares any.
+        The position is -1 if several paths share as many; the number is 0 if none shares any. A base name alone is
+        not enough for two paths that both name a folder: `cat/1.jpg` says nothing about `dog/1.jpg`.
         """
-        base = path.partition(_END)[0]
+        base, end, _ = path.partition(_END)
         if base not in self._one:
             return -1, 0
         if base not in self._several:
-            return self._one[base], self.shared(self._one[base], path)
+            at = self._one[base]
+            shared = self.shared(at, path)
+            return (-1, 0) if shared == 1 and end and _END in self._paths[at] else (at, shared)
         return self._best_of(self._several[base], path)
 
     def shared(self, position: int, path: str) -> int:
@@ -112,6 +115,8 @@ class Tails:
         near = positions[max(0, at - 2) : at + 2]  # paths with a common tail lie side by side
         shared = [self.shared(position, path) for position in near]
         most = max(shared)
+        if most == 1 and _END in path and all(_END in self._paths[position] for position in near):
+            return -1, 0
         best = [position for position, count in zip(near, shared, strict=True) if count == most]
         return (best[0] if len(best) == 1 else -1), most
 

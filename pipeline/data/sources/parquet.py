@@ -16,7 +16,6 @@ from pipeline.data.sources.annotated import annotated
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.box_formats import BadAnnotationError, Form
 from pipeline.data.sources.cells import boxes_cell, cell_of, labels_cell, labels_in_order, metadata_of, one_hot
-from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.columns import (
     Columns,
     ImageColumn,
@@ -31,6 +30,7 @@ from pipeline.data.sources.hive import partition_columns
 from pipeline.data.sources.objects import is_url
 from pipeline.data.sources.other_names import columns_of_names, contradiction
 from pipeline.data.sources.shards import Described, Failure, Item, Metadata, Sample, Shard, damage, reader_died
+from pipeline.data.sources.stored_names import names_to_read_by
 from pipeline.data.sources.tables import ROWS_AT_A_TIME, Record, Table, open_table
 from pipeline.data.sources.tar_members import MAX_MEMBER_BYTES
 
@@ -142,7 +142,7 @@ def read_parquet(
             Without a key column, the key is the file's stem and the row number.
         rows: source of the rows.
     """
-    names = known_names(shard, columns["label"], annotations.classes)
+    names = names_to_read_by(shard, columns["label"], annotations.classes)
     return _items(shard, rows(shard, columns, False), lambda row: _item(row, shard, annotations, columns, names))
 
 
@@ -257,15 +257,6 @@ def _labels(row: Row, columns: Columns, separator: str | None) -> tuple[str, ...
         return one_hot(dict(zip(columns["labels"], row.more["labels"], strict=True)), columns["labels"])
     cell = row.more.get("labels", row.label)
     return labels_cell(cell, separator) if "labels" in columns or separator or isinstance(cell, list) else None
-
-
-def known_names(shard: Shard, column: str, classes: ClassTable) -> Sequence[str]:
-    """Return the class names that a table stores for its numbers, if the classes of the run have all of them.
-
-    A table numbers its own classes: label 0 of a part of ImageNet is class 0 of ImageNet only by chance.
-    """
-    names = shard.table.names_of(label_column(shard.table, column)) if shard.table else ()
-    return names if all(classes.index(name) is not None for name in names) else ()
 
 
 def _members(label: object, names: Sequence[str]) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ def test_files_are_counted_by_kind(put: Put) -> None:
         "LICENSE",
     )  # fmt: skip
     assert ignored_files(folder, {"a.jpg", "a/b.jpg", "labels.csv"}) == {
-        "._*": 2, ".md": 2, "Thumbs.db": 1, "hidden": 1, "LICENSE": 1,
+        "._*": 2, ".md": 2, "Thumbs.db": 1, "hidden": 1, "hidden folder": 1, "LICENSE": 1,
     }  # fmt: skip
 
 

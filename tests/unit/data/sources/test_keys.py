@@ -31,7 +31,6 @@ def rows_of(rows: list[str], *keys: str, root: str = ROOT) -> dict[str, str]:
         ("C:\\images\\a\\1.jpg", "a/1.jpg"),
         ("1.jpg", "a/1.jpg"),
         ("1", "a/1.jpg"),
-        ("other/1.jpg", "a/1.jpg"),
         ("scan.1.jpg", "x/scan.1.jpg"),
         ("scan.1", "x/scan.1.jpg"),
         (unicodedata.normalize("NFD", "é/ü.jpg"), unicodedata.normalize("NFC", "é/ü.jpg")),
@@ -118,3 +117,12 @@ def test_an_index_without_rows_finds_nothing() -> None:
 def test_a_path_is_compared_from_its_end() -> None:
     assert reversed_path(".\\A//b/C.JPG") == "C.jpg\0b\0A"
     assert reversed_path(".JPG") == ".JPG"
+
+
+def test_a_base_name_says_nothing_if_both_paths_name_other_folders() -> None:
+    assert match(["cat/1.jpg"], ["dog/1.jpg"], "/data").row_of == {}
+    assert match(["2019/1.jpg"], ["2020/1.jpg", "2020/2.jpg"], "/data").row_of == {}
+    assert match(["/x/cat/1.jpg", "/y/cat/1.jpg"], ["dog/1.jpg", "ant/1.jpg"], "/data").row_of == {}
+    assert match(["cat/1.jpg"], ["1.jpg"], "/data").row_of == {"1.jpg": "cat/1.jpg"}
+    assert RowFinder(["cat/1.jpg"]).find("dog/1") is None
+    assert RowFinder(["cat/1.jpg"]).find("cat/1") == "cat/1.jpg"

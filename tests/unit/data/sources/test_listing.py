@@ -174,7 +174,7 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(spec: str) -> None:
 
 @pytest.mark.parametrize("url", ["s3://bucket/photos/1.jpg", "s3://bucket/photos", "gs://bucket/a.tar.bz2"])
 def test_an_object_of_an_unknown_kind_is_reported_without_a_request(url: str) -> None:
-    with pytest.raises(ConfigError, match=r"neither a \.tar, \.tar\.gz, \.parquet nor \.arrow object .*camatlas pack"):
+    with pytest.raises(ConfigError, match=r"neither a \.tar, \.tar\.gz nor \.parquet object .*camatlas pack"):
         list_shards(url)
 
 

@@ -141,14 +141,17 @@ def test_unencrypted_urls_and_credentials_are_refused_without_a_request(spec: st
     assert "secret" not in str(caught.value)
 
 
-def test_an_arrow_file_and_a_compressed_tar_are_read(server: Server) -> None:
-    table = pa.table({"image": [b"1", b"2"], "key": ["x", "y"]})
-    with pa.OSFile(str(server.folder / "t.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
-        writer.write_table(table)
+def test_an_arrow_file_is_refused_because_what_its_labels_mean_lies_elsewhere(server: Server) -> None:
+    (server.folder / "t.arrow").write_bytes(b"\xff\xff\xff\xff")
+    with pytest.raises(ConfigError, match=r"t.arrow' is an Arrow file, which is read from a disk alone \(copy the"):
+        list_shards(url(server, "t.arrow"))
+
+
+def test_a_compressed_tar_is_read(server: Server) -> None:
     (server.folder / "c.tgz").write_bytes(gzip.compress(tar_of(three_samples())))
-    shards = list_shards([url(server, "t.arrow"), url(server, "c.tgz")])
+    shards = list_shards([url(server, "c.tgz")])
     found = [item.key for shard in shards for item in read_shard(shard, Reading()) if isinstance(item, Sample)]
-    assert found == ["x", "y", "a", "b", "c"]
+    assert found == ["a", "b", "c"]
 
 
 def test_all_shards_that_are_something_else_are_named_at_once(server: Server) -> None:
