@@ -109,6 +109,9 @@ def collect(
     folders = {
         root: FolderLabels.of(root, members, given, outputs, data.folders) for root, members in _members(shards).items()
     }
+    if data.folders == "classes" and not folders:
+        what = "classes, but there is no folder of images whose sub-folders could be classes"
+        raise ConfigError.one("data.folders", what, "leave it out; labels of shards lie inside them, or in data.labels")
     annotations = replace(given, folders={root: folder.annotations for root, folder in folders.items()})
     return Collected(annotations, given, folders, names_for_display(shards, data.columns.label, classes))
 
@@ -268,26 +271,3 @@ def _source(data: DataConfig, found: Collected) -> str:
         return f"{len(found.stored_names):,} names that the tables store" if found.stored_names else ""
     own = all(one.names[index] == name for one in named for name, index in one.index_of.items() if one.names)
     return "the folders' own names" if own else "names of ImageNet, by the ids that the folders have"
-
-
-def check_matches(account: LabelAccount, data: DataConfig) -> None:
-    """Refuse a file none of whose rows applies to an image, and missing labels if the run file demands all of them.
-
-    Raises:
-        ConfigError: with the names that were compared.
-    """
-    for file in account.files:
-        if file.rows and file.images and not file.matched:
-            images = ", ".join(f"'{name}'" for name in file.unmatched_images)
-            rows = ", ".join(f"'{name}'" for name in file.unused_rows)
-            raise ConfigError.one(
-                f"data.{file.kind}",
-                f"no row of '{file.path}' matches an image: its rows are called {rows}, the images {images}",
-                "write the paths of the images into the file, or base names that only one image has",
-            )
-    if data.require_labels and account.images > account.labelled:
-        raise ConfigError.one(
-            "data.require_labels",
-            f"{account.images - account.labelled} of {account.images} images have no label",
-            "complete the label file, or leave require_labels out",
-        )

@@ -19,7 +19,7 @@ from pipeline.data.sources.manifest import list_manifest
 from pipeline.data.sources.stored_names import names_to_read_by
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.data.sources.tar_names import MemberRules
-from pipeline.errors import Mistake, Mistakes
+from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.settings.data import DataConfig, MembersConfig
 from pipeline.settings.model import PreprocessConfig
 from pipeline.settings.run_file import RunConfig
@@ -121,6 +121,9 @@ def shards_of(data: DataConfig, only: Collection[str] | None = None) -> list[Sha
         ConfigError: as `list_shards`, `check_columns` and `list_manifest`.
         StoreError: an object store cannot be reached.
     """
+    if data.manifest is not None and data.split is not None:
+        what = f"'{data.split}', but a manifest has no splits"
+        raise ConfigError.one("data.split", what, "leave it out, and list only the images of this split")
     if data.manifest is not None:
         return list_manifest(data)
     if not data.shards:

@@ -11,7 +11,8 @@ from typing import Any
 from webdataset import ShardWriter
 
 from pipeline.data.account import LabelAccount
-from pipeline.data.annotations import check_matches, describe
+from pipeline.data.account_check import check_matches
+from pipeline.data.annotations import describe
 from pipeline.data.archives import read_archive
 from pipeline.data.class_counts import with_counts
 from pipeline.data.limits import is_image_file

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pipeline.cams import CamMethod
 from pipeline.data.account import LabelAccount
-from pipeline.data.annotations import check_matches
+from pipeline.data.account_check import check_matches
 from pipeline.data.sources import Shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.errors import ConfigError, Mistake, Mistakes

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 _MEMORY = 5 << 30
-"""Bytes that a subprocess may allocate: 3 GB for one network, and what torch keeps of those before it."""
+"""Bytes that a subprocess may allocate."""
 _SECONDS = 120
 _TOGETHER = 10
 """Networks that one process tries, one after the other."""
@@ -31,7 +31,8 @@ _HEAD = """# Models that have been tried
 `python tests/models/sweep.py` builds every classifier of timm {timm} and torchvision {torchvision} with random weights
 (torch {torch}, on a CPU), and looks for the target layer with `layer: auto`. In each of them Grad-CAM is compared with
 plain autograd, the engine's logits with those of the model, and layouts with the library's own maps
-(`forward_intermediates` of timm). It skips what does not build within 3 GB.
+(`forward_intermediates` of timm). It skips what needs more than 5 GB or two minutes of a processor. Names are tried in
+random order, so that those tried so far are a sample of all.
 
 {summary}
 
@@ -150,8 +151,9 @@ def summary(rows: list[dict[str, Any]]) -> str:
         tried_names = count["served"] + count["refused"] + count["failed"]
         said.append(
             f"* {library}: {len(of_library)} of {totals[library]} names tried so far; {tried_names} build within the "
-            f"limits and classify; `auto` serves "
-            f"{count['served']} of them ({100 * count['served'] / max(1, tried_names):.1f} %). Left out: "
+            f"limits and classify; `auto` serves {count['served']} of them "
+            f"({100 * count['served'] / max(1, tried_names):.1f} %; with 95 % confidence at least "
+            f"{100 * _least(count['served'], tried_names):.1f} % of all that do). Left out: "
             + ", ".join(f"{count[outcome]} {outcome}" for outcome in _OUTCOMES[3:])
             + "."
         )
@@ -166,6 +168,15 @@ def summary(rows: list[dict[str, Any]]) -> str:
         if worst:
             said.append(f"* Largest relative difference of {what}: {worst[key]:.1e} (`{worst['name']}`).")
     return "\n".join(said)
+
+
+def _least(served: int, tried_names: int) -> float:
+    """Return the lower end of Wilson's interval of a share, one-sided."""
+    if not tried_names:
+        return 0.0
+    z, share = 1.645, served / tried_names
+    spread = z * ((share * (1 - share) + z * z / (4 * tried_names)) / tried_names) ** 0.5
+    return (share + z * z / (2 * tried_names) - spread) / (1 + z * z / tried_names)
 
 
 _OUTCOMES = ("served", "refused", "failed", "no classifier", "too large", "too slow", "not built")

@@ -165,6 +165,7 @@ TESTS = (
         "each layout through plan, explain and pack, on a disk and in an object store: the truth, or a refusal",
         ("tests/layouts",),
         marks="",
+        processes=2,
     ),
     Tests(
         "M1",

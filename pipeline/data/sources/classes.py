@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from unicodedata import normalize
 
 from pipeline.data.sources.imagenet import aliases, plain, wnid_of
 from pipeline.data.sources.objects import read_text
@@ -24,12 +25,14 @@ class ClassTable:
     aliases: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
     """Other names of the classes, as `plain` writes them; they apply where a label is none of the above."""
     _index: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+    _composed: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # A name that several classes share is ambiguous, so it is left out. An id takes precedence over a name.
         ambiguous = {name for name, count in Counter(self.names).items() if count > 1}
         self._index.update({name: i for i, name in enumerate(self.names) if name not in ambiguous})
         self._index.update({wnid: i for i, wnid in enumerate(self.wnids)})
+        self._composed.update({normalize("NFC", name): i for name, i in self._index.items() if not name.isascii()})
 
     def index(self, text: str) -> int | None:
         """Return the class index of a label: an index, a WordNet id or a name; None if it is none of these."""
@@ -37,12 +40,19 @@ class ClassTable:
         if text.isascii() and text.isdigit():
             digits = text.lstrip("0") or "0"
             return int(digits) if len(digits) <= _MAX_DIGITS else None
-        return self._index[text] if text in self._index else self.aliases.get(plain(text))
+        exact = self._exact(text)
+        return self.aliases.get(plain(text)) if exact is None else exact
+
+    def _exact(self, text: str) -> int | None:
+        """Return the class of this name or id; letters may be composed or decomposed."""
+        found = self._index.get(text)
+        return self._composed.get(normalize("NFC", text)) if found is None and not text.isascii() else found
 
     def is_alias(self, text: str) -> bool:
-        """Return whether a label is known only by another name of its class."""
+        """Return whether a label is only known by another name of its class, or in other letters."""
         text = text.strip()
-        return bool(self.aliases) and text not in self._index and plain(text) in self.aliases
+        is_index = text.isascii() and text.isdigit()
+        return not is_index and text not in self._index and self.index(text) is not None
 
     def named(self, text: str) -> int | None:
         """Return the class that a name or a WordNet id certainly means; None for an index, and where tools differ.
@@ -52,7 +62,7 @@ class ClassTable:
         text = text.strip()
         if text.isdigit():
             return None
-        return self.aliases.get(plain(text)) if self.aliases else self._index.get(text)
+        return self.aliases.get(plain(text)) if self.aliases else self._exact(text)
 
     def is_doubtful(self, text: str) -> bool:
         """Return whether a name is read as a class here, but as another one by other tools."""

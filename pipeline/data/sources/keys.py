@@ -144,12 +144,26 @@ def match(rows: Collection[str], keys: Sequence[str], root: str) -> Matching:
     left = list(_matched_as_written(rows, keys, found))
     used = set(found.row_of.values())
     open_rows = _paths(row for row in rows if row not in used)
+    images = _paths(keys) if open_rows else {}
+    open_rows = _without_repeats(open_rows, images, found)
     if left and open_rows:
-        images = _paths(keys)
         _match_alike(open_rows, {key: images[key] for key in left}, found)
         used = set(found.row_of.values())
         _match_tails({row: path for row, path in open_rows.items() if row not in used}, images, root, found)
     return found
+
+
+def _without_repeats(rows: Mapping[str, str], images: Mapping[str, str], found: Matching) -> dict[str, str]:
+    """Return the rows that do not name, in another way, an image that has a row; note the others, for comparison."""
+    matched: dict[str, str] = {}
+    for key, row in found.row_of.items() if rows else ():
+        path = images[key]
+        matched.setdefault(without_suffix(path), row)
+        matched[path] = row
+    for row, path in rows.items():
+        if path in matched:
+            found.conflicts.append((matched[path], row))
+    return {row: path for row, path in rows.items() if path not in matched}
 
 
 def _paths(names: Iterable[str]) -> dict[str, str]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.account import LabelAccount
-from pipeline.data.annotations import check_matches, describe
+from pipeline.data.account_check import check_matches
+from pipeline.data.annotations import describe
 from pipeline.data.class_counts import with_counts
 from pipeline.data.sources import Reading, Sample, read_shard
 from pipeline.data.sources.listing import list_shards

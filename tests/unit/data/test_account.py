@@ -9,8 +9,10 @@ import pytest
 from tars import tar_of
 
 from pipeline.data.account import ClassCount, LabelAccount
+from pipeline.data.account_check import check_matches
 from pipeline.data.annotations import describe
 from pipeline.data.class_counts import with_counts
+from pipeline.data.inputs import shards_of
 from pipeline.data.sources.listing import list_shards
 from pipeline.errors import ConfigError
 from pipeline.settings.data import DataConfig
@@ -208,3 +210,26 @@ def test_the_digest_is_as_before_where_nothing_is_read_otherwise(put: Put, tmp_p
     moved = describe(DataConfig(shards=str(folder)), shards, 1000).annotations.folders[str(folder)]
     assert moved.changes
     assert moved.digest() != replace(moved, changes="").digest()
+
+
+def test_settings_that_would_change_nothing_are_refused(put: Put, account: Account, tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_of([("x.jpg", b"1"), ("x.cls", b"3"), ("y.jpg", b"2")]))
+    shards = {"shards": str(tmp_path / "a.tar")}
+    with pytest.raises(ConfigError, match=r"data.folders: classes, but there is no folder of images"):
+        describe(DataConfig(folders="classes", **shards), list_shards(shards["shards"]))
+    told = describe(DataConfig(require_labels=True, **shards), list_shards(shards["shards"])).account
+    with pytest.raises(ConfigError, match=r"data.require_labels: 1 of the first 2 images in the shards have no label"):
+        check_matches(told, DataConfig(require_labels=True, **shards))
+    with pytest.raises(ConfigError, match=r"data.split: 'val', but a manifest has no splits"):
+        shards_of(DataConfig(manifest="list.csv", split="val"))
+
+
+def test_the_account_counts_the_labels_that_count(put: Put, tmp_path: Path) -> None:
+    """Of images in shards, those that a file gives; the account says how many it replaces."""
+    (tmp_path / "a.tar").write_bytes(tar_of([("x.jpg", b"1"), ("x.cls", b"3"), ("y.jpg", b"2"), ("y.cls", b"4")]))
+    (tmp_path / "l.csv").write_text(f"{HEAD}x,3\ny,7\n")
+    shards = str(tmp_path / "a.tar")
+    told = describe(DataConfig(shards=shards, labels=str(tmp_path / "l.csv")), list_shards(shards)).account
+    assert told.inside is not None
+    assert [(one.index, one.images) for one in told.inside.classes] == [(3, 1), (7, 1)]
+    assert told.inside.line().endswith("; the file of labels says another class of 1 of them")

@@ -9,8 +9,9 @@ from manifests import put_images
 from tars import tar_of
 
 from pipeline.data.account import LabelAccount
+from pipeline.data.account_check import check_matches
 from pipeline.data.account_files import Listed
-from pipeline.data.annotations import check_matches, describe
+from pipeline.data.annotations import describe
 from pipeline.data.class_counts import with_counts
 from pipeline.data.inputs import shards_of
 from pipeline.errors import ConfigError

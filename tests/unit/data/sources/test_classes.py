@@ -121,3 +121,12 @@ def test_lines_of_wordnet_ids_and_names_are_both(write: Write) -> None:
     assert test("n01440764 tench, Tinca tinca\nn01443537\tgoldfish") == both
     assert test("n01440764\nn01443537") == ClassTable(("n01440764", "n01443537"), ("n01440764", "n01443537"))
     assert test("n01440764 tench\ngoldfish") == ClassTable(("n01440764 tench", "goldfish"))
+
+
+def test_letters_may_be_composed_or_decomposed() -> None:
+    composed, decomposed = "\u00e9clair", "e\u0301clair"
+    for written, asked in ((composed, decomposed), (decomposed, composed)):
+        table = ClassTable(("cat", written))
+        assert (table.index(asked), table.named(asked), table.is_alias(asked)) == (1, 1, True)
+        assert (table.index(written), table.is_alias(written)) == (1, False)
+    assert ClassTable(("cat",)).index(composed) is None

@@ -126,3 +126,9 @@ def test_a_base_name_says_nothing_if_both_paths_name_other_folders() -> None:
     assert match(["cat/1.jpg"], ["1.jpg"], "/data").row_of == {"1.jpg": "cat/1.jpg"}
     assert RowFinder(["cat/1.jpg"]).find("dog/1") is None
     assert RowFinder(["cat/1.jpg"]).find("cat/1") == "cat/1.jpg"
+
+
+def test_rows_that_name_one_image_in_two_ways_are_compared() -> None:
+    found = match(["0.jpg", "0", "./1.jpg", "1.jpg", "a/2"], ["0.jpg", "1.jpg", "a/2.jpg"], "/data")
+    assert found.row_of == {"0.jpg": "0.jpg", "1.jpg": "1.jpg", "a/2.jpg": "a/2"}
+    assert found.conflicts == [("0.jpg", "0"), ("1.jpg", "./1.jpg")]
