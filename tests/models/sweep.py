@@ -149,11 +149,14 @@ def summary(rows: list[dict[str, Any]]) -> str:
         of_library = [row for row in rows if row["name"].startswith(f"{library}/")]
         count = {outcome: sum(row["outcome"] == outcome for row in of_library) for outcome in _OUTCOMES}
         tried_names = count["served"] + count["refused"] + count["failed"]
+        share = f"{100 * count['served'] / max(1, tried_names):.1f} %"
+        if len(of_library) < totals[library]:
+            share += (
+                f"; with 95 % confidence at least {100 * _least(count['served'], tried_names):.1f} % of all that do"
+            )
         said.append(
             f"* {library}: {len(of_library)} of {totals[library]} names tried so far; {tried_names} build within the "
-            f"limits and classify; `auto` serves {count['served']} of them "
-            f"({100 * count['served'] / max(1, tried_names):.1f} %; with 95 % confidence at least "
-            f"{100 * _least(count['served'], tried_names):.1f} % of all that do). Left out: "
+            f"limits and classify; `auto` serves {count['served']} of them ({share}). Left out: "
             + ", ".join(f"{count[outcome]} {outcome}" for outcome in _OUTCOMES[3:])
             + "."
         )
