@@ -31,8 +31,9 @@ _HEAD = """# Models that have been tried
 `python tests/models/sweep.py` builds every classifier of timm {timm} and torchvision {torchvision} with random weights
 (torch {torch}, on a CPU), and looks for the target layer with `layer: auto`. In each of them Grad-CAM is compared with
 plain autograd, the engine's logits with those of the model, and layouts with the library's own maps
-(`forward_intermediates` of timm). It skips what needs more than 5 GB or two minutes of a processor. Names are tried in
-random order, so that those tried so far are a sample of all.
+(`forward_intermediates` of timm). It skips what needs more than 5 GB or two minutes of a processor; the two largest of
+torchvision were tried without these limits. Names are tried in random order, so that those tried so far are a sample
+of all.
 
 {summary}
 
