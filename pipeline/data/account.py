@@ -154,7 +154,8 @@ class LabelAccount:
         """Say that there are no labels, and how to give some."""
         if self.inside is not None:
             return "none known"
-        hint = "" if self.folders or self.files else "; data.labels names a file of labels"
+        hint = "; data.columns.label names their column" if self.listed else "; data.labels names a file of labels"
+        hint = "" if self.folders or self.files else hint
         return f"none of {counted(self.images, 'image')}{hint}" if self.images else "none"
 
     def _of_boxes(self) -> list[str]:

@@ -1,6 +1,9 @@
 """Refuses a dataset whose account shows that labels or boxes cannot be what the user means."""
 
+from collections.abc import Mapping
+
 from pipeline.data.account import LabelAccount
+from pipeline.data.sources.annotations import AnnotationFile
 from pipeline.errors import ConfigError
 from pipeline.settings.data import DataConfig
 
@@ -20,21 +23,40 @@ def check_matches(account: LabelAccount, data: DataConfig) -> None:
                 f"no row of '{file.path}' matches an image: its rows are called {rows}, the images {images}",
                 "write the paths of the images into the file, or base names that only one image has",
             )
+    if data.require_labels:
+        _check_labels(account, data)
+
+
+def _check_labels(account: LabelAccount, data: DataConfig) -> None:
+    """Raise ConfigError if an image is known to have no label."""
     inside = account.inside
-    if (
-        data.require_labels
-        and data.labels is None
-        and inside
-        and inside.labels < (seen := inside.images - inside.blind)
-    ):
+    seen = inside.images - inside.blind if inside else 0
+    if inside and data.labels is None and inside.labels < seen:
         raise ConfigError.one(
             "data.require_labels",
             f"{seen - inside.labels} of the first {seen} images in the shards have no label",
             "name a file of labels in data.labels, or leave require_labels out",
         )
-    if data.require_labels and account.images > account.labelled:
+    if account.images > account.labelled:
         raise ConfigError.one(
             "data.require_labels",
             f"{account.images - account.labelled} of {account.images} images have no label",
             "complete the label file, or leave require_labels out",
         )
+
+
+def refuse_shared_rows(file: AnnotationFile, row_of: Mapping[str, str]) -> None:
+    """Raise ConfigError if one row applies to several images, such as `0.jpg` to `a/0` and `b/0` of a tar.
+
+    Args:
+        file: the file of labels or boxes.
+        row_of: the row of each image.
+    """
+    first: dict[str, str] = {}
+    for key, row in row_of.items():
+        if first.setdefault(row, key) != key:
+            raise ConfigError.one(
+                f"data.{file.kind}",
+                f"'{file.path}': the row '{row}' applies to several images, such as '{first[row]}' and '{key}'",
+                "write the paths of the images into the file",
+            )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.data.account import ClassCount, Inside, LabelAccount
+from pipeline.data.account_check import refuse_shared_rows
 from pipeline.data.account_files import FileAccount
 from pipeline.data.folder_labels import FolderLabels
 from pipeline.data.ignored import ignored_files
@@ -20,7 +21,7 @@ from pipeline.data.sources.classes import ClassTable, load_classes
 from pipeline.data.sources.keys import Matching
 from pipeline.data.sources.label_files import load_annotations
 from pipeline.data.sources.shards import KNOWN_KINDS, clean_text
-from pipeline.data.sources.stored_names import names_for_display
+from pipeline.data.sources.stored_names import agreed_names
 from pipeline.errors import ConfigError
 from pipeline.settings.data import DataConfig
 from pipeline.settings.run_file import RunConfig
@@ -113,7 +114,7 @@ def collect(
         what = "classes, but there is no folder of images whose sub-folders could be classes"
         raise ConfigError.one("data.folders", what, "leave it out; labels of shards lie inside them, or in data.labels")
     annotations = replace(given, folders={root: folder.annotations for root, folder in folders.items()})
-    return Collected(annotations, given, folders, names_for_display(shards, data.columns.label, classes))
+    return Collected(annotations, given, folders, agreed_names(shards, data.columns.label, classes, outputs))
 
 
 def describe(
@@ -192,17 +193,9 @@ def _inside(seen: Look, others: int, names: Sequence[str]) -> Inside:
         for index, images in sorted(seen.of_class.items())
     )
     return Inside(
-        seen.shards,
-        others,
-        len(seen.keys),
-        seen.labels,
-        seen.boxes,
-        seen.wrong,
-        seen.blind,
-        classes,
-        seen.example,
-        seen.replaced,
-    )
+        shards=seen.shards, of=others, images=len(seen.keys), labels=seen.labels, boxes=seen.boxes, wrong=seen.wrong,
+        blind=seen.blind, classes=classes, example=seen.example, replaced=seen.replaced,
+    )  # fmt: skip
 
 
 def _ignored(shards: Iterable[Shard], account: LabelAccount) -> dict[str, int]:
@@ -232,8 +225,10 @@ def _given_file(
     for folder in folders.values():
         matched.add(folder.keys, folder.matching(file.kind, "given"))
     if keys:
-        row_of = given.label_row if of_labels else given.described_row if given.described else given.box_row
-        matched.add(keys, Matching({key: row for key in keys if (row := row_of(key)) is not None}))
+        find = given.label_row if of_labels else given.described_row if given.described else given.box_row
+        row_of = {key: row for key in keys if (row := find(key)) is not None}
+        refuse_shared_rows(file, row_of)
+        matched.add(keys, Matching(row_of))
     return _file_account(file, _table(given, file), matched, looked=looked)
 
 

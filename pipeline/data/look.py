@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.data.sources import Item, Reading, Sample, Shard, images_of, list_items, read_shard
 from pipeline.data.sources.annotations import Annotations
+from pipeline.data.sources.box_formats import BadAnnotationError
 from pipeline.data.sources.objects import is_url
 from pipeline.data.sources.parquet_sandbox import ParquetSandbox
 
@@ -92,7 +93,12 @@ def _classes(sample: Sample) -> Sequence[int]:
 
 
 def _in_file(key: str, given: Annotations) -> tuple[int, ...] | None:
-    """Return the class that a file of labels gives an image; None if no row applies, or its label is no class."""
-    text = given.label_text(key)
-    index = None if text is None else given.classes.index(text)
-    return None if index is None else (index,)
+    """Return the classes that a file of labels gives an image; None if no row applies."""
+    if given.label_text(key) is None:
+        return None
+    try:
+        several = given.labels_of(key, {})
+        label = given.label_of(key, {}) if several is None else None
+    except BadAnnotationError:
+        return ()
+    return several or (() if label is None else (label,))

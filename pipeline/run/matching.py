@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pipeline.cams import CamMethod
 from pipeline.data.account import LabelAccount
 from pipeline.data.account_check import check_matches
+from pipeline.data.account_files import counted
 from pipeline.data.sources import Shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.errors import ConfigError, Mistake, Mistakes
@@ -19,6 +20,7 @@ _TOLERATED = 0.01
 
 _CLEARLY = 3
 """Fewest images whose labels are no class before a run is refused, where only the first images are known."""
+_OR_COLUMN = ", and the column of labels in data.columns.label"
 _NAME_LABELS = "name the file in data.labels, or explain targets: predicted"
 
 
@@ -80,10 +82,8 @@ def _labels_of_no_class(account: LabelAccount) -> Iterator[Mistake]:
             "data.labels", f"{account.unreadable} of {labels} labels are {unknown}, such as '{example}'", hint
         )
     if inside and inside.wrong >= _CLEARLY and not inside.labels:
-        place = f"{inside.wrong} images at the beginning of {inside.shards} shards"
-        why = f"wrong: {inside.example}" if inside.example else unknown
-        what = f"the labels of {place} are {why}"
-        yield Mistake("data.shards", what, "" if "but " in inside.example else hint)
+        place = f"{inside.wrong} images at the beginning of {counted(inside.shards, 'shard')}"
+        yield Mistake("data.shards", f"the labels of {place} are wrong: {inside.example}", f"{hint}{_OR_COLUMN}")
 
 
 def _missing(account: LabelAccount, rules: TargetRules, metrics: Mapping[str, Metric]) -> Iterator[Mistake]:

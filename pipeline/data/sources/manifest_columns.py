@@ -1,6 +1,5 @@
 """The columns of a manifest: which holds the path, the label, the boxes, and what a row says of its image."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from pipeline.data.sources.cells import (
     one_hot,
 )
 from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.other_names import plain
 from pipeline.data.sources.shards import Boxes, Described
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
 from pipeline.data.sources.wrong_rows import WrongRowError
@@ -147,7 +147,7 @@ class _Finder:
 
     def __init__(self, location: str, names: Sequence[str]) -> None:
         self._location, self._names = location, names
-        self._by_plain = {_plain(name): name for name in reversed(names)}
+        self._by_plain = {plain(name): name for name in reversed(names)}
 
     def first(self, known: Sequence[str]) -> str | None:
         """Return the column with the first known name that there is."""
@@ -200,13 +200,9 @@ class _Finder:
 
 def is_known(name: str) -> bool:
     """Return whether a name is known as that of a column of paths or labels."""
-    return _plain(name) in (*_PATHS, *_LABELS, *_SEVERAL)
+    return plain(name) in (*_PATHS, *_LABELS, *_SEVERAL)
 
 
 def seems_a_path(cell: str) -> bool:
     """Return whether a cell is the name of an image rather than that of a column."""
     return "/" in cell or PurePosixPath(cell).suffix.lower().removeprefix(".") in IMAGE_SUFFIXES
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_.\-]", "", name).lower()

@@ -17,6 +17,7 @@ from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.box_formats import BadAnnotationError, Form
 from pipeline.data.sources.cells import boxes_cell, cell_of, labels_cell, labels_in_order, metadata_of, one_hot
 from pipeline.data.sources.columns import (
+    DEFAULT_COLUMNS,
     Columns,
     ImageColumn,
     all_different,
@@ -76,7 +77,8 @@ def rows_in_process(shard: Shard, columns: Columns, only_keys: bool) -> Iterator
         if label not in partitions:
             label = label_column(facts_of(table.schema), label)
         found = {**columns, "image": image.name, "key": key or "", "label": label}
-        found["names"] = [name for name in columns_of_names(table.schema.names) if name != label]
+        is_named = columns["label"] != DEFAULT_COLUMNS["label"]
+        found["names"] = [] if is_named else [name for name in columns_of_names(table.schema.names) if name != label]
         wanted = only if only_keys else _outermost(found, table)
         for number, record in enumerate(_records(table, wanted)):
             row = _row({**partitions, **record}, found, number, shard)

@@ -233,3 +233,11 @@ def test_the_account_counts_the_labels_that_count(put: Put, tmp_path: Path) -> N
     assert told.inside is not None
     assert [(one.index, one.images) for one in told.inside.classes] == [(3, 1), (7, 1)]
     assert told.inside.line().endswith("; the file of labels says another class of 1 of them")
+
+
+def test_a_row_that_applies_to_several_images_of_a_tar_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_of([("a/0.jpg", b"1"), ("b/0.jpg", b"2")]))
+    (tmp_path / "l.csv").write_text(f"{HEAD}0.jpg,3\n")
+    shards = str(tmp_path / "a.tar")
+    with pytest.raises(ConfigError, match=r"the row '0.jpg' applies to several images, such as 'a/0' and 'b/0'"):
+        describe(DataConfig(shards=shards, labels=str(tmp_path / "l.csv")), list_shards(shards))

@@ -63,7 +63,7 @@ def test_labels_that_are_mostly_no_classes_are_refused_with_the_remedy() -> None
 
 
 def test_shards_whose_labels_are_no_classes_are_refused_with_the_remedy() -> None:
-    (mistake,) = mistakes(LabelAccount(inside=Inside(3, 50, 192, 0, 0, wrong=190)))
-    assert mistake.startswith("data.shards: the labels of 190 images at the beginning of 3 shards are neither a class")
+    (mistake,) = mistakes(LabelAccount(inside=Inside(3, 50, 192, 0, 0, wrong=190, example="'x' is no class")))
+    assert mistake.startswith("data.shards: the labels of 190 images at the beginning of 3 shards are wrong: 'x' is no")
     for few in (Inside(1, 1, 5, 0, 0, wrong=2), Inside(1, 1, 5, 1, 0, wrong=4)):
         assert not mistakes(LabelAccount(inside=few))

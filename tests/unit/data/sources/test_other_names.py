@@ -79,6 +79,14 @@ def test_a_row_of_a_table_that_contradicts_itself_is_a_failure(tmp_path: Path) -
     ]
 
 
+def test_the_column_that_the_run_file_names_counts_alone(tmp_path: Path) -> None:
+    columns = {"key": ["a"], "image": [b"1"], "species": [1], "class_name": ["dog"]}
+    pq.write_table(pa.table(columns), tmp_path / "p.parquet")
+    shard = Shard(0, "p.parquet", "parquet", str(tmp_path / "p.parquet"), 0, "")
+    (item,) = read_parquet(shard, Annotations(CLASSES), {**DEFAULT_COLUMNS, "label": "species"})
+    assert item == Sample("a", "p.parquet", b"1", 1, None)
+
+
 def test_a_sample_of_a_tar_that_contradicts_itself_is_a_failure(shard: Shard) -> None:
     def read(name: object, **given: str) -> Sample | Failure:
         members = {"cls": b"1", "json": json.dumps({"class_name": name}).encode()}
