@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.errors import CamatlasError, ConfigError, DamagedRunError, StalledError, StoreError
     from pipeline.explain.api import evaluate, explain
     from pipeline.explain.explanations import Explanations
+    from pipeline.metrics import Parts
     from pipeline.results.atlas import Atlas, open_atlas
     from pipeline.results.query import Run, open_run
 
@@ -29,6 +30,7 @@ __all__ = [
     "ConfigError",
     "DamagedRunError",
     "Explanations",
+    "Parts",
     "Run",
     "StalledError",
     "StoreError",
@@ -44,6 +46,7 @@ _LAZY_EXPORTS = {
     "ConfigError": "pipeline.errors",
     "DamagedRunError": "pipeline.errors",
     "Explanations": "pipeline.explain.explanations",
+    "Parts": "pipeline.metrics",
     "Run": "pipeline.results.query",
     "StalledError": "pipeline.errors",
     "StoreError": "pipeline.errors",

@@ -35,6 +35,9 @@ class Inside:
         classes: the classes of the images that were looked at.
         example: why the label of one of them is wrong.
         replaced: number of images whose label a file replaces by another one.
+        parts: number of images that have the values of their parts.
+        wrong_parts, parts_example: number of images whose parts are invalid, and why those of one are.
+        weights: the sha256 of each model that the values of parts are of.
     """
 
     shards: int
@@ -47,6 +50,10 @@ class Inside:
     classes: tuple[ClassCount, ...] = ()
     example: str = ""
     replaced: int = 0
+    parts: int = 0
+    wrong_parts: int = 0
+    parts_example: str = ""
+    weights: tuple[str, ...] = ()
 
     @property
     def is_unknown(self) -> bool:
@@ -61,9 +68,10 @@ class Inside:
             return f"inside the shards: not known before {counted(self.of, 'shard')} are read"
         wrong = f", {self.wrong:,} one that is no class or contradicts another column" if self.wrong else ""
         replaced = f"; the file of labels says another class of {self.replaced:,} of them" if self.replaced else ""
+        parts = f", {self.parts:,} have parts" if self.parts else ""
         return (
             f"inside the shards: of the first {counted(seen, 'image')} in {place}, {self.labels:,} have a label{wrong}"
-            f", {self.boxes:,} have boxes; the others become known while they are read{replaced}"
+            f", {self.boxes:,} have boxes{parts}; the others become known while they are read{replaced}"
         )
 
 
@@ -117,6 +125,12 @@ class LabelAccount:
         """Return whether any image is known to have boxes, or may have some."""
         inside = self.inside is not None and (self.inside.boxes or self.inside.is_unknown)
         return bool(self.boxed or self._has_rows("boxes") or inside)
+
+    @property
+    def has_parts(self) -> bool:
+        """Return whether any image is known to have parts, or may have some: those in shards of which none was seen."""
+        inside = self.inside
+        return inside is not None and bool(inside.parts or inside.wrong_parts or not inside.images)
 
     def _has_rows(self, kind: str) -> bool:
         return any(file.kind == kind and file.matched for file in self.files)
@@ -206,7 +220,8 @@ def _kinds(number: int) -> str:
 
 
 def _inside(fields: Mapping[str, Any]) -> Inside:
-    return Inside(**{**fields, "classes": tuple(ClassCount(**one) for one in fields.get("classes", ()))})
+    classes = tuple(ClassCount(**one) for one in fields.get("classes", ()))
+    return Inside(**{**_with_tuples(fields), "classes": classes})
 
 
 def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,12 @@ def read_annotations(config: RunConfig, shards: Sequence[Shard]) -> Annotations:
 
 
 def collect(
-    data: DataConfig, shards: Sequence[Shard], outputs: int | None = None, rules: TargetRules | None = None
+    data: DataConfig,
+    shards: Sequence[Shard],
+    outputs: int | None = None,
+    rules: TargetRules | None = None,
+    *,
+    parts: bool = False,
 ) -> Collected:
     """Collect labels, boxes and classes: from the files named in the run file, else from the folders of images.
 
@@ -96,6 +101,7 @@ def collect(
         shards: what it names.
         outputs: the model's number of classes, which tells whether sub-folders are classes; None if it is not known.
         rules: what is explained; if this is the label, text that is no label is a failure.
+        parts: whether the run reads the parts of images.
 
     Raises:
         ConfigError: a file is unreadable, lacks a column, or contradicts itself, another one, or the class table.
@@ -106,7 +112,7 @@ def collect(
     given = load_annotations(data.labels, data.boxes, classes, form_of(data))
     if data.labels is not None:
         check_against(given, data, listed_shards)
-    given = replace(given, needs_label=rules is not None and rules.need_label)
+    given = replace(given, needs_label=rules is not None and rules.need_label, reads_parts=parts)
     folders = {
         root: FolderLabels.of(root, members, given, outputs, data.folders) for root, members in _members(shards).items()
     }
@@ -118,13 +124,18 @@ def collect(
 
 
 def describe(
-    data: DataConfig, shards: Sequence[Shard], outputs: int | None = None, rules: TargetRules | None = None
+    data: DataConfig,
+    shards: Sequence[Shard],
+    outputs: int | None = None,
+    rules: TargetRules | None = None,
+    *,
+    parts: bool = False,
 ) -> Described:
     """Collect labels, boxes and classes as `collect` does, and account for them.
 
     Tars and Parquet files, whose labels lie inside of them, are looked into.
     """
-    found = collect(data, shards, outputs, rules)
+    found = collect(data, shards, outputs, rules, parts=parts)
     annotations = found.annotations
     others = [shard for shard in shards if shard.kind not in KNOWN_KINDS]
     seen = Look()
@@ -194,7 +205,8 @@ def _inside(seen: Look, others: int, names: Sequence[str]) -> Inside:
     )
     return Inside(
         shards=seen.shards, of=others, images=len(seen.keys), labels=seen.labels, boxes=seen.boxes, wrong=seen.wrong,
-        blind=seen.blind, classes=classes, example=seen.example, replaced=seen.replaced,
+        blind=seen.blind, classes=classes, example=seen.example, replaced=seen.replaced, parts=seen.parts,
+        wrong_parts=seen.wrong_parts, parts_example=seen.parts_example, weights=seen.weights,
     )  # fmt: skip
 
 

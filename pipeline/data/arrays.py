@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.data.colour import unit_values, window_of
 from pipeline.data.framing import Framed, PixelArray, fitted
 from pipeline.data.limits import DecodeLimits, UnreadableImageError
+from pipeline.data.part_masks import PartMask
 from pipeline.data.sources.box_formats import in_pixels
 from pipeline.data.sources.shards import Boxes
 from pipeline.errors import first_line
@@ -30,14 +31,22 @@ _TOLERANCE = 1e-5
 
 
 def frame_decoded(
-    decoder: Decoder, data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits
+    decoder: Decoder,
+    data: bytes,
+    boxes: Boxes | None,
+    preprocess: Preprocess,
+    limits: DecodeLimits,
+    mask: PartMask | None = None,
 ) -> Framed:
     """Decode one image with a user's decoder and fit it to the model's input size.
 
     Raises:
         UnreadableImageError: code `decoder_error` (the decoder raises, or returns no image of the model's channels),
-            `memory`, `too_large` (more than `max_pixels`), or `mode` (values without a range).
+            `memory`, `too_large` (more than `max_pixels`), `mode` (values without a range), or `parts` (there is a mask
+            of parts, which only image files may have).
     """
+    if mask is not None:
+        raise UnreadableImageError("parts", "parts belong to image files; a decoder (data.decoder) has none")
     try:
         returned = decoder(data)
     except MemoryError:

@@ -17,9 +17,9 @@ Other data is decoded by a function of the user's, see `pipeline.data.arrays`.
 
 import io
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 import simplejpeg
@@ -30,9 +30,10 @@ from pipeline.data.depth import Depth
 from pipeline.data.formats import register_formats
 from pipeline.data.framing import Framed, PixelArray, fitted
 from pipeline.data.limits import DecodeLimits, UnreadableImageError, is_image_file
+from pipeline.data.part_masks import PartMask, index_image
 from pipeline.data.scaled import frame_scaled
 from pipeline.data.sources.box_formats import in_pixels
-from pipeline.data.sources.shards import Boxes, Chunk, Failure, Metadata, Sample
+from pipeline.data.sources.shards import Boxes, Chunk, Failure, Metadata, PartValues, Sample
 from pipeline.settings.preprocess import Preprocess
 
 _SURE = frozenset(("JPEG", "PNG", "WEBP", "GIF"))
@@ -62,10 +63,18 @@ class DecodedImage:
 
 
 @dataclass(frozen=True)
+class DecodedParts:
+    """The parts of a decoded image: their values, and the index of the part at each pixel of the model's input."""
+
+    given: PartValues
+    index_HW: PixelArray = field(compare=False)
+
+
+@dataclass(frozen=True)
 class DecodedSample:
     """Metadata of a decoded sample, without its pixels; `size` is (height, width) of the upright image.
 
-    `label`, `labels`, `box_labels` and `metadata` are as in `Sample`.
+    `label`, `labels`, `box_labels` and `metadata` are as in `Sample`. `parts` is None if the run does not read parts.
     """
 
     key: str
@@ -75,6 +84,7 @@ class DecodedSample:
     labels: tuple[int, ...] = ()
     box_labels: tuple[int, ...] | None = None
     metadata: Metadata = ()
+    parts: DecodedParts | None = None
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -106,17 +116,33 @@ class DecodedChunk:
     depth: Depth = field(default_factory=Depth)
 
 
-Frame = Callable[[bytes, Boxes | None, Preprocess, DecodeLimits], Framed]
+class Frame(Protocol):
+    """Interface of functions that decode one image with its boxes and parts, and fit it to the model's input size."""
+
+    def __call__(
+        self,
+        data: bytes,
+        boxes: Boxes | None,
+        preprocess: Preprocess,
+        limits: DecodeLimits,
+        mask: PartMask | None = None,
+        /,
+    ) -> Framed:
+        """Decode and fit an image."""
+        ...
 
 
-def frame_image(data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits) -> Framed:
-    """Decode one image and fit it to the model's input size; raises as `decode_image` does."""
-    if limits.too_large == "scale" and (scaled := frame_scaled(data, boxes, preprocess, limits)) is not None:
+def frame_image(
+    data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits, mask: PartMask | None = None
+) -> Framed:
+    """Decode one image and fit it to the model's input size; raises as `decode_image` and `index_image` do."""
+    if limits.too_large == "scale" and (scaled := frame_scaled(data, boxes, preprocess, limits, mask)) is not None:
         return scaled
     found = decode_image(data, limits, preprocess.channels)
     if limits.boxes_relative:
         boxes = in_pixels(boxes, *found.image.size)
-    return fitted((found.image,), boxes, preprocess, found.orientation, found.peak)
+    index = None if mask is None else index_image(mask, found.image.size)
+    return fitted((found.image,), boxes, preprocess, found.orientation, found.peak, index)
 
 
 def decode_chunk(
@@ -129,7 +155,7 @@ def decode_chunk(
     depth = Depth()
     for sample in chunk.samples:
         try:
-            framed = frame(sample.image, sample.boxes_xyxy, preprocess, limits_for(sample, limits))
+            framed = frame(sample.image, sample.boxes_xyxy, preprocess, limits_for(sample, limits), _mask_of(sample))
         except UnreadableImageError as error:
             failures.append(_failure(sample, error))
             continue
@@ -152,12 +178,20 @@ def limits_for(sample: Sample, limits: DecodeLimits) -> DecodeLimits:
     return replace(limits, boxes_relative=True) if sample.boxes_relative else limits
 
 
+def _mask_of(sample: Sample) -> PartMask | None:
+    if sample.parts is None or sample.part_mask is None:
+        return None
+    return PartMask(sample.part_mask, len(sample.parts.values))
+
+
 def _decoded(sample: Sample, framed: Framed) -> DecodedSample:
     """Build the metadata of a sample; boxes outside the crop are dropped together with their classes."""
     named = sample.box_labels
     box_labels = None if named is None else tuple(named[index] for index in framed.box_indices)
+    found = sample.parts, framed.index_HW
+    parts = None if found[0] is None or found[1] is None else DecodedParts(found[0], found[1])
     return DecodedSample(
-        sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels, sample.metadata
+        sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels, sample.metadata, parts
     )
 
 

@@ -9,6 +9,7 @@ A decoder of the user's is imported and called in the subprocess only, for every
 
 import io
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from pipeline.data.decode import frame_image
 from pipeline.data.decoder import WHERE, LoadedDecoder, load_decoder
 from pipeline.data.framing import Framed
 from pipeline.data.limits import DecodeLimits, DecoderSource, UnreadableImageError
+from pipeline.data.part_masks import PartMask
 from pipeline.data.sandbox import Response, Sandbox, private_streams, serve, start_python
 from pipeline.data.sources.shards import Boxes
 from pipeline.errors import ConfigError, Mistake
@@ -71,28 +73,51 @@ class DecodeSandbox(Sandbox):
         super().__init__(deadline)
         self._memory, self._decoder = memory, decoder
 
-    def frame(self, data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits) -> Framed:
-        """Decode and frame an image in this process if it is a plain JPEG, else in the subprocess.
+    def frame(
+        self,
+        data: bytes,
+        boxes: Boxes | None,
+        preprocess: Preprocess,
+        limits: DecodeLimits,
+        mask: PartMask | None = None,
+    ) -> Framed:
+        """Decode and frame an image in this process if it is a plain JPEG without parts, else in the subprocess.
 
         Raises:
             UnreadableImageError: as `decode_image` or `frame_decoded`; also with code `deadline` or `crashed`.
             ConfigError: the decoder cannot be imported here, or has another source.
         """
-        if self._decoder is None and is_plain(data):
+        if self._decoder is None and mask is None and is_plain(data):
             return frame_image(data, boxes, preprocess, limits)
-        return self.frame_in_subprocess(data, boxes, preprocess, limits)
+        return self.frame_in_subprocess(data, boxes, preprocess, limits, mask)
 
     def frame_in_subprocess(
-        self, data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits
+        self,
+        data: bytes,
+        boxes: Boxes | None,
+        preprocess: Preprocess,
+        limits: DecodeLimits,
+        mask: PartMask | None = None,
     ) -> Framed:
         """Decode and frame an image in the subprocess, even if it is a plain JPEG."""
         rules = asdict(replace(limits, decoder=None))
-        response, pixels = self._request({"boxes": boxes, "preprocess": asdict(preprocess), "limits": rules}, data)
+        request: dict[str, Any] = {"boxes": boxes, "preprocess": asdict(preprocess), "limits": rules}
+        if mask is not None:
+            request |= {"parts": mask.parts, "image_bytes": len(data)}
+            data += mask.png
+        response, content = self._request(request, data)
         if "code" in response:
             raise UnreadableImageError(response["code"], response["detail"])
-        array = np.frombuffer(pixels, response["dtype"]).reshape(*preprocess.size, preprocess.channels)
+        count = math.prod(preprocess.size)
+        array = np.frombuffer(content, response["dtype"], count * preprocess.channels)
+        index_HW = None
+        if mask is not None:
+            index_HW = np.frombuffer(content, np.uint8, offset=array.nbytes).reshape(preprocess.size)
         moved = None if response["boxes"] is None else tuple(tuple(box) for box in response["boxes"])
-        return Framed(array, moved, tuple(response["size"]), tuple(response["box_indices"]), response["peak"])
+        return Framed(
+            array.reshape(*preprocess.size, preprocess.channels), moved, tuple(response["size"]),
+            tuple(response["box_indices"]), response["peak"], index_HW,
+        )  # fmt: skip
 
     def digest(self) -> str:
         """Import the decoder in the subprocess and return the digest of its source.
@@ -156,15 +181,18 @@ def _handle(loaded: LoadedDecoder | ConfigError | None, request: dict[str, Any],
     frame: Callable[..., Framed] = frame_image
     if isinstance(loaded, LoadedDecoder):
         frame = partial(frame_decoded, loaded.decoder)
+    mask: PartMask | None = None
+    if "parts" in request:
+        data, mask = data[: request["image_bytes"]], PartMask(data[request["image_bytes"] :], request["parts"])
     try:
-        framed = frame(data, boxes, Preprocess.of(request["preprocess"]), limits)
+        framed = frame(data, boxes, Preprocess.of(request["preprocess"]), limits, mask)
     except UnreadableImageError as error:
         return {"code": error.code, "detail": str(error)}, b""
     metadata: dict[str, object] = {
         "boxes": framed.boxes_xyxy, "size": framed.size, "box_indices": framed.box_indices, "peak": framed.peak,
         "dtype": framed.pixels_HWC.dtype.str,
     }  # fmt: skip
-    return metadata, framed.pixels_HWC.tobytes()
+    return metadata, framed.pixels_HWC.tobytes() + (b"" if framed.index_HW is None else framed.index_HW.tobytes())
 
 
 def _described(loaded: LoadedDecoder | ConfigError | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Framing: rotates an image upright, fits it to the model's input size and transforms its boxes accordingly."""
+"""Framing: rotates an image upright, fits it to the model's input size, and moves its boxes and parts accordingly."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ class Framed:
     """One image at the model's input size: pixels (H, W, C), boxes, and (height, width) before resizing.
 
     Boxes outside the crop are dropped. `box_indices` are the indices of the remaining boxes among those given. `peak`
-    is the largest value of an image of more than 8 bits whose range is that of its type, else None.
+    is the largest value of an image of more than 8 bits whose range is that of its type, else None. `index_HW` is the
+    index of the part at each pixel, uint8, 0 for the background; None without parts.
     """
 
     pixels_HWC: PixelArray
@@ -38,6 +39,7 @@ class Framed:
     size: Size
     box_indices: tuple[int, ...] = ()
     peak: int | None = None
+    index_HW: PixelArray | None = None
 
 
 def fitted(
@@ -46,15 +48,26 @@ def fitted(
     preprocess: Preprocess,
     orientation: int = 1,
     peak: int | None = None,
+    index: Image.Image | None = None,
 ) -> Framed:
-    """Fit an image to the model's input size; `planes` are its channels, or one image that holds all of them."""
+    """Fit an image to the model's input size; `planes` are its channels, or one image that holds all of them.
+
+    `index` is the image of the indices of its parts, of the same size.
+    """
     width, height = planes[0].size
     small = [resized(upright(plane, orientation), preprocess) for plane in planes]
     visible = small[0][1]
     moved = moved_boxes(upright_boxes(boxes or (), orientation, width, height), visible, preprocess.size)
     kept = None if boxes is None else tuple(moved.values())
     size = (width, height) if orientation >= 5 else (height, width)
-    return Framed(np.dstack([np.asarray(plane) for plane, _ in small]), kept, size, tuple(moved), peak)
+    pixels_HWC = np.dstack([np.asarray(plane) for plane, _ in small])
+    index_HW = None if index is None else _nearest(upright(index, orientation), preprocess)
+    return Framed(pixels_HWC, kept, size, tuple(moved), peak, index_HW)
+
+
+def _nearest(index: Image.Image, preprocess: Preprocess) -> PixelArray:
+    """Resize and crop an upright image of indices as the image itself, but without mixing them."""
+    return np.asarray(resized(index, replace(preprocess, interpolation="nearest"))[0])
 
 
 def resized(image: Image.Image, preprocess: Preprocess) -> tuple[Image.Image, Box]:

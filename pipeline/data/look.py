@@ -1,11 +1,11 @@
-"""A bounded look into shards before a run: which keys, labels and boxes their first images have."""
+"""A bounded look into shards before a run: which keys, labels, boxes and parts their first images have."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-from pipeline.data.sources import Item, Reading, Sample, Shard, images_of, list_items, read_shard
+from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, images_of, list_items, read_shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.box_formats import BadAnnotationError
 from pipeline.data.sources.objects import is_url
@@ -31,6 +31,9 @@ class Look:
         of_class: number of images of each class; a file of labels goes before those inside.
         example: why the label of an image is wrong.
         replaced: number of images whose label a file replaces by another one.
+        parts: number of images that have the values of their parts.
+        wrong_parts, parts_example: number of images whose parts are invalid, and why those of one are.
+        weights: the sha256 of each model that the values of parts are of.
     """
 
     shards: int = 0
@@ -42,6 +45,10 @@ class Look:
     of_class: Mapping[int, int] = field(default_factory=dict)
     example: str = ""
     replaced: int = 0
+    parts: int = 0
+    wrong_parts: int = 0
+    parts_example: str = ""
+    weights: tuple[str, ...] = ()
 
 
 def look(shards: Sequence[Shard], reading: Reading) -> Look:
@@ -51,13 +58,15 @@ def look(shards: Sequence[Shard], reading: Reading) -> Look:
     """
     last = len(shards) - 1
     chosen = [shards[i] for i in dict.fromkeys((0, last // 2, last))] if shards else []
-    own = replace(reading, annotations=Annotations(reading.annotations.classes, form=reading.annotations.form))
+    given = reading.annotations
+    own = replace(reading, annotations=Annotations(given.classes, form=given.form, reads_parts=given.reads_parts))
     seen = Look(len(chosen))
     with closing(ParquetSandbox()) as sandbox:
         for shard in chosen:
             blind = shard.kind == "parquet" and is_url(shard.location)
             items = list_items(shard, own, sandbox.rows) if blind else read_shard(shard, own, sandbox.rows)
-            seen = _counted(seen, list(_first(images_of(items))), reading.annotations, blind=blind)
+            first = list(_first(images_of(items)))
+            seen = _with_parts(_counted(seen, first, given, blind=blind), first)
     return seen
 
 
@@ -85,6 +94,19 @@ def _counted(seen: Look, items: Sequence[Item], given: Annotations, *, blind: bo
         blind=seen.blind + blind * len(items),
         of_class=Counter(seen.of_class)
         + Counter(index for own, of_file in classes for index in (own if of_file is None else of_file)),
+    )
+
+
+def _with_parts(seen: Look, items: Sequence[Item]) -> Look:
+    found = [item.parts for item in items if isinstance(item, Sample) and item.parts is not None]
+    wrong = [item.detail for item in items if isinstance(item, Failure) and item.code == "parts"]
+    weights = (parts.weights for parts in found if parts.weights)
+    return replace(
+        seen,
+        parts=seen.parts + len(found),
+        wrong_parts=seen.wrong_parts + len(wrong),
+        parts_example=seen.parts_example or next(iter(wrong), ""),
+        weights=tuple(dict.fromkeys((*seen.weights, *weights))),
     )
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from pipeline.data.framing import Framed, fitted
 from pipeline.data.limits import DecodeLimits, UnreadableImageError
+from pipeline.data.part_masks import PartMask, index_image
 from pipeline.data.sources.box_formats import in_pixels
 from pipeline.data.sources.shards import Boxes
 from pipeline.settings.preprocess import Preprocess
@@ -18,12 +19,14 @@ _APP1, _SCAN = 0xE1, 0xDA
 _ORIENTATION = 0x0112
 
 
-def frame_scaled(data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits) -> Framed | None:
+def frame_scaled(
+    data: bytes, boxes: Boxes | None, preprocess: Preprocess, limits: DecodeLimits, mask: PartMask | None = None
+) -> Framed | None:
     """Decode and frame a JPEG above the pixel bound; None for any other image.
 
     Raises:
         UnreadableImageError: code `too_large`, if a quarter is above the bound or below the model's input;
-            `corrupt`, if it cannot be decoded.
+            `corrupt`, if it cannot be decoded; `parts`, as `index_image`.
     """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -47,7 +50,8 @@ def frame_scaled(data: bytes, boxes: Boxes | None, preprocess: Preprocess, limit
         None if boxes is None else tuple((x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in boxes)
     )
     orientation = _orientation(data)
-    framed = fitted((image,), moved, preprocess, orientation)
+    index = None if mask is None else index_image(mask, (width, height)).resize(image.size, Image.Resampling.NEAREST)
+    framed = fitted((image,), moved, preprocess, orientation, index=index)
     return replace(framed, size=(width, height) if orientation >= 5 else (height, width))
 
 

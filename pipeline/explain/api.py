@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from pipeline.cams import CamMethod, build_methods
 from pipeline.explain.explanations import Explanations, explain_evidence, measure, observe
+from pipeline.explain.given_truth import boxes_inside, checked_masks, checked_parts
 from pipeline.explain.requirements import check_confidences, check_stages
 from pipeline.maps.heatmaps import is_degenerate
-from pipeline.metrics import Metric, Truth, build_metrics
+from pipeline.metrics import Metric, Parts, Truth, build_metrics
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from pipeline.model.batching import DEFAULT_BATCH
 from pipeline.model.engine import Precision
@@ -126,6 +127,7 @@ def evaluate(
     metrics: Iterable[Spec] = ("average_drop",),
     boxes: Sequence[Sequence[Sequence[float]] | None] | None = None,
     masks: Sequence[Tensor | None] | None = None,
+    parts: Sequence[Parts | None] | None = None,
 ) -> dict[str, dict[str, Tensor]]:
     """Compute metrics of explanations, such as faithfulness to the model and overlap with boxes of the target class.
 
@@ -139,6 +141,7 @@ def evaluate(
         boxes: per image, the boxes (x0, y0, x1, y1) of the target class in pixels of the input, (n, 4), or None.
             Boxes that lie outside of the image are ignored.
         masks: per image, the pixels of the target class, (H, W) bool, or None. A mask takes precedence over boxes.
+        parts: per image, the mask and the values of its parts for one class, `camatlas.Parts`, or None.
 
     Returns:
         `{metric: {method: values}}`, with values (B,) float32, or (B, S) for a curve. A value is NaN where the metric
@@ -146,7 +149,8 @@ def evaluate(
 
     Raises:
         ConfigError: a metric is unknown or has a wrong parameter (also a ValueError).
-        ValueError: the explanations are of another model or of other images; or boxes or masks do not fit the images.
+        ValueError: the explanations are of another model or of other images; or boxes, masks or parts do not fit
+            the images.
 
     Example:
         explanations = camatlas.explain(model, pixels, methods=["gradcam"])
@@ -165,12 +169,14 @@ def evaluate(
     if len(given) != len(pixels_BCHW):
         raise ValueError(f"{len(given)} lists of boxes for {len(pixels_BCHW)} images")
     size = (pixels_BCHW.shape[2], pixels_BCHW.shape[3])
-    boxes_by_image = [_boxes_inside(boxes_of_image, size) for boxes_of_image in given]
-    masks_by_image = _checked_masks(masks, len(pixels_BCHW), size)
+    boxes_by_image = [boxes_inside(boxes_of_image, size) for boxes_of_image in given]
+    masks_by_image = checked_masks(masks, len(pixels_BCHW), size)
+    parts_by_image = checked_parts(parts, len(pixels_BCHW), size, explanations.logits.shape[1])
     finite_B = _finite(evidence)
     rows = finite_B.nonzero()[:, 0]
     images = evidence.images_B[rows].tolist()
-    truth = Truth([boxes_by_image[image] for image in images], [masks_by_image[image] for image in images])
+    by_image = boxes_by_image, masks_by_image, parts_by_image
+    truth = Truth(*([of_image[image] for image in images] for of_image in by_image))
     chosen = build_metrics(metrics)
     check_confidences(explanations.probe.outputs, {}, chosen)
     if not images:
@@ -218,26 +224,6 @@ def _check_inputs(pixels_BCHW: Tensor, targets: Tensor | None) -> None:
         raise ValueError(f"{count} images need targets of shape ({count},) or ({count}, T), not {tuple(targets.shape)}")
 
 
-def _boxes_inside(boxes: Sequence[Sequence[float]] | None, size: tuple[int, int]) -> Tensor | None:
-    """Return the boxes of one image that overlap it, (n, 4); raise ValueError if a box is malformed."""
-    if boxes is None:
-        return None
-    try:
-        boxes_n4 = torch.as_tensor(boxes, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"boxes must be rows of four finite numbers (x0, y0, x1, y1), not {boxes!r}") from None
-    if boxes_n4.numel() == 0:
-        return boxes_n4.reshape(0, 4)
-    if boxes_n4.ndim != 2 or boxes_n4.shape[1] != 4 or not bool(boxes_n4.isfinite().all()):
-        raise ValueError(f"boxes must be rows of four finite numbers (x0, y0, x1, y1), not {boxes!r}")
-    low_n2, high_n2 = boxes_n4[:, :2], boxes_n4[:, 2:]
-    if bool((low_n2 > high_n2).any()):
-        raise ValueError(f"a box must have x0 <= x1 and y0 <= y1, not {boxes!r}")
-    height, width = size
-    overlaps_n = (low_n2 < torch.tensor([width, height])).all(1) & (high_n2 > 0).all(1)
-    return boxes_n4[overlaps_n]
-
-
 def _explain_finite_rows(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Probe) -> Explanations:
     """Explain the rows with finite pixels and logits; other rows, and maps that are not finite, get zero maps."""
     finite_B = _finite(evidence)
@@ -274,20 +260,6 @@ def _finite_or_zero(map_Ruv: Tensor) -> Tensor:
     """Replace maps that are not finite by zeros."""
     nonfinite_R = ~map_Ruv.isfinite().flatten(1).all(1)
     return map_Ruv.masked_fill(nonfinite_R[:, None, None], 0.0)
-
-
-def _checked_masks(
-    masks: Sequence[Tensor | None] | None, images: int, size: tuple[int, int]
-) -> Sequence[Tensor | None]:
-    by_image = [None] * images if masks is None else list(masks)
-    if len(by_image) != images:
-        raise ValueError(f"{len(by_image)} masks for {images} images")
-    for mask in by_image:
-        if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool):
-            raise ValueError(f"a mask must be a bool tensor (H, W), not {getattr(mask, 'dtype', type(mask).__name__)}")
-        if mask is not None and tuple(mask.shape) != size:
-            raise ValueError(f"a mask has the size of the images {size}, not {tuple(mask.shape)}")
-    return by_image
 
 
 def _evidence_for(observation: Observation, targets: Tensor | None) -> Evidence:

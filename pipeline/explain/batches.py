@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pipeline.data.decode import DecodedSample
 from pipeline.data.framing import PixelArray
-from pipeline.data.sources.shards import Failure
+from pipeline.data.sources.shards import Failure, PartValues
 from pipeline.explain.rows import Row, failure_row
-from pipeline.metrics import Truth
+from pipeline.metrics import Parts, Truth
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ImageBatch:
 
     Attributes:
         shard, chunk: name of the shard, and ordinal of the chunk in it.
-        samples: keys, labels and boxes of the images.
+        samples: keys, labels, boxes and parts of the images.
         pixels_NHWC: pixels of the images, uint8 or float32 in [0, 1], in the order of `samples`.
     """
 
@@ -50,7 +50,32 @@ class ImageBatch:
         return failure_row(Failure(sample.key, self.shard, "explain", code, detail), self.chunk, sample)
 
     def truth(self, targets_B: Tensor) -> Truth:
-        """Return the boxes of each row's target class, None where the image has none."""
+        """Return the boxes of each row's target class and the parts of its image, None where the image has none."""
         pairs = zip(self.samples, targets_B.tolist(), strict=True)
         boxes_by_row = [sample.boxes_of(target) for sample, target in pairs]
-        return Truth([None if boxes is None else torch.tensor(boxes).reshape(-1, 4) for boxes in boxes_by_row])
+        return Truth(
+            [None if boxes is None else torch.tensor(boxes).reshape(-1, 4) for boxes in boxes_by_row],
+            parts=[_parts(sample) for sample in self.samples],
+        )
+
+
+def parts_problem(parts: PartValues, weights: str, classes: int) -> str:
+    """Say why the values of parts are not of this model; empty if they may be.
+
+    Args:
+        parts: the values.
+        weights: sha256 of the model's weights; empty if it is not known.
+        classes: number of its logits.
+    """
+    if parts.weights and weights and parts.weights != weights:
+        return f"the values of the parts are those of another model, with the weights {parts.weights}"
+    if parts.target >= classes:
+        return f"the values of the parts are of class {parts.target}, but the model has {classes} classes"
+    return ""
+
+
+def _parts(sample: DecodedSample) -> Parts | None:
+    if sample.parts is None:
+        return None
+    given = sample.parts.given
+    return Parts(torch.tensor(sample.parts.index_HW), torch.tensor(given.values, dtype=torch.float64), given.target)

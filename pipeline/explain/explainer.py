@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pipeline.cams import CamMethod
 from pipeline.data.decode import DecodedChunk, DecodedSample
 from pipeline.errors import CamatlasError, first_line
-from pipeline.explain.batches import ImageBatch
+from pipeline.explain.batches import ImageBatch, parts_problem
 from pipeline.explain.explanations import explain_evidence, measure, observe
 from pipeline.explain.rows import (
     MethodFacts,
@@ -70,6 +70,7 @@ class ExplainerSpec:
         compiled: whether masked passes are compiled.
         layouts: how the outputs of the layers are read.
         has_metadata: whether the rows hold further columns of the images.
+        weights: sha256 of the model's weights; the parts of images must be of these.
     """
 
     layer: str
@@ -90,6 +91,7 @@ class ExplainerSpec:
     compiled: bool = False
     layouts: FoundLayouts | Layout = "auto"
     has_metadata: bool = False
+    weights: str = ""
 
     @property
     def schema(self) -> pa.Schema:
@@ -161,14 +163,23 @@ class Explainer:
         yield to_table([failure_row(failure, ordinal) for failure in chunk.failures], self.spec.schema)
 
     def _explain_labelled(self, batch: ImageBatch) -> list[Row]:
-        """Explain the images with suitable labels, and return failure rows for the others."""
-        problems = [self._label_problem(sample) for sample in batch.samples]
+        """Explain the images with suitable labels and parts, and return failure rows for the others."""
+        reasons = [self._problem(sample) for sample in batch.samples]
         rows = [
-            batch.failed(sample, "label", problem)
-            for sample, problem in zip(batch.samples, problems, strict=True)
-            if problem
+            batch.failed(sample, *reason)
+            for sample, reason in zip(batch.samples, reasons, strict=True)
+            if reason is not None
         ]
-        return self._explain_bisecting(batch.where(np.array([not problem for problem in problems]))) + rows
+        return self._explain_bisecting(batch.where(np.array([reason is None for reason in reasons]))) + rows
+
+    def _problem(self, sample: DecodedSample) -> _FailureReason | None:
+        """Return why the annotations of an image do not fit the model; None if they do."""
+        if problem := self._label_problem(sample):
+            return _FailureReason("label", problem)
+        problem = (
+            "" if sample.parts is None else parts_problem(sample.parts.given, self.spec.weights, self.spec.classes)
+        )
+        return _FailureReason("parts", problem) if problem else None
 
     def _explain_bisecting(self, batch: ImageBatch) -> list[Row]:
         """Explain a batch; if that raises, halve it until the failing image is alone and the others are explained."""

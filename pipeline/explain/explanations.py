@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.cams import CamMethod
-from pipeline.maps.heatmaps import heatmaps, is_degenerate
+from pipeline.maps.heatmaps import heatmaps, is_degenerate, upsample
 from pipeline.metrics import Metric, Redraw, ScoringBatch, Truth
 from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence, Observation
@@ -64,6 +64,11 @@ class Explanations:
         height, width = self.evidence.pixels_BCHW.shape[-2:]
         return heatmaps(self.maps[name][:, None], size or (height, width))[:, 0]
 
+    def stacked_raw(self) -> Tensor:
+        """Return the maps of all methods at the size of the images, (B, M, H, W), as they are: not scaled to [0, 1]."""
+        height, width = self.evidence.pixels_BCHW.shape[-2:]
+        return torch.cat([upsample(map_Buv[:, None], (height, width)) for map_Buv in self.maps.values()], 1)
+
 
 def observe(
     pixels_ICHW: Tensor, methods: Mapping[str, CamMethod], probe: Probe, keys: Sequence[str] | None = None
@@ -87,7 +92,9 @@ def measure(explanations: Explanations, metrics: Mapping[str, Metric], truth: Tr
     height, width = explanations.evidence.pixels_BCHW.shape[-2:]
     labels = list(explanations.maps)
     heatmaps_BMHW = torch.stack([explanations.heatmap(label, (height, width)) for label in labels], 1)
-    batch = ScoringBatch(heatmaps_BMHW, explanations.evidence, truth, explanations.probe, _redraw(explanations))
+    batch = ScoringBatch(
+        heatmaps_BMHW, explanations.evidence, truth, explanations.probe, _redraw(explanations), explanations.stacked_raw
+    )
     batch.run(view for metric in metrics.values() for view in metric.views())
     values = {name: metric(batch).float() for name, metric in metrics.items()}
     return {name: {label: values_BM[:, i] for i, label in enumerate(labels)} for name, values_BM in values.items()}

@@ -11,8 +11,9 @@ from pipeline.metrics.boxes import BoxIou, BoxIouCurve, BoxOnlyConfidence, BoxRe
 from pipeline.metrics.combined import Adcc, Arcc, Coherency, Complexity
 from pipeline.metrics.curves import Deletion, DeletionCurve, Insertion, InsertionCurve
 from pipeline.metrics.faithfulness import AverageDrop, AverageGain, Increase
-from pipeline.metrics.heatmap_batch import Truth
+from pipeline.metrics.heatmap_batch import Parts, Truth
 from pipeline.metrics.localisation import EnergyInBox, MiouTop20, PointingGame, TopNInBox
+from pipeline.metrics.parts import PartMass, PartRank, PartSign
 from pipeline.metrics.road import Road, RoadLerf, RoadMorf
 from pipeline.metrics.robustness import Infidelity, MaxSensitivity
 from pipeline.metrics.scoring import Redraw, ScoringBatch
@@ -22,8 +23,8 @@ from pipeline.settings.registry import Spec, build_all
 from schemas.explanation import described, explanation_schema, is_curve
 
 __all__ = [
-    "METRICS", "Metric", "Redraw", "Redrawn", "ScoringBatch", "Truth", "View", "build_metrics", "metric_fields",
-    "reads_boxes",
+    "METRICS", "Metric", "Parts", "Redraw", "Redrawn", "ScoringBatch", "Truth", "View", "build_metrics",
+    "metric_fields", "reads_boxes", "reads_parts",
 ]  # fmt: skip
 
 METRICS: dict[str, type[Metric]] = {
@@ -50,6 +51,9 @@ METRICS: dict[str, type[Metric]] = {
     BoxIouCurve.name: BoxIouCurve,
     BoxRemovedConfidence.name: BoxRemovedConfidence,
     BoxOnlyConfidence.name: BoxOnlyConfidence,
+    PartMass.name: PartMass,
+    PartRank.name: PartRank,
+    PartSign.name: PartSign,
     Sparsity.name: Sparsity,
     Entropy.name: Entropy,
     EnergyOutsideCentre.name: EnergyOutsideCentre,
@@ -61,6 +65,9 @@ _OF_BOXES = (
     PointingGame, EnergyInBox, TopNInBox, MiouTop20, BoxIou, BoxIouCurve, BoxRemovedConfidence, BoxOnlyConfidence,
 )  # fmt: skip
 """Metrics that apply only to images with boxes."""
+
+_OF_PARTS = (PartMass, PartRank, PartSign)
+"""Metrics that apply only to images with the values of their parts."""
 
 _LEADERBOARD = ("images",)
 """Columns of the leaderboard that are not columns of the rows."""
@@ -96,6 +103,11 @@ def build_metrics(specs: Iterable[Spec]) -> dict[str, Metric]:
 def reads_boxes(metric: Metric) -> bool:
     """Tell whether a metric applies only to images with boxes."""
     return isinstance(metric, _OF_BOXES)
+
+
+def reads_parts(metric: Metric) -> bool:
+    """Tell whether a metric applies only to images with the values of their parts."""
+    return isinstance(metric, _OF_PARTS)
 
 
 def metric_fields(metrics: dict[str, Metric]) -> list["pa.Field[pa.DataType]"]:

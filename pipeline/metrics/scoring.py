@@ -40,13 +40,20 @@ class ScoringBatch(HeatmapBatch):
     """The heat maps of a batch, with the model's outputs on their changed images.
 
     Attributes:
-        heatmaps_BMHW, evidence, truth, probe: as in `HeatmapBatch`.
+        heatmaps_BMHW, evidence, truth, probe, raw: as in `HeatmapBatch`.
+        redraw: function that computes maps of changed images, for metrics that need them.
     """
 
     def __init__(
-        self, heatmaps_BMHW: Tensor, evidence: Evidence, truth: Truth, probe: Probe, redraw: Redraw | None = None
+        self,
+        heatmaps_BMHW: Tensor,
+        evidence: Evidence,
+        truth: Truth,
+        probe: Probe,
+        redraw: Redraw | None = None,
+        raw: Callable[[], Tensor] | None = None,
     ) -> None:
-        super().__init__(heatmaps_BMHW, evidence, truth, probe)
+        super().__init__(heatmaps_BMHW, evidence, truth, probe, raw)
         self._redraw = redraw
         self._scores: dict[View, ViewScores] = {}
         self._masked_heatmaps: dict[Baseline, Tensor] = {}

@@ -10,8 +10,9 @@ from pipeline.data.account_files import counted
 from pipeline.data.sources import Shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.errors import ConfigError, Mistake, Mistakes
-from pipeline.metrics import Metric, reads_boxes
+from pipeline.metrics import Metric, reads_boxes, reads_parts
 from pipeline.model.zoo import LoadedModel
+from pipeline.settings.data import DataConfig
 from pipeline.settings.run_file import RunConfig
 from pipeline.settings.targets import TargetRules
 
@@ -84,6 +85,29 @@ def _labels_of_no_class(account: LabelAccount) -> Iterator[Mistake]:
     if inside and inside.wrong >= _CLEARLY and not inside.labels:
         place = f"{inside.wrong} images at the beginning of {counted(inside.shards, 'shard')}"
         yield Mistake("data.shards", f"the labels of {place} are wrong: {inside.example}", f"{hint}{_OR_COLUMN}")
+
+
+def wrong_parts(
+    account: LabelAccount, data: DataConfig, metrics: Mapping[str, Metric], weights: str
+) -> Iterator[Mistake]:
+    """Yield why metrics of parts cannot apply: there are no parts, or they are wrong, or of another model."""
+    of_parts = [label for label, metric in metrics.items() if reads_parts(metric)]
+    if not of_parts:
+        return
+    where, inside = "explain.metrics", account.inside
+    need = f"{', '.join(of_parts)} need{'s' if len(of_parts) == 1 else ''} the values of parts"
+    hint = "take shards with the members parts.png and .json (field parts), or leave them out"
+    if data.decoder is not None:
+        yield Mistake(where, f"{need}, which images of a decoder (data.decoder) do not have", "leave them out")
+    elif not account.has_parts:
+        yield Mistake(where, f"{need}, but no image has any", hint)
+    elif inside and inside.wrong_parts >= _CLEARLY and not inside.parts:
+        place = f"{inside.wrong_parts} images at the beginning of {counted(inside.shards, 'shard')}"
+        yield Mistake("data.shards", f"the parts of {place} are wrong: {inside.parts_example}", "correct the shards")
+    others = [one for one in (inside.weights if inside else ()) if one != weights]
+    if others:
+        what = f"{need}, but the values of the parts are those of another model, with the weights {others[0]}"
+        yield Mistake(where, what, f"take that model, or parts of this one, with the weights {weights}")
 
 
 def _missing(account: LabelAccount, rules: TargetRules, metrics: Mapping[str, Metric]) -> Iterator[Mistake]:

@@ -19,12 +19,12 @@ from pipeline.data.sources import Reading, Shard
 from pipeline.errors import Mistakes
 from pipeline.explain.explainer import ExplainerSpec
 from pipeline.explain.requirements import check_outputs, check_stages
-from pipeline.metrics import Metric, build_metrics
+from pipeline.metrics import Metric, build_metrics, reads_parts
 from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
 from pipeline.model.outputs import Outputs
 from pipeline.model.zoo import LoadedModel, load_model
-from pipeline.run.matching import check_account, check_classes, check_heads, check_labels
+from pipeline.run.matching import check_account, check_classes, check_heads, check_labels, wrong_parts
 from pipeline.run.provenance import code_facts, code_version, package_versions
 from pipeline.run.surroundings import check_device, check_output, check_working_folder
 from pipeline.settings.registry import parameters
@@ -82,6 +82,7 @@ class PreparedRun:
             passes=self._costs().forwards * TargetRules.of(self.config.explain.targets).most,
             compiled=self.compiled(device, workers),
             has_metadata=bool(self.config.data.metadata),
+            weights=self.loaded.weights_digest,
         )
 
     def compiled(self, device: str, workers: int) -> bool:
@@ -157,6 +158,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
         limits = decode_limits(config)
     with found.collecting():
         methods = build_methods(config.explain.methods)
+    metrics: dict[str, Metric] = {}
     with found.collecting():
         metrics = build_metrics(config.explain.metrics)
     outputs: int | None = None
@@ -166,7 +168,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
             outputs = loaded.classes if loaded.outputs.has_confidences else None
     rules = TargetRules.of(config.explain.targets)
     with found.collecting():
-        described = describe(config.data, shards, outputs, rules)
+        described = describe(config.data, shards, outputs, rules, parts=any(map(reads_parts, metrics.values())))
     if config.output.path:
         with found.collecting():
             check_output(config.output.path, config.data.shards or (), shards)
@@ -193,6 +195,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     shards, reading = select(config.data, shards, reading)
     account = with_counts(described, shards)
     check_account(account, config, metrics, found)
+    found.found.extend(wrong_parts(account, config.data, metrics, loaded.weights_digest))
     found.raise_if_any()
     manifest = _manifest(config, shards, reading, limits, loaded, methods, metrics)
     manifest = manifest.model_copy(update={"classes": described.class_names, "account": account.to_json()})

@@ -25,6 +25,9 @@ TooLarge = Literal["refuse", "scale"]
 ANNOTATION_SUFFIXES = ("cls", "csv", "json", "txt", "xml")
 """Suffixes of files and members that hold labels or boxes, and never an image."""
 
+PARTS_SUFFIX = "parts.png"
+"""Suffix of the member of a tar that shows the parts of the image beside it."""
+
 
 class Section(BaseModel):
     """A section of a run file: immutable, and unknown keys are refused."""

@@ -1,17 +1,18 @@
-"""Puts an image and what is known of it together: a sample, or a failure if a label or box is invalid."""
+"""Puts an image and what is known of it together: a sample, or a failure if a label, a box or a part is invalid."""
 
 from dataclasses import replace
 
 from pipeline.data.sources.annotations import Annotations, Members
 from pipeline.data.sources.box_formats import BadAnnotationError
 from pipeline.data.sources.members import json_metadata
+from pipeline.data.sources.part_values import parts_in
 from pipeline.data.sources.shards import Described, Failure, Item, Sample, Shard, joined
 
 
 def annotated(
     key: str, shard: Shard, image: bytes, members: Members, annotations: Annotations, said: Described | None = None
 ) -> Item:
-    """Return a sample with its labels and boxes, or a failure if one of these is invalid.
+    """Return a sample with its labels, boxes and parts, or a failure if one of these is invalid.
 
     Args:
         key, shard, image: the image.
@@ -27,7 +28,7 @@ def annotated(
 
 
 def _annotate(sample: Sample, members: Members, annotations: Annotations, said: Described) -> Sample:
-    """Add labels, boxes and metadata to a sample."""
+    """Add labels, boxes, metadata and parts to a sample."""
     given = (sample.key, members, said)
     labels, boxes = annotations.labels_of(*given), annotations.boxes_of(*given)
     box_labels = annotations.box_labels_of(*given)
@@ -36,10 +37,12 @@ def _annotate(sample: Sample, members: Members, annotations: Annotations, said: 
         raise BadAnnotationError("boxes", f"{len(box_labels)} box_labels for {len(boxes or ())} boxes")
     if boxes and box_labels is None and labels is not None and len(labels) > 1:
         raise BadAnnotationError("boxes", f"the image has {len(labels)} labels, but its boxes have no box_labels")
+    parts, part_mask = parts_in(members, needed=annotations.reads_parts)
     return replace(
         sample, label=label, boxes_xyxy=boxes, labels=labels or (), box_labels=box_labels,
         boxes_relative=boxes is not None and annotations.relative_of(*given),
         metadata=said.metadata or json_metadata(members, annotations.form.metadata),
+        parts=parts, part_mask=part_mask,
     )  # fmt: skip
 
 

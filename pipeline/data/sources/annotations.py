@@ -63,6 +63,8 @@ class Annotations:
     box_rows: Mapping[str, str] | None = None
     needs_label: bool = False
     """Whether an image must have a label, so that text which is none is a failure."""
+    reads_parts: bool = True
+    """Whether the run reads the parts of images, so that invalid ones are failures."""
     changes: str = ""
     """Digest of the images that have another row than in earlier versions; empty if there are none."""
     digest_before: str = ""

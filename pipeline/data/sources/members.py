@@ -48,6 +48,11 @@ def _json(data: bytes, code: str) -> dict[str, object]:
     return fields
 
 
+def json_field(data: bytes, field: str) -> object:
+    """Read one field of a `.json` member; None if it is absent."""
+    return _json(data, field).get(field)
+
+
 def json_names(data: bytes, field: str) -> list[str] | None:
     """Read the list `labels` or `box_labels` of a `.json` member, as written; None if it is absent."""
     names = _json(data, field).get(field)

@@ -109,9 +109,24 @@ class Shard:
         return self.size * (self.images or 0) // self.held if self.held else self.size
 
 
+@dataclass(frozen=True, slots=True)
+class PartValues:
+    """The value of each part of an image for one class of one model, such as its Shapley value.
+
+    Attributes:
+        values: one for each part, in the order of their indices in the mask, which start at 1.
+        target: the class.
+        weights: sha256 of the model's weights; empty if it is not stated.
+    """
+
+    values: tuple[float, ...]
+    target: int
+    weights: str = ""
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One encoded image with its labels and boxes.
+    """One encoded image with its labels, boxes and parts.
 
     Attributes:
         key: name of the image within its shard.
@@ -123,6 +138,8 @@ class Sample:
         box_labels: the class of each box; None if the boxes belong to the label.
         boxes_relative: the boxes are in shares of the width and height of the picture, and not in pixels.
         metadata: further columns of the image.
+        parts: the values of its parts.
+        part_mask: the encoded mask of its parts; None if there are none, or if the run does not read them.
     """
 
     key: str
@@ -134,6 +151,8 @@ class Sample:
     box_labels: tuple[int, ...] | None = None
     boxes_relative: bool = False
     metadata: Metadata = ()
+    parts: PartValues | None = None
+    part_mask: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pipeline.data.sources.tar_members import (
     without_data,
 )
 from pipeline.data.sources.tar_names import MemberRules, Naming, is_litter
-from pipeline.settings.data import ANNOTATION_SUFFIXES
+from pipeline.settings.data import ANNOTATION_SUFFIXES, PARTS_SUFFIX
 
 IMAGE_SUFFIXES = (
     "jpg",
@@ -156,7 +156,10 @@ def _sample(key: str, members: dict[str, Member], shard: Shard, annotations: Ann
     if label in data:  # a suffix of its own, such as `output.cls`, counts as the last part of it
         last = label.rpartition(".")[2]
         data |= {last if last in ANNOTATION_SUFFIXES else "cls": data[label]}
-    return annotated(key, shard, data[images[0]], data, annotations)
+    image = data[images[0]]
+    if images[0] == PARTS_SUFFIX:  # without another image it is one, and shows no parts
+        del data[PARTS_SUFFIX]
+    return annotated(key, shard, image, data, annotations)
 
 
 def _wrong_number(images: list[str], suffixes: list[str], rules: MemberRules) -> tuple[str, str]:
@@ -171,10 +174,15 @@ def _wrong_number(images: list[str], suffixes: list[str], rules: MemberRules) ->
 
 
 def _image_suffixes(suffixes: list[str], naming: Naming) -> list[str]:
-    """Return the suffixes of images; a plain one (`jpg`) wins over compound ones (`v1.jpg`)."""
+    """Return the suffixes of images; a mask of parts is one only without any other."""
     if naming.rules.image is not None:
         return [suffix for suffix in suffixes if suffix == naming.rules.image]
-    of_images = naming.suffixes
+    others = [suffix for suffix in suffixes if suffix != PARTS_SUFFIX or not naming.has_parts]
+    return _known_among(others, naming.suffixes) or _known_among(suffixes, naming.suffixes)
+
+
+def _known_among(suffixes: list[str], of_images: Sequence[str]) -> list[str]:
+    """Return the suffixes that may be images; a plain one (`jpg`) wins over compound ones (`v1.jpg`)."""
     if not of_images:
         others = [suffix for suffix in suffixes if suffix.rpartition(".")[2] not in ANNOTATION_SUFFIXES]
         return [suffix for suffix in others if "." not in suffix] or others

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from pipeline.data.sources.row_finder import split_name
-from pipeline.settings.data import ANNOTATION_SUFFIXES
+from pipeline.settings.data import ANNOTATION_SUFFIXES, PARTS_SUFFIX
 
 _NUMBER = re.compile(r"[\d_-]*\d[\d_-]*")
 _LITTER = frozenset((".ds_store", "thumbs.db", "desktop.ini"))
@@ -60,14 +60,16 @@ class Naming:
     def __init__(self, suffixes: Sequence[str], rules: MemberRules, all_names: Callable[[], Iterable[str]]) -> None:
         self.suffixes, self.rules, self._all_names = suffixes, rules, all_names
         self._long_keys: frozenset[str] | None = None
+        self.has_parts = not any(map(_shows_parts, (rules.image or "", *suffixes)))
+        """Whether `parts.png` is a mask of the parts of an image, and not what the run file calls an image."""
 
     def split(self, name: str) -> tuple[str, str]:
         """Return the key of a member and its suffix in lower case."""
         first = split_name(name)
-        if "." not in first[1]:
+        if "." not in first[1] or (first[1] == PARTS_SUFFIX and self.has_parts):
             return first
         if self._long_keys is None:
-            is_side = first[1].rpartition(".")[2] in ANNOTATION_SUFFIXES
+            is_side = before_annotation(first[1], has_parts=self.has_parts) is not None
             if not is_side and self._middle(first[1]) in (None, ""):
                 return first
             self._long_keys = self._find_long_keys()
@@ -82,9 +84,13 @@ class Naming:
     def _find_long_keys(self) -> frozenset[str]:
         names = [name for name in self._all_names() if not self.rules.ignores(name)]
         if self.rules.image is None:
-            return long_keys(names, self._middle)
+            return long_keys(names, self._middle, has_parts=self.has_parts)
         ends = f".{self.rules.image}"
-        return frozenset(name.removeprefix("./")[: -len(ends)] for name in names if name.lower().endswith(ends))
+        images = (name for name in names if name.lower().endswith(ends) and not self._is_mask(name))
+        return frozenset(name.removeprefix("./")[: -len(ends)] for name in images)
+
+    def _is_mask(self, name: str) -> bool:
+        return self.has_parts and _shows_parts(split_name(name)[1])
 
     def _middle(self, suffix: str) -> str | None:
         """Return what stands between the key and the suffix of an image; None if it is not an image."""
@@ -103,7 +109,19 @@ def middle_of(suffix: str, of_images: Sequence[str]) -> str | None:
     return next((".".join(parts[:index]) for index in tails), None)
 
 
-def long_keys(names: Iterable[str], middle: Callable[[str], str | None]) -> frozenset[str]:
+def before_annotation(suffix: str, *, has_parts: bool = True) -> str | None:
+    """Return what stands before the suffix of an annotation: `v1` of `v1.cls`; None if it is none."""
+    if has_parts and _shows_parts(suffix):
+        return suffix[: -len(PARTS_SUFFIX)].removesuffix(".")
+    before, _, last = suffix.rpartition(".")
+    return before if last in ANNOTATION_SUFFIXES else None
+
+
+def _shows_parts(suffix: str) -> bool:
+    return f".{suffix}".endswith(f".{PARTS_SUFFIX}")
+
+
+def long_keys(names: Iterable[str], middle: Callable[[str], str | None], *, has_parts: bool = True) -> frozenset[str]:
     """Return the keys of images that reach beyond the first dot; empty for a tar with one image in each sample.
 
     Several images up to the first dot are several samples, unless what distinguishes them are words: a mask, or `left`
@@ -113,8 +131,7 @@ def long_keys(names: Iterable[str], middle: Callable[[str], str | None]) -> froz
     annotated: dict[str, set[str]] = defaultdict(set)
     for name in names:
         key, suffix = split_name(name)
-        before, _, last = suffix.rpartition(".")
-        if last in ANNOTATION_SUFFIXES:
+        if (before := before_annotation(suffix, has_parts=has_parts)) is not None:
             annotated[key].add(before)
         elif (found := middle(suffix)) is not None:
             middles[key].add(found)
