@@ -7,6 +7,9 @@ from typing import Any
 from pipeline.cams import METHODS, CamMethod, LayerShape, NetShape
 from pipeline.cams.base import Needs, Paper
 from pipeline.metrics import METRICS, Metric
+from pipeline.metrics.marks import percent
+from pipeline.metrics.reliability import Reliability, reliability, shipped_record
+from pipeline.settings.registry import parameters
 
 RESNET50 = NetShape(
     stages=(LayerShape(256, 56, 56), LayerShape(512, 28, 28), LayerShape(1024, 14, 14), LayerShape(2048, 7, 7)),
@@ -34,7 +37,7 @@ def method_rows() -> list[dict[str, str]]:
 
 
 def metric_rows() -> list[dict[str, str]]:
-    """Return one row per metric: name, paper, what it reads, its unit, its direction, and its cost."""
+    """Return one row per metric: name, paper, what it reads, its unit, its direction, its cost, and its verdict."""
     return [
         {
             "metric": name,
@@ -43,6 +46,7 @@ def metric_rows() -> list[dict[str, str]]:
             "unit": kind.unit,
             "better": kind.better,
             "forwards": _format_passes(kind()),
+            "ranks methods": _format_verdict(_reliability(kind)),
         }
         for name, kind in METRICS.items()
     ]
@@ -54,8 +58,14 @@ def method_page(kind: type[CamMethod]) -> str:
 
 
 def metric_page(kind: type[Metric]) -> str:
-    """Format the page of a metric: definition, what it reads, unit, direction, cost, parameters, reference."""
-    facts = {"reads": kind.reads, "unit": kind.unit, "better": kind.better, "forwards": _format_passes(kind())}
+    """Format the page of a metric: definition, what it reads, unit, direction, cost, reliability, parameters, paper."""
+    facts = {
+        "reads": kind.reads,
+        "unit": kind.unit,
+        "better": kind.better,
+        "forwards": _format_passes(kind()),
+        "reliability": f"{_reliability(kind).line()} (see docs/metrics.md)",
+    }
     return _page(kind, [*(f"  {name}: {value}" for name, value in facts.items()), "", *_METRIC_NOTES])
 
 
@@ -94,6 +104,19 @@ def _format_passes(metric: Metric) -> str:
         [f"{own} per map"] * bool(own) + [f"{shared} per image"] * bool(shared) + [f"{again} maps again"] * bool(again)
     )
     return ", ".join(words) or "0"
+
+
+def _reliability(kind: type[Metric]) -> Reliability:
+    """Look up what is known of a metric with its default parameters."""
+    return reliability(shipped_record(), kind.name, kind.better, parameters(kind()))
+
+
+def _format_verdict(known: Reliability) -> str:
+    """Format whether a metric can rank methods, with the shares of pairs that it orders as each truth does."""
+    shares = [percent(share) for share in known.pairs().values() if share is not None]
+    if not shares:
+        return known.faults()[0].short
+    return f"{'yes' if known.carries() else 'no'}: {', '.join(shares)}"
 
 
 def _format_preset(preset: dict[str, Any]) -> str:
