@@ -4,7 +4,7 @@ A tau of an agreement is the share of pairs ordered right minus the share ordere
 pairs are ordered as the truth does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from schemas.judged import Agreement, Agreements, FreeGain, MetricRecord
@@ -66,12 +66,12 @@ def disagreement(methods: Agreements | None) -> Iterator[Mark]:
     if not weak:
         return
     if any(one is not None and one.high is not None and one.high < 0 for one in weak.values()):
-        short = "orders methods against the truth"
+        short = "against the truth"
     elif any(_low(one) <= 0 for one in weak.values()):
-        short = "orders methods no better than chance"
+        short = "at chance level"
     else:
-        short = "orders methods little better than chance"
-    yield Mark(short, f"{short} (by {' and '.join(weak)})")
+        short = "little above chance"
+    yield Mark(short, f"orders methods {short} (by {listed(weak)})")
 
 
 def _low(agreement: Agreement | None) -> float:
@@ -86,7 +86,7 @@ def confusions(order: Mapping[str, float | None]) -> Iterator[Mark]:
         yield Mark(short, f"{short}: it needs a method")
     for ruins, short in (
         (STATED_RELIABILITY.places, "cannot see the place"),
-        ([ruin for ruin in STATED_RELIABILITY.ruins if ruin not in STATED_RELIABILITY.places], "mistakes wrong maps"),
+        ([ruin for ruin in STATED_RELIABILITY.ruins if ruin not in STATED_RELIABILITY.places], "fooled by wrong maps"),
     ):
         lost = [ruin for ruin in ruins if known.get(ruin, 1.0) < STATED_RELIABILITY.order]
         if lost:
@@ -102,10 +102,15 @@ def preferences(judged: MetricRecord) -> Iterator[Mark]:
 
 
 def _free_gains(gains: Mapping[str, FreeGain | None]) -> Iterator[Mark]:
-    for change, gain in gains.items():
-        if gain is not None and gain.rewarded is not None and gain.rewarded >= STATED_RELIABILITY.preferred:
-            short = f"prefers {_PREFERENCES.get(change, change.replace('_', ' '))} maps"
-            yield Mark(short, f"{short} ({percent(gain.rewarded)} of scenes)")
+    preferred = {
+        _PREFERENCES.get(change, change.replace("_", " ")): gain.rewarded
+        for change, gain in gains.items()
+        if gain is not None and gain.rewarded is not None and gain.rewarded >= STATED_RELIABILITY.preferred
+    }
+    if preferred:
+        shares = ", ".join(percent(share) for share in preferred.values())
+        short = f"prefers {listed(preferred)} maps"
+        yield Mark(short, f"{short} ({shares} of scenes)")
 
 
 def _size(judged: MetricRecord) -> Iterator[Mark]:
@@ -127,6 +132,12 @@ def _scenes(judged: MetricRecord) -> Iterator[Mark]:
 def pairs_right(agreement: Agreement | None) -> float | None:
     """Return the share of pairs ordered as the truth does."""
     return None if agreement is None or agreement.tau is None else (1 + agreement.tau) / 2
+
+
+def listed(words: Iterable[str]) -> str:
+    """Join words with commas and a last "and"."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def percent(share: float) -> str:

@@ -10,6 +10,7 @@ from pipeline.metrics import METRICS, Metric
 from pipeline.metrics.marks import percent
 from pipeline.metrics.reliability import Reliability, reliability, shipped_record
 from pipeline.settings.registry import parameters
+from schemas.judged import JudgedRecord
 
 RESNET50 = NetShape(
     stages=(LayerShape(256, 56, 56), LayerShape(512, 28, 28), LayerShape(1024, 14, 14), LayerShape(2048, 7, 7)),
@@ -36,8 +37,11 @@ def method_rows() -> list[dict[str, str]]:
     return rows
 
 
-def metric_rows() -> list[dict[str, str]]:
-    """Return one row per metric: name, paper, what it reads, its unit, its direction, its cost, and its verdict."""
+def metric_rows(record: JudgedRecord | None = None) -> list[dict[str, str]]:
+    """Return one row per metric: name, paper, what it reads, its unit, its direction, its cost, and its verdict.
+
+    The record says how far metrics can be believed; by default it is the one that comes with the package.
+    """
     return [
         {
             "metric": name,
@@ -46,7 +50,7 @@ def metric_rows() -> list[dict[str, str]]:
             "unit": kind.unit,
             "better": kind.better,
             "forwards": _format_passes(kind()),
-            "ranks methods": _format_verdict(_reliability(kind)),
+            "ranks methods": _format_verdict(_reliability(kind, record)),
         }
         for name, kind in METRICS.items()
     ]
@@ -57,14 +61,14 @@ def method_page(kind: type[CamMethod]) -> str:
     return _page(kind, [])
 
 
-def metric_page(kind: type[Metric]) -> str:
+def metric_page(kind: type[Metric], record: JudgedRecord | None = None) -> str:
     """Format the page of a metric: definition, what it reads, unit, direction, cost, reliability, parameters, paper."""
     facts = {
         "reads": kind.reads,
         "unit": kind.unit,
         "better": kind.better,
         "forwards": _format_passes(kind()),
-        "reliability": f"{_reliability(kind).line()} (see docs/metrics.md)",
+        "reliability": f"{_reliability(kind, record).line()} (see docs/metrics.md)",
     }
     return _page(kind, [*(f"  {name}: {value}" for name, value in facts.items()), "", *_METRIC_NOTES])
 
@@ -106,9 +110,9 @@ def _format_passes(metric: Metric) -> str:
     return ", ".join(words) or "0"
 
 
-def _reliability(kind: type[Metric]) -> Reliability:
+def _reliability(kind: type[Metric], record: JudgedRecord | None) -> Reliability:
     """Look up what is known of a metric with its default parameters."""
-    return reliability(shipped_record(), kind.name, kind.better, parameters(kind()))
+    return reliability(record or shipped_record(), kind.name, kind.better, parameters(kind()))
 
 
 def _format_verdict(known: Reliability) -> str:

@@ -28,7 +28,7 @@ def test_every_number_of_the_record_is_on_the_page() -> None:
     assert "| `average_drop` | 0.30 (-0.10) | 0.10 (0.00 to 0.20) | 0.40 | 120 |" in page
     assert "| `gradcam` | 0.43 (0.40 to 0.46) | none |" in page
     assert "| metric | plain: mass | plain: rank | vit: mass | vit: rank |" in page
-    assert "orders methods no better than chance (by mass)." in page
+    assert "orders methods at chance level (by mass)." in page
     for name in METRICS:
         assert f"`{name}`" in page
 
@@ -49,7 +49,7 @@ def test_metrics_that_can_rank_come_first_and_those_that_describe_are_left_out()
         record(average_drop=judged(mass=0.0), road=judged(), sparsity=judged(better="neither"))
     ).splitlines()
     assert rows[2] == "| `road` | yes | 75 % | 70 % | nothing found |"
-    assert rows[3].startswith("| `average_drop` | no | 50 % | 70 % | orders methods no better than chance")
+    assert rows[3].startswith("| `average_drop` | no | 50 % | 70 % | at chance level")
     assert len(rows) == 4
 
 

@@ -28,15 +28,15 @@ def test_a_metric_that_agrees_with_both_truths_carries() -> None:
 @pytest.mark.parametrize(
     ("numbers", "mark"),
     [
-        ({"mass": 0.04}, "orders methods no better than chance (by mass)"),
-        ({"mass": 0.0, "rank": 0.0}, "orders methods no better than chance (by mass and rank)"),
-        ({"rank": 0.12}, "orders methods little better than chance (by rank)"),
-        ({"rank": None}, "orders methods no better than chance (by rank)"),
+        ({"mass": 0.04}, "orders methods at chance level (by mass)"),
+        ({"mass": 0.0, "rank": 0.0}, "orders methods at chance level (by mass and rank)"),
+        ({"rank": 0.12}, "orders methods little above chance (by rank)"),
+        ({"rank": None}, "orders methods at chance level (by rank)"),
         ({"mass": -0.3}, "orders methods against the truth (by mass)"),
         ({"order": {"shifted": 0.5, "other_part": 0.12, "inverted": 1.0, "noise": 1.0}},
          "cannot see the place (the truth beats shifted in 50 %, other part in 12 % of scenes)"),
         ({"order": {"shifted": 1.0, "other_part": 1.0, "inverted": 1.0, "noise": 0.6}},
-         "mistakes wrong maps (the truth beats noise in 60 % of scenes)"),
+         "fooled by wrong maps (the truth beats noise in 60 % of scenes)"),
         ({"order": None}, "not tried on wrong maps: it needs a method"),
     ],
 )  # fmt: skip
