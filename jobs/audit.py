@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.audit.facts import Audited
+    from schemas.judged import JudgedRecord
 
 
 class Gallery(StrEnum):
@@ -38,12 +40,16 @@ def audit(
     ] = Gallery.normal,
     no_model: Annotated[bool, typer.Option("--no-model", help="do not run the model; skips interventions")] = False,
     no_images: Annotated[bool, typer.Option("--no-images", help="leave the images out of the report")] = False,
+    judged: Annotated[
+        str | None, typer.Option("--judged", metavar="FILE", help="record of `camatlas judge` to believe metrics by")
+    ] = None,
     redact_keys: Annotated[
         str | None, typer.Option("--redact-keys", metavar="FILE", help="hash image keys, with FILE as the secret")
     ] = None,
 ) -> int:
     """Write report.html, audit.json and tables/*.csv; print the path of the report."""
     from pipeline.audit.privacy import redacted, without_pictures
+    from pipeline.metrics.reliability import load_record
 
     if output is None and "://" in run:
         raise ConfigError.one("--out", f"a report on '{run}' needs a local folder", "give one with --out")
@@ -54,7 +60,8 @@ def audit(
             "--out", "the report must not lie among the parts of the run", f"for example {run}/_audit"
         )
     secret = None if redact_keys is None else _secret(redact_keys)
-    audited = _audited(run, compare, gallery, ask_model=not no_model)
+    record = None if judged is None else load_record(Path(judged), "--judged")
+    audited = _audited(run, compare, gallery, ask_model=not no_model, judged=record)
     audited = without_pictures(audited) if no_images else audited
     audited = redacted(audited, secret) if secret is not None else audited
     out.say(_write(audited, Path(output or f"{run}/_audit"), BUDGETS[gallery]))
@@ -76,16 +83,14 @@ def write_report(run: str, folder: Path) -> str:
     return _write(_audited(run, None, Gallery.normal, ask_model=True), folder, BUDGETS[Gallery.normal])
 
 
-def _audited(run: str, compare: str | None, gallery: Gallery, *, ask_model: bool) -> "Audited":
+def _audited(
+    run: str, compare: str | None, gallery: Gallery, *, ask_model: bool, judged: "JudgedRecord | None" = None
+) -> "Audited":
     from pipeline.audit.facts import audit as audit_run
     from pipeline.results.query import open_run
 
-    with open_run(run) as opened:
-        if compare is None:
-            audited = audit_run(opened, gallery=gallery, ask_model=ask_model)
-        else:
-            with open_run(compare) as other:
-                audited = audit_run(opened, other, gallery=gallery, ask_model=ask_model)
+    with open_run(run) as opened, nullcontext() if compare is None else open_run(compare) as other:
+        audited = audit_run(opened, other, gallery=gallery, ask_model=ask_model, judged=judged)
     for sentence in audited.facts["unchecked"]:
         err.say(f"not checked: {sentence}")
     return audited

@@ -21,7 +21,8 @@ def metrics(
         print_rows(metric_rows())
         out.print(
             "\nForwards: forward passes in addition to those of the methods. Metrics that score the same images share "
-            "them."
+            "them. Ranks methods: whether a metric can carry a conclusion about methods, and the shares of pairs of "
+            "methods that it orders as exact truth does, by mass and by rank; see docs/metrics.md."
         )
     elif name in METRICS:
         out.print(metric_page(METRICS[name]))

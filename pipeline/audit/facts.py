@@ -22,10 +22,12 @@ from pipeline.audit.metadata import metadata
 from pipeline.audit.methods import untrusted
 from pipeline.audit.multilabel import multilabel
 from pipeline.audit.regression import regression
+from pipeline.audit.reliability import judgement
 from pipeline.audit.shards import shards
 from pipeline.audit.tables import Table, class_name, query_table, quoted, rounded
 from pipeline.audit.values import Place, Values, load_values, metric_label
 from pipeline.cams import METHODS
+from pipeline.metrics.reliability import shipped_record
 from pipeline.results.agreement import agreement
 from pipeline.results.catalogue import method_page
 from pipeline.results.label_tally import account_of
@@ -33,6 +35,7 @@ from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 from pipeline.results.source_images import Original
 from pipeline.results.verify import verify
+from schemas.judged import JudgedRecord
 
 FACTS_VERSION = 2
 GALLERY_IMAGES = {"normal": 16, "large": 48}
@@ -68,7 +71,14 @@ class Audited:
     pictures: Mapping[Place, Original]
 
 
-def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_model: bool = True) -> Audited:
+def audit(
+    run: Run,
+    other: Run | None = None,
+    *,
+    gallery: str = "normal",
+    ask_model: bool = True,
+    judged: JudgedRecord | None = None,
+) -> Audited:
     """Compute all facts of the report on a run.
 
     Args:
@@ -76,6 +86,7 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
         other: another run over the same images, to compare with.
         gallery: size of the groups in the gallery, a key of `GALLERY_IMAGES`.
         ask_model: load the model and run it on modified images; without it, findings that need this are left out.
+        judged: how far metrics can be believed; by default the record that comes with the package.
 
     Raises:
         ConfigError: the runs have no image in common.
@@ -94,6 +105,7 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
     surroundings, background_findings = background(run, values, [method for method in trusted if passed.get(method)])
     shard_section, shard_findings = shards(run, values)
     checked = sanity(run)
+    board = leaderboard(run, values)
     findings = ranked(
         [
             *shard_findings,
@@ -117,8 +129,9 @@ def audit(run: Run, other: Run | None = None, *, gallery: str = "normal", ask_mo
         "coverage": _coverage(run),
         "accuracy": accuracy(run),
         **({"metadata": metadata(run)} if run.manifest.has_metadata else {}),
-        "leaderboard": leaderboard(run, values),
+        "leaderboard": board,
         "metrics": metrics(run),
+        "reliability": judgement(run, judged or shipped_record(), board["rows"]),
         "sanity": checked,
         "wins": _wins(run),
         "agreement": _agreement(run, values),

@@ -7,6 +7,10 @@ from typing import Any
 from pipeline.cams import METHODS, CamMethod, LayerShape, NetShape
 from pipeline.cams.base import Needs, Paper
 from pipeline.metrics import METRICS, Metric
+from pipeline.metrics.marks import percent
+from pipeline.metrics.reliability import Reliability, reliability, shipped_record
+from pipeline.settings.registry import parameters
+from schemas.judged import JudgedRecord
 
 RESNET50 = NetShape(
     stages=(LayerShape(256, 56, 56), LayerShape(512, 28, 28), LayerShape(1024, 14, 14), LayerShape(2048, 7, 7)),
@@ -33,8 +37,11 @@ def method_rows() -> list[dict[str, str]]:
     return rows
 
 
-def metric_rows() -> list[dict[str, str]]:
-    """Return one row per metric: name, paper, what it reads, its unit, its direction, and its cost."""
+def metric_rows(record: JudgedRecord | None = None) -> list[dict[str, str]]:
+    """Return one row per metric: name, paper, what it reads, its unit, its direction, its cost, and its verdict.
+
+    The record says how far metrics can be believed; by default it is the one that comes with the package.
+    """
     return [
         {
             "metric": name,
@@ -43,6 +50,7 @@ def metric_rows() -> list[dict[str, str]]:
             "unit": kind.unit,
             "better": kind.better,
             "forwards": _format_passes(kind()),
+            "ranks methods": _format_verdict(_reliability(kind, record)),
         }
         for name, kind in METRICS.items()
     ]
@@ -53,9 +61,15 @@ def method_page(kind: type[CamMethod]) -> str:
     return _page(kind, [])
 
 
-def metric_page(kind: type[Metric]) -> str:
-    """Format the page of a metric: definition, what it reads, unit, direction, cost, parameters, reference."""
-    facts = {"reads": kind.reads, "unit": kind.unit, "better": kind.better, "forwards": _format_passes(kind())}
+def metric_page(kind: type[Metric], record: JudgedRecord | None = None) -> str:
+    """Format the page of a metric: definition, what it reads, unit, direction, cost, reliability, parameters, paper."""
+    facts = {
+        "reads": kind.reads,
+        "unit": kind.unit,
+        "better": kind.better,
+        "forwards": _format_passes(kind()),
+        "reliability": f"{_reliability(kind, record).line()} (see docs/metrics.md)",
+    }
     return _page(kind, [*(f"  {name}: {value}" for name, value in facts.items()), "", *_METRIC_NOTES])
 
 
@@ -94,6 +108,19 @@ def _format_passes(metric: Metric) -> str:
         [f"{own} per map"] * bool(own) + [f"{shared} per image"] * bool(shared) + [f"{again} maps again"] * bool(again)
     )
     return ", ".join(words) or "0"
+
+
+def _reliability(kind: type[Metric], record: JudgedRecord | None) -> Reliability:
+    """Look up what is known of a metric with its default parameters."""
+    return reliability(record or shipped_record(), kind.name, kind.better, parameters(kind()))
+
+
+def _format_verdict(known: Reliability) -> str:
+    """Format whether a metric can rank methods, with the shares of pairs that it orders as each truth does."""
+    shares = [percent(share) for share in known.pairs().values() if share is not None]
+    if not shares:
+        return known.faults()[0].short
+    return f"{'yes' if known.carries() else 'no'}: {', '.join(shares)}"
 
 
 def _format_preset(preset: dict[str, Any]) -> str:
