@@ -13,6 +13,7 @@ from jobs import (
     doctor,
     explain,
     export,
+    judge,
     methods,
     metrics,
     pack,
@@ -21,6 +22,7 @@ from jobs import (
     sanity,
     show,
     status,
+    truth,
     verify,
 )
 from jobs.support.console import leave_after
@@ -48,10 +50,12 @@ for verb in (
     pack.pack,
     methods.methods,
     metrics.metrics,
+    judge.judge,
     bench.bench,
     doctor.doctor,
 ):
     app.command()(verb)
+app.add_typer(truth.app, name="truth")
 
 
 def main() -> NoReturn:

@@ -19,9 +19,7 @@ def judge(
         "plain,residual,vit"
     ),
     seed: Annotated[int, typer.Option(min=0, help="seed of the scenes, the random maps and the intervals")] = 0,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="number of processes; by default one per core")
-    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="number of processes; by default one per core")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the record instead of its path")] = False,
 ) -> int:
     """Judge every metric on drawn scenes; write judge.json and metrics.md, and continue if interrupted."""

@@ -94,7 +94,9 @@ def random_regions(size: tuple[int, ...], random: np.random.Generator) -> list[M
     """Return maps that are 1 on a random region and 0 elsewhere, of 5 to 70 % of the image."""
     fields = [smooth_noise(size, random) for _ in range(SIZES)]
     shares = np.linspace(0.05, 0.7, SIZES)
-    return [(field > np.quantile(field, 1 - share)).astype(np.float64) for field, share in zip(fields, shares, strict=True)]
+    return [
+        (field > np.quantile(field, 1 - share)).astype(np.float64) for field, share in zip(fields, shares, strict=True)
+    ]
 
 
 def smooth_noise(size: tuple[int, ...], random: np.random.Generator) -> Map:

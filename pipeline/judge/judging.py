@@ -18,6 +18,7 @@ from pipeline.model.weights import digest
 from pipeline.run.provenance import package_versions
 from pipeline.settings.registry import Spec
 from pipeline.truth.shards import Known, Network, open_network, right_scenes
+from schemas.judged import VERSION
 
 BLOCK = 4
 """Scenes that are measured together."""
@@ -59,7 +60,7 @@ def judge(
     pieces = Pieces(folder, _identity(opened, specs, seed))
     found = dict(_measured(opened, specs, seed, pieces, processes, report))
     return {
-        "version": record.VERSION,
+        "version": VERSION,
         "seed": seed,
         "versions": _versions(),
         "networks": {
@@ -161,7 +162,7 @@ def _path(pieces: Pieces, one: Opened, start: int) -> Path:
 def _identity(opened: Sequence[Opened], metrics: Sequence[Spec], seed: int) -> dict[str, Any]:
     built = build_metrics(metrics)
     return {
-        "version": record.VERSION,
+        "version": VERSION,
         "seed": seed,
         "weights": {one.network.name: digest(one.network.model) for one in opened},
         "methods": {one.network.name: [repr(spec) for spec in one.methods] for one in opened},

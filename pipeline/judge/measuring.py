@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.cams import CamMethod, build_methods
+from pipeline.cams import build_methods
 from pipeline.errors import CamatlasError, first_line
 from pipeline.explain.api import explain
 from pipeline.explain.explanations import Explanations, measure
 from pipeline.judge.candidates import CHANGES, TRUTH, random_regions, ruins, scaled
-from pipeline.metrics import Metric, Parts, Truth, build_metrics
+from pipeline.metrics import Parts, Truth, build_metrics
 from pipeline.settings.registry import Spec
 from pipeline.truth.shards import Known, Network, boxes_of
 
@@ -58,7 +58,9 @@ class Measured:
     values_SKQ: Values
 
 
-def measured(network: Network, known: Sequence[Known], methods: Sequence[Spec], metrics: Sequence[Spec], seed: int) -> Measured:
+def measured(
+    network: Network, known: Sequence[Known], methods: Sequence[Spec], metrics: Sequence[Spec], seed: int
+) -> Measured:
     """Measure some scenes."""
     pixels_SCHW = network.pixels(np.stack([one.scene.drawn() for one in known]))
     labels = [one.scene.label for one in known]
@@ -73,7 +75,7 @@ def measured(network: Network, known: Sequence[Known], methods: Sequence[Spec], 
     by_method = measure(explanations, chosen, truth)
     by_other = measure(replace(explanations, maps=others), own_maps, truth)
     columns = [
-        torch.stack([*_in_order(by_method[name], explanations.maps), *_in_order(by_other.get(name), others, len(known))])
+        torch.stack([*_in_order(by_method[name], explanations.maps), *_of_others(by_other.get(name), others)])
         for name in chosen
     ]
     names = (*(f"method/{name}" for name in explanations.maps), *others)
@@ -123,34 +125,21 @@ def _others(explanations: Explanations, known: Sequence[Known], seed: int) -> di
             | {f"change/{base}/{name}": change(bases[base]) for base in BASES for name, change in CHANGES.items()}
             | {f"region/{number}": map_HW for number, map_HW in enumerate(regions)}
         )
-    return {
-        name: torch.from_numpy(np.stack([maps[name] for maps in by_scene])).float() for name in by_scene[0]
-    }
+    return {name: torch.from_numpy(np.stack([maps[name] for maps in by_scene])).float() for name in by_scene[0]}
 
 
-def _in_order(values: Mapping[str, Tensor] | None, maps: Mapping[str, Tensor], scenes: int = 0) -> list[Tensor]:
-    """Return the values of each map, (S,); NaN for a metric that was not asked."""
-    if values is None:
-        return [torch.full((scenes,), torch.nan)] * len(maps)
+def _in_order(values: Mapping[str, Tensor], maps: Mapping[str, Tensor]) -> list[Tensor]:
     return [values[name] for name in maps]
+
+
+def _of_others(values: Mapping[str, Tensor] | None, maps: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the values of maps without a method, (S,); NaN for a metric that computes maps again."""
+    if values is None:
+        return [torch.full((len(map_SHW),), torch.nan) for map_SHW in maps.values()]
+    return _in_order(values, maps)
 
 
 def _own_share(known: Known) -> float:
     positive_P = known.values.logit_P.clip(0)
     total = float(positive_P.sum())
     return float(positive_P[known.scene.own_P].sum()) / total if total else 0.0
-
-
-def is_judged(metric: Metric) -> bool:
-    """Tell whether a metric gives one number per map; curves do not."""
-    return not metric.curve
-
-
-def method_names(methods: Sequence[Spec]) -> list[str]:
-    """Return the names of methods in order."""
-    return list(build_methods(methods))
-
-
-def method_objects(methods: Sequence[Spec]) -> dict[str, CamMethod]:
-    """Return the methods by their names."""
-    return build_methods(methods)

@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from pipeline.judge.table import render_table
-from pipeline.metrics.reliability import read_record
+from pipeline.judge.table import metrics_page
+from pipeline.metrics.reliability import load_record
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> Path:
@@ -14,7 +14,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "judge.json"
     _write(path, as_text(record) + "\n")
-    _write(folder / "metrics.md", render_table(read_record(path)))
+    _write(folder / "metrics.md", metrics_page(load_record(path, "judge.json")))
     return path
 
 

@@ -4,7 +4,7 @@ Legend: S scenes, M maps, K candidates, Q metrics.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,7 +24,8 @@ from pipeline.judge.statistics import (
 )
 from pipeline.metrics import Metric, reads_boxes, reads_parts
 
-VERSION = 1
+Read = Callable[[Measured, Sequence[str]], Values]
+"""Function of a network and candidates to their values, (S, M), oriented so that larger is better."""
 SCORES = ("mass", "rank")
 """The scores against the truth that every other metric is compared with."""
 
@@ -110,18 +111,24 @@ def _judged(name: str, metric: Metric, by_network: Mapping[str, Measured], seed:
     }
 
 
-def _free_gain(change: str, networks: Sequence[Measured], values: Any, pooled: Sequence[Values]) -> dict[str, Any] | None:  # noqa: ANN401
+def _free_gain(
+    change: str, networks: Sequence[Measured], values: Read, pooled: Sequence[Values]
+) -> dict[str, Any] | None:
     """Compare every base map with its changed one; the unit is the spread of the metric over the methods."""
-    changed_S = np.concatenate([values(one, [f"change/{base}/{change}"])[:, 0] for one in networks for base in BASES])
-    before_S = np.concatenate(
-        [values(one, [f"ruin/{TRUTH}" if base == TRUTH else f"method/{base}"])[:, 0] for one in networks for base in BASES]
-    )
-    spread = np.concatenate([np.nanstd(array_SM, axis=1) if array_SM.size else [] for array_SM in pooled])
-    found = gain(changed_S, before_S, float(np.nanmean(spread)) if np.isfinite(spread).any() else 0.0)
+    pairs = [(one, base) for one in networks for base in BASES]
+    changed_S = np.concatenate([values(one, [f"change/{base}/{change}"])[:, 0] for one, base in pairs])
+    before_S = np.concatenate([values(one, [_base(base)])[:, 0] for one, base in pairs])
+    known = [array_SM[np.isfinite(array_SM).any(1)] for array_SM in pooled]
+    spread = np.concatenate([np.nanstd(array_SM, axis=1) for array_SM in known])
+    found = gain(changed_S, before_S, float(spread.mean()) if len(spread) else 0.0)
     return None if found is None else {"rewarded": found[0], "gain": found[1]}
 
 
-def _size(networks: Sequence[Measured], values: Any, seed: int) -> dict[str, Any] | None:  # noqa: ANN401
+def _base(name: str) -> str:
+    return f"ruin/{TRUTH}" if name == TRUTH else f"method/{name}"
+
+
+def _size(networks: Sequence[Measured], values: Read, seed: int) -> dict[str, Any] | None:
     regions = [k for k in networks[0].candidates if k.startswith("region/")]
     rho_S = np.concatenate([spearman_by_scene(values(one, regions), np.arange(len(regions))) for one in networks])
     found = mean_interval(rho_S, seed)

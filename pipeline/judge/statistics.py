@@ -3,9 +3,6 @@
 Legend: S scenes, M maps of a scene, R resamples, C columns.
 """
 
-import warnings
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -109,10 +106,3 @@ def scenes_needed(ranks_SM: Values) -> int | None:
         return None
     spread = float(ranks_SM.std(0, ddof=1).max())
     return max(2, int(np.ceil((_95 * spread / HALF_A_PLACE) ** 2)))
-
-
-def mean_over(arrays: list[Values], combine: Callable[[Values], Values]) -> Values:
-    """Apply a function to each network's values, and join the results."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.concatenate([combine(array) for array in arrays])

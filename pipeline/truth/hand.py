@@ -140,7 +140,7 @@ def _white(kind: str, x: int, y: int) -> Mask:
     """Mark the white pixels of a part; stripes and checks are partly black."""
     mask_HW = shape_mask(kind, x, y, RADIUS, 0.0)
     # the texture moves with the part, so that a filter fits wherever it stands
-    pattern_HW = np.roll(surface(kind, _WHITE_BLACK, RADIUS, 0.0)[..., 0], (y, x), (0, 1)) > 0
+    pattern_HW = np.roll(surface(kind, _WHITE_BLACK, 0.0)[..., 0], (y, x), (0, 1)) > 0
     return mask_HW & pattern_HW
 
 

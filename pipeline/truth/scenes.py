@@ -140,7 +140,7 @@ def _part(kind: str, ground_HW3: Image, random: np.random.Generator) -> Part:
     turn = random.uniform(0, 2 * np.pi)
     mask_HW = shape_mask(kind, x, y, radius, turn)
     here_3 = ground_HW3[mask_HW].mean(0)
-    return Part(kind, mask_HW, surface(kind, _colours(here_3, random), radius, turn))
+    return Part(kind, mask_HW, surface(kind, _colours(here_3, random), turn))
 
 
 def _colours(here_3: Image, random: np.random.Generator) -> Image:

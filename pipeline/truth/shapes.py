@@ -50,7 +50,7 @@ _SHAPES: dict[str, Callable[[Image, Image], Mask]] = {
 KINDS = tuple(_SHAPES)
 
 
-def surface(kind: str, colours_23: Image, radius: float, turn: float) -> Image:
+def surface(kind: str, colours_23: Image, turn: float) -> Image:
     """Return the colours of a part over the whole scene, (H, W, C): plain, striped, chequered, or lettered."""
     along = np.cos(turn) * _COLUMNS + np.sin(turn) * _ROWS
     across = -np.sin(turn) * _COLUMNS + np.cos(turn) * _ROWS
