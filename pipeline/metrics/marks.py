@@ -16,13 +16,13 @@ class Thresholds:
 
     Attributes:
         agreement: lower end of the interval of tau, with mass and with rank, over methods. At 0.1, 55 % of the pairs
-            of one image are ordered right, so that the majority of 300 images is right in 19 of 20 cases.
+            of one image are ordered right; if images err independently, the majority of 300 is right in 19 of 20 cases.
         order: share of scenes on which the truth beats each of `ruins`. A metric without knowledge has 0.5; at 0.7 the
             truth wins more than twice as often as it loses.
         ruins: maps that are wrong beyond dispute: in the wrong place, on the wrong part, upside down, or without sense.
         places: the ruins that are wrong in nothing but their place.
         preferred: share of scenes on which a change without knowledge is rewarded. An indifferent metric has at most
-            0.5; 0.6 cannot be chance from a hundred scenes on.
+            0.5, and reaches 0.6 by chance on a hundred scenes in 3 of 100 cases.
         size: correlation with the area of random maps, at the end of its interval that is nearer to 0. At 0.7 the area
             explains half of the variance of the metric.
         scenes: number of scenes up to which a need is not worth a mark: most runs have more images.
@@ -114,11 +114,12 @@ def _free_gains(gains: Mapping[str, FreeGain | None]) -> Iterator[Mark]:
 
 
 def _size(judged: MetricRecord) -> Iterator[Mark]:
-    ends = (judged.size.low, judged.size.high) if judged.size else (None, None)
-    low, high = (0.0 if end is None else end for end in ends)
-    if low * high > 0 and min(abs(low), abs(high)) >= STATED_RELIABILITY.size:
+    size = judged.size
+    if size is None or size.rho is None or size.low is None or size.high is None:
+        return
+    if size.low * size.high > 0 and min(abs(size.low), abs(size.high)) >= STATED_RELIABILITY.size:
         short = "follows the size of the map"
-        yield Mark(short, short if judged.size is None else f"{short} (correlation {judged.size.rho:.2f})")
+        yield Mark(short, f"{short} (correlation {size.rho:.2f})")
 
 
 def _scenes(judged: MetricRecord) -> Iterator[Mark]:

@@ -128,7 +128,7 @@ def parse_record(content: bytes, where: str, name: str = "the file") -> JudgedRe
     """
     try:
         fields = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError.one(where, f"{name} is not JSON: {error}", "write it with `camatlas judge`") from None
     if not isinstance(fields, dict) or "metrics" not in fields:
         raise ConfigError.one(where, f"{name} is not a record of `camatlas judge`")

@@ -86,6 +86,17 @@ def test_classes_can_be_filtered(opened: Open, report: str) -> None:
     assert rows.filter(visible=True).count() == 1
 
 
+def test_a_mark_under_a_metric_leads_to_what_is_known_of_it(opened: Open, report: str) -> None:
+    page = opened(report).page
+    mark = page.locator("tr.marks a").first
+    known = page.locator("#metric-1")
+    assert not known.is_visible()
+    mark.focus()
+    page.keyboard.press("Enter")
+    assert known.is_visible()
+    assert mark.get_attribute("title") in known.inner_text()
+
+
 def test_it_can_be_read_with_scripts_off(opened: Open, report: str) -> None:
     page = opened(report, java_script_enabled=False).page
     assert page.locator("#leaderboard ~ div table tbody tr").first.is_visible()

@@ -154,5 +154,9 @@ def test_the_wheel_carries_types_templates_and_the_demo(wheel: Path) -> None:
     with ZipFile(wheel) as file:
         names = set(file.namelist())
     assert {f"{package}/py.typed" for package in ("camatlas", "jobs", "pipeline", "schemas")} <= names
-    assert {"pipeline/audit/templates/report.html", "pipeline/demo/network.safetensors"} <= names
+    assert {
+        "pipeline/audit/templates/report.html",
+        "pipeline/demo/network.safetensors",
+        "pipeline/metrics/judged.json",
+    } <= names
     assert not [name for name in names if name.startswith("tests")]

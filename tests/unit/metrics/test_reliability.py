@@ -63,7 +63,14 @@ def test_a_preference_is_marked_but_does_not_forbid_a_conclusion(numbers: dict[s
 
 
 @pytest.mark.parametrize(
-    "missing", [{"free_gains": {"blur": None}}, {"size": None}, {"repeatability": None}, {"free_gains": {}}]
+    "missing",
+    [
+        {"free_gains": {"blur": None}},
+        {"size": None},
+        {"size": {"rho": None, "low": 0.9, "high": 0.9}},
+        {"repeatability": None},
+        {"free_gains": {}},
+    ],
 )
 def test_what_was_not_measured_gets_no_mark(missing: dict[str, Any]) -> None:
     assert known(**missing).marks() == []
@@ -111,6 +118,8 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
 
     assert "--judged: cannot read" in refusal()
     file.write_text("{")
+    assert "is not JSON" in refusal()
+    file.write_text("[" * 100_000)
     assert "is not JSON" in refusal()
     file.write_bytes(b"\xff\xfe\x00")
     assert "is not JSON" in refusal()
