@@ -9,12 +9,13 @@ from pipeline.cams.control import ShuffledGradCam
 from pipeline.cams.features import AblationCam, ReciproCam
 from pipeline.cams.fusion import LayerCamFusion, RefineCam
 from pipeline.cams.gradient import GradCam, GradCamPlusPlus, SmoothGradCamPlusPlus, XGradCam
+from pipeline.cams.increment import IncrementCam
 from pipeline.cams.integrative import IntegrativeCam
 from pipeline.cams.multiscale import PolyCam, Sise
 from pipeline.cams.path import IntegratedGradCam, RsiGradCam
 from pipeline.cams.pixels import FullGrad, IntegratedGradients, SmoothGrad
 from pipeline.cams.pointwise import ElementwiseGradCam, HiResCam, LayerCam
-from pipeline.cams.region import GroupCam, IncrementCam, OptiCam, Rise
+from pipeline.cams.region import GroupCam, OptiCam, Rise
 from pipeline.cams.score import IsCam, ScoreCam, SsCam
 from pipeline.settings.registry import Spec, build_all
 

@@ -37,27 +37,38 @@ _LARGEST_EXPONENT = 600.0
 
 @dataclass(frozen=True, config=STRICT | ConfigDict(arbitrary_types_allowed=True))
 class IntegrativeCam:
-    """Integrative CAM (interpretation): Grad-CAM++ for any smooth f of the logit, with a bias term, over all stages.
+    """Integrative CAM (interpretation): maps of all stages from a generalised Grad-CAM++, fused by their importance.
 
-    M = sum_l a_l Up(mm(ReLU(P_l))),   P_l = sum_k w_k A_k + bias,   w_k = sum_ij alpha^k_ij ReLU(Y1^k_ij)
+    M = sum_l a_l sqrt( Up(N_l) N_L ),   N_l = mm(ReLU(P_l)),   L the deepest stage                 (fusion = guided)
+    M = sum_l a_l Up(N_l)                                                                           (fusion = sum)
+    P_l = sum_k 2 alpha^k_ij g^k_ij A^k_ij + R_l / Z                                                (maps = elementwise)
+    P_l = sum_k w_k A_k + R_l / Z,   w_k = sum_ij alpha^k_ij ReLU(Y1^k_ij)                          (maps = channels)
     alpha = Y2 / (2 Y2 + Y3 sum_ab A^k_ab),   Yn the n-th derivative of Y = f(S) by A^k_ij
           = 1 / (2 + (f3 / f2) g sum_ab A^k_ab)   for S piecewise linear in A;   fn the n-th derivative of f at S
-    bias  = R_l / Z,   R_l = S - sum g A, the contribution of all biases after the layer
-    a_l   = s_l / sum s,   s_l = rms(g) rms(A), which is invariant to rescaling between neighbouring layers
+    R_l = S - sum g A, the contribution of all biases after the layer
+    a_l = s_l / sum s,   s_l = rms(g) rms(A), which is invariant to rescaling between neighbouring layers
 
     l are the stages: the last layer of each resolution. A_k is the activation map of channel k, of Z cells; S is the
     target logit, g = dS/dA; mm is min-max normalisation to [0, 1]; Up is bilinear upsampling to the finest grid.
 
     The abstract gives the generalised alpha, the bias term and layer weights from gradients and activations. The
-    formulas of the bias, of the layer weights and of the combination are this project's reading. With f = exp, one
-    layer and no bias, this is Grad-CAM++ after mm; with f = square, Grad-CAM with rectified gradients. If f2 = f3 = 0
-    (identity, any linear f), alpha = 1 / Z. alpha is 0 where Y1 <= 0, and where the denominator divided by Y2 is below
-    1e-8. Denominators near zero make the weights inaccurate: with signed activations (MobileNetV2), float32 rounding
-    changes maps visibly.
+    formulas of the bias, of the layer weights and of the combination are this project's reading, chosen among others on
+    scenes with exact values (docs/readings.md). With f = square, alpha is 1/2 and P_l sums to S exactly. An elementwise
+    map leaves out the factor f1(S), which is common to all positions and would turn the map over where it is negative;
+    alpha there takes |g|, so that it depends on how strongly a position acts and not on the direction. The geometric
+    mean with the deepest stage keeps what a shallow stage marks only as far as the deepest one agrees.
+
+    The preset first_reading is this project's earlier reading: f = exp, channels, sum. With it, one layer and no bias,
+    this is Grad-CAM++ after mm; with channels and f = square, Grad-CAM with rectified gradients. If f2 = f3 = 0
+    (identity, any linear f), alpha = 1 / Z. With channels, alpha is 0 where Y1 <= 0; it is 0 where the denominator
+    divided by Y2 is below 1e-8. Denominators near zero make the weights inaccurate: with signed activations
+    (MobileNetV2) and f = exp, float32 rounding changes maps visibly.
 
     Parameters:
-        f: exp, square, softplus, sigmoid or identity of S; softmax or log_softmax, which depend on all logits and take
+        f: square, exp, softplus, sigmoid or identity of S; softmax or log_softmax, which depend on all logits and take
             the gradients of `top_classes` of them; or, from Python, any smooth function of a tensor.
+        maps: elementwise or channels, as above.
+        fusion: guided or sum, as above.
         bias: residual (as above), none, or fullgrad, which adds sum_k |g_k b_k| with the bias b of the layer's last
             convolution or batch norm.
         layer_score: product (as above) or uniform.
@@ -67,15 +78,17 @@ class IntegrativeCam:
             probable; fewer than all classes is an approximation.
     """
 
-    f: Named | Smooth = "exp"
+    f: Named | Smooth = "square"
+    maps: Literal["elementwise", "channels"] = "elementwise"
+    fusion: Literal["guided", "sum"] = "guided"
     bias: Literal["residual", "none", "fullgrad"] = "residual"
-    layer_score: Literal["product", "uniform"] = "product"
+    layer_score: Literal["contribution", "product", "uniform"] = "contribution"
     redundancy: Annotated[float, Field(ge=0, le=1)] | None = None
     top_classes: Annotated[int, Field(ge=2)] = 10
 
     name: ClassVar[str] = "integrative_cam"
     interpretation: ClassVar[bool] = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"first_reading": {"f": "exp", "maps": "channels", "fusion": "sum", "layer_score": "product"}}
     paper: ClassVar[Paper] = Paper(
         "Singh, Chaudhuri, Singh, Chattopadhyay",
         "Integrative CAM: Adaptive Layer Fusion for Comprehensive Interpretation of CNNs",
@@ -90,7 +103,9 @@ class IntegrativeCam:
         scores_BL = torch.stack([self._layer_score(evidence, layer) for layer in evidence.layers], 1)
         if self.redundancy is not None:
             scores_BL = scores_BL * _distinct(min_max(maps_BLuv), self.redundancy)
-        shares_BL = scores_BL / scores_BL.sum(1, keepdim=True).clamp_min(1e-30)
+        shares_BL = _shares(scores_BL)
+        if self.fusion == "guided":
+            maps_BLuv = (maps_BLuv * maps_BLuv[:, -1:]).sqrt()
         return (shares_BL[:, :, None, None] * maps_BLuv).sum(1).float()
 
     @property
@@ -113,18 +128,27 @@ class IntegrativeCam:
         first_B, second_B, third_B = derivatives_of(function, scores_B)
         ratio_B = torch.where(second_B == 0, torch.inf, third_B / torch.where(second_B == 0, 1.0, second_B))
         ratio_B = torch.where((second_B == 0) & (third_B == 0), torch.nan, ratio_B)
+        if self.maps == "elementwise":  # the factor f1(S), common to all positions, is left out
+            first_B = torch.ones_like(first_B)
         columns = first_B.view(-1, 1, 1, 1), ratio_B.view(-1, 1, 1, 1)
         return {layer: (columns[0] * grads, columns[1] * grads) for layer, grads in evidence.grads.items()}
 
     def _layer_map(self, evidence: Evidence, probe: Probe, layer: str, first: Tensor, ratio: Tensor) -> Tensor:
         """Compute P_l, (B, u, v) double."""
         acts_BKuv = evidence.acts[layer].double()
+        if self.maps == "elementwise":
+            ratio = ratio * first.sign()
         denominator_BKuv = 2 + ratio * acts_BKuv.sum((2, 3), keepdim=True)
-        usable_BKuv = (first > 0) & (denominator_BKuv > _SMALLEST)  # False for NaN
+        usable_BKuv = denominator_BKuv > _SMALLEST  # False for NaN
+        if self.maps == "channels":
+            usable_BKuv = usable_BKuv & (first > 0)
         alpha_BKuv = torch.where(usable_BKuv, 1 / torch.where(usable_BKuv, denominator_BKuv, 1.0), 0.0)
         alpha_BKuv = torch.where(ratio.isnan(), 1 / acts_BKuv[0, 0].numel(), alpha_BKuv)  # f is linear
+        bias = self._bias(evidence, probe, layer)
+        if self.maps == "elementwise":
+            return (2 * alpha_BKuv * first * acts_BKuv).sum(1) + bias
         weights_BK11 = (alpha_BKuv * first.relu()).sum((2, 3), keepdim=True)
-        return (weights_BK11 * acts_BKuv).sum(1) + self._bias(evidence, probe, layer)
+        return (weights_BK11 * acts_BKuv).sum(1) + bias
 
     def _bias(self, evidence: Evidence, probe: Probe, layer: str) -> Tensor:
         """Compute the bias term of a layer's map, broadcastable to (B, u, v)."""
@@ -139,7 +163,15 @@ class IntegrativeCam:
     def _layer_score(self, evidence: Evidence, layer: str) -> Tensor:
         if self.layer_score == "uniform":
             return torch.ones_like(evidence.target_logits_B, dtype=torch.float64)
+        if self.layer_score == "contribution":
+            return (evidence.grads[layer].double() * evidence.acts[layer]).sum((1, 2, 3)).relu()
         return _rms(evidence.grads[layer]) * _rms(evidence.acts[layer])
+
+
+def _shares(scores_BL: Tensor) -> Tensor:
+    """Divide the scores of the layers by their sum; all layers are equal if every score is 0."""
+    total_B1 = scores_BL.sum(1, keepdim=True)
+    return torch.where(total_B1 > 0, scores_BL / total_B1.clamp_min(1e-30), 1 / scores_BL.shape[1])
 
 
 def derivatives_of(function: Smooth, at_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:

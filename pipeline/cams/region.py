@@ -1,4 +1,4 @@
-"""Methods that mask the image with regions: channel groups, channels on a small image, random grids, optimised masks.
+"""Methods that mask the image with regions: channel groups, random grids, optimised masks.
 
 Legend: B rows (image, target), G groups, K channels, (u, v) grid, C colours, (H, W) pixels; A activations, g gradient
 and S logit and p softmax probability of the target; mm min-max normalisation to [0, 1], Up bilinear upsampling to the
@@ -7,24 +7,21 @@ image.
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn import functional
 
-from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
+from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper
 from pipeline.cams.grids import Grid, pooled
-from pipeline.cams.representatives import grouped_masks, masks_per_image, strongest
-from pipeline.maps.heatmaps import heatmaps, is_degenerate, min_max, upsample
+from pipeline.maps.heatmaps import heatmaps, is_degenerate, upsample
 from pipeline.model import noise
 from pipeline.model.evidence import Evidence
 from pipeline.model.masks import MaskLook, MaskStream
 from pipeline.model.probe import Probe
 
-Side = Annotated[int, Field(ge=1)]
 _MASKS_AT_ONCE = 64
 
 
@@ -76,84 +73,6 @@ class GroupCam:
         """Count one masked forward pass per group and one for the blurred image; constant groups need none."""
         size = math.ceil(net.target.channels / self.groups)
         return Cost(forwards=math.ceil(net.target.channels / size) + 1)
-
-
-@dataclass(frozen=True, config=STRICT)
-class IncrementCam:
-    """Increment-CAM (interpretation): Grad-CAM plus a Score-CAM of its weighted channels on a downsampled image.
-
-    phase 1   G_k = w_k A_k,   w_k = mean_ij g^k_ij,   L1 = ReLU( sum_k G_k )
-    phase 2   X = image averaged down to the grid,   H_k = mm(ReLU(G_k)),   s_k = p(R(X * H_k))
-              b = softmax_k(s_k),   L2 = ReLU( sum_k b_k G_k )
-    phase 3   M = mm(L1) + lam mm(L2)                            (merge = maps)
-              M = ReLU( sum_k (w_k / sum |w| + lam b_k) A_k )     (merge = weights)
-
-    A_k is the activation map of channel k, g^k its gradient of the target logit, p the target's softmax probability, mm
-    min-max normalisation to [0, 1], R bilinear upsampling to `phase2_size`.
-
-    The abstract gives the three phases, the small image and the weighted sum. The rest is this project's reading: one
-    mask per channel, upsampling the masked small image to the network's input (most networks cannot process 7 x 7
-    pixels), the softmax, and scaling both maps before they are added, without which L2 would be negligible next to L1.
-    The confidence of the empty image cancels in the softmax and is not computed. Channels with constant ReLU(G_k) are
-    skipped; if no channel is left, L2 and b are 0. With lam = 0 this is Grad-CAM after mm.
-
-    Parameters:
-        lam: weight of phase 2.
-        merge: what phase 3 adds, maps or weights.
-        phase2_size: output size of R: input, grid (no upsampling), or (height, width).
-        clusters: in phase 2, score this many groups of channels instead of each channel (approximate, as in Score-CAM).
-        channels: in phase 2, score only this many channels, those with the largest |sum_ij g_ij A_ij| (approximate).
-    """
-
-    lam: Annotated[float, Field(ge=0)] = 1.0
-    merge: Literal["maps", "weights"] = "maps"
-    phase2_size: Literal["input", "grid"] | Annotated[tuple[Side, Side], Field(strict=False)] = "input"
-    clusters: Annotated[int, Field(ge=1)] | None = None
-    channels: Annotated[int, Field(ge=1)] | None = None
-
-    name: ClassVar[str] = "increment_cam"
-    needs: ClassVar[Needs] = Needs(gradients=True, confidences=True)
-    interpretation: ClassVar[bool] = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    paper: ClassVar[Paper] = Paper(
-        "Niaz, Soomro, Zia, Choi",
-        "Increment-CAM: Incrementally-Weighted Class Activation Maps for Better Visual Explanations",
-        "IEEE Access", 2024, "doi 10.1109/ACCESS.2024.3413859",
-    )  # fmt: skip
-
-    def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
-        """Compute the maps (B, u, v), >= 0."""
-        weights_BK = evidence.grads_BKuv.mean((2, 3))
-        boosts_BK = self._boosts(evidence, probe, weights_BK)
-        if self.merge == "weights":
-            shares_BK = weights_BK / weights_BK.abs().sum(1, keepdim=True).clamp_min(1e-30)
-            return weighted_sum(shares_BK + self.lam * boosts_BK, evidence.acts_BKuv)
-        first_Buv = weighted_sum(weights_BK, evidence.acts_BKuv)
-        second_Buv = weighted_sum(boosts_BK * weights_BK, evidence.acts_BKuv)
-        return min_max(first_Buv) + self.lam * min_max(second_Buv)
-
-    def cost(self, net: NetShape) -> Cost:
-        """Count one masked forward pass per channel or cluster; channels with constant ReLU(G_k) need none."""
-        return Cost(forwards=masks_per_image(net, self.clusters, self.channels))
-
-    def _boosts(self, evidence: Evidence, probe: Probe, weights_BK: Tensor) -> Tensor:
-        """Compute the weights b of phase 2, (B, K); 0 for channels that are skipped."""
-        positive_BKuv = (weights_BK[:, :, None, None] * evidence.acts_BKuv).relu()
-        keep_BK = ~is_degenerate(positive_BKuv) & strongest(evidence, self.channels)
-        height, width = evidence.acts_BKuv.shape[2:]
-        small_BCuv = functional.adaptive_avg_pool2d(evidence.pixels_BCHW, (height, width))
-        masks = MaskStream(min_max(positive_BKuv), MaskLook(resize=self._size(evidence)), keep_IM=keep_BK)
-        grouped = grouped_masks(masks, self.clusters)
-        scores = grouped.of_channels(probe.scorer.scores(small_BCuv, grouped.masks, evidence.targets_B))
-        confidences_BK = scores.confidences_BMS[..., 0]
-        boosts_BK = confidences_BK.masked_fill(~keep_BK, -torch.inf).softmax(1)
-        return boosts_BK.masked_fill(~keep_BK, 0.0)
-
-    def _size(self, evidence: Evidence) -> tuple[int, int] | None:
-        if self.phase2_size == "grid":
-            return None
-        height, width = evidence.pixels_BCHW.shape[2:]
-        return (height, width) if self.phase2_size == "input" else self.phase2_size
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -37,9 +37,9 @@ def write_piece(path: Path, measured: Measured) -> None:
     """Write a piece; it replaces an equal one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    texts = {name: np.array(getattr(measured, name)) for name in _TEXTS}
+    arrays: dict[str, Any] = {name: np.array(getattr(measured, name)) for name in (*_TEXTS, "own")}
     with partial.open("wb") as file:
-        np.savez(file, own=np.array(measured.own), values=measured.values_SKQ, **texts)
+        np.savez(file, values=measured.values_SKQ, **arrays)
     partial.replace(path)
 
 

@@ -13,6 +13,7 @@ from pipeline.metrics.curves import Deletion, DeletionCurve, Insertion, Insertio
 from pipeline.metrics.faithfulness import AverageDrop, AverageGain, Increase
 from pipeline.metrics.heatmap_batch import Parts, Truth
 from pipeline.metrics.localisation import EnergyInBox, MiouTop20, PointingGame, TopNInBox
+from pipeline.metrics.occlusion import OcclusionAgreement
 from pipeline.metrics.parts import PartMass, PartRank, PartSign
 from pipeline.metrics.road import Road, RoadLerf, RoadMorf
 from pipeline.metrics.robustness import Infidelity, MaxSensitivity
@@ -39,6 +40,7 @@ METRICS: dict[str, type[Metric]] = {
     RoadMorf.name: RoadMorf,
     RoadLerf.name: RoadLerf,
     Infidelity.name: Infidelity,
+    OcclusionAgreement.name: OcclusionAgreement,
     Coherency.name: Coherency,
     Complexity.name: Complexity,
     Adcc.name: Adcc,

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from pipeline.cams.base import STRICT, Paper
 from pipeline.metrics.base import ReadsMap
+from pipeline.metrics.ranks import spearman
 from pipeline.metrics.scoring import ScoringBatch
 
 OURS = Paper("camatlas", "defined here", "this project", 2026, "no publication")
@@ -136,16 +137,7 @@ def _shared_mass(sums_MR: Tensor, _pixels_R: Tensor, values_P: Tensor) -> Tensor
 
 
 def _correlation(sums_MR: Tensor, pixels_R: Tensor, values_P: Tensor) -> Tensor:
-    means_MR = (sums_MR / pixels_R).float()
-    ranks_MR, ranks_R = _centred_ranks(means_MR), _centred_ranks(functional.pad(values_P, (1, 0)))
-    spread_M = ranks_MR.square().sum(1) * ranks_R.square().sum()
-    rho_M = (ranks_MR * ranks_R).sum(1) / spread_M.sqrt().clamp_min(1e-300)
-    applies = bool(ranks_R.any() and pixels_R[0] > 0)
+    means_MR, values_R = (sums_MR / pixels_R).float(), functional.pad(values_P, (1, 0))
+    rho_M = spearman(means_MR, values_R)
+    applies = bool((values_R != values_R[0]).any() and pixels_R[0] > 0)
     return rho_M if applies else torch.full_like(rho_M, torch.nan)
-
-
-def _centred_ranks(values_MR: Tensor) -> Tensor:
-    """Rank numbers among those of their row, equal ones with their mean rank, and subtract the mean of all ranks."""
-    below_MR = (values_MR[..., :, None] > values_MR[..., None, :]).double().sum(-1)
-    above_MR = (values_MR[..., :, None] < values_MR[..., None, :]).double().sum(-1)
-    return (below_MR - above_MR) / 2

@@ -168,6 +168,50 @@ class Boxed(EveryRow):
 
 
 @dataclass(frozen=True)
+class PaintedOver(EveryRow):
+    """The image without one of cells^2 windows, which is imputed from the pixels around it.
+
+    Window n = i cells + j is centred on cell (i, j) of a grid over the image, two cells wide, and clipped at the
+    borders.
+    """
+
+    cells: int
+    scope: ClassVar[Scope] = "image"
+
+    def count(self) -> int:
+        """Return the number of windows."""
+        return self.cells**2
+
+    def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - shared
+        """Paint the windows over; of an image, only a window and the pixels that touch it are read."""
+        windows, (height, width) = self.windows(batch.size), batch.size
+        painted_PCHW = batch.evidence.pixels_BCHW[rows_P].clone()
+        for p, step in enumerate(steps_P.tolist()):
+            rows, columns = windows[step]
+            around = (
+                slice(max(0, rows.start - 1), min(height, rows.stop + 1)),
+                slice(max(0, columns.start - 1), min(width, columns.stop + 1)),
+            )
+            missing_HW = torch.zeros(height, width, dtype=torch.bool, device=painted_PCHW.device)
+            missing_HW[rows, columns] = True
+            part_1Chw = painted_PCHW[p : p + 1, :, *around]
+            painted_PCHW[p : p + 1, :, *around] = imputed(part_1Chw, missing_HW[None, *around])
+        return painted_PCHW
+
+    def windows(self, size: tuple[int, int]) -> list[tuple[slice, slice]]:
+        """Return the rows and columns of every window."""
+        spans = [[_two_cells(i, length, self.cells) for i in range(self.cells)] for length in size]
+        return [(rows, columns) for rows in spans[0] for columns in spans[1]]
+
+    def means(self, batch: HeatmapBatch) -> Tensor:
+        """Compute the mean of every heat map over each window, (B, M, cells^2) double."""
+        heatmaps_BMHW = batch.heatmaps_BMHW.double()
+        return torch.stack(
+            [heatmaps_BMHW[..., rows, columns].mean((2, 3)) for rows, columns in self.windows(batch.size)], 2
+        )
+
+
+@dataclass(frozen=True)
 class Perturbed(EveryRow):
     """The image minus a random perturbation, x - I; see `Infidelity`."""
 
@@ -211,6 +255,13 @@ class Perturbed(EveryRow):
             left = int(torch.randint(width - side + 1, (), generator=generator))
             mask_P1HW[p, 0, top : top + side, left : left + side] = 1
         return mask_P1HW
+
+
+def _two_cells(cell: int, length: int, cells: int) -> slice:
+    """Return the pixels of two cells' width around the centre of a cell, at least one."""
+    first, stop = (round((cell + shift) * length / cells) for shift in (-0.5, 1.5))
+    first = min(max(0, first), length - 1)
+    return slice(first, max(first + 1, min(length, stop)))
 
 
 def share_of(share: float, batch: HeatmapBatch) -> int:

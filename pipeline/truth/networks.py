@@ -34,12 +34,12 @@ def residual() -> nn.Module:
 
 
 def vit() -> nn.Module:
-    """Build a vision transformer with three convolutions in front, 12 x 12 tokens and four blocks."""
+    """Build a vision transformer with four convolutions in front, 6 x 6 tokens and four blocks."""
     from torchvision.models.vision_transformer import ConvStemConfig, VisionTransformer  # slow to import
 
-    stem = [ConvStemConfig(channels, 3, 2) for channels in (16, 32, 64)]
+    stem = [ConvStemConfig(channels, 3, 2) for channels in (16, 32, 48, 64)]
     model: nn.Module = VisionTransformer(
-        SIDE, 8, num_layers=4, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=len(CLASSES),
+        SIDE, 16, num_layers=4, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=len(CLASSES),
         conv_stem_configs=stem,
     )  # fmt: skip
     return model

@@ -62,7 +62,8 @@ def surface(kind: str, colours_23: Image, turn: float) -> Image:
         second = np.sin(2 * np.pi * along / 3) > 0.2
     else:
         second = np.zeros((SIDE, SIDE), np.bool_)
-    return np.where(second[..., None], colours_23[1], colours_23[0]).astype(np.float32)
+    colours_HW3: Image = np.where(second[..., None], colours_23[1], colours_23[0]).astype(np.float32)
+    return colours_HW3
 
 
 def background(random: np.random.Generator) -> Image:
