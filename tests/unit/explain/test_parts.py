@@ -16,6 +16,7 @@ from pipeline.data.sources.shards import PartValues
 from pipeline.explain.batches import parts_problem
 from pipeline.explain.explainer import Explainer
 from pipeline.metrics import Parts, build_metrics
+from pipeline.settings.targets import TargetRules
 
 INDEX = torch.zeros(16, 16, dtype=torch.uint8)
 INDEX[2:6, 2:6], INDEX[9:14, 9:12] = 1, 2
@@ -96,8 +97,7 @@ def test_the_other_images_of_a_chunk_are_explained_bit_for_bit() -> None:
     samples = [
         replace(one, parts=given) for one, given in zip(decoded.samples, (parts, wrong, parts, None), strict=True)
     ]
-    settings = spec(metrics=build_metrics(["mass", "rank"]), weights="ab" * 32, methods={})
-    settings = replace(settings, methods=spec().methods, targets=type(spec().targets)(("label",)))
+    settings = spec(metrics=build_metrics(["mass", "rank"]), weights="ab" * 32, targets=TargetRules(("label",)))
     found = rows(Explainer(ToyNet(0), settings), replace(decoded, samples=tuple(samples)))
     by_key = {(row["image_key"], row["method"]): row for row in found}
     assert by_key["k1", None]["error_code"] == "parts"

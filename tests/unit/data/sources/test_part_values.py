@@ -1,17 +1,17 @@
 """Parts in tars: `parts.png` belongs to the image beside it, and its values are in the `.json` member."""
 
 import json
-from typing import Any
+from pathlib import Path
 
 import pytest
-from parted import VALUES, about, members, swapped, without
+from parted import VALUES, members, swapped, without
 from tars import ReadBytes, failures, keys, samples, tar_of
 
-from pipeline.data.sources import Failure, list_items
+from pipeline.data.sources import Failure, Item, Reading, list_items, read_shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.shards import PartValues, Shard
 from pipeline.data.sources.tar import read_tar
-from pipeline.data.sources.tar_names import MemberRules, long_keys, middle_of
+from pipeline.data.sources.tar_names import MemberRules, Naming, long_keys, middle_of
 
 OTHERS = Annotations(reads_parts=False)
 SHA = "ab" * 32
@@ -44,9 +44,8 @@ def test_masks_name_no_samples() -> None:
     assert long_keys(names, lambda suffix: middle_of(suffix, ("png",))) == frozenset()
 
 
-def test_the_names_of_a_tar_with_masks_are_not_listed(shard: Shard) -> None:
+def test_the_names_of_a_tar_with_masks_are_not_listed() -> None:
     """Listing would fetch a tar in an object store twice."""
-    from pipeline.data.sources.tar_names import Naming
 
     def refused() -> list[str]:
         raise AssertionError("listed")
@@ -56,9 +55,7 @@ def test_the_names_of_a_tar_with_masks_are_not_listed(shard: Shard) -> None:
     assert naming.split("a/k.png") == ("a/k", "png")
 
 
-def test_listing_gives_the_same_keys(tmp_path: Any) -> None:  # noqa: ANN401 - a path
-    from pipeline.data.sources import Reading, read_shard
-
+def test_listing_gives_the_same_keys(tmp_path: Path) -> None:
     data = tar_of(members("a") + members("b") + without(members("c"), "parts.png"))
     (tmp_path / "s.tar").write_bytes(data)
     shard = Shard(0, "s.tar", "tar", str(tmp_path / "s.tar"), len(data), "")
@@ -74,7 +71,7 @@ def test_a_mask_alone_is_an_image_as_before(read_tar_bytes: ReadBytes) -> None:
 @pytest.mark.parametrize(
     "rules", [MemberRules(image="parts.png"), MemberRules(ignore=("k.png",)), MemberRules(image="png")]
 )
-def test_the_run_file_may_call_another_member_the_image(tmp_path: Any, rules: MemberRules) -> None:  # noqa: ANN401
+def test_the_run_file_may_call_another_member_the_image(tmp_path: Path, rules: MemberRules) -> None:
     data = tar_of(members())
     (tmp_path / "s.tar").write_bytes(data)
     shard = Shard(0, "s.tar", "tar", str(tmp_path / "s.tar"), len(data), "")
@@ -86,7 +83,7 @@ def test_the_run_file_may_call_another_member_the_image(tmp_path: Any, rules: Me
 # what is wrong
 
 
-def detail(items: list[Any]) -> str:
+def detail(items: list[Item]) -> str:
     (item,) = items
     assert isinstance(item, Failure)
     assert (item.key, item.stage, item.code) == ("k", "read", "parts")
@@ -151,7 +148,3 @@ def test_runs_that_do_not_read_parts_keep_their_values_and_no_mask(read_tar_byte
 def test_other_samples_of_the_shard_are_kept(read_tar_bytes: ReadBytes) -> None:
     items = read_tar_bytes(tar_of(members("a") + members("b", values=[]) + members("c")))
     assert (keys(items), failures(items)) == (["a", "c"], [("b", "parts")])
-
-
-def test_the_object_of_the_tests_is_valid() -> None:
-    assert about() == {"target": 1, "values": VALUES}
