@@ -33,9 +33,10 @@ class PartMass(ReadsMap):
 
     mass = sum_i min( m_i, q_i ),   m_i = sum_{D_i} E / sum E,   q_i = max(v_i, 0) / sum_j max(v_j, 0)
 
-    Energy on the background, on parts of negative value, and beyond the share of a part is lost. In [0, 1], higher is
-    better. 0 for a degenerate map. NaN without parts, if the row explains another class than their values do, if no
-    value is positive, and if a part lies outside of the crop.
+    E is the heat map, v_i the value of part i, and D_i the part with the pixels near it. Energy on the background, on
+    parts of negative value, and beyond the share of a part is lost. In [0, 1], higher is better. 0 for a degenerate
+    map. NaN without parts, if the row explains another class than their values do, if no value is positive, and if a
+    part lies outside of the crop.
 
     Parameters:
         dilation: reach of the parts in pixels of the model's input; a pixel in reach of several parts belongs to the
@@ -60,10 +61,11 @@ class PartRank(ReadsMap):
 
     rank = rho( (mean_{D_0} E, ..., mean_{D_P} E), (0, v_1, ..., v_P) )
 
-    The background counts as one more part, whose value is 0. Equal numbers have the mean of their ranks; means are
-    compared as float32. In [-1, 1], higher is better; the scale of the map makes no difference. 0 if all means are
-    equal, as for a degenerate map. NaN without parts, if the row explains another class than their values do, if all
-    values are 0, if a part lies outside of the crop, and if the dilated parts leave no background.
+    E is the heat map, v_i the value of part i, D_i the part with the pixels near it, and D_0 all other pixels. This
+    background counts as one more part, whose value is 0. Equal numbers have the mean of their ranks; means are compared
+    as float32. In [-1, 1], higher is better; the scale of the map makes no difference. 0 if all means are equal, as for
+    a degenerate map. NaN without parts, if the row explains another class than their values do, if all values are 0, if
+    a part lies outside of the crop, and if the dilated parts leave no background.
 
     Parameters:
         dilation: reach of the parts in pixels of the model's input, as for mass.
@@ -87,9 +89,10 @@ class PartSign(ReadsMap):
 
     sign = | { i in L : sign( mean_{D_i} S ) = sign( v_i ) } | / |L|,   L = { i : |v_i| > threshold max_j |v_j| }
 
-    S is the raw map, upsampled bilinearly and not normalised. In [0, 1], higher is better. NaN for a map without any
-    negative value, which says nothing of signs; without parts; if the row explains another class than their values do;
-    if all values are 0; and if a part lies outside of the crop.
+    S is the raw map, upsampled bilinearly and not normalised, v_i the value of part i, and D_i the part with the pixels
+    near it. In [0, 1], higher is better. NaN for a map without any negative value, which says nothing of signs; without
+    parts; if the row explains another class than their values do; if all values are 0; and if a part lies outside of
+    the crop.
 
     Parameters:
         dilation: reach of the parts in pixels of the model's input, as for mass.

@@ -12,13 +12,16 @@ from pipeline.audit.facts import audit
 from pipeline.audit.page import render
 from pipeline.audit.sanity import check_sanity
 from pipeline.errors import ConfigError
-from pipeline.metrics import METRICS
+from pipeline.metrics import METRICS as ALL_METRICS
+from pipeline.metrics import reads_parts
 from pipeline.results.agreement import agreement
 from pipeline.results.query import open_run
 from pipeline.results.verify import verify
 from pipeline.storage.local_store import LocalStore
 from schemas.explanation import is_curve
 
+METRICS = {name: kind for name, kind in ALL_METRICS.items() if not reads_parts(kind())}
+"""Every metric but those of parts, which the scenes do not have."""
 CHEAP = {"insertion": {"steps": 4}, "deletion": {"steps": 4}, "insertion_curve": {"steps": 4},
          "deletion_curve": {"steps": 4}, "infidelity": {"samples": 3}, "max_sensitivity": {"samples": 1}}  # fmt: skip
 

@@ -212,7 +212,7 @@ def test_metrics_of_all_kinds_fill_the_same_passes() -> None:
 
 def test_metrics_that_read_only_the_map_do_not_run_the_model() -> None:
     map_only = [name for name, kind in METRICS.items() if kind.reads == "map" and not kind().redrawn_maps()]
-    assert len(map_only) == 11
+    assert len(map_only) == 14
     explanations = pipeline.explain(ToyNet(0), images(0), methods=["gradcam"], layer="features.3")
     before = explanations.counts.forwards
     pipeline.evaluate(
