@@ -46,7 +46,8 @@ class IntegrativeCam:
     alpha = Y2 / (2 Y2 + Y3 sum_ab A^k_ab),   Yn the n-th derivative of Y = f(S) by A^k_ij
           = 1 / (2 + (f3 / f2) g sum_ab A^k_ab)   for S piecewise linear in A;   fn the n-th derivative of f at S
     R_l = S - sum g A, the contribution of all biases after the layer
-    a_l = s_l / sum s,   s_l = rms(g) rms(A), which is invariant to rescaling between neighbouring layers
+    a_l = s_l / sum s,   s_l = max(0, sum g A), what the activations of the layer contribute to the logit
+                         or rms(g) rms(A); both are invariant to rescaling between neighbouring layers
 
     l are the stages: the last layer of each resolution. A_k is the activation map of channel k, of Z cells; S is the
     target logit, g = dS/dA; mm is min-max normalisation to [0, 1]; Up is bilinear upsampling to the finest grid.
@@ -58,9 +59,9 @@ class IntegrativeCam:
     alpha there takes |g|, so that it depends on how strongly a position acts and not on the direction. The geometric
     mean with the deepest stage keeps what a shallow stage marks only as far as the deepest one agrees.
 
-    The preset first_reading is this project's earlier reading: f = exp, channels, sum. With it, one layer and no bias,
-    this is Grad-CAM++ after mm; with channels and f = square, Grad-CAM with rectified gradients. If f2 = f3 = 0
-    (identity, any linear f), alpha = 1 / Z. With channels, alpha is 0 where Y1 <= 0; it is 0 where the denominator
+    The preset first_reading is this project's earlier reading: f = exp, channels, sum, rms(g) rms(A). With it, one
+    layer and no bias, this is Grad-CAM++ after mm; with channels and f = square, Grad-CAM with rectified gradients. If
+    f2 = f3 = 0 (identity, any linear f), alpha = 1 / Z. If no layer contributes, all have the same weight. With channels, alpha is 0 where Y1 <= 0; it is 0 where the denominator
     divided by Y2 is below 1e-8. Denominators near zero make the weights inaccurate: with signed activations
     (MobileNetV2) and f = exp, float32 rounding changes maps visibly.
 
@@ -71,7 +72,7 @@ class IntegrativeCam:
         fusion: guided or sum, as above.
         bias: residual (as above), none, or fullgrad, which adds sum_k |g_k b_k| with the bias b of the layer's last
             convolution or batch norm.
-        layer_score: product (as above) or uniform.
+        layer_score: contribution, max(0, sum g A); product, rms(g) rms(A); or uniform.
         redundancy: drop a layer if the similarity 1 - mean |difference| of its map to that of a kept deeper layer is
             above this value; None keeps all layers.
         top_classes: number of classes whose gradients softmax and log_softmax use, the target first, then the most
@@ -88,7 +89,9 @@ class IntegrativeCam:
 
     name: ClassVar[str] = "integrative_cam"
     interpretation: ClassVar[bool] = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"first_reading": {"f": "exp", "maps": "channels", "fusion": "sum", "layer_score": "product"}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "first_reading": {"f": "exp", "maps": "channels", "fusion": "sum", "layer_score": "product"}
+    }
     paper: ClassVar[Paper] = Paper(
         "Singh, Chaudhuri, Singh, Chattopadhyay",
         "Integrative CAM: Adaptive Layer Fusion for Comprehensive Interpretation of CNNs",

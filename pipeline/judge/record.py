@@ -130,7 +130,9 @@ def _base(name: str) -> str:
 
 def _size(networks: Sequence[Measured], values: Read, seed: int) -> dict[str, Any] | None:
     regions = [k for k in networks[0].candidates if k.startswith("region/")]
-    rho_S = np.concatenate([spearman_by_scene(values(one, regions), np.arange(len(regions), dtype=np.float64)) for one in networks])
+    rho_S = np.concatenate(
+        [spearman_by_scene(values(one, regions), np.arange(len(regions), dtype=np.float64)) for one in networks]
+    )
     found = mean_interval(rho_S, seed)
     return None if found is None else {"rho": found["mean"], "low": found["low"], "high": found["high"]}
 
