@@ -61,9 +61,10 @@ class IntegrativeCam:
 
     The preset first_reading is this project's earlier reading: f = exp, channels, sum, rms(g) rms(A). With it, one
     layer and no bias, this is Grad-CAM++ after mm; with channels and f = square, Grad-CAM with rectified gradients. If
-    f2 = f3 = 0 (identity, any linear f), alpha = 1 / Z. If no layer contributes, all have the same weight. With channels, alpha is 0 where Y1 <= 0; it is 0 where the denominator
-    divided by Y2 is below 1e-8. Denominators near zero make the weights inaccurate: with signed activations
-    (MobileNetV2) and f = exp, float32 rounding changes maps visibly.
+    f2 = f3 = 0 (identity, any linear f), alpha = 1 / Z. If no layer contributes, all have the same weight. With
+    channels, alpha is 0 where Y1 <= 0; it is 0 where the denominator divided by Y2 is below 1e-8. Denominators near
+    zero make the weights inaccurate: with signed activations (MobileNetV2) and f = exp, float32 rounding changes maps
+    visibly.
 
     Parameters:
         f: square, exp, softplus, sigmoid or identity of S; softmax or log_softmax, which depend on all logits and take
