@@ -26,7 +26,7 @@ class IncrementCam:
     """Increment-CAM (interpretation): Grad-CAM, raised or lowered by a Score-CAM of its weighted channels.
 
     phase 1   G_k = w_k A_k,   w_k = mean_ij g^k_ij,   L1 = ReLU( sum_k G_k )
-    phase 2   X = image averaged down,   H_k = mm(ReLU(G_k)),   s_k = p(R(X * Up(H_k)))
+    phase 2   X = image averaged down,   H_k = mm(Up(ReLU(G_k))),   s_k = p(R(X * H_k))
     phase 3   M = mm(L1) ReLU(1 + lam L2 / max |L2|),   L2 = sum_k (s_k - mean s) ReLU(G_k)       (merge = gate)
               M = mm(L1) + lam mm(L2),   L2 = ReLU( sum_k b_k G_k ),   b = softmax_k(s_k)         (merge = maps)
               M = ReLU( sum_k (w_k / sum |w| + lam b_k) A_k )                                     (merge = weights)
@@ -42,7 +42,8 @@ class IncrementCam:
     skipped; if no channel is left, L2 and b are 0. With lam = 0 this is Grad-CAM after mm.
 
     The preset first_reading is this project's earlier reading: merge = maps, and X averaged down to the grid of the
-    map, with masks upsampled after they are applied. The confidence of the empty image cancels in all three.
+    map, with masks upsampled after they are applied. The confidence of the empty image cancels in all three. The gate
+    is divided by its largest magnitude, so where all scores are nearly equal, it follows their small differences.
 
     Parameters:
         lam: weight of phase 2.
@@ -123,9 +124,9 @@ class IncrementCam:
 
 def _gate(scores_BK: Tensor, keep_BK: Tensor, positive_BKuv: Tensor) -> Tensor:
     """Sum the regions of the channels by how far their score is above the mean, in [-1, 1], (B, u, v)."""
-    known_BK = scores_BK.masked_fill(~keep_BK, 0.0)
+    known_BK = scores_BK.double().masked_fill(~keep_BK, 0.0)  # so that the mean of equal scores is exact
     mean_B1 = known_BK.sum(1, keepdim=True) / keep_BK.sum(1, keepdim=True).clamp_min(1)
     above_BK = (known_BK - mean_B1).masked_fill(~keep_BK, 0.0)
     sum_Buv = (above_BK[:, :, None, None] * positive_BKuv).sum(1)
     largest_B11 = sum_Buv.abs().amax((1, 2), keepdim=True)
-    return sum_Buv / torch.where(largest_B11 > 0, largest_B11, 1.0)
+    return (sum_Buv / torch.where(largest_B11 > 0, largest_B11, 1.0)).float()

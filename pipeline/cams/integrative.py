@@ -61,10 +61,10 @@ class IntegrativeCam:
 
     The preset first_reading is this project's earlier reading: f = exp, channels, sum, rms(g) rms(A). With it, one
     layer and no bias, this is Grad-CAM++ after mm; with channels and f = square, Grad-CAM with rectified gradients. If
-    f2 = f3 = 0 (identity, any linear f), alpha = 1 / Z. If no layer contributes, all have the same weight. With
-    channels, alpha is 0 where Y1 <= 0; it is 0 where the denominator divided by Y2 is below 1e-8. Denominators near
-    zero make the weights inaccurate: with signed activations (MobileNetV2) and f = exp, float32 rounding changes maps
-    visibly.
+    f2 = f3 = 0 (identity, any linear f), alpha = 1 / Z. If no kept layer contributes, all kept ones have the
+    same weight. With channels, alpha is 0 where Y1 <= 0; it is 0 where the denominator divided by Y2 is below 1e-8.
+    Denominators near zero make the weights inaccurate: with signed activations (MobileNetV2) and f = exp, float32
+    rounding changes maps visibly.
 
     Parameters:
         f: square, exp, softplus, sigmoid or identity of S; softmax or log_softmax, which depend on all logits and take
@@ -105,9 +105,10 @@ class IntegrativeCam:
         maps = [self._layer_map(evidence, probe, layer, *slopes[layer]) for layer in evidence.layers]
         maps_BLuv = at_finest([min_max(map_Buv.relu()).float() for map_Buv in maps])
         scores_BL = torch.stack([self._layer_score(evidence, layer) for layer in evidence.layers], 1)
+        kept_BL = torch.ones_like(scores_BL)
         if self.redundancy is not None:
-            scores_BL = scores_BL * _distinct(min_max(maps_BLuv), self.redundancy)
-        shares_BL = _shares(scores_BL)
+            kept_BL = _distinct(min_max(maps_BLuv), self.redundancy).to(scores_BL)
+        shares_BL = _shares(scores_BL, kept_BL)
         if self.fusion == "guided":
             maps_BLuv = (maps_BLuv * maps_BLuv[:, -1:]).sqrt()
         return (shares_BL[:, :, None, None] * maps_BLuv).sum(1).float()
@@ -172,10 +173,11 @@ class IntegrativeCam:
         return _rms(evidence.grads[layer]) * _rms(evidence.acts[layer])
 
 
-def _shares(scores_BL: Tensor) -> Tensor:
-    """Divide the scores of the layers by their sum; all layers are equal if every score is 0."""
+def _shares(scores_BL: Tensor, kept_BL: Tensor) -> Tensor:
+    """Divide the scores of the kept layers (1, the others 0) by their sum; equal shares if every score is 0."""
+    scores_BL = scores_BL * kept_BL
     total_B1 = scores_BL.sum(1, keepdim=True)
-    return torch.where(total_B1 > 0, scores_BL / total_B1.clamp_min(1e-30), 1 / scores_BL.shape[1])
+    return torch.where(total_B1 > 0, scores_BL / total_B1.clamp_min(1e-30), kept_BL / kept_BL.sum(1, keepdim=True))
 
 
 def derivatives_of(function: Smooth, at_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -71,7 +71,8 @@ class HugeLogitsNet(nn.Module):
 @pytest.mark.parametrize("case", [
     "gradcam", "gradcam_pp", "gradcam_pp official", "smooth_gradcam_pp", "smooth_gradcam_pp printed", "xgradcam",
     "hirescam", "layercam", "eigen_gradcam", "finer_cam", "fullgrad", "integrated right", "integrated_gradients",
-    "smoothgrad", "ablation_cam abs", "layercam_fusion", "refine_cam", "integrative square", "integrative identity",
+    "smoothgrad", "ablation_cam abs", "layercam_fusion", "refine_cam", "integrative", "integrative identity",
+    "integrative first square", "integrative first identity",
 ])  # fmt: skip
 def test_huge_logits_change_nothing_but_the_scale(case: str, seed: int) -> None:
     plain = CASES[case]

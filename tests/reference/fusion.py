@@ -47,29 +47,70 @@ def integrative_cam(
     image_CHW: Tensor,
     target: int,
     *,
-    f: str = "exp",
+    f: str = "square",
+    maps: str = "elementwise",
+    fusion: str = "guided",
     bias: str = "residual",
-    layer_score: str = "product",
+    layer_score: str = "contribution",
     redundancy: float | None = None,
     biases: list[Tensor] | None = None,
 ) -> Tensor:
-    """Sum the layers' maps, weighted by rms(g) rms(A); `biases` holds (K,) per layer, for "fullgrad"."""
-    assert layer_score in ("product", "uniform")
-    maps, scores = [], []
+    """Sum the layers' maps, weighted by their importance; `biases` holds (K,) per layer, for "fullgrad"."""
+    assert maps in ("elementwise", "channels")
+    assert fusion in ("guided", "sum")
+    found, scores = [], []
     for depth, layer in enumerate(layers):
         acts_Kuv, grads_Kuv, logits_N = observe(model, layer, image_CHW, target)
-        map_uv = _alpha_map(acts_Kuv, grads_Kuv, float(logits_N[target]), f)
-        map_uv += _bias_map(acts_Kuv, grads_Kuv, float(logits_N[target]), bias, biases[depth] if biases else None)
-        maps.append(map_uv.clamp_min(0))
-        scores.append(_rms(grads_Kuv) * _rms(acts_Kuv) if layer_score == "product" else 1.0)
-    grid = tuple(maps[0].shape)
-    kept = _not_redundant(maps, redundancy)
+        score = float(logits_N[target])
+        map_uv = (_alpha_map if maps == "channels" else _elementwise_map)(acts_Kuv, grads_Kuv, score, f)
+        map_uv += _bias_map(acts_Kuv, grads_Kuv, score, bias, biases[depth] if biases else None)
+        found.append(map_uv.clamp_min(0))
+        scores.append(_importance(acts_Kuv, grads_Kuv, layer_score))
+    kept = _not_redundant(found, redundancy)
     total = sum(scores[depth] for depth in kept)
+    shares = {depth: scores[depth] / total if total > 0 else 1 / len(kept) for depth in kept}
+    return _fused([minmax(map_uv) for map_uv in found], shares, fusion)
+
+
+def _fused(maps: list[Tensor], shares: dict[int, float], fusion: str) -> Tensor:
+    """Sum a_l Up(N_l), or a_l sqrt(Up(N_l) Up(N_L)) with the deepest layer L, cell by cell."""
+    grid = tuple(maps[0].shape)
+    deepest_uv = enlarge(maps[-1], grid)
     fused_uv = torch.zeros_like(maps[0])
-    for depth in kept:
-        if total > 0:
-            fused_uv += scores[depth] / total * enlarge(minmax(maps[depth]), grid)
+    for depth, share in shares.items():
+        large_uv = enlarge(maps[depth], grid)
+        for i in range(grid[0]):
+            for j in range(grid[1]):
+                value, guide = float(large_uv[i, j]), float(deepest_uv[i, j])
+                fused_uv[i, j] += share * (math.sqrt(value * guide) if fusion == "guided" else value)
     return fused_uv
+
+
+def _importance(acts_Kuv: Tensor, grads_Kuv: Tensor, layer_score: str) -> float:
+    if layer_score == "contribution":
+        pairs = zip(acts_Kuv.flatten().tolist(), grads_Kuv.flatten().tolist(), strict=True)
+        return max(sum(a * g for a, g in pairs), 0.0)
+    if layer_score == "product":
+        return _rms(grads_Kuv) * _rms(acts_Kuv)
+    assert layer_score == "uniform"
+    return 1.0
+
+
+def _elementwise_map(acts_Kuv: Tensor, grads_Kuv: Tensor, score: float, f: str) -> Tensor:
+    """Compute sum_k 2 alpha g A at each cell, alpha = 1 / (2 + r Sigma_k |g|), r = f''' / f''."""
+    _, second, third = (float(d) for d in derivatives(FUNCTIONS[f], torch.tensor(score, dtype=acts_Kuv.dtype)))
+    total_uv = torch.zeros_like(acts_Kuv[0])
+    for acts_uv, grads_uv in zip(acts_Kuv, grads_Kuv, strict=True):
+        for i in range(acts_uv.shape[0]):
+            for j in range(acts_uv.shape[1]):
+                a, g = float(acts_uv[i, j]), float(grads_uv[i, j])
+                if f == "identity":
+                    alpha = 1 / acts_uv.numel()
+                else:
+                    denominator = 2 + third / second * float(acts_uv.sum()) * abs(g)
+                    alpha = 1 / denominator if denominator > 1e-8 else 0.0
+                total_uv[i, j] += 2 * alpha * g * a
+    return total_uv
 
 
 def _alpha_map(acts_Kuv: Tensor, grads_Kuv: Tensor, score: float, f: str) -> Tensor:

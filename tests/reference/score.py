@@ -1,6 +1,5 @@
 """Reference implementations of the methods that run the model on masked images or changed activations."""
 
-import math
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -8,7 +7,6 @@ import torch
 from reference.base import enlarge, observe, target_output
 from reference.gradient import constant, mask_of, minmax, pool, weighted
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
 
 
 def sscam(
@@ -190,40 +188,3 @@ def otsu(map_uv: Tensor) -> float:
         if variance > best:
             best, threshold = variance, (cut + 1) / 256
     return threshold
-
-
-def increment_cam(
-    model: nn.Module, layer: nn.Module, image_CHW: Tensor, target: int, *, lam: float = 1.0, merge: str = "maps"
-) -> Tensor:
-    """Add to Grad-CAM the same channels weighted by their scores as masks of the small image."""
-    acts_Kuv, grads_Kuv, _ = observe(model, layer, image_CHW, target)
-    weights_K = grads_Kuv.mean((1, 2))
-    maps_Kuv = weights_K[:, None, None] * acts_Kuv
-    beta_K = _betas(model, maps_Kuv, image_CHW, target)
-    if merge == "maps":
-        refined_uv = weighted(maps_Kuv, beta_K)
-        return minmax(maps_Kuv.sum(0).clamp_min(0)) + lam * minmax(refined_uv)
-    assert merge == "weights"
-    total = float(weights_K.abs().sum())
-    return weighted(acts_Kuv, (weights_K / total if total > 0 else weights_K) + lam * beta_K)
-
-
-def _betas(model: nn.Module, maps_Kuv: Tensor, image_CHW: Tensor, target: int) -> Tensor:
-    """Apply a softmax, over channels not constant after ReLU, to the probability their masks add to an empty image."""
-    small_Cuv = adaptive_avg_pool2d(image_CHW, (maps_Kuv.shape[1], maps_Kuv.shape[2]))
-
-    def probability(mask_uv: Tensor) -> float:
-        size = tuple(image_CHW.shape[-2:])
-        return target_output(
-            model, torch.stack([enlarge(colour_uv * mask_uv, size) for colour_uv in small_Cuv]), target
-        )
-
-    empty = probability(torch.zeros_like(maps_Kuv[0]))
-    scores = {}
-    for k, map_uv in enumerate(maps_Kuv):
-        if not constant(map_uv.clamp_min(0)):
-            scores[k] = probability(minmax(map_uv.clamp_min(0))) - empty
-    beta_K = torch.zeros(len(maps_Kuv), dtype=maps_Kuv.dtype)
-    for k, score in scores.items():
-        beta_K[k] = math.exp(score) / sum(math.exp(other) for other in scores.values())
-    return beta_K

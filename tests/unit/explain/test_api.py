@@ -68,22 +68,24 @@ def test_a_box_outside_the_image_is_ignored() -> None:
     assert energy_B["gradcam"].isnan().tolist() == [True, False]
 
 
+@pytest.mark.parametrize("preset", [{}, {"preset": "first_reading"}])
 @pytest.mark.parametrize("shift", [720.0, -800.0])
-def test_integrative_cam_copes_with_large_logits(shift: float) -> None:
+def test_integrative_cam_copes_with_large_logits(shift: float, preset: dict[str, object]) -> None:
     model = StagedNet(1)
     with torch.no_grad():
         model.linear.bias += shift
     explained = pipeline.explain(
-        model, images(1, 2), methods=["integrative_cam"], layer="stage2", stages=StagedNet.STAGES
+        model, images(1, 2), methods=[{"integrative_cam": preset}], layer="stage2", stages=StagedNet.STAGES
     )
     assert bool(explained.maps["integrative_cam"].isfinite().all())
 
 
-def test_every_linear_function_gives_the_same_integrative_cam_as_the_identity() -> None:
+@pytest.mark.parametrize("maps", ["elementwise", "channels"])
+def test_every_linear_function_gives_the_same_integrative_cam_as_the_identity(maps: str) -> None:
     options = {"layer": "stage2", "stages": StagedNet.STAGES}
     specs = [
-        {"integrative_cam": {"f": "identity", "bias": "none"}},
-        METHODS["integrative_cam"](f=lambda s: 3 * s, bias="none"),
+        {"integrative_cam": {"f": "identity", "bias": "none", "maps": maps}},
+        METHODS["integrative_cam"](f=lambda s: 3 * s, bias="none", maps=maps),
     ]
     one, other = (
         next(iter(pipeline.explain(StagedNet(1), images(1, 2), methods=[spec], **options).maps.values()))  # type: ignore[arg-type]
