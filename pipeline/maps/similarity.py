@@ -1,6 +1,6 @@
-"""Computes how similar two maps are, on any grids: rank correlation and structural similarity of their heat maps.
+"""Computes how similar two maps are, on any grids: correlation and structural similarity of their heat maps.
 
-Both are computed from heat maps of SIDE x SIDE pixels in [0, 1]. The similarity to a degenerate map is NaN.
+All are computed from heat maps of SIDE x SIDE pixels in [0, 1]. The similarity to a degenerate map is NaN.
 
 Legend: N pairs of maps, (H, W) pixels, P pixels of a map.
 """
@@ -22,14 +22,25 @@ def enlarged(maps_Nuv: FloatArray) -> FloatArray:
     return heatmaps_NHW
 
 
+def pearson(one_NHW: FloatArray, other_NHW: FloatArray) -> Numbers:
+    """Compute the linear correlation of each pair, (N,), in [-1, 1]."""
+    values = [maps.reshape(len(maps), -1).astype(np.float64) for maps in (one_NHW, other_NHW)]
+    return _nan_where_zero(one_NHW, other_NHW, _correlation(*values))
+
+
 def spearman(one_NHW: FloatArray, other_NHW: FloatArray) -> Numbers:
     """Compute the rank correlation of each pair, (N,), in [-1, 1]; tied pixels share their mean rank."""
     from scipy.stats import rankdata  # imported here, because it is slow to import
 
     ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (one_NHW, other_NHW)]
-    one_NP, other_NP = (rank - rank.mean(1, keepdims=True) for rank in ranks)
+    return _nan_where_zero(one_NHW, other_NHW, _correlation(*ranks))
+
+
+def _correlation(one_NP: Numbers, other_NP: Numbers) -> Numbers:
+    one_NP, other_NP = (values_NP - values_NP.mean(1, keepdims=True) for values_NP in (one_NP, other_NP))
     norms_N = np.sqrt((one_NP**2).sum(1) * (other_NP**2).sum(1))
-    return _nan_where_zero(one_NHW, other_NHW, (one_NP * other_NP).sum(1) / np.where(norms_N > 0, norms_N, 1))
+    correlation_N: Numbers = (one_NP * other_NP).sum(1) / np.where(norms_N > 0, norms_N, 1)
+    return correlation_N
 
 
 def ssim(one_NHW: FloatArray, other_NHW: FloatArray) -> Numbers:

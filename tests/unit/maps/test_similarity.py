@@ -1,10 +1,10 @@
-"""Rank correlation and structural similarity agree with scipy and with values computed by hand."""
+"""Correlations and structural similarity agree with scipy and with values computed by hand."""
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from pipeline.maps.similarity import SIDE, enlarged, mean_interval, spearman, ssim
+from pipeline.maps.similarity import SIDE, enlarged, mean_interval, pearson, spearman, ssim
 
 RANDOM = np.random.default_rng(0).random((5, 7, 7), np.float32)
 
@@ -15,9 +15,16 @@ def test_rank_correlation_agrees_with_scipy_with_and_without_ties() -> None:
     np.testing.assert_allclose(spearman(one, other), expected, atol=1e-9)
 
 
+def test_linear_correlation_agrees_with_numpy() -> None:
+    one, other = enlarged(RANDOM), enlarged(RANDOM[::-1] ** 3)
+    expected = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(one, other, strict=True)]
+    np.testing.assert_allclose(pearson(one, other), expected, atol=1e-6)
+
+
 def test_a_map_is_similar_to_itself_and_not_to_its_negative() -> None:
     maps = enlarged(RANDOM)
     np.testing.assert_allclose(spearman(maps, maps), 1)
+    np.testing.assert_allclose(pearson(maps, 1 - maps), -1, atol=1e-5)
     np.testing.assert_allclose(ssim(maps, maps), 1)
     np.testing.assert_allclose(spearman(maps, 1 - maps), -1, atol=1e-5)
     assert (ssim(maps, 1 - maps) < 0.5).all()
@@ -36,6 +43,7 @@ def test_the_similarity_to_a_degenerate_map_is_nan() -> None:
     )
     others = enlarged(RANDOM[:3])
     assert np.isnan(spearman(maps, others)).tolist() == [False, True, True]
+    assert np.isnan(pearson(maps, others)).tolist() == [False, True, True]
     assert np.isnan(ssim(others, maps)).tolist() == [False, True, True]
 
 
