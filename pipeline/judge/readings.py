@@ -73,7 +73,7 @@ def compare(run: Run, half: Half) -> Comparison:
     Raises:
         ConfigError: the run does not have Grad-CAM.
     """
-    methods = list(run.manifest.identity.methods)
+    methods = sorted(run.manifest.identity.methods, key=lambda name: (name != BASE, name))
     if BASE not in methods:
         raise ConfigError.one("RUN", f"'{run.store.url}' has no '{BASE}' to compare with", "add it to explain.methods")
     metrics = [name for name in run.manifest.identity.metrics if not is_curve(name)]
