@@ -14,7 +14,7 @@ def judge(
     folder: Annotated[
         str, typer.Argument(metavar="[DIR]", help="folder for the result and for finished blocks")
     ] = "judge",
-    scenes: Annotated[int, typer.Option(min=2, help="scenes per network that it classifies rightly")] = 200,
+    scenes: Annotated[int, typer.Option(min=2, help="number of scenes, shared out among the networks")] = 200,
     networks: Annotated[str, typer.Option(help="networks, separated by commas: plain, residual, vit, hand")] = (
         "plain,residual,vit"
     ),

@@ -1,6 +1,8 @@
 """Runs the judge: draws scenes, measures them in several processes, and makes the record."""
 
 import functools
+import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -13,7 +15,7 @@ import torch
 from pipeline.judge import record
 from pipeline.judge.measuring import METHODS, Measured, applicable, measured
 from pipeline.judge.pieces import Pieces, joined, read_piece, write_piece
-from pipeline.metrics import METRICS, Metric, build_metrics
+from pipeline.metrics import METRICS, build_metrics
 from pipeline.model.weights import digest
 from pipeline.run.provenance import package_versions
 from pipeline.settings.registry import Spec
@@ -24,6 +26,9 @@ BLOCK = 4
 """Scenes that are measured together."""
 FEWER: Mapping[str, dict[str, Any]] = {"max_sensitivity": {"samples": 1}}
 """Metrics that compute every map again many times are judged with fewer passes."""
+
+_MEASURING = ("cams", "explain", "maps", "metrics", "model", "truth")
+"""Packages whose code determines the measured values."""
 
 Report = Callable[[str], None]
 
@@ -40,23 +45,33 @@ class Opened:
 
 
 def judge(
-    folder: Path, networks: Sequence[str], scenes: int, seed: int, processes: int, report: Report
+    folder: Path,
+    networks: Sequence[str],
+    scenes: int,
+    seed: int,
+    processes: int,
+    report: Report,
+    methods: Sequence[Spec] = METHODS,
+    metrics: Sequence[Spec] | None = None,
 ) -> dict[str, Any]:
     """Judge all metrics, and return the record.
 
     Args:
         folder: where finished blocks are kept.
         networks: names of the networks.
-        scenes: scenes per network that it classifies rightly.
+        scenes: number of scenes, shared out evenly among the networks, each of which classifies its own rightly.
         seed: of the scenes, the random candidates and the intervals.
         processes: number of processes.
         report: function that shows progress.
+        methods: the methods whose maps the metrics order.
+        metrics: the metrics to judge, among them mass and rank; None takes all that give one number per map.
 
     Raises:
         ConfigError: a network is unknown, or classifies too few scenes rightly; nothing is judged then.
     """
-    opened = [_open(name, scenes, seed, report) for name in dict.fromkeys(networks)]
-    specs, metrics = judged_metrics()
+    names = list(dict.fromkeys(networks))
+    opened = [_open(name, math.ceil(scenes / len(names)), seed, report, methods) for name in names]
+    specs = judged_metrics() if metrics is None else metrics
     pieces = Pieces(folder, _identity(opened, specs, seed))
     found = dict(_measured(opened, specs, seed, pieces, processes, report))
     return {
@@ -75,25 +90,24 @@ def judge(
         },
         "rules": record.rules(found),
         "candidates": record.candidates(found),
-        "metrics": record.judge_metrics(found, metrics, seed),
+        "metrics": record.judge_metrics(found, build_metrics(specs), seed),
         "methods": record.judge_methods(found, seed),
     }
 
 
-def judged_metrics() -> tuple[list[Spec], dict[str, Metric]]:
-    """Return the metrics that give one number per map, as specifications and built."""
-    specs: list[Spec] = [{name: FEWER.get(name, {})} for name, kind in METRICS.items() if not kind.curve]
-    return specs, build_metrics(specs)
+def judged_metrics() -> list[Spec]:
+    """Return the metrics that give one number per map."""
+    return [{name: FEWER.get(name, {})} for name, kind in METRICS.items() if not kind.curve]
 
 
-def _open(name: str, scenes: int, seed: int, report: Report) -> Opened:
+def _open(name: str, scenes: int, seed: int, report: Report, methods: Sequence[Spec]) -> Opened:
     network = open_network(name)
     report(f"{name}: drawing scenes and computing exact values")
     known, accuracy = right_scenes(network, scenes, seed)
-    methods, left_out = applicable(network, known[0], METHODS)
+    allowed, left_out = applicable(network, known[0], methods)
     for method, reason in left_out.items():
         report(f"{name}: without {method}: {reason}")
-    return Opened(network, known, accuracy, methods, left_out)
+    return Opened(network, known, accuracy, allowed, left_out)
 
 
 def _measured(
@@ -169,7 +183,17 @@ def _identity(opened: Sequence[Opened], metrics: Sequence[Spec], seed: int) -> d
         "metrics": {name: asdict(metric) for name, metric in built.items()},  # type: ignore[call-overload]
         "versions": _versions(),
         "block": BLOCK,
+        "source": _source_digest(),
     }
+
+
+def _source_digest() -> str:
+    """Return the digest of the code that determines the measured values."""
+    root = Path(__file__).parents[1]
+    found = [path for package in _MEASURING for path in (root / package).rglob("*.py")]
+    found += [root / "judge" / "candidates.py", root / "judge" / "measuring.py"]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found)]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _versions() -> dict[str, str]:

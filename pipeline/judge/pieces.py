@@ -46,7 +46,7 @@ def write_piece(path: Path, measured: Measured) -> None:
 def read_piece(path: Path) -> Measured | None:
     """Read a piece; None if it is not there, or damaged and so to be measured again."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             texts = {name: tuple(str(text) for text in stored[name]) for name in _TEXTS}
             return Measured(own=tuple(stored["own"].tolist()), values_SKQ=stored["values"], **texts)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):

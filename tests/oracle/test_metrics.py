@@ -12,6 +12,7 @@ from oracle.cases import black, blurred
 from reference import base
 from reference import metrics as ref
 from reference import parts as ref_parts
+from reference.occlusion import occlusion_agreement
 from torch import Tensor, nn
 
 import pipeline
@@ -30,6 +31,7 @@ SPECS: list[object] = [
     {"road": {"as": "road_noisy", "percentiles": [30, 70], "sigma": 0.1}},
     {"infidelity": {"as": "infidelity_gaussian", "perturbation": "gaussian", "preset": "captum"}},
     {"infidelity": {"as": "infidelity_baseline", "perturbation": "noisy_baseline"}},
+    {"occlusion_agreement": {"as": "occlusion_coarse", "cells": 3, "score": "probability"}},
     {"pointing_game": {"tolerance": 0, "as": "pointing_exact"}},
     {"pointing_game": {"tolerance": 4, "as": "pointing_near"}},
     {"box_iou": {"as": "box_all", "regions": "all", "threshold": 0.5}},
@@ -91,6 +93,9 @@ class Row:
         changes = ref.perturbations(kind, self.image_CHW, SEED, 10, 0.2, 0.25)
         return ref.infidelity(self.model, self.image_CHW, self.target, self.heatmap_HW, changes, scale=scale)
 
+    def occlusion(self, cells: int = 8, *, logit: bool = True) -> float:
+        return occlusion_agreement(self.model, self.image_CHW, self.target, self.heatmap_HW, cells=cells, logit=logit)
+
     def sensitivity(self, samples: int, radius: float) -> float:
         drawn = []
         for step in range(samples):
@@ -139,6 +144,8 @@ REFERENCES: dict[str, Callable[[Row], object]] = {
     "infidelity": lambda r: r.infidelity("square"),
     "infidelity_gaussian": lambda r: r.infidelity("gaussian", scale=False),
     "infidelity_baseline": lambda r: r.infidelity("noisy_baseline"),
+    "occlusion_agreement": lambda r: r.occlusion(),
+    "occlusion_coarse": lambda r: r.occlusion(cells=3, logit=False),
     "coherency": Row.coherency,
     "complexity": Row.complexity,
     "adcc": lambda r: ref.harmonic(r.coherency(), 1 - r.complexity(), 1 - r.drop()),

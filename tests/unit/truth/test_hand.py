@@ -8,8 +8,8 @@ from pipeline.explain.api import explain
 from pipeline.truth.hand import closed_form, linear_hand, make_hand_scene
 from pipeline.truth.rules import RULES
 from pipeline.truth.scenes import near
-from pipeline.truth.shards import Network, open_network
 from pipeline.truth.shapley import part_values
+from pipeline.truth.shards import Network, open_network
 
 HAND = open_network("hand")
 AROUND = 5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.truth.rules import CLASSES, MOST_PARTS, NOTHING, RULES, label_of
-from pipeline.truth.scenes import REACH, Part, Scene, make_scene, near
+from pipeline.truth.scenes import Part, Scene, make_scene, near
 from pipeline.truth.shapes import KINDS, shape_mask
 
 
@@ -74,7 +74,7 @@ def test_overlapping_parts_are_refused_with_how_much_they_overlap() -> None:
 
 def test_too_many_parts_are_refused_with_the_bound() -> None:
     parts = tuple(replace(_part(0), mask_HW=shape_mask("disc", 5 + 10 * i, 48, 3, 0)) for i in range(9))
-    with pytest.raises(ValueError, match="scene 'x' has 9 parts; exact values need 1 to 8.*leave some out"):
+    with pytest.raises(ValueError, match=r"scene 'x' has 9 parts; exact values need 1 to 8.*leave some out"):
         Scene("x", "one", np.zeros((96, 96, 3), np.float32), parts)
 
 

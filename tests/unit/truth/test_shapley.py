@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from reference.shapley import shapley_by_orders
 
 from pipeline.truth.scenes import make_scene
 from pipeline.truth.shapley import part_values, shapley
 from pipeline.truth.shards import NAMES, open_network
-from reference.shapley import shapley_by_orders
 
 
 @pytest.mark.parametrize("players", [1, 2, 3, 5])
