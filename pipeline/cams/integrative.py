@@ -41,7 +41,9 @@ class IntegrativeCam:
 
     M = sum_l a_l sqrt( Up(N_l) N_L ),   N_l = mm(ReLU(P_l)),   L the deepest stage                 (fusion = guided)
     M = sum_l a_l Up(N_l)                                                                           (fusion = sum)
-    P_l = sum_k 2 alpha^k_ij g^k_ij A^k_ij + R_l / Z                                                (maps = elementwise)
+    P_l = sum_k 2 alpha^k_ij g^k_ij A^k_ij + R_l / Z   for l < L                                    (maps = mixed)
+    P_L = sum_k w_k A_k,   w_k = mean_ij 2 alpha^k_ij g^k_ij
+    P_l = sum_k 2 alpha^k_ij g^k_ij A^k_ij + R_l / Z   for all l                                    (maps = elementwise)
     P_l = sum_k w_k A_k + R_l / Z,   w_k = sum_ij alpha^k_ij ReLU(Y1^k_ij)                          (maps = channels)
     alpha = Y2 / (2 Y2 + Y3 sum_ab A^k_ab),   Yn the n-th derivative of Y = f(S) by A^k_ij
           = 1 / (2 + (f3 / f2) g sum_ab A^k_ab)   for S piecewise linear in A;   fn the n-th derivative of f at S
@@ -54,22 +56,24 @@ class IntegrativeCam:
 
     The abstract gives the generalised alpha, the bias term and layer weights from gradients and activations. The
     formulas of the bias, of the layer weights and of the combination are this project's reading, chosen among others on
-    scenes with exact values (docs/readings.md). With f = square, alpha is 1/2 and P_l sums to S exactly. An elementwise
-    map leaves out the factor f1(S), which is common to all positions and would turn the map over where it is negative;
-    alpha there takes |g|, so that it depends on how strongly a position acts and not on the direction. The geometric
-    mean with the deepest stage keeps what a shallow stage marks only as far as the deepest one agrees.
+    scenes with exact values and on photographs (docs/readings.md). At the deepest stage one weight per channel is
+    steadier; at shallow ones the gradient differs from place to place. With f = square, alpha is 1/2, an elementwise
+    P_l sums to S exactly, and P_L is Grad-CAM's. Signed maps leave out the factor f1(S), which is common to all
+    positions and would turn the map over where it is negative; alpha there takes |g|, so that it depends on how
+    strongly a position acts and not on the direction. The geometric mean with the deepest stage keeps what a shallow
+    one marks only as far as the deepest one agrees.
 
     The preset first_reading is this project's earlier reading: f = exp, channels, sum, rms(g) rms(A). With it, one
     layer and no bias, this is Grad-CAM++ after mm; with channels and f = square, Grad-CAM with rectified gradients. If
-    f2 = f3 = 0 (identity, any linear f), alpha = 1 / Z. If no kept layer contributes, all kept ones have the
-    same weight. With channels, alpha is 0 where Y1 <= 0; it is 0 where the denominator divided by Y2 is below 1e-8.
+    f2 = f3 = 0 (identity, any linear f), alpha = 1 / Z. If no kept layer contributes, all kept ones have the same
+    weight. With channels, alpha is 0 where Y1 <= 0; it is 0 where the denominator divided by Y2 is below 1e-8.
     Denominators near zero make the weights inaccurate: with signed activations (MobileNetV2) and f = exp, float32
     rounding changes maps visibly.
 
     Parameters:
         f: square, exp, softplus, sigmoid or identity of S; softmax or log_softmax, which depend on all logits and take
             the gradients of `top_classes` of them; or, from Python, any smooth function of a tensor.
-        maps: elementwise or channels, as above.
+        maps: mixed, elementwise or channels, as above.
         fusion: guided or sum, as above.
         bias: residual (as above), none, or fullgrad, which adds sum_k |g_k b_k| with the bias b of the layer's last
             convolution or batch norm.
@@ -81,7 +85,7 @@ class IntegrativeCam:
     """
 
     f: Named | Smooth = "square"
-    maps: Literal["elementwise", "channels"] = "elementwise"
+    maps: Literal["mixed", "elementwise", "channels"] = "mixed"
     fusion: Literal["guided", "sum"] = "guided"
     bias: Literal["residual", "none", "fullgrad"] = "residual"
     layer_score: Literal["contribution", "product", "uniform"] = "contribution"
@@ -133,7 +137,7 @@ class IntegrativeCam:
         first_B, second_B, third_B = derivatives_of(function, scores_B)
         ratio_B = torch.where(second_B == 0, torch.inf, third_B / torch.where(second_B == 0, 1.0, second_B))
         ratio_B = torch.where((second_B == 0) & (third_B == 0), torch.nan, ratio_B)
-        if self.maps == "elementwise":  # the factor f1(S), common to all positions, is left out
+        if self.maps != "channels":  # the factor f1(S), common to all positions, is left out
             first_B = torch.ones_like(first_B)
         columns = first_B.view(-1, 1, 1, 1), ratio_B.view(-1, 1, 1, 1)
         return {layer: (columns[0] * grads, columns[1] * grads) for layer, grads in evidence.grads.items()}
@@ -141,19 +145,13 @@ class IntegrativeCam:
     def _layer_map(self, evidence: Evidence, probe: Probe, layer: str, first: Tensor, ratio: Tensor) -> Tensor:
         """Compute P_l, (B, u, v) double."""
         acts_BKuv = evidence.acts[layer].double()
-        if self.maps == "elementwise":
-            ratio = ratio * first.sign()
-        denominator_BKuv = 2 + ratio * acts_BKuv.sum((2, 3), keepdim=True)
-        usable_BKuv = denominator_BKuv > _SMALLEST  # False for NaN
         if self.maps == "channels":
-            usable_BKuv = usable_BKuv & (first > 0)
-        alpha_BKuv = torch.where(usable_BKuv, 1 / torch.where(usable_BKuv, denominator_BKuv, 1.0), 0.0)
-        alpha_BKuv = torch.where(ratio.isnan(), 1 / acts_BKuv[0, 0].numel(), alpha_BKuv)  # f is linear
-        bias = self._bias(evidence, probe, layer)
-        if self.maps == "elementwise":
-            return (2 * alpha_BKuv * first * acts_BKuv).sum(1) + bias
-        weights_BK11 = (alpha_BKuv * first.relu()).sum((2, 3), keepdim=True)
-        return (weights_BK11 * acts_BKuv).sum(1) + bias
+            weights_BK11 = (_alpha(first, ratio, acts_BKuv) * first.relu()).sum((2, 3), keepdim=True)
+            return (weights_BK11 * acts_BKuv).sum(1) + self._bias(evidence, probe, layer)
+        slopes_BKuv = 2 * _alpha(first.abs(), ratio * first.sign(), acts_BKuv) * first
+        if self.maps == "mixed" and layer == evidence.layers[-1]:
+            return (slopes_BKuv.mean((2, 3), keepdim=True) * acts_BKuv).sum(1)
+        return (slopes_BKuv * acts_BKuv).sum(1) + self._bias(evidence, probe, layer)
 
     def _bias(self, evidence: Evidence, probe: Probe, layer: str) -> Tensor:
         """Compute the bias term of a layer's map, broadcastable to (B, u, v)."""
@@ -171,6 +169,14 @@ class IntegrativeCam:
         if self.layer_score == "contribution":
             return (evidence.grads[layer].double() * evidence.acts[layer]).sum((1, 2, 3)).relu()
         return _rms(evidence.grads[layer]) * _rms(evidence.acts[layer])
+
+
+def _alpha(first_BKuv: Tensor, ratio_BKuv: Tensor, acts_BKuv: Tensor) -> Tensor:
+    """Compute alpha from Y1 and Y3 / Y2, (B, K, u, v); 0 where Y1 <= 0."""
+    denominator_BKuv = 2 + ratio_BKuv * acts_BKuv.sum((2, 3), keepdim=True)
+    usable_BKuv = (first_BKuv > 0) & (denominator_BKuv > _SMALLEST)  # False for NaN
+    alpha_BKuv = torch.where(usable_BKuv, 1 / torch.where(usable_BKuv, denominator_BKuv, 1.0), 0.0)
+    return torch.where(ratio_BKuv.isnan(), 1 / acts_BKuv[0, 0].numel(), alpha_BKuv)  # f is linear
 
 
 def _shares(scores_BL: Tensor, kept_BL: Tensor) -> Tensor:

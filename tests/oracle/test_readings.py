@@ -52,11 +52,13 @@ def shares(method: IntegrativeCam, evidence: Evidence) -> Tensor:
 
 @seeds
 @given(any_seed)
-def test_every_layer_map_of_integrative_cam_sums_to_the_logit(seed: int) -> None:
-    """Before ReLU, for f = square, on a network that is piecewise linear."""
+def test_every_elementwise_map_of_integrative_cam_sums_to_the_logit(seed: int) -> None:
+    """Before ReLU, for f = square, on a network that is piecewise linear; the default's deepest map is Grad-CAM's."""
     probe, evidence = observed(StagedNet(seed), seed)
-    for layer in StagedNet.STAGES:
-        total_B = layer_map(IntegrativeCam(), evidence, probe, layer).sum((1, 2))
+    maps = [layer_map(IntegrativeCam(maps="elementwise"), evidence, probe, layer) for layer in StagedNet.STAGES]
+    maps.append(layer_map(IntegrativeCam(), evidence, probe, StagedNet.STAGES[0]))
+    for map_Buv in maps:
+        total_B = map_Buv.sum((1, 2))
         torch.testing.assert_close(total_B, evidence.target_logits_B.double(), rtol=1e-9, atol=1e-9)
 
 
@@ -72,12 +74,14 @@ def test_with_one_layer_integrative_cam_is_the_map_of_that_layer(seed: int) -> N
 
 @seeds
 @given(any_seed)
-def test_without_bias_and_with_one_layer_integrative_cam_is_hirescam(seed: int) -> None:
-    integrative, hirescam = pipeline.explain(
-        ToyNet(seed), images(seed), methods=[{"integrative_cam": {"bias": "none"}}, "hirescam"], layer="features.3",
-        stages=["features.3"],
+def test_with_one_layer_integrative_cam_is_gradcam_and_elementwise_without_bias_hirescam(seed: int) -> None:
+    elementwise = {"integrative_cam": {"maps": "elementwise", "bias": "none", "as": "elementwise"}}
+    mixed, gradcam, sharp, hirescam = pipeline.explain(
+        ToyNet(seed), images(seed), methods=["integrative_cam", "gradcam", elementwise, "hirescam"],
+        layer="features.3", stages=["features.3"],
     ).maps.values()  # fmt: skip
-    close(integrative, min_max(hirescam), 1e-4)
+    close(mixed, min_max(gradcam), 1e-4)
+    close(sharp, min_max(hirescam), 1e-4)
 
 
 @pytest.mark.parametrize("layer_score", ["contribution", "product", "uniform"])

@@ -48,7 +48,7 @@ def integrative_cam(
     target: int,
     *,
     f: str = "square",
-    maps: str = "elementwise",
+    maps: str = "mixed",
     fusion: str = "guided",
     bias: str = "residual",
     layer_score: str = "contribution",
@@ -56,14 +56,17 @@ def integrative_cam(
     biases: list[Tensor] | None = None,
 ) -> Tensor:
     """Sum the layers' maps, weighted by their importance; `biases` holds (K,) per layer, for "fullgrad"."""
-    assert maps in ("elementwise", "channels")
+    assert maps in ("mixed", "elementwise", "channels")
     assert fusion in ("guided", "sum")
     found, scores = [], []
     for depth, layer in enumerate(layers):
         acts_Kuv, grads_Kuv, logits_N = observe(model, layer, image_CHW, target)
         score = float(logits_N[target])
-        map_uv = (_alpha_map if maps == "channels" else _elementwise_map)(acts_Kuv, grads_Kuv, score, f)
-        map_uv += _bias_map(acts_Kuv, grads_Kuv, score, bias, biases[depth] if biases else None)
+        if maps == "mixed" and depth == len(layers) - 1:
+            map_uv = _deepest_map(acts_Kuv, grads_Kuv, score, f)
+        else:
+            map_uv = (_alpha_map if maps == "channels" else _elementwise_map)(acts_Kuv, grads_Kuv, score, f)
+            map_uv += _bias_map(acts_Kuv, grads_Kuv, score, bias, biases[depth] if biases else None)
         found.append(map_uv.clamp_min(0))
         scores.append(_importance(acts_Kuv, grads_Kuv, layer_score))
     kept = _not_redundant(found, redundancy)
@@ -96,21 +99,37 @@ def _importance(acts_Kuv: Tensor, grads_Kuv: Tensor, layer_score: str) -> float:
     return 1.0
 
 
-def _elementwise_map(acts_Kuv: Tensor, grads_Kuv: Tensor, score: float, f: str) -> Tensor:
-    """Compute sum_k 2 alpha g A at each cell, alpha = 1 / (2 + r Sigma_k |g|), r = f''' / f''."""
-    _, second, third = (float(d) for d in derivatives(FUNCTIONS[f], torch.tensor(score, dtype=acts_Kuv.dtype)))
+def _deepest_map(acts_Kuv: Tensor, grads_Kuv: Tensor, score: float, f: str) -> Tensor:
+    """Compute sum_k w_k A_k, w_k the mean over cells of 2 alpha g."""
     total_uv = torch.zeros_like(acts_Kuv[0])
-    for acts_uv, grads_uv in zip(acts_Kuv, grads_Kuv, strict=True):
+    for acts_uv, slopes_uv in zip(acts_Kuv, _slopes(acts_Kuv, grads_Kuv, score, f), strict=True):
+        total_uv += sum(slopes_uv.flatten().tolist()) / slopes_uv.numel() * acts_uv
+    return total_uv
+
+
+def _elementwise_map(acts_Kuv: Tensor, grads_Kuv: Tensor, score: float, f: str) -> Tensor:
+    """Compute sum_k 2 alpha g A at each cell."""
+    total_uv = torch.zeros_like(acts_Kuv[0])
+    for acts_uv, slopes_uv in zip(acts_Kuv, _slopes(acts_Kuv, grads_Kuv, score, f), strict=True):
+        total_uv += slopes_uv * acts_uv
+    return total_uv
+
+
+def _slopes(acts_Kuv: Tensor, grads_Kuv: Tensor, score: float, f: str) -> Tensor:
+    """Compute 2 alpha g at each cell of each channel, alpha = 1 / (2 + r Sigma_k |g|), r = f''' / f''."""
+    _, second, third = (float(d) for d in derivatives(FUNCTIONS[f], torch.tensor(score, dtype=acts_Kuv.dtype)))
+    slopes_Kuv = torch.zeros_like(acts_Kuv)
+    for k, (acts_uv, grads_uv) in enumerate(zip(acts_Kuv, grads_Kuv, strict=True)):
         for i in range(acts_uv.shape[0]):
             for j in range(acts_uv.shape[1]):
-                a, g = float(acts_uv[i, j]), float(grads_uv[i, j])
+                g = float(grads_uv[i, j])
                 if f == "identity":
                     alpha = 1 / acts_uv.numel()
                 else:
                     denominator = 2 + third / second * float(acts_uv.sum()) * abs(g)
                     alpha = 1 / denominator if denominator > 1e-8 else 0.0
-                total_uv[i, j] += 2 * alpha * g * a
-    return total_uv
+                slopes_Kuv[k, i, j] = 2 * alpha * g
+    return slopes_Kuv
 
 
 def _alpha_map(acts_Kuv: Tensor, grads_Kuv: Tensor, score: float, f: str) -> Tensor:

@@ -80,7 +80,7 @@ def test_integrative_cam_copes_with_large_logits(shift: float, preset: dict[str,
     assert bool(explained.maps["integrative_cam"].isfinite().all())
 
 
-@pytest.mark.parametrize("maps", ["elementwise", "channels"])
+@pytest.mark.parametrize("maps", ["mixed", "elementwise", "channels"])
 def test_every_linear_function_gives_the_same_integrative_cam_as_the_identity(maps: str) -> None:
     options = {"layer": "stage2", "stages": StagedNet.STAGES}
     specs = [
