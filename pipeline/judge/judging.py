@@ -3,10 +3,12 @@
 import functools
 import hashlib
 import math
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +137,7 @@ def _measure_all(
     report: Report,
 ) -> None:
     pool = ProcessPoolExecutor(
-        min(processes, len(missing)), mp_context=get_context("forkserver"), initializer=_one_thread
+        min(processes, len(missing)), mp_context=get_context("forkserver"), initializer=_prepare_worker
     )
     with pool:
         futures: list[Future[None]] = [
@@ -154,8 +156,17 @@ def _measure_all(
             raise
 
 
-def _one_thread() -> None:
+def _prepare_worker() -> None:
     torch.set_num_threads(1)  # the same sums on every machine, and the cores are used by other processes
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the command is killed; otherwise it would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @functools.lru_cache

@@ -69,7 +69,7 @@ def measured(
         keys=[one.scene.key for one in known],
     )  # fmt: skip
     chosen = build_metrics(metrics)
-    truth = _truth(known)
+    truth = truth_of(known)
     others = _others(explanations, known, seed)
     own_maps = {name: metric for name, metric in chosen.items() if not metric.redrawn_maps()}
     by_method = measure(explanations, chosen, truth)
@@ -102,7 +102,8 @@ def applicable(network: Network, known: Known, methods: Sequence[Spec]) -> tuple
     return allowed, left_out
 
 
-def _truth(known: Sequence[Known]) -> Truth:
+def truth_of(known: Sequence[Known]) -> Truth:
+    """Return the parts with their values, and the boxes around those that count."""
     boxes = [torch.tensor(boxes_of(one)).reshape(-1, 4) for one in known]
     parts = [
         Parts(torch.from_numpy(one.scene.index_HW), torch.from_numpy(one.values.logit_P), one.scene.label)
