@@ -49,7 +49,7 @@ def audit(
 ) -> int:
     """Write report.html, audit.json and tables/*.csv; print the path of the report."""
     from pipeline.audit.privacy import redacted, without_pictures
-    from pipeline.metrics.reliability import load_record
+    from pipeline.results.reliability import load_record
 
     if output is None and "://" in run:
         raise ConfigError.one("--out", f"a report on '{run}' needs a local folder", "give one with --out")

@@ -1,6 +1,6 @@
 """The record of `camatlas judge`: how well each metric agrees with exact truth on drawn scenes.
 
-It holds measurements alone; what follows from them is derived when it is read (`pipeline/metrics/reliability.py`). None
+It holds measurements alone; what follows from them is derived when it is read (`pipeline/results/reliability.py`). None
 stands for a number that does not exist, such as the agreement of a metric that is constant on all candidates.
 """
 

@@ -27,12 +27,12 @@ from pipeline.audit.shards import shards
 from pipeline.audit.tables import Table, class_name, query_table, quoted, rounded
 from pipeline.audit.values import Place, Values, load_values, metric_label
 from pipeline.cams import METHODS
-from pipeline.metrics.reliability import shipped_record
 from pipeline.results.agreement import agreement
 from pipeline.results.catalogue import method_page
 from pipeline.results.label_tally import account_of
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
+from pipeline.results.reliability import shipped_record
 from pipeline.results.source_images import Original
 from pipeline.results.verify import verify
 from schemas.judged import JudgedRecord

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.audit.leaderboard import metrics
-from pipeline.metrics.marks import listed
-from pipeline.metrics.reliability import Reliability, reliability
+from pipeline.results.marks import listed
 from pipeline.results.query import Run
+from pipeline.results.reliability import Reliability, reliability
 from schemas.judged import JudgedRecord
 
 _METHOD = (

@@ -71,8 +71,8 @@ def judge(
     Raises:
         ConfigError: a network is unknown, or classifies too few scenes rightly; nothing is judged then.
     """
-    names = list(dict.fromkeys(networks))
-    opened = [_open(name, math.ceil(scenes / len(names)), seed, report, methods) for name in names]
+    wanted = [open_network(name) for name in dict.fromkeys(networks)]
+    opened = [_open(network, math.ceil(scenes / len(wanted)), seed, report, methods) for network in wanted]
     specs = judged_metrics() if metrics is None else metrics
     pieces = Pieces(folder, _identity(opened, specs, seed))
     found = dict(_measured(opened, specs, seed, pieces, processes, report))
@@ -102,8 +102,8 @@ def judged_metrics() -> list[Spec]:
     return [{name: FEWER.get(name, {})} for name, kind in METRICS.items() if not kind.curve]
 
 
-def _open(name: str, scenes: int, seed: int, report: Report, methods: Sequence[Spec]) -> Opened:
-    network = open_network(name)
+def _open(network: Network, scenes: int, seed: int, report: Report, methods: Sequence[Spec]) -> Opened:
+    name = network.name
     report(f"{name}: drawing scenes and computing exact values")
     known, accuracy = right_scenes(network, scenes, seed)
     allowed, left_out = applicable(network, known[0], methods)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.judge.table import metrics_page
-from pipeline.metrics.reliability import load_record
+from pipeline.results.reliability import load_record
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> Path:

@@ -37,7 +37,7 @@ def draw_all(dest: Path) -> list[Path]:
     known, _ = right_scenes(network, _SCENES, seed=1)
     made = {
         "truth-and-two-methods.png": _truth_and_methods(network, known[_SCENE]),
-        "a-metric-that-prefers-blur.png": _blur(network, known[_SCENE]),
+        "a-metric-that-prefers-blur.png": _blur(network, known),
         "two-leaderboards.png": _leaderboards(network, known),
     }
     dest.mkdir(parents=True, exist_ok=True)
@@ -53,22 +53,25 @@ def _truth_and_methods(network: Network, known: Known) -> Image.Image:
     return contact_sheet("What each part is worth, and two maps", [_scene_panel(known), *_panels(known, maps, values)])
 
 
-def _blur(network: Network, known: Known) -> Image.Image:
-    explained = _explained(network, [known], ("gradcam",))
-    sharp_HW = scaled(explained.heatmap("gradcam")[0].double().numpy())
-    soft = torch.from_numpy(blurred(sharp_HW, 9)).float()[None]
-    maps = {"gradcam": explained.heatmap("gradcam"), "gradcam, blurred": soft}
-    values = _values(explained, [known], maps, ("mass", "average_drop", "occlusion_agreement"))
-    return contact_sheet("The same map, and the map blurred", [_scene_panel(known), *_panels(known, maps, values)])
+def _blur(network: Network, known: Sequence[Known]) -> Image.Image:
+    """Show one scene, with the means over all of them: a preference is not seen on a single image."""
+    explained = _explained(network, known, ("gradcam",))
+    sharp_SHW = explained.heatmap("gradcam")
+    soft_SHW = np.stack([blurred(scaled(map_HW), 9) for map_HW in sharp_SHW.double().numpy()])
+    maps = {"gradcam": sharp_SHW, "gradcam, blurred": torch.from_numpy(soft_SHW).float()}
+    values = _values(explained, known, maps, ("mass", "road", "occlusion_agreement"))
+    heading = f"The same map, and the map blurred: means of {len(known)} scenes"
+    shown = {name: maps_SHW[_SCENE : _SCENE + 1] for name, maps_SHW in maps.items()}
+    return contact_sheet(heading, [_scene_panel(known[_SCENE]), *_panels(known[_SCENE], shown, values)])
 
 
 def _leaderboards(network: Network, known: Sequence[Known]) -> Image.Image:
     """Rank methods by the truth, by a metric that follows it, and by one that does not."""
     explained = _explained(network, known, _METHODS)
-    names = ("mass", "occlusion_agreement", "deletion")
+    names = ("mass", "occlusion_agreement", "average_drop")
     values = _values(explained, known, explained.maps, names)
     heading = f"Mean of {len(known)} scenes: ranked by the truth, and by two metrics"
-    return contact_sheet(heading, [_bars(name, values[name], lower=name == "deletion") for name in names])
+    return contact_sheet(heading, [_bars(name, values[name], lower=name == "average_drop") for name in names])
 
 
 def _bars(name: str, by_method: Mapping[str, Tensor], *, lower: bool) -> Panel:
@@ -93,7 +96,7 @@ def _panels(known: Known, maps: Mapping[str, Tensor], values: Mapping[str, Mappi
     return [
         Panel(
             name,
-            "\n".join(f"{metric} {float(by_map[name]):.2f}" for metric, by_map in values.items()),
+            "\n".join(f"{metric} {float(by_map[name].nanmean()):.2f}" for metric, by_map in values.items()),
             overlay(_large(known), map_1HW[0].numpy()),
         )
         for name, map_1HW in maps.items()

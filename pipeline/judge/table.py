@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.metrics import METRICS
-from pipeline.metrics.marks import STATED_RELIABILITY, percent
-from pipeline.metrics.reliability import Reliability, reliability, shipped_record
+from pipeline.results.marks import STATED_RELIABILITY, percent
+from pipeline.results.reliability import Reliability, reliability, shipped_record
 from schemas.judged import Agreement, Agreements, FreeGain, JudgedRecord, MetricRecord, Score
 
 BEGIN, END = "<!-- begin: made from the record -->", "<!-- end: made from the record -->"

@@ -7,8 +7,8 @@ from typing import Any
 from pipeline.cams import METHODS, CamMethod, LayerShape, NetShape
 from pipeline.cams.base import Needs, Paper
 from pipeline.metrics import METRICS, Metric
-from pipeline.metrics.marks import percent
-from pipeline.metrics.reliability import Reliability, reliability, shipped_record
+from pipeline.results.marks import percent
+from pipeline.results.reliability import Reliability, reliability, shipped_record
 from pipeline.settings.registry import parameters
 from schemas.judged import JudgedRecord
 

@@ -157,6 +157,6 @@ def test_the_wheel_carries_types_templates_and_the_demo(wheel: Path) -> None:
     assert {
         "pipeline/audit/templates/report.html",
         "pipeline/demo/network.safetensors",
-        "pipeline/metrics/judged.json",
+        "pipeline/results/judged.json",
     } <= names
     assert not [name for name in names if name.startswith("tests")]

@@ -67,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Judge nothing: return a record made by hand."""
     from records import record_fields
 
-    def judge(*_arguments: Any, **_options: Any) -> dict[str, Any]:
+    def judge(*_arguments: object, **_options: object) -> dict[str, Any]:
         return record_fields()
 
     monkeypatch.setattr(judging, "judge", judge)

@@ -9,7 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.judge import judging
 from pipeline.judge.judging import judge
 from pipeline.judge.output import as_text, write_record
-from pipeline.metrics.reliability import load_record
+from pipeline.results.reliability import load_record
 from pipeline.truth import shards
 from pipeline.truth.shards import Network, open_network
 

@@ -7,7 +7,7 @@ from records import judged, record
 
 from pipeline.judge.table import BEGIN, END, metrics_page, short_table, with_short_table, write_documents
 from pipeline.metrics import METRICS
-from pipeline.metrics.reliability import shipped_record
+from pipeline.results.reliability import shipped_record
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 UPDATE = "run `python -m pipeline.judge.table`"
@@ -69,3 +69,19 @@ def test_documents_follow_the_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["-0.00", "nan"])
 def test_no_odd_number_is_printed(value: str) -> None:
     assert value not in metrics_page(record(road=judged(mass=-0.001, size={"rho": -0.0, "low": None, "high": None})))
+
+
+def test_the_advice_of_the_guide_follows_from_the_record() -> None:
+    """Without boxes, occlusion_agreement is the best by the truth that each metric follows worse."""
+    worse = {
+        name: min(one.low or -1.0 for one in (judged.agreement.methods.mass, judged.agreement.methods.rank) if one)
+        for name, judged in shipped_record().metrics.items()
+        if judged.needs == "nothing" and judged.agreement.methods and judged.agreement.methods.mass
+    }
+    highs = {
+        name: min(one.high or -1.0 for one in (judged.agreement.methods.mass, judged.agreement.methods.rank) if one)
+        for name, judged in shipped_record().metrics.items()
+        if name in worse and judged.agreement.methods
+    }
+    assert max(worse, key=lambda name: worse[name]) == "occlusion_agreement"
+    assert worse["occlusion_agreement"] > max(high for name, high in highs.items() if name != "occlusion_agreement")

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.errors import ConfigError, reason
-from pipeline.metrics.marks import Mark, by_truth, confusions, disagreement, pairs_right, percent, preferences
+from pipeline.results.marks import Mark, by_truth, confusions, disagreement, pairs_right, percent, preferences
 from schemas.judged import VERSION, JudgedRecord, MetricRecord
 
 
@@ -104,7 +104,7 @@ def differing(judged: Mapping[str, Any], used: Mapping[str, Any]) -> str:
 @cache
 def shipped_record() -> JudgedRecord:
     """Return the record that comes with the package."""
-    return parse_record((files("pipeline.metrics") / "judged.json").read_bytes(), "judged.json")
+    return parse_record((files("pipeline.results") / "judged.json").read_bytes(), "judged.json")
 
 
 def load_record(path: Path, where: str) -> JudgedRecord:
@@ -154,3 +154,25 @@ def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(value: object) -> str:
     return "none" if value is None else str(value)
+
+
+def leaderboard_note(metrics: Mapping[str, Mapping[str, Any]], record: JudgedRecord) -> str:
+    """Name the metrics of a run that cannot carry a conclusion about methods, each with the reason; empty if all can.
+
+    Args:
+        metrics: the parameters of each metric of the run, with its name in the registry, by its name in the run.
+        record: the measurements.
+    """
+    known = {
+        label: reliability(record, str(fields["name"]), _direction(record, str(fields["name"])), fields)
+        for label, fields in metrics.items()
+    }
+    weak = [f"{label} ({one.faults()[0].short})" for label, one in known.items() if one.ranks and one.faults()]
+    if not weak:
+        return ""
+    return f"Not known to carry a conclusion about methods: {', '.join(weak)}; see `camatlas metrics NAME`."
+
+
+def _direction(record: JudgedRecord, name: str) -> str:
+    judged = record.metrics.get(name)
+    return "higher" if judged is None else judged.better

@@ -8,7 +8,13 @@ from records import judged, record, record_fields, written
 
 from pipeline.errors import ConfigError
 from pipeline.metrics import METRICS
-from pipeline.metrics.reliability import Reliability, load_record, reliability, shipped_record
+from pipeline.results.reliability import (
+    Reliability,
+    leaderboard_note,
+    load_record,
+    reliability,
+    shipped_record,
+)
 from pipeline.settings.registry import parameters
 
 
@@ -53,7 +59,7 @@ def test_a_fault_is_named_and_the_metric_carries_nothing(numbers: dict[str, Any]
         ({"free_gains": {"dilation": {"rewarded": 1.0, "gain": None}}}, "prefers dilated maps (100 % of scenes)"),
         ({"size": {"rho": -0.85, "low": -0.9, "high": -0.8}},
          "follows the size of the map (correlation -0.85)"),
-        ({"repeatability": {"alpha": 0.1, "scenes_needed": 900}}, "needs 900 scenes for a stable ranking"),
+        ({"repeatability": {"alpha": 0.1, "scenes_needed": 9000}}, "needs 9000 scenes for a stable ranking"),
         ({"repeatability": {"alpha": 0.0, "scenes_needed": None}}, "no number of scenes gives a stable ranking"),
     ],
 )  # fmt: skip
@@ -142,3 +148,14 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
 def test_fields_that_a_later_record_adds_are_ignored(tmp_path: Path) -> None:
     file = written(tmp_path / "judged.json", record_fields(average_drop=judged(more=1)) | {"more": 1})
     assert load_record(file, "--judged") == record(average_drop=judged())
+
+
+def test_the_note_beside_a_leaderboard_names_weak_metrics_and_says_nothing_of_good_ones() -> None:
+    known = record(average_drop=judged(), deletion=judged(mass=0.0), sparsity=judged(better="neither"))
+    params = judged()["params"]
+    good = {"average_drop": {"name": "average_drop", **params}, "sparsity": {"name": "sparsity"}}
+    assert leaderboard_note(good, known) == ""
+    weak = {"my_deletion": {"name": "deletion", **params}, "rise": {"name": "insertion"}}
+    note = leaderboard_note(good | weak, known)
+    assert note.startswith("Not known to carry a conclusion about methods: my_deletion (at chance level), rise (not ")
+    assert "average_drop" not in note

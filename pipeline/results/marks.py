@@ -25,7 +25,7 @@ class Thresholds:
             0.5, and reaches 0.6 by chance on a hundred scenes in 3 of 100 cases.
         size: correlation with the area of random maps, at the end of its interval that is nearer to 0. At 0.7 the area
             explains half of the variance of the metric.
-        scenes: number of scenes up to which a need is not worth a mark: most runs have more images.
+        scenes: number of scenes up to which a need is not worth a mark: at the size of usual validation sets.
     """
 
     agreement: float = 0.1
@@ -34,7 +34,7 @@ class Thresholds:
     places: tuple[str, ...] = ("shifted", "other_part")
     preferred: float = 0.6
     size: float = 0.7
-    scenes: int = 200
+    scenes: int = 5000
 
 
 STATED_RELIABILITY = Thresholds()
