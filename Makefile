@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench campaign lock clean
+.PHONY: help setup demo test check bench judge campaign lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,12 @@ check: setup ## lint, formatting, types and the direction of imports
 
 bench: setup ## time the methods, relative to forward passes of the model
 	@$(BIN)/camatlas bench
+
+judge: setup ## judge the metrics again (25 minutes on 2 cores), and write the record, docs/metrics.md and the pictures
+	@$(BIN)/camatlas judge judge --scenes 240 --seed 1
+	@cp judge/judge.json pipeline/results/judged.json
+	@$(BIN)/python -m pipeline.judge.table
+	@$(BIN)/python -m pipeline.judge.pictures docs/pictures
 
 campaign: setup ## continue the long proofs: make campaign only=C1 minutes=60; writes docs/TRUST.md
 	@$(BIN)/python tests/trust/campaign.py $(if $(only),--only $(only)) $(if $(minutes),--minutes $(minutes))
