@@ -14,8 +14,8 @@ def judge(
     folder: Annotated[
         str, typer.Argument(metavar="[DIR]", help="folder for the result and for finished blocks")
     ] = "judge",
-    scenes: Annotated[int, typer.Option(min=2, help="number of scenes, shared out among the networks")] = 200,
-    networks: Annotated[str, typer.Option(help="networks, separated by commas: plain, residual, vit, hand")] = (
+    scenes: Annotated[int, typer.Option(min=12, help="number of scenes, shared out among the networks")] = 200,
+    networks: Annotated[str, typer.Option(help="networks, separated by commas: plain, residual, vit")] = (
         "plain,residual,vit"
     ),
     seed: Annotated[int, typer.Option(min=0, help="seed of the scenes, the random maps and the intervals")] = 0,

@@ -37,9 +37,10 @@ def check_stages(methods: Mapping[str, CamMethod], stages: Sequence[str]) -> Non
     """Check that methods that combine layers have more than one; raises ConfigError."""
     wrong = [name for name, method in methods.items() if method.needs.stages]
     if wrong and len(stages) == 1:
+        verb = "combines" if len(wrong) == 1 else "combine"
         raise ConfigError.one(
             "explain.methods",
-            f"{_names(wrong)} combine layers of several resolutions, but '{stages[0]}' is the only one",
+            f"{_names(wrong)} {verb} layers of several resolutions, but '{stages[0]}' is the only one",
             "name several layers in model.stages, or choose other methods",
         )
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from pipeline.errors import ConfigError, Mistake, nearest
 from pipeline.judge import record
 from pipeline.judge.measuring import METHODS, Measured, applicable, measured
 from pipeline.judge.pieces import Pieces, joined, read_piece, write_piece
@@ -21,6 +22,7 @@ from pipeline.metrics import METRICS, build_metrics
 from pipeline.model.weights import digest
 from pipeline.run.provenance import package_versions
 from pipeline.settings.registry import Spec
+from pipeline.truth.networks import NETWORKS
 from pipeline.truth.shards import Known, Network, open_network, right_scenes
 from schemas.judged import VERSION
 
@@ -71,6 +73,7 @@ def judge(
     Raises:
         ConfigError: a network is unknown, or classifies too few scenes rightly; nothing is judged then.
     """
+    _check_names(networks)
     wanted = [open_network(name) for name in dict.fromkeys(networks)]
     opened = [_open(network, math.ceil(scenes / len(wanted)), seed, report, methods) for network in wanted]
     specs = judged_metrics() if metrics is None else metrics
@@ -95,6 +98,16 @@ def judge(
         "metrics": record.judge_metrics(found, build_metrics(specs), seed),
         "methods": record.judge_methods(found, seed),
     }
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raise ConfigError for every name that is not a trained network; that of closed form needs no judge."""
+    unknown = [name for name in dict.fromkeys(names) if name not in NETWORKS]
+    if unknown or not names:
+        raise ConfigError(
+            Mistake("--networks", f"'{name}' is no network to judge on", nearest(name, NETWORKS))
+            for name in unknown or [""]
+        )
 
 
 def judged_metrics() -> list[Spec]:
@@ -150,7 +163,7 @@ def _measure_all(
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()
-                report(f"{done} of {len(missing)} blocks of {BLOCK} scenes measured")
+                report(f"{done} of {len(missing)} blocks of up to {BLOCK} scenes measured")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

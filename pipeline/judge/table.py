@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.metrics import METRICS
-from pipeline.results.marks import STATED_RELIABILITY, percent
+from pipeline.results.marks import NOT_TRIED, STATED_RELIABILITY, percent
 from pipeline.results.reliability import Reliability, reliability, shipped_record
 from schemas.judged import Agreement, Agreements, FreeGain, JudgedRecord, MetricRecord, Score
 
@@ -62,15 +62,25 @@ def metrics_page(record: JudgedRecord) -> str:
 
 def short_table(record: JudgedRecord) -> str:
     """Render the table of docs/which-number.md: whether each judged metric can rank methods, best first."""
-    known = {name: _known(record, name) for name, judged in record.metrics.items() if judged.better != "neither"}
-    names = sorted(known, key=lambda name: (not known[name].carries(), name))
-    rows = [
-        [f"`{name}`", "yes" if known[name].carries() else "no", *_pairs(known[name]), _short_marks(known[name])]
-        for name in names
-    ]
+    known = {
+        name: _known(record, name)
+        for name, judged in record.metrics.items()
+        if judged.better != "neither" and judged.needs != "parts"  # those of parts are the truth themselves
+    }
+    names = sorted(known, key=lambda name: (_ANSWERS.index(_answer(known[name])), name))
+    rows = [[f"`{name}`", _answer(known[name]), *_pairs(known[name]), _short_marks(known[name])] for name in names]
     notice = [_PLACEHOLDER, ""] if record.is_placeholder else []
     header = ["metric", "can rank methods", "pairs right (mass)", "pairs right (rank)", "beware"]
     return "\n".join([*notice, _table(header, rows)])
+
+
+_ANSWERS = ("yes", "not known", "no")
+
+
+def _answer(known: Reliability) -> str:
+    """Say whether a metric can rank methods; not known if its only fault is that wrong maps could not be tried."""
+    faults = {fault.short for fault in known.faults()}
+    return "yes" if not faults else "not known" if faults == {NOT_TRIED} else "no"
 
 
 def with_short_table(document: str, record: JudgedRecord) -> str:

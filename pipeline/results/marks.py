@@ -39,6 +39,8 @@ class Thresholds:
 
 STATED_RELIABILITY = Thresholds()
 
+NOT_TRIED = "not tried on wrong maps"
+
 _PREFERENCES = {
     "blur": "blurred", "dilation": "dilated", "gamma_half": "flattened", "gamma_two": "sharpened",
     "resizing": "resized", "clipping": "clipped",
@@ -82,8 +84,7 @@ def confusions(order: Mapping[str, float | None]) -> Iterator[Mark]:
     """Mark a metric for which the truth does not beat maps that are wrong beyond dispute."""
     known = {ruin: share for ruin in STATED_RELIABILITY.ruins if (share := order.get(ruin)) is not None}
     if len(known) < len(STATED_RELIABILITY.ruins):
-        short = "not tried on wrong maps"
-        yield Mark(short, f"{short}: it needs a method")
+        yield Mark(NOT_TRIED, f"{NOT_TRIED}: it needs a method")
     for ruins, short in (
         (STATED_RELIABILITY.places, "cannot see the place"),
         ([ruin for ruin in STATED_RELIABILITY.ruins if ruin not in STATED_RELIABILITY.places], "fooled by wrong maps"),

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.errors import ConfigError, first_line
+from pipeline.errors import ConfigError
 from pipeline.truth.rules import CLASSES
 from pipeline.truth.shapes import SIDE
 
@@ -59,12 +59,15 @@ def load_network(name: str, weights: Path) -> nn.Module:
     Raises:
         ConfigError: the file does not hold its weights.
     """
+    if not weights.is_file():
+        raise ConfigError.one("--weights", f"there is no file '{weights}'", "make one with camatlas truth train")
     model = NETWORKS[name]()
     try:
         model.load_state_dict(load_file(weights))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = f"'{weights}' does not hold the weights of '{name}': {first_line(error)}"
-        raise ConfigError.one("--weights", reason, "make them with camatlas truth train") from None
+    except (OSError, SafetensorError, RuntimeError):  # torch lists every name that does not fit
+        raise ConfigError.one(
+            "--weights", f"'{weights}' does not hold the weights of '{name}'", "make them with camatlas truth train"
+        ) from None
     return model.eval()
 
 

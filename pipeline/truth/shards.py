@@ -85,6 +85,8 @@ def open_network(name: str, weights: Path | None = None) -> Network:
     """
     if name not in NAMES:
         raise ConfigError.one("--network", f"unknown network '{name}'", nearest(name, NAMES))
+    if name == _HAND and weights is not None:
+        raise ConfigError.one("--weights", "the weights of 'hand' are set by hand", "leave the option out")
     if name == _HAND:
         return Network(name, hand.hand(), hand.make_hand_scene, (0.0,) * 3, (1.0,) * 3, None)
     path = networks.weights_path(name) if weights is None else weights

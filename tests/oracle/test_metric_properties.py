@@ -128,6 +128,7 @@ DEGENERATE = {
     "pointing_game": 0.0, "energy_in_box": 0.0, "top_n_in_box": 0.0, "miou_top20": 0.0, "box_iou": 0.0,
     "complexity": 0.0, "coherency": 0.0, "adcc": 0.0, "arcc": 0.0, "total_variation": 0.0,
     "mass": 0.0, "rank": 0.0, "sparsity": None, "entropy": None, "energy_outside_centre": None, "sign": None,
+    "occlusion_agreement": None,  # this model loses nothing, whatever is painted over
 }  # fmt: skip
 """Values for a degenerate map, None for NaN. Metrics not listed score the fill, or rank pixels in raster order."""
 

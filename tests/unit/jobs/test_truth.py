@@ -86,6 +86,6 @@ def test_judge_writes_both_files_and_prints_the_path_or_the_record(tmp_path: Pat
 def test_an_unknown_network_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     ended = run("judge", tmp_path / "judge", "--networks", "plain,residuel")
     assert ended.exit_code == 2
-    assert "unknown network 'residuel'" in ended.stderr
+    assert "'residuel' is no network to judge on" in ended.stderr
     assert not (tmp_path / "judge").exists()
     assert isinstance(NETWORKS["plain"](), nn.Module)

@@ -88,5 +88,5 @@ def test_a_network_that_classifies_too_few_scenes_judges_nothing(
 
 
 def test_an_unknown_network_is_named_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown network 'plane'.*plain"):
+    with pytest.raises(ConfigError, match=r"'plane' is no network to judge on.*plain"):
         judge(tmp_path, ["plane"], 6, seed=0, processes=1, report=_silent)

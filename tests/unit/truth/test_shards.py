@@ -81,8 +81,10 @@ def test_wrong_weights_are_refused_with_the_way_to_make_them(tmp_path: Path) -> 
     (tmp_path / "w.safetensors").write_bytes(b"nothing")
     with pytest.raises(ConfigError, match=r"does not hold the weights of 'plain'.*camatlas truth train"):
         open_network("plain", tmp_path / "w.safetensors")
-    with pytest.raises(ConfigError, match=r"does not hold the weights of 'plain'"):
+    with pytest.raises(ConfigError, match=r"there is no file '.*absent.safetensors'"):
         open_network("plain", tmp_path / "absent.safetensors")
+    with pytest.raises(ConfigError, match="the weights of 'hand' are set by hand"):
+        open_network("hand", tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("name", ["plain", "residual", "vit"])
