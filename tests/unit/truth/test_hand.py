@@ -18,7 +18,7 @@ LINEAR_RULES = ("one", "shortcut", "repeated", "contrary", "texture")
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize("index", range(2))
 def test_values_equal_the_closed_form(rule: str, index: int) -> None:
     scene = make_hand_scene(index, seed=7, rule=rule)
     found = part_values(scene, HAND.outputs)
