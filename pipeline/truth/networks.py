@@ -8,16 +8,16 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
+from pipeline.model.baselines import Normalisation
 from pipeline.truth.rules import CLASSES
 from pipeline.truth.shapes import SIDE
 
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+NORMALISATION = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 def plain() -> nn.Module:
@@ -69,12 +69,6 @@ def load_network(name: str, weights: Path) -> nn.Module:
             "--weights", f"'{weights}' does not hold the weights of '{name}'", "make them with camatlas truth train"
         ) from None
     return model.eval()
-
-
-def as_input(images_BHWC: Tensor) -> Tensor:
-    """Convert images in 0 .. 255 to the input of the networks, (B, C, H, W)."""
-    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (MEAN, STD))
-    return (images_BHWC.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 class _Residual(nn.Module):

@@ -5,13 +5,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from pipeline.data.sources.part_values import MOST_PARTS
+
 CLASSES = ("triangle", "pair", "either", "star", "chevrons", "halves", "stripes", "checks", "nothing")
 """Names of the classes by index; `nothing` is a scene in which no rule holds."""
 
 NOTHING = len(CLASSES) - 1
-
-MOST_PARTS = 8
-"""Exact values take 2^P drawings."""
 
 RULES = ("one", "shortcut", "and", "or", "repeated", "contrary", "texture")
 """one: a triangle.

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipeline.truth.rules import MOST_PARTS, RULES, is_own, kinds_of, label_of
+from pipeline.data.sources.part_values import MOST_PARTS
+from pipeline.truth.rules import RULES, is_own, kinds_of, label_of
 from pipeline.truth.shapes import SIDE, Image, Mask, background, shape_mask, surface
 
 REACH = 4

@@ -17,6 +17,7 @@ from torch import nn
 from webdataset import ShardWriter
 
 from pipeline.errors import ConfigError, nearest
+from pipeline.model.baselines import Normalisation, unit_pixels
 from pipeline.model.weights import digest
 from pipeline.truth import hand, networks
 from pipeline.truth.rules import CLASSES
@@ -51,8 +52,7 @@ class Network:
 
     def pixels(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
         """Convert images (B, H, W, C) in 0 .. 255 to the input of the network, (B, C, H, W)."""
-        mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (self.mean, self.std))
-        return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean) / std
+        return Normalisation(self.mean, self.std).apply(unit_pixels(torch.from_numpy(images)))
 
     @property
     def outputs(self) -> Outputs:
@@ -90,7 +90,14 @@ def open_network(name: str, weights: Path | None = None) -> Network:
     if name == _HAND:
         return Network(name, hand.hand(), hand.make_hand_scene, (0.0,) * 3, (1.0,) * 3, None)
     path = networks.weights_path(name) if weights is None else weights
-    return Network(name, networks.load_network(name, path), make_scene, networks.MEAN, networks.STD, path)
+    return Network(
+        name,
+        networks.load_network(name, path),
+        make_scene,
+        networks.NORMALISATION.mean,
+        networks.NORMALISATION.std,
+        path,
+    )
 
 
 def known_scenes(network: Network, seed: int, first: int = 0) -> Iterator[Known | None]:

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.truth.networks import NETWORKS, as_input
+from pipeline.model.baselines import unit_pixels
+from pipeline.truth.networks import NETWORKS, NORMALISATION
 from pipeline.truth.rules import label_of
 from pipeline.truth.scenes import Scene, make_scene
 
@@ -46,7 +47,7 @@ def train(name: str, seed: int, report: Callable[[str], None], scenes: int = TRA
         loss = 0.0
         for rows in torch.randperm(scenes)[: scenes // _BATCH * _BATCH].view(-1, _BATCH):
             optimiser.zero_grad()
-            step_loss = nn.functional.cross_entropy(model(_varied(as_input(images_B[rows]))), labels_B[rows])
+            step_loss = nn.functional.cross_entropy(model(_varied(_pixels(images_B[rows]))), labels_B[rows])
             torch.autograd.backward(step_loss)
             optimiser.step()
             schedule.step()
@@ -60,7 +61,7 @@ def accuracy(model: nn.Module, seed: int, scenes: int = TEST_SCENES) -> float:
     """Measure the share of unseen, whole scenes that a network classifies rightly."""
     images_B, labels_B = _drawn(range(FIRST_TEST_SCENE, FIRST_TEST_SCENE + scenes), seed, whole=True)
     with torch.inference_mode():
-        predicted = [model(as_input(part)).argmax(1) for part in torch.split(images_B, _BATCH)]
+        predicted = [model(_pixels(part)).argmax(1) for part in torch.split(images_B, _BATCH)]
     return float((torch.cat(predicted) == labels_B).float().mean())
 
 
@@ -86,6 +87,10 @@ def _subset(scene: Scene, random: np.random.Generator) -> list[bool]:
     kept = {part.kind for part, kept in zip(scene.parts, keep, strict=True) if kept}
     return [kept_one and (part.kind != "watermark" or "triangle" in kept)
             for part, kept_one in zip(scene.parts, keep, strict=True)]  # fmt: skip
+
+
+def _pixels(images_BHWC: Tensor) -> Tensor:
+    return NORMALISATION.apply(unit_pixels(images_BHWC))
 
 
 def _varied(pixels_BCHW: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.truth.rules import CLASSES, MOST_PARTS, NOTHING, RULES, label_of
+from pipeline.data.sources.part_values import MOST_PARTS
+from pipeline.truth.rules import CLASSES, NOTHING, RULES, label_of
 from pipeline.truth.scenes import Part, Scene, make_scene, near
 from pipeline.truth.shapes import KINDS, shape_mask
 
