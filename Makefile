@@ -54,8 +54,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command 'make lock'
 
 lock: ## resolve both lock files again (without index addresses)
-	@$(COMPILE) --extra dev --extra export --extra timm -o requirements.lock pyproject.toml
-	@$(COMPILE) --extra cluster --extra timm --constraint requirements.lock -o deploy/requirements.lock pyproject.toml
+	@$(COMPILE) --extra dev --extra export --extra timm --extra transformers --extra captum -o requirements.lock pyproject.toml
+	@$(COMPILE) --extra cluster --extra timm --extra transformers --extra captum --constraint requirements.lock -o deploy/requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and the demo
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
