@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import nn
 
 from pipeline.errors import ConfigError, LayerError, Mistakes, first_line
-from pipeline.model.architectures import build_architecture, other_architectures
+from pipeline.model.architectures import Architecture, build_architecture, other_architectures
 from pipeline.model.batching import is_out_of_memory
 from pipeline.model.engine import check_parameters
 from pipeline.model.kinds import check_kind
@@ -29,28 +29,31 @@ def load_model(config: ModelConfig) -> LoadedModel:
             raised an exception. Problems with the weights and with the layers are reported together.
     """
     mistakes = Mistakes()
-    model, preprocess = _built(config, mistakes)
-    preprocess = _preprocess_for(config, preprocess)
-    weights_digest, notes = "", tuple[str, ...]()
+    built = _built(config, mistakes)
+    model, preprocess = built.model, _preprocess_for(config, built.preprocess)
+    weights_digest, notes = "", built.notes
     with mistakes.collecting():
-        notes = _fill(model, config)
+        notes += () if built.is_filled else _fill(model, config)
         weights_digest = _checked_digest(model, config)
     model.eval()
+    if built.outputs is not None and config.outputs == "auto":
+        config = config.model_copy(update={"outputs": built.outputs})
     with mistakes.collecting(), _lack_of_memory_told(preprocess):
         loaded = tried(model, config, preprocess, weights_digest)
     mistakes.raise_if_any()
-    return replace(loaded, notes=notes + loaded.notes)
+    names = built.class_names if built.class_names and len(built.class_names) == loaded.classes else None
+    return replace(loaded, notes=notes + loaded.notes, class_names=names, identity=built.identity)
 
 
-def _built(config: ModelConfig, mistakes: Mistakes) -> tuple[nn.Module, Preprocess]:
+def _built(config: ModelConfig, mistakes: Mistakes) -> Architecture:
     """Build the architecture without wrappers; if that fails, check what can be checked without it, and raise."""
     with mistakes.collecting():
-        wrapped, preprocess = build_architecture(config)
-        model = unwrapped(wrapped)
+        built = build_architecture(config)
+        model = unwrapped(built.model)
         check_kind(model)
         _check_precision(model)
         unwrap_parts(model)
-        return model, preprocess
+        return replace(built, model=model)
     with mistakes.collecting():
         if _is_file(config.weights):
             read_weights(str(config.weights), allow_pt=config.allow_pt)
