@@ -206,7 +206,12 @@ def _check_input(source: Source, builder: Any) -> None:  # noqa: ANN401 - the li
 
 def _own(settings: Any, purpose: Purpose) -> Any:  # noqa: ANN401 - the library is untyped
     """Return the configuration of the part of a model that is built."""
-    return settings.vision_config if purpose == "embedding" and settings.model_type in _PAIRS else settings
+    if purpose != "embedding" or settings.model_type not in _PAIRS:
+        return settings
+    own = settings.vision_config
+    if settings.model_type == "clip":
+        own.projection_dim = settings.projection_dim  # that of the whole model, which its parts do not know
+    return own
 
 
 def _tower(settings: Any) -> tuple[str, str]:  # noqa: ANN401 - the library is untyped

@@ -23,6 +23,7 @@ from pipeline.metrics import Metric, build_metrics, reads_parts
 from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
 from pipeline.model.outputs import Outputs
+from pipeline.model.transformers_source import PREFIX, local_folder
 from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.run.matching import check_account, check_classes, check_heads, check_labels, wrong_parts
 from pipeline.run.provenance import code_facts, code_version, package_versions
@@ -162,13 +163,16 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         metrics = build_metrics(config.explain.metrics)
     outputs: int | None = None
+    names = tuple[str, ...]()
     if config.model.name:
         with found.collecting():
             loaded = load_model(config.model)
+            names = loaded.class_names or ()
             outputs = loaded.classes if loaded.outputs.has_confidences else None
     rules = TargetRules.of(config.explain.targets)
     with found.collecting():
-        described = describe(config.data, shards, outputs, rules, parts=any(map(reads_parts, metrics.values())))
+        parts = any(map(reads_parts, metrics.values()))
+        described = describe(config.data, shards, outputs, rules, parts=parts, of_model=names)
     if config.output.path:
         with found.collecting():
             check_output(config.output.path, config.data.shards or (), shards)
@@ -219,7 +223,12 @@ def absolute(config: RunConfig) -> RunConfig:
                     "classes": data.classes and _absolute(data.classes, "imagenet-1k"),
                 }
             ),
-            "model": config.model.model_copy(update={"weights": _absolute_file(config.model.weights)}),
+            "model": config.model.model_copy(
+                update={
+                    "name": _absolute_model(config.model.name),
+                    "weights": _absolute_file(config.model.weights),
+                }
+            ),
             "output": config.output.model_copy(update={"path": _absolute(config.output.path)}),
         }
     )
@@ -228,6 +237,12 @@ def absolute(config: RunConfig) -> RunConfig:
 def _absolute(path: str, name: str = "") -> str:
     """Make a path absolute; leave a URL and the built-in name `name` unchanged."""
     return path if "://" in path or path in ("", name) else os.path.abspath(Path(path).expanduser())  # noqa: PTH100
+
+
+def _absolute_model(name: str) -> str:
+    """Make the path of a folder of transformers absolute; other names stay as they are."""
+    folder = local_folder(name)
+    return name if folder is None else f"{PREFIX}{folder}"
 
 
 def _absolute_file(weights: str | None) -> str | None:
@@ -257,6 +272,7 @@ def _manifest(
             "weights_sha256": loaded.weights_digest,
             "layer": loaded.layer,
             "stages": loaded.stages,
+            **loaded.identity,
             **_outputs_identity(loaded.outputs),
             **({} if config.model.layout == "auto" else config.model.model_dump(mode="json", include={"layout"})),
             **({"arguments": config.model.arguments} if config.model.arguments else {}),
