@@ -1,4 +1,4 @@
-"""Builds the architecture that a run file names: of torchvision, timm or transformers, or by a function of the user's."""
+"""Builds the architecture that a run file names: of torchvision, timm, transformers or a function of the user's."""
 
 import math
 from collections.abc import Callable, Mapping

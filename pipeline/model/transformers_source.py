@@ -130,7 +130,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 def _from_hub(own: str, *, weights: bool, allow_pt: bool) -> Path:
     """Return the folder of the cache that holds a model of the hub; fetch what it lacks."""
     parts = _ON_HUB.fullmatch(own)
-    if Path(own).expanduser().exists():
+    if Path(own).expanduser().is_file():
         raise ConfigError.one(_WHERE, f"'{own}' is a file", "give the folder that save_pretrained wrote")
     if parts is None or own.startswith("."):
         raise ConfigError.one(_WHERE, f"there is no folder '{own}'", "and it is no name OWNER/NAME of the hub")
@@ -177,6 +177,4 @@ def _downloaded(own: str, name: str, revision: str | None, wanted: list[str]) ->
 def _snapshot(name: str, revision: str | None, wanted: list[str], *, local_files_only: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(
-        snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=local_files_only)
-    )
+    return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=local_files_only))
