@@ -107,6 +107,17 @@ class CamMethod(Protocol):
         ...
 
 
+class Method:
+    """Base of a method of a user's: a frozen dataclass with `needs` and `__call__`; the cost is measured.
+
+    A method that declares a `cost` is not measured.
+    """
+
+    needs: ClassVar[Needs] = Needs()
+    interpretation: ClassVar[bool] = False
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+
 class NoExtraPass:
     """Defaults of a method: the paper gives the formula, there are no presets, and the shared passes suffice."""
 
