@@ -39,6 +39,11 @@ class Needs:
     attention_gradients: bool = False
     readouts: bool = False
 
+    @property
+    def in_float32(self) -> bool:
+        """Whether the shared pass runs in float32 at every precision: gradients through many layers need it."""
+        return self.stages or self.attention_gradients or self.readouts
+
 
 @dataclass(frozen=True)
 class Cost:

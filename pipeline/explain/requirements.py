@@ -46,9 +46,7 @@ def check_stages(methods: Mapping[str, CamMethod], stages: Sequence[str]) -> Non
         )
 
 
-def check_attention(
-    methods: Mapping[str, CamMethod], find: Callable[[], TokenAttention]
-) -> TokenAttention | None:
+def check_attention(methods: Mapping[str, CamMethod], find: Callable[[], TokenAttention]) -> TokenAttention | None:
     """Check that the model has the attention that methods read, and return what it means; None if none reads any.
 
     Args:
@@ -66,12 +64,12 @@ def check_attention(
     except LayerError as error:
         what = f"{_names(wanted)} need{'s' * (len(wanted) == 1)} attention between the tokens of an image, but {error}"
         raise ConfigError.one("explain.methods", what, "choose other methods") from None
-    split = [name for name in wanted if methods[name].needs.readouts and known.layers > 1 and not known.blocks]
-    if split:
+    split = [name for name in wanted if methods[name].needs.readouts]
+    if split and not known.is_read_last:
         raise ConfigError.one(
             "explain.methods",
-            f"{_names(split)} read{'s' * (len(split) == 1)} a score from the tokens of each layer, but the model is no "
-            "chain of blocks with one attention each whose last one alone gives the logits",
+            f"{_names(split)} read{'s' * (len(split) == 1)} a score from the tokens of each layer, but the logits of "
+            f"the model depend on more than the output of '{known.blocks[-1]}'",
             "choose other methods",
         )
     return known

@@ -122,8 +122,12 @@ class AttentionRecorder(TorchFunctionMode):
         return square or self.foreign > 0
 
     def __torch_function__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401 - as torch declares it
+        self,
+        func: Any,  # noqa: ANN401 - as torch declares it
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
         """Call a function of torch, and record it if it is a step of an attention."""
         kwargs = kwargs or {}
         output = func(*args, **kwargs)

@@ -57,7 +57,7 @@ def reader(
     cut: Cut, engine: Engine | Exact, known: TokenAttention | None, pixels_1CHW: Tensor
 ) -> Callable[[Tensor], Tensor] | None:
     """Return a function that gives the logits (Q, N) which the model reads from tokens (Q, T, K) of its last block."""
-    if known is None or not known.blocks:
+    if known is None:
         return None
     block = known.blocks[-1]
     return lambda tokens_QTK: cut.logits(engine, block, tokens_QTK, pixels_1CHW, differentiable=True)
@@ -70,7 +70,7 @@ def gathered(
     if known is None:
         return None
     weights = tuple(
-        torch.cat([segment.attention.calls[layer].mean_PTT[: segment.count] for segment in segments])
+        torch.cat([segment.trimmed(segment.attention.calls[layer].mean_PTT) for segment in segments])
         for layer in range(known.layers)
     )
     by_layer = LayerReadouts(segments, counts) if wanted.readouts else None

@@ -21,7 +21,7 @@ from pipeline.errors import LayerError
 from pipeline.model.attention import AttentionRecord, AttentionRecorder, AttentionWanted, attending
 from pipeline.model.engine import Exact
 from pipeline.model.layer_names import LayerName, module_of
-from pipeline.model.layout import GridView, View
+from pipeline.model.layout import GridView
 from pipeline.model.layout_trial import Shape, patched_images
 from pipeline.model.outputs import Outputs
 from pipeline.model.recording import recording, replacing
@@ -41,14 +41,15 @@ class TokenAttention:
         layers: number of layers with attention.
         read: tokens whose rows of the last weights reach the logits: one or more of those before the patches, else
             patches.
-        blocks: the layers that each hold one attention and whose outputs are the inputs of the next one, if the logits
-            depend on the output of the last one alone; else empty.
+        blocks: layers that hold one attention each, in order; the output of one is the input of the next.
+        is_read_last: whether the logits depend on the output of the last block alone.
     """
 
     view: GridView
     layers: int
     read: tuple[int, ...]
     blocks: tuple[str, ...]
+    is_read_last: bool
 
     @property
     def tokens(self) -> int:
@@ -76,14 +77,14 @@ class _Span:
     given: Tensor | None = None
 
 
-def find_attention(model: nn.Module, outputs: Outputs, shape: Shape, view: View) -> TokenAttention:
+def find_attention(model: nn.Module, outputs: Outputs, shape: Shape, view: object) -> TokenAttention:
     """Run two images through a model, and return what its attention means.
 
     Args:
         model: the classifier.
         outputs: how its return value becomes logits.
         shape: colours, height and width of the images.
-        view: layout of the target layer.
+        view: layout of the target layer; one of anything but tokens is refused.
 
     Raises:
         LayerError: the model has no attention, or none that can be read.
@@ -98,11 +99,9 @@ def find_attention(model: nn.Module, outputs: Outputs, shape: Shape, view: View)
         _check_seen(recorder, record, spans)
         tokens = _checked_tokens(record, view)
         read = _read(record, logits_PN, tokens)
-    layers = len(record.calls)
-    blocks = _chain(spans, layers)
-    runs = lambda swap: _swapped(model, outputs, pixels_PCHW, blocks[-1] if swap else None)  # noqa: E731
-    is_whole = layers == 1 or (bool(blocks) and _is_same(runs(True), runs(False).flip(0)))
-    return TokenAttention(tokens, layers, read, tuple(blocks) if is_whole else ())
+    blocks = _chain(spans, len(record.calls))
+    swapped_PN, plain_PN = (_logits(model, outputs, pixels_PCHW, block) for block in (blocks[-1], None))
+    return TokenAttention(tokens, len(blocks), read, tuple(blocks), _is_same(swapped_PN, plain_PN.flip(0)))
 
 
 def check_record(record: AttentionRecord, known: TokenAttention, rows: int) -> None:
@@ -123,28 +122,31 @@ def _check_seen(recorder: AttentionRecorder, record: AttentionRecord, spans: Seq
             f"layer '{unseen[0].name}' ({unseen[0].kind.__name__}) computes attention in a way that cannot be read"
         )
     if recorder.is_unreadable:
-        raise LayerError("the model changes its attention weights after the softmax, so they cannot be read")
+        raise LayerError(
+            "some of its attention is computed in a way that cannot be read, such as weights changed after the softmax"
+        )
 
 
 def _inside(span: _Span, others: Sequence[_Span]) -> bool:
     return any(span.name.startswith(f"{other.name}.") for other in others if other.last > other.first)
 
 
-def _checked_tokens(record: AttentionRecord, view: View) -> GridView:
+def _checked_tokens(record: AttentionRecord, view: object) -> GridView:
     """Return the tokens that every attention has; raise LayerError if they are not those of the target layer."""
-    if not isinstance(view, GridView) or view.kind != "tokens":
-        raise LayerError(f"its attention needs a target layer of tokens, but the target layer is read as {view}")
-    tokens = view.prefix + view.cells
     for number, call in enumerate(record.calls, 1):
-        rows, *sizes = call.shape
-        if len(call.shape) != 4 or rows != _IMAGES:
+        if len(call.shape) != 4 or call.shape[0] != _IMAGES:
             raise LayerError(
                 f"its attention {number} has weights {call.shape} for {_IMAGES} images, as inside of windows, not one "
                 "row of heads per image"
             )
-        if sizes[1:] != [tokens, tokens]:
+    if not isinstance(view, GridView) or view.kind != "tokens":
+        raise LayerError(f"the target layer gives no tokens ({view}); choose a later layer, or auto")
+    tokens = view.prefix + view.cells
+    for number, call in enumerate(record.calls, 1):
+        queries, keys = call.shape[2:]
+        if (queries, keys) != (tokens, tokens):
             raise LayerError(
-                f"its attention {number} is between {sizes[1]} queries and {sizes[2]} keys, but the target layer has "
+                f"its attention {number} is between {queries} queries and {keys} keys, and the target layer has "
                 f"{tokens} tokens ({view})"
             )
     return view
@@ -166,13 +168,17 @@ def _read(record: AttentionRecord, logits_PN: Tensor, view: GridView) -> tuple[i
 
 
 def _chain(spans: Sequence[_Span], layers: int) -> list[str]:
-    """Return the names of modules of one class that hold one attention each and feed each other; else nothing."""
+    """Return the names of modules of one class that hold one attention each and feed each other.
+
+    Raises:
+        LayerError: there are none, as where a block holds two attentions side by side.
+    """
     holding = [[span for span in spans if (span.first, span.last) == (layer, layer + 1)] for layer in range(layers)]
     for outer in holding[0]:
         chain = [span for found in holding for span in _first_of(found, outer.kind)]
         if len(chain) == layers and all(map(_feeds, chain, chain[1:])) and _is_tokens(chain[-1]):
             return [_name(span, spans) for span in chain]
-    return []
+    raise LayerError("it is no chain of blocks of one class with one attention each")
 
 
 def _first_of(spans: Sequence[_Span], kind: type[nn.Module]) -> list[_Span]:
@@ -195,10 +201,12 @@ def _name(span: _Span, spans: Sequence[_Span]) -> str:
     return str(LayerName(span.name, span.number)) if several else span.name
 
 
-def _swapped(model: nn.Module, outputs: Outputs, pixels_PCHW: Tensor, block: str | None) -> Tensor:
-    """Return the logits where the output of a block is that of the other image, or those of the model as it is."""
+def _logits(model: nn.Module, outputs: Outputs, pixels_PCHW: Tensor, swapped: str | None) -> Tensor:
+    """Return the logits of two images, where the outputs of one block are those of the other image, if it is named."""
     swapping = (
-        nullcontext() if block is None else replacing(model.get_submodule(module_of(block)), block, lambda x: x.flip(0))
+        replacing(model.get_submodule(module_of(swapped)), swapped, lambda tokens: tokens.flip(0))
+        if swapped
+        else nullcontext()
     )
     with torch.inference_mode(False), torch.no_grad(), swapping:
         return Exact(model, outputs).logits(pixels_PCHW)

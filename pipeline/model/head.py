@@ -43,6 +43,10 @@ class Segment:
     attention: AttentionRecord = NO_RECORD
     read: Callable[[Tensor], Tensor] | None = None
 
+    def trimmed(self, rows: Tensor) -> Tensor:
+        """Return a tensor (P, ...) of the pass without the padding and the autograd graph."""
+        return rows.detach()[: self.count]
+
 
 class Head:
     """The part of the model from the captured layers to the logits; differentiates scores any number of times."""
@@ -59,7 +63,7 @@ class Head:
             return self._of_layers(_grad(scores_R.sum(), segment.recorded))
 
         self._counts.backwards += len(images_B)
-        return by_row(self._segments, images_B, targets_B, readout, differentiate)
+        return self._by_row(images_B, targets_B, readout, differentiate)
 
     def with_attention(
         self, images_B: Tensor, targets_B: Tensor, readout: Readout
@@ -77,7 +81,7 @@ class Head:
             return self._of_layers(raw) | products
 
         self._counts.backwards += len(images_B)
-        results = by_row(self._segments, images_B, targets_B, readout, differentiate)
+        results = self._by_row(images_B, targets_B, readout, differentiate)
         layers = range(len(self._segments[0].attention.calls))
         return {name: results[name] for name in self._views}, tuple(results[_attention(layer)] for layer in layers)
 
@@ -91,8 +95,22 @@ class Head:
             return {"gradient": view.grid(grads.detach()), "product": view.grid(_hessian_product(grads, acts))}
 
         self._counts.backwards += 2 * len(images_B)
-        results = by_row(self._segments, images_B, targets_B, readout, differentiate)
+        results = self._by_row(images_B, targets_B, readout, differentiate)
         return results["gradient"], results["product"]
+
+    def _by_row(
+        self,
+        images_B: Tensor,
+        targets_B: Tensor,
+        readout: Readout,
+        differentiate: Callable[[Segment, Tensor], dict[str, Tensor]],
+    ) -> dict[str, Tensor]:
+        """Differentiate the scores (R,) of rows of one rank in each segment."""
+
+        def of_rows(segment: Segment, local_R: Tensor, rows_R: Tensor) -> dict[str, Tensor]:
+            return differentiate(segment, readout(segment.logits_PN[local_R], targets_B[rows_R]))
+
+        return by_row(self._segments, images_B, of_rows)
 
     def _of_layers(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Convert gradients of layers to their grids."""
@@ -104,31 +122,16 @@ class Head:
 def by_row(
     segments: Sequence[Segment],
     images_B: Tensor,
-    targets_B: Tensor,
-    readout: Readout,
-    differentiate: Callable[[Segment, Tensor], dict[str, Tensor]],
+    differentiate: Callable[[Segment, Tensor, Tensor], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
-    """Differentiate scores rank by rank and segment by segment, and return the results in the order of the rows.
+    """Differentiate rank by rank and segment by segment, and return the results in the order of the rows.
 
     Args:
         segments: the passes over the images.
-        images_B, targets_B: image and target class of each row.
-        readout: the score.
-        differentiate: receives a segment and the scores of its rows of one rank, (R,), and returns tensors (P, ...).
+        images_B: image of each row.
+        differentiate: receives a segment, the indices in it of some of its images (R,), and their rows (R,), one for
+            each image; returns tensors (P, ...).
     """
-    return differentiated(
-        segments, images_B, lambda segment, local_R, rows_R: differentiate(
-            segment, readout(segment.logits_PN[local_R], targets_B[rows_R])
-        )
-    )
-
-
-def differentiated(
-    segments: Sequence[Segment],
-    images_B: Tensor,
-    differentiate: Callable[[Segment, Tensor, Tensor], dict[str, Tensor]],
-) -> dict[str, Tensor]:
-    """Do as `by_row` with a function that reads scores itself: from a segment, its images (R,) and their rows (R,)."""
     done, parts = list[Tensor](), list[dict[str, Tensor]]()
     with torch.enable_grad():
         for rows_R, segment in itertools.product(ranks(images_B), segments):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model.counts import Counts
-from pipeline.model.head import Readout, Segment, differentiated
+from pipeline.model.head import Readout, Segment, by_row
 
 
 class LayerReadouts:
@@ -42,7 +42,7 @@ class LayerReadouts:
             return {"positive": torch.stack(positive, 1)}
 
         self._counts.backwards += len(images_B)
-        return differentiated(self._segments, images_B, differentiate)["positive"]
+        return by_row(self._segments, images_B, differentiate)["positive"]
 
     def _early_gradients(self, segment: Segment, local_R: Tensor, targets_R: Tensor, readout: Readout) -> list[Tensor]:
         """Return the gradient at the output of each attention but the last one."""

@@ -138,11 +138,7 @@ class Probe:
         self._captured.views(self._layers(pixels_BCHW, stages=False), shape_of(pixels_BCHW))
 
     def attention(self, pixels_BCHW: Tensor) -> TokenAttention:
-        """Return what the model's attention means for images of this size; found out once.
-
-        Raises:
-            LayerError: the model has no attention between the tokens of the target layer that can be read.
-        """
+        """Return what the model's attention means, found out once; raises LayerError if there is none to be read."""
         self.resolve(pixels_BCHW)
         return self._captured.attention(shape_of(pixels_BCHW))
 
@@ -165,8 +161,8 @@ class Probe:
             attention: what is recorded of the attention of every layer.
 
         Raises:
-            LayerError: a captured layer does not run, runs more than once, or outputs no activation maps; or attention
-                is wanted, and there is none that can be read.
+            LayerError: a captured layer does not run, runs more than once, or outputs no activation maps; or there is
+                no attention that can be read.
         """
         if keys is not None and len(keys) != len(pixels_ICHW):
             raise ValueError(f"{len(pixels_ICHW)} images need {len(pixels_ICHW)} keys, not {len(keys)}")
@@ -176,7 +172,7 @@ class Probe:
         passes = self.batcher.run(len(pixels_ICHW), lambda rows: one_pass(pixels_ICHW[rows], rows.start))
         segments, pixels, logits = (list(parts) for parts in zip(*passes, strict=True))
         views = self._captured.views(layers, shape_of(pixels_ICHW))
-        raw = {name: torch.cat([_trim(segment.recorded[name], segment) for segment in segments]) for name in layers}
+        raw = {name: torch.cat([segment.trimmed(segment.recorded[name]) for segment in segments]) for name in layers}
         return Observation(
             pixels_ICHW=torch.cat(pixels),
             layers=layers,
@@ -299,9 +295,4 @@ class Probe:
             self.counts.forwards += count
             with torch.no_grad():
                 logits_PN = self._engine.logits(padded_PCHW)
-        return segment, padded_PCHW[:count], _trim(logits_PN, segment)
-
-
-def _trim(tensor: Tensor, segment: Segment) -> Tensor:
-    """Drop the padding rows and the autograd graph."""
-    return tensor.detach()[: segment.count]
+        return segment, padded_PCHW[:count], segment.trimmed(logits_PN)

@@ -72,7 +72,7 @@ def test_the_head_alone_gives_the_logits_of_the_whole_model(name: str) -> None:
     for row in range(2):
         logits_PN = probe.head(evidence, row, 3, lambda index, b=row: evidence.acts_BKuv[b].repeat(len(index), 1, 1, 1))
         torch.testing.assert_close(logits_PN, evidence.logits_BN[row].expand(3, -1), rtol=1e-3, atol=1e-4)
-    assert probe._cut, "the head could not be run without the trunk"
+    assert probe._cut.works, "the head could not be run without the trunk"
 
 
 def test_tokens_and_last_channels_are_read_as_grids() -> None:
