@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from quick import OF_ATTENTION
 from reference import base
 from torch import nn
 from torchvision import models
@@ -176,5 +177,5 @@ def test_channels_last_are_recognised_for_any_aspect_ratio(size: tuple[int, int]
 def test_every_method_runs_here_or_needs_a_pass_per_channel() -> None:
     run = {next(iter(spec)) if isinstance(spec, dict) else spec for spec in METHODS_TO_RUN}
     assert set(METHODS) - run == {
-        "iscam", "scorecam", "sscam", "ablation_cam", "poly_cam", "sise", "increment_cam", "cam"
+        "iscam", "scorecam", "sscam", "ablation_cam", "poly_cam", "sise", "increment_cam", "cam", *OF_ATTENTION
     }  # fmt: skip
