@@ -271,8 +271,6 @@ LOOSE = {
     "integrated midpoint": {"floor": 1e-3},
     "integrated trapezoid": {"floor": 1e-3},
     "integrated official": {"floor": 1e-3},
-    # Gradients behind three softmaxes cancel: products near 0.3 are resolved to 1e-6.
-    "attention_gradient": {"floor": 0.05},
     # Weights are differences of confidences or logits near 1, which single precision resolves to 1e-7.
     "scorecam logit": {"floor": 5e-3},
     "ablation_cam": {"floor": 2e-2},
