@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from pipeline.cams.activation import Cam, EigenCam, EigenGradCam, Fem, KpcaCam
+from pipeline.cams.attention import AttentionGradient, AttentionRollout, LeGrad, RawAttention
 from pipeline.cams.base import CamMethod, Cost, LayerShape, Needs, NetShape
 from pipeline.cams.contrast import FinerCam, ShapleyCam
 from pipeline.cams.control import ShuffledGradCam
@@ -32,10 +33,12 @@ _PERTURBATIONS: tuple[type[CamMethod], ...] = (
     ScoreCam, SsCam, AblationCam, GroupCam, ReciproCam, Rise, OptiCam, PolyCam, Sise,
 )  # fmt: skip
 _PIXELS: tuple[type[CamMethod], ...] = (IntegratedGradients, SmoothGrad)
+_ATTENTION: tuple[type[CamMethod], ...] = (RawAttention, AttentionRollout, AttentionGradient, LeGrad)
 _CONTROLS: tuple[type[CamMethod], ...] = (ShuffledGradCam,)
 
 METHODS: dict[str, type[CamMethod]] = {
-    kind.name: kind for kind in (*_PAPERS, *_GRADIENTS, *_ACTIVATIONS, *_PERTURBATIONS, *_PIXELS, *_CONTROLS)
+    kind.name: kind
+    for kind in (*_PAPERS, *_GRADIENTS, *_ACTIVATIONS, *_PERTURBATIONS, *_PIXELS, *_ATTENTION, *_CONTROLS)
 }
 
 

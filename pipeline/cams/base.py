@@ -24,6 +24,9 @@ class Needs:
         activations: activations of the captured layers; False for methods that use the whole model and no layer.
         confidences: confidences of the target class, which raw outputs do not have.
         one_true_class: outputs of which exactly one class is true, since it computes a softmax over the classes.
+        attention: attention between the tokens of the image, and the weights of every layer.
+        attention_gradients: gradients of the target logit with respect to these weights.
+        readouts: gradients of the scores that are read from the tokens of each layer.
     """
 
     gradients: bool = False
@@ -32,6 +35,14 @@ class Needs:
     activations: bool = True
     confidences: bool = False
     one_true_class: bool = False
+    attention: bool = False
+    attention_gradients: bool = False
+    readouts: bool = False
+
+    @property
+    def in_float32(self) -> bool:
+        """Whether the shared pass runs in float32 at every precision: gradients through many layers need it."""
+        return self.stages or self.attention_gradients or self.readouts
 
 
 @dataclass(frozen=True)
@@ -57,10 +68,12 @@ class NetShape(NamedTuple):
     Attributes:
         stages: shapes of the stages, shallow to deep; the last one is the target layer.
         linear_head: whether the head is global average pooling and one linear layer.
+        attention_layers: number of layers with attention, if a method asked for it.
     """
 
     stages: tuple[LayerShape, ...]
     linear_head: bool
+    attention_layers: int = 0
 
     @property
     def target(self) -> LayerShape:

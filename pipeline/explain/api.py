@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.cams import CamMethod, build_methods
 from pipeline.explain.explanations import Explanations, explain_evidence, measure, observe
 from pipeline.explain.given_truth import boxes_inside, checked_masks, checked_parts
-from pipeline.explain.requirements import check_confidences, check_stages
+from pipeline.explain.requirements import check_attention, check_confidences, check_stages
 from pipeline.maps.heatmaps import is_degenerate
 from pipeline.metrics import Metric, Parts, Truth, build_metrics
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
@@ -112,6 +112,8 @@ def explain(
     with torch.inference_mode(False):
         indices = None if indices is None else indices.clone()
         with exceptions_told(model, pixels_BCHW, "the forward or backward pass", RuntimeError):
+            probe.resolve(pixels_BCHW)
+            check_attention(chosen, lambda: probe.attention(pixels_BCHW))
             evidence = _evidence_for(observe(pixels_BCHW, chosen, probe, keys), indices)
             if stages is None:  # one stage that the user names is what he wants
                 check_stages(chosen, evidence.layers)

@@ -1,11 +1,12 @@
 """Refuses methods, metrics and targets that need something which a model's outputs do not have."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pipeline.cams import CamMethod
-from pipeline.errors import ConfigError, Mistake, Mistakes
+from pipeline.errors import ConfigError, LayerError, Mistake, Mistakes
 from pipeline.metrics import Metric
 from pipeline.metrics.base import reads_confidences
+from pipeline.model.attention_trial import TokenAttention
 from pipeline.model.outputs import Outputs
 from pipeline.settings.registry import parameters
 from pipeline.settings.run_file import AboveTargets, Classes, Targets, TopTargets
@@ -43,6 +44,35 @@ def check_stages(methods: Mapping[str, CamMethod], stages: Sequence[str]) -> Non
             f"{_names(wrong)} {verb} layers of several resolutions, but '{stages[0]}' is the only one",
             "name several layers in model.stages, or choose other methods",
         )
+
+
+def check_attention(methods: Mapping[str, CamMethod], find: Callable[[], TokenAttention]) -> TokenAttention | None:
+    """Check that the model has the attention that methods read, and return what it means; None if none reads any.
+
+    Args:
+        methods: the methods.
+        find: returns what the attention of the model means, or raises LayerError.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read, with the names of the methods.
+    """
+    wanted = [name for name, method in methods.items() if method.needs.attention]
+    if not wanted:
+        return None
+    try:
+        known = find()
+    except LayerError as error:
+        what = f"{_names(wanted)} need{'s' * (len(wanted) == 1)} attention between the tokens of an image, but {error}"
+        raise ConfigError.one("explain.methods", what, "choose other methods") from None
+    split = [name for name in wanted if methods[name].needs.readouts]
+    if split and not known.is_read_last:
+        raise ConfigError.one(
+            "explain.methods",
+            f"{_names(split)} read{'s' * (len(split) == 1)} a score from the tokens of each layer, but the logits of "
+            f"the model depend on more than the output of '{known.blocks[-1]}'",
+            "choose other methods",
+        )
+    return known
 
 
 def _raise(mistakes: Iterable[Mistake]) -> None:

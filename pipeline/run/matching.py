@@ -2,6 +2,8 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 
 from pipeline.cams import CamMethod
 from pipeline.data.account import LabelAccount
@@ -10,7 +12,9 @@ from pipeline.data.account_files import counted
 from pipeline.data.sources import Shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.errors import ConfigError, Mistake, Mistakes
+from pipeline.explain.requirements import check_attention
 from pipeline.metrics import Metric, reads_boxes, reads_parts
+from pipeline.model.attention_trial import find_attention
 from pipeline.model.zoo import LoadedModel
 from pipeline.settings.data import DataConfig
 from pipeline.settings.run_file import RunConfig
@@ -127,6 +131,14 @@ def _reason(account: LabelAccount) -> str:
     if account.folders:
         return account.folders[0]
     return account.inside.line() if account.inside else "there is no label file, and no folder is a class"
+
+
+def with_attention(methods: Mapping[str, CamMethod], loaded: LoadedModel) -> LoadedModel:
+    """Find out what the attention of the model means, if a method reads it; raises ConfigError if it cannot be read."""
+    layouts = loaded.layouts
+    view = layouts.by_layer[loaded.layer]
+    find = partial(find_attention, loaded.model, loaded.outputs, layouts.shape, view)
+    return replace(loaded, layouts=replace(layouts, attention=check_attention(methods, find)))
 
 
 def check_heads(methods: Mapping[str, CamMethod], loaded: LoadedModel) -> None:

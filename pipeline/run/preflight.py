@@ -25,7 +25,14 @@ from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
 from pipeline.model.outputs import Outputs
 from pipeline.model.zoo import LoadedModel, load_model
-from pipeline.run.matching import check_account, check_classes, check_heads, check_labels, wrong_parts
+from pipeline.run.matching import (
+    check_account,
+    check_classes,
+    check_heads,
+    check_labels,
+    with_attention,
+    wrong_parts,
+)
 from pipeline.run.provenance import code_facts, code_version, package_versions
 from pipeline.run.surroundings import check_device, check_output, check_working_folder
 from pipeline.settings.registry import parameters
@@ -134,7 +141,9 @@ class PreparedRun:
 
 def net_shape(loaded: LoadedModel) -> NetShape:
     """Return the shapes that the cost of a method depends on."""
-    return NetShape(tuple(LayerShape(*shape) for shape in loaded.stage_shapes), loaded.linear_head)
+    stages = tuple(LayerShape(*shape) for shape in loaded.stage_shapes)
+    attention = loaded.layouts.attention
+    return NetShape(stages, loaded.linear_head, 0 if attention is None else attention.layers)
 
 
 def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
@@ -181,6 +190,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
         rules.check(loaded.classes)
     with found.collecting():
         check_heads(methods, loaded)
+    with found.collecting():
+        loaded = with_attention(methods, loaded)
     with found.collecting():
         check_stages(methods, loaded.stages)
     with found.collecting():
