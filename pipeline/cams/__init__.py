@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from pipeline.cams.activation import Cam, EigenCam, EigenGradCam, Fem, KpcaCam
-from pipeline.cams.base import CamMethod, Cost, LayerShape, Needs, NetShape
+from pipeline.cams.base import Adapter, CamMethod, Cost, LayerShape, Needs, NetShape
+from pipeline.cams.captum import Captum
 from pipeline.cams.contrast import FinerCam, ShapleyCam
 from pipeline.cams.control import ShuffledGradCam
 from pipeline.cams.features import AblationCam, ReciproCam
@@ -17,9 +18,10 @@ from pipeline.cams.pixels import FullGrad, IntegratedGradients, SmoothGrad
 from pipeline.cams.pointwise import ElementwiseGradCam, HiResCam, LayerCam
 from pipeline.cams.region import GroupCam, OptiCam, Rise
 from pipeline.cams.score import IsCam, ScoreCam, SsCam
+from pipeline.errors import Mistakes
 from pipeline.settings.registry import Spec, build_all
 
-__all__ = ["METHODS", "CamMethod", "Cost", "LayerShape", "Needs", "NetShape", "build_methods"]
+__all__ = ["ADAPTERS", "METHODS", "Adapter", "CamMethod", "Cost", "LayerShape", "Needs", "NetShape", "build_methods"]
 
 _PAPERS: tuple[type[CamMethod], ...] = (IntegratedGradCam, IsCam, IncrementCam, IntegrativeCam)
 _GRADIENTS: tuple[type[CamMethod], ...] = (
@@ -36,6 +38,8 @@ _CONTROLS: tuple[type[CamMethod], ...] = (ShuffledGradCam,)
 METHODS: dict[str, type[CamMethod]] = {
     kind.name: kind for kind in (*_PAPERS, *_GRADIENTS, *_ACTIVATIONS, *_PERTURBATIONS, *_PIXELS, *_CONTROLS)
 }
+ADAPTERS: dict[str, type[CamMethod]] = {Captum.name: Captum}
+"""Methods of others, apart from the published CAM methods: computed by another library, or stored."""
 
 
 def build_methods(specs: Iterable[Spec]) -> dict[str, CamMethod]:
@@ -44,4 +48,11 @@ def build_methods(specs: Iterable[Spec]) -> dict[str, CamMethod]:
     Raises:
         ConfigError: the list has mistakes; all of them are reported at once.
     """
-    return build_all(specs, METHODS, "explain.methods")
+    methods = build_all(specs, METHODS | ADAPTERS, "explain.methods")
+    mistakes = Mistakes()
+    for method in methods.values():
+        if isinstance(method, Adapter):
+            with mistakes.collecting():
+                method.opened()
+    mistakes.raise_if_any()
+    return methods

@@ -1,12 +1,16 @@
 """Refuses methods, metrics and targets that need something which a model's outputs do not have."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from pipeline.cams import CamMethod
+import torch
+
+from pipeline.cams import Adapter, CamMethod
 from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.metrics import Metric
 from pipeline.metrics.base import reads_confidences
 from pipeline.model.outputs import Outputs
+from pipeline.model.probe import Probe
+from pipeline.model.trial import random_images
 from pipeline.settings.registry import parameters
 from pipeline.settings.run_file import AboveTargets, Classes, Targets, TopTargets
 from pipeline.settings.targets import TargetRules
@@ -42,6 +46,47 @@ def check_stages(methods: Mapping[str, CamMethod], stages: Sequence[str]) -> Non
             "explain.methods",
             f"{_names(wrong)} {verb} layers of several resolutions, but '{stages[0]}' is the only one",
             "name several layers in model.stages, or choose other methods",
+        )
+
+
+def check_adapters(
+    methods: Mapping[str, CamMethod],
+    metrics: Mapping[str, Metric],
+    make_probe: Callable[[], Probe],
+    shape: tuple[int, int, int],
+) -> None:
+    """Check that the methods of others suit the model, by a trial on one random image, and the metrics.
+
+    Args:
+        methods, metrics: by their names in the run.
+        make_probe: makes a probe of the model for the trial; called if there is something to try.
+        shape: (C, H, W) of the images.
+
+    Raises:
+        ConfigError: all mistakes at once.
+    """
+    adapters = {label: method for label, method in methods.items() if isinstance(method, Adapter)}
+    if not adapters:
+        return
+    mistakes = [*_redrawn(adapters, metrics)]
+    probe = make_probe()
+    pixels_1CHW = random_images(shape)[:1].to(probe.device)
+    with torch.inference_mode(False):
+        evidence = probe.capture(pixels_1CHW, gradients=False, keys=("trial",))
+        problems = {label: adapter.problem(evidence, probe) for label, adapter in adapters.items()}
+    mistakes += [Mistake("explain.methods", f"'{label}': {problem}") for label, problem in problems.items() if problem]
+    _raise(mistakes)
+
+
+def _redrawn(adapters: Mapping[str, Adapter], metrics: Mapping[str, Metric]) -> Iterator[Mistake]:
+    """Yield the metrics that draw maps of changed images, if a method has maps of the images alone."""
+    fixed = [label for label, adapter in adapters.items() if not adapter.redraws]
+    wrong = [label for label, metric in metrics.items() if metric.redrawn_maps()]
+    if fixed and wrong:
+        yield Mistake(
+            "explain.metrics",
+            f"{_names(wrong)} compute{'s' * (len(wrong) == 1)} maps of changed images, which {_names(fixed)} cannot",
+            "leave them out, or the stored maps",
         )
 
 

@@ -18,11 +18,12 @@ from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
 from pipeline.errors import Mistakes
 from pipeline.explain.explainer import ExplainerSpec
-from pipeline.explain.requirements import check_outputs, check_stages
+from pipeline.explain.requirements import check_adapters, check_outputs, check_stages
 from pipeline.metrics import Metric, build_metrics, reads_parts
 from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
 from pipeline.model.outputs import Outputs
+from pipeline.model.probe import Probe
 from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.run.matching import check_account, check_classes, check_heads, check_labels, wrong_parts
 from pipeline.run.provenance import code_facts, code_version, package_versions
@@ -133,7 +134,22 @@ class PreparedRun:
 
 def net_shape(loaded: LoadedModel) -> NetShape:
     """Return the shapes that the cost of a method depends on."""
-    return NetShape(tuple(LayerShape(*shape) for shape in loaded.stage_shapes), loaded.linear_head)
+    shapes = tuple(LayerShape(*shape) for shape in loaded.stage_shapes)
+    return NetShape(shapes, loaded.linear_head, loaded.preprocess.size)
+
+
+def trial_probe(loaded: LoadedModel) -> Probe:
+    """Return a probe of a loaded model for trials before the run."""
+    return Probe(
+        loaded.model, loaded.layer, stages=loaded.stages, outputs=loaded.outputs, layout=loaded.layouts,
+        normalisation=Normalisation(loaded.preprocess.mean, loaded.preprocess.std),
+    )  # fmt: skip
+
+
+def image_shape(loaded: LoadedModel) -> tuple[int, int, int]:
+    """Return the shape (C, H, W) of the images that a model receives."""
+    height, width = loaded.preprocess.size
+    return loaded.preprocess.channels, height, width
 
 
 def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
@@ -184,6 +200,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
         check_stages(methods, loaded.stages)
     with found.collecting():
         check_outputs(loaded.outputs, loaded.classes, methods, metrics, config.explain.targets)
+    with found.collecting():
+        check_adapters(methods, metrics, lambda: trial_probe(loaded), image_shape(loaded))
     with found.collecting():
         check_classes(described.annotations, loaded)
     with found.collecting():

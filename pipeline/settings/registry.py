@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -12,6 +13,19 @@ from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
 Thing = TypeVar("Thing")
 Spec = str | Mapping[str, Any] | object
 """A name, {name: {parameter: value}}, or an object made by the caller."""
+
+
+class Named(ABC):
+    """A method whose name in the run and whose identity depend on its parameters."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Name in a run that gives it none."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return what determines its results, as the run's identity records it."""
 
 
 def build_all(specs: Iterable[Spec], registry: Mapping[str, type[Thing]], where: str) -> dict[str, Thing]:
@@ -38,6 +52,8 @@ def build_all(specs: Iterable[Spec], registry: Mapping[str, type[Thing]], where:
 
 def parameters(thing: object) -> dict[str, Any]:
     """Return the parameters of a method or metric as the run's identity records them."""
+    if isinstance(thing, Named):
+        return thing.identity()
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         raise TypeError(f"{thing!r} is not a method or metric")
     return {"name": getattr(type(thing), "name"), **dataclasses.asdict(thing)}  # noqa: B009 - a ClassVar
@@ -46,21 +62,27 @@ def parameters(thing: object) -> dict[str, Any]:
 def _build(spec: Spec, registry: Mapping[str, type[Thing]], where: str) -> tuple[str, Thing]:
     for name, kind in registry.items():
         if type(spec) is kind:
-            return name, spec
+            return _label(spec, name), spec
     name, options = _split(spec, where)
     if name not in registry:
         raise ConfigError.one(where, f"unknown name '{name}'", nearest(name, registry))
     kind = registry[name]
-    label = options.pop("as", name)
+    given = options.pop("as", None)
+    label = name if given is None else given
     if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", label):
         raise ConfigError.one(
             f"{where}.{name}", f"'{label}' is not a name", "at most 63 letters a-z, digits and _, no digit first"
         )
     options = _preset(kind, options.pop("preset", None), f"{where}.{name}") | options
     try:
-        return label, kind(**options)
+        thing = kind(**options)
+        return label if given is not None else _label(thing, name), thing
     except ValidationError as error:
         raise ConfigError(_mistakes(error, kind, f"{where}.{name}")) from None
+
+
+def _label(thing: object, name: str) -> str:
+    return thing.label if isinstance(thing, Named) else name
 
 
 def _split(spec: Spec, where: str) -> tuple[str, dict[str, Any]]:
