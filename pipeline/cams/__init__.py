@@ -1,6 +1,6 @@
 """Registry of the CAM methods, written by hand: a method exists for users once it is listed here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pipeline.cams.activation import Cam, EigenCam, EigenGradCam, Fem, KpcaCam
 from pipeline.cams.base import Adapter, CamMethod, Cost, LayerShape, Needs, NetShape
@@ -18,10 +18,22 @@ from pipeline.cams.pixels import FullGrad, IntegratedGradients, SmoothGrad
 from pipeline.cams.pointwise import ElementwiseGradCam, HiResCam, LayerCam
 from pipeline.cams.region import GroupCam, OptiCam, Rise
 from pipeline.cams.score import IsCam, ScoreCam, SsCam
-from pipeline.errors import Mistakes
+from pipeline.cams.stored import Stored
+from pipeline.errors import ConfigError, Mistakes
 from pipeline.settings.registry import Spec, build_all
 
-__all__ = ["ADAPTERS", "METHODS", "Adapter", "CamMethod", "Cost", "LayerShape", "Needs", "NetShape", "build_methods"]
+__all__ = [
+    "ADAPTERS",
+    "METHODS",
+    "Adapter",
+    "CamMethod",
+    "Cost",
+    "LayerShape",
+    "Needs",
+    "NetShape",
+    "build_methods",
+    "redrawable",
+]
 
 _PAPERS: tuple[type[CamMethod], ...] = (IntegratedGradCam, IsCam, IncrementCam, IntegrativeCam)
 _GRADIENTS: tuple[type[CamMethod], ...] = (
@@ -38,8 +50,20 @@ _CONTROLS: tuple[type[CamMethod], ...] = (ShuffledGradCam,)
 METHODS: dict[str, type[CamMethod]] = {
     kind.name: kind for kind in (*_PAPERS, *_GRADIENTS, *_ACTIVATIONS, *_PERTURBATIONS, *_PIXELS, *_CONTROLS)
 }
-ADAPTERS: dict[str, type[CamMethod]] = {Captum.name: Captum}
+ADAPTERS: dict[str, type[CamMethod]] = {Captum.name: Captum, Stored.name: Stored}
 """Methods of others, apart from the published CAM methods: computed by another library, or stored."""
+
+
+def redrawable(methods: Mapping[str, CamMethod]) -> dict[str, CamMethod]:
+    """Return the methods that can draw the maps of changed images or weights: all but stored maps.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    drawn = {label: method for label, method in methods.items() if not isinstance(method, Adapter) or method.redraws}
+    if not drawn:
+        raise ConfigError.one("explain.methods", "stored maps cannot be drawn again", "choose a run with other methods")
+    return drawn
 
 
 def build_methods(specs: Iterable[Spec]) -> dict[str, CamMethod]:

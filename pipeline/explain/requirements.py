@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import torch
 
 from pipeline.cams import Adapter, CamMethod
+from pipeline.cams.stored import Stored
 from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.metrics import Metric
 from pipeline.metrics.base import reads_confidences
+from pipeline.model.evidence import Evidence
 from pipeline.model.outputs import Outputs
 from pipeline.model.probe import Probe
 from pipeline.model.trial import random_images
@@ -50,15 +52,12 @@ def check_stages(methods: Mapping[str, CamMethod], stages: Sequence[str]) -> Non
 
 
 def check_adapters(
-    methods: Mapping[str, CamMethod],
-    metrics: Mapping[str, Metric],
-    make_probe: Callable[[], Probe],
-    shape: tuple[int, int, int],
+    methods: Mapping[str, CamMethod], make_probe: Callable[[], Probe], shape: tuple[int, int, int]
 ) -> None:
-    """Check that the methods of others suit the model, by a trial on one random image, and the metrics.
+    """Check that the methods of others suit the model, by a trial on one random image.
 
     Args:
-        methods, metrics: by their names in the run.
+        methods: by their names in the run.
         make_probe: makes a probe of the model for the trial; called if there is something to try.
         shape: (C, H, W) of the images.
 
@@ -68,22 +67,32 @@ def check_adapters(
     adapters = {label: method for label, method in methods.items() if isinstance(method, Adapter)}
     if not adapters:
         return
-    mistakes = [*_redrawn(adapters, metrics)]
     probe = make_probe()
     pixels_1CHW = random_images(shape)[:1].to(probe.device)
     with torch.inference_mode(False):
         evidence = probe.capture(pixels_1CHW, gradients=False, keys=("trial",))
         problems = {label: adapter.problem(evidence, probe) for label, adapter in adapters.items()}
-    mistakes += [Mistake("explain.methods", f"'{label}': {problem}") for label, problem in problems.items() if problem]
-    _raise(mistakes)
+    _raise(Mistake("explain.methods", f"'{label}': {problem}") for label, problem in problems.items() if problem)
 
 
-def _redrawn(adapters: Mapping[str, Adapter], metrics: Mapping[str, Metric]) -> Iterator[Mistake]:
-    """Yield the metrics that draw maps of changed images, if a method has maps of the images alone."""
-    fixed = [label for label, adapter in adapters.items() if not adapter.redraws]
+def check_stored(methods: Mapping[str, CamMethod], evidence: Evidence, *, has_keys: bool) -> None:
+    """Check that every row of a batch has a stored map, and that its keys name the images; raises ConfigError."""
+    for label, method in methods.items():
+        if not isinstance(method, Stored):
+            continue
+        if not has_keys:
+            raise ConfigError.one("explain.methods", f"'{label}' finds its maps by key", "pass keys, one per image")
+        for key, target in zip(evidence.keys, evidence.targets_B.tolist(), strict=True):
+            if reason := method.failure(key, target):
+                raise ConfigError.one("explain.methods", f"'{label}': image '{key}': {reason}", "leave out the image")
+
+
+def check_redrawn(methods: Mapping[str, CamMethod], metrics: Mapping[str, Metric]) -> None:
+    """Check that no metric needs maps of changed images where a method has maps of the images alone."""
+    fixed = [label for label, method in methods.items() if isinstance(method, Adapter) and not method.redraws]
     wrong = [label for label, metric in metrics.items() if metric.redrawn_maps()]
     if fixed and wrong:
-        yield Mistake(
+        raise ConfigError.one(
             "explain.metrics",
             f"{_names(wrong)} compute{'s' * (len(wrong) == 1)} maps of changed images, which {_names(fixed)} cannot",
             "leave them out, or the stored maps",

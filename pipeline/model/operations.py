@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -77,8 +76,12 @@ class _Seen(TorchFunctionMode):
         self._inside = inside
 
     def __torch_function__(
-        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:  # noqa: ANN401 - as torch declares it
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - what the function returns
         name = str(getattr(func, "__name__", func))
         place, is_inside_basic = self._inside[-1] if self._inside else ("", False)
         if not is_inside_basic and name not in _ATTRIBUTES:

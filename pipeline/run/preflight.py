@@ -18,14 +18,14 @@ from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
 from pipeline.errors import Mistakes
 from pipeline.explain.explainer import ExplainerSpec
-from pipeline.explain.requirements import check_adapters, check_outputs, check_stages
+from pipeline.explain.requirements import check_outputs, check_stages
 from pipeline.metrics import Metric, build_metrics, reads_parts
 from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
 from pipeline.model.outputs import Outputs
-from pipeline.model.probe import Probe
 from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.run.matching import check_account, check_classes, check_heads, check_labels, wrong_parts
+from pipeline.run.others import absolute_methods, check_others, check_stored_keys, notes_of, packages_of
 from pipeline.run.provenance import code_facts, code_version, package_versions
 from pipeline.run.surroundings import check_device, check_output, check_working_folder
 from pipeline.settings.registry import parameters
@@ -105,6 +105,10 @@ class PreparedRun:
             sum(cost.backwards for cost in costs),
         )
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what the user should know about the model and the methods, one sentence each."""
+        return (*self.loaded.notes, *notes_of(self.methods))
+
     def images_left(self, progress: Progress) -> int | None:
         """Count the images that are not done yet; None when the size of a shard is not known without reading it."""
         counts = [shard.images for shard in self.pending(progress)]
@@ -136,20 +140,6 @@ def net_shape(loaded: LoadedModel) -> NetShape:
     """Return the shapes that the cost of a method depends on."""
     shapes = tuple(LayerShape(*shape) for shape in loaded.stage_shapes)
     return NetShape(shapes, loaded.linear_head, loaded.preprocess.size)
-
-
-def trial_probe(loaded: LoadedModel) -> Probe:
-    """Return a probe of a loaded model for trials before the run."""
-    return Probe(
-        loaded.model, loaded.layer, stages=loaded.stages, outputs=loaded.outputs, layout=loaded.layouts,
-        normalisation=Normalisation(loaded.preprocess.mean, loaded.preprocess.std),
-    )  # fmt: skip
-
-
-def image_shape(loaded: LoadedModel) -> tuple[int, int, int]:
-    """Return the shape (C, H, W) of the images that a model receives."""
-    height, width = loaded.preprocess.size
-    return loaded.preprocess.channels, height, width
 
 
 def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
@@ -201,7 +191,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         check_outputs(loaded.outputs, loaded.classes, methods, metrics, config.explain.targets)
     with found.collecting():
-        check_adapters(methods, metrics, lambda: trial_probe(loaded), image_shape(loaded))
+        check_others(methods, metrics, loaded)
     with found.collecting():
         check_classes(described.annotations, loaded)
     with found.collecting():
@@ -211,6 +201,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         check_boxes(shards, reading, limits, loaded.preprocess, config.data.boxes_format)
     shards, reading = select(config.data, shards, reading)
+    with found.collecting():
+        check_stored_keys(methods, shards, reading)
     account = with_counts(described, shards)
     check_account(account, config, metrics, found)
     found.found.extend(wrong_parts(account, config.data, metrics, loaded.weights_digest))
@@ -225,6 +217,7 @@ def absolute(config: RunConfig) -> RunConfig:
     """Make local paths absolute: workers and later readers of the run have other working directories."""
     data = config.data
     shards = [data.shards] if isinstance(data.shards, str) else data.shards
+    methods = absolute_methods(config.explain.methods, _absolute)
     return config.model_copy(
         update={
             "data": data.model_copy(
@@ -237,6 +230,7 @@ def absolute(config: RunConfig) -> RunConfig:
                     "classes": data.classes and _absolute(data.classes, "imagenet-1k"),
                 }
             ),
+            "explain": config.explain.model_copy(update={"methods": methods}),
             "model": config.model.model_copy(update={"weights": _absolute_file(config.model.weights)}),
             "output": config.output.model_copy(update={"path": _absolute(config.output.path)}),
         }
@@ -291,7 +285,7 @@ def _manifest(
         locations=tuple(shard.location for shard in shards),
         images=tuple(shard.images for shard in shards),
         config=config.model_dump(mode="json"),
-        packages=package_versions(),
+        packages=package_versions(packages_of(methods)),
         code=code_facts(),
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )

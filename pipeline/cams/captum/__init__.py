@@ -19,7 +19,7 @@ from pipeline.cams.captum.hooking import HOOKING
 from pipeline.cams.captum.job import Job
 from pipeline.cams.captum.library import captum_attr, captum_version, quietly
 from pipeline.cams.captum.needs import incomplete, problem_of
-from pipeline.cams.captum.table import OF_CELLS, OF_LAYER, TAKES, Algorithm, cost
+from pipeline.cams.captum.table import OF_CELLS, OF_LAYER, TAKES, cost
 from pipeline.cams.grids import Grid, pooled
 from pipeline.errors import CamatlasError, first_line, nearest
 from pipeline.model.baselines import Reference
@@ -51,7 +51,9 @@ class Captum(Adapter):
     | GradientShap, DeepLiftShap | samples 20, 10, sigma 0.15, baseline, colours, grid |
     | LayerConductance | steps 20, baseline |
     | Occlusion | window 32, stride 16, baseline, grid |
-    | FeatureAblation, ShapleyValueSampling, Lime, KernelShap | cells 7, baseline; samples 25, 500, 500; Lime: alpha 0.01 |
+    | FeatureAblation | cells 7, baseline |
+    | ShapleyValueSampling, KernelShap | samples 25, 500, cells 7, baseline |
+    | Lime | samples 500, alpha 0.01, cells 7, baseline |
 
     Signed, except for Saliency (colours = abs_sum). Random numbers are drawn from (run seed, image key, algorithm).
     Algorithms that hook modules run on a private copy, in which every call has a module of its own; a model that they

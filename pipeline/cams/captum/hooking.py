@@ -84,7 +84,7 @@ def _deep_lift_shap(job: Job, attr: ModuleType) -> Tensor:
 
 
 def _conductance(job: Job, attr: ModuleType) -> Tensor:
-    """Run LayerConductance row by row: all steps in one pass, or in smaller ones that share an end if memory runs out."""
+    """Run LayerConductance row by row: all steps in one pass, or in smaller passes if memory runs out."""
 
     def one(pixels_1CHW: Tensor, target_1: Tensor, _key: str) -> Tensor:
         size = job.options["steps"] + 1

@@ -46,13 +46,13 @@ def quietly() -> Iterator[None]:
 def drawing(seed: int, key: str, purpose: str) -> Iterator[None]:
     """Seed all generators on the CPU from the run seed, the image key and the purpose, and restore them afterwards."""
     number = noise.generator(seed, key, purpose).initial_seed()
-    before_python, before_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - captum draws from it
+    before_python, before_numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(number)  # the generators of other devices stay as they are
         random.seed(number)
-        np.random.seed(number % 2**32)  # noqa: NPY002 - captum draws from it
+        np.random.seed(number % 2**32)
         try:
             yield
         finally:
             random.setstate(before_python)
-            np.random.set_state(before_numpy)  # noqa: NPY002 - captum draws from it
+            np.random.set_state(before_numpy)

@@ -47,9 +47,9 @@ def _problems(job: Job) -> Iterator[str]:
     if job.algorithm in (*_DEEP, "LRP") and job.probe.outputs.kind == "probabilities":
         yield "the logits are logarithms of the model's probabilities, for which captum has no rule"
     if job.algorithm in (*_GUIDED, *_DEEP, "LRP"):
-        modules = dict(job.probe.model.named_modules())
         done = operations_of(job.probe.model, job.probe.outputs, job.pixels_BCHW[:1])
-        yield from _of_operations(job.algorithm, done, {name: modules[name] for name, times in done.calls.items() if times})
+        ran = {name: job.probe.model.get_submodule(name) for name, times in done.calls.items() if times}
+        yield from _of_operations(job.algorithm, done, ran)
 
 
 def _of_size(algorithm: str, options: Mapping[str, Any], side: int) -> Iterator[str]:

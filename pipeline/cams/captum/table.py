@@ -42,9 +42,11 @@ def cost(algorithm: str, options: Mapping[str, Any], net: NetShape) -> Cost:
     count = options.get("samples", options.get("steps", 1))
     if algorithm in OF_CELLS:
         cells = options["cells"] ** 2
-        return Cost(forwards={"FeatureAblation": 1 + cells, "ShapleyValueSampling": 1 + count * cells}.get(algorithm, count))
+        of_cells = {"FeatureAblation": 1 + cells, "ShapleyValueSampling": 1 + count * cells}
+        return Cost(forwards=of_cells.get(algorithm, count))
     if algorithm == "Occlusion":
-        return Cost(forwards=1 + math.prod(1 + math.ceil((side - options["window"]) / options["stride"]) for side in net.size))
+        steps = (math.ceil(max(0, side - options["window"]) / options["stride"]) for side in net.size)
+        return Cost(forwards=1 + math.prod(1 + step for step in steps))
     forwards = {
         "GuidedGradCam": 2, "LRP": 2, "DeepLift": 2, "DeepLiftShap": 2 * count, "LayerConductance": count + 1,
     }.get(algorithm, count)  # fmt: skip
