@@ -26,6 +26,7 @@ from pipeline.audit.reliability import judgement
 from pipeline.audit.shards import shards
 from pipeline.audit.tables import Table, class_name, query_table, quoted, rounded
 from pipeline.audit.values import Place, Values, load_values, metric_label
+from pipeline.cams import ADAPTERS, METHODS
 from pipeline.results.agreement import agreement
 from pipeline.results.catalogue import method_page
 from pipeline.results.label_tally import account_of
