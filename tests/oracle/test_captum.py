@@ -3,132 +3,22 @@
 import copy
 import dataclasses
 import random
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import captum.attr
 import numpy as np
 import pytest
 import torch
-from captum._utils.models.linear_model import SkLearnLasso
+from captums import CELLS, KEYS, SIDE, TARGETS, black, conv, directly, flat, maps_of, method, pooling, probed, seeded
 from nets import ToyNet, images
 from reference import rules
 from torch import Tensor, nn
-from torch.nn import functional
 
-import pipeline
-from pipeline.cams import NetShape, build_methods
-from pipeline.cams.captum import Captum
-from pipeline.cams.captum.library import drawing
+from pipeline.cams import NetShape
 from pipeline.cams.captum.table import TAKES
-from pipeline.errors import ConfigError
 from pipeline.model.outputs import Outputs
 from pipeline.model.probe import Probe
 
-SIDE = 16
-CELLS = 4
-KEYS = ("a", "b", "c")
-TARGETS = torch.tensor([1, 2, 0])
-FEW: dict[str, dict[str, Any]] = {
-    "IntegratedGradients": {"steps": 5},
-    "GradientShap": {"samples": 4},
-    "DeepLiftShap": {"samples": 3},
-    "LayerConductance": {"steps": 4},
-    "Occlusion": {"window": 6, "stride": 4},
-    "FeatureAblation": {"cells": CELLS},
-    "ShapleyValueSampling": {"cells": CELLS, "samples": 3},
-    "Lime": {"cells": CELLS, "samples": 40, "alpha": 1e-4},
-    "KernelShap": {"cells": CELLS, "samples": 40},
-}
 pytestmark = pytest.mark.filterwarnings("ignore:Setting", "ignore:Input Tensor")
-
-
-class Flat(nn.Module):
-    """A convolutional network of modules that LRP has rules for; only the order of numbers is a function."""
-
-    def __init__(self, *layers: nn.Module, classes: int = 4) -> None:
-        super().__init__()
-        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2))
-        self.linear = nn.Linear(6 * 4, classes)
-
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        return self.linear(self.features(pixels_BCHW).flatten(1))
-
-    def layers(self) -> list[nn.Module]:
-        return [*self.features, nn.Flatten(), self.linear]
-
-
-def conv(inputs: int = 6) -> nn.Module:
-    return nn.Conv2d(inputs, 6, 3, padding=1)
-
-
-def seeded(make: Callable[[], nn.Module]) -> Any:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return make().eval()
-
-
-def flat(**options: int) -> Flat:
-    """A network in which captum hooks no tensor twice: a convolution follows every activation."""
-    return seeded(lambda: Flat(conv(3), nn.ReLU(), conv(), nn.ReLU(), conv(), **options))
-
-
-def pooling() -> Flat:
-    """A network like VGG, in which a maximum follows an activation."""
-    return seeded(lambda: Flat(conv(3), nn.ReLU(), nn.MaxPool2d(2), conv(), nn.ReLU(), nn.MaxPool2d(2)))
-
-
-def method(algorithm: str, **options: Any) -> Captum:
-    return Captum(algorithm, **FEW.get(algorithm, {}) | options)
-
-
-def probed(model: nn.Module, layer: str = "features.2", **options: Any) -> Probe:
-    return Probe(model, layer, **options)
-
-
-def maps_of(probe: Probe, chosen: Captum, pixels: Tensor, targets: Tensor, keys: Sequence[str]) -> Tensor:
-    evidence = probe.capture(pixels, targets, gradients=False, keys=keys)
-    return chosen(evidence, probe)
-
-
-def black(pixels_BCHW: Tensor) -> Tensor:
-    return Probe(ToyNet(0)).baseline_pixels("black", pixels_BCHW)
-
-
-def cells() -> Tensor:
-    rows = torch.arange(SIDE) * CELLS // SIDE
-    return (rows[:, None] * CELLS + rows)[None, None]
-
-
-def directly(algorithm: str, model: nn.Module, pixels: Tensor, targets: Tensor, key: str) -> Tensor:
-    """Call captum as its documentation does, on one image or on a batch of them."""
-    layers = [model.features[2]] if algorithm in ("GuidedGradCam", "LayerConductance") else []
-    one = getattr(captum.attr, algorithm)(model, *layers)
-    base = black(pixels)
-    few = FEW.get(algorithm, {})
-    if algorithm in ("Saliency", "InputXGradient", "GuidedBackprop", "Deconvolution", "GuidedGradCam", "LRP"):
-        return one.attribute(pixels, target=targets)
-    if algorithm == "DeepLift":
-        return one.attribute(pixels, base, target=targets)
-    if algorithm in ("IntegratedGradients", "LayerConductance"):
-        return one.attribute(pixels, base, target=targets, n_steps=few["steps"])
-    if algorithm == "Occlusion":
-        return one.attribute(pixels, (3, 6, 6), (3, 4, 4), base, target=targets)
-    if algorithm == "FeatureAblation":
-        return one.attribute(pixels, base, target=targets, feature_mask=cells())
-    if algorithm == "DeepLiftShap":
-        from pipeline.model import noise
-
-        drawn = torch.cat([*noise.normal(0, [key], "captum DeepLiftShap", tuple(pixels.shape[1:]), 3)])
-        return one.attribute(pixels, base + 0.15 * (pixels.max() - pixels.min()) * drawn, target=targets)
-    with drawing(0, key, f"captum {algorithm}"):
-        if algorithm == "GradientShap":
-            drawn = torch.randn(few["samples"], *pixels.shape[1:])
-            base = base + 0.15 * (pixels.max() - pixels.min()) * drawn
-            return one.attribute(pixels, base, n_samples=few["samples"], target=targets)
-        if algorithm == "Lime":
-            one = captum.attr.Lime(model, interpretable_model=SkLearnLasso(alpha=few["alpha"]))
-        return one.attribute(pixels, base, target=targets, feature_mask=cells(), n_samples=few["samples"])
 
 
 @pytest.mark.parametrize("algorithm", TAKES)
@@ -232,11 +122,11 @@ def test_a_module_that_runs_several_times_has_one_for_each_call(algorithm: str) 
     assert torch.equal(*maps)
 
 
-@pytest.mark.parametrize("kind", ["binary", "sigmoid", "probabilities"])
-@pytest.mark.parametrize("algorithm", ["Saliency", "Occlusion", "DeepLift", "LRP"])
+OF_LOGITS = [(kind, name) for kind in ("binary", "sigmoid") for name in ("Saliency", "Occlusion", "DeepLift", "LRP")]
+
+
+@pytest.mark.parametrize(("kind", "algorithm"), [*OF_LOGITS, ("probabilities", "Saliency")])
 def test_scores_are_the_logits_of_the_outputs(kind: str, algorithm: str) -> None:
-    if kind == "probabilities" and algorithm in ("DeepLift", "LRP"):
-        pytest.skip("captum has no rule for the logarithm")
     bare = flat(classes=1 if kind == "binary" else 3)
     model = nn.Sequential(bare, nn.Softmax(1)).eval() if kind == "probabilities" else bare
     layer = "0.features.2" if kind == "probabilities" else "features.2"
@@ -276,106 +166,3 @@ def test_passes_narrow_when_memory_runs_out(algorithm: str) -> None:
     whole = method(algorithm)(evidence, probe)
     model.most = 4
     torch.testing.assert_close(method(algorithm)(evidence, probe), whole, rtol=1e-4, atol=1e-6)
-
-
-class Functional(nn.Module):
-    """A network with a function in its forward method, beside modules."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.conv, self.relu, self.last, self.linear = conv(3), nn.ReLU(), conv(), nn.Linear(6, 4)
-        self.function = function
-
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        features = self.last(self.relu(self.conv(pixels_BCHW)))
-        return self.linear(functional.adaptive_avg_pool2d(self.function(features), 1).flatten(1))
-
-
-def refused(model: nn.Module, algorithm: str, layer: str = "conv", **options: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        pipeline.explain(model, images(0, 1), methods=[{"captum": {"algorithm": algorithm} | options}], layer=layer)
-    return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "function", "said"),
-    [
-        ("GuidedBackprop", functional.relu, "nn.ReLU modules only, but the model calls relu in the forward method"),
-        ("Deconvolution", torch.relu_, "calls relu_"),
-        ("GuidedGradCam", nn.ReLU6(), "'function' is a module of type ReLU6"),
-        ("DeepLift", functional.relu, "no rule of DeepLift for functions, and the model calls relu"),
-        ("DeepLiftShap", functional.gelu, "calls gelu"),
-        ("DeepLift", lambda features: features * features.sigmoid(), "calls sigmoid"),
-        ("DeepLift", nn.GELU(), "no rule of DeepLift for 'function', a module of type GELU"),
-        ("DeepLift", nn.MaxPool2d(3, 2), "wrong where windows overlap, as in 'function'"),
-        ("LRP", lambda features: features + 1, "no rule of LRP for functions, and the model calls add"),
-        ("LRP", nn.Tanh(), "calls adaptive_avg_pool2d"),
-        ("LRP", nn.Identity(), "no rule of LRP for 'function', a module of type Identity"),
-    ],
-)
-def test_models_that_captum_would_explain_wrongly_are_refused(
-    algorithm: str, function: Callable[[Tensor], Tensor], said: str
-) -> None:
-    assert said in refused(seeded(lambda: Functional(function)), algorithm)
-
-
-def test_what_an_algorithm_needs_of_layers_and_images_is_said() -> None:
-    smooth = seeded(lambda: nn.Sequential(conv(3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)))
-    assert "the model has none" in refused(smooth, "GuidedBackprop", "0")
-    assert "no rule of LRP for '3', a module of type Flatten" in refused(smooth, "LRP", "0")
-    net = ToyNet(0)
-    assert "which the layer 'features.2:input' is not" in refused(net, "GuidedGradCam", "features.2:input")
-    assert "which the layer 'features.2:input' is not" in refused(net, "LayerConductance", "features.2:input")
-    assert "17 cells along each side do not fit images of 16 pixels" in refused(net, "Lime", "features.3", cells=17)
-    assert "window of 32 pixels does not fit images of 16 pixels" in refused(net, "Occlusion", "features.3")
-    assert "stride larger than the window" in refused(net, "Occlusion", "features.3", window=3, stride=4)
-
-
-def test_deep_lift_must_add_up_on_a_trial_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.cams.captum.problem_of", lambda job: "")
-    message = refused(seeded(lambda: Functional(functional.gelu)), "DeepLift")
-    assert "its attributions add up to" in message
-    assert "instead of" in message
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"algorithm": "Oclusion"}, "unknown algorithm (did you mean 'Occlusion'?)"),
-        ({}, "explain.methods.captum.algorithm"),
-        ({"algorithm": "Saliency", "cells": 3}, "captum.cells: has no effect on Saliency, which takes colours, grid"),
-        ({"algorithm": "Lime", "grid": 7}, "captum.grid: has no effect on Lime"),
-        ({"algorithm": "Lime", "samples": 0}, "greater than or equal to 1, got 0"),
-        ({"algorithm": "DeepLift", "baseline": "white"}, "captum.baseline"),
-        ({"algorithm": "LRP", "foo": 1}, "unknown parameter 'foo'"),
-    ],
-)
-def test_parameters_are_checked(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        build_methods([{"captum": options}])
-    assert said in str(caught.value)
-
-
-def test_methods_are_named_after_their_algorithms() -> None:
-    labels = [*build_methods([{"captum": {"algorithm": name}} for name in TAKES])]
-    assert labels[:4] == [
-        "captum_saliency",
-        "captum_input_x_gradient",
-        "captum_integrated_gradients",
-        "captum_gradient_shap",
-    ]
-    assert "captum_lrp" in labels
-    assert [*build_methods([{"captum": {"algorithm": "LRP", "as": "mine"}}])] == ["mine"]
-    with pytest.raises(ConfigError, match="listed twice"):
-        build_methods([{"captum": {"algorithm": "LRP"}}, {"captum": {"algorithm": "LRP", "grid": 7}}])
-
-
-def test_without_captum_a_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.cams.captum import library
-
-    def missing(name: str) -> str:
-        raise library.PackageNotFoundError(name)
-
-    monkeypatch.setattr(library, "version", missing)
-    with pytest.raises(ConfigError, match=r"captum is not installed \(run pip install 'camatlas\[captum\]'\)"):
-        build_methods([{"captum": {"algorithm": "Saliency"}}])
