@@ -180,9 +180,7 @@ def _weights_of_torchvision(model: Any, pixels_1CHW: Tensor) -> tuple[Tensor, li
 @contextmanager
 def _asking_for_weights(model: Any) -> Iterator[None]:
     ask = lambda _module, args, kwargs: (args, kwargs | {"need_weights": True})  # noqa: E731
-    handles = [
-        block.self_attention.register_forward_pre_hook(ask, with_kwargs=True) for block in model.encoder.layers
-    ]
+    handles = [block.self_attention.register_forward_pre_hook(ask, with_kwargs=True) for block in model.encoder.layers]
     yield
     for handle in handles:
         handle.remove()

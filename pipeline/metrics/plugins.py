@@ -68,9 +68,9 @@ class PluginMetric(Plugin):
         """Return whether a value is a list of numbers."""
         return bool(self.inner.curve)
 
-    def parameters(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return what the run's identity records, with what readers of the run must know of the metric."""
-        return super().parameters() | {"unit": self.unit, "better": self.better, "reads": self.reads}
+        return super().identity() | {"unit": self.unit, "better": self.better, "reads": self.reads}
 
     def length(self) -> int:
         """Return how many numbers a value has."""

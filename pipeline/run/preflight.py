@@ -33,6 +33,7 @@ from pipeline.run.matching import (
     with_attention,
     wrong_parts,
 )
+from pipeline.run.others import absolute_methods, check_others, check_stored_keys, notes_of, packages_of
 from pipeline.run.provenance import code_facts, code_version, package_versions
 from pipeline.run.surroundings import check_device, check_output, check_working_folder
 from pipeline.settings.registry import parameters
@@ -112,6 +113,10 @@ class PreparedRun:
             sum(cost.backwards for cost in costs),
         )
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what the user should know about the model and the methods, one sentence each."""
+        return (*self.loaded.notes, *notes_of(self.methods))
+
     def images_left(self, progress: Progress) -> int | None:
         """Count the images that are not done yet; None when the size of a shard is not known without reading it."""
         counts = [shard.images for shard in self.pending(progress)]
@@ -143,7 +148,7 @@ def net_shape(loaded: LoadedModel) -> NetShape:
     """Return the shapes that the cost of a method depends on."""
     stages = tuple(LayerShape(*shape) for shape in loaded.stage_shapes)
     attention = loaded.layouts.attention
-    return NetShape(stages, loaded.linear_head, 0 if attention is None else attention.layers)
+    return NetShape(stages, loaded.linear_head, loaded.preprocess.size, 0 if attention is None else attention.layers)
 
 
 def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
@@ -197,6 +202,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         check_outputs(loaded.outputs, loaded.classes, methods, metrics, config.explain.targets)
     with found.collecting():
+        check_others(methods, metrics, loaded)
+    with found.collecting():
         check_classes(described.annotations, loaded)
     with found.collecting():
         check_labels(described.annotations, loaded, shards)
@@ -206,6 +213,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         check_boxes(shards, reading, limits, loaded.preprocess, config.data.boxes_format)
     shards, reading = select(config.data, shards, reading)
+    with found.collecting():
+        check_stored_keys(methods, shards, reading)
     account = with_counts(described, shards)
     check_account(account, config, metrics, found)
     found.found.extend(wrong_parts(account, config.data, metrics, loaded.weights_digest))
@@ -220,6 +229,7 @@ def absolute(config: RunConfig) -> RunConfig:
     """Make local paths absolute: workers and later readers of the run have other working directories."""
     data = config.data
     shards = [data.shards] if isinstance(data.shards, str) else data.shards
+    methods = absolute_methods(config.explain.methods, _absolute)
     return config.model_copy(
         update={
             "data": data.model_copy(
@@ -232,6 +242,7 @@ def absolute(config: RunConfig) -> RunConfig:
                     "classes": data.classes and _absolute(data.classes, "imagenet-1k"),
                 }
             ),
+            "explain": config.explain.model_copy(update={"methods": methods}),
             "model": config.model.model_copy(update={"weights": _absolute_file(config.model.weights)}),
             "output": config.output.model_copy(update={"path": _absolute(config.output.path)}),
         }
@@ -286,7 +297,7 @@ def _manifest(
         locations=tuple(shard.location for shard in shards),
         images=tuple(shard.images for shard in shards),
         config=config.model_dump(mode="json"),
-        packages=package_versions(),
+        packages=package_versions(packages_of(methods)),
         code=code_facts(),
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )

@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
 from pathlib import Path
@@ -18,8 +19,21 @@ from pipeline.errors import ConfigError, first_line
 from pipeline.settings.functions import imported, is_users, place_of
 
 
+class Named(ABC):
+    """A method whose name in the run and whose identity depend on its parameters."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Name in a run that gives it none."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return what determines its results, as the run's identity records it."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Plugin:
+class Plugin(Named):
     """A method or metric of a user's, as a run holds it.
 
     Attributes:
@@ -32,7 +46,12 @@ class Plugin:
     origin: str
     digest: str
 
-    def parameters(self) -> dict[str, Any]:
+    @property
+    def label(self) -> str:
+        """Return the name in a run that gives it none."""
+        return label_of(type(self.inner))
+
+    def identity(self) -> dict[str, Any]:
         """Return what the run's identity records: the origin, the parameters, and the digest of the source."""
         return {"name": self.origin, **dataclasses.asdict(self.inner), "source_sha256": self.digest}
 

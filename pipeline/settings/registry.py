@@ -9,7 +9,7 @@ from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.dataclasses import is_pydantic_dataclass
 
 from pipeline.errors import ConfigError, Mistake, Mistakes, first_line, nearest
-from pipeline.settings.plugins import Plugin, entries, label_of, named_class, origin_of, source_digest
+from pipeline.settings.plugins import Named, entries, label_of, named_class, origin_of, source_digest
 
 Made = TypeVar("Made")
 Spec = str | Mapping[str, Any] | object
@@ -60,8 +60,8 @@ def build_all(specs: Iterable[Spec], kind: Kind[Made]) -> dict[str, Made]:
 
 def parameters(thing: object) -> dict[str, Any]:
     """Return the parameters of a method or metric as the run's identity records them."""
-    if isinstance(thing, Plugin):
-        return thing.parameters()
+    if isinstance(thing, Named):
+        return thing.identity()
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         raise TypeError(f"{thing!r} is not a method or metric")
     return {"name": getattr(type(thing), "name"), **dataclasses.asdict(thing)}  # noqa: B009 - a ClassVar
@@ -70,7 +70,7 @@ def parameters(thing: object) -> dict[str, Any]:
 def _build(spec: Spec, kind: Kind[Made]) -> tuple[str, Made]:
     for name, ours in kind.ours.items():
         if type(spec) is ours:
-            return name, spec
+            return _label(spec, name), spec
     if not isinstance(spec, (str, Mapping)):
         if isinstance(spec, type) or not dataclasses.is_dataclass(spec):
             raise ConfigError.one(
@@ -83,7 +83,8 @@ def _build(spec: Spec, kind: Kind[Made]) -> tuple[str, Made]:
     chosen = kind.ours.get(name) or named_class(name, kind.group, kind.where)
     if chosen is None:
         raise ConfigError.one(kind.where, f"unknown name '{name}'", nearest(name, [*kind.ours, *entries(kind.group)]))
-    label = options.pop("as", name if name in kind.ours else label_of(chosen))
+    given = options.pop("as", None)
+    label = (name if name in kind.ours else label_of(chosen)) if given is None else given
     if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", label):
         raise ConfigError.one(
             f"{kind.where}.{name}", f"'{label}' is not a name", "at most 63 letters a-z, digits and _, no digit first"
@@ -94,7 +95,9 @@ def _build(spec: Spec, kind: Kind[Made]) -> tuple[str, Made]:
         )
     options = _preset(chosen, options.pop("preset", None), f"{kind.where}.{name}") | options
     made = _made(chosen, options, f"{kind.where}.{name}")
-    return label, made if name in kind.ours else _adapted(made, kind)
+    if name not in kind.ours:
+        return label, _adapted(made, kind)
+    return label if given is not None else _label(made, name), made
 
 
 def _made(chosen: type[Any], options: dict[str, Any], where: str) -> Any:  # noqa: ANN401 - an object of that class
@@ -126,6 +129,10 @@ def _adapted(given: Any, kind: Kind[Made]) -> Made:  # noqa: ANN401 - a user's o
     if problem:
         raise ConfigError.one(kind.where, f"'{origin}' {problem}", advice)
     return kind.adapted(given, origin, source_digest(type(given)))
+
+
+def _label(thing: object, name: str) -> str:
+    return thing.label if isinstance(thing, Named) else name
 
 
 def _split(spec: Spec, where: str) -> tuple[str, dict[str, Any]]:
