@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.explain.api import evaluate, explain
     from pipeline.explain.explanations import Explanations
     from pipeline.metrics import Parts
+    from pipeline.model.tasks import Similarity, ZeroShot
     from pipeline.results.atlas import Atlas, open_atlas
     from pipeline.results.query import Run, open_run
 
@@ -32,8 +33,10 @@ __all__ = [
     "Explanations",
     "Parts",
     "Run",
+    "Similarity",
     "StalledError",
     "StoreError",
+    "ZeroShot",
     "evaluate",
     "explain",
     "open_atlas",
@@ -48,8 +51,10 @@ _LAZY_EXPORTS = {
     "Explanations": "pipeline.explain.explanations",
     "Parts": "pipeline.metrics",
     "Run": "pipeline.results.query",
+    "Similarity": "pipeline.model.tasks",
     "StalledError": "pipeline.errors",
     "StoreError": "pipeline.errors",
+    "ZeroShot": "pipeline.model.tasks",
     "evaluate": "pipeline.explain.api",
     "explain": "pipeline.explain.api",
     "open_atlas": "pipeline.results.atlas",

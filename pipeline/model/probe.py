@@ -251,6 +251,7 @@ class Probe:
             padded_PCHW = for_autograd(self.batcher.pad_images(pixels_PCHW.to(self.device, torch.float32)))
             with recording(modules, recorded, gradients=gradients):
                 logits_PN = engine.logits(padded_PCHW, differentiable=gradients)
+                logits_PN = self.outputs.connected(logits_PN, recorded.values())
         if tuple(recorded) != layers:
             raise LayerError(f"stages must be in the order in which they run: {', '.join(recorded)}")
         self.counts.forwards += count
@@ -270,7 +271,8 @@ class Probe:
             inputs_PCHW = self.batcher.pad_images(for_autograd(pixels_PCHW)).detach().requires_grad_()
             with watching(taps, outputs):
                 logits_PN = self._engine.plain(inputs_PCHW, differentiable=True)
-            score = readout(logits_PN[:count], for_autograd(targets_P)).sum()
+            logits_PN = self.outputs.connected(logits_PN, [inputs_PCHW])[:count]
+            score = readout(logits_PN, for_autograd(targets_P)).sum()
             grads_PCHW, *by_output = torch.autograd.grad(score, [inputs_PCHW, *outputs.values()], allow_unused=True)
         self.counts.forwards += count
         self.counts.backwards += count
