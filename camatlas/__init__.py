@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.metrics.users import Metric
     from pipeline.model.evidence import Evidence
     from pipeline.model.probe import Probe
+    from pipeline.model.tasks import Similarity, ZeroShot
     from pipeline.results.atlas import Atlas, open_atlas
     from pipeline.results.query import Run, open_run
 
@@ -44,8 +45,10 @@ __all__ = [
     "Probe",
     "Run",
     "ScoringBatch",
+    "Similarity",
     "StalledError",
     "StoreError",
+    "ZeroShot",
     "evaluate",
     "explain",
     "open_atlas",
@@ -67,8 +70,10 @@ _LAZY_EXPORTS = {
     "Probe": "pipeline.model.probe",
     "Run": "pipeline.results.query",
     "ScoringBatch": "pipeline.metrics.scoring",
+    "Similarity": "pipeline.model.tasks",
     "StalledError": "pipeline.errors",
     "StoreError": "pipeline.errors",
+    "ZeroShot": "pipeline.model.tasks",
     "evaluate": "pipeline.explain.api",
     "explain": "pipeline.explain.api",
     "open_atlas": "pipeline.results.atlas",

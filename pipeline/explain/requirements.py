@@ -161,16 +161,19 @@ def _use_logits(scored: list[str]) -> str:
 
 def _softmax(outputs: Outputs, methods: Mapping[str, CamMethod]) -> Iterator[Mistake]:
     wrong = [name for name, method in methods.items() if method.needs.one_true_class]
-    if wrong and outputs.kind not in ("softmax", "probabilities"):
+    detects = outputs.task is not None and outputs.task.may_miss
+    if wrong and (detects or outputs.kind not in ("softmax", "probabilities")):
+        of = "scores of a detector" if detects else f"outputs: {outputs.kind}"
         yield Mistake(
             "explain.methods",
-            f"{_names(wrong)} compute a softmax over the classes, which outputs: {outputs.kind} do not have",
+            f"{_names(wrong)} compute a softmax over the classes, which {of} do not have",
             "choose another f",
         )
 
 
 def _targets(outputs: Outputs, classes: int, targets: Targets) -> Iterator[Mistake]:
-    if isinstance(targets, AboveTargets) and outputs.kind != "sigmoid":
+    detects = outputs.task is not None and outputs.task.may_miss
+    if isinstance(targets, AboveTargets) and outputs.kind != "sigmoid" and not detects:
         yield Mistake(
             "explain.targets",
             f"above needs outputs: sigmoid, but they are {outputs.kind}",

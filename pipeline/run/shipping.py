@@ -62,6 +62,6 @@ def _travelling_whole(config: RunConfig) -> Iterator[None]:
 
 def _named_functions(config: RunConfig) -> list[str]:
     """Return the functions that a run file names as `package.module:function`."""
-    names = (config.model.name, config.model.layout, config.data.decoder)
+    names = (config.model.name, config.model.layout, config.model.task, config.data.decoder)
     functions = [name for name in names if isinstance(name, str) and ":" in name]
     return [*functions, *plugin_names([*config.explain.methods, *config.explain.metrics])]

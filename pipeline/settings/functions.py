@@ -1,5 +1,6 @@
 """Imports the functions that a run file names as `package.module:function`, also from the working folder."""
 
+import hashlib
 import importlib
 import inspect
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 from pipeline.errors import ConfigError, first_line, nearest
 
+_DIGEST_DIGITS = 16
 _OURS = ("camatlas", "jobs", "pipeline", "schemas")
 _INSTALLED = frozenset(
     [*(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")), Path(os.__file__).parent]
@@ -77,6 +79,29 @@ def called(where: str, name: str, function: Callable[..., Any], arguments: Mappi
         raise ConfigError.one(
             where, f"'{name}' raised {first_line(error)}{place_of(error)}", "call it in Python to see the whole error"
         ) from error
+
+
+def source_digest(where: str, name: str, function: Callable[..., Any]) -> str:
+    """Hash the file that defines a function; an object that is called belongs to the module that is named.
+
+    Args:
+        where: the key of the run file that names the function.
+        name: its name `package.module:function`.
+        function: the function.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    module = sys.modules[name.partition(":")[0]]
+    defined_in = inspect.getmodule(inspect.unwrap(function)) if inspect.isroutine(function) else module
+    try:
+        text = Path(getattr(defined_in, "__file__", None) or "").read_bytes()
+    except OSError:
+        raise ConfigError.one(
+            where, f"the source of '{name}' cannot be read, so a change of it would go unnoticed",
+            "call it from a function in a file of your own",
+        ) from None  # fmt: skip
+    return hashlib.sha256(text).hexdigest()[:_DIGEST_DIGITS]
 
 
 def place_of(error: BaseException) -> str:

@@ -36,7 +36,7 @@ class Job:
 
     def row_by_row(self, one: Callable[[Tensor, Tensor, str], Tensor]) -> Tensor:
         """Call `one` with the image (1, C, H, W), the target (1,) and the key of each row."""
-        rows = zip(self.pixels_BCHW.split(1), self.evidence.targets_B.split(1), self.evidence.keys, strict=True)
+        rows = zip(_ones(self.pixels_BCHW), _ones(self.evidence.targets_B), self.evidence.keys, strict=True)
         return torch.cat([one(*row) for row in rows])
 
     def drawn(self, one: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
@@ -57,7 +57,13 @@ def around(baseline_1CHW: Tensor, pixels_1CHW: Tensor, job: Job, draw: Callable[
     """Return the distribution of baselines: the baseline with noise of sigma times the image's range, (S, C, H, W)."""
     scale = job.options["sigma"] * (pixels_1CHW.max() - pixels_1CHW.min())
     noise_SCHW = draw(job.options["samples"], *pixels_1CHW.shape[1:]).to(pixels_1CHW)
-    return baseline_1CHW + scale * noise_SCHW
+    around_SCHW: Tensor = baseline_1CHW + scale * noise_SCHW
+    return around_SCHW
+
+
+def _ones(tensor: Tensor) -> list[Tensor]:
+    """Return the rows of a tensor as tensors of one row."""
+    return [tensor[row : row + 1] for row in range(len(tensor))]
 
 
 def cells_of(pixels_BCHW: Tensor, cells: int) -> Tensor:
