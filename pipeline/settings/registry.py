@@ -67,8 +67,8 @@ def _build(spec: Spec, registry: Mapping[str, type[Thing]], where: str) -> tuple
     if name not in registry:
         raise ConfigError.one(where, f"unknown name '{name}'", nearest(name, registry))
     kind = registry[name]
-    given = options.pop("as", None)
-    label = name if given is None else given
+    is_named = "as" in options
+    label = options.pop("as", name)
     if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", label):
         raise ConfigError.one(
             f"{where}.{name}", f"'{label}' is not a name", "at most 63 letters a-z, digits and _, no digit first"
@@ -76,7 +76,7 @@ def _build(spec: Spec, registry: Mapping[str, type[Thing]], where: str) -> tuple
     options = _preset(kind, options.pop("preset", None), f"{where}.{name}") | options
     try:
         thing = kind(**options)
-        return label if given is not None else _label(thing, name), thing
+        return label if is_named else _label(thing, name), thing
     except ValidationError as error:
         raise ConfigError(_mistakes(error, kind, f"{where}.{name}")) from None
 

@@ -28,7 +28,7 @@ class Scores:
     def __call__(self, pixels_PCHW: Tensor, targets_P: Tensor) -> Tensor:
         """Return the logit of each row's target class, (P,), on the device of the pixels."""
         if torch.is_grad_enabled() and pixels_PCHW.requires_grad:
-            scores_P: Tensor = _Differentiated.apply(pixels_PCHW, targets_P, self)  # type: ignore[no-untyped-call]
+            scores_P: Tensor = _Differentiated.apply(pixels_PCHW, targets_P, self)
             return scores_P
         with torch.no_grad():
             passes = self._probe.batcher.run(
@@ -77,7 +77,7 @@ class _Differentiated(torch.autograd.Function):
         return scores_P
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream_P: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401 - torch's
         """Scale the kept gradients."""
         (grads_PCHW,) = ctx.saved_tensors
@@ -113,7 +113,7 @@ class HookedScores(nn.Module):
         with plain_attention(wanted=torch.is_grad_enabled()):
             scores_P = self._outputs.target_logits(self.private(pixels_PCHW), targets_P)
         if scores_P.requires_grad:
-            scores_P.register_hook(self._count)
+            scores_P.register_hook(self._count)  # type: ignore[no-untyped-call]
         return scores_P
 
     def _count(self, grads_P: Tensor) -> None:
