@@ -22,7 +22,8 @@ def methods(
         out.print(
             "\nCost per image for ResNet-50 (K = 2048, 7 x 7; stages of 256, 512, 1024 and 2048 channels), in addition "
             "to one forward pass (and head backward) that all methods share. A head pass runs the layers after the "
-            "target layer."
+            "target layer. The cost of methods that need attention is that for ViT-B/16 (12 layers); there a head pass "
+            "runs the layers after the last block."
         )
         out.print("\nMethods of others (docs/others.md)\n")
         print_rows(adapter_rows())

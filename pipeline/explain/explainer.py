@@ -27,7 +27,7 @@ from pipeline.explain.rows import (
     failure_row,
     to_table,
 )
-from pipeline.explain.shared_pass import SharedPass
+from pipeline.explain.shared_pass import Pairs, SharedPass
 from pipeline.maps.codec import MapDtype
 from pipeline.metrics import Metric, metric_fields
 from pipeline.model.baselines import Normalisation, unit_pixels
@@ -254,8 +254,10 @@ class Explainer:
             batch.failed(sample, "no_target", f"no class has a confidence above {self.spec.targets.above}")
             for sample in batch.where(finite_N & ~explained).samples
         ]
-        evidence = observation.evidence_of(images_B, targets_B) if rules else None
-        return SharedPass(batch.rows(images_B.tolist()), evidence, rules, rows)
+        pairs = Pairs(batch.rows(images_B.tolist()), logits_IN[images_B], images_B, targets_B, rules)
+        pairs, missed = pairs.found(self.spec.outputs, self._facts.values())
+        evidence = observation.evidence_of(pairs.images_B, pairs.targets_B) if pairs.rules else None
+        return SharedPass(pairs.images, evidence, pairs.rules, rows + missed)
 
     def _rows(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> list[Row]:
         """Run methods and metrics, and return one row per (image, target) and method, in this order."""

@@ -6,9 +6,10 @@ import torch
 
 from pipeline.cams import Adapter, CamMethod
 from pipeline.cams.stored import Stored
-from pipeline.errors import ConfigError, Mistake, Mistakes
+from pipeline.errors import ConfigError, LayerError, Mistake, Mistakes
 from pipeline.metrics import Metric
 from pipeline.metrics.base import reads_confidences
+from pipeline.model.attention_trial import TokenAttention
 from pipeline.model.evidence import Evidence
 from pipeline.model.outputs import Outputs
 from pipeline.model.probe import Probe
@@ -49,6 +50,35 @@ def check_stages(methods: Mapping[str, CamMethod], stages: Sequence[str]) -> Non
             f"{_names(wrong)} {verb} layers of several resolutions, but '{stages[0]}' is the only one",
             "name several layers in model.stages, or choose other methods",
         )
+
+
+def check_attention(methods: Mapping[str, CamMethod], find: Callable[[], TokenAttention]) -> TokenAttention | None:
+    """Check that the model has the attention that methods read, and return what it means; None if none reads any.
+
+    Args:
+        methods: the methods.
+        find: returns what the attention of the model means, or raises LayerError.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read, with the names of the methods.
+    """
+    wanted = [name for name, method in methods.items() if method.needs.attention]
+    if not wanted:
+        return None
+    try:
+        known = find()
+    except LayerError as error:
+        what = f"{_names(wanted)} need{'s' * (len(wanted) == 1)} attention between the tokens of an image, but {error}"
+        raise ConfigError.one("explain.methods", what, "choose other methods") from None
+    split = [name for name in wanted if methods[name].needs.readouts]
+    if split and not known.is_read_last:
+        raise ConfigError.one(
+            "explain.methods",
+            f"{_names(split)} read{'s' * (len(split) == 1)} a score from the tokens of each layer, but the logits of "
+            f"the model depend on more than the output of '{known.blocks[-1]}'",
+            "choose other methods",
+        )
+    return known
 
 
 def check_adapters(
@@ -131,16 +161,19 @@ def _use_logits(scored: list[str]) -> str:
 
 def _softmax(outputs: Outputs, methods: Mapping[str, CamMethod]) -> Iterator[Mistake]:
     wrong = [name for name, method in methods.items() if method.needs.one_true_class]
-    if wrong and outputs.kind not in ("softmax", "probabilities"):
+    detects = outputs.task is not None and outputs.task.may_miss
+    if wrong and (detects or outputs.kind not in ("softmax", "probabilities")):
+        of = "scores of a detector" if detects else f"outputs: {outputs.kind}"
         yield Mistake(
             "explain.methods",
-            f"{_names(wrong)} compute a softmax over the classes, which outputs: {outputs.kind} do not have",
+            f"{_names(wrong)} compute a softmax over the classes, which {of} do not have",
             "choose another f",
         )
 
 
 def _targets(outputs: Outputs, classes: int, targets: Targets) -> Iterator[Mistake]:
-    if isinstance(targets, AboveTargets) and outputs.kind != "sigmoid":
+    detects = outputs.task is not None and outputs.task.may_miss
+    if isinstance(targets, AboveTargets) and outputs.kind != "sigmoid" and not detects:
         yield Mistake(
             "explain.targets",
             f"above needs outputs: sigmoid, but they are {outputs.kind}",

@@ -19,11 +19,15 @@ RESNET50 = NetShape(
 """The network whose costs are printed: ResNet-50 at 224 pixels."""
 
 
+VIT_B_16 = NetShape(stages=(LayerShape(768, 14, 14),), linear_head=False, attention_layers=12)
+"""The network whose costs are printed for methods that need attention: ViT-B/16 at 224 pixels."""
+
+
 def method_rows() -> list[dict[str, str]]:
     """Return one row per method: name, paper, requirements, and cost per image in addition to the shared pass."""
     rows = []
     for name, kind in METHODS.items():
-        cost = kind().cost(RESNET50)
+        cost = kind().cost(VIT_B_16 if kind().needs.attention else RESNET50)
         rows.append(
             {
                 "method": name + (" (interpretation)" if kind.interpretation else ""),
@@ -106,7 +110,8 @@ def _default(field: "dataclasses.Field[Any]") -> object:
 
 
 def _format_needs(needs: Needs) -> str:
-    words = ["gradients"] * needs.gradients + ["stages"] * needs.stages + ["linear head"] * needs.linear_head
+    words = ["attention"] * needs.attention + ["gradients"] * (needs.gradients or needs.readouts)
+    words += ["stages"] * needs.stages + ["linear head"] * needs.linear_head
     return ", ".join(words) or ("activations" if needs.activations else "images")
 
 

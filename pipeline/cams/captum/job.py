@@ -36,12 +36,8 @@ class Job:
 
     def row_by_row(self, one: Callable[[Tensor, Tensor, str], Tensor]) -> Tensor:
         """Call `one` with the image (1, C, H, W), the target (1,) and the key of each row."""
-        places = (slice(row, row + 1) for row in range(len(self.evidence.keys)))
-        rows = [
-            one(self.pixels_BCHW[place], self.evidence.targets_B[place], key)
-            for place, key in zip(places, self.evidence.keys, strict=True)
-        ]
-        return torch.cat(rows)
+        rows = zip(_ones(self.pixels_BCHW), _ones(self.evidence.targets_B), self.evidence.keys, strict=True)
+        return torch.cat([one(*row) for row in rows])
 
     def drawn(self, one: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         """Call `one` with image, baseline and target of each row, on the CPU and with random numbers of its own."""
@@ -60,9 +56,14 @@ Route = Callable[[Job, ModuleType], Tensor]
 def around(baseline_1CHW: Tensor, pixels_1CHW: Tensor, job: Job, draw: Callable[..., Tensor]) -> Tensor:
     """Return the distribution of baselines: the baseline with noise of sigma times the image's range, (S, C, H, W)."""
     scale = job.options["sigma"] * (pixels_1CHW.max() - pixels_1CHW.min())
-    noise_SCHW: Tensor = draw(job.options["samples"], *pixels_1CHW.shape[1:]).to(pixels_1CHW)
-    baselines_SCHW: Tensor = baseline_1CHW + scale * noise_SCHW
-    return baselines_SCHW
+    noise_SCHW = draw(job.options["samples"], *pixels_1CHW.shape[1:]).to(pixels_1CHW)
+    around_SCHW: Tensor = baseline_1CHW + scale * noise_SCHW
+    return around_SCHW
+
+
+def _ones(tensor: Tensor) -> list[Tensor]:
+    """Return the rows of a tensor as tensors of one row."""
+    return [tensor[row : row + 1] for row in range(len(tensor))]
 
 
 def cells_of(pixels_BCHW: Tensor, cells: int) -> Tensor:
