@@ -231,7 +231,7 @@ def _split(module: nn.MultiheadAttention, grads: Tensor) -> Tensor:
 
 def _heads(module: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
     batched = tokens if module.batch_first else tokens.transpose(0, -2)
-    return batched.unflatten(-1, (module.num_heads, -1)).transpose(-2, -3)
+    return batched.reshape(*batched.shape[:-1], module.num_heads, -1).transpose(-2, -3)
 
 
 def _for_heads(values: Tensor, query: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class AttentionEvidence:
     def grid(self, tokens_BT: Tensor) -> Tensor:
         """Return the values of the patches at their places, (B, u, v); those of other tokens are left out."""
         view = self.known.view
-        return tokens_BT[:, view.prefix :].unflatten(1, (view.height, view.width))
+        return tokens_BT[:, view.prefix :].reshape(-1, view.height, view.width)
 
     def readouts(self, images_B: Tensor, targets_B: Tensor, readout: Readout) -> Tensor:
         """Return the positive gradient of each layer's own score with respect to its attention, (B, L, T)."""

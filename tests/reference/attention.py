@@ -45,9 +45,7 @@ def one_block(block: TinyBlock, tokens_TK: Tensor) -> tuple[Tensor, list[Tensor]
     mixed_T3K = normed(tokens_TK, block.norm1.weight, block.norm1.bias) @ block.qkv.weight.T + block.qkv.bias
     weights, heads = list[Tensor](), list[Tensor]()
     for head in range(block.heads):
-        q, k, v = (
-            mixed_T3K[:, part * width + head * size : part * width + (head + 1) * size] for part in range(3)
-        )
+        q, k, v = (mixed_T3K[:, part * width + head * size : part * width + (head + 1) * size] for part in range(3))
         exponents_TT = (q @ k.T / size**0.5).exp()
         weights.append(exponents_TT / exponents_TT.sum(1, keepdim=True))
         heads.append(weights[-1] @ v)

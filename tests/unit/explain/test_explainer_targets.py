@@ -20,9 +20,7 @@ from pipeline.settings.targets import TargetRules
 
 STAGED = {"layer": "stage2", "stages": StagedNet.STAGES}
 METHODS = [
-    SPECS[name]
-    for name, kind in ALL_METHODS.items()
-    if not kind().needs.linear_head and name not in OF_ATTENTION
+    SPECS[name] for name, kind in ALL_METHODS.items() if not kind().needs.linear_head and name not in OF_ATTENTION
 ]
 
 

@@ -72,9 +72,7 @@ def test_fused_attention_has_the_weights_of_its_definition(
 
 def test_heads_that_share_keys_and_values_have_weights_of_their_own() -> None:
     keys, values = KEYS[:, :2], VALUES[:, :2]
-    call, output = recorded(
-        lambda: functional.scaled_dot_product_attention(QUERIES, keys, values, enable_gqa=True)
-    )
+    call, output = recorded(lambda: functional.scaled_dot_product_attention(QUERIES, keys, values, enable_gqa=True))
     expected = softmax_rows(QUERIES @ keys.repeat_interleave(2, 1).mT / math.sqrt(SIZE))
     assert call.weights_PhTT is not None
     torch.testing.assert_close(call.weights_PhTT.double(), expected, rtol=1e-5, atol=1e-6)
@@ -93,11 +91,15 @@ def test_an_explicit_softmax_is_followed_to_the_product_with_the_values(dtype: t
     assert torch.equal(output.float(), explicit(*given).float())
     assert call.weights_PhTT is not None
     expected = softmax_rows((given[0] @ given[1].mT).float())
-    torch.testing.assert_close(call.weights_PhTT.double(), expected, rtol=1e-2 if dtype != torch.float32 else 1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        call.weights_PhTT.double(), expected, rtol=1e-2 if dtype != torch.float32 else 1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
-@pytest.mark.parametrize("options", [{}, {"bias": False}, {"kdim": 8, "vdim": 10}], ids=["packed", "no bias", "separate"])
+@pytest.mark.parametrize(
+    "options", [{}, {"bias": False}, {"kdim": 8, "vdim": 10}], ids=["packed", "no bias", "separate"]
+)
 def test_the_module_of_torch_has_the_weights_that_it_returns(batch_first: bool, options: dict[str, Any]) -> None:
     module = nn.MultiheadAttention(12, 2, batch_first=batch_first, **options).eval()
     place = (2, T) if batch_first else (T, 2)

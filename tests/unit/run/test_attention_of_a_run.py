@@ -8,12 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from inline import publish_all
+from nets import TinyVit
 from PIL import Image
 
 import pipeline
-from nets import TinyVit
 from pipeline.errors import ConfigError
-from pipeline.maps.codec import decode
 from pipeline.model.baselines import Normalisation
 from pipeline.run.preflight import absolute, net_shape, prepare
 from pipeline.settings.run_file import RunConfig
