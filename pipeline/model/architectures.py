@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError, Mistakes, first_line, nearest
+from pipeline.model.torchvision_tasks import arguments_of, preprocess_of, tasks_of_torchvision
 from pipeline.settings.functions import called, imported
 from pipeline.settings.model import ModelConfig
 from pipeline.settings.preprocess import Preprocess
@@ -41,7 +42,7 @@ def other_architectures(name: str) -> frozenset[str]:
     if source == "torchvision":
         from torchvision import models  # imported here: it takes two seconds
 
-        return frozenset(models.list_models(module=models)) - {own}
+        return frozenset([*models.list_models(module=models), *tasks_of_torchvision()]) - {own}
     if source == "timm":
         import timm
 
@@ -49,12 +50,21 @@ def other_architectures(name: str) -> frozenset[str]:
     return frozenset()
 
 
+def task_of_library(name: str) -> str:
+    """Return the task of the library's module that a model is from; "" for classifiers and functions."""
+    source, _, own = name.partition("/")
+    return tasks_of_torchvision().get(own, "") if source == "torchvision" else ""
+
+
 def _torchvision(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
     from torchvision import models  # imported here: it takes two seconds
 
+    if name in tasks_of_torchvision():
+        return _torchvision_task(name, config)
     known = models.list_models(module=models)
     if name not in known:
-        raise ConfigError.one(_WHERE, f"torchvision has no classifier '{name}'", nearest(name, known))
+        hint = nearest(name, [*known, *tasks_of_torchvision()])
+        raise ConfigError.one(_WHERE, f"torchvision has no classifier '{name}'", hint)
     options = models.get_model_weights(name)
     named = _named_weights(options, config.weights)
     extra: dict[str, Any] = {} if config.num_classes is None else {"num_classes": config.num_classes}
@@ -62,6 +72,16 @@ def _torchvision(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]
         extra["init_weights"] = True  # leaving it out causes a warning
     model = _build_library_model(lambda: models.get_model(name, weights=named, **extra))
     return model, _torchvision_preprocess((named or options.DEFAULT).transforms())
+
+
+def _torchvision_task(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
+    """Build a segmentation or detection model."""
+    from torchvision import models
+
+    options = models.get_model_weights(name)
+    named, arguments = _named_weights(options, config.weights), arguments_of(name, config)
+    model = _build_library_model(lambda: models.get_model(name, weights=named, **arguments))
+    return model, preprocess_of(model, (named or options.DEFAULT).transforms())
 
 
 def _named_weights(options: Any, weights: str | None) -> Any:  # noqa: ANN401 - torchvision's enums are untyped

@@ -12,6 +12,7 @@ from pipeline.model.batching import Batcher, for_autograd
 from pipeline.model.counts import Counts
 from pipeline.model.engine import Engine
 from pipeline.model.head import Readout
+from pipeline.model.outputs import Outputs
 from pipeline.model.recording import watching
 
 
@@ -19,6 +20,7 @@ def pixel_gradients(
     engine: Engine,
     batcher: Batcher,
     counts: Counts,
+    kind: Outputs,
     pixels_PCHW: Tensor,
     targets_P: Tensor,
     readout: Readout,
@@ -31,7 +33,8 @@ def pixel_gradients(
         inputs_PCHW = batcher.pad_images(for_autograd(pixels_PCHW)).detach().requires_grad_()
         with watching(taps, outputs):
             logits_PN = engine.plain(inputs_PCHW, differentiable=True)
-        score = readout(logits_PN[:count], for_autograd(targets_P)).sum()
+        logits_PN = kind.connected(logits_PN, [inputs_PCHW])[:count]
+        score = readout(logits_PN, for_autograd(targets_P)).sum()
         grads_PCHW, *by_output = torch.autograd.grad(score, [inputs_PCHW, *outputs.values()], allow_unused=True)
     counts.forwards += count
     counts.backwards += count

@@ -238,8 +238,8 @@ class Probe:
 
         The score is the target logit if `readout` is None.
         """
-        score = readout or self.outputs.target_logits
-        run = partial(pixel_gradients, self._engine, self.batcher, self.counts, readout=score, taps=taps or {})
+        chosen = {"readout": readout or self.outputs.target_logits, "taps": taps or {}}
+        run = partial(pixel_gradients, self._engine, self.batcher, self.counts, self.outputs, **chosen)
         passes = self.batcher.run(len(pixels_BCHW), lambda rows: run(pixels_BCHW[rows], targets_B[rows]))
         names = passes[0][1]
         return torch.cat([grads for grads, _ in passes]), {
@@ -286,6 +286,7 @@ class Probe:
                 recording_attention(engine, known, wanted, len(padded_PCHW)) as attention,
             ):
                 logits_PN = engine.logits(padded_PCHW, differentiable=gradients)
+                logits_PN = self.outputs.connected(logits_PN, recorded.values())
         if tuple(recorded) != layers:
             raise LayerError(f"stages must be in the order in which they run: {', '.join(recorded)}")
         self.counts.forwards += count

@@ -1,16 +1,17 @@
 """Builds the model that a run file describes: architecture, weights, preprocessing, target layer and stages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from torch import nn
 
 from pipeline.errors import ConfigError, LayerError, Mistakes, first_line
-from pipeline.model.architectures import build_architecture, other_architectures
+from pipeline.model.architectures import build_architecture, other_architectures, task_of_library
 from pipeline.model.batching import is_out_of_memory
 from pipeline.model.engine import check_parameters
 from pipeline.model.kinds import check_kind
+from pipeline.model.tasks import StatedTask, Task, stated_task
 from pipeline.model.trial import LoadedModel, tried
 from pipeline.model.weight_files import read_weights
 from pipeline.model.weights import digest, load_weights
@@ -21,36 +22,48 @@ from pipeline.settings.preprocess import Preprocess
 __all__ = ["LoadedModel", "load_model"]
 
 
-def load_model(config: ModelConfig) -> LoadedModel:
+def load_model(config: ModelConfig, class_names: Sequence[str] = ()) -> LoadedModel:
     """Build a model, load its weights, and check it with a few forward passes.
 
+    Args:
+        config: the section `model` of the run file.
+        class_names: names of the run's classes, which order the vectors of a file of embeddings; empty if not known.
+
     Raises:
-        ConfigError: the name, preprocessing, weights, their sha256, a layer or the logits are unsuitable, or the model
-            raised an exception. Problems with the weights and with the layers are reported together.
+        ConfigError: the name, task, preprocessing, weights, their sha256, a layer or the logits are unsuitable, or the
+            model raised an exception. Problems with the weights and with the layers are reported together.
     """
     mistakes = Mistakes()
-    model, preprocess = _built(config, mistakes)
-    preprocess = _preprocess_for(config, preprocess)
-    weights_digest, notes = "", tuple[str, ...]()
+    stated = StatedTask(config, "")
     with mistakes.collecting():
-        notes = _fill(model, config)
+        stated = stated_task(config, class_names, task_of_library(config.name))
+    model, preprocess, task, notes = _built(config, stated, mistakes)
+    preprocess = _preprocess_for(config, preprocess)
+    weights_digest = ""
+    with mistakes.collecting():
+        notes += _fill(model, config)
         weights_digest = _checked_digest(model, config)
     model.eval()
     with mistakes.collecting(), _lack_of_memory_told(preprocess):
-        loaded = tried(model, config, preprocess, weights_digest)
+        loaded = tried(model, config, preprocess, weights_digest, task)
     mistakes.raise_if_any()
-    return replace(loaded, notes=notes + loaded.notes)
+    return replace(loaded, notes=notes + loaded.notes, class_names=stated.class_names)
 
 
-def _built(config: ModelConfig, mistakes: Mistakes) -> tuple[nn.Module, Preprocess]:
+def _built(
+    config: ModelConfig, stated: StatedTask, mistakes: Mistakes
+) -> tuple[nn.Module, Preprocess, Task | None, tuple[str, ...]]:
     """Build the architecture without wrappers; if that fails, check what can be checked without it, and raise."""
     with mistakes.collecting():
         wrapped, preprocess = build_architecture(config)
         model = unwrapped(wrapped)
-        check_kind(model)
+        task, notes = stated.of(model) if not mistakes.found else (None, ())
+        if not mistakes.found:
+            check_kind(model, task)
         _check_precision(model)
         unwrap_parts(model)
-        return model, preprocess
+        mistakes.raise_if_any()
+        return model, preprocess, task, stated.notes + notes
     with mistakes.collecting():
         if _is_file(config.weights):
             read_weights(str(config.weights), allow_pt=config.allow_pt)

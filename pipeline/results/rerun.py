@@ -33,7 +33,8 @@ class RunModel:
     def __init__(self, run: Run) -> None:
         self.manifest = run.manifest
         self.config = run_config(run.manifest)
-        self.loaded: LoadedModel = load_model(self.config.model)
+        embedded = self.config.model.text_embeddings or self.config.model.reference_embeddings
+        self.loaded: LoadedModel = load_model(self.config.model, run.manifest.classes if embedded else ())
         identity = run.manifest.identity.model
         if (self.loaded.weights_digest, self.loaded.layer) != (identity["weights_sha256"], identity["layer"]):
             name = self.config.model.name

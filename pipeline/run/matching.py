@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.explain.requirements import check_attention
 from pipeline.metrics import Metric, reads_boxes, reads_parts
 from pipeline.model.attention_trial import find_attention
+from pipeline.model.tasks import Similarity, ZeroShot
 from pipeline.model.zoo import LoadedModel
 from pipeline.settings.data import DataConfig
 from pipeline.settings.run_file import RunConfig
@@ -38,6 +39,25 @@ def check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
             f"the table names {named} classes, but the model has {loaded.classes}",
             "give the table of the classes that the model was trained on",
         )
+
+
+def check_names(class_names: tuple[str, ...], loaded: LoadedModel) -> None:
+    """Raise ConfigError if folders or tables name the classes in another way than the embeddings do."""
+    names, task = loaded.class_names, loaded.outputs.task
+    if isinstance(task, ZeroShot) and names and class_names and names != class_names:
+        one, other = next(pair for pair in itertools.zip_longest(class_names, names) if pair[0] != pair[1])
+        place = class_names.index(one) if one else len(class_names)
+        raise ConfigError.one(
+            task.where,
+            f"the data names class {place} '{one}', the embeddings '{other}'",
+            "give the table of the classes in data.classes, with these names in the order of the labels",
+        )
+
+
+def names_of(class_names: tuple[str, ...], loaded: LoadedModel) -> tuple[str, ...]:
+    """Return the names of a run's outputs: those of embeddings, else those of the data, else those of the model."""
+    embedded = loaded.class_names if isinstance(loaded.outputs.task, Similarity) else None
+    return embedded or class_names or loaded.class_names or ()
 
 
 def check_labels(annotations: Annotations, loaded: LoadedModel, shards: Iterable[Shard] = ()) -> None:
