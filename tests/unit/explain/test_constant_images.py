@@ -50,9 +50,8 @@ def explained(model: nn.Module, image: Image.Image, methods: list[str]) -> list[
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (127, 63, 127), (255, 255, 255)], ids=["black", "violet", "white"])
 def test_a_constant_image_has_constant_maps(colour: tuple[int, int, int]) -> None:
-    found = explained(
-        Borderless(), Image.new("RGB", (40, 30), colour), sorted(set(METHODS) - NOT_CONSTANT - OF_ATTENTION)
-    )
+    methods = sorted(set(METHODS) - NOT_CONSTANT - OF_ATTENTION)
+    found = explained(Borderless(), Image.new("RGB", (40, 30), colour), methods)
     assert [row["method"] for row in found if not row["degenerate"]] == []
     for row in found:
         assert row["map_min"] == row["map_max"], row["method"]
