@@ -246,10 +246,9 @@ class Probe:
         recorded: dict[str, Tensor] = {}
         # bf16 is too coarse for gradients through many layers.
         engine = self._exact if len(layers) > 1 and self.precision == "bf16" else self._engine
-        modules = {name: engine.layer(name) for name in layers}
         with torch.inference_mode(False):
             padded_PCHW = for_autograd(self.batcher.pad_images(pixels_PCHW.to(self.device, torch.float32)))
-            with recording(modules, recorded, gradients=gradients):
+            with recording({name: engine.layer(name) for name in layers}, recorded, gradients=gradients):
                 logits_PN = engine.logits(padded_PCHW, differentiable=gradients)
                 logits_PN = self.outputs.connected(logits_PN, recorded.values())
         if tuple(recorded) != layers:

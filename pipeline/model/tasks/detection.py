@@ -82,7 +82,7 @@ class Detection(Task):
     def for_trials(self, model: nn.Module) -> nn.Module:
         """Return a copy of the detector, with the same weights, that keeps detections of any score: noise has low ones.
 
-        What `score_thresh` of a module is compared with is 0 there, and `detections_per_img` is no limit.
+        The attribute `score_thresh` of modules is below every score there, and `detections_per_img` above every number.
         """
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         try:
@@ -90,7 +90,7 @@ class Detection(Task):
         except Exception:  # a module may hold objects that cannot be copied: locks, graphs, files
             return model
         for module in trial.modules():
-            for name, value in (("score_thresh", 0.0), ("detections_per_img", _ALL)):
+            for name, value in (("score_thresh", -1.0), ("detections_per_img", _ALL)):
                 if isinstance(vars(module).get(name), (int, float)):
                     setattr(module, name, value)
         return trial
