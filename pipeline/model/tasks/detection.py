@@ -50,6 +50,7 @@ class Detection(Task):
 
     name = "detection"
     kinds = ("probabilities",)
+    reads_all = False
     may_miss = True
 
     @classmethod
@@ -114,7 +115,7 @@ class Detection(Task):
             raise _no_detections(f"a list of {described(found)}")
         labels_D, scores_D = found["labels"], found["scores"].float()
         if len(labels_D) and not 0 <= int(labels_D.min()) <= int(labels_D.max()) < self.classes:
-            label = int(labels_D.max())
+            label = int(labels_D.min() if int(labels_D.min()) < 0 else labels_D.max())
             raise ConfigError.one(
                 _WHERE, f"the model found class {label}, but has {self.classes} classes", "correct its num_classes"
             )
@@ -129,10 +130,8 @@ def check_padding(model: nn.Module, pixels_BCHW: Tensor) -> None:
         model: the detector.
         pixels_BCHW: images of the run's size.
     """
-    from torchvision.models.detection.transform import GeneralizedRCNNTransform  # here: it takes seconds
-
     transform: Any = getattr(model, "transform", None)
-    if not isinstance(transform, GeneralizedRCNNTransform):
+    if type(transform).__module__ != "torchvision.models.detection.transform":  # importing the class takes seconds
         return
     with torch.no_grad():
         images, _ = transform([*pixels_BCHW[:1]])

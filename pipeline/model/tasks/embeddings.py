@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import ConfigError
-from pipeline.model.outputs import OutputKey, described, named_parts, picked
+from pipeline.model.outputs import OutputKey, OutputKind, described, named_parts, picked
 from pipeline.model.tasks.base import Task
 
 EMBEDDINGS = ("image_embeds", "pooler_output")
@@ -103,6 +103,11 @@ class ZeroShot(Similarity):
 
     name = "zero_shot"
     kinds = ("softmax", "sigmoid", "raw")
+
+    @property
+    def default_kind(self) -> OutputKind:
+        """Softmax, or sigmoid for a model with a bias, which a softmax would ignore."""
+        return "softmax" if self.bias is None else "sigmoid"
 
     def __post_init__(self) -> None:
         super().__post_init__()
