@@ -23,10 +23,11 @@ from pipeline.explain.rows import (
     Row,
     explanation_row,
     failed_method_row,
+    failure_of,
     failure_row,
     to_table,
 )
-from pipeline.explain.shared_pass import SharedPass
+from pipeline.explain.shared_pass import Pairs, SharedPass
 from pipeline.maps.codec import MapDtype
 from pipeline.metrics import Metric, metric_fields
 from pipeline.model.baselines import Normalisation, unit_pixels
@@ -253,13 +254,17 @@ class Explainer:
             batch.failed(sample, "no_target", f"no class has a confidence above {self.spec.targets.above}")
             for sample in batch.where(finite_N & ~explained).samples
         ]
-        evidence = observation.evidence_of(images_B, targets_B) if rules else None
-        return SharedPass(batch.rows(images_B.tolist()), evidence, rules, rows)
+        pairs = Pairs(batch.rows(images_B.tolist()), logits_IN[images_B], images_B, targets_B, rules)
+        pairs, missed = pairs.found(self.spec.outputs, self._facts.values())
+        evidence = observation.evidence_of(pairs.images_B, pairs.targets_B) if pairs.rules else None
+        return SharedPass(pairs.images, evidence, pairs.rules, rows + missed)
 
     def _rows(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> list[Row]:
         """Run methods and metrics, and return one row per (image, target) and method, in this order."""
-        if shared.evidence is None:
-            return []
+        return [row for part in shared.parts(methods) for row in self._rows_of_one_shape(part, methods)]
+
+    def _rows_of_one_shape(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> list[Row]:
+        assert shared.evidence is not None
         with self._watch.timing("methods"):
             explanations = explain_evidence(shared.evidence, methods, self.probe)
             maps = {label: map_Buv.float().cpu().numpy() for label, map_Buv in explanations.maps.items()}
@@ -273,9 +278,10 @@ class Explainer:
                 maps[label][i],
                 {name: by_method[label][i] for name, by_method in numbers.items()},
                 self.spec.maps,
+                failure_of(method, image),
             )
             for i, image in enumerate(shared.facts())
-            for label in methods
+            for label, method in methods.items()
         ]
 
     def _pixels(self, batch: ImageBatch) -> Tensor:

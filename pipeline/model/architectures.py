@@ -10,6 +10,7 @@ from torch import nn
 
 from pipeline.errors import ConfigError, Mistakes, first_line, nearest
 from pipeline.model.outputs import OutputKind
+from pipeline.model.torchvision_tasks import arguments_of, preprocess_of, tasks_of_torchvision
 from pipeline.model.transformers_models import build_transformers
 from pipeline.settings.functions import called, imported
 from pipeline.settings.model import ModelConfig
@@ -69,7 +70,7 @@ def other_architectures(name: str) -> frozenset[str]:
     if source == "torchvision":
         from torchvision import models  # imported here: it takes two seconds
 
-        return frozenset(models.list_models(module=models)) - {own}
+        return frozenset([*models.list_models(module=models), *tasks_of_torchvision()]) - {own}
     if source == "timm":
         import timm
 
@@ -77,12 +78,21 @@ def other_architectures(name: str) -> frozenset[str]:
     return frozenset()
 
 
+def task_of_library(name: str) -> str:
+    """Return the task of the library's module that a model is from; "" for classifiers and functions."""
+    source, _, own = name.partition("/")
+    return tasks_of_torchvision().get(own, "") if source == "torchvision" else ""
+
+
 def _torchvision(name: str, config: ModelConfig) -> Architecture:
     from torchvision import models  # imported here: it takes two seconds
 
+    if name in tasks_of_torchvision():
+        return _torchvision_task(name, config)
     known = models.list_models(module=models)
     if name not in known:
-        raise ConfigError.one(_WHERE, f"torchvision has no classifier '{name}'", nearest(name, known))
+        hint = nearest(name, [*known, *tasks_of_torchvision()])
+        raise ConfigError.one(_WHERE, f"torchvision has no classifier '{name}'", hint)
     options = models.get_model_weights(name)
     named = _named_weights(options, config.weights)
     extra: dict[str, Any] = {} if config.num_classes is None else {"num_classes": config.num_classes}
@@ -90,6 +100,16 @@ def _torchvision(name: str, config: ModelConfig) -> Architecture:
         extra["init_weights"] = True  # leaving it out causes a warning
     model = _build_library_model(lambda: models.get_model(name, weights=named, **extra))
     return Architecture(model, _torchvision_preprocess((named or options.DEFAULT).transforms()))
+
+
+def _torchvision_task(name: str, config: ModelConfig) -> Architecture:
+    """Build a segmentation or detection model."""
+    from torchvision import models
+
+    options = models.get_model_weights(name)
+    named, arguments = _named_weights(options, config.weights), arguments_of(name, config)
+    model = _build_library_model(lambda: models.get_model(name, weights=named, **arguments))
+    return Architecture(model, preprocess_of(model, (named or options.DEFAULT).transforms()))
 
 
 def _named_weights(options: Any, weights: str | None) -> Any:  # noqa: ANN401 - torchvision's enums are untyped
@@ -141,8 +161,13 @@ def _timm(name: str, config: ModelConfig) -> Architecture:
 
 
 def _transformers(_name: str, config: ModelConfig) -> Architecture:
-    """Build a classifier of transformers."""
-    found = build_transformers(config)
+    """Build a model of transformers for what the run file wants of it."""
+    if config.task == "detection":
+        raise ConfigError.one("model.task", "detectors of transformers are not supported", "wrap one in a function")
+    embedded = config.text_embeddings or config.task == "similarity"
+    found = build_transformers(
+        config, "embedding" if embedded else "segmentation" if config.task == "segmentation" else "classification"
+    )
     return Architecture(
         found.model, found.preprocess, found.class_names, found.outputs, found.identity, found.is_filled, found.notes
     )

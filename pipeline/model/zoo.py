@@ -1,16 +1,17 @@
 """Builds the model that a run file describes: architecture, weights, preprocessing, target layer and stages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from torch import nn
 
 from pipeline.errors import ConfigError, LayerError, Mistakes, first_line
-from pipeline.model.architectures import Architecture, build_architecture, other_architectures
+from pipeline.model.architectures import Architecture, build_architecture, other_architectures, task_of_library
 from pipeline.model.batching import is_out_of_memory
 from pipeline.model.engine import check_parameters
 from pipeline.model.kinds import check_kind
+from pipeline.model.tasks import StatedTask, Task, stated_task
 from pipeline.model.trial import LoadedModel, tried
 from pipeline.model.weight_files import read_weights
 from pipeline.model.weights import digest, load_weights
@@ -21,15 +22,22 @@ from pipeline.settings.preprocess import Preprocess
 __all__ = ["LoadedModel", "load_model"]
 
 
-def load_model(config: ModelConfig) -> LoadedModel:
+def load_model(config: ModelConfig, class_names: Sequence[str] = ()) -> LoadedModel:
     """Build a model, load its weights, and check it with a few forward passes.
 
+    Args:
+        config: the section `model` of the run file.
+        class_names: names of the run's classes, which order the vectors of a file of embeddings; empty if not known.
+
     Raises:
-        ConfigError: the name, preprocessing, weights, their sha256, a layer or the logits are unsuitable, or the model
-            raised an exception. Problems with the weights and with the layers are reported together.
+        ConfigError: the name, task, preprocessing, weights, their sha256, a layer or the logits are unsuitable, or the
+            model raised an exception. Problems with the weights and with the layers are reported together.
     """
     mistakes = Mistakes()
-    built = _built(config, mistakes)
+    stated = StatedTask(config, "")
+    with mistakes.collecting():
+        stated = stated_task(config, class_names, task_of_library(config.name))
+    built, task = _built(config, stated, mistakes)
     model, preprocess = built.model, _preprocess_for(config, built.preprocess)
     weights_digest, notes = "", built.notes
     with mistakes.collecting():
@@ -39,21 +47,24 @@ def load_model(config: ModelConfig) -> LoadedModel:
     if built.outputs is not None and config.outputs == "auto":
         config = config.model_copy(update={"outputs": built.outputs})
     with mistakes.collecting(), _lack_of_memory_told(preprocess):
-        loaded = tried(model, config, preprocess, weights_digest)
+        loaded = tried(model, config, preprocess, weights_digest, task)
     mistakes.raise_if_any()
     names = built.class_names if built.class_names and len(built.class_names) == loaded.classes else None
-    return replace(loaded, notes=notes + loaded.notes, class_names=names, identity=built.identity)
+    return replace(loaded, notes=notes + loaded.notes, class_names=stated.class_names or names, identity=built.identity)
 
 
-def _built(config: ModelConfig, mistakes: Mistakes) -> Architecture:
+def _built(config: ModelConfig, stated: StatedTask, mistakes: Mistakes) -> tuple[Architecture, Task | None]:
     """Build the architecture without wrappers; if that fails, check what can be checked without it, and raise."""
     with mistakes.collecting():
         built = build_architecture(config)
         model = unwrapped(built.model)
-        check_kind(model)
+        task, notes = stated.of(model) if not mistakes.found else (None, ())
+        if not mistakes.found:
+            check_kind(model, task)
         _check_precision(model)
         unwrap_parts(model)
-        return replace(built, model=model)
+        mistakes.raise_if_any()
+        return replace(built, model=model, notes=built.notes + stated.notes + notes), task
     with mistakes.collecting():
         if _is_file(config.weights):
             read_weights(str(config.weights), allow_pt=config.allow_pt)
