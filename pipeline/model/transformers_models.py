@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from logging import CRITICAL
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -245,20 +246,22 @@ def _identity(source: Source, model: nn.Module) -> dict[str, str]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the log, the progress bars and the warnings of the library; what matters in them is said by us."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from transformers.utils import logging
+    import huggingface_hub.utils
+    import transformers.utils.logging
 
-    level, bars, hub_bars = logging.get_verbosity(), logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    disable_progress_bars()
+    log: Any = transformers.utils.logging
+    hub: Any = huggingface_hub.utils
+    level, bars, hub_bars = log.get_verbosity(), log.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
+    log.set_verbosity(CRITICAL)
+    log.disable_progress_bar()
+    hub.disable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(level)
+        log.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            log.enable_progress_bar()
         if hub_bars:
-            enable_progress_bars()
+            hub.enable_progress_bars()

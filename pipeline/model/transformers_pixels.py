@@ -49,9 +49,8 @@ def preprocess_of(source: Source, name: str) -> Preprocess:
     try:
         import transformers
 
-        processor = transformers.AutoImageProcessor.from_pretrained(
-            str(source.folder), local_files_only=True, trust_remote_code=False
-        )
+        automatic: Any = transformers.AutoImageProcessor
+        processor = automatic.from_pretrained(str(source.folder), local_files_only=True, trust_remote_code=False)
         _check_steps(name, vars(processor))
         return _proven(name, processor, 1 if source.config.get("num_channels") == 1 else 3)
     except ConfigError:

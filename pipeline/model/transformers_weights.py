@@ -129,7 +129,7 @@ def numbers_of(source: Source) -> dict[str, Tensor]:
 
     found: dict[str, Tensor] = {}
     for path in sorted(source.folder.glob(_FILES)):
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             found |= {name: file.get_tensor(name).float() for name in _OF_COSINES if name in file.keys()}  # noqa: SIM118
     return found
 
@@ -139,7 +139,7 @@ def _refuse_quantised(source: Source) -> None:
     from safetensors import safe_open
 
     for path in sorted(source.folder.glob(_FILES)):
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             names = file.keys()
             wrong = [name for name in names if "8" in str(file.get_slice(name).get_dtype())]
         if wrong:

@@ -30,6 +30,7 @@ from pipeline.results.query import open_run
 from pipeline.settings.model import ModelConfig
 
 TOLERANCE = 1e-5
+LIKE_OTHERS = ("swinv2", "regnet", "pvt_v2", "deit")
 SEVERAL_STAGES = ("convnext", "resnet", "regnet", "segformer")
 
 
@@ -37,7 +38,9 @@ def loaded(name: str, **fields: object) -> LoadedModel:
     return load_model(ModelConfig(name=name, **fields))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.campaign] * (name in LIKE_OTHERS)) for name in MEMBERS]
+)
 def test_a_layer_is_found_and_its_maps_are_right(name: str, tmp_path: Path) -> None:
     found = loaded(saved(name, tmp_path))
     shape = (3, *found.preprocess.size)

@@ -12,7 +12,7 @@ from pipeline.data.sources.imagenet import aliases, are_imagenet, plain, wnid_of
 from pipeline.data.sources.objects import read_text
 from pipeline.errors import ConfigError
 
-OF_MODEL = "the names that the model gives"
+OF_MODEL = "the model's class table"
 """What messages call the class table of a model, beside `data.classes`."""
 _MAX_DIGITS = 9
 """Maximum length of a class index, which must fit the int32 column of labels."""

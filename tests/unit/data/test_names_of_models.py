@@ -36,19 +36,19 @@ def test_the_account_says_whose_names_they_are(tmp_path: Path) -> None:
     data = folders(tmp_path, ("bird", "cat"))
     described = describe(data, shards_of(data), 3, of_model=NAMES)
     assert (described.class_names, described.account.source) == (NAMES, "3 names from the model")
-    assert "their names are in the names that the model gives" in described.account.folders[0]
+    assert "their names are in the model's class table" in described.account.folders[0]
 
 
 def test_other_folders_are_not_numbered_in_their_order(tmp_path: Path) -> None:
     data = folders(tmp_path, ("Hund", "Katze", "Vogel"))
     assert labels(data) == {}
     why = describe(data, shards_of(data), 3, of_model=NAMES).account.folders[0]
-    assert "none of their names is in the names that the model gives" in why
+    assert "none of their names is in the model's class table" in why
 
 
 def test_folders_of_which_the_model_knows_some_are_refused(tmp_path: Path) -> None:
     data = folders(tmp_path, ("bird", "cat", "misc"))
-    with pytest.raises(ConfigError, match=r"the sub-folder 'misc' is not a known class, but others are \(in the names"):
+    with pytest.raises(ConfigError, match=r"the sub-folder 'misc' is not a known class, but others are \(in the model"):
         labels(data)
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.data.sources.annotations import Annotations
-from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.classes import ClassTable, load_classes
+from pipeline.data.sources.imagenet import synsets
 from pipeline.data.sources.shards import Described, Entry, Shard
 from pipeline.errors import ConfigError
 from pipeline.model.outputs import Outputs
@@ -64,3 +65,10 @@ def test_a_table_in_another_order_than_that_of_the_model_is_refused(own: tuple[s
 def test_a_table_may_call_classes_otherwise(own: tuple[str, ...] | None) -> None:
     check_classes(Annotations(ClassTable(("cat", "dog", "owl"))), Loaded(3, Outputs(), own))  # type: ignore[arg-type]
     check_classes(Annotations(), Loaded(3, Outputs(), own))  # type: ignore[arg-type]
+
+
+def test_names_of_imagenet_agree_with_the_table_of_imagenet() -> None:
+    names, table = tuple(synsets().values()), load_classes("imagenet-1k")
+    check_classes(Annotations(table), Loaded(1000, Outputs(), names))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="it contradicts the model"):
+        check_classes(Annotations(table), Loaded(1000, Outputs(), names[::-1]))  # type: ignore[arg-type]
