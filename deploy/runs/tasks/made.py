@@ -25,7 +25,7 @@ from webdataset import ShardWriter
 
 from pipeline.truth.hand import RADIUS, hand, make_hand_scene
 from pipeline.truth.scenes import Scene
-from pipeline.truth.shapes import KINDS, SIDE
+from pipeline.truth.shapes import KINDS
 
 CLASSES = ("background", *KINDS)
 SCENES = 60

@@ -224,7 +224,8 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "task"), [("fasterrcnn_mobilenet_v3_large_320_fpn", "detection"), ("lraspp_mobilenet_v3_large", "segmentation")]
+    ("name", "task"),
+    [("fasterrcnn_mobilenet_v3_large_320_fpn", "detection"), ("lraspp_mobilenet_v3_large", "segmentation")],
 )
 def test_models_of_torchvision_name_their_task(name: str, task: str) -> None:
     module = getattr(models, task)
@@ -255,7 +256,7 @@ def test_tasks_in_python() -> None:
     assert pickle.loads(pickle.dumps(given)) == given
     with pytest.raises(ConfigError, match="did you mean 'segmentation'"):
         task_of("segmentations", model)
-    with pytest.raises(ConfigError, match="camatlas.Similarity"):
+    with pytest.raises(ConfigError, match=r"camatlas\.Similarity"):
         task_of("similarity", model)
     with pytest.raises(ConfigError, match="3 names need vectors"):
         Similarity(NAMES, torch.ones(2, 5))
