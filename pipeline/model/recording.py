@@ -166,7 +166,8 @@ def _one_tensor(layer: str, value: object) -> Tensor:
         return value
     tensors = [part for part in tree_leaves(value) if isinstance(part, Tensor)] if isinstance(value, tuple) else []
     if isinstance(value, tuple) and type(value) is tuple and len(tensors) == 1 and value[0] is tensors[0]:
-        return tensors[0]
+        found: Tensor = tensors[0]
+        return found
     side = "takes" if LayerName.parse(layer).is_input else "outputs"
     raise LayerError(f"layer '{layer}' {side} {type(value).__name__}, not one tensor; choose another")
 
