@@ -17,7 +17,9 @@ from torchvision import models
 
 PATCHES = 16
 """All networks have 4 x 4 patches of images of 32 x 32 pixels, and three blocks."""
-Tail = Callable[[nn.Module, Tensor], Tensor]
+Network = Any
+"""A network of a library, whose parts have names of their own."""
+Tail = Callable[[Network, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def built(vit: Vit, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-def of_timm(read: tuple[int, ...], name: str = "vit_tiny_patch16_224", **options: Any) -> Vit:
+def of_timm(read: tuple[int, ...], name: str = "vit_tiny_patch16_224", **options: object) -> Vit:
     sizes = {"img_size": 32, "patch_size": 8, "depth": 3, "embed_dim": 24, "num_heads": 3, "num_classes": 5}
     return Vit(lambda: timm.create_model(name, **sizes, **options), "blocks", _timm_tail, read, "timm")
 
@@ -58,13 +60,13 @@ def of_torchvision() -> Vit:
     def build() -> nn.Module:
         return models.VisionTransformer(32, 8, 3, num_heads=2, hidden_dim=24, mlp_dim=48, num_classes=5)
 
-    def tail(model: Any, tokens_1TK: Tensor) -> Tensor:
+    def tail(model: Network, tokens_1TK: Tensor) -> Tensor:
         return model.heads(model.encoder.ln(tokens_1TK)[:, 0])
 
     return Vit(build, "encoder.layers", tail, (0,), "torchvision")
 
 
-def of_transformers(name: str, task: str, blocks: str, tail: Tail, read: tuple[int, ...], **options: Any) -> Vit:
+def of_transformers(name: str, task: str, blocks: str, tail: Tail, read: tuple[int, ...], **options: object) -> Vit:
     sizes = {
         "num_hidden_layers": 3, "hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 48, "image_size": 32,
         "patch_size": 8, "num_labels": 5,
@@ -77,25 +79,25 @@ def of_transformers(name: str, task: str, blocks: str, tail: Tail, read: tuple[i
     return Vit(build, blocks, tail, read, "transformers")
 
 
-def _timm_tail(model: Any, tokens_1TK: Tensor) -> Tensor:
+def _timm_tail(model: Network, tokens_1TK: Tensor) -> Tensor:
     return model.forward_head(model.norm(tokens_1TK))
 
 
-def _vit_tail(model: Any, tokens_1TK: Tensor) -> Tensor:
+def _vit_tail(model: Network, tokens_1TK: Tensor) -> Tensor:
     return model.classifier(model.vit.layernorm(tokens_1TK)[:, 0])
 
 
-def _deit_tail(model: Any, tokens_1TK: Tensor) -> Tensor:
+def _deit_tail(model: Network, tokens_1TK: Tensor) -> Tensor:
     tokens_1TK = model.deit.layernorm(tokens_1TK)
     return (model.cls_classifier(tokens_1TK[:, 0]) + model.distillation_classifier(tokens_1TK[:, 1])) / 2
 
 
-def _dino_tail(model: Any, tokens_1TK: Tensor) -> Tensor:
+def _dino_tail(model: Network, tokens_1TK: Tensor) -> Tensor:
     tokens_1TK = model.dinov2_with_registers.layernorm(tokens_1TK)
     return model.classifier(torch.cat([tokens_1TK[:, 0], tokens_1TK[:, -PATCHES:].mean(1)], 1))
 
 
-def _beit_tail(model: Any, tokens_1TK: Tensor) -> Tensor:
+def _beit_tail(model: Network, tokens_1TK: Tensor) -> Tensor:
     return model.classifier(model.beit.pooler(model.beit.layernorm(tokens_1TK)))
 
 
@@ -142,7 +144,7 @@ class Shown:
     tokens: list[Tensor]
 
 
-def shown(vit: Vit, model: Any, image_CHW: Tensor) -> Shown:
+def shown(vit: Vit, model: Network, image_CHW: Tensor) -> Shown:
     """Run a network as its library does it where attention is asked for."""
     tokens = list[Tensor]()
     keep = lambda _module, _args, output: tokens.append(output)  # noqa: E731
@@ -154,7 +156,7 @@ def shown(vit: Vit, model: Any, image_CHW: Tensor) -> Shown:
     return Shown(logits_1N[0], by_layer, tokens)
 
 
-def _weights_of_timm(model: Any, pixels_1CHW: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _weights_of_timm(model: Network, pixels_1CHW: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Run the unfused attention, and take what goes into the dropout of the weights, which does nothing."""
     found = list[Tensor]()
     for block in model.blocks:
@@ -164,12 +166,12 @@ def _weights_of_timm(model: Any, pixels_1CHW: Tensor) -> tuple[Tensor, list[Tens
     return model(pixels_1CHW), found
 
 
-def _weights_of_torchvision(model: Any, pixels_1CHW: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _weights_of_torchvision(model: Network, pixels_1CHW: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Ask for the weights, and take what torch's softmax gives, (h, T, T)."""
     found = list[Tensor]()
     softmax = torch.nn.functional.softmax
 
-    def recorded(*args: Any, **kwargs: Any) -> Tensor:
+    def recorded(*args: object, **kwargs: object) -> Tensor:
         found.append(softmax(*args, **kwargs))
         return found[-1]
 
@@ -178,7 +180,7 @@ def _weights_of_torchvision(model: Any, pixels_1CHW: Tensor) -> tuple[Tensor, li
 
 
 @contextmanager
-def _asking_for_weights(model: Any) -> Iterator[None]:
+def _asking_for_weights(model: Network) -> Iterator[None]:
     ask = lambda _module, args, kwargs: (args, kwargs | {"need_weights": True})  # noqa: E731
     handles = [block.self_attention.register_forward_pre_hook(ask, with_kwargs=True) for block in model.encoder.layers]
     yield
@@ -186,7 +188,7 @@ def _asking_for_weights(model: Any) -> Iterator[None]:
         handle.remove()
 
 
-def _of_transformers(model: Any, pixels_1CHW: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _of_transformers(model: Network, pixels_1CHW: Tensor) -> tuple[Tensor, list[Tensor]]:
     model.set_attn_implementation("eager")
     returned = model(pixels_1CHW, output_attentions=True)
     return returned.logits, list(returned.attentions)

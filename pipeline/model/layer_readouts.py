@@ -48,11 +48,10 @@ class LayerReadouts:
         """Return the gradient at the output of each attention but the last one."""
         layers = len(segment.attention.tokens)
         tokens_QTK, logits_QN = self._logits(segment)
-        logits_LRN = logits_QN.reshape(layers, -1, logits_QN.shape[1])[:, local_R]
-        score = torch.stack([readout(logits_RN, targets_R) for logits_RN in logits_LRN]).sum()
-        (grads_QTK,) = torch.autograd.grad(score, [tokens_QTK], retain_graph=True)
+        scores = [readout(logits_PN[local_R], targets_R).sum() for logits_PN in logits_QN.chunk(layers)]
+        (grads_QTK,) = torch.autograd.grad(scores, [tokens_QTK], retain_graph=True)
         found = list[Tensor]()
-        for layer, grads_PTK in enumerate(grads_QTK.reshape(layers, -1, *grads_QTK.shape[1:])):
+        for layer, grads_PTK in enumerate(grads_QTK.chunk(layers)):
             given, output = segment.attention.tokens[layer], segment.attention.calls[layer].output
             found += torch.autograd.grad([given], [output], [grads_PTK], retain_graph=True)
         return found

@@ -4,7 +4,7 @@ Randomisation: the maps of every method are computed again while the model's wei
 the output to the input. Maps that stay similar do not depend on the model, and may show edges of the image.
 
 Class swap: the maps of every method are computed for another class, chosen at random. Maps that stay the same do not
-explain the class (Eigen-CAM, KPCA-CAM and FEM are not meant to).
+explain the class (Eigen-CAM, KPCA-CAM, FEM, raw attention and attention rollout are not meant to).
 """
 
 import hashlib
