@@ -27,7 +27,8 @@ def check_frame(model: nn.Module, outputs: Outputs, shape: Shape, view: View, la
         outputs: how the model's return value becomes logits.
         shape: colours, height and width of the images.
         view: layout of the target layer.
-        layer: the target layer. A detector's scores read boxes only, so its pixels must reach this layer instead.
+        layer: the target layer. Scores that read the best place alone, as of a detector, depend on few pixels, so
+            that all of them must reach this layer instead.
     """
     unread = _unread_margins(model, outputs, shape, layer)
     cells = (shape[1] / view.height, shape[1] / view.height, shape[2] / view.width, shape[2] / view.width)
@@ -59,10 +60,10 @@ def _unread_margins(model: nn.Module, outputs: Outputs, shape: Shape, layer: str
 
 
 def _reached(model: nn.Module, outputs: Outputs, pixels_BCHW: Tensor, layer: str) -> Tensor:
-    """Return what every pixel should reach, (B, N): the logits, or what the target layer of a detector gives."""
+    """Return what every pixel should reach, (B, N): the logits, or what the target layer gives."""
     acts = dict[str, Tensor]()
-    boxes = outputs.task is not None and outputs.task.may_miss and layer != ""
-    with watching({layer: model.get_submodule(module_of(layer))} if boxes else {}, acts):
+    at_layer = outputs.task is not None and not outputs.task.reads_all and layer != ""
+    with watching({layer: model.get_submodule(module_of(layer))} if at_layer else {}, acts):
         logits_BN = Exact(model, outputs).logits(pixels_BCHW, differentiable=True)
     return acts[layer].flatten(1) if layer in acts else logits_BN
 

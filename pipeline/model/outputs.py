@@ -15,7 +15,7 @@ Legend: B images, R rows (image, target), N classes.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -141,7 +141,11 @@ class Outputs:
         """Return which classes the model did not find at all, (B, N) bool; only detectors can miss any."""
         if self.task is None or not self.task.may_miss:
             return torch.zeros_like(logits_BN, dtype=torch.bool)
-        return logits_BN <= math.log(_LEAST_PROBABILITY) + _ROUNDING
+        return logits_BN <= (0.0 if self.kind == "raw" else math.log(_LEAST_PROBABILITY) + _ROUNDING)
+
+    def for_trials(self) -> "Outputs":
+        """Return how outputs are read in trials: scores of a detector as they are, as a logarithm hides those of 0."""
+        return replace(self, kind="raw") if self.task is not None and self.task.may_miss else self
 
     def connected(self, logits_BN: Tensor, tensors: Iterable[Tensor]) -> Tensor:
         """Return logits whose gradient with respect to tensors is zero, not undefined, where the model found nothing.

@@ -84,7 +84,7 @@ def _kind_of(task: Task | None, kind: Literal["auto"] | OutputKind) -> Literal["
     if task is None or kind in task.kinds:
         return kind
     if kind == "auto":
-        return kind if task.is_guessed else task.kinds[0]
+        return kind if task.is_guessed else task.default_kind
     raise ConfigError.one(
         _WHERE, f"{task.name} has no outputs of the kind {kind}", f"set it to auto or {' or '.join(task.kinds)}"
     )

@@ -238,8 +238,8 @@ class Probe:
 
         The score is the target logit if `readout` is None.
         """
-        chosen = {"readout": readout or self.outputs.target_logits, "taps": taps or {}}
-        run = partial(pixel_gradients, self._engine, self.batcher, self.counts, self.outputs, **chosen)
+        score, tools = readout or self.outputs.target_logits, (self._engine, self.batcher, self.counts, self.outputs)
+        run = partial(pixel_gradients, *tools, readout=score, taps=taps or {})
         passes = self.batcher.run(len(pixels_BCHW), lambda rows: run(pixels_BCHW[rows], targets_B[rows]))
         names = passes[0][1]
         return torch.cat([grads for grads, _ in passes]), {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -48,6 +48,7 @@ class LoadedModel:
         layouts: how the outputs of the target layer and the stages are read.
         notes: what the user should know about the model, one sentence each.
         class_names: names of the outputs, in their order, as far as the model or its embeddings name them.
+        identity: what identifies the model in a run instead of its name in the run file.
     """
 
     model: nn.Module
@@ -62,6 +63,7 @@ class LoadedModel:
     layouts: FoundLayouts
     notes: tuple[str, ...]
     class_names: tuple[str, ...] | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
 
 
 def tried(
@@ -84,7 +86,7 @@ def tried(
         if any(mistake.where == WHERE for mistake in mistakes.found):  # it does not run
             _check_names(model, {"model.layer": [config.layer], "model.stages": config.stages})
         else:
-            probe, evidence = _captured(trial, config, outputs, pixels_BCHW[:1])
+            probe, evidence = _captured(trial, config, outputs.for_trials(), pixels_BCHW[:1])
             _check_found(evidence)
     mistakes.found += [each for each in in_layers.found if each.where in _OF_LAYERS or not mistakes.found]
     mistakes.raise_if_any()
@@ -146,26 +148,32 @@ def _steady(
     if isinstance(task, Detection):
         check_padding(model, pixels_BCHW)
     outputs, notes = find_outputs(model, pixels_BCHW, kind, key, task)
-    return outputs, notes, Steadiness(model, Exact(model, outputs).logits, pixels_BCHW, outputs.missed)
+    scored = outputs.for_trials()
+    return outputs, notes, Steadiness(model, Exact(model, scored).logits, pixels_BCHW, scored.missed)
 
 
 def _check_found(evidence: Evidence) -> None:
-    """Raise ConfigError if a detector finds nothing in the trial, or if its scores do not depend on the layer."""
+    """Raise ConfigError if the scores of a detector do not depend on the layer; a classifier's pass has raised by then.
+
+    Noise may have no score but 0, so all classes are differentiated together.
+    """
     task = evidence.outputs.task
     if task is None or not task.may_miss:
-        return  # a classifier without a gradient is refused by the pass itself
+        return
+    grads = evidence.gradients(lambda scores_BN, _targets_B: scores_BN.sum(1))
+    if any(bool(grad.any()) for grad in grads.values()):
+        return
     if bool(evidence.outputs.missed(evidence.logits_BN).all()):
         raise ConfigError.one(
             WHERE,
             "the detector finds nothing in random images, so that its layers cannot be tried",
             "keep its least score in an attribute score_thresh, which is lowered for the trial",
         )
-    if not any(bool(grads.any()) for grads in evidence.grads.values()):
-        raise ConfigError.one(
-            "model.layer",
-            f"the best score of the detector does not depend on layer '{evidence.layer}'",
-            "name a layer that every box reads, such as the last of the network before its heads",
-        )
+    raise ConfigError.one(
+        "model.layer",
+        f"the scores of the detector do not depend on layer '{evidence.layer}'",
+        "name a layer that every box reads, such as the last of the network before its heads",
+    )
 
 
 def _captured(model: nn.Module, config: ModelConfig, outputs: Outputs, pixels_1CHW: Tensor) -> tuple[Probe, Evidence]:

@@ -41,6 +41,7 @@ def manifest_of(
             "weights_sha256": loaded.weights_digest,
             "layer": loaded.layer,
             "stages": loaded.stages,
+            **loaded.identity,
             **loaded.outputs.identity(),
             **({} if config.model.layout == "auto" else config.model.model_dump(mode="json", include={"layout"})),
             **({"arguments": config.model.arguments} if config.model.arguments else {}),

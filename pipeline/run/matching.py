@@ -31,14 +31,24 @@ _NAME_LABELS = "name the file in data.labels, or explain targets: predicted"
 
 
 def check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
-    """Raise ConfigError if the table of classes and the model have different numbers of classes."""
-    named = len(annotations.classes.names)
+    """Raise ConfigError if the table of classes has another number of classes than the model, or another order."""
+    table = annotations.classes
+    named = len(table.names)
     if named and named != loaded.classes:
         raise ConfigError.one(
             "data.classes",
             f"the table names {named} classes, but the model has {loaded.classes}",
             "give the table of the classes that the model was trained on",
         )
+    for index, name in enumerate(loaded.class_names or () if named else ()):
+        other = table.named(name)
+        if other not in (None, index):
+            raise ConfigError.one(
+                table.source,
+                f"it contradicts the model, which calls class {index} '{name}': it calls class {other} so, and class "
+                f"{index} '{table.names[index]}'",
+                "leave it out, or give the table of the classes that the model was trained on",
+            )
 
 
 def check_names(class_names: tuple[str, ...], loaded: LoadedModel) -> None:

@@ -21,6 +21,7 @@ from pipeline.explain.requirements import check_outputs, check_stages
 from pipeline.metrics import Metric, build_metrics, reads_parts
 from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
+from pipeline.model.transformers_source import PREFIX, local_folder
 from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.run.identity import manifest_of
 from pipeline.run.matching import (
@@ -175,13 +176,16 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         metrics = build_metrics(config.explain.metrics)
     outputs: int | None = None
+    names = tuple[str, ...]()
     if config.model.name:
         with found.collecting():
             loaded = load_model(config.model, names_for(config))
+            names = loaded.class_names or ()
             outputs = loaded.classes if loaded.outputs.has_confidences else None
     rules = TargetRules.of(config.explain.targets)
     with found.collecting():
-        described = describe(config.data, shards, outputs, rules, parts=any(map(reads_parts, metrics.values())))
+        parts = any(map(reads_parts, metrics.values()))
+        described = describe(config.data, shards, outputs, rules, parts=parts, of_model=names)
     if config.output.path:
         with found.collecting():
             check_output(config.output.path, config.data.shards or (), shards)
@@ -265,7 +269,14 @@ def _absolute_files(model: ModelConfig) -> dict[str, str | None]:
     """Make the paths of a model's files absolute; names of weights, which have no dot, stay as they are."""
     named = bool(model.weights and "." not in model.weights)
     return {
+        "name": _absolute_model(model.name),
         "weights": model.weights if named else model.weights and _absolute(model.weights),
         "text_embeddings": model.text_embeddings and _absolute(model.text_embeddings),
         "reference_embeddings": model.reference_embeddings and _absolute(model.reference_embeddings),
     }
+
+
+def _absolute_model(name: str) -> str:
+    """Make the path of a folder of transformers absolute; other names stay as they are."""
+    folder = local_folder(name)
+    return name if folder is None else f"{PREFIX}{folder}"

@@ -83,8 +83,8 @@ def _build(spec: Spec, kind: Kind[Made]) -> tuple[str, Made]:
     chosen = kind.ours.get(name) or named_class(name, kind.group, kind.where)
     if chosen is None:
         raise ConfigError.one(kind.where, f"unknown name '{name}'", nearest(name, [*kind.ours, *entries(kind.group)]))
-    given = options.pop("as", None)
-    label = (name if name in kind.ours else label_of(chosen)) if given is None else given
+    is_named = "as" in options
+    label = options.pop("as", name if name in kind.ours else label_of(chosen))
     if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", label):
         raise ConfigError.one(
             f"{kind.where}.{name}", f"'{label}' is not a name", "at most 63 letters a-z, digits and _, no digit first"
@@ -97,7 +97,7 @@ def _build(spec: Spec, kind: Kind[Made]) -> tuple[str, Made]:
     made = _made(chosen, options, f"{kind.where}.{name}")
     if name not in kind.ours:
         return label, _adapted(made, kind)
-    return label if given is not None else _label(made, name), made
+    return label if is_named else _label(made, name), made
 
 
 def _made(chosen: type[Any], options: dict[str, Any], where: str) -> Any:  # noqa: ANN401 - an object of that class

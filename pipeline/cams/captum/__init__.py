@@ -30,7 +30,7 @@ from pipeline.model.probe import Probe
 _Count = Annotated[int, Field(ge=1)]
 _ROUTES = ASKING | HOOKING
 _ON_TRIAL = {"samples": 8, "steps": 1, "cells": 2}
-"""The parameters of the trial on one image, where an algorithm takes them."""
+"""Most of each parameter in the trial on one image."""
 
 
 @dataclass(frozen=True, config=ConfigDict(**STRICT, validate_default=True))
@@ -168,8 +168,8 @@ class Captum(Adapter):
     def _trial(self, job: Job) -> Job:
         """Return a job with few passes; DeepLift in place of DeepLiftShap, which is its mean over baselines."""
         window = max(int(self.window or 1), min(job.pixels_BCHW.shape[-2:]) // 2)
-        few = _ON_TRIAL | {"window": window, "stride": window}
-        options = self.options | {name: value for name, value in few.items() if name in self.options}
+        few = {name: min(most, self.options[name]) for name, most in _ON_TRIAL.items() if name in self.options}
+        options = self.options | few | ({"window": window, "stride": window} if self.window else {})
         return replace(job, algorithm="DeepLift" if "DeepLift" in self.algorithm else self.algorithm, options=options)
 
     def _job(self, evidence: Evidence, probe: Probe) -> Job:

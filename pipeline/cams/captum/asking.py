@@ -12,6 +12,9 @@ from torch import Tensor
 from pipeline.cams.captum.job import Job, Route, around, cells_of
 from pipeline.cams.captum.scores import Scores
 
+_ABLATIONS = 16
+"""Changed versions of an image in one call; always the same number, since it is the order in which captum adds."""
+
 
 def _plain(job: Job, attr: ModuleType) -> Tensor:
     options = {"abs": False} if job.algorithm == "Saliency" else {}
@@ -51,25 +54,27 @@ def _gradient_shap(job: Job, attr: ModuleType) -> Tensor:
 
 
 def _ablated(job: Job, attr: ModuleType) -> Tensor:
-    """Run Occlusion and FeatureAblation, which draw nothing: all rows at once, full passes."""
-    method = getattr(attr, job.algorithm)(Scores(job.probe))
-    colours = job.pixels_BCHW.shape[1]
+    """Run Occlusion and FeatureAblation, which draw nothing: several rows at once, so that passes are full."""
+    method, colours = getattr(attr, job.algorithm)(Scores(job.probe)), job.pixels_BCHW.shape[1]
     if job.algorithm == "Occlusion":
-        window, stride = job.options["window"], job.options["stride"]
-        where: dict[str, Any] = {
-            "sliding_window_shapes": (colours, window, window),
-            "strides": (colours, stride, stride),
-        }
+        window, stride = ((colours, side, side) for side in (job.options["window"], job.options["stride"]))
+        where: dict[str, Any] = {"sliding_window_shapes": window, "strides": stride}
     else:
         where = {"feature_mask": cells_of(job.pixels_BCHW, job.options["cells"])}
-    maps_BCHW: Tensor = method.attribute(
-        job.pixels_BCHW.clone(),
-        baselines=job.baselines(job.pixels_BCHW),
-        additional_forward_args=(job.evidence.targets_B,),
-        perturbations_per_eval=max(1, job.probe.batcher.size // len(job.pixels_BCHW)),
-        **where,
-    )
-    return maps_BCHW
+    rows, maps = max(1, job.probe.batcher.size // _ABLATIONS), list[Tensor]()
+    for pixels_RCHW, targets_R in zip(
+        torch.split(job.pixels_BCHW, rows), torch.split(job.evidence.targets_B, rows), strict=True
+    ):
+        maps += [
+            method.attribute(
+                pixels_RCHW.clone(),
+                baselines=job.baselines(pixels_RCHW),
+                additional_forward_args=(targets_R,),
+                perturbations_per_eval=_ABLATIONS,
+                **where,
+            )
+        ]
+    return torch.cat(maps)
 
 
 def _sampled(job: Job, attr: ModuleType) -> Tensor:

@@ -23,15 +23,22 @@ class Task(ABC):
 
     Attributes:
         name: what the run file calls it.
-        kinds: the kinds of outputs that it can have; `model.outputs: auto` means the first one.
+        kinds: the kinds of outputs that it can have.
         is_guessed: whether `auto` looks at the outputs of trial images first, as for classifiers.
+        reads_all: whether the outputs of an image depend on all of it, and not on the best place alone.
         may_miss: whether the model may find nothing of a class, which then has no score to explain.
     """
 
     name: ClassVar[str]
     kinds: ClassVar[tuple[OutputKind, ...]]
     is_guessed: ClassVar[bool] = False
+    reads_all: ClassVar[bool] = True
     may_miss: ClassVar[bool] = False
+
+    @property
+    def default_kind(self) -> OutputKind:
+        """What `model.outputs: auto` means, where it does not look at the outputs of trial images."""
+        return self.kinds[0]
 
     @abstractmethod
     def outputs(self, returned: object, key: OutputKey | None) -> Tensor:

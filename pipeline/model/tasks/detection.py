@@ -50,6 +50,7 @@ class Detection(Task):
 
     name = "detection"
     kinds = ("probabilities",)
+    reads_all = False
     may_miss = True
 
     @classmethod
@@ -82,7 +83,7 @@ class Detection(Task):
     def for_trials(self, model: nn.Module) -> nn.Module:
         """Return a copy of the detector, with the same weights, that keeps detections of any score: noise has low ones.
 
-        What `score_thresh` of a module is compared with is 0 there, and `detections_per_img` is no limit.
+        The attribute `score_thresh` of modules is below every score there, and `detections_per_img` above every number.
         """
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         try:
@@ -90,7 +91,7 @@ class Detection(Task):
         except Exception:  # a module may hold objects that cannot be copied: locks, graphs, files
             return model
         for module in trial.modules():
-            for name, value in (("score_thresh", 0.0), ("detections_per_img", _ALL)):
+            for name, value in (("score_thresh", -1.0), ("detections_per_img", _ALL)):
                 if isinstance(vars(module).get(name), (int, float)):
                     setattr(module, name, value)
         return trial
@@ -114,7 +115,7 @@ class Detection(Task):
             raise _no_detections(f"a list of {described(found)}")
         labels_D, scores_D = found["labels"], found["scores"].float()
         if len(labels_D) and not 0 <= int(labels_D.min()) <= int(labels_D.max()) < self.classes:
-            label = int(labels_D.max())
+            label = int(labels_D.min() if int(labels_D.min()) < 0 else labels_D.max())
             raise ConfigError.one(
                 _WHERE, f"the model found class {label}, but has {self.classes} classes", "correct its num_classes"
             )
@@ -130,10 +131,8 @@ def check_padding(model: nn.Module, pixels_BCHW: Tensor) -> None:
         model: the detector.
         pixels_BCHW: images of the run's size.
     """
-    from torchvision.models.detection.transform import GeneralizedRCNNTransform  # here: it takes seconds
-
     transform: Any = getattr(model, "transform", None)
-    if not isinstance(transform, GeneralizedRCNNTransform):
+    if type(transform).__module__ != "torchvision.models.detection.transform":  # importing the class takes seconds
         return
     with torch.no_grad():
         images, _ = transform([*pixels_BCHW[:1]])

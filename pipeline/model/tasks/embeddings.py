@@ -104,6 +104,11 @@ class ZeroShot(Similarity):
     name = "zero_shot"
     kinds: ClassVar[tuple[OutputKind, ...]] = ("softmax", "sigmoid", "raw")
 
+    @property
+    def default_kind(self) -> OutputKind:
+        """Softmax, or sigmoid for a model with a bias, which a softmax would ignore."""
+        return "softmax" if self.bias is None else "sigmoid"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (math.isfinite(self.scale) and self.scale > 0 and math.isfinite(self.bias or 0)):

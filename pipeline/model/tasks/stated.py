@@ -194,7 +194,7 @@ def _factor(scale: float, own: float | None) -> float:
 def _own(model: nn.Module, name: str) -> float | None:
     """Return a number that a model holds as a parameter or buffer of its own; None without."""
     tensor = {**dict(model.named_buffers(recurse=False)), **dict(model.named_parameters(recurse=False))}.get(name)
-    return float(tensor) if isinstance(tensor, torch.Tensor) and tensor.numel() == 1 else None
+    return float(tensor.detach()) if isinstance(tensor, torch.Tensor) and tensor.numel() == 1 else None
 
 
 def _check_several(vectors: NamedVectors) -> None:

@@ -1,5 +1,6 @@
 """Runs with stored maps and with attributions of captum: rows, failures, refusals, and the identity of the run."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pipeline
 from pipeline.audit.facts import audit
 from pipeline.audit.page import render
 from pipeline.audit.sanity.check import check_sanity
+from pipeline.cams import build_methods
 from pipeline.cams import stored as page
 from pipeline.errors import ConfigError, DamagedRunError
 from pipeline.planning.planner import plan
@@ -220,6 +222,18 @@ def test_paths_may_be_relative_and_name_several_files(
     run = prepared(settings)
     assert run.config.explain.methods == stored(str(tmp_path / "maps-*.parquet"))
     assert all(row["error_code"] is None for row in rows_of(publish_all(settings)))
+
+
+def test_workers_receive_the_path_and_the_digest_and_no_maps(floats: Path) -> None:
+    (method,) = build_methods(stored(str(floats))).values()
+    data = pickle.dumps(method)
+    assert len(data) < 1000
+    page._maps.cache_clear()
+    received = pickle.loads(data)
+    row = next(iter(of_method(floats, "gradcam").values()))
+    assert received == method
+    assert received.failure(row["image_key"], row["target"]) == ""
+    assert received.identity() == method.identity()  # type: ignore[attr-defined]
 
 
 def test_a_plan_of_captum_and_stored_maps_is_made(images: Path, floats: Path, tmp_path: Path) -> None:
