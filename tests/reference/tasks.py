@@ -66,5 +66,3 @@ def zero_shot_confidences(cosines_BN: Tensor, scale: float, bias: float | None) 
         else:
             rows.append([1 / (1 + math.exp(-logit)) for logit in logits])
     return torch.tensor(rows)
-
-

@@ -25,7 +25,7 @@ from webdataset import ShardWriter
 
 from pipeline.truth.hand import RADIUS, hand, make_hand_scene
 from pipeline.truth.scenes import Scene
-from pipeline.truth.shapes import KINDS, SIDE
+from pipeline.truth.shapes import KINDS
 
 CLASSES = ("background", *KINDS)
 SCENES = 60
@@ -68,7 +68,7 @@ class Segmenter(nn.Module):
 
 
 class Detector(nn.Module):
-    """Puts a box around every part, with a score of 0.91: the hyperbolic tangent keeps the gradient of a response of 1."""
+    """Puts a box around every part, with a score of 0.91: a response of 1 has a gradient under the tangent."""
 
     def __init__(self) -> None:
         super().__init__()

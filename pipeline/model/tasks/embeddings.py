@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ class Similarity(Task):
     digest: str = ""
 
     name = "similarity"
-    kinds = ("raw",)
+    kinds: ClassVar[tuple[OutputKind, ...]] = ("raw",)
 
     def __post_init__(self) -> None:
         vectors_ND = self.vectors_ND.detach().cpu().float().clone()
@@ -102,7 +102,7 @@ class ZeroShot(Similarity):
     bias: float | None = None
 
     name = "zero_shot"
-    kinds = ("softmax", "sigmoid", "raw")
+    kinds: ClassVar[tuple[OutputKind, ...]] = ("softmax", "sigmoid", "raw")
 
     @property
     def default_kind(self) -> OutputKind:

@@ -22,7 +22,7 @@ transformers = pytest.importorskip("transformers")
 SIDE = 32
 
 
-def loaded(**fields: Any) -> LoadedModel:
+def loaded(**fields: object) -> LoadedModel:
     return load_model(ModelConfig.model_validate({"weights": "random", **fields}))
 
 
@@ -31,7 +31,8 @@ def small(side: int) -> dict[str, Any]:
 
 
 def test_a_segmentation_by_name() -> None:
-    model = loaded(name="torchvision/lraspp_mobilenet_v3_large", num_classes=3, preprocess=small(64))
+    layer = {"layer": "backbone.16", "layout": "channels_first"}
+    model = loaded(name="torchvision/lraspp_mobilenet_v3_large", num_classes=3, preprocess=small(64), **layer)
     assert model.outputs == Outputs(task=Segmentation())
     assert model.classes == 3
     assert any("is a segmentation model: model.task is segmentation" in note for note in model.notes)
