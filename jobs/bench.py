@@ -70,7 +70,7 @@ def bench(
     methods = build_methods(run_config.explain.methods if run_config else DEFAULT_METHODS)
     chosen = precision or (run_config.compute.precision if run_config else "fp32")
     loaded = load_model(model_config, names_for(run_config) if run_config else ())
-    pixels_BCHW = bench_images(run_config, loaded.preprocess, images)
+    pixels_BCHW = bench_images(run_config, loaded.preprocess, images, loaded.class_names or ())
     setup = Setup(loaded, methods, tuple(peers), chosen, pixels_BCHW, compiled)
     try:
         results = {"model": model_config.name} | measured(setup, rounds, long_rounds, err.say)

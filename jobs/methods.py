@@ -14,20 +14,23 @@ def methods(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="print the page of this method")] = None,
 ) -> int:
     """List the CAM methods with their paper and cost; with a name, print its page."""
-    from pipeline.cams import METHODS
-    from pipeline.results.catalogue import method_page, method_rows
+    from pipeline.cams import ADAPTERS, METHODS
+    from pipeline.results.catalogue import adapter_rows, method_page, method_rows
 
     if name is None:
         print_rows(method_rows())
         out.print(
             "\nCost per image for ResNet-50 (K = 2048, 7 x 7; stages of 256, 512, 1024 and 2048 channels), in addition "
             "to one forward pass (and head backward) that all methods share. A head pass runs the layers after the "
-            "target layer."
+            "target layer. The cost of methods that need attention is that for ViT-B/16 (12 layers); there a head pass "
+            "runs the layers after the last block."
         )
-    elif name in METHODS:
-        out.print(method_page(METHODS[name]))
+        out.print("\nMethods of others (docs/others.md)\n")
+        print_rows(adapter_rows())
+    elif name in METHODS | ADAPTERS:
+        out.print(method_page((METHODS | ADAPTERS)[name]))
     else:
-        raise ConfigError.one("NAME", f"unknown method '{name}'", nearest(name, METHODS))
+        raise ConfigError.one("NAME", f"unknown method '{name}'", nearest(name, METHODS | ADAPTERS))
     return 0
 
 

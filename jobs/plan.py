@@ -43,7 +43,7 @@ def plan(
     ready_seconds = time.perf_counter() - began
     if prepared.reading.draw:
         err.say(str(prepared.reading.draw))
-    for note in prepared.loaded.notes:
+    for note in prepared.notes():
         err.say(f"note: {note}")
     print_account(prepared.account)
     err.say("timing a few images of the run on this machine")

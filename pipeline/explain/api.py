@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from pipeline.cams import CamMethod, build_methods
 from pipeline.explain.explanations import Explanations, explain_evidence, measure, observe
 from pipeline.explain.given_truth import boxes_inside, checked_masks, checked_parts
-from pipeline.explain.requirements import check_confidences, check_stages
+from pipeline.explain.requirements import (
+    check_adapters,
+    check_attention,
+    check_confidences,
+    check_redrawn,
+    check_stages,
+    check_stored,
+)
 from pipeline.maps.heatmaps import is_degenerate
 from pipeline.metrics import Metric, Parts, Truth, build_metrics
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
@@ -117,9 +124,14 @@ def explain(
     with torch.inference_mode(False):
         indices = None if indices is None else indices.clone()
         with exceptions_told(model, pixels_BCHW, "the forward or backward pass", RuntimeError):
+            probe.resolve(pixels_BCHW)
+            check_attention(chosen, lambda: probe.attention(pixels_BCHW))
             evidence = _evidence_for(observe(pixels_BCHW, chosen, probe, keys), indices)
             if stages is None:  # one stage that the user names is what he wants
                 check_stages(chosen, evidence.layers)
+            check_stored(chosen, evidence, has_keys=keys is not None)
+            shape = (pixels_BCHW.shape[1], pixels_BCHW.shape[2], pixels_BCHW.shape[3])
+            check_adapters(chosen, lambda: _trial_probe(probe, pixels_BCHW), shape)
         remember(model, wanted, probe, pixels_BCHW)
         return _explain_finite_rows(evidence, chosen, probe)
 
@@ -184,6 +196,7 @@ def evaluate(
     truth = Truth(*([of_image[image] for image in images] for of_image in by_image))
     chosen = build_metrics(metrics)
     check_confidences(explanations.probe.outputs, {}, chosen)
+    check_redrawn(explanations.methods, chosen)
     if not images:
         return {name: dict.fromkeys(explanations.maps, _no_values(metric, finite_B)) for name, metric in chosen.items()}
     with torch.inference_mode(False):
@@ -267,6 +280,14 @@ def _finite_or_zero(map_Ruv: Tensor) -> Tensor:
     """Replace maps that are not finite by zeros."""
     nonfinite_R = ~map_Ruv.isfinite().flatten(1).all(1)
     return map_Ruv.masked_fill(nonfinite_R[:, None, None], 0.0)
+
+
+def _trial_probe(probe: Probe, pixels_BCHW: Tensor) -> Probe:
+    """Return a probe of the same model and layer whose passes are not counted."""
+    return Probe(
+        probe.model, probe.layer, outputs=probe.outputs, layout=probe.layouts(pixels_BCHW),
+        normalisation=probe.normalisation,
+    )  # fmt: skip
 
 
 def _evidence_for(observation: Observation, targets: Tensor | None) -> Evidence:

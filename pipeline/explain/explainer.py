@@ -23,6 +23,7 @@ from pipeline.explain.rows import (
     Row,
     explanation_row,
     failed_method_row,
+    failure_of,
     failure_row,
     to_table,
 )
@@ -260,8 +261,10 @@ class Explainer:
 
     def _rows(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> list[Row]:
         """Run methods and metrics, and return one row per (image, target) and method, in this order."""
-        if shared.evidence is None:
-            return []
+        return [row for part in shared.parts(methods) for row in self._rows_of_one_shape(part, methods)]
+
+    def _rows_of_one_shape(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> list[Row]:
+        assert shared.evidence is not None
         with self._watch.timing("methods"):
             explanations = explain_evidence(shared.evidence, methods, self.probe)
             maps = {label: map_Buv.float().cpu().numpy() for label, map_Buv in explanations.maps.items()}
@@ -275,9 +278,10 @@ class Explainer:
                 maps[label][i],
                 {name: by_method[label][i] for name, by_method in numbers.items()},
                 self.spec.maps,
+                failure_of(method, image),
             )
             for i, image in enumerate(shared.facts())
-            for label in methods
+            for label, method in methods.items()
         ]
 
     def _pixels(self, batch: ImageBatch) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.cams import CamMethod
 from pipeline.maps.heatmaps import heatmaps, is_degenerate, upsample
 from pipeline.metrics import Metric, Redraw, ScoringBatch, Truth
+from pipeline.model.attention import AttentionWanted
 from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence, Observation
 from pipeline.model.probe import Probe
@@ -76,7 +77,12 @@ def observe(
     """Run the forward pass that all methods share, and capture what any of them needs."""
     needs = [method.needs for method in methods.values()]
     gradients, stages = any(need.gradients for need in needs), any(need.stages for need in needs)
-    return probe.observe(pixels_ICHW, gradients=gradients, stages=stages, keys=keys)
+    attention = AttentionWanted(
+        weights=any(need.attention for need in needs),
+        gradients=any(need.attention_gradients for need in needs),
+        readouts=any(need.readouts for need in needs),
+    )
+    return probe.observe(pixels_ICHW, gradients=gradients, stages=stages, keys=keys, attention=attention)
 
 
 def explain_evidence(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Probe) -> Explanations:

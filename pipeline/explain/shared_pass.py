@@ -4,11 +4,13 @@ Legend: B rows (image, target).
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from pipeline.cams import Adapter, CamMethod
 from pipeline.explain.batches import ImageBatch
 from pipeline.explain.rows import ImageFacts, MethodFacts, Row, failed_method_row
 from pipeline.model.evidence import Evidence
@@ -24,6 +26,21 @@ class SharedPass(NamedTuple):
     evidence: Evidence | None
     rules: list[str]
     failed: list[Row]
+
+    def parts(self, methods: Mapping[str, CamMethod]) -> "Iterator[SharedPass]":
+        """Yield the rows whose maps have the same shapes together; all rows, unless methods say otherwise."""
+        if self.evidence is None:
+            return
+        adapters = [method for method in methods.values() if isinstance(method, Adapter)]
+        groups = list(zip(*(adapter.groups(self.evidence) for adapter in adapters), strict=True))
+        if len(set(groups)) <= 1:
+            yield self
+            return
+        for group in dict.fromkeys(groups):
+            rows = [row for row, other in enumerate(groups) if other == group]
+            device = self.evidence.targets_B.device
+            evidence = self.evidence.select(torch.tensor(rows, device=device))
+            yield SharedPass(self.pairs.rows(rows), evidence, [self.rules[row] for row in rows], [])
 
     def facts(self) -> list[ImageFacts]:
         """Return what all methods' rows of each (image, target) pair share."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from torch import nn
 
 from pipeline.errors import LayerError, UnknownLayerError
+from pipeline.model.attention_trial import TokenAttention, find_attention
 from pipeline.model.auto_layer import auto_layer, serving_layers
 from pipeline.model.frame import check_frame
 from pipeline.model.layers import checked_stages, resolve_layer
@@ -60,6 +61,9 @@ class CapturedLayers:
         self._stages: tuple[str, ...] | None = None
         self._views: dict[tuple[str, Shape], View] = {}
         self._trace: tuple[Shape, Calls] | None = None
+        self._attention: dict[Shape, TokenAttention] = {}
+        if self._found is not None and self._found.attention is not None:
+            self._attention[self._found.shape] = self._found.attention
         if layer != "auto":
             with suppress(UnknownLayerError):  # raised in the first pass, with layers that were tried and serve
                 self._layer = resolve_layer(model, layer)
@@ -124,10 +128,22 @@ class CapturedLayers:
             self._views |= {(layer, shape): view for layer, view in found.items()}
         return {layer: self._views[layer, shape] for layer in layers}
 
+    def attention(self, shape: Shape) -> TokenAttention:
+        """Return what the attention of the model means for images of a shape (C, H, W).
+
+        Raises:
+            LayerError: the model has no attention between the tokens of the target layer that can be read.
+        """
+        view = self.views((self.target,), shape)[self.target]
+        if shape not in self._attention:
+            self._attention[shape] = find_attention(self._model, self._outputs, shape, view)
+        return self._attention[shape]
+
     def layouts(self, shape: Shape) -> FoundLayouts:
         """Return the layouts found so far for images of a shape (C, H, W)."""
         found = {layer: view for (layer, other), view in self._views.items() if other == shape}
-        return FoundLayouts(shape, {layer: self._portable(view) for layer, view in found.items()})
+        portable = {layer: self._portable(view) for layer, view in found.items()}
+        return FoundLayouts(shape, portable, self._attention.get(shape))
 
     def _portable(self, view: View) -> GridView | LayoutFunction:
         """Return a layout without the model that a user's functions may hold."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -48,6 +48,7 @@ class LoadedModel:
         layouts: how the outputs of the target layer and the stages are read.
         notes: what the user should know about the model, one sentence each.
         class_names: names of the outputs, in their order, as far as the model or its embeddings name them.
+        identity: what identifies the model in a run instead of its name in the run file.
     """
 
     model: nn.Module
@@ -62,6 +63,7 @@ class LoadedModel:
     layouts: FoundLayouts
     notes: tuple[str, ...]
     class_names: tuple[str, ...] | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
 
 
 def tried(

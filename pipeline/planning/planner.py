@@ -248,8 +248,8 @@ def _lines(run: PreparedRun, timing: ImageTiming) -> list[Line]:
     requested = timing.last.requested
     shares = {name: requested.get(name, 0) / max(1, sum(requested.values())) for name in bounds}
     shares[SHARED] = 0.0 if any(shares.values()) else 1.0
-    exact = run.config.compute.precision == "bf16" and any(method.needs.stages for method in run.methods.values())
-    bounds[SHARED] = Cost(forwards=2 if exact else 1)  # in bf16, the pass over the stages is repeated in fp32
+    exact = run.config.compute.precision == "bf16" and any(m.needs.in_float32 for m in run.methods.values())
+    bounds[SHARED] = Cost(forwards=2 if exact else 1)  # in bf16, the pass with gradients is repeated in fp32
     return [
         _line(name, timing, shares[name], bounds[name].forwards * (max_targets if name else 1))
         for name in (SHARED, *(name for name in bounds if name))

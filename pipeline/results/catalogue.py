@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from typing import Any
 
-from pipeline.cams import METHODS, CamMethod, LayerShape, NetShape
+from pipeline.cams import ADAPTERS, METHODS, CamMethod, LayerShape, NetShape
 from pipeline.cams.base import Needs, Paper
 from pipeline.metrics import METRICS, Metric
 from pipeline.results.marks import percent
@@ -19,11 +19,15 @@ RESNET50 = NetShape(
 """The network whose costs are printed: ResNet-50 at 224 pixels."""
 
 
+VIT_B_16 = NetShape(stages=(LayerShape(768, 14, 14),), linear_head=False, attention_layers=12)
+"""The network whose costs are printed for methods that need attention: ViT-B/16 at 224 pixels."""
+
+
 def method_rows() -> list[dict[str, str]]:
     """Return one row per method: name, paper, requirements, and cost per image in addition to the shared pass."""
     rows = []
     for name, kind in METHODS.items():
-        cost = kind().cost(RESNET50)
+        cost = kind().cost(VIT_B_16 if kind().needs.attention else RESNET50)
         rows.append(
             {
                 "method": name + (" (interpretation)" if kind.interpretation else ""),
@@ -35,6 +39,13 @@ def method_rows() -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def adapter_rows() -> list[dict[str, str]]:
+    """Return one row per method of others: name, and what it is."""
+    return [
+        {"method": name, "maps": (inspect.getdoc(kind) or "").partition("\n")[0]} for name, kind in ADAPTERS.items()
+    ]
 
 
 def metric_rows(record: JudgedRecord | None = None) -> list[dict[str, str]]:
@@ -84,17 +95,23 @@ _METRIC_NOTES = (
 
 def _page(kind: type[Any], facts: list[str]) -> str:
     lines = [kind.name, "=" * len(kind.name), "", inspect.getdoc(kind) or "", "", *facts, *([""] if facts else [])]
-    defaults = [f"  {field.name}: {field.default}" for field in dataclasses.fields(kind)]
+    defaults = [f"  {field.name}: {_default(field)}" for field in dataclasses.fields(kind)]
     lines += ["Defaults:", *(defaults or ["  no parameters"])]
     if kind.presets:
         lines += ["", "Presets:", *(f"  {name}: {_format_preset(preset)}" for name, preset in kind.presets.items())]
     paper: Paper = kind.paper
-    lines += ["", f"Reference: {paper.authors}. {paper.title}. {paper.venue} {paper.year}, {paper.link}."]
+    if paper.link:
+        lines += ["", f"Reference: {paper.authors}. {paper.title}. {paper.venue} {paper.year}, {paper.link}."]
     return "\n".join(lines)
 
 
+def _default(field: "dataclasses.Field[Any]") -> object:
+    return "required" if field.default is dataclasses.MISSING else field.default
+
+
 def _format_needs(needs: Needs) -> str:
-    words = ["gradients"] * needs.gradients + ["stages"] * needs.stages + ["linear head"] * needs.linear_head
+    words = ["attention"] * needs.attention + ["gradients"] * (needs.gradients or needs.readouts)
+    words += ["stages"] * needs.stages + ["linear head"] * needs.linear_head
     return ", ".join(words) or ("activations" if needs.activations else "images")
 
 

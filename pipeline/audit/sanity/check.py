@@ -4,7 +4,7 @@ Randomisation: the maps of every method are computed again while the model's wei
 the output to the input. Maps that stay similar do not depend on the model, and may show edges of the image.
 
 Class swap: the maps of every method are computed for another class, chosen at random. Maps that stay the same do not
-explain the class (Eigen-CAM, KPCA-CAM and FEM are not meant to).
+explain the class (Eigen-CAM, KPCA-CAM, FEM, raw attention and attention rollout are not meant to).
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.audit.sanity.randomise import randomised
-from pipeline.cams import build_methods
+from pipeline.cams import build_methods, redrawable
 from pipeline.errors import ConfigError
 from pipeline.explain.explainer import BATCH_MULTIPLE
 from pipeline.explain.explanations import explain_evidence, observe
@@ -74,7 +74,7 @@ class _Sample:
     def __init__(self, run: Run, wanted: list[dict[str, Any]]) -> None:
         rerun = RunModel(run)
         self.loaded, config = rerun.loaded, rerun.config
-        self.methods = build_methods(config.explain.methods)
+        self.methods = redrawable(build_methods(config.explain.methods))
         self.config, self.seed = config, config.explain.seed
         originals = rerun.pictures([(row["shard"], row["image_key"]) for row in wanted])
         rows = [row for row in wanted if (row["shard"], row["image_key"]) in originals]

@@ -120,8 +120,8 @@ class Detection(Task):
                 _WHERE, f"the model found class {label}, but has {self.classes} classes", "correct its num_classes"
             )
         nothing_N = scores_D.new_zeros(self.classes)
-        highest_N: Tensor = nothing_N.scatter_reduce(0, labels_D.long(), scores_D, "amax")
-        return highest_N
+        best_N: Tensor = nothing_N.scatter_reduce(0, labels_D.long(), scores_D, "amax")
+        return best_N
 
 
 def check_padding(model: nn.Module, pixels_BCHW: Tensor) -> None:
