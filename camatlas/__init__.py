@@ -17,15 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.cams.base import Cost, Method, Needs
     from pipeline.errors import CamatlasError, ConfigError, DamagedRunError, StalledError, StoreError
     from pipeline.explain.api import evaluate, explain
     from pipeline.explain.explanations import Explanations
     from pipeline.metrics import Parts
-    from pipeline.metrics.scoring import ScoringBatch
-    from pipeline.metrics.users import Metric
-    from pipeline.model.evidence import Evidence
-    from pipeline.model.probe import Probe
     from pipeline.model.tasks import Similarity, ZeroShot
     from pipeline.results.atlas import Atlas, open_atlas
     from pipeline.results.query import Run, open_run
@@ -34,17 +29,10 @@ __all__ = [
     "Atlas",
     "CamatlasError",
     "ConfigError",
-    "Cost",
     "DamagedRunError",
-    "Evidence",
     "Explanations",
-    "Method",
-    "Metric",
-    "Needs",
     "Parts",
-    "Probe",
     "Run",
-    "ScoringBatch",
     "Similarity",
     "StalledError",
     "StoreError",
@@ -59,17 +47,10 @@ _LAZY_EXPORTS = {
     "Atlas": "pipeline.results.atlas",
     "CamatlasError": "pipeline.errors",
     "ConfigError": "pipeline.errors",
-    "Cost": "pipeline.cams.base",
     "DamagedRunError": "pipeline.errors",
-    "Evidence": "pipeline.model.evidence",
     "Explanations": "pipeline.explain.explanations",
-    "Method": "pipeline.cams.base",
-    "Metric": "pipeline.metrics.users",
-    "Needs": "pipeline.cams.base",
     "Parts": "pipeline.metrics",
-    "Probe": "pipeline.model.probe",
     "Run": "pipeline.results.query",
-    "ScoringBatch": "pipeline.metrics.scoring",
     "Similarity": "pipeline.model.tasks",
     "StalledError": "pipeline.errors",
     "StoreError": "pipeline.errors",

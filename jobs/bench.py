@@ -52,7 +52,6 @@ def bench(
     from pipeline.bench.peers import PEERS
     from pipeline.cams import build_methods
     from pipeline.model.zoo import load_model
-    from pipeline.run.matching import own_names
     from pipeline.run.preflight import names_for
 
     peers = [name for name in against.split(",") if name]
@@ -71,7 +70,7 @@ def bench(
     methods = build_methods(run_config.explain.methods if run_config else DEFAULT_METHODS)
     chosen = precision or (run_config.compute.precision if run_config else "fp32")
     loaded = load_model(model_config, names_for(run_config) if run_config else ())
-    pixels_BCHW = bench_images(run_config, loaded.preprocess, images, own_names(loaded))
+    pixels_BCHW = bench_images(run_config, loaded.preprocess, images, loaded.class_names or ())
     setup = Setup(loaded, methods, tuple(peers), chosen, pixels_BCHW, compiled)
     try:
         results = {"model": model_config.name} | measured(setup, rounds, long_rounds, err.say)

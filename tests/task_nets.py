@@ -23,7 +23,7 @@ class Segmenter(Body):
         super().__init__()
         self.classifier, self.form = nn.Conv2d(6, classes, 1), form
 
-    def forward(self, pixels_BCHW: Tensor) -> Any:  # noqa: ANN401 - some return no tensor
+    def forward(self, pixels_BCHW: Tensor) -> Any:
         logits_BNHW = nn.functional.interpolate(self.classifier(self.body(pixels_BCHW)), pixels_BCHW.shape[2:])
         forms = {
             "out": lambda: {"out": logits_BNHW, "aux": logits_BNHW},
@@ -78,7 +78,7 @@ class Encoder(Body):
         if scale is not None:
             self.logit_scale = nn.Parameter(torch.tensor(scale))
 
-    def forward(self, pixels_BCHW: Tensor) -> Any:  # noqa: ANN401 - some return no tensor
+    def forward(self, pixels_BCHW: Tensor) -> Any:
         acts_BKuv = self.body(pixels_BCHW)
         embedding_BD = self.projection(acts_BKuv.mean((2, 3)))
         forms = {
@@ -91,7 +91,7 @@ class Encoder(Body):
         return forms[self.form]()
 
 
-def seeded(build: Any, *args: Any, **kwargs: Any) -> nn.Module:  # noqa: ANN401 - any class of this file
+def seeded(build: Any, *args: Any, **kwargs: Any) -> nn.Module:
     """Build a network with the same weights every time."""
     with torch.random.fork_rng():
         torch.manual_seed(3)

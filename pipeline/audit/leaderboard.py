@@ -51,16 +51,12 @@ MODEL_METRICS = ("box_removed_confidence", "box_only_confidence")
 
 def metrics(run: Run) -> dict[str, dict[str, Any]]:
     """Describe the metrics that compare methods: unit, direction that is better, and input."""
-    fields = {label: run.manifest.identity.metrics[label] for label in metric_labels(run)}
-    return {label: _about(of) for label, of in fields.items() if of["name"] not in MODEL_METRICS}
-
-
-def _about(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a metric; the manifest describes those of users."""
-    kind = METRICS.get(fields["name"])
-    if kind is None:
-        return {name: fields[name] for name in ("name", "unit", "better", "reads")}
-    return {"name": kind.name, "unit": kind.unit, "better": kind.better, "reads": kind.reads}
+    kinds = {label: METRICS[run.manifest.identity.metrics[label]["name"]] for label in metric_labels(run)}
+    return {
+        label: {"name": kind.name, "unit": kind.unit, "better": kind.better, "reads": kind.reads}
+        for label, kind in kinds.items()
+        if kind.name not in MODEL_METRICS
+    }
 
 
 def passed_sanity(run: Run) -> dict[str, bool]:

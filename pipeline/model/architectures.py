@@ -11,7 +11,7 @@ from torch import nn
 from pipeline.errors import ConfigError, Mistakes, first_line, nearest
 from pipeline.model.outputs import OutputKind
 from pipeline.model.torchvision_tasks import arguments_of, preprocess_of, tasks_of_torchvision
-from pipeline.model.transformers_models import build_transformers
+from pipeline.model.transformers_models import Purpose, build_transformers
 from pipeline.settings.functions import called, imported
 from pipeline.settings.model import ModelConfig
 from pipeline.settings.preprocess import Preprocess
@@ -46,15 +46,23 @@ class Architecture:
     notes: tuple[str, ...] = ()
 
 
-def build_architecture(config: ModelConfig) -> Architecture:
-    """Build the model, with the library's pretrained weights if requested, and return it with its preprocessing."""
+def build_architecture(config: ModelConfig, purpose: Purpose = "classification") -> Architecture:
+    """Build the model, with the library's pretrained weights if requested, and return it with its preprocessing.
+
+    Args:
+        config: the section `model` of the run file.
+        purpose: what a model of transformers is built for; other libraries name their models by purpose.
+
+    Raises:
+        ConfigError: the model is unknown, or cannot be built with these settings.
+    """
     source, slash, name = config.name.partition("/")
-    if slash and source in _LIBRARIES:
+    if slash and source in ("transformers", *_LIBRARIES):
         if config.arguments:
             raise ConfigError.one(
                 "model.arguments", f"only a model by package.module:function takes arguments, not '{config.name}'"
             )
-        return _LIBRARIES[source](name, config)
+        return _transformers(config, purpose) if source == "transformers" else _LIBRARIES[source](name, config)
     if ":" in config.name:
         return Architecture(_by_function(config), Preprocess(224, 256))
     raise ConfigError.one(
@@ -160,20 +168,15 @@ def _timm(name: str, config: ModelConfig) -> Architecture:
     return Architecture(model, preprocess)
 
 
-def _transformers(_name: str, config: ModelConfig) -> Architecture:
-    """Build a model of transformers for what the run file wants of it."""
-    if config.task == "detection":
-        raise ConfigError.one("model.task", "detectors of transformers are not supported", "wrap one in a function")
-    embedded = config.text_embeddings or config.task == "similarity"
-    found = build_transformers(
-        config, "embedding" if embedded else "segmentation" if config.task == "segmentation" else "classification"
-    )
+def _transformers(config: ModelConfig, purpose: Purpose) -> Architecture:
+    """Build a model of transformers."""
+    found = build_transformers(config, purpose)
     return Architecture(
         found.model, found.preprocess, found.class_names, found.outputs, found.identity, found.is_filled, found.notes
     )
 
 
-_LIBRARIES = {"torchvision": _torchvision, "timm": _timm, "transformers": _transformers}
+_LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
 
 
 def _check_classifier(pretrained: int, config: ModelConfig) -> None:

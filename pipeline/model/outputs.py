@@ -144,7 +144,7 @@ class Outputs:
         return logits_BN <= (0.0 if self.kind == "raw" else math.log(_LEAST_PROBABILITY) + _ROUNDING)
 
     def for_trials(self) -> "Outputs":
-        """Return how outputs are read in trials: scores of a detector as they are, since a logarithm hides those of 0."""
+        """Return how outputs are read in trials: scores of a detector as they are, as a logarithm hides those of 0."""
         return replace(self, kind="raw") if self.task is not None and self.task.may_miss else self
 
     def connected(self, logits_BN: Tensor, tensors: Iterable[Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from pipeline.model.batching import is_out_of_memory
 from pipeline.model.engine import check_parameters
 from pipeline.model.kinds import check_kind
 from pipeline.model.tasks import StatedTask, Task, stated_task
+from pipeline.model.transformers_models import Purpose
 from pipeline.model.trial import LoadedModel, tried
 from pipeline.model.weight_files import read_weights
 from pipeline.model.weights import digest, load_weights
@@ -20,6 +21,9 @@ from pipeline.settings.model import ModelConfig, PreprocessConfig
 from pipeline.settings.preprocess import Preprocess
 
 __all__ = ["LoadedModel", "load_model"]
+
+_PURPOSES: dict[str, Purpose] = {"segmentation": "segmentation", "similarity": "embedding", "zero_shot": "embedding"}
+"""What a model of transformers is built for, by task."""
 
 
 def load_model(config: ModelConfig, class_names: Sequence[str] = ()) -> LoadedModel:
@@ -56,7 +60,7 @@ def load_model(config: ModelConfig, class_names: Sequence[str] = ()) -> LoadedMo
 def _built(config: ModelConfig, stated: StatedTask, mistakes: Mistakes) -> tuple[Architecture, Task | None]:
     """Build the architecture without wrappers; if that fails, check what can be checked without it, and raise."""
     with mistakes.collecting():
-        built = build_architecture(config)
+        built = build_architecture(config, _PURPOSES.get(stated.name, "classification"))
         model = unwrapped(built.model)
         task, notes = stated.of(model) if not mistakes.found else (None, ())
         if not mistakes.found:

@@ -40,7 +40,7 @@ def check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
             f"the table names {named} classes, but the model has {loaded.classes}",
             "give the table of the classes that the model was trained on",
         )
-    for index, name in enumerate(own_names(loaded) if named else ()):
+    for index, name in enumerate(loaded.class_names or () if named else ()):
         other = table.named(name)
         if other not in (None, index):
             raise ConfigError.one(
@@ -62,12 +62,6 @@ def check_names(class_names: tuple[str, ...], loaded: LoadedModel) -> None:
             f"the data names class {place} '{one}', the embeddings '{other}'",
             "give the table of the classes in data.classes, with these names in the order of the labels",
         )
-
-
-def own_names(loaded: LoadedModel) -> tuple[str, ...]:
-    """Return the names that a model itself gives to its classes; those of embeddings are in the order of the data."""
-    task = loaded.outputs.task
-    return () if isinstance(task, (ZeroShot, Similarity)) else loaded.class_names or ()
 
 
 def names_of(class_names: tuple[str, ...], loaded: LoadedModel) -> tuple[str, ...]:

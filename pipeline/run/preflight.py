@@ -16,7 +16,6 @@ from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
 from pipeline.errors import Mistakes
 from pipeline.explain.explainer import ExplainerSpec
-from pipeline.explain.plugin_trial import tried_plugins
 from pipeline.explain.requirements import check_outputs, check_stages
 from pipeline.metrics import Metric, build_metrics, reads_parts
 from pipeline.metrics.cost import metrics_cost
@@ -31,7 +30,6 @@ from pipeline.run.matching import (
     check_labels,
     check_names,
     names_of,
-    own_names,
     with_attention,
     wrong_parts,
 )
@@ -181,7 +179,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     if config.model.name:
         with found.collecting():
             loaded = load_model(config.model, names_for(config))
-            names = own_names(loaded)
+            names = loaded.class_names or ()
             outputs = loaded.classes if loaded.outputs.has_confidences else None
     rules = TargetRules.of(config.explain.targets)
     with found.collecting():
@@ -213,7 +211,6 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         check_labels(described.annotations, loaded, shards)
     found.raise_if_any()
-    methods = tried_plugins(loaded, methods, metrics, config.explain.seed)
     reading = reading_of(config.data, described.annotations)
     with found.collecting():
         check_boxes(shards, reading, limits, loaded.preprocess, config.data.boxes_format)
@@ -269,10 +266,15 @@ def _absolute(path: str, name: str = "") -> str:
 def _absolute_files(model: ModelConfig) -> dict[str, str | None]:
     """Make the paths of a model's files absolute; names of weights, which have no dot, stay as they are."""
     named = bool(model.weights and "." not in model.weights)
-    folder = local_folder(model.name)
     return {
-        "name": model.name if folder is None else f"{PREFIX}{folder}",
+        "name": _absolute_model(model.name),
         "weights": model.weights if named else model.weights and _absolute(model.weights),
         "text_embeddings": model.text_embeddings and _absolute(model.text_embeddings),
         "reference_embeddings": model.reference_embeddings and _absolute(model.reference_embeddings),
     }
+
+
+def _absolute_model(name: str) -> str:
+    """Make the path of a folder of transformers absolute; other names stay as they are."""
+    folder = local_folder(name)
+    return name if folder is None else f"{PREFIX}{folder}"

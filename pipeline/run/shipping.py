@@ -12,7 +12,6 @@ from ray.exceptions import RayError
 
 from pipeline.errors import ConfigError, first_line
 from pipeline.settings.functions import modules_beside
-from pipeline.settings.plugins import plugin_names
 from pipeline.settings.run_file import RunConfig
 
 Shipped = TypeVar("Shipped")
@@ -63,5 +62,4 @@ def _travelling_whole(config: RunConfig) -> Iterator[None]:
 def _named_functions(config: RunConfig) -> list[str]:
     """Return the functions that a run file names as `package.module:function`."""
     names = (config.model.name, config.model.layout, config.model.task, config.data.decoder)
-    functions = [name for name in names if isinstance(name, str) and ":" in name]
-    return [*functions, *plugin_names([*config.explain.methods, *config.explain.metrics])]
+    return [name for name in names if isinstance(name, str) and ":" in name]

@@ -106,7 +106,7 @@ def source_digest(where: str, name: str, function: Callable[..., Any]) -> str:
 
 def place_of(error: BaseException) -> str:
     """Return the file and line of the user's code that raised an error, as ` (file.py:12)`; empty if there is none."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(Path(frame.filename))]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(Path(frame.filename))]
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
 
 
@@ -118,13 +118,6 @@ def modules_beside(names: Iterable[str]) -> list[ModuleType]:
     named = [sys.modules.get(name.partition(":")[0]) for name in names]
     folders = {folder for module in named if module is not None and (folder := _import_folder(module)) is not None}
     return [module for module in [*sys.modules.values()] if _import_folder(module) in folders] if folders else []
-
-
-def is_users(path: Path) -> bool:
-    """Tell whether a file is the user's: neither installed, nor part of camatlas, nor made up."""
-    home = Path(__file__).resolve().parents[2]
-    ours = any(path.is_relative_to(home / package) for package in _OURS)
-    return path.suffix == ".py" and not ours and not any(path.is_relative_to(folder) for folder in _INSTALLED)
 
 
 def _imported_module(where: str, name: str) -> ModuleType:
@@ -170,4 +163,11 @@ def _import_folder(module: ModuleType) -> Path | None:
         return None
     path = Path(file)
     depth = name.count(".") + (path.stem == "__init__")
-    return path.parents[depth] if is_users(path) and depth < len(path.parents) else None
+    return path.parents[depth] if _is_users(path) and depth < len(path.parents) else None
+
+
+def _is_users(path: Path) -> bool:
+    """Tell whether a file is the user's: neither installed, nor part of camatlas, nor made up."""
+    home = Path(__file__).resolve().parents[2]
+    ours = any(path.is_relative_to(home / package) for package in _OURS)
+    return path.suffix == ".py" and not ours and not any(path.is_relative_to(folder) for folder in _INSTALLED)

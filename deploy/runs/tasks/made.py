@@ -25,7 +25,7 @@ from webdataset import ShardWriter
 
 from pipeline.truth.hand import RADIUS, hand, make_hand_scene
 from pipeline.truth.scenes import Scene
-from pipeline.truth.shapes import KINDS, SIDE
+from pipeline.truth.shapes import KINDS
 
 CLASSES = ("background", *KINDS)
 SCENES = 60
@@ -35,11 +35,21 @@ _PART, _BACKGROUND = 8.0, 4.0
 """Logits of a pixel near a part, for its class and for the background."""
 
 
+class FirstColour(nn.Module):
+    """Takes the first colour of white parts on black ground: the filters read no other."""
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """Return (B, 1, H, W)."""
+        return pixels_BCHW[:, :1]
+
+
 def features() -> nn.Sequential:
-    """Build one detector for each kind: 1 in the cells at the centre of a part of this kind, else 0; (B, K, u, v)."""
-    detectors = hand().get_submodule("features")
+    """Build one filter for each kind: 1 in the cells at the centre of a part of this kind, else 0; (B, K, u, v)."""
+    filters = hand().get_submodule("features.conv")
+    assert isinstance(filters, nn.Conv2d)
+    filters.weight, filters.in_channels = nn.Parameter(filters.weight[:, :1].detach().clone()), 1
     pool = nn.MaxPool2d(_REACH, _STRIDE, _REACH // 2 - _STRIDE // 2 + 1)
-    return nn.Sequential(OrderedDict(detectors=detectors, pool=pool))
+    return nn.Sequential(OrderedDict(colour=FirstColour(), filters=filters, relu=nn.ReLU(), pool=pool))
 
 
 class Segmenter(nn.Module):
@@ -58,7 +68,7 @@ class Segmenter(nn.Module):
 
 
 class Detector(nn.Module):
-    """Puts a box around every part, with a score of 0.91: the hyperbolic tangent keeps the gradient of a response of 1."""
+    """Puts a box around every part, with a score of 0.91: the tangent keeps the gradient of a response of 1."""
 
     def __init__(self) -> None:
         super().__init__()

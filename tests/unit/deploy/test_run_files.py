@@ -19,7 +19,8 @@ from pipeline.truth.shards import open_network, run_file
 ROOT = Path(__file__).resolve().parents[3]
 RUNS = ROOT / "deploy" / "runs"
 STUDY = sorted((RUNS / "readings").glob("*.yaml"))
-FILES = sorted(set(RUNS.glob("*/*.yaml")) - set(STUDY))
+TASKS = sorted((RUNS / "tasks").glob("*.yaml"))
+FILES = sorted(set(RUNS.glob("*/*.yaml")) - set(STUDY) - set(TASKS))
 GUIDE = (RUNS / "README.md").read_text(encoding="utf-8")
 OUTPUTS = {"data/voc2007": 20, "data/cub200": 200, "data/imagenet-val": None}
 """`model.num_classes` for each dataset; None where the model already has the right number of classes."""
@@ -76,7 +77,7 @@ def test_the_data_is_where_the_guide_packs_it(config: RunConfig) -> None:
 
 
 def test_no_two_runs_share_a_folder() -> None:
-    paths = [load_config(str(path)).output.path for path in FILES + STUDY]
+    paths = [load_config(str(path)).output.path for path in FILES + STUDY + TASKS]
     assert len(set(paths)) == len(paths)
 
 
@@ -115,6 +116,16 @@ def test_the_guide_makes_the_data_and_weights_of_a_study(path: Path) -> None:
         named = config.model.name.startswith("torchvision/")
         assert named or f"efficientnet_lite0.py {config.model.weights}\n" in GUIDE
     assert f"deploy/runs/readings/{kind}_*.yaml" in GUIDE
+
+
+@pytest.mark.parametrize("path", TASKS, ids=name_of)
+def test_the_guide_of_tasks_has_the_commands(path: Path) -> None:
+    guide = (RUNS / "tasks" / "README.md").read_text(encoding="utf-8")
+    config = load_config(str(path))
+    assert f"camatlas explain deploy/runs/tasks/{path.name}\n" in guide
+    assert str(config.data.shards) == "data/tasks/shards"
+    assert "python deploy/runs/tasks/made.py data/tasks\n" in guide
+    assert {"gradcam", "shuffled_gradcam"} <= set(build_methods(config.explain.methods))
 
 
 def test_without_its_packages_efficientnet_lite_says_what_to_install(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mine", module)
 
 
-def refusal(**fields: Any) -> str:  # noqa: ANN401 - the keys of a run file
+def refusal(**fields: Any) -> str:
     with pytest.raises(ConfigError) as refused:
         build_architecture(ModelConfig.model_validate(fields))
     return str(refused.value)

@@ -56,7 +56,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, object]]] = {
 }  # fmt: skip
 
 
-def processor(kind: str, settings: dict[str, Any], folder: Path) -> Any:  # noqa: ANN401 - the library is untyped
+def processor(kind: str, settings: dict[str, Any], folder: Path) -> Any:
     made = getattr(transformers, f"{kind}ImageProcessor")(**settings)
     made.save_pretrained(folder)
     return made

@@ -113,5 +113,5 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_the_run_file_of_every_method_names_every_method_of_its_network() -> None:
     config = load_config(str(Path(__file__).parents[3] / "deploy" / "every_method.yaml"))
-    assert set(build_methods(config.explain.methods)) == set(METHODS) - OF_ATTENTION
+    assert set(build_methods(config.explain.methods)) == set(METHODS) - set(OF_ATTENTION)
     assert set(build_metrics(config.explain.metrics)) <= set(METRICS)
