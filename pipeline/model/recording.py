@@ -165,7 +165,7 @@ def _one_tensor(layer: str, value: object) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if type(value) is tuple:
-        tensors = [part for part in tree_leaves(value) if isinstance(part, Tensor)]
+        tensors: list[Tensor] = [part for part in tree_leaves(value) if isinstance(part, Tensor)]
         if len(tensors) == 1 and value[0] is tensors[0]:
             return tensors[0]
     side = "takes" if LayerName.parse(layer).is_input else "outputs"
