@@ -14,12 +14,13 @@ from pipeline.cams.integrative import IntegrativeCam
 from pipeline.cams.multiscale import PolyCam, Sise
 from pipeline.cams.path import IntegratedGradCam, RsiGradCam
 from pipeline.cams.pixels import FullGrad, IntegratedGradients, SmoothGrad
+from pipeline.cams.plugged import METHOD_PLUGINS, BaseMethod
 from pipeline.cams.pointwise import ElementwiseGradCam, HiResCam, LayerCam
 from pipeline.cams.region import GroupCam, OptiCam, Rise
 from pipeline.cams.score import IsCam, ScoreCam, SsCam
 from pipeline.settings.registry import Spec, build_all
 
-__all__ = ["METHODS", "CamMethod", "Cost", "LayerShape", "Needs", "NetShape", "build_methods"]
+__all__ = ["METHODS", "METHOD_PLUGINS", "BaseMethod", "CamMethod", "Cost", "LayerShape", "Needs", "NetShape", "build_methods"]
 
 _PAPERS: tuple[type[CamMethod], ...] = (IntegratedGradCam, IsCam, IncrementCam, IntegrativeCam)
 _GRADIENTS: tuple[type[CamMethod], ...] = (
@@ -44,4 +45,4 @@ def build_methods(specs: Iterable[Spec]) -> dict[str, CamMethod]:
     Raises:
         ConfigError: the list has mistakes; all of them are reported at once.
     """
-    return build_all(specs, METHODS, "explain.methods")
+    return build_all(specs, METHODS, "explain.methods", METHOD_PLUGINS)
