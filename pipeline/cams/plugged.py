@@ -16,6 +16,7 @@ from pipeline.errors import ConfigError, Mistake, PluginError
 from pipeline.model.evidence import Evidence
 from pipeline.model.guard import guard_of
 from pipeline.model.probe import Probe
+from pipeline.settings.entry_points import METHOD_GROUP
 from pipeline.settings.plugins import PAGE, Plugged, Room
 
 NO_PAPER = Paper("the author of the plug-in", "defined by its source", "a plug-in", 0, "no publication")
@@ -136,7 +137,7 @@ def wrapped(thing: Any, label: str, origin: str, sha256: str) -> CamMethod:  # n
     return cast(CamMethod, PluggedMethod(thing, label, origin, sha256))  # its facts are those of the object
 
 
-METHOD_PLUGINS: Room[CamMethod] = Room("method", "camatlas.methods", ("evidence", "probe"), wrapped)
+METHOD_PLUGINS: Room[CamMethod] = Room("method", METHOD_GROUP, ("evidence", "probe"), wrapped)
 
 
 def _problems(thing: Any) -> Iterator[str]:  # noqa: ANN401 - an object of the user's

@@ -17,7 +17,8 @@ from pipeline.cams import CamMethod
 from pipeline.data.decode import DecodedChunk, DecodedSample
 from pipeline.errors import CamatlasError, first_line
 from pipeline.explain.batches import ImageBatch, parts_problem
-from pipeline.explain.explanations import explain_evidence, measure, observe
+from pipeline.explain.explanations import observe
+from pipeline.explain.plugged import METHOD_ERROR, Failures, explain_each, measure_each, watch
 from pipeline.explain.rows import (
     MethodFacts,
     Row,
@@ -129,6 +130,7 @@ class Explainer:
             outputs=spec.outputs,
             layout=spec.layouts,
         )
+        watch(self.probe, [*spec.methods.values(), *spec.metrics.values()])
         if spec.batch is None:
             self.probe.choose_batch((len(spec.normalisation.mean), *spec.size))
         self._watch, self._reported_counts = Stopwatch(), replace(self.probe.counts)
@@ -222,7 +224,7 @@ class Explainer:
         result = self._attempt(lambda: self._rows(shared, {label: self.spec.methods[label]}))
         if not isinstance(result, _FailureReason):
             return result
-        code = "method_error" if result.code == "model_error" else result.code
+        code = METHOD_ERROR if result.code == "model_error" else result.code
         return [failed_method_row(image, self._facts[label], code, result.detail) for image in shared.facts()]
 
     def _explain_batch(self, batch: ImageBatch) -> list[Row]:
@@ -260,14 +262,18 @@ class Explainer:
         """Run methods and metrics, and return one row per (image, target) and method, in this order."""
         if shared.evidence is None:
             return []
+        failures = Failures()
         with self._watch.timing("methods"):
-            explanations = explain_evidence(shared.evidence, methods, self.probe)
+            explanations = explain_each(shared.evidence, methods, self.probe, failures)
             maps = {label: map_Buv.float().cpu().numpy() for label, map_Buv in explanations.maps.items()}
         with self._watch.timing("metrics"):
-            values = measure(explanations, self.spec.metrics, shared.pairs.truth(shared.evidence.targets_B))
+            truth = shared.pairs.truth(shared.evidence.targets_B)
+            values = measure_each(explanations, self.spec.metrics, truth, failures)
             numbers = {name: {label: rows_B.tolist() for label, rows_B in by.items()} for name, by in values.items()}
         return [
-            explanation_row(
+            failed_method_row(image, self._facts[label], *reason)
+            if (reason := failures.of(label, i))
+            else explanation_row(
                 image,
                 self._facts[label],
                 maps[label][i],

@@ -17,6 +17,7 @@ from pipeline.metrics.base import Metric, ReadsMap, Redrawn
 from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import View
 from pipeline.model.guard import guard_of
+from pipeline.settings.entry_points import METRIC_GROUP
 from pipeline.settings.plugins import PAGE, Plugged, Room
 
 Better = Literal["higher", "lower", "neither"]
@@ -164,7 +165,7 @@ def wrapped(thing: Any, label: str, origin: str, sha256: str) -> Metric:  # noqa
     return cast(Metric, PluggedMetric(thing, label, origin, sha256))  # its facts are those of the object
 
 
-METRIC_PLUGINS: Room[Metric] = Room("metric", "camatlas.metrics", ("batch",), wrapped)
+METRIC_PLUGINS: Room[Metric] = Room("metric", METRIC_GROUP, ("batch",), wrapped)
 
 _BASE = "derive it from camatlas.BaseMetric, or set "
 

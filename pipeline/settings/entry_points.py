@@ -6,6 +6,8 @@ from importlib.metadata import EntryPoint, entry_points
 
 from pipeline.errors import ConfigError
 
+METHOD_GROUP, METRIC_GROUP = "camatlas.methods", "camatlas.metrics"
+
 
 @cache
 def entries(group: str) -> dict[str, tuple[EntryPoint, ...]]:

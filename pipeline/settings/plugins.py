@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -16,7 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from pipeline.errors import ConfigError, Mistake, Mistakes, first_line, nearest
-from pipeline.settings.entry_points import find_entry
+from pipeline.settings.entry_points import entries, find_entry
 from pipeline.settings.functions import found, place_of
 from pipeline.settings.sources import source_digest
 
@@ -132,6 +132,17 @@ def given(thing: object, room: Room[Thing], registry: Mapping[str, type], where:
     origin = f"{kind.__module__}:{kind.__qualname__}"
     label = default_label(checked_class(kind, origin, room, where), registry)
     return label, room.wrap(thing, label, origin, "")
+
+
+def classes_of(specs: Iterable[object], group: str) -> list[str]:
+    """Return the classes of plug-ins, `package.module:Class`, that a list in a run file names."""
+    names = [next(iter(spec), None) if isinstance(spec, Mapping) else spec for spec in specs]
+    declared = entries(group)
+    return [
+        f"{declared[name][0].module}:{declared[name][0].attr}" if name in declared else name
+        for name in names
+        if isinstance(name, str) and (":" in name or name in declared)
+    ]
 
 
 def checked_class(kind: object, name: str, room: Room[Thing], where: str) -> type[Any]:
