@@ -20,7 +20,17 @@ from pipeline.cams.region import GroupCam, OptiCam, Rise
 from pipeline.cams.score import IsCam, ScoreCam, SsCam
 from pipeline.settings.registry import Spec, build_all
 
-__all__ = ["METHODS", "METHOD_PLUGINS", "BaseMethod", "CamMethod", "Cost", "LayerShape", "Needs", "NetShape", "build_methods"]
+__all__ = [
+    "METHODS",
+    "METHOD_PLUGINS",
+    "BaseMethod",
+    "CamMethod",
+    "Cost",
+    "LayerShape",
+    "Needs",
+    "NetShape",
+    "build_methods",
+]
 
 _PAPERS: tuple[type[CamMethod], ...] = (IntegratedGradCam, IsCam, IncrementCam, IntegrativeCam)
 _GRADIENTS: tuple[type[CamMethod], ...] = (

@@ -8,6 +8,7 @@ Legend: B rows (image, target), (u, v) grid, S points of a curve.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -128,7 +129,7 @@ def _values(
 
     def some_of(some: Sequence[int], methods: Sequence[str]) -> Tensor:
         part = _only(explanations.select(_index(explanations.evidence, some)), methods)
-        found = measure(part, {name: metric}, _truth_of(truth, some))[name]
+        found = measure(part, {name: cast(Metric, metric)}, _truth_of(truth, some))[name]
         return torch.stack([found[label] for label in methods], 1)
 
     def alone(row: int, _: PluginError) -> None:
@@ -196,8 +197,11 @@ def _only(explanations: Explanations, labels: Sequence[str]) -> Explanations:
 
 def _truth_of(truth: Truth, rows: Sequence[int]) -> Truth:
     """Keep the truth of some rows; an empty list stays empty."""
-    by_row = (truth.boxes_xyxy, truth.masks_HW, truth.parts)
-    return Truth(*([of_row[row] for row in rows] if of_row else of_row for of_row in by_row))
+    return Truth(
+        [truth.boxes_xyxy[row] for row in rows],
+        [truth.masks_HW[row] for row in rows] if truth.masks_HW else (),
+        [truth.parts[row] for row in rows] if truth.parts else (),
+    )
 
 
 def _who(plugin: object) -> str:

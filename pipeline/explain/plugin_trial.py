@@ -8,7 +8,7 @@ Legend: B rows (image, target), M maps of a row, (u, v) grid, (H, W) pixels.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ def try_plugins(
         if isinstance(method, PluggedMethod):
             with mistakes.collecting():
                 tried[label] = _tried_method(method, bench, exact, net)
-    for label, metric in metrics.items():
+    for metric in metrics.values():
         if isinstance(metric, PluggedMetric):
             with mistakes.collecting():
                 _try_metric(metric, loaded, seed, net)
@@ -151,10 +151,10 @@ def _tensors(one: Evidence, other: Evidence) -> Iterator[tuple[str, Tensor, Tens
 def _depends_on_batch(method: PluggedMethod, bench: _Bench) -> bool:
     """Tell whether a method gives an image another map alone than among others."""
     together_2uv, _ = _called(method, bench, 0, 1)
-    alone = [_called(method, bench, row)[0] for row in range(2)]
-    if together_2uv is None or any(map_1uv is None for map_1uv in alone):
+    alone = [map_1uv for row in range(2) for map_1uv, _ in [_called(method, bench, row)] if map_1uv is not None]
+    if together_2uv is None or len(alone) < len(together_2uv):
         return True
-    return any(_differ(map_1uv[0], map_uv, _ALONE) for map_1uv, map_uv in zip(alone, together_2uv, strict=True) if map_1uv is not None)
+    return any(_differ(one_1uv[0], map_uv, _ALONE) for one_1uv, map_uv in zip(alone, together_2uv, strict=True))
 
 
 def _differ(one: Tensor, other: Tensor, tolerance: float) -> bool:
@@ -202,12 +202,10 @@ def _cost_problems(method: PluggedMethod, counted: Cost, net: NetShape) -> Itera
     except Exception as error:  # a user's function may raise anything
         yield f"has a cost that raised {type(error).__name__}: {error}"
         return
-    if not isinstance(declared, Cost) or any(type(passes) is not int or passes < 0 for passes in vars(declared).values()):
+    if not isinstance(declared, Cost) or not all(type(n) is int and n >= 0 for n in vars(declared).values()):
         yield f"declares the cost {declared!r}, which is no camatlas.Cost of whole numbers"
         return
-    less = {
-        name: passes for name, passes in vars(counted).items() if passes > getattr(declared, name)
-    }
+    less = {name: passes for name, passes in vars(counted).items() if passes > getattr(declared, name)}
     if less:
         shown = ", ".join(f"{passes} {name.replace('_', ' ')}" for name, passes in less.items())
         yield f"took {shown} for one image, but declares {declared}: correct cost, or leave it out to have it measured"
@@ -236,11 +234,9 @@ def _try_metric(metric: PluggedMetric, loaded: LoadedModel, seed: int, net: NetS
         for row in range(2) for place in range(2) for one in [_measured(metric, maps, (row,), (place,))[0]]
     ):  # fmt: skip
         problems[_BATCH.format("value")] = None
-    most = 2 * metrics_cost([metric], build_methods(TrialMaps.METHODS), net).forwards
+    most = 2 * metrics_cost([cast(Metric, metric)], build_methods(TrialMaps.METHODS), net).forwards
     if forwards > most:
-        problems[
-            f"ran the model on {forwards} images where its views allow {most}: list every view in views()"
-        ] = None
+        problems[f"ran the model on {forwards} images where its views allow {most}: list every view in views()"] = None
     _raise(metric, problems)
 
 

@@ -38,9 +38,7 @@ class TrialMaps:
             degenerate={label: some.degenerate[label] for label in labels},
             methods={label: some.methods[label] for label in labels},
         )
-        truth = Truth(
-            [self.truth.boxes_xyxy[row] for row in rows], parts=[self.truth.parts[row] for row in rows]
-        )
+        truth = Truth([self.truth.boxes_xyxy[row] for row in rows], parts=[self.truth.parts[row] for row in rows])
         return scoring_batch(kept, truth).private()
 
 

@@ -25,8 +25,8 @@ from pipeline.settings.registry import Spec, build_all
 from schemas.explanation import described, explanation_schema, is_curve
 
 __all__ = [
-    "METRICS", "METRIC_PLUGINS", "BaseMetric", "Metric", "Parts", "Redraw", "Redrawn", "ScoringBatch", "Truth", "View", "build_metrics",
-    "metric_fields", "reads_boxes", "reads_parts",
+    "METRICS", "METRIC_PLUGINS", "BaseMetric", "Metric", "Parts", "Redraw", "Redrawn", "ScoringBatch", "Truth", "View",
+    "build_metrics", "metric_fields", "reads_boxes", "reads_parts",
 ]  # fmt: skip
 
 METRICS: dict[str, type[Metric]] = {

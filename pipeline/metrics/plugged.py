@@ -28,9 +28,9 @@ Needed = Literal["nothing", "boxes", "parts"]
 class BaseMetric(ReadsMap):
     """Defaults of a metric of the user's: one number without a direction, computed from the map alone.
 
-    A metric is a frozen dataclass whose fields are its parameters, with `__call__(self, batch: ScoringBatch) -> Tensor`,
-    which returns values (B, M), NaN where it does not apply. One that scores changed images lists them in `views`, and
-    sets `reads`.
+    A metric is a frozen dataclass whose fields are its parameters, with `__call__(self, batch: ScoringBatch)`, which
+    returns a tensor of values (B, M), NaN where it does not apply. One that scores changed images lists them in
+    `views`, and sets `reads`.
     """
 
     paper: ClassVar[Paper] = NO_PAPER

@@ -121,9 +121,7 @@ class Guard:
         self._modules = [_Module(name, module) for name, module in self._model.named_modules()]
         self._fixed = {name: value for name, value in self._probe.items() if name not in _OF_PASSES}
         self._buffers = [buffer for buffer in self._buffers if not buffer.is_touched()]
-        self._parameters = [
-            _Tensor(one.name, one._tensor) if one.is_touched() else one for one in self._parameters
-        ]
+        self._parameters = [_Tensor(one.name, one._tensor) if one.is_touched() else one for one in self._parameters]
 
     def _restored(self) -> list[str]:
         """Put everything back, and return what was different."""
@@ -177,7 +175,9 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype or one.device != other.device:
         return False
     bits = _BITS.get(one.element_size())
-    return torch.equal(one, other) if bits is None or one.is_complex() else torch.equal(one.view(bits), other.view(bits))
+    return (
+        torch.equal(one, other) if bits is None or one.is_complex() else torch.equal(one.view(bits), other.view(bits))
+    )
 
 
 def _listed(things: list[str]) -> str:

@@ -106,7 +106,7 @@ def find(name: str, room: Room[Thing], registry: Mapping[str, type], where: str)
     return Found(checked_class(kind, origin, room, where), origin, name)
 
 
-def built(plugin: Found, label: str, options: Mapping[str, Any], room: Room[Thing], where: str) -> Thing:
+def built(plugin: Found, label: str, options: Mapping[str, Any], *, room: Room[Thing], where: str) -> Thing:
     """Build a plug-in from its parameters.
 
     Raises:
@@ -229,7 +229,7 @@ def _hints(kind: type) -> dict[str, Any]:
         return {}
 
 
-def _value(hint: object, value: object, where: str) -> object:
+def _value(hint: Any, value: object, where: str) -> object:  # noqa: ANN401 - a type, which has no type of its own
     """Return a value of a type; a list, as YAML has it, may stand for a tuple."""
     try:
         adapter = TypeAdapter[Any](hint, config=_EXACT)

@@ -70,7 +70,9 @@ def _build(spec: Spec, registry: Mapping[str, type[Thing]], where: str, room: Ro
     named = {kind: ours for ours, kind in registry.items()}
     if plugin is not None and plugin.kind not in named:
         label = _not_ours(_checked(options.pop("as", plugin.default), place), registry, place, room)
-        return label, _told(plugin.kind, options, place, lambda chosen: plugins.built(plugin, label, chosen, room, place))
+        return label, _told(
+            plugin.kind, options, place, lambda chosen: plugins.built(plugin, label, chosen, room=room, where=place)
+        )
     name = name if plugin is None else named[plugin.kind]
     if name not in registry:
         raise ConfigError.one(where, f"unknown name '{name}'", nearest(name, [*registry, *entries(room.group)]))
@@ -100,9 +102,7 @@ def _not_ours(label: str, registry: Mapping[str, object], where: str, room: Room
     return label
 
 
-def _told(
-    kind: type[Any], options: dict[str, Any], where: str, make: Callable[[dict[str, Any]], Thing]
-) -> Thing:
+def _told(kind: type[Any], options: dict[str, Any], where: str, make: Callable[[dict[str, Any]], Thing]) -> Thing:
     """Make an object of a class from a preset and parameters; what pydantic refuses are mistakes of the run file."""
     chosen = _preset(kind, options.pop("preset", None), where) | options
     try:
@@ -149,4 +149,3 @@ def _mistakes(error: ValidationError, kind: type[Any], where: str) -> list[Mista
             wanted = " or ".join(dict.fromkeys(problem["msg"].replace("tuple", "list") for problem in shown))
             mistakes.append(Mistake(f"{where}.{name}".rstrip("."), f"{wanted}, got {short(found[0]['input'])}"))
     return mistakes
-
