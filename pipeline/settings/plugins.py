@@ -240,13 +240,14 @@ def _value(hint: Any, value: object, where: str) -> object:  # noqa: ANN401 - a 
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
+        wrong = error
+    try:
         if isinstance(value, list):
-            try:
-                return adapter.validate_python(tuple(value))
-            except ValidationError:
-                pass
-        wanted = " or ".join(dict.fromkeys(problem["msg"].replace("tuple", "list") for problem in error.errors()))
-        raise ConfigError.one(where, f"{wanted}, got {short(value)}") from None
+            return adapter.validate_python(tuple(value))
+    except ValidationError as error:
+        wrong = error if any(problem["loc"] for problem in error.errors()) else wrong
+    wanted = " or ".join(dict.fromkeys(problem["msg"].replace("tuple", "list") for problem in wrong.errors()))
+    raise ConfigError.one(where, f"{wanted}, got {short(value)}")
 
 
 def short(value: object) -> str:

@@ -93,7 +93,8 @@ def _parents(name: str) -> Iterator[str]:
 def _package_files(module: ModuleType) -> dict[str, str]:
     """Return the sha256 of each file of the installed package that a module belongs to, and the package's version."""
     top = module.__name__.partition(".")[0]
-    main = Path(getattr(sys.modules.get(top), "__file__", None) or module.__file__ or "")
+    file = getattr(sys.modules.get(top), "__file__", None) or getattr(module, "__file__", None)
+    main = Path(file or "")
     if not main.is_file():
         return {}
     paths = sorted(main.parent.rglob("*")) if main.name == "__init__.py" else [main]
