@@ -137,7 +137,7 @@ def images(count: int = 2, side: int = SIDE) -> torch.Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def seeded(build: Any, config: Any) -> nn.Module:  # noqa: ANN401 - classes of transformers
+def seeded(build: Any, config: Any) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model: nn.Module = build(config).eval()
