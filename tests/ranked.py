@@ -66,6 +66,9 @@ class ValuedRun(RunMaker):
         counts = (self.images * self.chunks,)
         return super().manifest.model_copy(update={"config": {"model": {"weights": self.weights}}, "images": counts})
 
+    def image(self, part: PartName, number: int) -> str:
+        return f"{part.chunk}-{number:04d}"
+
     def rows(self, part: PartName) -> list[Row]:
         return [self._row(part, number, method) for number in range(self.images) for method in self.methods]
 

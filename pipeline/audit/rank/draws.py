@@ -14,6 +14,7 @@ from pipeline.audit.rank.statistics import ranks_of
 from pipeline.audit.statistics import RESAMPLES, Indices, Numbers, Weights, bootstrap, percentiles
 
 SEED = 0
+_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,18 @@ class Ranks:
     ranks_AKN: Numbers
     drawn_RAKN: Numbers
 
+    def means(self, chosen: Sequence[int]) -> tuple[Numbers, Numbers]:
+        """Average the ranks by some metrics over these and the runs, (N,), and those of every resample, (R, N).
+
+        They are rounded, so that equal sums of ranks give equal means.
+        """
+        means_N, drawn_RN = self.ranks_AKN[:, chosen].mean((0, 1)), self.drawn_RAKN[:, :, chosen].mean((1, 2))
+        return np.round(means_N, _DIGITS), np.round(drawn_RN, _DIGITS)
+
     def mean_ranks(self, chosen: Sequence[int]) -> list[MeanRank]:
-        """Average the ranks by some metrics, one result for each method."""
-        means_AN = self.ranks_AKN[:, chosen].mean(1)
-        means_N, drawn_RN = means_AN.mean(0), self.drawn_RAKN[:, :, chosen].mean((1, 2))
+        """Describe the mean ranks by some metrics, one result for each method."""
+        by_run_AN = self.ranks_AKN[:, chosen].mean(1)
+        means_N, drawn_RN = self.means(chosen)
         best = int(means_N.argmin())
         return [
             MeanRank(
@@ -66,7 +75,7 @@ class Ranks:
                 high=percentiles(drawn_RN[:, n])[1],
                 is_best=bool(means_N[n] == means_N[best]),
                 is_tied=bool(means_N[n] != means_N[best]) and not is_above(drawn_RN[:, n] - drawn_RN[:, best]),
-                by_run=tuple(float(value) for value in means_AN[:, n]),
+                by_run=tuple(float(value) for value in by_run_AN[:, n]),
             )
             for n in range(len(means_N))
         ]

@@ -81,7 +81,7 @@ def _useless(scope: Scope, metric: str, losers: Sequence[str], start: str) -> st
 
 def _losers(scope: Scope, ranks: Ranks, control: str, chosen: Sequence[int]) -> list[str]:
     """Return the methods whose mean rank by some metrics may be no better than that of a control."""
-    drawn_RN = ranks.drawn_RAKN[:, :, chosen].mean((1, 2))
+    _, drawn_RN = ranks.means(chosen)
     behind_RN = drawn_RN[:, [scope.methods.index(control)]] - drawn_RN
     return [
         name for n, name in enumerate(scope.methods) if name not in scope.controls and not is_above(behind_RN[:, n])
@@ -102,8 +102,8 @@ class _Judge:
 
     @classmethod
     def of(cls, name: str, ranks: Ranks, chosen: Sequence[int], methods: Sequence[int]) -> "_Judge":
-        means = ranks.ranks_AKN[:, chosen].mean((0, 1)), ranks.drawn_RAKN[:, :, chosen].mean((1, 2))
-        return cls(name, means[0][methods], means[1][:, methods])
+        means_N, drawn_RN = ranks.means(chosen)
+        return cls(name, means_N[methods], drawn_RN[:, methods])
 
     def place(self, n: int) -> str:
         """Return the place of a method by this judge: `2nd`, or `shared 2nd`."""
