@@ -82,7 +82,7 @@ class ValuedRun(RunMaker):
         return explanation_row(facts, MethodFacts(method, "{}", "features"), map_uv, values, "u8")
 
 
-def valued_run(folder: Path, table: Table, **changes: Any) -> str:  # noqa: ANN401 - fields of the maker
+def valued_run(folder: Path, table: Table, **changes: Any) -> str:
     """Write a run with these values; return its folder."""
     methods = changes.pop("methods", tuple(dict.fromkeys(name for column in table.values() for name in column)))
     maker = ValuedRun(
