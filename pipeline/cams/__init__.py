@@ -16,6 +16,7 @@ from pipeline.cams.integrative import IntegrativeCam
 from pipeline.cams.multiscale import PolyCam, Sise
 from pipeline.cams.path import IntegratedGradCam, RsiGradCam
 from pipeline.cams.pixels import FullGrad, IntegratedGradients, SmoothGrad
+from pipeline.cams.plugged import METHOD_PLUGINS, BaseMethod
 from pipeline.cams.pointwise import ElementwiseGradCam, HiResCam, LayerCam
 from pipeline.cams.region import GroupCam, OptiCam, Rise
 from pipeline.cams.score import IsCam, ScoreCam, SsCam
@@ -24,8 +25,8 @@ from pipeline.errors import ConfigError, Mistakes
 from pipeline.settings.registry import Spec, build_all
 
 __all__ = [
-    "ADAPTERS", "METHODS", "Adapter", "CamMethod", "Cost", "LayerShape", "Needs", "NetShape", "build_methods",
-    "redrawable",
+    "ADAPTERS", "METHODS", "METHOD_PLUGINS", "Adapter", "BaseMethod", "CamMethod", "Cost", "LayerShape", "Needs",
+    "NetShape", "build_methods", "redrawable",
 ]  # fmt: skip
 
 _PAPERS: tuple[type[CamMethod], ...] = (IntegratedGradCam, IsCam, IncrementCam, IntegrativeCam)
@@ -67,7 +68,7 @@ def build_methods(specs: Iterable[Spec]) -> dict[str, CamMethod]:
     Raises:
         ConfigError: the list has mistakes; all of them are reported at once.
     """
-    methods = build_all(specs, METHODS | ADAPTERS, "explain.methods")
+    methods = build_all(specs, METHODS | ADAPTERS, "explain.methods", METHOD_PLUGINS)
     mistakes = Mistakes()
     for method in methods.values():
         if isinstance(method, Adapter):

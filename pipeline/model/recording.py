@@ -167,7 +167,8 @@ def _one_tensor(layer: str, value: object) -> Tensor:
     if type(value) is tuple:
         tensors: list[Tensor] = [part for part in tree_leaves(value) if isinstance(part, Tensor)]
         if len(tensors) == 1 and value[0] is tensors[0]:
-            return tensors[0]
+            first: Tensor = tensors[0]
+        return first
     side = "takes" if LayerName.parse(layer).is_input else "outputs"
     raise LayerError(f"layer '{layer}' {side} {type(value).__name__}, not one tensor; choose another")
 

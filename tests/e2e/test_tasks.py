@@ -3,19 +3,28 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
 import pytest
+import torch
 import yaml
 from inline import config_of, publish_all
+from PIL import Image
 
 from deploy.runs.tasks import made
+from pipeline.cams import METHODS, build_methods
+from pipeline.explain.requirements import check_outputs
+from pipeline.model.outputs import Outputs
+from pipeline.model.tasks import Detection, ZeroShot
 from pipeline.results.query import open_run
 from pipeline.results.rerun import RunModel
 from pipeline.results.verify import verify
-from pipeline.run.preflight import absolute, prepare
+from pipeline.run.matching import check_names
+from pipeline.run.preflight import absolute
 from pipeline.run.shipping import _named_functions
+from pipeline.settings.run_file import AboveTargets
 from pipeline.storage.store import open_store
 
 FILES = sorted((Path(made.__file__).parent).glob("*.yaml"))
@@ -106,14 +115,34 @@ def test_paths_are_absolute_and_functions_travel(data: Path, monkeypatch: pytest
     assert names == ["task_nets:Segmenter", "task_nets:first_class_of_pixels"]
 
 
-def test_classes_of_folders_in_another_order_are_refused(data: Path, tmp_path: Path) -> None:
-    from PIL import Image
+def test_everything_found_can_be_a_target_of_a_detector_but_no_softmax_over_it() -> None:
+    outputs = Outputs("probabilities", None, True, Detection(3))
+    check_outputs(outputs, 3, build_methods(["gradcam"]), {}, AboveTargets(above=0.5))
+    with pytest.raises(ValueError, match="above needs outputs: sigmoid"):
+        check_outputs(Outputs("probabilities"), 3, {}, {}, AboveTargets(above=0.5))
+    softmax = {name: kind() for name, kind in METHODS.items() if kind.needs.one_true_class}
+    assert softmax
+    with pytest.raises(ValueError, match="which scores of a detector do not have"):
+        check_outputs(outputs, 3, softmax, {}, "predicted")
 
+
+def test_folders_are_labels_by_the_names_of_the_texts(data: Path, tmp_path: Path) -> None:
     for name in ("ring", "disc"):
         (tmp_path / "images" / name).mkdir(parents=True)
         Image.new("RGB", (96, 96)).save(tmp_path / "images" / name / "one.png")
     fields = settings(FILES[0].with_name("zero_shot.yaml"), data, tmp_path / "run")
     fields["data"] = {"shards": str(tmp_path / "images"), "folders": "classes"}
     fields["explain"] = {"methods": ["gradcam"]}
-    with pytest.raises(ValueError, match=r"model\.text_embeddings: the data names class 0 'disc', the embeddings"):
-        prepare(absolute(config_of(fields)))
+    run = publish_all(fields)
+    labels = dict(duckdb.sql(f"SELECT image_key, label FROM '{run}/*.parquet'").fetchall())
+    names = json.loads((run / "run.json").read_text(encoding="utf-8"))["classes"]
+    assert {key.split("/")[0]: names[label] for key, label in labels.items()} == {"ring": "ring", "disc": "disc"}
+
+
+def test_texts_in_another_order_than_the_data_are_refused() -> None:
+    task = ZeroShot(("a", "b"), torch.eye(2))
+    loaded = SimpleNamespace(class_names=("a", "b"), outputs=Outputs(task=task))
+    check_names(("a", "b"), loaded)  # type: ignore[arg-type]
+    check_names((), loaded)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"model\.text_embeddings: the data names class 0 'b', the embeddings 'a'"):
+        check_names(("b", "a"), loaded)  # type: ignore[arg-type]

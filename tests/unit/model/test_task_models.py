@@ -48,10 +48,10 @@ def test_a_segmentation_by_name() -> None:
 )
 def test_a_detector_by_name(name: str, body: str) -> None:
     config = ModelConfig(name=f"torchvision/{name}", weights="random", num_classes=3)
-    model, preprocess = build_architecture(config)
-    task, notes = stated_task(config, (), task_of_library(config.name)).of(model)
+    built = build_architecture(config)
+    task, notes = stated_task(config, (), task_of_library(config.name)).of(built.model)
     assert task == Detection(3, body)
-    assert preprocess == Preprocess(800 if "retina" in name else 320, None, mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert built.preprocess == Preprocess(800 if "retina" in name else 320, None, mean=(0.0,) * 3, std=(1.0,) * 3)
     assert any("masked with fill: mean are black" in note for note in notes)
 
 
@@ -97,9 +97,9 @@ def test_the_task_is_that_of_the_library(name: str, task: str) -> None:
 
 
 def test_the_preprocessing_of_a_segmentation_is_the_centre_at_its_size() -> None:
-    _, preprocess = build_architecture(
+    preprocess = build_architecture(
         ModelConfig(name="torchvision/deeplabv3_mobilenet_v3_large", weights="random", num_classes=2)
-    )
+    ).preprocess
     assert (preprocess.crop, preprocess.resize) == (520, 520)
     assert preprocess.mean == pytest.approx((0.485, 0.456, 0.406))
 
@@ -112,9 +112,9 @@ def test_weights_with_an_auxiliary_head_fit(tmp_path: Path) -> None:
     )
     save_file(made.state_dict(), tmp_path / "weights.safetensors")
     fields = {"name": "torchvision/deeplabv3_mobilenet_v3_large", "num_classes": 2}
-    built, _ = build_architecture(ModelConfig(**fields, weights=str(tmp_path / "weights.safetensors")))
+    built = build_architecture(ModelConfig(**fields, weights=str(tmp_path / "weights.safetensors"))).model
     assert built.state_dict().keys() == made.state_dict().keys()
-    built, _ = build_architecture(ModelConfig(**fields, weights="random"))
+    built = build_architecture(ModelConfig(**fields, weights="random")).model
     assert not any(name.startswith("aux") for name in built.state_dict())
 
 
@@ -137,7 +137,7 @@ def images(count: int = 2, side: int = SIDE) -> torch.Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def seeded(build: Any, config: Any) -> nn.Module:  # noqa: ANN401 - classes of transformers
+def seeded(build: Any, config: Any) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model: nn.Module = build(config).eval()
