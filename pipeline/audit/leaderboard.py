@@ -51,15 +51,16 @@ MODEL_METRICS = ("box_removed_confidence", "box_only_confidence")
 
 def metrics(run: Run) -> dict[str, dict[str, Any]]:
     """Describe the metrics that compare methods: unit, direction that is better, and input."""
-    fields = {label: run.manifest.identity.metrics[label] for label in metric_labels(run)}
-    return {label: _about(of) for label, of in fields.items() if of["name"] not in MODEL_METRICS}
+    described = {label: _described(run.manifest.identity.metrics[label]) for label in metric_labels(run)}
+    return {label: about for label, about in described.items() if about["name"] not in MODEL_METRICS}
 
 
-def _about(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a metric; the manifest describes those of users."""
-    kind = METRICS.get(fields["name"])
-    if kind is None:
-        return {name: fields[name] for name in ("name", "unit", "better", "reads")}
+def _described(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a metric: ours by its class, a plug-in, which need not be installed here, by what the manifest holds."""
+    about: Any = fields.get("plugin")
+    if about is not None:
+        return {"name": fields["name"], **{name: about[name] for name in ("unit", "better", "reads")}}
+    kind = METRICS[fields["name"]]
     return {"name": kind.name, "unit": kind.unit, "better": kind.better, "reads": kind.reads}
 
 

@@ -16,17 +16,17 @@ from pipeline.cams.integrative import IntegrativeCam
 from pipeline.cams.multiscale import PolyCam, Sise
 from pipeline.cams.path import IntegratedGradCam, RsiGradCam
 from pipeline.cams.pixels import FullGrad, IntegratedGradients, SmoothGrad
-from pipeline.cams.plugins import PluginMethod, adapted_method, method_problem
+from pipeline.cams.plugged import METHOD_PLUGINS, BaseMethod
 from pipeline.cams.pointwise import ElementwiseGradCam, HiResCam, LayerCam
 from pipeline.cams.region import GroupCam, OptiCam, Rise
 from pipeline.cams.score import IsCam, ScoreCam, SsCam
 from pipeline.cams.stored import Stored
 from pipeline.errors import ConfigError, Mistakes
-from pipeline.settings.registry import Kind, Spec, build_all
+from pipeline.settings.registry import Spec, build_all
 
 __all__ = [
-    "ADAPTERS", "METHODS", "Adapter", "CamMethod", "Cost", "LayerShape", "Needs", "NetShape", "PluginMethod",
-    "build_methods", "redrawable",
+    "ADAPTERS", "METHODS", "METHOD_PLUGINS", "Adapter", "BaseMethod", "CamMethod", "Cost", "LayerShape", "Needs",
+    "NetShape", "build_methods", "redrawable",
 ]  # fmt: skip
 
 _PAPERS: tuple[type[CamMethod], ...] = (IntegratedGradCam, IsCam, IncrementCam, IntegrativeCam)
@@ -62,16 +62,13 @@ def redrawable(methods: Mapping[str, CamMethod]) -> dict[str, CamMethod]:
     return drawn
 
 
-_KIND: Kind[CamMethod] = Kind("explain.methods", "camatlas.methods", METHODS | ADAPTERS, method_problem, adapted_method)
-
-
 def build_methods(specs: Iterable[Spec]) -> dict[str, CamMethod]:
     """Build the methods of a run, keyed by their name in the run.
 
     Raises:
         ConfigError: the list has mistakes; all of them are reported at once.
     """
-    methods = build_all(specs, _KIND)
+    methods = build_all(specs, METHODS | ADAPTERS, "explain.methods", METHOD_PLUGINS)
     mistakes = Mistakes()
     for method in methods.values():
         if isinstance(method, Adapter):

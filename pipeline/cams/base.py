@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
-from pipeline.settings.plugins import Named
+from pipeline.settings.registry import Named
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 """Pydantic settings of all methods and metrics: hyper-parameters are validated, and unknown ones are refused."""
@@ -123,17 +123,6 @@ class CamMethod(Protocol):
     def cost(self, net: NetShape) -> Cost:
         """Count the passes per image on a network of this shape."""
         ...
-
-
-class Method:
-    """Base of a method of a user's: a frozen dataclass with `needs` and `__call__`; the cost is measured.
-
-    A method that declares a `cost` is not measured.
-    """
-
-    needs: ClassVar[Needs] = Needs()
-    interpretation: ClassVar[bool] = False
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
 
 class Adapter(Named):

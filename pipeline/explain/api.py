@@ -33,7 +33,7 @@ from pipeline.model.outputs import OutputKey, OutputKind
 from pipeline.model.probe import Probe
 from pipeline.model.remembered import Wanted, recalled, remember
 from pipeline.model.tasks import Tasks, task_of
-from pipeline.model.trial import tried_outputs
+from pipeline.model.trial import model_of_trials, tried_outputs
 from pipeline.model.wrappers import unwrapped
 from pipeline.settings.registry import Spec
 
@@ -285,7 +285,8 @@ def _finite_or_zero(map_Ruv: Tensor) -> Tensor:
 def _trial_probe(probe: Probe, pixels_BCHW: Tensor) -> Probe:
     """Return a probe of the same model and layer whose passes are not counted."""
     return Probe(
-        probe.model, probe.layer, outputs=probe.outputs, layout=probe.layouts(pixels_BCHW),
+        model_of_trials(probe.model, probe.outputs), probe.layer, outputs=probe.outputs,
+        layout=probe.layouts(pixels_BCHW),
         normalisation=probe.normalisation,
     )  # fmt: skip
 

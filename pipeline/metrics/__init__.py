@@ -15,18 +15,18 @@ from pipeline.metrics.heatmap_batch import Parts, Truth
 from pipeline.metrics.localisation import EnergyInBox, MiouTop20, PointingGame, TopNInBox
 from pipeline.metrics.occlusion import OcclusionAgreement
 from pipeline.metrics.parts import PartMass, PartRank, PartSign
-from pipeline.metrics.plugins import PluginMetric, adapted_metric, metric_problem
+from pipeline.metrics.plugged import METRIC_PLUGINS, BaseMetric, PluggedMetric
 from pipeline.metrics.road import Road, RoadLerf, RoadMorf
 from pipeline.metrics.robustness import Infidelity, MaxSensitivity
 from pipeline.metrics.scoring import Redraw, ScoringBatch
 from pipeline.metrics.shape import EnergyOutsideCentre, Entropy, Sparsity, TotalVariation
 from pipeline.metrics.views import View
-from pipeline.settings.registry import Kind, Spec, build_all, parameters
+from pipeline.settings.registry import Spec, build_all
 from schemas.explanation import described, explanation_schema, is_curve
 
 __all__ = [
-    "METRICS", "Metric", "Parts", "PluginMetric", "Redraw", "Redrawn", "ScoringBatch", "Truth", "View", "build_metrics",
-    "metric_fields", "reads_boxes", "reads_parts",
+    "METRICS", "METRIC_PLUGINS", "BaseMetric", "Metric", "Parts", "Redraw", "Redrawn", "ScoringBatch", "Truth", "View",
+    "build_metrics", "metric_fields", "reads_boxes", "reads_parts",
 ]  # fmt: skip
 
 METRICS: dict[str, type[Metric]] = {
@@ -78,9 +78,6 @@ _LEADERBOARD = ("images",)
 _RENAME = "give it another name with {as: ...}"
 
 
-_KIND: Kind[Metric] = Kind("explain.metrics", "camatlas.metrics", METRICS, metric_problem, adapted_metric)
-
-
 def build_metrics(specs: Iterable[Spec]) -> dict[str, Metric]:
     """Build the metrics of a run, keyed by their name in the run.
 
@@ -89,7 +86,7 @@ def build_metrics(specs: Iterable[Spec]) -> dict[str, Metric]:
             of the leaderboard, ignoring case as SQL does; or a name ends in `_curve` although the metric is a number,
             or does not although it is a curve.
     """
-    metrics = build_all(specs, _KIND)
+    metrics = build_all(specs, METRICS, "explain.metrics", METRIC_PLUGINS)
     columns = Counter(name.lower() for name in (*explanation_schema(has_metadata=True).names, *_LEADERBOARD, *metrics))
     clashing = [label for label in metrics if columns[label.lower()] > 1]
     if clashing:
@@ -108,12 +105,12 @@ def build_metrics(specs: Iterable[Spec]) -> dict[str, Metric]:
 
 def reads_boxes(metric: Metric) -> bool:
     """Tell whether a metric applies only to images with boxes."""
-    return isinstance(metric, _OF_BOXES)
+    return metric.truth == "boxes" if isinstance(metric, PluggedMetric) else isinstance(metric, _OF_BOXES)
 
 
 def reads_parts(metric: Metric) -> bool:
     """Tell whether a metric applies only to images with the values of their parts."""
-    return isinstance(metric, _OF_PARTS)
+    return metric.truth == "parts" if isinstance(metric, PluggedMetric) else isinstance(metric, _OF_PARTS)
 
 
 def metric_fields(metrics: dict[str, Metric]) -> list["pa.Field[pa.DataType]"]:
@@ -126,11 +123,7 @@ def metric_fields(metrics: dict[str, Metric]) -> list["pa.Field[pa.DataType]"]:
             label,
             pa.list_(pa.float32()) if metric.curve else pa.float32(),
             metric.unit,
-            f"{parameters(metric)['name']}, {_direction(metric)} is better",
+            f"{metric.name}, {'neither direction' if metric.better == 'neither' else metric.better} is better",
         )
         for label, metric in sorted(metrics.items())
     ]
-
-
-def _direction(metric: Metric) -> str:
-    return "neither direction" if metric.better == "neither" else metric.better

@@ -1,4 +1,4 @@
-"""Builds the architecture that a run file names: of torchvision, timm, transformers, or by a function of the user's."""
+"""Builds the architecture that a run file names: of torchvision, timm, transformers or a function of the user's."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -169,7 +169,7 @@ def _timm(name: str, config: ModelConfig) -> Architecture:
 
 
 def _transformers(config: ModelConfig, purpose: Purpose) -> Architecture:
-    """Build a classifier of transformers."""
+    """Build a model of transformers."""
     found = build_transformers(config, purpose)
     return Architecture(
         found.model, found.preprocess, found.class_names, found.outputs, found.identity, found.is_filled, found.notes

@@ -256,7 +256,7 @@ class Probe:
         if key not in self._baseline_acts:
             one = self.baseline_pixels(kind, pixels_BCHW[:1])
             self._baseline_acts[key] = self.capture(one, gradients=False).acts_BKuv
-        return self._baseline_acts[key]
+        return self._baseline_acts[key].clone()  # what a plug-in does to it must not reach others
 
     def baseline_pixels(self, kind: Reference, pixels_BCHW: Tensor) -> Tensor:
         """Return the baseline of each image, (B, C, H, W)."""

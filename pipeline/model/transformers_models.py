@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError, first_line, nearest
 from pipeline.model.outputs import OutputKind
 from pipeline.model.transformers_pixels import preprocess_of
 from pipeline.model.transformers_source import CONFIG, PREFIX, Source, found_source
-from pipeline.model.transformers_weights import built, check_complete, check_weights, listed
+from pipeline.model.transformers_weights import built, check_complete, check_weights, listed, numbers_of
 from pipeline.settings.model import ModelConfig, PreprocessConfig
 from pipeline.settings.preprocess import Preprocess
 
@@ -108,7 +108,9 @@ def build_transformers(config: ModelConfig, purpose: Purpose = "classification")
     outputs = None if purpose != "classification" else _OUTPUTS.get(str(settings.problem_type))
     if outputs is not None and config.outputs == "auto":
         notes += (f"outputs: {outputs}, because the {CONFIG} of the model says {settings.problem_type}",)
-    whole = model if purpose != "embedding" else Encoder(model, _tower(settings)[1])
+    numbers = numbers_of(source) if is_filled and settings.model_type in _PAIRS else {}
+    whole = model if purpose != "embedding" else Encoder(model, _tower(settings)[1], numbers)
+    names = None if purpose == "embedding" else names
     return TransformersModel(whole, preprocess, names, outputs, _identity(source, model), is_filled, notes)
 
 
@@ -118,11 +120,14 @@ class Encoder(nn.Module):
     Args:
         tower: the model.
         key: the name of the embeddings in its output.
+        numbers: what a model of images and texts multiplies cosines by, and adds to them, under its own names.
     """
 
-    def __init__(self, tower: nn.Module, key: str) -> None:
+    def __init__(self, tower: nn.Module, key: str, numbers: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.tower, self.key = tower, key
+        for name, number in numbers.items():
+            self.register_buffer(name, number)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Return one embedding per image."""
@@ -241,20 +246,22 @@ def _identity(source: Source, model: nn.Module) -> dict[str, str]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the log, the progress bars and the warnings of the library; what matters in them is said by us."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from transformers.utils import logging
+    import huggingface_hub.utils
+    import transformers.utils.logging
 
-    level, bars, hub_bars = logging.get_verbosity(), logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
-    logging.set_verbosity(CRITICAL)
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    disable_progress_bars()
+    log: Any = transformers.utils.logging
+    hub: Any = huggingface_hub.utils
+    level, bars, hub_bars = log.get_verbosity(), log.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
+    log.set_verbosity(CRITICAL)
+    log.disable_progress_bar()
+    hub.disable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(level)
+        log.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            log.enable_progress_bar()
         if hub_bars:
-            enable_progress_bars()
+            hub.enable_progress_bars()

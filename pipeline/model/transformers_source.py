@@ -130,7 +130,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 def _from_hub(own: str, *, weights: bool, allow_pt: bool) -> Path:
     """Return the folder of the cache that holds a model of the hub; fetch what it lacks."""
     parts = _ON_HUB.fullmatch(own)
-    if Path(own).expanduser().exists():
+    if Path(own).expanduser().is_file():
         raise ConfigError.one(_WHERE, f"'{own}' is a file", "give the folder that save_pretrained wrote")
     if parts is None or own.startswith("."):
         raise ConfigError.one(_WHERE, f"there is no folder '{own}'", "and it is no name OWNER/NAME of the hub")

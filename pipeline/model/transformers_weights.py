@@ -20,6 +20,8 @@ _WHERE = "model.weights"
 _NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool)
 _MISTAKES = ("missing_keys", "mismatched_keys", "unexpected_keys", "error_msgs")
 """What the library says of weights that do not fit."""
+_FILES = "model*.safetensors"
+_OF_COSINES = ("logit_scale", "logit_bias")
 _SHOWN = 3
 
 
@@ -121,11 +123,22 @@ def _with_own_weights(
     return loaded
 
 
+def numbers_of(source: Source) -> dict[str, Tensor]:
+    """Read the scale and the bias of the cosines in a model of images and texts, as far as it has them."""
+    from safetensors import safe_open
+
+    found: dict[str, Tensor] = {}
+    for path in sorted(source.folder.glob(_FILES)):
+        with safe_open(path, "pt") as file:
+            found |= {name: file.get_tensor(name).float() for name in _OF_COSINES if name in file.keys()}  # noqa: SIM118
+    return found
+
+
 def _refuse_quantised(source: Source) -> None:
     """Raise ConfigError for tensors of 8 bits, which the library would take for numbers as they are."""
     from safetensors import safe_open
 
-    for path in sorted(source.folder.glob("model*.safetensors")):
+    for path in sorted(source.folder.glob(_FILES)):
         with safe_open(path, "pt") as file:
             names = file.keys()
             wrong = [name for name in names if "8" in str(file.get_slice(name).get_dtype())]

@@ -212,6 +212,11 @@ def _layer_errors(where: str) -> Iterator[None]:
         raise ConfigError.one(where, str(error)) from None
 
 
+def model_of_trials(model: nn.Module, outputs: Outputs) -> nn.Module:
+    """Return a model for trials on random images: of a detector a copy that keeps detections of any score."""
+    return model if outputs.task is None else outputs.task.for_trials(model)
+
+
 def random_images(shape: Sequence[int]) -> Tensor:
     """Return a few random images of a shape (C, H, W), always the same ones."""
     return torch.randn((_IMAGES, *shape), generator=torch.Generator().manual_seed(0))

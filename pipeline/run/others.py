@@ -13,6 +13,7 @@ from pipeline.explain.requirements import check_adapters, check_redrawn
 from pipeline.metrics import Metric
 from pipeline.model.baselines import Normalisation
 from pipeline.model.probe import Probe
+from pipeline.model.trial import model_of_trials
 from pipeline.model.zoo import LoadedModel
 from pipeline.settings.run_file import Spec
 
@@ -31,7 +32,8 @@ def check_others(methods: Mapping[str, CamMethod], metrics: Mapping[str, Metric]
 
 def _trial_probe(loaded: LoadedModel) -> Probe:
     return Probe(
-        loaded.model, loaded.layer, stages=loaded.stages, outputs=loaded.outputs, layout=loaded.layouts,
+        model_of_trials(loaded.model, loaded.outputs), loaded.layer, stages=loaded.stages, outputs=loaded.outputs,
+        layout=loaded.layouts,
         normalisation=Normalisation(loaded.preprocess.mean, loaded.preprocess.std),
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
 from pipeline.errors import Mistakes
 from pipeline.explain.explainer import ExplainerSpec
-from pipeline.explain.plugin_trial import tried_plugins
+from pipeline.explain.plugin_trial import try_plugins
 from pipeline.explain.requirements import check_outputs, check_stages
 from pipeline.metrics import Metric, build_metrics, reads_parts
 from pipeline.metrics.cost import metrics_cost
@@ -211,8 +211,9 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
         check_names(described.class_names, loaded)
     with found.collecting():
         check_labels(described.annotations, loaded, shards)
+    with found.collecting():
+        methods = try_plugins(loaded, net_shape(loaded), methods, metrics, config.explain.seed)
     found.raise_if_any()
-    methods = tried_plugins(loaded, methods, metrics, config.explain.seed)
     reading = reading_of(config.data, described.annotations)
     with found.collecting():
         check_boxes(shards, reading, limits, loaded.preprocess, config.data.boxes_format)

@@ -1,180 +1,256 @@
-"""Methods and metrics of users: named as `package.module:Class`, by an entry point, or given as objects.
+"""Finds the methods and metrics of the user's, checks their classes, and builds them with checked parameters.
 
-An entry point in the group `camatlas.methods` or `camatlas.metrics` gives a class of an installed package a short name.
+A plug-in is a class that a run file names as `package.module:Class`, or that an installed package declares as an entry
+point; in Python, also an object. Plug-ins are called through a `Plugged` object, which knows their name and source.
 """
 
 import dataclasses
-import hashlib
 import inspect
 import re
-import sys
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from pipeline.errors import ConfigError, first_line
-from pipeline.settings.functions import imported, is_users, place_of
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 
+from pipeline.errors import ConfigError, Mistake, Mistakes, first_line, nearest
+from pipeline.settings.entry_points import entries, find_entry
+from pipeline.settings.functions import found, place_of
+from pipeline.settings.sources import source_digest
 
-class Named(ABC):
-    """A method whose name in the run and whose identity depend on its parameters."""
-
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """Name in a run that gives it none."""
-
-    @abstractmethod
-    def identity(self) -> dict[str, Any]:
-        """Return what determines its results, as the run's identity records it."""
+Thing = TypeVar("Thing")
+LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+PAGE = "docs/plug-ins.md shows one"
+_RESERVED = ("name", "plugin", "as", "preset")
+_EXACT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
-@dataclasses.dataclass(frozen=True)
-class Plugin(Named):
-    """A method or metric of a user's, as a run holds it.
+@dataclass(frozen=True)
+class Plugged:
+    """A plug-in in a run.
 
     Attributes:
-        inner: the user's object, a dataclass whose fields are its parameters.
-        origin: `package.module:Class`.
-        digest: sha256 of its source.
+        thing: the user's object.
+        label: its name in the run.
+        origin: its class, `package.module:Class`.
+        sha256: digest of its source; empty for an object that was made in Python.
     """
 
-    inner: Any
+    thing: Any
+    label: str
     origin: str
-    digest: str
+    sha256: str = ""
 
     @property
-    def label(self) -> str:
-        """Return the name in a run that gives it none."""
-        return label_of(type(self.inner))
+    def who(self) -> str:
+        """Name the plug-in in a sentence."""
+        return f"plug-in {self.origin}"
 
-    def identity(self) -> dict[str, Any]:
-        """Return what the run's identity records: the origin, the parameters, and the digest of the source."""
-        return {"name": self.origin, **dataclasses.asdict(self.inner), "source_sha256": self.digest}
+    def facts(self) -> dict[str, Any]:
+        """Return what the manifest holds besides the parameters, for readers that cannot import the plug-in."""
+        return {"sha256": self.sha256}
+
+    def parameters(self) -> dict[str, Any]:
+        """Return its class, the digest of its source and its parameters, as the run's identity records them."""
+        facts = {"plugin": self.facts()} if self.sha256 else {}
+        return {"name": self.origin, **facts, **dataclasses.asdict(self.thing)}
 
 
-def named_class(name: str, group: str, where: str) -> type[Any] | None:
-    """Import the class that a run file names; None if it is no name of a plug-in.
+@dataclass(frozen=True)
+class Room(Generic[Thing]):
+    """What plug-ins of one kind must be.
 
-    Args:
-        name: `package.module:Class`, or the name of an entry point.
-        group: group of the entry points.
-        where: the list of the run file, for messages.
+    Attributes:
+        noun: method or metric.
+        group: the entry points of such plug-ins.
+        arguments: names of what `__call__` takes.
+        wrap: makes the `Plugged` object from a user's object, label, origin and digest; raises ConfigError.
+    """
+
+    noun: str
+    group: str
+    arguments: tuple[str, ...]
+    wrap: Callable[[Any, str, str, str], Thing]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plug-in's class, its name `package.module:Class`, and the name that rows have by default."""
+
+    kind: type[Any]
+    origin: str
+    default: str
+
+
+def find(name: str, room: Room[Thing], registry: Mapping[str, type], where: str) -> Found | None:
+    """Find the class that a name means: `package.module:Class`, or an entry point; None for a name of neither kind.
 
     Raises:
-        ConfigError: the class cannot be imported, or is not a dataclass.
+        ConfigError: it cannot be imported, is no class of a plug-in, or several packages, or ours, have that name.
     """
     if ":" in name:
-        found = imported(where, name)
-    else:
-        entry = entries(group).get(name)
-        if entry is None:
-            return None
-        found = _loaded(entry, where)
-    if not isinstance(found, type):
-        kind = "an object" if dataclasses.is_dataclass(found) else f"a {type(found).__name__}"
-        raise ConfigError.one(where, f"'{name}' is {kind}, not a class", "name the class; parameters: {NAME: {...}}")
-    if not dataclasses.is_dataclass(found):
-        raise ConfigError.one(where, f"'{name}' is not a dataclass", "put @dataclass(frozen=True) before the class")
-    return found
+        kind = checked_class(found(where, name), name, room, where)
+        return Found(kind, name, default_label(kind, registry))
+    entry = find_entry(name, room.group, room.noun, registry, where)
+    if entry is None:
+        return None
+    origin = f"{entry.module}:{entry.attr}"
+    try:
+        kind = entry.load()
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise ConfigError.one(
+            where, f"the entry point '{name}' ({origin}) cannot be loaded: {first_line(error)}{place_of(error)}"
+        ) from error
+    return Found(checked_class(kind, origin, room, where), origin, name)
 
 
-def entries(group: str) -> dict[str, EntryPoint]:
-    """Return the entry points of a group by name.
+def built(plugin: Found, label: str, options: Mapping[str, Any], *, room: Room[Thing], where: str) -> Thing:
+    """Build a plug-in from its parameters.
 
     Raises:
-        ConfigError: several packages have the same name.
+        ConfigError: every unknown, missing or wrong parameter, or what it lacks to be a method or metric.
     """
-    found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=group):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise ConfigError.one(
-                f"entry points '{group}'",
-                f"'{entry.name}' is both {other.value} and {entry.value}",
-                "uninstall one of the packages, or name the class as package.module:Class",
-            )
-    return found
-
-
-def label_of(kind: type[Any]) -> str:
-    """Return the name of a plug-in in a run: the `name` of its class, or the class in snake_case."""
-    name = vars(kind).get("name", "")
-    return name if isinstance(name, str) and name else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
-
-
-def origin_of(kind: type[Any]) -> str:
-    """Return `package.module:Class` of a class."""
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def source_digest(kind: type[Any]) -> str:
-    """Return the sha256 of the source that defines a class.
-
-    These are its module and the user's modules that it uses, or all files and the version of an installed package. A
-    class that was typed into a notebook has the source of its class alone.
-    """
-    total = hashlib.sha256()
-    for name, content in sorted(_sources(kind)):
-        total.update(f"{name} {len(content)}\n".encode() + content)
-    return total.hexdigest()
-
-
-def plugin_names(specs: Iterable[object]) -> Iterator[str]:
-    """Yield the names `package.module:Class` in a list of methods or metrics of a run file."""
-    for spec in specs:
-        names = spec if isinstance(spec, Mapping) else [spec]
-        yield from (name for name in names if isinstance(name, str) and ":" in name)
-
-
-def _loaded(entry: EntryPoint, where: str) -> Any:  # noqa: ANN401 - whatever a package names
+    values = _values(plugin.kind, options, where)
     try:
-        return entry.load()
-    except Exception as error:  # a user's package may raise anything
+        thing = plugin.kind(**values)
+    except ValidationError:
+        raise  # of a pydantic dataclass
+    except (Exception, SystemExit) as error:
+        raise ConfigError.one(where, f"making it raised {first_line(error)}{place_of(error)}") from error
+    return room.wrap(thing, label, plugin.origin, source_digest(where, plugin.origin, plugin.kind))
+
+
+def given(thing: object, room: Room[Thing], registry: Mapping[str, type], where: str) -> tuple[str, Thing]:
+    """Take an object that was made in Python; return its name in the run and the plug-in.
+
+    Raises:
+        ConfigError: what it lacks to be a method or metric.
+    """
+    kind = type(thing)
+    origin = f"{kind.__module__}:{kind.__qualname__}"
+    label = default_label(checked_class(kind, origin, room, where), registry)
+    return label, room.wrap(thing, label, origin, "")
+
+
+def classes_of(specs: Iterable[object], group: str) -> list[str]:
+    """Return the classes of plug-ins, `package.module:Class`, that a list in a run file names."""
+    names = [next(iter(spec), None) if isinstance(spec, Mapping) else spec for spec in specs]
+    declared = entries(group)
+    return [
+        f"{declared[name][0].module}:{declared[name][0].attr}" if name in declared else name
+        for name in names
+        if isinstance(name, str) and (":" in name or name in declared)
+    ]
+
+
+def checked_class(kind: object, name: str, room: Room[Thing], where: str) -> type[Any]:
+    """Check what can be seen of a plug-in's class without making an object.
+
+    Raises:
+        ConfigError: every reason why it is no class of a plug-in.
+    """
+    takes = f"takes ({', '.join(room.arguments)})"
+    if not isinstance(kind, type):
+        what = "a function" if inspect.isroutine(kind) else f"an object of {type(kind).__name__}"
         raise ConfigError.one(
-            where,
-            f"the plug-in '{entry.name}' ({entry.value}) cannot be imported: {first_line(error)}{place_of(error)}",
-        ) from error
+            where, f"'{name}' is {what}; a {room.noun} is a class, a frozen dataclass whose __call__ {takes}", PAGE
+        )
+    mistakes = [Mistake(where, f"'{name}' {problem}", PAGE) for problem in _class_problems(kind, room, takes)]
+    if mistakes:
+        raise ConfigError(mistakes)
+    return kind
 
 
-def _sources(kind: type[Any]) -> Iterator[tuple[str, bytes]]:
-    module = sys.modules.get(kind.__module__)
-    file = Path(getattr(module, "__file__", None) or "")
-    if module is None or not file.is_file():
-        yield kind.__qualname__, _class_source(kind).encode()
-    elif is_users(file):
-        for each in _used_modules(module):
-            yield each.__name__, Path(str(each.__file__)).read_bytes()
-    else:
-        top = kind.__module__.partition(".")[0]
-        yield from ((f"{name} {version(name)}", b"") for name in packages_distributions().get(top, []))
-        package = Path(str(sys.modules[top].__file__)).parent if "." in kind.__module__ else None
-        files = package.rglob("*.py") if package else [file]
-        yield from ((path.relative_to(package or file.parent).as_posix(), path.read_bytes()) for path in files)
+def default_label(kind: type, registry: Mapping[str, type]) -> str:
+    """Return the name that a class gives itself (not the one it inherits from ours), else its class name as a_b_c."""
+    for base in kind.__mro__:
+        if base in registry.values():
+            break
+        if isinstance(name := vars(base).get("name"), str):
+            return name
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.__name__)
+    return parted.lower().strip("_")
 
 
-def _class_source(kind: type[Any]) -> str:
+def _class_problems(kind: type, room: Room[Thing], takes: str) -> Iterator[str]:
+    own = vars(kind)
+    if "__dataclass_fields__" not in own:
+        yield "is no dataclass: write @dataclass(frozen=True) above the class"
+    elif not own["__dataclass_params__"].frozen:
+        yield "can be changed after it was made: write @dataclass(frozen=True) above the class"
+    call = next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
+    if call is None:
+        yield f"cannot be called: a {room.noun} has a function __call__ that {takes}"
+    elif not _can_take(call, len(room.arguments)):
+        yield f"has a __call__ with the signature {inspect.signature(call)}, but that of a {room.noun} {takes}"
+    fields = own.get("__dataclass_fields__", {}) if "__dataclass_fields__" in own else {}
+    for name in _RESERVED:
+        if name in fields and fields[name]._field_type is not dataclasses._FIELD_CLASSVAR:  # type: ignore[attr-defined]
+            yield f"has a parameter '{name}', which means something else here: rename it, or make it a ClassVar"
+
+
+def _can_take(call: Callable[..., Any], arguments: int) -> bool:
     try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):
-        return repr(kind)
+        inspect.signature(call).bind(None, *[None] * arguments)
+    except TypeError:
+        return False
+    except ValueError:  # a function in C may have no signature
+        return True
+    return True
 
 
-def _used_modules(module: ModuleType) -> list[ModuleType]:
-    """List a user's module and the user's modules whose contents it has imported, directly or not."""
-    found = {module.__name__: module}
-    for each in (waiting := [module]):
-        for value in list(vars(each).values()):
-            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            used = sys.modules.get(name) if isinstance(name, str) else None
-            if (
-                used is not None
-                and used.__name__ not in found
-                and is_users(Path(getattr(used, "__file__", None) or ""))
-            ):
-                found[used.__name__] = used
-                waiting.append(used)
-    return list(found.values())
+def _values(kind: type, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check parameters by the signature and the annotations of a class, and return their values.
+
+    Raises:
+        ConfigError: every unknown, missing or wrong parameter.
+    """
+    signature, mistakes = inspect.signature(kind).parameters, Mistakes()
+    hints, values = _hints(kind), dict[str, Any]()
+    for name, value in options.items():
+        with mistakes.collecting():
+            if name not in signature:
+                raise ConfigError.one(where, f"unknown parameter '{name}'", nearest(name, signature))
+            values[name] = _value(hints.get(name, Any), value, f"{where}.{name}")
+    for name, parameter in signature.items():
+        if parameter.default is parameter.empty and name not in options:
+            mistakes.found.append(Mistake(f"{where}.{name}", "is required", "it has no default"))
+    mistakes.raise_if_any()
+    return values
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the types of a class's fields; none where they cannot be found out."""
+    try:
+        return typing.get_type_hints(kind, include_extras=True)
+    except Exception:  # an annotation may be any text
+        return {}
+
+
+def _value(hint: Any, value: object, where: str) -> object:  # noqa: ANN401 - a type, which has no type of its own
+    """Return a value of a type; a list, as YAML has it, may stand for a tuple."""
+    try:
+        adapter = TypeAdapter[Any](hint, config=_EXACT)
+    except PydanticUserError:
+        adapter = TypeAdapter[Any](hint)  # a type with settings of its own
+    except Exception:  # not a type that can be checked
+        return value
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        wrong = error
+    try:
+        if isinstance(value, list):
+            return adapter.validate_python(tuple(value))
+    except ValidationError as error:
+        wrong = error if any(problem["loc"] for problem in error.errors()) else wrong
+    wanted = " or ".join(dict.fromkeys(problem["msg"].replace("tuple", "list") for problem in wrong.errors()))
+    raise ConfigError.one(where, f"{wanted}, got {short(value)}")
+
+
+def short(value: object) -> str:
+    """Format a value on one line of at most 120 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 120 else text[:117] + "..."

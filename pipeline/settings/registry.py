@@ -1,56 +1,59 @@
-"""Builds methods and metrics from the run file: ours by name, preset and parameters, and those of users."""
+"""Builds methods and metrics from the run file: by name, preset and parameters."""
 
 import dataclasses
-import re
+import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
-from pydantic.dataclasses import is_pydantic_dataclass
+from pydantic import ValidationError
 
-from pipeline.errors import ConfigError, Mistake, Mistakes, first_line, nearest
-from pipeline.settings.plugins import Named, entries, label_of, named_class, origin_of, source_digest
+from pipeline.errors import ConfigError, Mistake, Mistakes, nearest
+from pipeline.settings import plugins
+from pipeline.settings.entry_points import entries
+from pipeline.settings.plugins import LABEL, Plugged, Room, short
 
-Made = TypeVar("Made")
+Thing = TypeVar("Thing")
 Spec = str | Mapping[str, Any] | object
 """A name, {name: {parameter: value}}, or an object made by the caller."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Kind(Generic[Made]):
-    """What methods have in common, or metrics: ours by name, and how those of users become one of them.
+class Named(ABC):
+    """A method whose name in the run and whose identity depend on its parameters."""
 
-    Attributes:
-        where: their list in the run file.
-        group: their group of entry points.
-        ours: the classes of ours by name.
-        problem: says why a user's object is not one of them, and what to do; empty if it is one.
-        adapted: makes one of them of a user's object, its origin and the digest of its source.
-    """
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Name in a run that gives it none."""
 
-    where: str
-    group: str
-    ours: Mapping[str, type[Made]]
-    problem: Callable[[object], tuple[str, str]]
-    adapted: Callable[[object, str, str], Made]
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return what determines its results, as the run's identity records it."""
 
 
-def build_all(specs: Iterable[Spec], kind: Kind[Made]) -> dict[str, Made]:
+def build_all(
+    specs: Iterable[Spec], registry: Mapping[str, type[Thing]], where: str, room: Room[Thing]
+) -> dict[str, Thing]:
     """Build methods or metrics, keyed by their name in the run.
 
     `{iscam: {schedule: linear, as: iscam_linear}}` gives a second variant its own name; `preset: NAME` starts from
-    a named setting. `package.module:Class` and the names of entry points are plug-ins.
+    a named setting. Other names are those of plug-ins: `package.module:Class`, or an entry point.
+
+    Args:
+        specs: what is to be built.
+        registry: our own classes by name.
+        where: key of the run file.
+        room: what plug-ins must be.
 
     Raises:
         ConfigError: names every unknown name, preset, parameter and value, and every name used twice.
     """
-    where = kind.where
     if isinstance(specs, (str, Mapping)):
         raise ConfigError.one(where, f"{specs!r} is not a list", "write it in brackets: [...]")
-    mistakes, built = Mistakes(), dict[str, Made]()
+    mistakes, built = Mistakes(), dict[str, Thing]()
     for spec in specs:
         with mistakes.collecting():
-            label, thing = _build(spec, kind)
+            label, thing = _build(spec, registry, where, room)
             if label in built:
                 raise ConfigError.one(where, f"'{label}' is listed twice", "give the second one a name: {as: ...}")
             built[label] = thing
@@ -62,73 +65,68 @@ def parameters(thing: object) -> dict[str, Any]:
     """Return the parameters of a method or metric as the run's identity records them."""
     if isinstance(thing, Named):
         return thing.identity()
+    if isinstance(thing, Plugged):
+        return thing.parameters()
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         raise TypeError(f"{thing!r} is not a method or metric")
     return {"name": getattr(type(thing), "name"), **dataclasses.asdict(thing)}  # noqa: B009 - a ClassVar
 
 
-def _build(spec: Spec, kind: Kind[Made]) -> tuple[str, Made]:
-    for name, ours in kind.ours.items():
-        if type(spec) is ours:
+def _build(spec: Spec, registry: Mapping[str, type[Thing]], where: str, room: Room[Thing]) -> tuple[str, Thing]:
+    for name, kind in registry.items():
+        if type(spec) is kind:
             return _label(spec, name), spec
-    if not isinstance(spec, (str, Mapping)):
-        if isinstance(spec, type) or not dataclasses.is_dataclass(spec):
-            raise ConfigError.one(
-                kind.where,
-                f"{_short(spec)} is neither a name nor {{name: {{parameter: value}}}}",
-                "from Python, also an object: MyClass()",
-            )
-        return label_of(type(spec)), _adapted(spec, kind)
-    name, options = _split(spec, kind.where)
-    chosen = kind.ours.get(name) or named_class(name, kind.group, kind.where)
-    if chosen is None:
-        raise ConfigError.one(kind.where, f"unknown name '{name}'", nearest(name, [*kind.ours, *entries(kind.group)]))
-    is_named = "as" in options
-    label = options.pop("as", name if name in kind.ours else label_of(chosen))
-    if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", label):
-        raise ConfigError.one(
-            f"{kind.where}.{name}", f"'{label}' is not a name", "at most 63 letters a-z, digits and _, no digit first"
+    if isinstance(spec, Plugged):  # such as a method of earlier explanations
+        return spec.label, spec  # type: ignore[return-value]
+    if _is_object(spec):
+        label, thing = plugins.given(spec, room, registry, where)
+        return _not_ours(_checked(label, where), registry, where, room), thing
+    name, options = _split(spec, where)
+    place, plugin = f"{where}.{name}", plugins.find(name, room, registry, where)
+    named = {kind: ours for ours, kind in registry.items()}
+    if plugin is not None and plugin.kind not in named:
+        label = _not_ours(_checked(options.pop("as", plugin.default), place), registry, place, room)
+        return label, _told(
+            plugin.kind, options, place, lambda chosen: plugins.built(plugin, label, chosen, room=room, where=place)
         )
-    if name not in kind.ours and label in kind.ours:
-        raise ConfigError.one(
-            f"{kind.where}.{name}", f"'{label}' is one of camatlas", "give it another name: {as: ...}"
-        )
-    options = _preset(chosen, options.pop("preset", None), f"{kind.where}.{name}") | options
-    made = _made(chosen, options, f"{kind.where}.{name}")
-    if name not in kind.ours:
-        return label, _adapted(made, kind)
-    return label if is_named else _label(made, name), made
+    name = name if plugin is None else named[plugin.kind]
+    if name not in registry:
+        raise ConfigError.one(where, f"unknown name '{name}'", nearest(name, [*registry, *entries(room.group)]))
+    kind = registry[name]
+    given = options.pop("as", None)
+    thing = _told(kind, options, place, lambda chosen: kind(**chosen))
+    return _label(thing, name) if given is None else _checked(given, place), thing
 
 
-def _made(chosen: type[Any], options: dict[str, Any], where: str) -> Any:  # noqa: ANN401 - an object of that class
-    """Make an object with the parameters of a run file; those of plain dataclasses are checked by their annotations."""
-    checks_itself = is_pydantic_dataclass(chosen)
-    known = [field.name for field in dataclasses.fields(chosen) if field.init]
-    unknown = [] if checks_itself else [name for name in options if name not in known]
-    if unknown:
-        raise ConfigError(Mistake(where, f"unknown parameter '{name}'", nearest(name, known)) for name in unknown)
+def _is_object(spec: Spec) -> bool:
+    """Tell whether something may be a method or metric that was made in Python."""
+    if isinstance(spec, type) or inspect.isroutine(spec):
+        return False
+    return callable(spec) or dataclasses.is_dataclass(spec)
+
+
+def _checked(label: object, where: str) -> str:
+    """Check that a name in the run is a plain name."""
+    if not isinstance(label, str) or not LABEL.fullmatch(label):
+        raise ConfigError.one(where, f"'{label}' is not a name", "at most 63 letters a-z, digits and _, no digit first")
+    return label
+
+
+def _not_ours(label: str, registry: Mapping[str, object], where: str, room: Room[Thing]) -> str:
+    """Check that a plug-in does not take a name of ours, which readers of the rows would take for ours."""
+    if label in registry:
+        hint = "give yours another name: {as: ...}, or name: ClassVar[str] in its class"
+        raise ConfigError.one(where, f"'{label}' is the name of a {room.noun} of camatlas", hint)
+    return label
+
+
+def _told(kind: type[Any], options: dict[str, Any], where: str, make: Callable[[dict[str, Any]], Thing]) -> Thing:
+    """Make an object of a class from a preset and parameters; what pydantic refuses are mistakes of the run file."""
+    chosen = _preset(kind, options.pop("preset", None), where) | options
     try:
-        return chosen(**options) if checks_itself else _validated(chosen, options)
+        return make(chosen)
     except ValidationError as error:
-        raise ConfigError(_mistakes(error, chosen, where)) from None
-    except Exception as error:  # a user's class may raise anything
-        raise ConfigError.one(where, f"it cannot be made: {first_line(error)}") from error
-
-
-def _validated(chosen: type[Any], options: dict[str, Any]) -> Any:  # noqa: ANN401 - an object of that class
-    try:
-        adapter = TypeAdapter(chosen)
-    except PydanticSchemaGenerationError:  # an annotation that pydantic does not know
-        return chosen(**options)
-    return adapter.validate_python(options)
-
-
-def _adapted(given: Any, kind: Kind[Made]) -> Made:  # noqa: ANN401 - a user's object
-    origin = origin_of(type(given))
-    problem, advice = kind.problem(given)
-    if problem:
-        raise ConfigError.one(kind.where, f"'{origin}' {problem}", advice)
-    return kind.adapted(given, origin, source_digest(type(given)))
+        raise ConfigError(_mistakes(error, kind, where)) from None
 
 
 def _label(thing: object, name: str) -> str:
@@ -142,13 +140,14 @@ def _split(spec: Spec, where: str) -> tuple[str, dict[str, Any]]:
         ((name, options),) = spec.items()
         if options is None or isinstance(options, Mapping):
             return str(name), {str(parameter): value for parameter, value in (options or {}).items()}
-    raise ConfigError.one(where, f"{spec!r} is neither a name nor {{name: {{parameter: value}}}}")
+    hint = f"or an object: {spec.__name__}()" if isinstance(spec, type) else ""
+    raise ConfigError.one(where, f"{spec!r} is neither a name nor {{name: {{parameter: value}}}}", hint)
 
 
 def _preset(kind: type[Any], preset: object, where: str) -> dict[str, Any]:
     if preset is None:
         return {}
-    presets: dict[str, dict[str, Any]] = getattr(kind, "presets", {})
+    presets: Mapping[str, Mapping[str, Any]] = getattr(kind, "presets", {})
     name = str(preset)
     if name not in presets:
         raise ConfigError.one(
@@ -161,7 +160,7 @@ def _mistakes(error: ValidationError, kind: type[Any], where: str) -> list[Mista
     known = [field.name for field in dataclasses.fields(kind)]
     problems: dict[str, list[Any]] = {}
     for problem in error.errors():  # after the parameter, pydantic's `loc` names places inside it and union members
-        problems.setdefault(str(problem["loc"][0]), []).append(problem)
+        problems.setdefault(str(problem["loc"][0]) if problem["loc"] else "", []).append(problem)
     mistakes = []
     for name, found in problems.items():
         if found[0]["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
@@ -170,10 +169,5 @@ def _mistakes(error: ValidationError, kind: type[Any], where: str) -> list[Mista
             inside_list = len(found[0]["loc"]) > 1 and isinstance(found[0]["loc"][1], int)
             shown = found[:1] if inside_list else found  # the first mistake in a list, every alternative of a union
             wanted = " or ".join(dict.fromkeys(problem["msg"].replace("tuple", "list") for problem in shown))
-            mistakes.append(Mistake(f"{where}.{name}", f"{wanted}, got {_short(found[0]['input'])}"))
+            mistakes.append(Mistake(f"{where}.{name}".rstrip("."), f"{wanted}, got {short(found[0]['input'])}"))
     return mistakes
-
-
-def _short(value: object) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,4 +1,4 @@
-"""Models of transformers: `auto` finds their layer, maps are those of plain autograd, and a run knows their names.
+"""Models of transformers: `auto` finds their layer, maps are those of plain autograd, a whole run knows their names.
 
 Legend: B images, K channels, (u, v) grid, N classes.
 """
@@ -15,6 +15,7 @@ from inline import publish_all
 from models.members import auto_probe, engine_difference, gradcam_difference, noise, relative
 from models.tiny_transformers import MEMBERS, NAMES, build, save, saved
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import pipeline
@@ -29,6 +30,7 @@ from pipeline.results.query import open_run
 from pipeline.settings.model import ModelConfig
 
 TOLERANCE = 1e-5
+LIKE_OTHERS = ("swinv2", "regnet", "pvt_v2", "deit")
 SEVERAL_STAGES = ("convnext", "resnet", "regnet", "segformer")
 
 
@@ -36,7 +38,9 @@ def loaded(name: str, **fields: object) -> LoadedModel:
     return load_model(ModelConfig(name=name, **fields))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.campaign] * (name in LIKE_OTHERS)) for name in MEMBERS]
+)
 def test_a_layer_is_found_and_its_maps_are_right(name: str, tmp_path: Path) -> None:
     found = loaded(saved(name, tmp_path))
     shape = (3, *found.preprocess.size)
@@ -166,6 +170,22 @@ def test_encoders_are_image_towers(key: str, tmp_path: Path) -> None:
     assert relative(found_BD, expected_BD) < TOLERANCE
 
 
+def test_zero_shot_logits_are_those_of_the_whole_model(tmp_path: Path) -> None:
+    whole, pixels_BCHW = build("clip", "Model"), noise((3, 48, 48))
+    tokens_NT = torch.randint(0, 99, (3, 5), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected_BN = whole(input_ids=tokens_NT, pixel_values=pixels_BCHW).logits_per_image
+        texts = whole.text_projection(whole.text_model(input_ids=tokens_NT).pooler_output)
+    file = tmp_path / "texts.safetensors"
+    save_file({name: text_D.contiguous() for name, text_D in zip(NAMES, texts, strict=True)}, file)
+    found = loaded(save(whole, tmp_path / "model", "clip"), text_embeddings=str(file))
+    with torch.no_grad():
+        logits_BN = found.outputs.logits(found.model(pixels_BCHW))
+    order = [NAMES.index(name) for name in found.class_names or ()]
+    assert relative(logits_BN, expected_BN[:, order]) < TOLERANCE
+    assert any("logit_scale of the model, exponentiated" in note for note in found.notes)
+
+
 def test_other_encoders_return_their_pooled_output(tmp_path: Path) -> None:
     whole = build("dinov2", "Model")
     encoder = build_transformers(ModelConfig(name=save(whole, tmp_path, "dinov2")), "embedding").model
@@ -178,7 +198,9 @@ def test_segmenters_return_maps_of_classes(tmp_path: Path) -> None:
     found = build_transformers(ModelConfig(name=name), "segmentation")
     assert found.model(noise((3, 64, 64))).logits.shape == (2, 3, 16, 16)
     assert found.class_names == NAMES
-    with pytest.raises(ConfigError, match=r"is random|would be random"):
+    segmenter = loaded(name, task="segmentation")
+    assert (segmenter.classes, segmenter.class_names, segmenter.outputs.kind) == (3, NAMES, "softmax")
+    with pytest.raises(ConfigError, match="would be random: missing: classifier"):
         build_transformers(ModelConfig(name=name))
 
 

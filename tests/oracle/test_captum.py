@@ -17,6 +17,7 @@ from pipeline.cams import NetShape
 from pipeline.cams.captum.table import TAKES
 from pipeline.model.outputs import Outputs
 from pipeline.model.probe import Probe
+from pipeline.model.tasks.detection import Detection
 
 pytestmark = pytest.mark.filterwarnings("ignore:Setting", "ignore:Input Tensor")
 
@@ -166,3 +167,30 @@ def test_passes_narrow_when_memory_runs_out(algorithm: str) -> None:
     whole = method(algorithm)(evidence, probe)
     model.most = 4
     torch.testing.assert_close(method(algorithm)(evidence, probe), whole, rtol=1e-4, atol=1e-6)
+
+
+class Detector(nn.Module):
+    """Detects each class with a score above the threshold, from the mean of the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.linear = nn.Sequential(conv(3), nn.ReLU()), nn.Linear(6, 4)
+        self.score_thresh = 0.25
+
+    def forward(self, pixels_BCHW: Tensor) -> list[dict[str, Tensor]]:
+        scores_BN = self.linear(self.features(pixels_BCHW).mean((2, 3))).softmax(1)
+        kept = [scores_N.ge(self.score_thresh).nonzero()[:, 0] for scores_N in scores_BN]
+        return [
+            {"labels": labels_D, "scores": scores_N[labels_D]}
+            for labels_D, scores_N in zip(kept, scores_BN, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("algorithm", ["Saliency", "GuidedBackprop", "Occlusion", "IntegratedGradients"])
+def test_a_class_that_a_detector_does_not_find_has_no_gradient(algorithm: str) -> None:
+    model, pixels = seeded(Detector), images(0, 2)
+    probe = probed(model, "features.1", outputs=Outputs("probabilities", task=Detection(4)))
+    logits_BN = probe.capture(pixels, torch.tensor([0, 0]), gradients=False).logits_BN
+    best, worst = logits_BN.argmax(1), logits_BN.argmin(1)
+    assert maps_of(probe, method(algorithm), pixels, best, KEYS[:2]).flatten(1).any(1).all()
+    assert not maps_of(probe, method(algorithm), pixels, worst, KEYS[:2]).any()

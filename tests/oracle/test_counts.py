@@ -130,9 +130,8 @@ def test_the_stated_cost_is_exact(name: str, net: str) -> None:
     }[net]
     clean = Probe(model, layers[-1], stages=layers).capture(images(5), gradients=False, stages=True)
     assert not any(bool(is_degenerate(acts).any()) for acts in clean.acts.values()), "choose another seed"
-    shape = NetShape(
-        tuple(LayerShape(*acts.shape[1:]) for acts in clean.acts.values()), net == "gap", 3 if net == "vit" else 0
-    )
+    stages = tuple(LayerShape(*acts.shape[1:]) for acts in clean.acts.values())
+    shape = NetShape(stages, linear_head=net == "gap", attention_layers=3 if net == "vit" else 0)
     method = METHODS[name](**CHEAP.get(name, {}))
     counted = pipeline.explain(model, images(5), methods=[method], layer=layers[-1], stages=layers).counts
     stated, extra = method.cost(shape), counted.forwards - 3 - ONCE.get(name, 0)

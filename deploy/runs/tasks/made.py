@@ -68,7 +68,7 @@ class Segmenter(nn.Module):
 
 
 class Detector(nn.Module):
-    """Puts a box around every part, with a score of 0.91: a response of 1 has a gradient under the tangent."""
+    """Puts a box around every part, with a score of 0.91: the tangent keeps the gradient of a response of 1."""
 
     def __init__(self) -> None:
         super().__init__()

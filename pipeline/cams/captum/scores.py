@@ -62,8 +62,9 @@ class Scores:
         return self._probe.batcher.pad_images(pixels_RCHW.to(self._probe.device, torch.float32))
 
     def _read(self, padded_RCHW: Tensor, targets_R: Tensor, *, differentiable: bool) -> Tensor:
-        logits_RN = self._exact.logits(padded_RCHW, differentiable=differentiable)[: len(targets_R)]
-        return self._probe.outputs.target_logits(logits_RN, targets_R.to(logits_RN.device))
+        outputs, logits_PN = self._probe.outputs, self._exact.logits(padded_RCHW, differentiable=differentiable)
+        logits_PN = outputs.connected(logits_PN, [padded_RCHW]) if differentiable else logits_PN
+        return outputs.target_logits(logits_PN[: len(targets_R)], targets_R.to(logits_PN.device))
 
 
 class _Differentiated(torch.autograd.Function):
@@ -111,7 +112,8 @@ class HookedScores(nn.Module):
         """Return the logit of each row's target class, (P,)."""
         self.forwards += len(pixels_PCHW)
         with plain_attention(wanted=torch.is_grad_enabled()):
-            scores_P = self._outputs.target_logits(self.private(pixels_PCHW), targets_P)
+            logits_PN = self._outputs.connected(self.private(pixels_PCHW), [pixels_PCHW])
+            scores_P = self._outputs.target_logits(logits_PN, targets_P)
         if scores_P.requires_grad:
             scores_P.register_hook(self._count)  # type: ignore[no-untyped-call]
         return scores_P

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from unicodedata import normalize
 
-from pipeline.data.sources.imagenet import aliases, plain, synsets, wnid_of
+from pipeline.data.sources.imagenet import aliases, are_imagenet, plain, wnid_of
 from pipeline.data.sources.objects import read_text
 from pipeline.errors import ConfigError
 
-OF_MODEL = "the names that the model gives"
+OF_MODEL = "the model's class table"
 """What messages call the class table of a model, beside `data.classes`."""
 _MAX_DIGITS = 9
 """Maximum length of a class index, which must fit the int32 column of labels."""
@@ -82,11 +82,7 @@ def named_by_model(names: Sequence[str]) -> ClassTable:
 
     Where these are the 1,000 classes of ImageNet in its order, WordNet ids and other names of them are known too.
     """
-    is_imagenet = len(names) == len(synsets()) and all(
-        set(map(plain, name.split(", "))) & set(map(plain, words.split(", ")))
-        for name, words in zip(names, synsets().values(), strict=True)
-    )
-    others = aliases(names) if is_imagenet else {}
+    others = aliases(names) if are_imagenet(names) else {}
     return ClassTable(tuple(names), aliases=others, source=OF_MODEL)
 
 
