@@ -164,11 +164,11 @@ def plain_attention(*, wanted: bool) -> Iterator[None]:
 def _one_tensor(layer: str, value: object) -> Tensor:
     if isinstance(value, Tensor):
         return value
-    if type(value) is tuple:
-        tensors = [part for part in tree_leaves(value) if isinstance(part, Tensor)]
-        if len(tensors) == 1 and value[0] is tensors[0]:
-            first: Tensor = tensors[0]
-        return first
+    tensors = [part for part in tree_leaves(value) if isinstance(part, Tensor)]
+    if type(value) is tuple and len(tensors) == 1:
+        first: object = value[0]
+        if isinstance(first, Tensor):
+            return first
     side = "takes" if LayerName.parse(layer).is_input else "outputs"
     raise LayerError(f"layer '{layer}' {side} {type(value).__name__}, not one tensor; choose another")
 

@@ -14,7 +14,7 @@ from inline import config_of, publish_all
 from PIL import Image
 
 from deploy.runs.tasks import made
-from pipeline.cams import METHODS, build_methods
+from pipeline.cams import build_methods
 from pipeline.explain.requirements import check_outputs
 from pipeline.model.outputs import Outputs
 from pipeline.model.tasks import Detection, ZeroShot
@@ -120,8 +120,7 @@ def test_everything_found_can_be_a_target_of_a_detector_but_no_softmax_over_it()
     check_outputs(outputs, 3, build_methods(["gradcam"]), {}, AboveTargets(above=0.5))
     with pytest.raises(ValueError, match="above needs outputs: sigmoid"):
         check_outputs(Outputs("probabilities"), 3, {}, {}, AboveTargets(above=0.5))
-    softmax = {name: kind() for name, kind in METHODS.items() if kind.needs.one_true_class}
-    assert softmax
+    softmax = build_methods([{"integrative_cam": {"f": "softmax"}}])
     with pytest.raises(ValueError, match="which scores of a detector do not have"):
         check_outputs(outputs, 3, softmax, {}, "predicted")
 
