@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.cams.base import CamMethod, Cost, Needs, NetShape, Paper
 from pipeline.errors import ConfigError, Mistake, PluginError
+from pipeline.model.attention_evidence import AttentionEvidence
 from pipeline.model.evidence import Evidence
 from pipeline.model.guard import guard_of
 from pipeline.model.probe import Probe
@@ -122,7 +123,17 @@ def private(evidence: Evidence, needs: Needs) -> Evidence:
         images_B=evidence.images_B.clone(),
         raw=evidence.raw.clone(),
         head=evidence.head if needs.gradients else None,
+        attention=_private_attention(evidence, needs),
     )
+
+
+def _private_attention(evidence: Evidence, needs: Needs) -> AttentionEvidence | None:
+    """Copy what a method declares that it needs of the attention."""
+    if evidence.attention is None or not (needs.attention or needs.attention_gradients or needs.readouts):
+        return None
+    own = evidence.attention.private()
+    products = own.products if needs.attention_gradients else ()
+    return replace(own, products=products, by_layer=own.by_layer if needs.readouts else None)
 
 
 def wrapped(thing: Any, label: str, origin: str, sha256: str) -> CamMethod:  # noqa: ANN401 - an object of the user's

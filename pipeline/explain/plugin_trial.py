@@ -146,6 +146,10 @@ def _tensors(one: Evidence, other: Evidence) -> Iterator[tuple[str, Tensor, Tens
         yield name, getattr(one, name), getattr(other, name)
     for name, left, right in (("acts", one.acts, other.acts), ("grads", one.grads, other.grads)):
         yield from ((f"{name}['{layer}']", left.get(layer, right[layer] * torch.nan), right[layer]) for layer in right)
+    if one.attention is not None and other.attention is not None:
+        for name in ("weights", "products"):
+            layers = zip(getattr(one.attention, name), getattr(other.attention, name), strict=True)
+            yield from ((f"attention.{name}[{layer}]", *pair) for layer, pair in enumerate(layers))
 
 
 def _depends_on_batch(method: PluggedMethod, bench: _Bench) -> bool:

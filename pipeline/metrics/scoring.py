@@ -88,7 +88,11 @@ class ScoringBatch(HeatmapBatch):
     def private(self) -> "ScoringBatch":
         """Copy the batch with all that was computed so far, so that no change of the copy reaches this one."""
         shared = (self.probe, self.evidence.head, self.evidence.view, self._redraw, self._raw)
-        return copy.deepcopy(self, {id(thing): thing for thing in shared})
+        known: dict[int, object] = {id(thing): thing for thing in shared}
+        attention = self.evidence.attention  # it may hold the graph of a pass, which cannot be copied
+        if attention is not None:
+            known[id(attention)] = attention.private()
+        return copy.deepcopy(self, known)
 
     def redrawn(self, pixels_BCHW: Tensor, methods: Collection[int]) -> Tensor:
         """Compute the heat maps (B, m, H, W) of changed images with m of the methods."""

@@ -39,6 +39,11 @@ class AttentionEvidence:
             products=tuple(products_BTT[rows] for products_BTT in self.products),
         )
 
+    def private(self) -> "AttentionEvidence":
+        """Copy the tensors, so that no change of them reaches others."""
+        weights, products = (tuple(each.clone() for each in tensors) for tensors in (self.weights, self.products))
+        return replace(self, weights=weights, products=products)
+
     def start(self) -> Tensor:
         """Return the mean of the unit vectors of the tokens that the logits read, (B, T).
 

@@ -93,9 +93,9 @@ def _build(spec: Spec, registry: Mapping[str, type[Thing]], where: str, room: Ro
     if name not in registry:
         raise ConfigError.one(where, f"unknown name '{name}'", nearest(name, [*registry, *entries(room.group)]))
     kind = registry[name]
-    given = options.pop("as", None)
+    given = [_checked(options.pop("as"), place)] if "as" in options else []
     thing = _told(kind, options, place, lambda chosen: kind(**chosen))
-    return _label(thing, name) if given is None else _checked(given, place), thing
+    return given[0] if given else _label(thing, name), thing
 
 
 def _is_object(spec: Spec) -> bool:

@@ -1,224 +1,39 @@
-"""What methods and metrics of the user's do wrong is refused before a run, and fails only their own rows in one."""
-
-# ruff: noqa: E501 - plug-ins of users are seldom annotated; cases stand on one line
+"""What methods and metrics of the user's do wrong while a run goes on fails only their own rows."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 from explaining import chunk, rows, spec
-from nets import StagedNet, ToyNet, images
-from torch import Tensor, nn
+from misbehaving import (
+    FAULTS,
+    Do,
+    differentiated,
+    doubled_unseen,
+    faded,
+    in_place,
+    method_of,
+    metric_of,
+    on_rows,
+    plain,
+    raising,
+    state,
+)
+from nets import StagedNet, TinyVit, ToyNet, images
+from torch import Tensor
 
 import camatlas
 from pipeline.cams import LayerShape, NetShape, build_methods
 from pipeline.cams.plugged import PluggedMethod
-from pipeline.errors import ConfigError, PluginError
+from pipeline.errors import PluginError
 from pipeline.explain.explainer import Explainer
-from pipeline.explain.plugin_trial import try_plugins
 from pipeline.metrics import build_metrics
 from pipeline.metrics.plugged import PluggedMetric
 from pipeline.model.guard import Guard, guard_of
 from pipeline.model.probe import Probe
-from pipeline.model.trial import LoadedModel, tried
-from pipeline.settings.model import ModelConfig
-from pipeline.settings.preprocess import Preprocess
 
-Do = Callable[[Any, Any], Tensor]
 NET = NetShape((LayerShape(6, 8, 8),), False)
-
-
-def method_of(
-    do: Do, only: str = "", *, needs: camatlas.Needs | None = None, declared: Any = None, params: Any = None
-) -> Any:
-    """Make a method that does what a test wants; a plain one where the image that it fails on is not in the batch."""
-
-    @dataclass(frozen=True)
-    class Mine(camatlas.BaseMethod):
-        params: Any = None
-        name: ClassVar[str] = "mine"
-
-        def __call__(self, evidence: Any, probe: Any) -> Tensor:
-            return do(evidence, probe) if not only or only in evidence.keys else plain(evidence, probe)
-
-    Mine.__qualname__ = "Mine"
-    if needs is not None:
-        Mine.needs = needs
-    if declared is not None:
-        Mine.cost = lambda self, net: declared  # type: ignore[attr-defined]
-    return Mine(params)
-
-
-def metric_of(do: Callable[[Any], Tensor], *seen: Any, reads: str = "probability") -> Any:
-    """Make a metric that does what a test wants."""
-
-    @dataclass(frozen=True)
-    class Valued(camatlas.BaseMetric):
-        name: ClassVar[str] = "valued"
-
-        def views(self) -> tuple[Any, ...]:
-            return seen
-
-        def __call__(self, batch: Any) -> Tensor:
-            return do(batch)
-
-    Valued.__qualname__ = "Valued"
-    Valued.reads = reads  # type: ignore[assignment]
-    return Valued()
-
-
-def plain(evidence: Any, probe: Any) -> Tensor:
-    return evidence.acts_BKuv.relu().mean(1)
-
-
-def on_rows(key: str, evidence: Any, do: Do, factor: float) -> Tensor:
-    """Multiply the maps of one image by a number."""
-    factors = torch.tensor([factor if each == key else 1.0 for each in evidence.keys])
-    return do(evidence, None) * factors[:, None, None]
-
-
-def raising(evidence: Any, probe: Any) -> Tensor:
-    raise KeyError("oops")
-
-
-def exiting(evidence: Any, probe: Any) -> Tensor:
-    raise SystemExit(3)
-
-
-def flat(evidence: Any, probe: Any) -> Tensor:
-    return evidence.acts_BKuv.mean((1, 2, 3))
-
-
-def nan(evidence: Any, probe: Any) -> Tensor:
-    return plain(evidence, probe) * torch.nan
-
-
-def training(evidence: Any, probe: Any) -> Tensor:
-    probe.model.train()
-    return plain(evidence, probe)
-
-
-def frozen(evidence: Any, probe: Any) -> Tensor:
-    probe.model.requires_grad_(False)
-    return plain(evidence, probe)
-
-
-def hooked(evidence: Any, probe: Any) -> Tensor:
-    probe.model.features[0].register_forward_hook(lambda *_: None)
-    return plain(evidence, probe)
-
-
-def doubled(evidence: Any, probe: Any) -> Tensor:
-    with torch.no_grad():
-        probe.model.linear.weight.mul_(2)
-    return plain(evidence, probe)
-
-
-def doubled_unseen(evidence: Any, probe: Any) -> Tensor:
-    probe.model.linear.weight.data.mul_(2)  # which no version counter shows
-    return plain(evidence, probe)
-
-
-def replaced(evidence: Any, probe: Any) -> Tensor:
-    probe.model.linear.weight.data = torch.zeros_like(probe.model.linear.weight)
-    return plain(evidence, probe)
-
-
-def swapped(evidence: Any, probe: Any) -> Tensor:
-    probe.model.linear = nn.Identity()
-    return plain(evidence, probe)
-
-
-def patched(evidence: Any, probe: Any) -> Tensor:
-    probe.model.forward = lambda pixels: pixels
-    return plain(evidence, probe)
-
-
-def differentiated(evidence: Any, probe: Any) -> Tensor:
-    with torch.enable_grad():
-        probe.model(evidence.pixels_BCHW).sum().backward()
-    return plain(evidence, probe)
-
-
-def reseeded(evidence: Any, probe: Any) -> Tensor:
-    probe.seed = 7
-    return plain(evidence, probe)
-
-
-CHANGES: dict[Do, str] = {
-    training: "changed the training mode of the model",
-    frozen: "changed requires_grad of features.0.weight",
-    hooked: "changed the hooks of features.0",
-    doubled: "changed the values of linear.weight",
-    doubled_unseen: "changed the values of linear.weight",
-    replaced: "changed the values of linear.weight",
-    swapped: "changed the modules of the model",
-    patched: "changed the forward function of the model",
-    differentiated: "changed the gradient of features.0.weight (torch.autograd.grad leaves none)",
-    reseeded: "changed the probe's seed",
-}
-FAULTS: dict[Do, str] = {
-    raising: "raised KeyError: 'oops'",
-    exiting: "raised SystemExit: 3",
-    flat: "returned a tensor of the shape (1,); a method returns a float tensor (1, u, v)",
-    lambda evidence, probe: None: "returned a NoneType; a method returns",  # type: ignore[dict-item, return-value]
-    lambda evidence, probe: plain(evidence, probe) > 0: "returned a tensor of torch.bool",
-    **CHANGES,
-}
-
-
-def random_each_call(evidence: Any, probe: Any) -> Tensor:
-    return plain(evidence, probe) + torch.rand(1)
-
-
-def scaled_by_batch(evidence: Any, probe: Any) -> Tensor:
-    return plain(evidence, probe) / plain(evidence, probe).amax()
-
-
-def of_first_target(evidence: Any, probe: Any) -> Tensor:
-    return evidence.gradients(lambda logits_RN, targets_R: logits_RN[:, targets_R[0]])[evidence.layer].mean(1)
-
-
-def in_place(evidence: Any, probe: Any) -> Tensor:
-    evidence.acts_BKuv.relu_()
-    evidence.acts_BKuv.sub_(1)
-    evidence.pixels_BCHW.zero_()
-    return evidence.acts_BKuv.mean(1)
-
-
-def gradient_without_need(evidence: Any, probe: Any) -> Tensor:
-    return (evidence.grads_BKuv * evidence.acts_BKuv).sum(1)
-
-
-def forward_twice(evidence: Any, probe: Any) -> Tensor:
-    for scale in (0.5, 0.9):
-        probe.capture(evidence.pixels_BCHW * scale, evidence.targets_B, gradients=True)
-    return plain(evidence, probe)
-
-
-@pytest.fixture(scope="module")
-def loaded() -> LoadedModel:
-    return tried(ToyNet(0), ModelConfig(name="x", layer="features.3"), Preprocess.of({"resize": 16, "crop": 16}), "")
-
-
-def refused(loaded: LoadedModel, methods: Sequence[Any] = (), metrics: Sequence[Any] = ()) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        try_plugins(loaded, NET, build_methods(methods), build_metrics(metrics))
-    return [str(mistake) for mistake in caught.value.mistakes]
-
-
-def state(model: nn.Module) -> list[Any]:
-    return [
-        *((name, tensor.clone(), tensor.requires_grad) for name, tensor in model.state_dict(keep_vars=True).items()),
-        *((name, module.training, dict(module._forward_hooks)) for name, module in model.named_modules()),
-        *(parameter.grad is None for parameter in model.parameters()),
-    ]
-
-
-# ---- while a run goes on
 
 
 @pytest.mark.parametrize("only", ["", "k2"])
@@ -234,7 +49,7 @@ def test_a_method_that_misbehaves_fails_its_rows_and_no_others(do: Do, only: str
     assert {key for key, row in mine.items() if row["error_code"]} == ({only} if only else set(mine))
     failed = mine["k2"]
     assert (failed["error_stage"], failed["error_code"], failed["map"]) == ("explain", "method_error", None)
-    assert str(failed["error_detail"]).startswith(f"plug-in {__name__}:Mine {FAULTS[do]}")
+    assert str(failed["error_detail"]).startswith(f"plug-in misbehaving:Mine {FAULTS[do]}")
     assert repr(state(model)) == repr(before)
 
 
@@ -243,7 +58,7 @@ def test_a_map_with_nan_fails_by_the_name_of_the_plugin() -> None:
     found = rows(Explainer(ToyNet(0), spec(methods=methods)), chunk(3))
     (failed,) = [row for row in found if row["error_code"]]
     assert (failed["image_key"], failed["method"], failed["error_code"]) in [("k1", "mine", "nonfinite")]
-    assert failed["error_detail"] == f"plug-in {__name__}:Mine returned a map that contains NaN or infinity"
+    assert failed["error_detail"] == "plug-in misbehaving:Mine returned a map that contains NaN or infinity"
 
 
 def test_what_a_method_does_to_its_evidence_reaches_no_other() -> None:
@@ -327,7 +142,7 @@ def test_a_metric_that_misbehaves_fails_the_rows_concerned_by_name(do: Any, word
     }  # fmt: skip
     failed = next(row for row in found if row["error_code"])
     assert (failed["error_stage"], failed["error_code"], failed["map"]) == ("explain", "metric_error", None)
-    assert str(failed["error_detail"]).startswith(f"metric 'valued': plug-in {__name__}:Valued {words}")
+    assert str(failed["error_detail"]).startswith(f"metric 'valued': plug-in misbehaving:Valued {words}")
     for row, other in zip(found, clean, strict=True):
         if not row["error_code"]:
             assert row.pop("valued") is not None
@@ -387,116 +202,33 @@ def test_a_method_that_fails_on_the_image_of_a_metric_fails_that_row() -> None:
     assert "on an image that a metric changed" in str(found[-1]["error_detail"])
 
 
-# ---- before a run
+def test_what_a_method_does_to_the_attention_reaches_no_other() -> None:
+    pixels_BCHW, methods = images(0, 2)[:, :, :16, :16], ["attention_rollout", "attention_gradient", "legrad"]
+    clean = camatlas.explain(TinyVit(), pixels_BCHW, methods=methods)
+    mine = method_of(faded, needs=camatlas.Needs(attention=True))
+    found = camatlas.explain(TinyVit(), pixels_BCHW, methods=[mine, *methods])
+    assert all(torch.equal(found.maps[name], clean.maps[name]) for name in methods)
 
 
-@pytest.mark.parametrize("do", FAULTS)
-def test_a_faulty_method_is_refused_before_a_run(loaded: LoadedModel, do: Do) -> None:
-    before = state(loaded.model)
-    (mistake,) = refused(loaded, [method_of(do)])
-    assert mistake.startswith(f"explain.methods.mine: plug-in {__name__}:Mine {FAULTS[do]}")
-    assert repr(state(loaded.model)) == repr(before)
+def test_a_method_gets_the_attention_only_if_it_declares_it() -> None:
+    seen = []
 
-
-@pytest.mark.parametrize(
-    ("method", "words"),
-    [
-        (method_of(nan), "returned a map that contains NaN or infinity"),
-        (method_of(random_each_call), "gives an image another map when it is called again: seed random numbers"),
-        (method_of(scaled_by_batch), "gives an image another map alone than among others"),
-        (method_of(of_first_target, needs=camatlas.Needs(gradients=True)), "gives an image another map alone than among others"),
-        (method_of(in_place), "changed pixels_BCHW, acts['features.3'] of the evidence: work on a clone"),
-        (method_of(gradient_without_need), "gradients are there if needs = camatlas.Needs(gradients=True)"),
-        (method_of(forward_twice, declared=camatlas.Cost(1, 0, 2)), "took 2 forwards for one image, but declares Cost("),
-        (method_of(plain, declared=3), "declares the cost 3, which is no camatlas.Cost"),
-        (method_of(plain, params=torch.ones(2)), "has parameters that run.json cannot hold"),
-        (method_of(plain, params=float("nan")), "has parameters that run.json cannot hold"),
-    ],
-)  # fmt: skip
-def test_an_unsuitable_method_is_refused_before_a_run(loaded: LoadedModel, method: Any, words: str) -> None:
-    (mistake,) = refused(loaded, [method])
-    assert words in mistake
-
-
-@pytest.mark.parametrize(
-    ("metric", "words"),
-    [
-        (metric_of(lambda batch: {}["x"]), "raised KeyError: 'x'"),
-        (metric_of(lambda batch: batch.heatmaps_BMHW), "returned a tensor of the shape"),
-        (metric_of(lambda batch: torch.full((2, 2), torch.inf)), "returned an infinite value"),
-        (metric_of(lambda batch: batch.heatmaps_BMHW.mean((2, 3)) + torch.rand(1)), "another value when it is called again"),
-        (metric_of(lambda batch: batch.heatmaps_BMHW.mean((2, 3)) / batch.heatmaps_BMHW.mean()), "another value alone"),
-        (metric_of(lambda batch: batch.heatmaps_BMHW.sub_(1).mean((2, 3))), "changed heatmaps_BMHW of the batch"),
-        (metric_of(lambda batch: doubled(batch.evidence, batch.probe).mean((1, 2))[:, None]), "changed the values of linear"),
-        (metric_of(lambda batch: batch.scores(camatlas.Soft("mean")).confidences_BMS[:, :, 0]), "list every view in views()"),
-    ],
-)  # fmt: skip
-def test_an_unsuitable_metric_is_refused_before_a_run(loaded: LoadedModel, metric: Any, words: str) -> None:
-    found = refused(loaded, [], [metric])
-    assert any(words in mistake for mistake in found)
-    assert all(mistake.startswith(f"explain.metrics.valued: plug-in {__name__}:Valued ") for mistake in found)
-
-
-def test_a_metric_that_scores_images_says_what_it_reads(loaded: LoadedModel) -> None:
-    view = camatlas.Soft("mean")
-
-    def scored(batch: Any) -> Tensor:
-        confidences_BM: Tensor = batch.scores(view).confidences_BMS[:, :, 0]
-        return confidences_BM
-
-    (mistake,) = refused(loaded, [], [metric_of(scored, view, reads="map")])
-    assert "reads 'map': set reads" in mistake
-    try_plugins(loaded, NET, {}, build_metrics([metric_of(scored, view)]))
-
-
-@dataclass(frozen=True)
-class Other(camatlas.BaseMethod):
-    params: Any = None
-
-    def __call__(self, evidence: Any, probe: Any) -> Tensor:
+    def look(evidence: Any, probe: Any) -> Tensor:
+        seen.append(evidence.attention and (len(evidence.attention.products), evidence.attention.by_layer))
         return plain(evidence, probe)
 
-
-def test_all_that_is_wrong_with_all_plugins_is_told_at_once(loaded: LoadedModel) -> None:
-    methods = [method_of(raising), Other(params=torch.ones(1))]
-    assert len(refused(loaded, methods, [metric_of(lambda batch: {}["x"])])) == 3
-
-
-def test_several_faults_of_one_method_are_told_at_once(loaded: LoadedModel) -> None:
-    def several(evidence: Any, probe: Any) -> Tensor:
-        probe.model.train()
-        return in_place(evidence, probe) + torch.rand(1)
-
-    found = refused(loaded, [method_of(several)])
-    for words in ("changed the training mode", "changed pixels_BCHW", "when it is called again"):
-        assert sum(words in mistake for mistake in found) == 1
+    pixels_BCHW = images(0, 1)[:, :, :16, :16]
+    for needs in (camatlas.Needs(), camatlas.Needs(attention=True), camatlas.Needs(attention_gradients=True)):
+        methods = ["attention_gradient", "legrad", method_of(look, needs=needs)]
+        camatlas.explain(TinyVit(), pixels_BCHW, methods=methods)
+    assert seen == [None, (0, None), (3, None)]
 
 
-def test_the_cost_is_measured_where_none_is_declared(loaded: LoadedModel) -> None:
-    def direct(evidence: Any, probe: Any) -> Tensor:
-        with torch.no_grad():
-            for _ in range(3):
-                probe.model(evidence.pixels_BCHW)
-        return plain(evidence, probe)
-
-    methods = {
-        **build_methods([method_of(forward_twice), Other()]),
-        **{"direct": build_methods([method_of(direct)])["mine"]},
-    }
-    tried_ones = try_plugins(loaded, NET, methods, {})
-    assert tried_ones["mine"].cost(NET) == camatlas.Cost(2, 0, 2)
-    assert tried_ones["other"].cost(NET) == camatlas.Cost()
-    assert tried_ones["direct"].cost(NET) == camatlas.Cost(3)
-    declared = build_methods([method_of(forward_twice, declared=camatlas.Cost(5, 0, 5))])
-    assert try_plugins(loaded, NET, declared, {})["mine"].cost(NET) == camatlas.Cost(5, 0, 5)
-
-
-def test_a_run_without_plugins_tries_nothing(loaded: LoadedModel) -> None:
-    methods = build_methods(["gradcam"])
-    assert try_plugins(loaded, NET, methods, build_metrics(["average_drop"])) == methods
-
-
-# ---- in Python
+def test_a_metric_works_beside_methods_that_differentiate_attention() -> None:
+    model, pixels_BCHW = TinyVit(), images(0, 2)[:, :, :16, :16]
+    found = camatlas.explain(model, pixels_BCHW, methods=["legrad", "attention_gradient"])
+    metric = metric_of(lambda batch: batch.heatmaps_BMHW.amax((2, 3)))
+    assert camatlas.evaluate(model, pixels_BCHW, found, metrics=[metric])["valued"]["legrad"].tolist() == [1.0, 1.0]
 
 
 def test_in_python_a_fault_is_an_error_of_one_sentence() -> None:
@@ -560,6 +292,6 @@ def test_the_facts_of_plugins_are_those_of_their_objects() -> None:
     (metric,) = build_metrics([metric_of(lambda batch: batch)]).values()
     assert isinstance(method, PluggedMethod)
     assert isinstance(metric, PluggedMetric)
-    assert (method.name, method.interpretation, method.presets) == (f"{__name__}:Mine", False, {})
+    assert (method.name, method.interpretation, method.presets) == ("misbehaving:Mine", False, {})
     assert (metric.unit, metric.better, metric.curve, metric.length()) == ("", "neither", False, 1)
     assert dataclasses.replace(method, measured=camatlas.Cost(2)).cost(NET) == camatlas.Cost(2)
