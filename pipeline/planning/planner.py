@@ -193,7 +193,7 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
 
 def _maps_of(rows: pa.Table) -> int:
     """Count the rows that have a map."""
-    return rows.num_rows - rows["map"].null_count
+    return int(rows.num_rows - rows["map"].null_count)
 
 
 def _take_sample(run: PreparedRun, images: int) -> ImageSample:
