@@ -157,7 +157,7 @@ def _settings(source: Source, purpose: Purpose) -> Any:  # noqa: ANN401 - the li
         raise ConfigError.one(
             _WHERE,
             f"'{name}' is a model of the type {kind}, which has none for {_DOING[purpose]} in transformers",
-            "give another model",
+            "give another model; an encoder needs model.text_embeddings or model.reference_embeddings",
         )
     return settings
 

@@ -163,7 +163,9 @@ def _mistakes(error: ValidationError, kind: type[Any], where: str) -> list[Mista
         problems.setdefault(str(problem["loc"][0]) if problem["loc"] else "", []).append(problem)
     mistakes = []
     for name, found in problems.items():
-        if found[0]["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        if found[0]["type"] in ("missing", "missing_argument"):
+            mistakes.append(Mistake(f"{where}.{name}", "is required"))
+        elif found[0]["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             mistakes.append(Mistake(where, f"unknown parameter '{name}'", nearest(name, known)))
         else:
             inside_list = len(found[0]["loc"]) > 1 and isinstance(found[0]["loc"][1], int)

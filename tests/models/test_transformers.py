@@ -244,3 +244,13 @@ def test_what_determines_rows_is_the_configuration_and_not_the_path(tmp_path: Pa
         model.config.layer_norm_eps = epsilon
         identities.append(loaded(save(model, tmp_path / folder, "vit")).identity)
     assert identities[0] == identities[1] != identities[2]
+
+
+def test_a_model_whose_hidden_states_were_asked_for_can_be_sent_to_workers(tmp_path: Path) -> None:
+    """The library leaves hooks in such a model that cannot be pickled, and installs them again when it needs them."""
+    found = loaded(saved("vit", tmp_path, output_hidden_states=True))
+    pickle, pixels_BCHW = ray.cloudpickle, noise((3, *found.preprocess.size))
+    sent = pickle.loads(pickle.dumps(found.model))
+    with torch.no_grad():
+        assert torch.equal(sent(pixels_BCHW).logits, found.model(pixels_BCHW).logits)
+        assert len(sent(pixels_BCHW).hidden_states) > 1

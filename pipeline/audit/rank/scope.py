@@ -167,7 +167,7 @@ def _ranking(members: Sequence[Member], wanted: Sequence[str], left_out: list[st
 def _better(fields: Mapping[str, Any]) -> str:
     """Return the direction that is better; the manifest states that of metrics of users. Empty if it is not known."""
     kind = METRICS.get(str(fields["name"]))
-    return str(fields.get("better", "")) if kind is None else kind.better
+    return str(fields.get("plugin", {}).get("better", "")) if kind is None else kind.better
 
 
 def _has_values(members: Sequence[Member], method: str, left_out: list[str]) -> bool:

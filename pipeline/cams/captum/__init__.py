@@ -40,8 +40,9 @@ class Captum(Adapter):
     M = sum_c R_c   or, with colours = abs_sum,   M = sum_c |R_c|
 
     R is what captum's algorithm gives for the target logit, in float32: at the pixels, colour by colour (Saliency to
-    LRP), the same for all pixels of a cell of a square grid (FeatureAblation to KernelShap), or at the channels of the
-    target layer (LayerConductance, summed). The mean over the pixels of each cell of `grid` is stored.
+    LRP), or at the channels of the target layer (LayerConductance, summed). Where it masks all colours together, R is
+    the same for each of them, and M = R: at the pixels (Occlusion), or for all pixels of a cell of a square grid
+    (FeatureAblation to KernelShap). The mean over the pixels of each cell of `grid` is stored.
 
     | algorithm | parameters, with their defaults |
     |---|---|

@@ -77,7 +77,7 @@ def test_metrics_without_order_are_left_out_and_named(tmp_path: Path) -> None:
 
 def test_the_manifest_says_which_way_is_better_for_a_metric_of_a_user(tmp_path: Path) -> None:
     table: Table = {"mine": {"a": [1.0, 1.0], "b": [2.0, 2.0]}}
-    scope, _ = scope_and_notes(tmp_path, [(table, {"params": {"mine": {"better": "lower"}}})])
+    scope, _ = scope_and_notes(tmp_path, [(table, {"params": {"mine": {"plugin": {"better": "lower"}}}})])
     assert (scope.metrics[0].better, scope.metrics[0].family) == ("lower", OTHER)
 
 
