@@ -72,6 +72,12 @@ def built(
         ) from None
 
 
+_TRAINED = (
+    "give a model that was trained for it, not its backbone alone; a segmenter needs model.task: segmentation, and an "
+    "encoder model.text_embeddings"
+)
+
+
 def check_complete(name: str, info: Mapping[str, Any], purpose: str) -> None:
     """Raise ConfigError if the library left a part of a model with random numbers."""
     missing = sorted(info["missing_keys"])

@@ -41,7 +41,7 @@ def drop_capturing_hooks(model: nn.Module) -> None:
     for module in model.modules():
         vars(module).pop(_CAPTURING, None)
         for key, hook in [*module._forward_hooks.items()]:
-            if hook.__module__ == "transformers.utils.output_capturing":
+            if getattr(hook, "__module__", None) == "transformers.utils.output_capturing":
                 del module._forward_hooks[key]
 
 
