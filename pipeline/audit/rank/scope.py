@@ -188,11 +188,18 @@ def _is_usable(
     """Tell whether a metric ranks the methods in every run, and say why it does not."""
     for member, paired in zip(members, found, strict=True):
         if not paired.images:
-            lacking = [name for name in methods if (name, metric.label) not in _measured(member)]
-            why = f"{listed(lacking)} has no value" if lacking else "no image has a value of every method"
-            left_out.append(f"metric {metric.label}: in {member.name}, {why}")
+            left_out.append(f"metric {metric.label}: in {member.name}, {_why_unusable(member, metric, methods)}")
             return False
     return True
+
+
+def _why_unusable(member: Member, metric: RankedMetric, methods: Sequence[str]) -> str:
+    lacking = [name for name in methods if (name, metric.label) not in _measured(member)]
+    if len(lacking) == len(methods):
+        return "no method has a value"
+    if lacking:
+        return f"{listed(lacking)} {'has' if len(lacking) == 1 else 'have'} no value"
+    return "no image has a value of every method"
 
 
 def _measured(member: Member) -> set[tuple[str, str]]:

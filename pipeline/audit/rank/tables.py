@@ -83,7 +83,7 @@ def _metric(metric: Metric, ranking: Ranking) -> Texts:
     }  # fmt: skip
     if len(ranking.members) > 1:
         row["W of the models"] = "" if metric.over_runs.w is None else f"{metric.over_runs.w:.2f}"
-    return row | {"best": ", ".join(best)}
+    return row | {"best": "all alike" if len(best) == len(ranking.methods) else ", ".join(best)}
 
 
 def flat_rows(ranking: Ranking) -> list[dict[str, Any]]:

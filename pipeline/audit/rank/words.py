@@ -44,6 +44,8 @@ def _best(scope: Scope, ranks: Ranks, group: str, chosen: Sequence[int]) -> str:
     found = dict(zip(scope.methods, ranks.mean_ranks(chosen), strict=True))
     best = [name for name, one in found.items() if one.is_best]
     tied = [name for name, one in found.items() if one.is_tied]
+    if len(best) == len(found):
+        return f"by {_counted(group, len(chosen))}, all methods have the same mean rank"
     one = found[best[0]]
     within = "" if one.low is None else f" (95 % interval {one.low:.1f} to {one.high:.1f})"
     has, it = ("has", "it") if len(best) == 1 else ("have", "them")

@@ -98,11 +98,13 @@ def test_a_method_that_always_fails_is_left_out_instead_of_emptying_every_metric
 def test_a_metric_that_a_method_lacks_is_left_out(tmp_path: Path) -> None:
     table = dict(table_of("ab", "insertion")) | {"coherency": {"a": [0.5] * 4, "b": [NAN] * 4}}
     table["road"] = {"a": [0.5, 0.5, NAN, NAN], "b": [NAN, NAN, 0.5, 0.5]}
+    table["pointing_game"] = {"a": [NAN] * 4, "b": [NAN] * 4}
     scope, notes = scope_and_notes(tmp_path, [(table, {})])
     assert [metric.label for metric in scope.metrics] == ["insertion"]
     assert notes == [
         "not compared: metric road: in run0, no image has a value of every method",
         "not compared: metric coherency: in run0, b has no value",
+        "not compared: metric pointing_game: in run0, no method has a value",
     ]
 
 

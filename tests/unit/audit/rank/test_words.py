@@ -47,6 +47,10 @@ def test_several_best_methods_are_all_named() -> None:
     )
 
 
+def test_equal_methods_are_not_listed_as_winners() -> None:
+    assert said({"insertion": [2, 2, 2]}) == ["by the only metric, all methods have the same mean rank"]
+
+
 def test_reliable_metrics_have_a_sentence_of_their_own() -> None:
     groups = {"all metrics": [0, 1], "reliable metrics": [0]}
     assert said({"insertion": [1, 2, 3], "road": [1, 3, 2]}, groups=groups)[1] == (
