@@ -88,10 +88,7 @@ def check_complete(name: str, info: Mapping[str, Any], purpose: str) -> None:
         raise ConfigError.one(
             _WHERE,
             f"the weights of '{name}' are not those of a model for {purpose}, a part of which would be random: {found}",
-            "give a model that was trained for it, not its backbone alone; a segmenter needs model.task: segmentation, and "
-            "an encoder model.text_embeddings"
-            if missing
-            else f"correct its {CONFIG}",
+            _TRAINED if missing else f"correct its {CONFIG}",
         )
 
 
