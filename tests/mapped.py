@@ -6,12 +6,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
+from preparing import prepared, rows_of
 
 from pipeline.data.look import look
-from pipeline.errors import ConfigError
-from pipeline.run.preflight import PreparedRun, absolute, prepare
-from pipeline.settings.run_file import RunConfig
 
 IMAGES, SIDE = 5, 16
 METRICS = ["average_drop", "complexity", {"insertion": {"steps": 4}}]
@@ -26,20 +23,6 @@ def fields(images: Path, run: Path, methods: list[Any], *, explain: object = Non
         "compute": {"device": "cpu", "batch": 16},
         "output": {"path": str(run), **output},
     }
-
-
-def prepared(settings: dict[str, Any]) -> PreparedRun:
-    return prepare(absolute(RunConfig.model_validate(settings)))
-
-
-def refused(settings: dict[str, Any]) -> str:
-    with pytest.raises(ConfigError) as caught:
-        prepared(settings)
-    return str(caught.value)
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    return pq.read_table(sorted(folder.glob("part-*.parquet"))).to_pylist()
 
 
 def of_method(folder: Path, method: str) -> dict[str, dict[str, Any]]:

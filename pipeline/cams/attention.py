@@ -121,13 +121,14 @@ class LeGrad:
     M = mean_l mean_h mean_i ReLU( ds_l/dA_l )[i, patches]
 
     A_l (h, T, T) are the weights of layer l, T tokens, h heads; i runs over the queries, with the class token. s_l is
-    the logit of the target class that the model's own final layers (norm, pooling, classifier) read from the tokens
-    after block l instead of those after the last one; s_L is the target logit. The gradient follows the path from s_l
-    to A_l in block l alone. Models that are no chain of blocks with one attention each are refused.
+    the logit of the target class that the model's own final layers (norm, classifier) give for the mean of all tokens
+    after block l, also where they read a class token otherwise. The gradient follows the path from s_l to A_l in block
+    l alone. Models that are no chain of blocks with one attention each are refused.
 
-    In addition to the shared forward pass, the final layers run once on the tokens of each layer but the last (head
-    passes), and the work of one backward pass is done: through the second half of each block, and the final layers.
-    Source: section 3. The paper scales the map to [0, 1], as our heat maps are.
+    In addition to the shared forward pass, the final layers run once on the tokens of each layer (head passes), and the
+    work of one backward pass is done: through the second half of each block, and the final layers. Source: section 3;
+    the mean over tokens is that of the authors' code for models with a class token. All layers are used. The paper
+    scales the map to [0, 1], as our heat maps are.
     """
 
     name: ClassVar[str] = "legrad"
@@ -145,8 +146,8 @@ class LeGrad:
         return evidence.tokens().grid(evidence.readouts().mean(1))
 
     def cost(self, net: NetShape) -> Cost:
-        """Count one head pass per layer but the last, and one backward pass."""
-        return Cost(head_passes=max(0, net.attention_layers - 1), backwards=1)
+        """Count one head pass per layer, and one backward pass."""
+        return Cost(head_passes=net.attention_layers, backwards=1)
 
 
 def _row_times(row_BT: Tensor, matrix_BTT: Tensor) -> Tensor:

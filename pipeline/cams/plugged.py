@@ -49,11 +49,6 @@ class PluggedMethod(Plugged):
     measured: Cost | None = None
 
     @property
-    def name(self) -> str:
-        """Return its class, `package.module:Class`."""
-        return self.origin
-
-    @property
     def needs(self) -> Needs:
         """Return what it requires when it is called."""
         needs: Needs = self.thing.needs
@@ -68,11 +63,6 @@ class PluggedMethod(Plugged):
     def interpretation(self) -> bool:
         """Return whether its paper leaves the formula open."""
         return getattr(self.thing, "interpretation", False)
-
-    @property
-    def presets(self) -> dict[str, dict[str, Any]]:
-        """Return its named settings."""
-        return getattr(self.thing, "presets", {})
 
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
         """Compute the maps (B, u, v), float32.

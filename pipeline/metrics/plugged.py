@@ -45,11 +45,6 @@ class PluggedMetric(Plugged):
     """A metric of the user's in a run, called so that it can harm neither the model nor other metrics."""
 
     @property
-    def name(self) -> str:
-        """Return its class, `package.module:Class`."""
-        return self.origin
-
-    @property
     def paper(self) -> Paper:
         """Return the publication that it comes from."""
         return getattr(self.thing, "paper", NO_PAPER)
@@ -85,11 +80,6 @@ class PluggedMetric(Plugged):
     def truth(self) -> Needed:
         """Return what images must have for it to apply."""
         return getattr(self.thing, "truth", "nothing")
-
-    @property
-    def presets(self) -> dict[str, dict[str, Any]]:
-        """Return its named settings."""
-        return getattr(self.thing, "presets", {})
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest holds besides the parameters, for readers that cannot import the metric."""

@@ -91,7 +91,7 @@ class AttentionRecord:
 
     Attributes:
         calls: the attention of each layer, in order.
-        tokens: the tokens (P, T, K) that each block but the last passes on, in order; empty unless readouts are wanted.
+        tokens: the tokens (P, T, K) that each block passes on, in order; empty unless readouts are wanted.
     """
 
     calls: list[AttentionCall] = field(default_factory=list)

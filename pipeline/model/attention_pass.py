@@ -46,7 +46,7 @@ def recording_attention(
         return tokens.clone()
 
     with ExitStack() as stack:
-        for block in known.blocks[:-1] if wanted.readouts else ():
+        for block in known.blocks if wanted.readouts else ():
             stack.enter_context(visiting(engine.layer(block), block, keep))
         stack.enter_context(attending(engine.layer(""), AttentionRecorder(record, wanted)))
         yield record

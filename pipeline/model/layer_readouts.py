@@ -1,7 +1,8 @@
 """Differentiates the scores that a model's own final layers read from the tokens of each of its layers.
 
 The score of layer l is what the layers after the last block (the final norm, the pooling, the classifier) give for the
-tokens that block l passes on. They run once more on the tokens of all layers together, stacked along the batch.
+mean of the tokens that block l passes on: every token is replaced by the mean, so that whichever ones the model reads,
+it reads the mean. They run once more on the tokens of all layers together, stacked along the batch.
 
 Only the path from the score of a layer to its own attention is differentiated: through the final layers, and through
 what follows the attention in its block. Over all layers that is the work of one backward pass.
@@ -33,19 +34,16 @@ class LayerReadouts:
         """
 
         def differentiate(segment: Segment, local_R: Tensor, rows_R: Tensor) -> dict[str, Tensor]:
-            targets_R = targets_B[rows_R]
-            early = self._early_gradients(segment, local_R, targets_R, readout) if segment.attention.tokens else []
-            score = readout(segment.logits_PN[local_R], targets_R).sum()
-            (last,) = torch.autograd.grad(score, [segment.attention.calls[-1].output], retain_graph=True)
-            calls = zip(segment.attention.calls, [*early, last], strict=True)
+            outputs = self._gradients(segment, local_R, targets_B[rows_R], readout)
+            calls = zip(segment.attention.calls, outputs, strict=True)
             positive = [call.gradient(grads).relu().mean((1, 2)) for call, grads in calls]
             return {"positive": torch.stack(positive, 1)}
 
         self._counts.backwards += len(images_B)
         return by_row(self._segments, images_B, differentiate)["positive"]
 
-    def _early_gradients(self, segment: Segment, local_R: Tensor, targets_R: Tensor, readout: Readout) -> list[Tensor]:
-        """Return the gradient at the output of each attention but the last one."""
+    def _gradients(self, segment: Segment, local_R: Tensor, targets_R: Tensor, readout: Readout) -> list[Tensor]:
+        """Return the gradient of the score of each layer at the output of its attention."""
         layers = len(segment.attention.tokens)
         tokens_QTK, logits_QN = self._logits(segment)
         scores = [readout(logits_PN[local_R], targets_R).sum() for logits_PN in logits_QN.chunk(layers)]
@@ -57,10 +55,11 @@ class LayerReadouts:
         return found
 
     def _logits(self, segment: Segment) -> tuple[Tensor, Tensor]:
-        """Return the tokens of all layers but the last, stacked along the batch, and the logits read from them."""
+        """Return the tokens of all layers, stacked along the batch, and the logits read from the mean of each."""
         if segment.first not in self._read:
             assert segment.read is not None, "readouts were asked for"
             tokens_QTK = torch.cat(segment.attention.tokens).detach().requires_grad_()
-            self._read[segment.first] = tokens_QTK, segment.read(tokens_QTK)
+            mean_QTK = tokens_QTK.mean(1, keepdim=True).expand_as(tokens_QTK).contiguous()
+            self._read[segment.first] = tokens_QTK, segment.read(mean_QTK)
             self._counts.head_passes += segment.count * len(segment.attention.tokens)
         return self._read[segment.first]

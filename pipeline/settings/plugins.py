@@ -44,6 +44,16 @@ class Plugged:
     sha256: str = ""
 
     @property
+    def name(self) -> str:
+        """Return its class, `package.module:Class`."""
+        return self.origin
+
+    @property
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """Return its named settings."""
+        return getattr(self.thing, "presets", {})
+
+    @property
     def who(self) -> str:
         """Name the plug-in in a sentence."""
         return f"plug-in {self.origin}"

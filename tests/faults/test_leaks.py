@@ -88,7 +88,7 @@ ACCIDENTS: dict[str, tuple[str, str, int, str]] = {
     "the shared backward pass": ("gradcam", "backward", 0, "gradients"),
     "a masked pass": ("scorecam", "trunk", 1, "target_scores"),
     "the head of a masked pass": ("scorecam", "head", 1, "target_scores"),
-    "a head pass": ("recipro_cam", "head", 1, "logits"),
+    "a head pass": ("recipro_cam", "head", 1, "head"),
     "the pass of a path point": ("integrated_gradcam", "trunk", 2, "versions"),
     "the backward pass of a path point": ("integrated_gradcam", "backward", 2, "versions"),
     "the forward pass of pixel gradients": ("smoothgrad", "trunk", 1, "pixel_gradients"),

@@ -67,6 +67,12 @@ def tail(model: TinyVit, tokens_TK: Tensor) -> Tensor:
     return model.linear(tokens_TK[0] if model.pooling == "class" else sum(tokens_TK[start:]) / (len(tokens_TK) - start))
 
 
+def averaged(tokens_TK: Tensor) -> Tensor:
+    """Replace every token by the mean of all."""
+    mean_K = sum(tokens_TK[t] for t in range(len(tokens_TK))) / len(tokens_TK)
+    return torch.stack([mean_K] * len(tokens_TK))
+
+
 def read_by(model: TinyVit) -> list[int]:
     """Return the tokens that the logits read."""
     patches = range(model.before.shape[1], model.before.shape[1] + 16)
@@ -131,6 +137,6 @@ def of_tiny(name: str) -> Callable[[TinyVit, Tensor, int], Tensor]:
             return attention_rollout(seen.weights, read, grid).detach()
         if name == "attention_gradient":
             return attention_gradient(seen.weights, seen.logits_N[target], read, grid)
-        return legrad(seen.weights, [tail(model, tokens_TK)[target] for tokens_TK in seen.tokens], grid)
+        return legrad(seen.weights, [tail(model, averaged(tokens_TK))[target] for tokens_TK in seen.tokens], grid)
 
     return run

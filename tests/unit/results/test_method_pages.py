@@ -18,7 +18,7 @@ def test_the_list_has_every_method() -> None:
         ("raw_attention", "attention", ("0", "0", "0")),
         ("attention_rollout", "attention", ("0", "0", "0")),
         ("attention_gradient", "attention, gradients", ("0", "0", "0")),
-        ("legrad", "attention, gradients", ("0", "11", "1")),
+        ("legrad", "attention, gradients", ("0", "12", "1")),
         ("gradcam", "gradients", ("0", "0", "0")),
         ("eigen_cam", "activations", ("0", "0", "0")),
         ("rise", "images", ("4000", "0", "0")),

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 import typer
@@ -12,6 +11,7 @@ from inline import publish_all
 from nets import ToyNet
 from parted import SIZE, VALUES, coloured, drawn, members, shards, without
 from PIL import Image
+from preparing import prepared, refused, rows_of
 from reference import parts as ref
 from tars import Files
 
@@ -20,13 +20,10 @@ from jobs.metrics import metrics as print_metric
 from pipeline.audit.facts import audit
 from pipeline.audit.page import render
 from pipeline.data.account import Inside, LabelAccount
-from pipeline.errors import ConfigError
 from pipeline.metrics import Parts
 from pipeline.model.baselines import Normalisation
 from pipeline.results.query import open_run
 from pipeline.results.verify import verify
-from pipeline.run.preflight import PreparedRun, absolute, prepare
-from pipeline.settings.run_file import RunConfig
 from pipeline.storage.local_store import LocalStore
 
 OF_PARTS = ["mass", "rank", "sign"]
@@ -42,20 +39,6 @@ def fields(folder: Path, *each: Files, **explain: object) -> dict[str, Any]:
         "compute": {"device": "cpu", "batch": 8},
         "output": {"path": str(folder / "run")},
     }
-
-
-def prepared(settings: dict[str, Any]) -> PreparedRun:
-    return prepare(absolute(RunConfig.model_validate(settings)))
-
-
-def refused(settings: dict[str, Any]) -> str:
-    with pytest.raises(ConfigError) as caught:
-        prepared(settings)
-    return str(caught.value)
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    return pq.read_table(sorted(folder.glob("part-*.parquet"))).to_pylist()
 
 
 @pytest.fixture(scope="module")

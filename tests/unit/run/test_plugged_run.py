@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from inline import config_of, explain_inline, publish_all
+from inline import explain_inline, publish_all
 from PIL import Image
+from preparing import prepared, rows_of
 
 from jobs.explain import Ended
 from pipeline.audit.facts import audit
@@ -21,7 +21,6 @@ from pipeline.results.query import open_run
 from pipeline.results.reliability import leaderboard_note, shipped_record
 from pipeline.results.status import status
 from pipeline.results.verify import verify
-from pipeline.run.preflight import PreparedRun, absolute, prepare
 from pipeline.settings.functions import modules_beside
 from pipeline.settings.plugins import classes_of
 from schemas.manifest import changed_plugins
@@ -109,18 +108,10 @@ def fields(folder: Path, run: str = "run", **explain: object) -> dict[str, Any]:
     }
 
 
-def prepared(settings: dict[str, Any]) -> PreparedRun:
-    return prepare(absolute(config_of(settings)))
-
-
 @pytest.fixture(scope="module")
 def ended(place: Path) -> Ended:
     write(place)
     return explain_inline(fields(place))
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    return pq.read_table(sorted(folder.glob("part-*.parquet"))).to_pylist()
 
 
 def test_failures_are_rows_by_name_and_count_for_the_failure_rate(place: Path, ended: Ended) -> None:

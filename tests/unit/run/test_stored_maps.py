@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from inline import publish_all
-from mapped import IMAGES, SIDE, fields, keys_of, of_method, prepared, refused, rows_of, stored, table, written
+from mapped import IMAGES, SIDE, fields, keys_of, of_method, stored, table, written
 from nets import ToyNet
 from nets import images as toy_images
 from PIL import Image
+from preparing import prepared, refused, rows_of
 
 import pipeline
 from pipeline.audit.facts import audit
