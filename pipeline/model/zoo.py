@@ -16,7 +16,7 @@ from pipeline.model.transformers_models import Purpose
 from pipeline.model.trial import LoadedModel, tried
 from pipeline.model.weight_files import read_weights
 from pipeline.model.weights import digest, load_weights
-from pipeline.model.wrappers import drop_capturing_hooks, unwrap_parts, unwrapped
+from pipeline.model.wrappers import unwrap_parts, unwrapped
 from pipeline.settings.model import ModelConfig, PreprocessConfig
 from pipeline.settings.preprocess import Preprocess
 
@@ -52,7 +52,6 @@ def load_model(config: ModelConfig, class_names: Sequence[str] = ()) -> LoadedMo
         config = config.model_copy(update={"outputs": built.outputs})
     with mistakes.collecting(), _lack_of_memory_told(preprocess):
         loaded = tried(model, config, preprocess, weights_digest, task)
-        drop_capturing_hooks(model)
     mistakes.raise_if_any()
     names = built.class_names if built.class_names and len(built.class_names) == loaded.classes else None
     return replace(loaded, notes=notes + loaded.notes, class_names=stated.class_names or names, identity=built.identity)

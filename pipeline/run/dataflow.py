@@ -63,7 +63,10 @@ def run_chunks(run: "PreparedRun", progress: Progress, workers: int) -> Iterator
         StalledError: a worker kept failing, or there was no progress for too long.
         StoreError: a part could not be published.
     """
+    from pipeline.model.capturing import drop_capturing_hooks
+
     device = worker_device(run.config.compute.device)
+    drop_capturing_hooks(run.loaded.model)
     yield from stream_chunks(
         run, progress, workers, partial(explain_on, run.loaded.model, run.explainer_spec(device, workers))
     )
@@ -205,7 +208,9 @@ def explain_on(model: Any, spec: "ExplainerSpec", threads: int = CPU_THREADS) ->
     import torch
 
     from pipeline.explain.explainer import Explainer
+    from pipeline.model.capturing import announce_classes
 
+    announce_classes(model)
     if spec.device == "cpu":
         torch.set_num_threads(threads)
     explainer = Explainer(model, spec)

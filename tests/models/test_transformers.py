@@ -17,11 +17,14 @@ from models.tiny_transformers import MEMBERS, NAMES, build, save, saved
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import modeling_utils
+from transformers.utils import output_capturing
 
 import pipeline
 from pipeline.data.framing import fitted
 from pipeline.errors import ConfigError
 from pipeline.model.baselines import Normalisation, unit_pixels
+from pipeline.model.capturing import announce_classes, drop_capturing_hooks
 from pipeline.model.probe import Probe
 from pipeline.model.transformers_models import build_transformers
 from pipeline.model.trial import LoadedModel
@@ -246,11 +249,18 @@ def test_what_determines_rows_is_the_configuration_and_not_the_path(tmp_path: Pa
     assert identities[0] == identities[1] != identities[2]
 
 
-def test_a_model_whose_hidden_states_were_asked_for_can_be_sent_to_workers(tmp_path: Path) -> None:
-    """The library leaves hooks in such a model that cannot be pickled, and installs them again when it needs them."""
-    found = loaded(saved("vit", tmp_path, output_hidden_states=True))
-    pickle, pixels_BCHW = ray.cloudpickle, noise((3, *found.preprocess.size))
-    sent = pickle.loads(pickle.dumps(found.model))
+def test_a_model_that_returns_its_hidden_states_can_be_sent_to_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segmenter reads the hidden states of its encoder, by hooks and a list of classes that workers do not have."""
+    found = loaded(saved("segformer", tmp_path, head="ForSemanticSegmentation"), task="segmentation")
+    pixels_BCHW = noise((3, *found.preprocess.size))
     with torch.no_grad():
-        assert torch.equal(sent(pixels_BCHW).logits, found.model(pixels_BCHW).logits)
-        assert len(sent(pixels_BCHW).hidden_states) > 1
+        expected = found.model(pixels_BCHW).logits
+        drop_capturing_hooks(found.model)
+        pickled = ray.cloudpickle.dumps(found.model)
+        monkeypatch.setattr(output_capturing, "_CAN_RECORD_REGISTRY", type(output_capturing._CAN_RECORD_REGISTRY)())
+        monkeypatch.setattr(modeling_utils, "_CAN_RECORD_REGISTRY", output_capturing._CAN_RECORD_REGISTRY)
+        sent = ray.cloudpickle.loads(pickled)
+        announce_classes(sent)
+        assert torch.equal(sent(pixels_BCHW).logits, expected)
