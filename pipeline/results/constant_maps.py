@@ -1,4 +1,4 @@
-"""The share of constant maps of each method, and the likely cause where there are many.
+"""The share of constant maps of each method, and a usual cause where there are many.
 
 Constant maps show nothing, and some metrics are good for them. The shares come from the column statistics of parts, so
 that no map is read.
@@ -35,7 +35,7 @@ def constant_shares(statistics: Iterable[PartStatistics], methods: Iterable[str]
 
 
 def constant_warning(shares: Mapping[str, float], manifest: RunManifest) -> str:
-    """Say which methods have many constant maps, and why they probably do; empty if none has."""
+    """Say which methods have many constant maps, and what to look at; empty if none has."""
     many = {name: share for name, share in shares.items() if share > MANY}
     if not many:
         return ""
@@ -43,8 +43,8 @@ def constant_warning(shares: Mapping[str, float], manifest: RunManifest) -> str:
     listed = ", ".join(f"{name} {percent(share)}" for name, share in many.items())
     before = "" if layer.endswith(":input") else f"model.layer: '{layer}:input', or to "
     return (
-        f"many maps are constant: {listed}. The likely cause is a ReLU that cuts everything: '{layer}' gives mostly "
-        f"negative activations, as a batch norm before its activation does; set {before}the layer after it"
+        f"many maps are constant: {listed}. A method that sets negative values to zero gives such maps where '{layer}' "
+        f"is mostly negative, as a normalisation layer before its activation may be; set {before}the layer after it"
     )
 
 

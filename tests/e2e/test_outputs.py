@@ -140,7 +140,7 @@ def test_a_run_of_constant_maps_ends_with_a_warning(tmp_path: Path, capsys: pyte
     assert ended.degenerate == {"gradcam": 1.0}
     assert ended.to_json()["degenerate"] == {"gradcam": 1.0}
     assert "constant maps: gradcam 100.0 %" in said
-    assert "warning: many maps are constant: gradcam 100.0 %. The likely cause is a ReLU" in said
+    assert "warning: many maps are constant: gradcam 100.0 %. A method that sets negative values to zero" in said
     status = CliRunner().invoke(app, ["status", ended.path])
     assert "constant maps: gradcam 100.0 %" in status.stdout
     assert "warning: many maps are constant" in status.stdout

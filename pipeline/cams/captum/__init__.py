@@ -71,7 +71,7 @@ class Captum(Adapter):
         sigma: noise that makes a distribution of the baseline, as a fraction of the image's range max x - min x.
         alpha: strength of Lime's Lasso.
         colours: how colours are combined: sum, or abs_sum, the sum of magnitudes.
-        grid: cells along each side of the stored map.
+        grid: cells along each side of the stored map; at most the pixels of the image.
     """
 
     algorithm: str

@@ -204,8 +204,8 @@ def map_pooled() -> nn.Module:
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], int, str]] = {
     "convolutions": (ToyNet, {"layer": "features.3"}, 16, r"but the model has no attention \("),
-    "windows": (swin, {}, 32, "but its attention 1 has weights .* for 2 images, as inside of windows"),
-    "attention pooling": (map_pooled, {}, 32, "but its attention 3 is between 1 queries and 16 keys"),
+    "windows": (swin, {}, 32, "but its attention number 1 is not between all tokens of an image, as inside of windows"),
+    "attention pooling": (map_pooled, {}, 32, "but its attention number 3 is between 1 queries and 16 keys"),
     "target layer": (TinyVit, {"layer": "patches"}, 16, "but the target layer gives no tokens .channels_first 4 x 4"),
     "parallel": (
         lambda: with_block(Parallel(16, 2, fused=True)), {"layer": "blocks.0"}, 16,
