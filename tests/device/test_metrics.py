@@ -1,0 +1,34 @@
+"""Every metric gives on the simulated device the values that it gives on the CPU."""
+
+import pytest
+import torch
+from device.simulated import is_here, simulated, to_host
+from device.small_nets import NETS
+from device.small_runs import METRIC_SPECS, explained, measured
+
+from pipeline.model.engine import Precision
+
+METHODS = ["gradcam", "shuffled_gradcam"]
+
+
+def check(kind: str, precision: Precision, specs: list[object]) -> None:
+    expected = measured(explained(NETS[kind], "cpu", precision, METHODS), specs)
+    with simulated():
+        found = measured(explained(NETS[kind], "cuda", precision, METHODS), specs)
+    for name, by_method in expected.items():
+        for method, values in by_method.items():
+            assert is_here(found[name][method]), name
+            torch.testing.assert_close(to_host(found[name][method]), values, rtol=0, atol=0, equal_nan=True, msg=name)
+
+
+@pytest.mark.parametrize(("kind", "precision"), [("cnn", "fp32"), ("vit", "bf16")])
+def test_all_metrics_together_give_the_values_of_the_cpu(kind: str, precision: Precision) -> None:
+    check(kind, precision, METRIC_SPECS)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", NETS)
+def test_each_metric_alone_gives_the_values_of_the_cpu(kind: str, precision: Precision) -> None:
+    for spec in METRIC_SPECS:
+        check(kind, precision, [spec])
