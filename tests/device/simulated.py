@@ -76,7 +76,7 @@ class SimulatedTensor(Tensor):
         raise TypeError(_NO_NUMPY)
 
     def data_ptr(self) -> int:
-        raise RuntimeError("the host asks for the address of a simulated tensor")
+        return self.held.data_ptr()
 
     def pin_memory(self, *_: object) -> Tensor:
         raise RuntimeError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")

@@ -27,7 +27,6 @@ REFUSED: dict[str, tuple[Use, type[Exception], str]] = {
     "NumPy": (lambda x: x.numpy(), TypeError, "Tensor.cpu"),
     "NumPy by itself": (lambda x: np.asarray(x), TypeError, "Tensor.cpu"),
     "pinning": (lambda x: x.pin_memory(), RuntimeError, "cannot pin"),
-    "its address": (lambda x: x.data_ptr(), RuntimeError, "address"),
     "a copy that is read before it has arrived": (lambda x: x.to("cpu", non_blocking=True), RuntimeError, "arrived"),
     "random numbers by a generator of the host": (
         lambda _: torch.randn(3, device="cuda", generator=torch.Generator()), RuntimeError, "generator",
