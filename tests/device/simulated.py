@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 from device import rules
 from device.ledger import Ledger
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_map_only
@@ -68,6 +68,12 @@ class SimulatedTensor(Tensor):
 
     def __repr__(self, **_: object) -> str:
         return f"simulated({self.held})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        copied = SimulatedTensor(self.held.clone())
+        is_parameter = isinstance(self, nn.Parameter)
+        memo[id(self)] = nn.Parameter(copied, self.requires_grad) if is_parameter else copied
+        return memo[id(self)]
 
     def numpy(self, **_: object) -> Any:
         raise TypeError(_NO_NUMPY)

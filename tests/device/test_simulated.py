@@ -1,5 +1,6 @@
 """The simulated device refuses what CUDA refuses, and counts what makes the host wait."""
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -133,6 +134,18 @@ def test_a_model_moves_there_and_back() -> None:
     assert torch.equal(to_host(logits), expected)
     assert not any(map(is_here, (*model.parameters(), *model.buffers())))
     assert torch.equal(model(images), expected)
+
+
+def test_a_copy_of_a_model_is_on_the_device_and_its_own() -> None:
+    with simulated():
+        model = made(SmallCnn).to("cuda")
+        copied = copy.deepcopy(model)
+        before = copied.linear.bias.tolist()
+        with torch.no_grad():
+            model.linear.bias.fill_(9)
+        assert all(map(is_here, (*copied.parameters(), *copied.buffers())))
+        assert len(list(copied.parameters())) == len(list(model.parameters()))
+        assert copied.linear.bias.tolist() == before
 
 
 def test_gradients_are_those_of_the_cpu() -> None:
