@@ -20,11 +20,12 @@ _QUICK: dict[str, dict[str, object]] = {
     "insertion_curve": {"steps": 3},
     "deletion": {"steps": 3},
     "deletion_curve": {"steps": 3},
+    **{name: {"percentiles": [30.0]} for name in ("road", "road_morf", "road_lerf")},
     "infidelity": {"samples": 2},
     "occlusion_agreement": {"cells": 2},
     "max_sensitivity": {"samples": 2},
 }
-METRIC_SPECS: list[object] = [
+METRIC_SPECS: list[dict[str, dict[str, object]]] = [
     *({name: _QUICK.get(name, {})} for name in METRICS),
     {"average_drop": {"as": "drop_top", "preset": "sise"}},
     {"average_drop": {"as": "drop_blur", "fill": "rise_blur"}},

@@ -24,7 +24,7 @@ from pipeline.planning.dry_run import DryRunner
 from pipeline.settings.targets import TargetRules
 
 METHODS = ["gradcam", {"scorecam": {"clusters": 4}}, "recipro_cam", {"smoothgrad": {"samples": 2, "grid": 8}}]
-METRICS = ["average_drop", {"insertion": {"steps": 3}}, "road", "energy_in_box", "pointing_game"]
+METRICS = ["average_drop", {"insertion": {"steps": 3}}, "energy_in_box", "pointing_game"]
 BOXES = [[[2.0, 3.0, 20.0, 25.0]], None, [[0.0, 0.0, 9.0, 9.0]]]
 
 
