@@ -1,0 +1,128 @@
+"""Waits and launches of the device for one batch of images: what they may be today at most, in one table.
+
+`python tests/device/budgets.py` prints what they are, with the lines that wait. A test holds them under the numbers of
+`BUDGETS`; whoever lowers one also lowers its number here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from device.ledger import Ledger
+from device.simulated import simulated
+from device.small_nets import CLASSES, SIDE, SmallCnn, made
+from explaining import SHARD, spec
+
+from pipeline.bench.ours import GRADIENT_METHODS
+from pipeline.cams import build_methods
+from pipeline.data.decode import DecodedChunk, DecodedSample
+from pipeline.data.sources import Chunk
+from pipeline.explain.explainer import Explainer
+from pipeline.metrics import build_metrics
+
+IMAGES = 16
+"""One batch, and one full pass."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one batch of 16 images may ask of the device, in passes of 16 images.
+
+    Attributes:
+        methods, metrics: as in a run file.
+        waits: most waits of the host.
+        launches: most operations started.
+        passes: forward passes of the whole batch, the clean one included.
+        less: the waits, launches and passes of this other budget are those of other work, and are taken away before
+            quotients are printed.
+    """
+
+    methods: tuple[object, ...]
+    metrics: tuple[object, ...]
+    waits: int
+    launches: int
+    passes: int
+    less: str = ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one batch asked of the device."""
+
+    waits: int
+    launches: int
+    passes: float
+    ledger: Ledger
+
+
+BUDGETS: dict[str, Budget] = {
+    "gradcam": Budget(("gradcam",), (), 999, 999, 1),
+    "eight gradient methods": Budget(GRADIENT_METHODS, (), 999, 999, 1),
+    "insertion and deletion": Budget(("gradcam",), ("insertion", "deletion"), 999, 9999, 41, "gradcam"),
+    "scorecam, 64 clusters": Budget(({"scorecam": {"clusters": 64}},), (), 999, 9999, 65, "gradcam"),
+    "road": Budget(("gradcam",), ("road",), 999, 9999, 9, "gradcam"),
+    "sscam, 4 samples, 16 clusters": Budget(
+        ({"sscam": {"samples": 4, "clusters": 16}},), (), 9999, 9999, 65, "gradcam"
+    ),
+    "rise, 256 masks": Budget(({"rise": {"num_masks": 256, "grid": 8}},), (), 999, 9999, 257, "gradcam"),
+}
+
+
+class Wide(SmallCnn):
+    """A network with more channels than clusters."""
+
+    def __init__(self) -> None:
+        super().__init__(channels=96)
+
+
+def asked(budget: Budget) -> Asked:
+    """Explain a batch on the simulated device; the first one, which fills caches, does not count."""
+    with simulated() as ledger:
+        explainer = Explainer(made(Wide), _settings(budget))
+        list(explainer.tables(_chunk()))
+        ledger.clear()
+        before = explainer.probe.counts.forwards
+        list(explainer.tables(_chunk()))
+        passes = (explainer.probe.counts.forwards - before) / IMAGES
+    return Asked(ledger.waits.total(), ledger.launches.total(), passes, ledger)
+
+
+def _settings(budget: Budget) -> object:
+    return spec(
+        layer=Wide.LAYER, stages=Wide.STAGES, methods=build_methods(budget.methods),
+        metrics=build_metrics(budget.metrics), classes=CLASSES, size=(SIDE, SIDE), layouts="auto", device="cuda",
+        batch=IMAGES,
+    )  # fmt: skip
+
+
+def _chunk() -> DecodedChunk:
+    pixels_NHWC = np.random.default_rng(0).integers(0, 256, (IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
+    samples = tuple(DecodedSample(f"k{i}", None, (), (SIDE, SIDE)) for i in range(IMAGES))
+    return DecodedChunk(Chunk(SHARD, 0, last=True), samples, pixels_NHWC, ())
+
+
+def table(found: dict[str, Asked]) -> list[str]:
+    """Format what batches asked, with waits per pass of the work itself."""
+    lines = ["| work | waits | launches | passes | waits per pass | launches per pass |", "|---|---|---|---|---|---|"]
+    for name, each in found.items():
+        base = found.get(BUDGETS[name].less)
+        waits, launches, passes = (
+            own - (0 if base is None else other)
+            for own, other in (
+                (each.waits, base and base.waits), (each.launches, base and base.launches),
+                (each.passes, base and base.passes),
+            )
+        )  # fmt: skip
+        lines.append(
+            f"| {name} | {each.waits} | {each.launches} | {each.passes:g} | {waits / passes:.2f} "
+            f"| {launches / passes:.0f} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    all_asked = {name: asked(budget) for name, budget in BUDGETS.items()}
+    print("\n".join(table(all_asked)))
+    for name, each in all_asked.items():
+        print(f"\n{name}")
+        for line, times in each.ledger.lines().items():
+            print(f"  {times:5d} {line}")
