@@ -17,23 +17,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.errors import CamatlasError, ConfigError, DamagedRunError, StalledError, StoreError
+    from pipeline.cams import BaseMethod, Cost, Needs, NetShape
+    from pipeline.cams.base import Paper
+    from pipeline.errors import CamatlasError, ConfigError, DamagedRunError, PluginError, StalledError, StoreError
     from pipeline.explain.api import evaluate, explain
     from pipeline.explain.explanations import Explanations
-    from pipeline.metrics import Parts
+    from pipeline.metrics import BaseMetric, Parts, ScoringBatch
+    from pipeline.metrics.base import Redrawn
+    from pipeline.metrics.views import EveryRow, Ranked, Removed, Soft, TopPixels
+    from pipeline.model.evidence import Evidence
+    from pipeline.model.probe import Probe
+    from pipeline.model.tasks import Similarity, ZeroShot
     from pipeline.results.atlas import Atlas, open_atlas
     from pipeline.results.query import Run, open_run
 
 __all__ = [
     "Atlas",
+    "BaseMethod",
+    "BaseMetric",
     "CamatlasError",
     "ConfigError",
+    "Cost",
     "DamagedRunError",
+    "EveryRow",
+    "Evidence",
     "Explanations",
+    "Needs",
+    "NetShape",
+    "Paper",
     "Parts",
+    "PluginError",
+    "Probe",
+    "Ranked",
+    "Redrawn",
+    "Removed",
     "Run",
+    "ScoringBatch",
+    "Similarity",
+    "Soft",
     "StalledError",
     "StoreError",
+    "TopPixels",
+    "ZeroShot",
     "evaluate",
     "explain",
     "open_atlas",
@@ -42,14 +67,32 @@ __all__ = [
 
 _LAZY_EXPORTS = {
     "Atlas": "pipeline.results.atlas",
+    "BaseMethod": "pipeline.cams",
+    "BaseMetric": "pipeline.metrics",
     "CamatlasError": "pipeline.errors",
     "ConfigError": "pipeline.errors",
+    "Cost": "pipeline.cams",
     "DamagedRunError": "pipeline.errors",
+    "EveryRow": "pipeline.metrics.views",
+    "Evidence": "pipeline.model.evidence",
     "Explanations": "pipeline.explain.explanations",
+    "Needs": "pipeline.cams",
+    "NetShape": "pipeline.cams",
+    "Paper": "pipeline.cams.base",
     "Parts": "pipeline.metrics",
+    "PluginError": "pipeline.errors",
+    "Probe": "pipeline.model.probe",
+    "Ranked": "pipeline.metrics.views",
+    "Redrawn": "pipeline.metrics.base",
+    "Removed": "pipeline.metrics.views",
     "Run": "pipeline.results.query",
+    "ScoringBatch": "pipeline.metrics",
+    "Similarity": "pipeline.model.tasks",
+    "Soft": "pipeline.metrics.views",
     "StalledError": "pipeline.errors",
     "StoreError": "pipeline.errors",
+    "TopPixels": "pipeline.metrics.views",
+    "ZeroShot": "pipeline.model.tasks",
     "evaluate": "pipeline.explain.api",
     "explain": "pipeline.explain.api",
     "open_atlas": "pipeline.results.atlas",

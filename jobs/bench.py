@@ -52,6 +52,7 @@ def bench(
     from pipeline.bench.peers import PEERS
     from pipeline.cams import build_methods
     from pipeline.model.zoo import load_model
+    from pipeline.run.preflight import names_for
 
     peers = [name for name in against.split(",") if name]
     if unknown := [name for name in peers if name not in PEERS]:
@@ -68,8 +69,8 @@ def bench(
     model_config = run_config.model if run_config else ModelConfig(name=model or DEFAULT_MODEL, weights="random")
     methods = build_methods(run_config.explain.methods if run_config else DEFAULT_METHODS)
     chosen = precision or (run_config.compute.precision if run_config else "fp32")
-    loaded = load_model(model_config)
-    pixels_BCHW = bench_images(run_config, loaded.preprocess, images)
+    loaded = load_model(model_config, names_for(run_config) if run_config else ())
+    pixels_BCHW = bench_images(run_config, loaded.preprocess, images, loaded.class_names or ())
     setup = Setup(loaded, methods, tuple(peers), chosen, pixels_BCHW, compiled)
     try:
         results = {"model": model_config.name} | measured(setup, rounds, long_rounds, err.say)

@@ -153,7 +153,7 @@ class SessionStart:
             err.say(f"run {manifest.run_id} in {path} ({state})")
             if draw := self.prepared.reading.draw:
                 err.say(str(draw))
-            for note in self.prepared.loaded.notes:
+            for note in self.prepared.notes():
                 err.say(f"note: {note}")
             print_account(self.prepared.account)
             return
@@ -164,7 +164,7 @@ class SessionStart:
             new=self.new,
             chunks_done=self.chunks_done,
             images_left=self.images_left,
-            notes=self.prepared.loaded.notes,
+            notes=self.prepared.notes(),
             versions={"camatlas": manifest.code["version"], **manifest.packages},
         )
         emit_account(self.prepared.account)

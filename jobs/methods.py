@@ -1,6 +1,7 @@
 """camatlas methods: list the CAM methods, or print the page of one."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -8,27 +9,64 @@ from rich.table import Table
 from jobs.support.console import command, leave_after, out
 from pipeline.errors import ConfigError, nearest
 
+if TYPE_CHECKING:
+    from pipeline.settings.plugins import Room
+
 
 @command
 def methods(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="print the page of this method")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="print its page; yours: package.module:Class"),
+    ] = None,
 ) -> int:
     """List the CAM methods with their paper and cost; with a name, print its page."""
-    from pipeline.cams import METHODS
-    from pipeline.results.catalogue import method_page, method_rows
+    from pipeline.cams import ADAPTERS, METHOD_PLUGINS, METHODS
+    from pipeline.results.catalogue import adapter_rows, method_page, method_rows
 
     if name is None:
         print_rows(method_rows())
         out.print(
             "\nCost per image for ResNet-50 (K = 2048, 7 x 7; stages of 256, 512, 1024 and 2048 channels), in addition "
             "to one forward pass (and head backward) that all methods share. A head pass runs the layers after the "
-            "target layer."
+            "target layer. The cost of methods that need attention is that for ViT-B/16 (12 layers); there a head pass "
+            "runs the layers after the last block."
         )
-    elif name in METHODS:
-        out.print(method_page(METHODS[name]))
+        out.print("\nMethods of others (docs/others.md)\n")
+        print_rows(adapter_rows())
+        print_plugins(METHOD_PLUGINS, METHODS | ADAPTERS)
+    elif name in METHODS | ADAPTERS:
+        out.print(method_page((METHODS | ADAPTERS)[name]))
     else:
-        raise ConfigError.one("NAME", f"unknown method '{name}'", nearest(name, METHODS))
+        print_plugin(name, METHOD_PLUGINS, METHODS | ADAPTERS)
     return 0
+
+
+def print_plugins(room: "Room[Any]", registry: Mapping[str, type]) -> None:
+    """Print the methods or metrics that installed packages declare, if there are any."""
+    from pipeline.results.catalogue import plugin_rows
+
+    rows = plugin_rows(room, registry)
+    if rows:
+        out.print(f"\nOf installed packages (entry points {room.group}):")
+        print_rows(rows)
+
+
+def print_plugin(name: str, room: "Room[Any]", registry: Mapping[str, type]) -> None:
+    """Print the page of a plug-in by its class, `package.module:Class`, or its entry point.
+
+    Raises:
+        ConfigError: there is none, or it cannot be loaded.
+    """
+    from pipeline.results.catalogue import plugin_page
+    from pipeline.settings.entry_points import entries
+    from pipeline.settings.plugins import find
+
+    plugin = find(name, room, registry, "NAME")
+    if plugin is None:
+        hint = nearest(name, [*registry, *entries(room.group)])
+        raise ConfigError.one("NAME", f"unknown {room.noun} '{name}'", hint)
+    out.print(plugin_page(plugin))
 
 
 def print_rows(rows: list[dict[str, str]]) -> None:

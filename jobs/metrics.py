@@ -4,17 +4,19 @@ from typing import Annotated
 
 import typer
 
-from jobs.methods import print_rows
+from jobs.methods import print_plugin, print_plugins, print_rows
 from jobs.support.console import command, leave_after, out
-from pipeline.errors import ConfigError, nearest
 
 
 @command
 def metrics(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="print the page of this metric")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="print its page; yours: package.module:Class"),
+    ] = None,
 ) -> int:
     """List the metrics with their paper, unit and direction; with a name, print its page."""
-    from pipeline.metrics import METRICS
+    from pipeline.metrics import METRIC_PLUGINS, METRICS
     from pipeline.results.catalogue import metric_page, metric_rows
 
     if name is None:
@@ -24,10 +26,11 @@ def metrics(
             "them. Ranks methods: whether a metric can carry a conclusion about methods, and the shares of pairs of "
             "methods that it orders as exact truth does, by mass and by rank; see docs/metrics.md."
         )
+        print_plugins(METRIC_PLUGINS, METRICS)
     elif name in METRICS:
         out.print(metric_page(METRICS[name]))
     else:
-        raise ConfigError.one("NAME", f"unknown metric '{name}'", nearest(name, METRICS))
+        print_plugin(name, METRIC_PLUGINS, METRICS)
     return 0
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pipeline.planning.planner import Line, Plan
 
 
+LATEC_MAPS = 326_790
+"""Saliency maps of LATEC, a large published evaluation, for comparison (Klein and others, NeurIPS 2024)."""
+
+
 @command
 def plan(
     config: Annotated[str, typer.Argument(help="the run file (YAML)")],
@@ -43,7 +47,7 @@ def plan(
     ready_seconds = time.perf_counter() - began
     if prepared.reading.draw:
         err.say(str(prepared.reading.draw))
-    for note in prepared.loaded.notes:
+    for note in prepared.notes():
         err.say(f"note: {note}")
     print_account(prepared.account)
     err.say("timing a few images of the run on this machine")
@@ -83,6 +87,7 @@ def _totals(estimate: "Plan", price: float | None) -> dict[str, str]:
         data += "; estimated from the sizes of the shards, which are not read to count their images"
     totals = {
         "images": f"{'about ' if estimate.estimated else ''}{estimate.images:,} ({data})",
+        "maps": _maps(estimate),
         "run folder": f"{rows} in {parts}, {amount(estimate.run_bytes, 'B')}",
         "forwards": f"{estimate.forwards:,}",
         "per image": f"{estimate.image_seconds:.3g} s of a worker, {estimate.reading_seconds:.3g} s of a CPU to read",
@@ -100,6 +105,11 @@ def _totals(estimate: "Plan", price: float | None) -> dict[str, str]:
         + f"; the probe took {duration(sampled.probe_seconds)}"
     )
     return totals
+
+
+def _maps(estimate: "Plan") -> str:
+    compared = f" ({estimate.maps / LATEC_MAPS:.1f} times the {LATEC_MAPS:,} of LATEC)"
+    return f"{estimate.maps:,}{compared if estimate.maps >= LATEC_MAPS else ''}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
     CamatlasError             exit code 1
     ├── ConfigError           2    mistakes in the run file, options, model, data or output, all at once
+    │   └── PluginError       2    a method or metric of the user's raises, or does what it must not
     ├── LayerError            2    the target layer cannot serve as one (also a ValueError)
     │   └── UnknownLayerError 2    the model has no layer of that name
     ├── DamagedRunError       4    a run folder does not match its manifest
@@ -62,6 +63,13 @@ class ConfigError(CamatlasError, ValueError):
     def one(cls, where: str, what: str, hint: str = "") -> "ConfigError":
         """Build the error of a single mistake."""
         return cls([Mistake(where, what, hint)])
+
+
+class PluginError(ConfigError):
+    """A plug-in raised an exception, gave something that is no map or value, or changed what is not its own.
+
+    In a run, this is a failure row of the plug-in; other methods and metrics go on.
+    """
 
 
 class LayerError(CamatlasError, ValueError):

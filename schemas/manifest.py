@@ -124,3 +124,20 @@ def differences(mine: RunIdentity, theirs: RunIdentity) -> list[str]:
     """List the identity fields in which two runs differ."""
     ours, others = (json.loads(canonical_json(identity.model_dump())) for identity in (mine, theirs))
     return [name for name in RunIdentity.model_fields if ours[name] != others[name]]
+
+
+def changed_plugins(mine: RunIdentity, theirs: RunIdentity) -> list[str]:
+    """List the methods and metrics of the user's whose source, but nothing else of them, differs between two runs."""
+    pairs = ((mine.methods, theirs.methods), (mine.metrics, theirs.metrics))
+    return [
+        label
+        for ours, others in pairs
+        for label, fields in ours.items()
+        if label in others and fields != others[label] and _without_source(fields) == _without_source(others[label])
+    ]
+
+
+def _without_source(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a method or metric, without the digest of a plug-in's source."""
+    plugin = fields.get("plugin")
+    return fields | {"plugin": plugin | {"sha256": ""}} if isinstance(plugin, dict) else fields

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class ToyNet(nn.Module):
@@ -81,3 +82,65 @@ class StagedNet(nn.Module):
 def images(seed: int = 0, count: int = 3, side: int = 16) -> Tensor:
     """Return random normalised images (B, 3, side, side)."""
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+class TinyVit(nn.Module):
+    """A vision transformer with three blocks over 4 x 4 patches of images of 16 x 16 pixels.
+
+    Args:
+        seed: of the weights.
+        pooling: what the logits read: the `class` token, the mean of the `patches` (there is no class token), or `both`
+            a class and a distillation token, each with a head, whose logits are averaged.
+        fused: whether attention is one call of torch, or an explicit softmax.
+        spare: further tokens before the patches, which the logits do not read.
+    """
+
+    HEADS, WIDTH = 2, 16
+
+    def __init__(
+        self, seed: int = 0, *, pooling: str = "class", fused: bool = True, spare: int = 0, blocks: int = 3
+    ) -> None:
+        super().__init__()
+        self.pooling, width = pooling, self.WIDTH
+        self.prefix = {"class": 1, "patches": 0, "both": 2}[pooling]
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.patches = nn.Conv2d(3, width, 4, 4)
+            self.before = nn.Parameter(torch.randn(1, self.prefix + spare, width))
+            self.blocks = nn.Sequential(*(TinyBlock(width, self.HEADS, fused=fused) for _ in range(blocks)))
+            self.norm = nn.LayerNorm(width)
+            self.linear, self.second = nn.Linear(width, 4), nn.Linear(width, 4)
+            for part, scale in ((self.blocks, 1.5), (self.linear, 3.0), (self.second, 3.0)):
+                for parameter in part.parameters():
+                    parameter.data.mul_(scale)
+        self.eval()
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        patches_BTK = self.patches(pixels_BCHW).flatten(2).mT
+        tokens_BTK = torch.cat([self.before.expand(len(patches_BTK), -1, -1), patches_BTK], 1)
+        tokens_BTK = self.norm(self.blocks(tokens_BTK))
+        if self.pooling == "both":
+            return (self.linear(tokens_BTK[:, 0]) + self.second(tokens_BTK[:, 1])) / 2
+        start = self.before.shape[1]
+        return self.linear(tokens_BTK[:, 0] if self.pooling == "class" else tokens_BTK[:, start:].mean(1))
+
+
+class TinyBlock(nn.Module):
+    """A block of a vision transformer: attention and two linear layers, each with a norm before and a skip around."""
+
+    def __init__(self, width: int, heads: int, *, fused: bool) -> None:
+        super().__init__()
+        self.heads, self.fused = heads, fused
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, tokens_BTK: Tensor) -> Tensor:
+        split = self.qkv(self.norm1(tokens_BTK)).unflatten(2, (3, self.heads, -1))
+        q, k, v = split.permute(2, 0, 3, 1, 4)
+        if self.fused:
+            heads_BhTd = functional.scaled_dot_product_attention(q, k, v)
+        else:
+            heads_BhTd = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
+        tokens_BTK = tokens_BTK + self.out(heads_BhTd.transpose(1, 2).flatten(2))
+        return tokens_BTK + self.mlp(self.norm2(tokens_BTK))

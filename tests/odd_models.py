@@ -22,13 +22,13 @@ class Body(nn.Module):
     def before(self, pixels_BCHW: Tensor) -> Tensor:
         return pixels_BCHW
 
-    def after(self, logits_BN: Tensor) -> Any:  # noqa: ANN401 - some return no tensor
+    def after(self, logits_BN: Tensor) -> Any:
         return logits_BN
 
     def pooled(self, acts_BKuv: Tensor) -> Tensor:
         return acts_BKuv.mean((2, 3))
 
-    def forward(self, pixels_BCHW: Tensor) -> Any:  # noqa: ANN401 - as `after`
+    def forward(self, pixels_BCHW: Tensor) -> Any:
         return self.after(self.linear(self.pooled(self.body(self.before(pixels_BCHW)))))
 
 
@@ -134,11 +134,11 @@ class Reentrant(Body):
 
 class NoBackward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
+    def forward(ctx: Any, values: Tensor) -> Tensor:
         return values.clone()
 
     @staticmethod
-    def backward(ctx: Any, grads: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
+    def backward(ctx: Any, grads: Tensor) -> Tensor:
         raise NotImplementedError("backward of my kernel")
 
 

@@ -46,7 +46,7 @@ def mask(index_HW: Index, parts: int = 3) -> PartMask:
     return PartMask(png(index_HW), parts)
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:  # noqa: ANN401 - what Pillow takes
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -15,3 +15,5 @@ QUICK: dict[str, dict[str, object]] = {
     "fullgrad": {"grid": 8},
 }
 SPECS = {name: {name: QUICK.get(name, {})} for name in METHODS}
+OF_ATTENTION = [name for name, kind in METHODS.items() if kind().needs.attention]
+"""Methods that need a network with attention."""

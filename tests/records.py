@@ -21,7 +21,7 @@ def judged(
     mass: float | None = 0.5,
     rank: float | None = 0.4,
     order: Mapping[str, float | None] | float | None = 0.95,
-    **changes: Any,  # noqa: ANN401 - any JSON
+    **changes: Any,
 ) -> dict[str, Any]:
     """Return the measurements of one metric: a good one, unless told otherwise."""
     methods = {"mass": agreement(mass), "rank": agreement(rank)}

@@ -24,7 +24,7 @@ class Net(nn.Module):
             self.linear = nn.Linear(8, outputs)
         self.last = last
 
-    def forward(self, pixels_BCHW: Tensor) -> Any:  # noqa: ANN401 - one case returns a pair
+    def forward(self, pixels_BCHW: Tensor) -> Any:
         return self.last(self.linear(self.body(pixels_BCHW).mean((2, 3))))
 
 
@@ -49,12 +49,12 @@ def three_logits() -> nn.Module:
 
 
 class Chance(Net):
-    def forward(self, pixels_BCHW: Tensor) -> Any:  # noqa: ANN401
+    def forward(self, pixels_BCHW: Tensor) -> Any:
         return self.linear(functional.dropout(self.body(pixels_BCHW).mean((2, 3))))
 
 
 class Statistics(Net):
-    def forward(self, pixels_BCHW: Tensor) -> Any:  # noqa: ANN401
+    def forward(self, pixels_BCHW: Tensor) -> Any:
         return self.linear(functional.batch_norm(self.body(pixels_BCHW), None, None, training=True).mean((2, 3)))
 
 
@@ -63,7 +63,7 @@ class Listing(Net):
         super().__init__(3)
         self.cut = Cut()
 
-    def forward(self, pixels_BCHW: Tensor) -> Any:  # noqa: ANN401
+    def forward(self, pixels_BCHW: Tensor) -> Any:
         return self.linear(torch.cat(self.cut(self.body(pixels_BCHW)), 1).mean((2, 3)))
 
 
@@ -73,7 +73,7 @@ class Cut(nn.Module):
 
 
 class Cropping(Net):
-    def forward(self, pixels_BCHW: Tensor) -> Any:  # noqa: ANN401
+    def forward(self, pixels_BCHW: Tensor) -> Any:
         return super().forward(pixels_BCHW[:, :, 8:-8, 8:-8])
 
 

@@ -26,7 +26,7 @@ from pipeline.audit.reliability import judgement
 from pipeline.audit.shards import shards
 from pipeline.audit.tables import Table, class_name, query_table, quoted, rounded
 from pipeline.audit.values import Place, Values, load_values, metric_label
-from pipeline.cams import METHODS
+from pipeline.cams import ADAPTERS, METHODS
 from pipeline.results.agreement import agreement
 from pipeline.results.catalogue import method_page
 from pipeline.results.label_tally import account_of
@@ -143,7 +143,7 @@ def audit(
         "failures": query_table(run, _FAILURES),
         "shards": shard_section,
         "cost": query_table(run, _COST),
-        "method_pages": {name: method_page(METHODS[name]) for name in _method_kinds(run) if name in METHODS},
+        "method_pages": _method_pages(run),
     }
     pictures = {place: original for place, original in interventions.pictures.items() if place in shown_places}
     return Audited(rounded(facts), pictures)
@@ -251,5 +251,7 @@ def _agreement(run: Run, values: Values) -> Table:
     return {"rows": agreement(run, AGREEMENT_IMAGES).to_pylist(), "sql": ""}
 
 
-def _method_kinds(run: Run) -> list[str]:
-    return sorted({str(fields["name"]) for fields in run.manifest.identity.methods.values()})
+def _method_pages(run: Run) -> dict[str, str]:
+    kinds = METHODS | ADAPTERS
+    names = sorted({str(fields["name"]) for fields in run.manifest.identity.methods.values()})
+    return {name: method_page(kinds[name]) for name in names if name in kinds}

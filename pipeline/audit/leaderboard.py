@@ -51,12 +51,17 @@ MODEL_METRICS = ("box_removed_confidence", "box_only_confidence")
 
 def metrics(run: Run) -> dict[str, dict[str, Any]]:
     """Describe the metrics that compare methods: unit, direction that is better, and input."""
-    kinds = {label: METRICS[run.manifest.identity.metrics[label]["name"]] for label in metric_labels(run)}
-    return {
-        label: {"name": kind.name, "unit": kind.unit, "better": kind.better, "reads": kind.reads}
-        for label, kind in kinds.items()
-        if kind.name not in MODEL_METRICS
-    }
+    described = {label: _described(run.manifest.identity.metrics[label]) for label in metric_labels(run)}
+    return {label: about for label, about in described.items() if about["name"] not in MODEL_METRICS}
+
+
+def _described(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a metric: ours by its class, a plug-in, which need not be installed here, by what the manifest holds."""
+    about: Any = fields.get("plugin")
+    if about is not None:
+        return {"name": fields["name"], **{name: about[name] for name in ("unit", "better", "reads")}}
+    kind = METRICS[fields["name"]]
+    return {"name": kind.name, "unit": kind.unit, "better": kind.better, "reads": kind.reads}
 
 
 def passed_sanity(run: Run) -> dict[str, bool]:

@@ -3,6 +3,8 @@
 Legend: B images, C colours, (H, W) pixels.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,13 +20,21 @@ from pipeline.settings.preprocess import Preprocess
 from pipeline.settings.run_file import RunConfig
 
 
-def bench_images(config: RunConfig | None, preprocess: Preprocess, count: int) -> Tensor:
+def bench_images(
+    config: RunConfig | None, preprocess: Preprocess, count: int, class_names: Sequence[str] = ()
+) -> Tensor:
     """Return normalised images (B, C, H, W): of a run file's data, or of drawn scenes when there is no run file.
+
+    Args:
+        config: the run file, if there is one.
+        preprocess: how images become inputs of the model.
+        count: number of images.
+        class_names: the names that the model gives to its classes.
 
     Raises:
         ConfigError: the data has no image that can be decoded.
     """
-    sample_NHWC = _scenes(preprocess, count) if config is None else _sampled(config, preprocess, count)
+    sample_NHWC = _scenes(preprocess, count) if config is None else _sampled(config, preprocess, count, class_names)
     pixels_BHWC = torch.tensor(sample_NHWC[np.arange(count) % len(sample_NHWC)])
     return Normalisation(preprocess.mean, preprocess.std).apply(unit_pixels(pixels_BHWC))
 
@@ -35,9 +45,9 @@ def _scenes(preprocess: Preprocess, count: int) -> PixelArray:
     return scenes_NHW3[..., np.arange(preprocess.channels) % scenes_NHW3.shape[-1]]
 
 
-def _sampled(config: RunConfig, preprocess: Preprocess, count: int) -> PixelArray:
+def _sampled(config: RunConfig, preprocess: Preprocess, count: int, class_names: Sequence[str]) -> PixelArray:
     shards = shards_of(config.data)
-    annotations = read_annotations(config, shards)
+    annotations = read_annotations(config, shards, class_names)
     reading = reading_of(config.data, annotations)
     pixels_NHWC = take_sample(shards, reading, preprocess, decode_limits(config), count).chunk.pixels_NHWC
     if not len(pixels_NHWC):

@@ -1,5 +1,7 @@
 """Interface of CAM methods: their definition, requirements and cost."""
 
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
+from pipeline.settings.registry import Named
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 """Pydantic settings of all methods and metrics: hyper-parameters are validated, and unknown ones are refused."""
@@ -24,6 +27,9 @@ class Needs:
         activations: activations of the captured layers; False for methods that use the whole model and no layer.
         confidences: confidences of the target class, which raw outputs do not have.
         one_true_class: outputs of which exactly one class is true, since it computes a softmax over the classes.
+        attention: attention between the tokens of the image, and the weights of every layer.
+        attention_gradients: gradients of the target logit with respect to these weights.
+        readouts: gradients of the scores that are read from the tokens of each layer.
     """
 
     gradients: bool = False
@@ -32,6 +38,14 @@ class Needs:
     activations: bool = True
     confidences: bool = False
     one_true_class: bool = False
+    attention: bool = False
+    attention_gradients: bool = False
+    readouts: bool = False
+
+    @property
+    def in_float32(self) -> bool:
+        """Whether the shared pass runs in float32 at every precision: gradients through many layers need it."""
+        return self.stages or self.attention_gradients or self.readouts
 
 
 @dataclass(frozen=True)
@@ -57,10 +71,14 @@ class NetShape(NamedTuple):
     Attributes:
         stages: shapes of the stages, shallow to deep; the last one is the target layer.
         linear_head: whether the head is global average pooling and one linear layer.
+        attention_layers: number of layers with attention, if a method asked for it.
+        size: (height, width) of the images in pixels.
     """
 
     stages: tuple[LayerShape, ...]
     linear_head: bool
+    size: tuple[int, int] = (224, 224)
+    attention_layers: int = 0
 
     @property
     def target(self) -> LayerShape:
@@ -105,6 +123,35 @@ class CamMethod(Protocol):
     def cost(self, net: NetShape) -> Cost:
         """Count the passes per image on a network of this shape."""
         ...
+
+
+class Adapter(Named):
+    """A method of others: computed by another library, or stored.
+
+    It can find out before the work that it does not suit the model or the images, and which single rows fail.
+    """
+
+    redraws: ClassVar[bool] = True
+    """Whether it can draw the maps of changed images."""
+
+    def opened(self) -> None:
+        """Check what the method reads or imports before the work; raises ConfigError."""
+
+    def notes(self) -> Sequence[str]:
+        """Return what the user should know, one sentence each."""
+        return ()
+
+    @abstractmethod
+    def problem(self, evidence: Evidence, probe: Probe) -> str:
+        """Say why the method does not suit the model, its layer or a trial image; "" if nothing speaks against it."""
+
+    def groups(self, evidence: Evidence) -> Sequence[Hashable]:
+        """Return the group of each row: rows of different groups have maps of different shapes."""
+        return [None] * len(evidence.keys)
+
+    def failure(self, key: str, target: int) -> str:  # noqa: ARG002 - for methods whose rows can fail
+        """Say why an image and class have no finite map; "" if only the map itself says it."""
+        return ""
 
 
 class NoExtraPass:

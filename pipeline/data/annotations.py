@@ -17,7 +17,7 @@ from pipeline.data.manifest_labels import check_against, check_labels, listed
 from pipeline.data.sources import Shard
 from pipeline.data.sources.annotations import AnnotationFile, Annotations
 from pipeline.data.sources.box_formats import Form
-from pipeline.data.sources.classes import ClassTable, load_classes
+from pipeline.data.sources.classes import OF_MODEL, ClassTable, load_classes, named_by_model
 from pipeline.data.sources.keys import Matching
 from pipeline.data.sources.label_files import load_annotations
 from pipeline.data.sources.shards import KNOWN_KINDS, clean_text
@@ -74,16 +74,19 @@ def form_of(data: DataConfig) -> Form:
     return Form(data.boxes_format, data.boxes_relative, tuple(data.metadata), data.label_separator)
 
 
-def classes_of(data: DataConfig) -> ClassTable:
-    """Return the table of classes; without one, columns that each stand for a label name the classes in their order."""
+def classes_of(data: DataConfig, of_model: Sequence[str] = ()) -> ClassTable:
+    """Return the table of classes.
+
+    Without `data.classes`, columns that each stand for a label name the classes in their order; else the model does.
+    """
     if data.classes is None and isinstance(data.columns.labels, list):
-        return ClassTable(tuple(data.columns.labels))
-    return load_classes(data.classes)
+        return ClassTable(tuple(data.columns.labels), source="data.columns.labels")
+    return named_by_model(of_model) if data.classes is None and of_model else load_classes(data.classes)
 
 
-def read_annotations(config: RunConfig, shards: Sequence[Shard]) -> Annotations:
+def read_annotations(config: RunConfig, shards: Sequence[Shard], of_model: Sequence[str] = ()) -> Annotations:
     """Collect the labels, boxes and classes of images whose run is done, or is none."""
-    return collect(config.data, shards).annotations
+    return collect(config.data, shards, of_model=of_model).annotations
 
 
 def collect(
@@ -93,6 +96,7 @@ def collect(
     rules: TargetRules | None = None,
     *,
     parts: bool = False,
+    of_model: Sequence[str] = (),
 ) -> Collected:
     """Collect labels, boxes and classes: from the files named in the run file, else from the folders of images.
 
@@ -102,11 +106,12 @@ def collect(
         outputs: the model's number of classes, which tells whether sub-folders are classes; None if it is not known.
         rules: what is explained; if this is the label, text that is no label is a failure.
         parts: whether the run reads the parts of images.
+        of_model: the names that the model gives to its classes; used where the run file names none.
 
     Raises:
         ConfigError: a file is unreadable, lacks a column, or contradicts itself, another one, or the class table.
     """
-    classes = classes_of(data)
+    classes = classes_of(data, of_model)
     listed_shards = [shard for shard in shards if shard.kind == "manifest"]
     check_labels(listed_shards, classes)
     given = load_annotations(data.labels, data.boxes, classes, form_of(data))
@@ -130,12 +135,13 @@ def describe(
     rules: TargetRules | None = None,
     *,
     parts: bool = False,
+    of_model: Sequence[str] = (),
 ) -> Described:
     """Collect labels, boxes and classes as `collect` does, and account for them.
 
     Tars and Parquet files, whose labels lie inside of them, are looked into.
     """
-    found = collect(data, shards, outputs, rules, parts=parts)
+    found = collect(data, shards, outputs, rules, parts=parts, of_model=of_model)
     annotations = found.annotations
     others = [shard for shard in shards if shard.kind not in KNOWN_KINDS]
     seen = Look()
@@ -271,6 +277,8 @@ def _source(data: DataConfig, found: Collected) -> str:
     table, folders = found.given.classes, found.folders
     if data.classes is not None:
         return f"{len(table.names):,} names from {data.classes}"
+    if table.source == OF_MODEL:
+        return f"{len(table.names):,} names from the model"
     if table.names:
         return f"the {len(table.names):,} columns of data.columns.labels"
     named = [folder.classes for folder in folders.values() if folder.classes.names]

@@ -1,21 +1,18 @@
 """Imports a user's decoder, in the subprocess that will call it."""
 
 import contextlib
-import hashlib
 import inspect
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.data.arrays import Decoder
 from pipeline.data.limits import DecoderSource
 from pipeline.errors import ConfigError
-from pipeline.settings.functions import imported
+from pipeline.settings.functions import imported, source_digest
 
 WHERE = "data.decoder"
-_DIGEST_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -48,21 +45,7 @@ def load_decoder(source: DecoderSource) -> LoadedDecoder:
             WHERE, f"'{source.name}' cannot be called with the bytes of an image alone",
             f"its signature is {inspect.signature(function)}",
         )  # fmt: skip
-    return LoadedDecoder(function, _source_digest(source.name, function))
-
-
-def _source_digest(name: str, function: Decoder) -> str:
-    """Hash the file that defines a function; an object that is called belongs to the module that is named."""
-    module = sys.modules[name.partition(":")[0]]
-    defined_in = inspect.getmodule(inspect.unwrap(function)) if inspect.isroutine(function) else module
-    try:
-        text = Path(getattr(defined_in, "__file__", None) or "").read_bytes()
-    except OSError:
-        raise ConfigError.one(
-            WHERE, f"the source of '{name}' cannot be read, so a change of it would go unnoticed",
-            "call it from a function in a file of your own",
-        ) from None  # fmt: skip
-    return hashlib.sha256(text).hexdigest()[:_DIGEST_DIGITS]
+    return LoadedDecoder(function, source_digest(WHERE, source.name, function))
 
 
 def _takes_bytes(function: Callable[..., object]) -> bool:

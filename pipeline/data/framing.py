@@ -75,8 +75,8 @@ def resized(image: Image.Image, preprocess: Preprocess) -> tuple[Image.Image, Bo
     width, height = image.size
     crop_height, crop_width = preprocess.size
     squashed = preprocess.resize is None
-    new = (crop_width, crop_height) if preprocess.resize is None else _shorter_side_to(preprocess.resize, width, height)
-    left, top = _centred(new[0], crop_width), _centred(new[1], crop_height)
+    new = _new_size(preprocess, width, height)
+    left, top = (_centred(*lengths, preprocess) for lengths in zip(new, (crop_width, crop_height), strict=True))
     scale_x, scale_y = width / new[0], height / new[1]
     visible = (left * scale_x, top * scale_y, (left + crop_width) * scale_x, (top + crop_height) * scale_y)
     if squashed:
@@ -164,12 +164,20 @@ def moved_boxes(boxes: Boxes, visible: Box, size: Size) -> dict[int, Box]:
     return {index: box for index, box in enumerate(moved) if box[0] < box[2] and box[1] < box[3]}
 
 
+def _new_size(preprocess: Preprocess, width: int, height: int) -> tuple[int, int]:
+    """Return (width, height) of an image after it was resized, before it is cropped."""
+    resize = preprocess.size if preprocess.resize is None else preprocess.resize
+    return resize[::-1] if isinstance(resize, tuple) else _shorter_side_to(resize, width, height)
+
+
 def _shorter_side_to(length: int, width: int, height: int) -> tuple[int, int]:
     if width <= height:
         return length, int(length * height / width)
     return int(length * width / height), length
 
 
-def _centred(length: int, crop: int) -> int:
+def _centred(length: int, crop: int, preprocess: Preprocess) -> int:
     """Return where a centred crop starts; negative if the image is smaller than the crop."""
-    return round((length - crop) / 2.0) if length >= crop else -((crop - length) // 2)
+    if length < crop:
+        return -((crop - length) // 2)
+    return round((length - crop) / 2.0) if preprocess.crop_start == "nearest" else (length - crop) // 2

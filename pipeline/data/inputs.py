@@ -11,7 +11,7 @@ from pipeline.data.formats import format_mistakes, known_formats, suffixes_of
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Reading, Shard
 from pipeline.data.sources.annotations import Annotations
-from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.classes import OF_MODEL, ClassTable
 from pipeline.data.sources.columns import Columns, TableFacts, check_columns, has_path_keys, label_column, names_of
 from pipeline.data.sources.hive import partition_columns
 from pipeline.data.sources.listing import list_shards
@@ -74,6 +74,7 @@ def data_identity(data: DataConfig, shards: Sequence[Shard], reading: Reading, l
     return {
         **drawn,
         "annotations": reading.annotations.digest(),
+        **({"classes": "model"} if reading.annotations.classes.source == OF_MODEL else {}),
         "columns": data.columns.named(),
         **annotations_identity(data, shards),
         **tables_identity(data, shards, reading.annotations.classes),

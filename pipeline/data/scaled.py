@@ -57,7 +57,8 @@ def frame_scaled(
 
 def _scaled_size(height: int, width: int, preprocess: Preprocess, limits: DecodeLimits) -> tuple[int, int]:
     """Return (height, width) after the smallest division that fits the bound and is not below the model's input."""
-    least = preprocess.resize or max(preprocess.size)
+    resize = preprocess.resize or preprocess.size
+    least = max(resize) if isinstance(resize, tuple) else resize
     for divisor in _DIVISORS:
         small = math.ceil(height / divisor), math.ceil(width / divisor)
         if math.prod(small) <= limits.max_pixels and min(small) >= least:

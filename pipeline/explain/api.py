@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from pipeline.cams import CamMethod, build_methods
 from pipeline.explain.explanations import Explanations, explain_evidence, measure, observe
 from pipeline.explain.given_truth import boxes_inside, checked_masks, checked_parts
-from pipeline.explain.requirements import check_confidences, check_stages
+from pipeline.explain.requirements import (
+    check_adapters,
+    check_attention,
+    check_confidences,
+    check_redrawn,
+    check_stages,
+    check_stored,
+)
 from pipeline.maps.heatmaps import is_degenerate
 from pipeline.metrics import Metric, Parts, Truth, build_metrics
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
@@ -25,7 +32,8 @@ from pipeline.model.layout_choice import Layout
 from pipeline.model.outputs import OutputKey, OutputKind
 from pipeline.model.probe import Probe
 from pipeline.model.remembered import Wanted, recalled, remember
-from pipeline.model.trial import tried_outputs
+from pipeline.model.tasks import Tasks, task_of
+from pipeline.model.trial import model_of_trials, tried_outputs
 from pipeline.model.wrappers import unwrapped
 from pipeline.settings.registry import Spec
 
@@ -47,6 +55,7 @@ def explain(
     outputs: Literal["auto"] | OutputKind = "auto",
     output_key: OutputKey | None = None,
     layout: Layout = "auto",
+    task: Tasks | None = None,
 ) -> Explanations:
     """Compute the saliency maps of several CAM methods for a batch of images, with one shared forward pass.
 
@@ -79,6 +88,9 @@ def explain(
             {"tokens": {"prefix": 1, "grid": [14, 14]}}, or a function, or its name "package.module:function": it
             receives the model and returns two functions, from the output to maps (B, K, u, v), and from changed maps
             and the output of one image back. "auto" finds out by a trial, which a stated layout must not contradict.
+        task: what makes logits (B, N) of the results of a model that is no classifier: "segmentation", "detection", a
+            function of what the model returns, or its name "package.module:function", `camatlas.Similarity(names,
+            vectors)` or `camatlas.ZeroShot(names, vectors)`. A row whose class a detector does not find is degenerate.
 
     Returns:
         Explanations with `maps` ({method: (B, u, v) float32}, not normalised, for most methods at the resolution of the
@@ -101,9 +113,9 @@ def explain(
     _check_inputs(pixels_BCHW, indices)
     _check_normalisation(pixels_BCHW, mean, std)
     model = unwrapped(model)
-    found = tried_outputs(model, pixels_BCHW, outputs, output_key)
+    found = tried_outputs(model, pixels_BCHW, outputs, output_key, task_of(task, model))
     check_confidences(found, chosen, {})
-    wanted = Wanted(layer, stages, layout)
+    wanted = Wanted(layer, stages, layout, found.task)
     known = recalled(model, wanted, pixels_BCHW)
     probe = Probe(
         model, known.layer, stages=known.stages, precision=precision, batch=batch, normalisation=normalisation,
@@ -112,9 +124,14 @@ def explain(
     with torch.inference_mode(False):
         indices = None if indices is None else indices.clone()
         with exceptions_told(model, pixels_BCHW, "the forward or backward pass", RuntimeError):
+            probe.resolve(pixels_BCHW)
+            check_attention(chosen, lambda: probe.attention(pixels_BCHW))
             evidence = _evidence_for(observe(pixels_BCHW, chosen, probe, keys), indices)
             if stages is None:  # one stage that the user names is what he wants
                 check_stages(chosen, evidence.layers)
+            check_stored(chosen, evidence, has_keys=keys is not None)
+            shape = (pixels_BCHW.shape[1], pixels_BCHW.shape[2], pixels_BCHW.shape[3])
+            check_adapters(chosen, lambda: _trial_probe(probe, pixels_BCHW), shape)
         remember(model, wanted, probe, pixels_BCHW)
         return _explain_finite_rows(evidence, chosen, probe)
 
@@ -179,6 +196,7 @@ def evaluate(
     truth = Truth(*([of_image[image] for image in images] for of_image in by_image))
     chosen = build_metrics(metrics)
     check_confidences(explanations.probe.outputs, {}, chosen)
+    check_redrawn(explanations.methods, chosen)
     if not images:
         return {name: dict.fromkeys(explanations.maps, _no_values(metric, finite_B)) for name, metric in chosen.items()}
     with torch.inference_mode(False):
@@ -239,8 +257,10 @@ def _explain_finite_rows(evidence: Evidence, methods: Mapping[str, CamMethod], p
 
 
 def _finite(evidence: Evidence) -> Tensor:
-    """Return True for the rows with finite pixels and logits, (B,)."""
-    return evidence.logits_BN.isfinite().all(1) & evidence.pixels_BCHW.isfinite().flatten(1).all(1)
+    """Return True for the rows with finite pixels and logits, whose target class was found, (B,)."""
+    finite_B = evidence.logits_BN.isfinite().all(1) & evidence.pixels_BCHW.isfinite().flatten(1).all(1)
+    missed_BN = evidence.outputs.missed(evidence.logits_BN)
+    return finite_B & ~missed_BN.gather(1, evidence.targets_B[:, None])[:, 0]
 
 
 def _no_values(metric: Metric, finite_B: Tensor) -> Tensor:
@@ -260,6 +280,15 @@ def _finite_or_zero(map_Ruv: Tensor) -> Tensor:
     """Replace maps that are not finite by zeros."""
     nonfinite_R = ~map_Ruv.isfinite().flatten(1).all(1)
     return map_Ruv.masked_fill(nonfinite_R[:, None, None], 0.0)
+
+
+def _trial_probe(probe: Probe, pixels_BCHW: Tensor) -> Probe:
+    """Return a probe of the same model and layer whose passes are not counted."""
+    return Probe(
+        model_of_trials(probe.model, probe.outputs), probe.layer, outputs=probe.outputs,
+        layout=probe.layouts(pixels_BCHW),
+        normalisation=probe.normalisation,
+    )  # fmt: skip
 
 
 def _evidence_for(observation: Observation, targets: Tensor | None) -> Evidence:

@@ -49,6 +49,10 @@ class ImageBatch:
         """Return the failure row of one image."""
         return failure_row(Failure(sample.key, self.shard, "explain", code, detail), self.chunk, sample)
 
+    def all_failed(self, code: str, detail: str) -> list[Row]:
+        """Return the failure rows of all images."""
+        return [self.failed(sample, code, detail) for sample in self.samples]
+
     def truth(self, targets_B: Tensor) -> Truth:
         """Return the boxes of each row's target class and the parts of its image, None where the image has none."""
         pairs = zip(self.samples, targets_B.tolist(), strict=True)

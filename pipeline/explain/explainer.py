@@ -17,16 +17,18 @@ from pipeline.cams import CamMethod
 from pipeline.data.decode import DecodedChunk, DecodedSample
 from pipeline.errors import CamatlasError, first_line
 from pipeline.explain.batches import ImageBatch, parts_problem
-from pipeline.explain.explanations import explain_evidence, measure, observe
+from pipeline.explain.explanations import observe
+from pipeline.explain.plugged import METHOD_ERROR, Failures, explain_each, measure_each, watch
 from pipeline.explain.rows import (
     MethodFacts,
     Row,
     explanation_row,
     failed_method_row,
+    failure_of,
     failure_row,
     to_table,
 )
-from pipeline.explain.shared_pass import SharedPass
+from pipeline.explain.shared_pass import Pairs, SharedPass
 from pipeline.maps.codec import MapDtype
 from pipeline.metrics import Metric, metric_fields
 from pipeline.model.baselines import Normalisation, unit_pixels
@@ -129,6 +131,7 @@ class Explainer:
             outputs=spec.outputs,
             layout=spec.layouts,
         )
+        watch(self.probe, [*spec.methods.values(), *spec.metrics.values()])
         if spec.batch is None:
             self.probe.choose_batch((len(spec.normalisation.mean), *spec.size))
         self._watch, self._reported_counts = Stopwatch(), replace(self.probe.counts)
@@ -226,7 +229,7 @@ class Explainer:
         result = self._attempt(lambda: self._rows(shared, {label: self.spec.methods[label]}))
         if not isinstance(result, _FailureReason):
             return result
-        code = "method_error" if result.code == "model_error" else result.code
+        code = METHOD_ERROR if result.code == "model_error" else result.code
         return [failed_method_row(image, self._facts[label], code, result.detail) for image in shared.facts()]
 
     def _explain_batch(self, batch: ImageBatch) -> list[Row]:
@@ -248,38 +251,42 @@ class Explainer:
         kept_B = finite_I[images_B]
         images_B, targets_B = images_B[kept_B], targets_B[kept_B]
         rules = [rule for rule, kept in zip(rules, kept_B.tolist(), strict=True) if kept]
-        rows = [
-            batch.failed(sample, "nonfinite", "the model's logits contain NaN or infinity")
-            for sample in batch.where(~finite_N).samples
-        ]
+        rows = batch.where(~finite_N).all_failed("nonfinite", "the model's logits contain NaN or infinity")
         explained = np.isin(np.arange(len(keys)), images_B.cpu().numpy())
-        rows += [
-            batch.failed(sample, "no_target", f"no class has a confidence above {self.spec.targets.above}")
-            for sample in batch.where(finite_N & ~explained).samples
-        ]
-        evidence = observation.evidence_of(images_B, targets_B) if rules else None
-        return SharedPass(batch.rows(images_B.tolist()), evidence, rules, rows)
+        unsure = f"no class has a confidence above {self.spec.targets.above}"
+        rows += batch.where(finite_N & ~explained).all_failed("no_target", unsure)
+        pairs = Pairs(batch.rows(images_B.tolist()), logits_IN[images_B], images_B, targets_B, rules)
+        pairs, missed = pairs.found(self.spec.outputs, self._facts.values())
+        evidence = observation.evidence_of(pairs.images_B, pairs.targets_B) if pairs.rules else None
+        return SharedPass(pairs.images, evidence, pairs.rules, rows + missed)
 
     def _rows(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> list[Row]:
         """Run methods and metrics, and return one row per (image, target) and method, in this order."""
-        if shared.evidence is None:
-            return []
+        return [row for part in shared.parts(methods) for row in self._rows_of_one_shape(part, methods)]
+
+    def _rows_of_one_shape(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> list[Row]:
+        assert shared.evidence is not None
+        failures = Failures()
         with self._watch.timing("methods"):
-            explanations = explain_evidence(shared.evidence, methods, self.probe)
+            explanations = explain_each(shared.evidence, methods, self.probe, failures)
             maps = {label: map_Buv.float().cpu().numpy() for label, map_Buv in explanations.maps.items()}
         with self._watch.timing("metrics"):
-            values = measure(explanations, self.spec.metrics, shared.pairs.truth(shared.evidence.targets_B))
+            truth = shared.pairs.truth(shared.evidence.targets_B)
+            values = measure_each(explanations, self.spec.metrics, truth, failures)
             numbers = {name: {label: rows_B.tolist() for label, rows_B in by.items()} for name, by in values.items()}
         return [
-            explanation_row(
+            failed_method_row(image, self._facts[label], *reason)
+            if (reason := failures.of(label, i))
+            else explanation_row(
                 image,
                 self._facts[label],
                 maps[label][i],
                 {name: by_method[label][i] for name, by_method in numbers.items()},
                 self.spec.maps,
+                failure_of(method, image),
             )
             for i, image in enumerate(shared.facts())
-            for label in methods
+            for label, method in methods.items()
         ]
 
     def _pixels(self, batch: ImageBatch) -> Tensor:

@@ -3,7 +3,7 @@
 Legend: I images, B rows (image, target), M methods, (H, W) pixels, (u, v) grid, N classes, S points of a curve.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from pipeline.cams import CamMethod
 from pipeline.maps.heatmaps import heatmaps, is_degenerate, upsample
-from pipeline.metrics import Metric, Redraw, ScoringBatch, Truth
+from pipeline.metrics import Metric, Redraw, ScoringBatch, Truth, View
+from pipeline.metrics.plugged import PluggedMetric
+from pipeline.model.attention import AttentionWanted
 from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence, Observation
 from pipeline.model.probe import Probe
@@ -70,13 +72,22 @@ class Explanations:
         return torch.cat([upsample(map_Buv[:, None], (height, width)) for map_Buv in self.maps.values()], 1)
 
 
+Explain = Callable[[Evidence, Mapping[str, CamMethod], Probe], Explanations]
+"""Runs methods on the evidence of a forward pass."""
+
+
 def observe(
     pixels_ICHW: Tensor, methods: Mapping[str, CamMethod], probe: Probe, keys: Sequence[str] | None = None
 ) -> Observation:
     """Run the forward pass that all methods share, and capture what any of them needs."""
     needs = [method.needs for method in methods.values()]
     gradients, stages = any(need.gradients for need in needs), any(need.stages for need in needs)
-    return probe.observe(pixels_ICHW, gradients=gradients, stages=stages, keys=keys)
+    attention = AttentionWanted(
+        weights=any(need.attention for need in needs),
+        gradients=any(need.attention_gradients for need in needs),
+        readouts=any(need.readouts for need in needs),
+    )
+    return probe.observe(pixels_ICHW, gradients=gradients, stages=stages, keys=keys, attention=attention)
 
 
 def explain_evidence(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Probe) -> Explanations:
@@ -87,20 +98,45 @@ def explain_evidence(evidence: Evidence, methods: Mapping[str, CamMethod], probe
     return Explanations(maps, flags, evidence, probe, methods)
 
 
-def measure(explanations: Explanations, metrics: Mapping[str, Metric], truth: Truth) -> dict[str, dict[str, Tensor]]:
-    """Run metrics on explanations and return `{metric: {method: (B,) or (B, S)}}`; methods share the masked passes."""
-    height, width = explanations.evidence.pixels_BCHW.shape[-2:]
-    labels = list(explanations.maps)
-    heatmaps_BMHW = torch.stack([explanations.heatmap(label, (height, width)) for label in labels], 1)
-    batch = ScoringBatch(
-        heatmaps_BMHW, explanations.evidence, truth, explanations.probe, _redraw(explanations), explanations.stacked_raw
-    )
-    batch.run(view for metric in metrics.values() for view in metric.views())
-    values = {name: metric(batch).float() for name, metric in metrics.items()}
+def measure(
+    explanations: Explanations,
+    metrics: Mapping[str, Metric],
+    truth: Truth,
+    compute: Callable[[str, ScoringBatch], Tensor] | None = None,
+    explain: Explain | None = None,
+) -> dict[str, dict[str, Tensor]]:
+    """Run metrics on explanations and return `{metric: {method: (B,) or (B, S)}}`; methods share the masked passes.
+
+    Args:
+        explanations: the maps.
+        metrics: the metrics.
+        truth: boxes, masks and parts of the rows.
+        compute: computes the values of the metric with a name; by default, the metric itself.
+        explain: runs methods on images that a metric changed; by default, `explain_evidence`.
+    """
+    labels, batch = list(explanations.maps), scoring_batch(explanations, truth, explain)
+    batch.run(view for metric in metrics.values() for view in _shared_views(metric))
+    values = {
+        name: (metric(batch) if compute is None else compute(name, batch)).float() for name, metric in metrics.items()
+    }
     return {name: {label: values_BM[:, i] for i, label in enumerate(labels)} for name, values_BM in values.items()}
 
 
-def _redraw(explanations: Explanations) -> Redraw:
+def _shared_views(metric: Metric) -> tuple[View, ...]:
+    """Return the changed images of a metric; of a plug-in, only those that code of ours makes."""
+    return metric.shared_views() if isinstance(metric, PluggedMetric) else metric.views()
+
+
+def scoring_batch(explanations: Explanations, truth: Truth, explain: Explain | None = None) -> ScoringBatch:
+    """Return what metrics are computed from; `explain` runs methods on images that a metric changed."""
+    heatmaps_BMHW = torch.stack([explanations.heatmap(label) for label in explanations.maps], 1)
+    redraw = _redraw(explanations, explain or explain_evidence)
+    return ScoringBatch(
+        heatmaps_BMHW, explanations.evidence, truth, explanations.probe, redraw, explanations.stacked_raw
+    )
+
+
+def _redraw(explanations: Explanations, explain: Explain) -> Redraw:
     """Return a function that draws maps of changed images for the same targets, with the same random numbers."""
     evidence, probe = explanations.evidence, explanations.probe
     labels = list(explanations.methods)
@@ -108,7 +144,7 @@ def _redraw(explanations: Explanations) -> Redraw:
     def redraw(pixels_BCHW: Tensor, chosen: Collection[int]) -> Tensor:
         methods = {labels[i]: explanations.methods[labels[i]] for i in chosen}
         changed = observe(pixels_BCHW, methods, probe, evidence.keys).evidence(evidence.targets_B)
-        redrawn = explain_evidence(changed, methods, probe)
+        redrawn = explain(changed, methods, probe)
         size = (pixels_BCHW.shape[-2], pixels_BCHW.shape[-1])
         return torch.stack([redrawn.heatmap(label, size) for label in methods], 1)
 

@@ -1,17 +1,19 @@
 """Builds the rows of a run: explanations, failed methods, failed images, and damage to shards."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.cams import Adapter, CamMethod
 from pipeline.data.decode import DecodedSample
 from pipeline.data.sources.shards import Failure, Metadata
 from pipeline.maps.codec import FloatArray, MapDtype, encode
 
 Row = dict[str, Any]
+NONFINITE = ("nonfinite", "the method's map contains NaN or infinity")
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,19 @@ def explanation_row(
     map_uv: FloatArray,
     metrics: Mapping[str, float | list[float]],
     dtype: MapDtype,
+    failure: Callable[[], tuple[str, str]] = lambda: NONFINITE,
 ) -> Row:
-    """Return the row of one explanation; for a map that is not finite, a failure row without map and metrics."""
+    """Return the row of one explanation; for a map that is not finite, a failure row without map and metrics.
+
+    Args:
+        image, method: the columns that rows share.
+        map_uv: the map.
+        metrics: the values of the metrics, by name.
+        dtype: encoding of the map.
+        failure: returns the code and the detail of a map that is not finite.
+    """
     if not np.isfinite(map_uv).all():
-        return failed_method_row(image, method, "nonfinite", "the method's map contains NaN or infinity")
+        return failed_method_row(image, method, *failure())
     encoded = encode(map_uv, dtype)
     values = {name: value if np.isfinite(value).all() else None for name, value in metrics.items()}
     return asdict(image) | asdict(method) | values | {
@@ -66,6 +77,16 @@ def explanation_row(
         "map_max": encoded.high,
         "degenerate": encoded.low == encoded.high,
     }  # fmt: skip
+
+
+def failure_of(method: CamMethod, image: ImageFacts) -> Callable[[], tuple[str, str]]:
+    """Return a function that says why a method has no finite map of an image and class: a code and a sentence."""
+
+    def reason() -> tuple[str, str]:
+        said = method.failure(image.image_key, image.target) if isinstance(method, Adapter) else ""
+        return (method.name, said) if said else NONFINITE
+
+    return reason
 
 
 def failed_method_row(image: ImageFacts, method: MethodFacts, code: str, detail: str) -> Row:

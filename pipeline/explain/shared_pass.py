@@ -4,13 +4,19 @@ Legend: B rows (image, target).
 """
 
 import math
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from pipeline.cams import Adapter, CamMethod
 from pipeline.explain.batches import ImageBatch
-from pipeline.explain.rows import ImageFacts, Row
+from pipeline.explain.rows import ImageFacts, MethodFacts, Row, failed_method_row
 from pipeline.model.evidence import Evidence
+from pipeline.model.outputs import Outputs
+
+_MISSED = "not_detected"
 
 
 class SharedPass(NamedTuple):
@@ -21,20 +27,77 @@ class SharedPass(NamedTuple):
     rules: list[str]
     failed: list[Row]
 
+    def parts(self, methods: Mapping[str, CamMethod]) -> "Iterator[SharedPass]":
+        """Yield the rows whose maps have the same shapes together; all rows, unless methods say otherwise."""
+        if self.evidence is None:
+            return
+        adapters = [method for method in methods.values() if isinstance(method, Adapter)]
+        groups = list(zip(*(adapter.groups(self.evidence) for adapter in adapters), strict=True))
+        if len(set(groups)) <= 1:
+            yield self
+            return
+        for group in dict.fromkeys(groups):
+            rows = [row for row, other in enumerate(groups) if other == group]
+            device = self.evidence.targets_B.device
+            evidence = self.evidence.select(torch.tensor(rows, device=device))
+            yield SharedPass(self.pairs.rows(rows), evidence, [self.rules[row] for row in rows], [])
+
     def facts(self) -> list[ImageFacts]:
         """Return what all methods' rows of each (image, target) pair share."""
         if self.evidence is None:
             return []
-        evidence, outputs = self.evidence, self.evidence.outputs
-        confidence_B, predicted_B = outputs.predictions(evidence.logits_BN)
-        columns = (confidence_B, evidence.target_confidences_B, evidence.target_logits_B)
+        evidence = self.evidence
+        pairs = Pairs(self.pairs, evidence.logits_BN, evidence.images_B, evidence.targets_B, self.rules)
+        return pairs.facts(evidence.outputs)
+
+
+class Pairs(NamedTuple):
+    """The chosen (image, target) pairs, before any gradient: their images, logits, targets, and the rules that chose.
+
+    Pairs of one image are adjacent; `images_B` is the index of each pair's image in the shared pass.
+    """
+
+    images: ImageBatch
+    logits_BN: Tensor
+    images_B: Tensor
+    targets_B: Tensor
+    rules: list[str]
+
+    def found(self, outputs: Outputs, methods: Collection[MethodFacts]) -> "tuple[Pairs, list[Row]]":
+        """Return the pairs whose target the model found, and failure rows for the others: only detectors miss any.
+
+        An image of which no target was found has one failure row; else there is one for each method and missed target.
+        """
+        missed_B = outputs.missed(self.logits_BN).gather(1, self.targets_B[:, None])[:, 0].tolist()
+        if not any(missed_B):
+            return self, []
+        images = self.images_B.tolist()
+        partly = {image for image, missed in zip(images, missed_B, strict=True) if not missed}
+        rows, whole = list[Row](), dict[int, list[int]]()
+        for i, (image, facts) in enumerate(zip(images, self.facts(outputs), strict=True)):
+            if missed_B[i] and image in partly:
+                detail = f"the detector found nothing of class {facts.target}"
+                rows += [failed_method_row(facts, method, _MISSED, detail) for method in methods]
+            elif missed_B[i]:
+                whole.setdefault(image, []).append(i)
+        rows += [self._image_row(pairs, outputs) for pairs in whole.values()]
+        return self._where([i for i, missed in enumerate(missed_B) if not missed]), rows
+
+    def facts(self, outputs: Outputs) -> list[ImageFacts]:
+        """Return what all methods' rows of each pair share."""
+        confidence_B, predicted_B = outputs.predictions(self.logits_BN)
+        columns = (
+            confidence_B,
+            outputs.target_confidences(self.logits_BN, self.targets_B),
+            outputs.target_logits(self.logits_BN, self.targets_B),
+        )
         confidences, target_confidences, target_logits = (_numbers(column_B) for column_B in columns)
         predicted = predicted_B.tolist() if outputs.has_confidences else [None] * len(predicted_B)
         return [
             ImageFacts(
                 image_key=sample.key,
-                shard=self.pairs.shard,
-                chunk=self.pairs.chunk,
+                shard=self.images.shard,
+                chunk=self.images.chunk,
                 image_height=sample.size[0],
                 image_width=sample.size[1],
                 label=sample.label,
@@ -46,8 +109,20 @@ class SharedPass(NamedTuple):
                 target_logit=target_logits[i],
                 metadata=sample.metadata,
             )
-            for i, (sample, target) in enumerate(zip(self.pairs.samples, evidence.targets_B.tolist(), strict=True))
+            for i, (sample, target) in enumerate(zip(self.images.samples, self.targets_B.tolist(), strict=True))
         ]
+
+    def _image_row(self, pairs: list[int], outputs: Outputs) -> Row:
+        """Return the failure row of an image of which no target was found."""
+        first = pairs[0]
+        classes = ", ".join(str(int(self.targets_B[i])) for i in pairs)
+        nothing = bool(outputs.missed(self.logits_BN[first]).all())
+        found = "anything" if nothing else f"{'class' if len(pairs) == 1 else 'classes'} {classes}"
+        return self.images.failed(self.images.samples[first], _MISSED, f"the detector did not find {found}")
+
+    def _where(self, kept: list[int]) -> "Pairs":
+        rules = [self.rules[i] for i in kept]
+        return Pairs(self.images.rows(kept), self.logits_BN[kept], self.images_B[kept], self.targets_B[kept], rules)
 
 
 def _numbers(column_B: Tensor) -> list[float | None]:

@@ -27,7 +27,7 @@ METHODS: tuple[Spec, ...] = (
     "cam", "eigen_cam", "kpca_cam", "fem", "scorecam", {"sscam": {"samples": 8, "clusters": 16}}, "ablation_cam",
     "group_cam", "recipro_cam", {"rise": {"num_masks": 400}}, {"opti_cam": {"iterations": 20}},
     {"poly_cam": {"variant": "plus"}}, "sise", {"integrated_gradients": {"steps": 20}}, {"smoothgrad": {"samples": 8}},
-    "shuffled_gradcam",
+    "raw_attention", "attention_rollout", "attention_gradient", "legrad", "shuffled_gradcam",
 )  # fmt: skip
 """All methods, with fewer passes where the default takes hundreds."""
 

@@ -15,6 +15,7 @@ from pipeline.metrics.heatmap_batch import Parts, Truth
 from pipeline.metrics.localisation import EnergyInBox, MiouTop20, PointingGame, TopNInBox
 from pipeline.metrics.occlusion import OcclusionAgreement
 from pipeline.metrics.parts import PartMass, PartRank, PartSign
+from pipeline.metrics.plugged import METRIC_PLUGINS, BaseMetric, PluggedMetric
 from pipeline.metrics.road import Road, RoadLerf, RoadMorf
 from pipeline.metrics.robustness import Infidelity, MaxSensitivity
 from pipeline.metrics.scoring import Redraw, ScoringBatch
@@ -24,8 +25,8 @@ from pipeline.settings.registry import Spec, build_all
 from schemas.explanation import described, explanation_schema, is_curve
 
 __all__ = [
-    "METRICS", "Metric", "Parts", "Redraw", "Redrawn", "ScoringBatch", "Truth", "View", "build_metrics",
-    "metric_fields", "reads_boxes", "reads_parts",
+    "METRICS", "METRIC_PLUGINS", "BaseMetric", "Metric", "Parts", "Redraw", "Redrawn", "ScoringBatch", "Truth", "View",
+    "build_metrics", "metric_fields", "reads_boxes", "reads_parts",
 ]  # fmt: skip
 
 METRICS: dict[str, type[Metric]] = {
@@ -85,7 +86,7 @@ def build_metrics(specs: Iterable[Spec]) -> dict[str, Metric]:
             of the leaderboard, ignoring case as SQL does; or a name ends in `_curve` although the metric is a number,
             or does not although it is a curve.
     """
-    metrics = build_all(specs, METRICS, "explain.metrics")
+    metrics = build_all(specs, METRICS, "explain.metrics", METRIC_PLUGINS)
     columns = Counter(name.lower() for name in (*explanation_schema(has_metadata=True).names, *_LEADERBOARD, *metrics))
     clashing = [label for label in metrics if columns[label.lower()] > 1]
     if clashing:
@@ -104,12 +105,12 @@ def build_metrics(specs: Iterable[Spec]) -> dict[str, Metric]:
 
 def reads_boxes(metric: Metric) -> bool:
     """Tell whether a metric applies only to images with boxes."""
-    return isinstance(metric, _OF_BOXES)
+    return metric.truth == "boxes" if isinstance(metric, PluggedMetric) else isinstance(metric, _OF_BOXES)
 
 
 def reads_parts(metric: Metric) -> bool:
     """Tell whether a metric applies only to images with the values of their parts."""
-    return isinstance(metric, _OF_PARTS)
+    return metric.truth == "parts" if isinstance(metric, PluggedMetric) else isinstance(metric, _OF_PARTS)
 
 
 def metric_fields(metrics: dict[str, Metric]) -> list["pa.Field[pa.DataType]"]:
@@ -122,7 +123,7 @@ def metric_fields(metrics: dict[str, Metric]) -> list["pa.Field[pa.DataType]"]:
             label,
             pa.list_(pa.float32()) if metric.curve else pa.float32(),
             metric.unit,
-            f"{type(metric).name}, {'neither direction' if metric.better == 'neither' else metric.better} is better",
+            f"{metric.name}, {'neither direction' if metric.better == 'neither' else metric.better} is better",
         )
         for label, metric in sorted(metrics.items())
     ]

@@ -77,6 +77,6 @@ class ReadsMap:
 def reads_confidences(metric: Metric) -> bool:
     """Tell whether a metric with its parameters reads confidences, which raw outputs do not have."""
     if metric.reads == "probability or logit":
-        score: str = vars(metric)["score"]
+        score: str = getattr(metric, "score")  # noqa: B009 - a parameter of such metrics alone
         return score == "probability"
     return metric.reads == "probability"

@@ -4,6 +4,7 @@ Legend: B rows (image, target), M maps of a row (one a method), S changed images
 targets of one image, C colours, (H, W) pixels.
 """
 
+import copy
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
@@ -83,6 +84,15 @@ class ScoringBatch(HeatmapBatch):
         """Return the logits and confidences of a view's changed images, running the model if that was not done yet."""
         self.run([view])
         return self._scores[view]
+
+    def private(self) -> "ScoringBatch":
+        """Copy the batch with all that was computed so far, so that no change of the copy reaches this one."""
+        shared = (self.probe, self.evidence.head, self.evidence.view, self._redraw, self._raw)
+        known: dict[int, object] = {id(thing): thing for thing in shared}
+        attention = self.evidence.attention  # it may hold the graph of a pass, which cannot be copied
+        if attention is not None:
+            known[id(attention)] = attention.private()
+        return copy.deepcopy(self, known)
 
     def redrawn(self, pixels_BCHW: Tensor, methods: Collection[int]) -> Tensor:
         """Compute the heat maps (B, m, H, W) of changed images with m of the methods."""

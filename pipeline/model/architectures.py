@@ -1,13 +1,17 @@
-"""Builds the architecture that a run file names: of torchvision, of timm, or by a function of the user's."""
+"""Builds the architecture that a run file names: of torchvision, timm, transformers or a function of the user's."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from pipeline.errors import ConfigError, Mistakes, first_line, nearest
+from pipeline.model.outputs import OutputKind
+from pipeline.model.torchvision_tasks import arguments_of, preprocess_of, tasks_of_torchvision
+from pipeline.model.transformers_models import Purpose, build_transformers
 from pipeline.settings.functions import called, imported
 from pipeline.settings.model import ModelConfig
 from pipeline.settings.preprocess import Preprocess
@@ -19,19 +23,52 @@ _RANDOM = "random"
 """`weights: random` initialises the weights from seed 0, for tests and benchmarks."""
 
 
-def build_architecture(config: ModelConfig) -> tuple[nn.Module, Preprocess]:
-    """Build the model, with the library's pretrained weights if requested, and return it with its preprocessing."""
+@dataclass(frozen=True)
+class Architecture:
+    """A model that was built, and what its library says about it.
+
+    Attributes:
+        model: the model.
+        preprocess: how images become its inputs.
+        class_names: names of its classes by index; None if the library gives none.
+        outputs: what its outputs are; None if the library does not say it.
+        identity: what identifies it in a run, where that is not its name.
+        is_filled: whether a weights file of the run file is loaded already.
+        notes: what the user should know about it.
+    """
+
+    model: nn.Module
+    preprocess: Preprocess
+    class_names: tuple[str, ...] | None = None
+    outputs: OutputKind | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
+    is_filled: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def build_architecture(config: ModelConfig, purpose: Purpose = "classification") -> Architecture:
+    """Build the model, with the library's pretrained weights if requested, and return it with its preprocessing.
+
+    Args:
+        config: the section `model` of the run file.
+        purpose: what a model of transformers is built for; other libraries name their models by purpose.
+
+    Raises:
+        ConfigError: the model is unknown, or cannot be built with these settings.
+    """
     source, slash, name = config.name.partition("/")
-    if slash and source in ("torchvision", "timm"):
+    if slash and source in ("transformers", *_LIBRARIES):
         if config.arguments:
             raise ConfigError.one(
                 "model.arguments", f"only a model by package.module:function takes arguments, not '{config.name}'"
             )
-        return _torchvision(name, config) if source == "torchvision" else _timm(name, config)
+        return _transformers(config, purpose) if source == "transformers" else _LIBRARIES[source](name, config)
     if ":" in config.name:
-        return _by_function(config), Preprocess(224, 256)
+        return Architecture(_by_function(config), Preprocess(224, 256))
     raise ConfigError.one(
-        _WHERE, f"'{config.name}' is not a model name", "use torchvision/NAME, timm/NAME or package.module:function"
+        _WHERE,
+        f"'{config.name}' is not a model name",
+        "use torchvision/NAME, timm/NAME, transformers/NAME_OR_FOLDER or package.module:function",
     )
 
 
@@ -41,7 +78,7 @@ def other_architectures(name: str) -> frozenset[str]:
     if source == "torchvision":
         from torchvision import models  # imported here: it takes two seconds
 
-        return frozenset(models.list_models(module=models)) - {own}
+        return frozenset([*models.list_models(module=models), *tasks_of_torchvision()]) - {own}
     if source == "timm":
         import timm
 
@@ -49,19 +86,38 @@ def other_architectures(name: str) -> frozenset[str]:
     return frozenset()
 
 
-def _torchvision(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
+def task_of_library(name: str) -> str:
+    """Return the task of the library's module that a model is from; "" for classifiers and functions."""
+    source, _, own = name.partition("/")
+    return tasks_of_torchvision().get(own, "") if source == "torchvision" else ""
+
+
+def _torchvision(name: str, config: ModelConfig) -> Architecture:
     from torchvision import models  # imported here: it takes two seconds
 
+    if name in tasks_of_torchvision():
+        return _torchvision_task(name, config)
     known = models.list_models(module=models)
     if name not in known:
-        raise ConfigError.one(_WHERE, f"torchvision has no classifier '{name}'", nearest(name, known))
+        hint = nearest(name, [*known, *tasks_of_torchvision()])
+        raise ConfigError.one(_WHERE, f"torchvision has no classifier '{name}'", hint)
     options = models.get_model_weights(name)
     named = _named_weights(options, config.weights)
     extra: dict[str, Any] = {} if config.num_classes is None else {"num_classes": config.num_classes}
     if name in ("googlenet", "inception_v3") and named is None:
         extra["init_weights"] = True  # leaving it out causes a warning
     model = _build_library_model(lambda: models.get_model(name, weights=named, **extra))
-    return model, _torchvision_preprocess((named or options.DEFAULT).transforms())
+    return Architecture(model, _torchvision_preprocess((named or options.DEFAULT).transforms()))
+
+
+def _torchvision_task(name: str, config: ModelConfig) -> Architecture:
+    """Build a segmentation or detection model."""
+    from torchvision import models
+
+    options = models.get_model_weights(name)
+    named, arguments = _named_weights(options, config.weights), arguments_of(name, config)
+    model = _build_library_model(lambda: models.get_model(name, weights=named, **arguments))
+    return Architecture(model, preprocess_of(model, (named or options.DEFAULT).transforms()))
 
 
 def _named_weights(options: Any, weights: str | None) -> Any:  # noqa: ANN401 - torchvision's enums are untyped
@@ -83,7 +139,7 @@ def _torchvision_preprocess(transforms: Any) -> Preprocess:  # noqa: ANN401 - to
     )
 
 
-def _timm(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
+def _timm(name: str, config: ModelConfig) -> Architecture:
     try:
         import timm
         from timm.data.config import resolve_model_data_config
@@ -108,7 +164,19 @@ def _timm(name: str, config: ModelConfig) -> tuple[nn.Module, Preprocess]:
     data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     crop = data["input_size"][-1]
     resize = math.floor(crop / data["crop_pct"])
-    return model, Preprocess(crop, resize, data["interpolation"], tuple(data["mean"]), tuple(data["std"]))
+    preprocess = Preprocess(crop, resize, data["interpolation"], tuple(data["mean"]), tuple(data["std"]))
+    return Architecture(model, preprocess)
+
+
+def _transformers(config: ModelConfig, purpose: Purpose) -> Architecture:
+    """Build a model of transformers."""
+    found = build_transformers(config, purpose)
+    return Architecture(
+        found.model, found.preprocess, found.class_names, found.outputs, found.identity, found.is_filled, found.notes
+    )
+
+
+_LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
 
 
 def _check_classifier(pretrained: int, config: ModelConfig) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from torch import nn
 
 from pipeline.errors import LayerError, UnknownLayerError
+from pipeline.model.attention_trial import TokenAttention, find_attention
 from pipeline.model.auto_layer import auto_layer, serving_layers
 from pipeline.model.frame import check_frame
 from pipeline.model.layers import checked_stages, resolve_layer
@@ -54,11 +55,15 @@ class CapturedLayers:
         self._found = layout if isinstance(layout, FoundLayouts) else None
         self._layout = None if isinstance(layout, FoundLayouts) else stated_layout(layout)
         self._outputs = outputs
+        self._trial_model = model if outputs.task is None else outputs.task.for_trials(model)
         self._wanted, self._wanted_stages = layer, stages
         self._layer: str | None = None
         self._stages: tuple[str, ...] | None = None
         self._views: dict[tuple[str, Shape], View] = {}
         self._trace: tuple[Shape, Calls] | None = None
+        self._attention: dict[Shape, TokenAttention] = {}
+        if self._found is not None and self._found.attention is not None:
+            self._attention[self._found.shape] = self._found.attention
         if layer != "auto":
             with suppress(UnknownLayerError):  # raised in the first pass, with layers that were tried and serve
                 self._layer = resolve_layer(model, layer)
@@ -95,7 +100,7 @@ class CapturedLayers:
         Raises:
             LayerError: a name is unknown, "auto" finds no layer, or the stages are not those of the target layer.
         """
-        trial = Trial(self._model, self._outputs, shape)
+        trial = Trial(self._trial_model, self._outputs, shape)
         if self._layer is None:
             self._layer = self._looked_up(trial)
         if self._stages is None and self._wanted_stages is not None:
@@ -116,16 +121,29 @@ class CapturedLayers:
         """
         missing = [layer for layer in layers if (layer, shape) not in self._views]
         if missing:
-            found = self._tried(Trial(self._model, self._outputs, shape), missing)
+            trial = Trial(self._trial_model, self._outputs, shape)
+            found = self._tried(trial, missing)
             if self._found is None and self.target in found:
-                check_frame(self._model, self._outputs, shape, found[self.target])
+                check_frame(trial.model, self._outputs, shape, found[self.target], self.target)
             self._views |= {(layer, shape): view for layer, view in found.items()}
         return {layer: self._views[layer, shape] for layer in layers}
+
+    def attention(self, shape: Shape) -> TokenAttention:
+        """Return what the attention of the model means for images of a shape (C, H, W).
+
+        Raises:
+            LayerError: the model has no attention between the tokens of the target layer that can be read.
+        """
+        view = self.views((self.target,), shape)[self.target]
+        if shape not in self._attention:
+            self._attention[shape] = find_attention(self._model, self._outputs, shape, view)
+        return self._attention[shape]
 
     def layouts(self, shape: Shape) -> FoundLayouts:
         """Return the layouts found so far for images of a shape (C, H, W)."""
         found = {layer: view for (layer, other), view in self._views.items() if other == shape}
-        return FoundLayouts(shape, {layer: self._portable(view) for layer, view in found.items()})
+        portable = {layer: self._portable(view) for layer, view in found.items()}
+        return FoundLayouts(shape, portable, self._attention.get(shape))
 
     def _portable(self, view: View) -> GridView | LayoutFunction:
         """Return a layout without the model that a user's functions may hold."""
@@ -152,8 +170,14 @@ class CapturedLayers:
     def _looked_up(self, trial: Trial) -> str:
         """Return the target layer by a trial, or raise LayerError about its name."""
         if self._wanted == "auto":
-            return auto_layer(trial, self._calls(trial))
+            return auto_layer(trial, self._searched(trial))
         return resolve_layer(self._model, self._wanted, lambda layer: self._hint(trial, layer))
+
+    def _searched(self, trial: Trial) -> Calls:
+        """Return the calls among which "auto" chooses: all of a classifier, those that feed every box of a detector."""
+        task, calls = self._outputs.task, self._calls(trial)
+        within = "" if task is None else task.layers_within()
+        return {name: call for name, call in calls.items() if f"{name}.".startswith(f"{within}.")} if within else calls
 
     def _calls(self, trial: Trial) -> Calls:
         """Return the calls of a forward pass on images of one shape, the last of which are kept."""

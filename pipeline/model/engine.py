@@ -71,7 +71,7 @@ class Engine:
             self.renew()
 
     def layer(self, name: str) -> nn.Module:
-        """Return the module of a layer in the copy."""
+        """Return the module of a layer in the copy, or the copy itself for the name ""."""
         return self._copy.get_submodule(module_of(name))
 
     def logits(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
@@ -103,7 +103,7 @@ class Exact:
         self._model, self._outputs = model, outputs
 
     def layer(self, name: str) -> nn.Module:
-        """Return the module of a layer."""
+        """Return the module of a layer, or the model itself for the name ""."""
         return self._model.get_submodule(module_of(name))
 
     def logits(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:

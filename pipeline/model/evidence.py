@@ -6,98 +6,22 @@ through the head, which is the part of the model from the first captured layer t
 
 Rows of the same image are always adjacent. The rank of a row is its index among the rows of its image.
 
-Legend: I images, B rows (image, target), R some rows of one rank, C colours, (H, W) pixels, K channels, (u, v) grid,
-N classes, T targets of one image, P rows of a pass.
+Legend: I images, B rows (image, target), C colours, (H, W) pixels, K channels, (u, v) grid, N classes, T targets of one
+image.
 """
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from pipeline.errors import LayerError
-from pipeline.model.counts import Counts
+from pipeline.model.attention_evidence import AttentionEvidence
+from pipeline.model.head import Head, Readout
 from pipeline.model.layout import View
 from pipeline.model.outputs import Outputs
 
-Readout = Callable[[Tensor, Tensor], Tensor]
-"""A differentiable function from logits (R, N) and targets (R,) to one score per row, (R,)."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One differentiable forward pass over some of the images.
-
-    Attributes:
-        first, count: index of the first image, and number of images; rows after `count` are padding.
-        logits_PN: logits, connected to `recorded` by the autograd graph.
-        recorded: raw outputs of the captured layers, by layer name.
-    """
-
-    first: int
-    count: int
-    logits_PN: Tensor
-    recorded: Mapping[str, Tensor]
-
-
-class Head:
-    """The part of the model from the captured layers to the logits; differentiates scores any number of times."""
-
-    def __init__(self, segments: Sequence[Segment], views: Mapping[str, View], counts: Counts) -> None:
-        self._segments = segments
-        self._views = views
-        self._counts = counts
-
-    def gradients(self, images_B: Tensor, targets_B: Tensor, readout: Readout) -> dict[str, Tensor]:
-        """Return the gradient of each row's score with respect to each layer: {layer: (B, K, u, v)}, float32."""
-
-        def differentiate(segment: Segment, scores_R: Tensor) -> dict[str, Tensor]:
-            raw = _grad(scores_R.sum(), segment.recorded)
-            for layer, grads in raw.items():
-                _check_patches(layer, self._views[layer], grads)
-            return {layer: self._views[layer].grid(grads) for layer, grads in raw.items()}
-
-        self._counts.backwards += len(images_B)
-        return self._by_row(images_B, targets_B, readout, differentiate)
-
-    def curvature(self, layer: str, images_B: Tensor, targets_B: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
-        """Return each row's gradient g and product H A of its Hessian and the activations A, both (B, K, u, v)."""
-        view = self._views[layer]
-
-        def differentiate(segment: Segment, scores_R: Tensor) -> dict[str, Tensor]:
-            acts = segment.recorded[layer]
-            (grads,) = torch.autograd.grad(scores_R.sum(), acts, create_graph=True)
-            return {"gradient": view.grid(grads.detach()), "product": view.grid(_hessian_product(grads, acts))}
-
-        self._counts.backwards += 2 * len(images_B)
-        results = self._by_row(images_B, targets_B, readout, differentiate)
-        return results["gradient"], results["product"]
-
-    def _by_row(
-        self,
-        images_B: Tensor,
-        targets_B: Tensor,
-        readout: Readout,
-        differentiate: Callable[[Segment, Tensor], dict[str, Tensor]],
-    ) -> dict[str, Tensor]:
-        """Differentiate rank by rank and segment by segment, and return the results in the order of the rows.
-
-        A backward pass sums over its rows, so that it may hold only one row of each image.
-        """
-        done, parts = list[Tensor](), list[dict[str, Tensor]]()
-        with torch.enable_grad():
-            for rows_R, segment in itertools.product(ranks(images_B), self._segments):
-                local_R = images_B[rows_R] - segment.first
-                inside_R = (local_R >= 0) & (local_R < segment.count)
-                local_R, rows_R = local_R[inside_R], rows_R[inside_R]  # noqa: PLW2901 - those of this segment
-                if len(rows_R):
-                    results = differentiate(segment, readout(segment.logits_PN[local_R], targets_B[rows_R]))
-                    parts.append({name: grads[local_R].float() for name, grads in results.items()})
-                    done.append(rows_R)
-        order_B = torch.cat(done).argsort()
-        return {name: torch.cat([part[name] for part in parts])[order_B] for name in parts[0]}
+__all__ = ["Evidence", "Observation", "Readout"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +41,7 @@ class Evidence:
         view: the layout of `raw`.
         head: differentiates other scores; None without gradients.
         outputs: which confidences belong to the logits.
+        attention: the attention between the tokens; None unless a method asked for it.
     """
 
     pixels_BCHW: Tensor
@@ -131,6 +56,7 @@ class Evidence:
     view: View
     head: Head | None
     outputs: Outputs
+    attention: AttentionEvidence | None = None
 
     @property
     def layer(self) -> str:
@@ -165,6 +91,16 @@ class Evidence:
         """Return a score's gradient at the target layer and the product of its Hessian there and the activations."""
         return self._head().curvature(self.layer, self.images_B, self.targets_B, readout)
 
+    def tokens(self) -> AttentionEvidence:
+        """Return the attention between the tokens."""
+        if self.attention is None:
+            raise ValueError("no attention was recorded; the method must declare attention=True in its `needs`")
+        return self.attention
+
+    def readouts(self) -> Tensor:
+        """Return the positive gradient of each layer's own score with respect to its attention, (B, L, T)."""
+        return self.tokens().readouts(self.images_B, self.targets_B, self.outputs.target_logits)
+
     def first_rows(self) -> Tensor:
         """Return the index of the first row of each image, (I,)."""
         return torch.cat([self.images_B.new_ones(1), self.images_B.diff()]).nonzero()[:, 0]
@@ -197,6 +133,7 @@ class Evidence:
             images_B=self.images_B[kept],
             keys=tuple(self.keys[row] for row in kept.tolist()),
             raw=self.raw[kept],
+            attention=self.attention and self.attention.select(kept),
         )
 
     def _head(self) -> Head:
@@ -218,6 +155,7 @@ class Observation:
     view: View
     head: Head | None
     outputs: Outputs
+    attention: AttentionEvidence | None = None
 
     def evidence(self, targets_I: Tensor | None = None) -> Evidence:
         """Return the evidence for one target class of each image, (I,); None means the predicted class."""
@@ -241,7 +179,14 @@ class Observation:
         if bool(((targets_B < 0) | (targets_B >= classes)).any()):
             raise ValueError(f"targets must be class indices from 0 to {classes - 1}")
         readout = readout or self.outputs.target_logits
-        grads = {} if self.head is None else self.head.gradients(images_B, targets_B, readout)
+        attention = self.attention and self.attention.select(images_B)
+        if self.head is None:
+            grads = dict[str, Tensor]()
+        elif attention is not None and attention.is_differentiated:
+            grads, products = self.head.with_attention(images_B, targets_B, readout)
+            attention = replace(attention, products=products)
+        else:
+            grads = self.head.gradients(images_B, targets_B, readout)
         return Evidence(
             self.pixels_ICHW[images_B],
             self.layers,
@@ -255,42 +200,5 @@ class Observation:
             self.view,
             self.head,
             self.outputs,
+            attention,
         )
-
-
-def ranks(images_B: Tensor) -> Iterator[Tensor]:
-    """Yield the rows with the first target of each image, then those with the second, and so on, (R,) each."""
-    rank_B = torch.arange(len(images_B), device=images_B.device) - torch.searchsorted(images_B, images_B)
-    for rank in range(int(rank_B.max()) + 1 if len(rank_B) else 0):
-        yield (rank_B == rank).nonzero()[:, 0]
-
-
-def _grad(score: Tensor, recorded: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if not score.requires_grad:
-        raise _no_influence(next(iter(recorded)))
-    grads = torch.autograd.grad(score, list(recorded.values()), retain_graph=True, allow_unused=True)
-    for name, grad in zip(recorded, grads, strict=True):
-        if grad is None:
-            raise _no_influence(name)
-    return dict(zip(recorded, grads, strict=True))
-
-
-def _check_patches(layer: str, view: View, grads: Tensor) -> None:
-    """Raise LayerError for a token layer after the last attention, where the patch tokens have no gradients."""
-    if bool(grads.any()) and not bool(view.grid(grads).any()):
-        raise LayerError(
-            f"after layer '{layer}' only the class token reaches the logits, so the patches have no gradients; choose "
-            "a layer before the last attention, or auto"
-        )
-
-
-def _no_influence(layer: str) -> LayerError:
-    return LayerError(f"layer '{layer}' has no influence on the logits; choose a layer between input and logits")
-
-
-def _hessian_product(grads: Tensor, acts: Tensor) -> Tensor:
-    """Multiply the Hessian by the activations; zero if the gradient does not depend on them."""
-    product = None
-    if grads.requires_grad:
-        (product,) = torch.autograd.grad((grads * acts.detach()).sum(), acts, retain_graph=True, allow_unused=True)
-    return torch.zeros_like(acts) if product is None else product

@@ -8,16 +8,18 @@ from torch import Tensor, nn
 
 from pipeline.errors import LayerError
 from pipeline.model.engine import Exact
+from pipeline.model.layer_names import module_of
 from pipeline.model.layout import View
 from pipeline.model.layout_trial import Shape
 from pipeline.model.outputs import Outputs
+from pipeline.model.recording import watching
 
 _UNREAD = 0.3
 """Largest part of a cell that may be left out on one side; strides and kernels leave out a few pixels."""
 _IMAGES = 2
 
 
-def check_frame(model: nn.Module, outputs: Outputs, shape: Shape, view: View) -> None:
+def check_frame(model: nn.Module, outputs: Outputs, shape: Shape, view: View, layer: str = "") -> None:
     """Raise LayerError if the outer pixels of an image, a good part of a cell wide, do not reach the logits.
 
     Args:
@@ -25,8 +27,10 @@ def check_frame(model: nn.Module, outputs: Outputs, shape: Shape, view: View) ->
         outputs: how the model's return value becomes logits.
         shape: colours, height and width of the images.
         view: layout of the target layer.
+        layer: the target layer. Scores that read the best place alone, as of a detector, depend on few pixels, so
+            that all of them must reach this layer instead.
     """
-    unread = _unread_margins(model, outputs, shape)
+    unread = _unread_margins(model, outputs, shape, layer)
     cells = (shape[1] / view.height, shape[1] / view.height, shape[2] / view.width, shape[2] / view.width)
     if any(pixels > _UNREAD * cell for pixels, cell in zip(unread, cells, strict=True)):
         named = zip(unread, ("top", "bottom", "left", "right"), strict=True)
@@ -38,13 +42,13 @@ def check_frame(model: nn.Module, outputs: Outputs, shape: Shape, view: View) ->
         )
 
 
-def _unread_margins(model: nn.Module, outputs: Outputs, shape: Shape) -> tuple[int, int, int, int]:
+def _unread_margins(model: nn.Module, outputs: Outputs, shape: Shape, layer: str) -> tuple[int, int, int, int]:
     """Count the rows above and below, and the columns left and right, that are not read; 0 where strides explain it."""
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     noise = torch.randn(_IMAGES, *shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(False), torch.enable_grad():
         pixels_BCHW = noise.to(device).requires_grad_()
-        logits_BN = Exact(model, outputs).logits(pixels_BCHW, differentiable=True)
+        logits_BN = _reached(model, outputs, pixels_BCHW, layer)
         if not logits_BN.requires_grad:
             return 0, 0, 0, 0
         weights_N = torch.linspace(1, 2, logits_BN.shape[1], device=device) / logits_BN.detach().abs().max()
@@ -53,6 +57,15 @@ def _unread_margins(model: nn.Module, outputs: Outputs, shape: Shape) -> tuple[i
         return 0, 0, 0, 0
     read_HW = (grads != 0).any(1).any(0)
     return (*_margins(read_HW.any(1)), *_margins(read_HW.any(0)))
+
+
+def _reached(model: nn.Module, outputs: Outputs, pixels_BCHW: Tensor, layer: str) -> Tensor:
+    """Return what every pixel should reach, (B, N): the logits, or what the target layer gives."""
+    acts = dict[str, Tensor]()
+    at_layer = outputs.task is not None and not outputs.task.reads_all and layer != ""
+    with watching({layer: model.get_submodule(module_of(layer))} if at_layer else {}, acts):
+        logits_BN = Exact(model, outputs).logits(pixels_BCHW, differentiable=True)
+    return acts[layer].flatten(1) if layer in acts else logits_BN
 
 
 def _margins(read: Tensor) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from pipeline.errors import CamatlasError, ConfigError, first_line
 from pipeline.model.batching import is_out_of_memory
+from pipeline.model.tasks.base import Task
 from pipeline.settings.functions import place_of
 
 WHERE = "model.name"
@@ -31,13 +32,18 @@ _ADVICE = {
 """What to do about an exception, by a part of its message in lower case."""
 
 
-def check_kind(model: nn.Module) -> None:
-    """Raise ConfigError for a kind of model that cannot be explained, as far as that shows without running it."""
+def check_kind(model: nn.Module, task: Task | None = None) -> None:
+    """Raise ConfigError for a kind of model that cannot be explained, as far as that shows without running it.
+
+    Args:
+        model: the model.
+        task: makes outputs (B, N) of what it returns; None for a classifier.
+    """
     if not isinstance(model, nn.Module):
         raise ConfigError.one(
             WHERE, f"it is a {type(model).__name__}, not a torch module", "wrap what it does in the forward of a module"
         )
-    kind = _kind(model)
+    kind = _kind(model) or (_other_task(model) if task is None else None)
     if kind is not None:
         raise ConfigError.one(WHERE, *kind)
 
@@ -82,11 +88,18 @@ def _kind(model: nn.Module) -> tuple[str, str] | None:
             f"the model is quantised (layer '{name}'), and quantised layers have no gradients",
             "give the float model that it was made of",
         )
-    if type(model).__module__.startswith("torchvision.models.detection"):
-        return (
-            f"{type(model).__name__} is a detection model, which returns boxes instead of one row of logits",
-            "wrap it in a module that returns (B, N)",
-        )
+    return None
+
+
+def _other_task(model: nn.Module) -> tuple[str, str] | None:
+    """Return what a model of torchvision returns instead of logits, and which task makes logits of it."""
+    defined_in, name = type(model).__module__, type(model).__name__
+    if defined_in.startswith("torchvision.models.detection"):
+        what = "is a detection model, which returns boxes instead of one row of logits"
+        return f"{name} {what}", "set model.task: detection"
+    if defined_in.startswith("torchvision.models.segmentation"):
+        what = "is a segmentation model, which returns logits of pixels instead of one row of logits"
+        return f"{name} {what}", "set model.task: segmentation"
     return None
 
 

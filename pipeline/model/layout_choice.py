@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError, LayerError, first_line
+from pipeline.model.attention_trial import TokenAttention
 from pipeline.model.layer_names import module_of
 from pipeline.model.layout import GridView, View, function_view, readings
 from pipeline.model.layout_trial import IMAGES, Response, Runs, Shape, Trial, is_following
@@ -61,10 +62,12 @@ class FoundLayouts:
     Attributes:
         shape: colours, height and width of the images, (C, H, W).
         by_layer: the layout of each layer; a function of the user's is called with the model at hand.
+        attention: what the model's attention means; None if no method asked for it.
     """
 
     shape: Shape
     by_layer: Mapping[str, GridView | LayoutFunction]
+    attention: TokenAttention | None = None
 
 
 def trusted_views(trial: Trial, layouts: FoundLayouts, layers: Sequence[str]) -> dict[str, View]:

@@ -8,18 +8,24 @@
 | probabilities | log p of what is returned, p >= 1e-12; one output p becomes [1 - p, p] | p_c |
 | raw | as returned, N >= 1 | none: NaN |
 
+What a segmentation, a detector or an image encoder returns is made (B, N) by a task first (`pipeline.model.tasks`).
+
 Legend: B images, R rows (image, target), N classes.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.model.tasks.base import Task
 
 _WHERE = "model.outputs"
 OutputKind = Literal["softmax", "sigmoid", "binary", "probabilities", "raw"]
@@ -28,6 +34,8 @@ OutputKey = str | int
 NAMED_OUTPUTS = ("logits", "out", "output")
 """Names under which models return their logits in a dict or dataclass."""
 _LEAST_PROBABILITY = 1e-12
+_ROUNDING = 1e-4
+"""How far a logit may be from that of the least probability and mean the same."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +46,24 @@ class Outputs:
         kind: which activation belongs to the logits; see the table of this module.
         key: name or index of the tensor of logits in a returned dict, dataclass, tuple or list; None finds it.
         are_independent: whether probabilities belong to independent labels, so that they do not sum to 1.
+        task: makes outputs (B, N) of what a model returns that is no classifier; None for classifiers.
     """
 
     kind: OutputKind = "softmax"
     key: OutputKey | None = None
     are_independent: bool = False
+    task: "Task | None" = None
 
     @property
     def has_confidences(self) -> bool:
         """Whether the outputs say how confident the model is; False for raw outputs such as regressions."""
         return self.kind != "raw"
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the run id must know of the outputs; nothing for the softmax that older runs imply."""
+        known = {"outputs": self.kind, "output_key": self.key, "independent": self.are_independent or None}
+        own = {} if self.task is None else self.task.identity()
+        return {name: value for name, value in known.items() if value not in ("softmax", None)} | own
 
     def logits(self, returned: object) -> Tensor:
         """Return the logits (B, N), float32, from what the model returned.
@@ -55,13 +71,17 @@ class Outputs:
         Raises:
             ConfigError: the tensor of logits cannot be found, or does not have the shape that the kind needs.
         """
-        outputs_BN = by_class(picked(returned, self.key)).float()
+        outputs_BN = self.by_class(returned).float()
         if self.kind == "binary":
             return torch.cat([torch.zeros_like(outputs_BN), _single(outputs_BN)], 1)
         if self.kind == "probabilities":
             pairs_BN = torch.cat([1 - outputs_BN, outputs_BN], 1) if outputs_BN.shape[1] == 1 else outputs_BN
             return pairs_BN.clamp_min(_LEAST_PROBABILITY).log()
         return outputs_BN
+
+    def by_class(self, returned: object) -> Tensor:
+        """Return one row of numbers per image, (B, N), from what the model returned, before the kind is applied."""
+        return by_class(picked(returned, self.key) if self.task is None else self.task.outputs(returned, self.key))
 
     def confidences(self, logits_BN: Tensor) -> Tensor:
         """Return the confidence of every class, (B, N) in [0, 1]; NaN for raw outputs."""
@@ -117,6 +137,27 @@ class Outputs:
         """Return the class with the largest logit of each image, (B,)."""
         return logits_BN.argmax(1)
 
+    def missed(self, logits_BN: Tensor) -> Tensor:
+        """Return which classes the model did not find at all, (B, N) bool; only detectors can miss any."""
+        if self.task is None or not self.task.may_miss:
+            return torch.zeros_like(logits_BN, dtype=torch.bool)
+        return logits_BN <= (0.0 if self.kind == "raw" else math.log(_LEAST_PROBABILITY) + _ROUNDING)
+
+    def for_trials(self) -> "Outputs":
+        """Return how outputs are read in trials: scores of a detector as they are, as a logarithm hides those of 0."""
+        return replace(self, kind="raw") if self.task is not None and self.task.may_miss else self
+
+    def connected(self, logits_BN: Tensor, tensors: Iterable[Tensor]) -> Tensor:
+        """Return logits whose gradient with respect to tensors is zero, not undefined, where the model found nothing.
+
+        Args:
+            logits_BN: the logits of a differentiable pass.
+            tensors: what they are to be differentiated with respect to.
+        """
+        if self.task is None or not self.task.may_miss:
+            return logits_BN
+        return logits_BN + torch.stack([tensor.flatten()[:0].sum().float() for tensor in tensors]).sum()
+
 
 SOFTMAX = Outputs()
 """Logits of classes of which exactly one is true: what nearly all classifiers return."""
@@ -132,7 +173,7 @@ def picked(returned: object, key: OutputKey | None) -> Any:  # noqa: ANN401 - an
         return _under_key(returned, key)
     if isinstance(returned, Tensor):
         return returned
-    found = _parts(returned)
+    found = named_parts(returned)
     named = [name for name in NAMED_OUTPUTS if isinstance(found.get(name), Tensor)]
     if len(named) == 1:
         return found[named[0]]
@@ -144,7 +185,7 @@ def picked(returned: object, key: OutputKey | None) -> Any:  # noqa: ANN401 - an
         return first
     raise ConfigError.one(
         "model.output_key",
-        f"the model returns {_described(returned)}, in which the logits are ambiguous",
+        f"the model returns {described(returned)}, in which the logits are ambiguous",
         f"set it to one of {', '.join(map(repr, tensors))}"
         if tensors
         else "wrap the model so that it returns a tensor",
@@ -153,10 +194,10 @@ def picked(returned: object, key: OutputKey | None) -> Any:  # noqa: ANN401 - an
 
 def how_picked(returned: object, outputs: object) -> str:
     """Say which part of what a model returned was taken for the logits; "" if it returned nothing else."""
-    names = [name for name, part in _parts(returned).items() if part is outputs]
+    names = [name for name, part in named_parts(returned).items() if part is outputs]
     if not names:
         return ""
-    return f"the model returns {_described(returned)}; {names[0]!r} is read as its outputs (model.output_key)"
+    return f"the model returns {described(returned)}; {names[0]!r} is read as its outputs (model.output_key)"
 
 
 def by_class(outputs: Any) -> Tensor:  # noqa: ANN401 - whatever a model returned
@@ -166,7 +207,7 @@ def by_class(outputs: Any) -> Tensor:  # noqa: ANN401 - whatever a model returne
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or not outputs.shape[1]:
         raise ConfigError.one(
             _WHERE,
-            f"the model must return logits (B, N), one row per image, but it returns {_described(outputs)}",
+            f"the model must return logits (B, N), one row per image, but it returns {described(outputs)}",
             "set model.output_key, or wrap the model in a module that returns them",
         )
     return outputs
@@ -183,14 +224,14 @@ def _single(outputs_B1: Tensor) -> Tensor:
 
 
 def _under_key(returned: object, key: OutputKey) -> object:
-    found = _parts(returned)
+    found = named_parts(returned)
     if key not in found:
         known = f"one of {', '.join(map(repr, found))}" if found else "leave it out: the model returns one tensor"
-        raise ConfigError.one("model.output_key", f"the model returns {_described(returned)}, without {key!r}", known)
+        raise ConfigError.one("model.output_key", f"the model returns {described(returned)}, without {key!r}", known)
     return found[key]
 
 
-def _parts(returned: object) -> dict[OutputKey, object]:
+def named_parts(returned: object) -> dict[OutputKey, object]:
     """Return the parts of a dict, dataclass, named tuple, tuple or list by name or index."""
     if isinstance(returned, Mapping):
         return dict(returned)
@@ -201,11 +242,12 @@ def _parts(returned: object) -> dict[OutputKey, object]:
     return {} if isinstance(returned, Tensor) else dict(getattr(returned, "__dict__", {}))
 
 
-def _described(returned: object) -> str:
+def described(returned: object) -> str:
+    """Describe what a model returned: its type, and the shapes of its parts."""
     if isinstance(returned, Tensor):
         return f"a tensor {tuple(returned.shape)}"
     parts = ", ".join(
         f"{name}: {tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__}"
-        for name, part in _parts(returned).items()
+        for name, part in named_parts(returned).items()
     )
     return f"{type(returned).__name__} ({parts})" if parts else type(returned).__name__

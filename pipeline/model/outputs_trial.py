@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from pipeline.errors import ConfigError
 from pipeline.model.outputs import OutputKey, OutputKind, Outputs, by_class, how_picked, picked
 from pipeline.model.recording import evaluating
+from pipeline.model.tasks.base import Task
 
 _WHERE = "model.outputs"
 _SUM_TOLERANCE = 1e-4
@@ -48,7 +49,11 @@ class Observed:
 
 
 def find_outputs(
-    model: nn.Module, pixels_BCHW: Tensor, kind: Literal["auto"] | OutputKind, key: OutputKey | None = None
+    model: nn.Module,
+    pixels_BCHW: Tensor,
+    kind: Literal["auto"] | OutputKind,
+    key: OutputKey | None = None,
+    task: Task | None = None,
 ) -> tuple[Outputs, tuple[str, ...]]:
     """Return how the model's outputs are read, with notes for the user.
 
@@ -57,20 +62,35 @@ def find_outputs(
         pixels_BCHW: at least two different images, normalised.
         kind: what the user states; "auto" takes softmax, unless the outputs are or may be something else.
         key: the part of the returned value that holds the logits.
+        task: makes outputs (B, N) of the returned value; None for a classifier.
 
     Raises:
         ConfigError: the outputs cannot be logits or probabilities of that kind, or "auto" cannot decide.
     """
-    seen = observe_outputs(model, pixels_BCHW, key)
+    kind = _kind_of(task, kind)
+    seen = observe_outputs(model, pixels_BCHW, key, task)
     if kind == "auto":
         _check_auto(seen)
-        return Outputs("softmax", key), _notes(kind, seen)
+        return Outputs("softmax", key, task=task), _notes(kind, seen)
     _CHECKS[kind](seen)
-    independent = kind == "probabilities" and seen.values_BN.shape[1] > 1 and not _sums_to_one(seen)
-    return Outputs(kind, key, independent), _notes(kind, seen)
+    detects = task is not None and task.may_miss
+    independent = kind == "probabilities" and seen.values_BN.shape[1] > 1 and (detects or not _sums_to_one(seen))
+    notes = () if task is not None and not task.is_guessed else _notes(kind, seen)
+    return Outputs(kind, key, independent, task), notes
 
 
-def observe_outputs(model: nn.Module, pixels_BCHW: Tensor, key: OutputKey | None) -> Observed:
+def _kind_of(task: Task | None, kind: Literal["auto"] | OutputKind) -> Literal["auto"] | OutputKind:
+    """Return the kind of outputs to look for: what "auto" means for the task, or what the user states."""
+    if task is None or kind in task.kinds:
+        return kind
+    if kind == "auto":
+        return kind if task.is_guessed else task.default_kind
+    raise ConfigError.one(
+        _WHERE, f"{task.name} has no outputs of the kind {kind}", f"set it to auto or {' or '.join(task.kinds)}"
+    )
+
+
+def observe_outputs(model: nn.Module, pixels_BCHW: Tensor, key: OutputKey | None, task: Task | None = None) -> Observed:
     """Run a model once with autograd, and observe its outputs and how it made them."""
     ran: list[tuple[str, nn.Module]] = []
     handles = [
@@ -84,8 +104,8 @@ def observe_outputs(model: nn.Module, pixels_BCHW: Tensor, key: OutputKey | None
     finally:
         for handle in handles:
             handle.remove()
-    outputs = picked(returned, key)
-    values_BN = by_class(outputs)
+    outputs = picked(returned, key) if task is None else task.observed(returned, key)
+    values_BN = by_class(outputs) if task is None else by_class(task.outputs(returned, key))
     if len(values_BN) != len(pixels_BCHW):
         raise ConfigError.one(
             _WHERE,
@@ -94,15 +114,21 @@ def observe_outputs(model: nn.Module, pixels_BCHW: Tensor, key: OutputKey | None
         )
     last = f"'{ran[-1][0]}' ({type(ran[-1][1]).__name__})" if ran else "none"
     parametric = [module for _, module in ran if next(module.parameters(recurse=False), None) is not None]
-    end = _end(values_BN)
+    end = _end(values_BN if task is None else outputs)
     return Observed(
-        values_BN.detach().float(),
+        values_BN.detach().float() if task is None else _rows(outputs),
         _ENDS.get(end),
         end.startswith(_BOUNDED),
         last,
         "" if key is not None else how_picked(returned, outputs),
         vars(model).get("num_classes") == 0 or _ends_in_norm(parametric, values_BN.shape[1]),
     )
+
+
+def _rows(outputs: Tensor) -> Tensor:
+    """Return outputs (B, N, ...), of pixels for example, as rows of N numbers."""
+    outputs = outputs.detach().float()
+    return outputs.movedim(1, -1).flatten(0, -2) if outputs.ndim > 1 else outputs[:, None]
 
 
 def _end(values_BN: Tensor) -> str:

@@ -9,23 +9,30 @@ Legend: I images, B rows (image, target), P rows per pass, C colours, (H, W) pix
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import LayerError
+from pipeline.model.attention import NO_ATTENTION, AttentionWanted
+from pipeline.model.attention_pass import gathered, reader, recording_attention
+from pipeline.model.attention_trial import TokenAttention
 from pipeline.model.baselines import PER_IMAGE, Normalisation, Reference, baseline_pixels
-from pipeline.model.batching import DEFAULT_BATCH, Batcher, fastest_size, for_autograd, is_out_of_memory
+from pipeline.model.batching import DEFAULT_BATCH, Batcher, fastest_size, for_autograd
 from pipeline.model.captured import CapturedLayers
 from pipeline.model.counts import Counts
+from pipeline.model.cut import Cut
 from pipeline.model.engine import Engine, Exact, Precision, check_parameters
-from pipeline.model.evidence import Evidence, Head, Observation, Readout, Segment
+from pipeline.model.evidence import Evidence, Observation, Readout
+from pipeline.model.head import Head, Segment
 from pipeline.model.layout_choice import FoundLayouts, Layout
 from pipeline.model.layout_trial import shape_of
 from pipeline.model.linear_head import linear_head
 from pipeline.model.outputs import SOFTMAX, Outputs
-from pipeline.model.recording import recording, replacing, watching
+from pipeline.model.pixel_gradients import pixel_gradients
+from pipeline.model.recording import recording
 from pipeline.model.scorer import Scorer
 
 
@@ -81,7 +88,7 @@ class Probe:
         batcher = Batcher(batch, batch_multiple)
         self.scorer = Scorer(self._engine.masked, self.counts, self.normalisation, batcher, outputs)
         self._baseline_acts: dict[tuple[Any, ...], Tensor] = {}
-        self._cut = True
+        self._cut, self._tail = Cut(), Cut()
 
     @property
     def layer(self) -> str:
@@ -126,8 +133,23 @@ class Probe:
         self._engine.keep(names)
         return names
 
+    def resolve(self, pixels_BCHW: Tensor) -> None:
+        """Find the target layer and its layout, if they are not known; raises LayerError if it cannot serve."""
+        self._captured.views(self._layers(pixels_BCHW, stages=False), shape_of(pixels_BCHW))
+
+    def attention(self, pixels_BCHW: Tensor) -> TokenAttention:
+        """Return what the model's attention means, found out once; raises LayerError if there is none to be read."""
+        self.resolve(pixels_BCHW)
+        return self._captured.attention(shape_of(pixels_BCHW))
+
     def observe(
-        self, pixels_ICHW: Tensor, *, gradients: bool, stages: bool = False, keys: Sequence[str] | None = None
+        self,
+        pixels_ICHW: Tensor,
+        *,
+        gradients: bool,
+        stages: bool = False,
+        keys: Sequence[str] | None = None,
+        attention: AttentionWanted = NO_ATTENTION,
     ) -> Observation:
         """Run the model once and capture the outputs of the target layer, or of all stages.
 
@@ -136,19 +158,21 @@ class Probe:
             gradients: also keep the head's autograd graph, for backward passes.
             stages: capture all stages, not only the target layer.
             keys: one key per image, which seeds random methods; None leaves them empty.
+            attention: what is recorded of the attention of every layer.
 
         Raises:
-            LayerError: a captured layer does not run, runs more than once, or outputs no activation maps.
+            LayerError: a captured layer does not run, runs more than once, or outputs no activation maps; or there is
+                no attention that can be read.
         """
         if keys is not None and len(keys) != len(pixels_ICHW):
             raise ValueError(f"{len(pixels_ICHW)} images need {len(pixels_ICHW)} keys, not {len(keys)}")
         layers = self._layers(pixels_ICHW, stages=stages)
-        passes = self.batcher.run(
-            len(pixels_ICHW), lambda rows: self._observe(pixels_ICHW[rows], rows.start, layers, gradients)
-        )
+        known = self.attention(pixels_ICHW) if attention.weights else None
+        one_pass = partial(self._observe, layers=layers, gradients=gradients, wanted=attention, known=known)
+        passes = self.batcher.run(len(pixels_ICHW), lambda rows: one_pass(pixels_ICHW[rows], rows.start))
         segments, pixels, logits = (list(parts) for parts in zip(*passes, strict=True))
         views = self._captured.views(layers, shape_of(pixels_ICHW))
-        raw = {name: torch.cat([_trim(segment.recorded[name], segment) for segment in segments]) for name in layers}
+        raw = {name: torch.cat([segment.trimmed(segment.recorded[name]) for segment in segments]) for name in layers}
         return Observation(
             pixels_ICHW=torch.cat(pixels),
             layers=layers,
@@ -159,6 +183,7 @@ class Probe:
             view=views[self.layer],
             head=Head(segments, views, self.counts) if gradients else None,
             outputs=self.outputs,
+            attention=gathered(segments, known, attention, self.counts),
         )
 
     def capture(
@@ -178,8 +203,7 @@ class Probe:
     def head(self, evidence: Evidence, row: int, changes: int, change: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the logits (changes, N) of one image for several versions of its target layer's activations.
 
-        The trunk runs once on the image, and the head once per version, so that skip connections around the layer
-        carry the image's real activations. If the model does not support this, all of it runs for each version.
+        The trunk runs once on the image, and the head once per version, see `Cut`.
 
         Args:
             evidence: the evidence that contains the image.
@@ -192,7 +216,7 @@ class Probe:
 
         def one_pass(rows: slice) -> Tensor:
             changed = evidence.view.raw(change(self.batcher.pad(index[rows])), evidence.raw[row : row + 1])
-            logits_PN = self._through_head(changed, pixels_1CHW)[: len(index[rows])]
+            logits_PN = self._cut.logits(self._engine, self.layer, changed, pixels_1CHW)[: len(index[rows])]
             self.counts.head_passes += len(logits_PN)
             return logits_PN
 
@@ -214,10 +238,9 @@ class Probe:
 
         The score is the target logit if `readout` is None.
         """
-        score = readout or self.outputs.target_logits
-        passes = self.batcher.run(
-            len(pixels_BCHW), lambda rows: self._backward(pixels_BCHW[rows], targets_B[rows], score, taps or {})
-        )
+        score, tools = readout or self.outputs.target_logits, (self._engine, self.batcher, self.counts, self.outputs)
+        run = partial(pixel_gradients, *tools, readout=score, taps=taps or {})
+        passes = self.batcher.run(len(pixels_BCHW), lambda rows: run(pixels_BCHW[rows], targets_B[rows]))
         names = passes[0][1]
         return torch.cat([grads for grads, _ in passes]), {
             name: torch.cat([outputs[name] for _, outputs in passes]) for name in names
@@ -225,75 +248,52 @@ class Probe:
 
     def baseline_acts(self, kind: Reference, pixels_BCHW: Tensor) -> Tensor:
         """Return the activations of the baselines: (B, K, u, v) for blurs, else (1, K, u, v), cached by name."""
-        if isinstance(kind, Tensor):
-            return self.capture(self.baseline_pixels(kind, pixels_BCHW[:1]), gradients=False).acts_BKuv
-        if kind in PER_IMAGE:
-            return self.capture(self.baseline_pixels(kind, pixels_BCHW), gradients=False).acts_BKuv
+        is_given = isinstance(kind, Tensor)
+        if is_given or kind in PER_IMAGE:
+            starts = self.baseline_pixels(kind, pixels_BCHW[:1] if is_given else pixels_BCHW)
+            return self.capture(starts, gradients=False).acts_BKuv
         key = (kind, tuple(pixels_BCHW.shape[1:]))
         if key not in self._baseline_acts:
             one = self.baseline_pixels(kind, pixels_BCHW[:1])
             self._baseline_acts[key] = self.capture(one, gradients=False).acts_BKuv
-        return self._baseline_acts[key]
+        return self._baseline_acts[key].clone()  # what a plug-in does to it must not reach others
 
     def baseline_pixels(self, kind: Reference, pixels_BCHW: Tensor) -> Tensor:
         """Return the baseline of each image, (B, C, H, W)."""
         return baseline_pixels(kind, pixels_BCHW, self.normalisation)
 
     def _observe(
-        self, pixels_PCHW: Tensor, first: int, layers: tuple[str, ...], gradients: bool
+        self,
+        pixels_PCHW: Tensor,
+        first: int,
+        *,
+        layers: tuple[str, ...],
+        gradients: bool,
+        wanted: AttentionWanted,
+        known: TokenAttention | None,
     ) -> tuple[Segment, Tensor, Tensor]:
         count = len(pixels_PCHW)
         recorded: dict[str, Tensor] = {}
         # bf16 is too coarse for gradients through many layers.
-        engine = self._exact if len(layers) > 1 and self.precision == "bf16" else self._engine
+        is_deep = len(layers) > 1 or wanted.is_differentiated
+        engine = self._exact if is_deep and self.precision == "bf16" else self._engine
+        gradients = gradients or wanted.is_differentiated
         modules = {name: engine.layer(name) for name in layers}
         with torch.inference_mode(False):
             padded_PCHW = for_autograd(self.batcher.pad_images(pixels_PCHW.to(self.device, torch.float32)))
-            with recording(modules, recorded, gradients=gradients):
+            with (
+                recording(modules, recorded, gradients=gradients),
+                recording_attention(engine, known, wanted, len(padded_PCHW)) as attention,
+            ):
                 logits_PN = engine.logits(padded_PCHW, differentiable=gradients)
+                logits_PN = self.outputs.connected(logits_PN, recorded.values())
         if tuple(recorded) != layers:
             raise LayerError(f"stages must be in the order in which they run: {', '.join(recorded)}")
         self.counts.forwards += count
-        segment = Segment(first, count, logits_PN, recorded)
+        read = reader(self._tail, engine, known, padded_PCHW[:1])
+        segment = Segment(first, count, logits_PN, recorded, attention, read)
         if engine is not self._engine:  # the clean logits must have the precision of the masked passes
             self.counts.forwards += count
             with torch.no_grad():
                 logits_PN = self._engine.logits(padded_PCHW)
-        return segment, padded_PCHW[:count], _trim(logits_PN, segment)
-
-    def _backward(
-        self, pixels_PCHW: Tensor, targets_P: Tensor, readout: Readout, taps: Mapping[str, nn.Module]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        count = len(pixels_PCHW)
-        outputs: dict[str, Tensor] = {}
-        with torch.inference_mode(False), torch.enable_grad():
-            inputs_PCHW = self.batcher.pad_images(for_autograd(pixels_PCHW)).detach().requires_grad_()
-            with watching(taps, outputs):
-                logits_PN = self._engine.plain(inputs_PCHW, differentiable=True)
-            score = readout(logits_PN[:count], for_autograd(targets_P)).sum()
-            grads_PCHW, *by_output = torch.autograd.grad(score, [inputs_PCHW, *outputs.values()], allow_unused=True)
-        self.counts.forwards += count
-        self.counts.backwards += count
-        named = zip(outputs, by_output, strict=True)
-        return grads_PCHW[:count].float(), {name: grad[:count].float() for name, grad in named if grad is not None}
-
-    def _through_head(self, changed: Tensor, pixels_1CHW: Tensor) -> Tensor:
-        """Run the model with the target layer's output replaced by `changed`, (P, ...), and return logits (P, N)."""
-        layer = self._engine.layer(self.layer)
-        if self._cut:
-            try:
-                with replacing(layer, self.layer, lambda _: changed):
-                    logits_PN = self._engine.logits(pixels_1CHW)
-                if len(logits_PN) == len(changed):
-                    return logits_PN
-            except RuntimeError as error:
-                if is_out_of_memory(error):
-                    raise
-            self._cut = False  # a part after the layer depends on the batch size of the input
-        with replacing(layer, self.layer, lambda _: changed):
-            return self._engine.logits(pixels_1CHW.expand(len(changed), -1, -1, -1))
-
-
-def _trim(tensor: Tensor, segment: Segment) -> Tensor:
-    """Drop the padding rows and the autograd graph."""
-    return tensor.detach()[: segment.count]
+        return segment, padded_PCHW[:count], segment.trimmed(logits_PN)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 
 from pipeline.errors import LayerError
 from pipeline.model.layer_names import LayerName
@@ -60,6 +61,8 @@ def visiting(module: nn.Module, layer: str, visit: Visit) -> Iterator[Callable[[
 def capturing(layers: Mapping[str, nn.Module], take: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
     """Pass the one tensor that each layer gives through `take`, and let the model go on with what it returns.
 
+    A layer may give a tuple whose only tensor is its first part, as blocks of transformers do.
+
     Args:
         layers: modules by the name of the layer.
         take: receives the layer's name and its tensor.
@@ -69,7 +72,7 @@ def capturing(layers: Mapping[str, nn.Module], take: Callable[[str, Tensor], Ten
     """
     taken = set[str]()
 
-    def visit(name: str, value: object, call: int) -> Tensor:
+    def visit(name: str, value: object, call: int) -> object:
         if name in taken:
             raise LayerError(
                 f"layer '{name}' runs more than once in a forward pass; choose one of its calls, such as "
@@ -77,7 +80,7 @@ def capturing(layers: Mapping[str, nn.Module], take: Callable[[str, Tensor], Ten
             )
         tensor = _one_tensor(name, value)
         taken.add(name)
-        return take(name, tensor)
+        return _in_place_of(value, take(name, tensor))
 
     with ExitStack() as stack:
         runs = {
@@ -114,7 +117,7 @@ def recording(layers: Mapping[str, nn.Module], saved: dict[str, Tensor], *, grad
 @contextmanager
 def replacing(module: nn.Module, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Replace what a layer gives by `change` of it."""
-    with visiting(module, layer, lambda value, _call: change(_one_tensor(layer, value))):
+    with visiting(module, layer, lambda value, _call: _in_place_of(value, change(_one_tensor(layer, value)))):
         yield
 
 
@@ -161,8 +164,18 @@ def plain_attention(*, wanted: bool) -> Iterator[None]:
 def _one_tensor(layer: str, value: object) -> Tensor:
     if isinstance(value, Tensor):
         return value
+    tensors = [part for part in tree_leaves(value) if isinstance(part, Tensor)]
+    if type(value) is tuple and len(tensors) == 1:
+        first: object = value[0]
+        if isinstance(first, Tensor):
+            return first
     side = "takes" if LayerName.parse(layer).is_input else "outputs"
     raise LayerError(f"layer '{layer}' {side} {type(value).__name__}, not one tensor; choose another")
+
+
+def _in_place_of(value: object, tensor: Tensor) -> object:
+    """Put a tensor in the place of the one that a layer gave."""
+    return (tensor, *value[1:]) if isinstance(value, tuple) else tensor
 
 
 def _of_call(name: str, call: int) -> str:

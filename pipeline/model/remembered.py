@@ -10,6 +10,7 @@ from pipeline.model.layout import GridView
 from pipeline.model.layout_choice import FoundLayouts, Layout
 from pipeline.model.probe import Probe
 from pipeline.model.steadiness import structure
+from pipeline.model.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Wanted:
         layer: the target layer, by name, as a module, or "auto".
         stages: the layers for methods that combine several; None finds them.
         layout: how the target layer's output is read.
+        task: what makes logits of the model's results, on which the target layer for "auto" depends.
     """
 
     layer: str | nn.Module
     stages: Sequence[str] | None
     layout: Layout | FoundLayouts
+    task: Task | None = None
 
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[Hashable, Wanted]] = WeakKeyDictionary()
@@ -56,4 +59,12 @@ def _key(model: nn.Module, wanted: Wanted, pixels_BCHW: Tensor) -> Hashable | No
         return None
     stages = None if wanted.stages is None else tuple(map(str, wanted.stages))
     versions = tuple(parameter._version for parameter in model.parameters() if not parameter.is_inference())
-    return wanted.layer, stages, repr(wanted.layout), tuple(pixels_BCHW.shape[1:]), structure(model), versions
+    return (
+        wanted.layer,
+        stages,
+        repr(wanted.layout),
+        wanted.task,
+        tuple(pixels_BCHW.shape[1:]),
+        structure(model),
+        versions,
+    )

@@ -28,13 +28,21 @@ class Steadiness:
         model: the model.
         run: runs it in evaluation mode, without autograd, and returns logits (B, N).
         pixels_BCHW: at least two different images.
+        missed: tells which classes a detector did not find, (B, N) bool. They are not compared: a detector keeps its
+            best boxes only, so that which class is the last to be found may be a matter of rounding.
 
     Attributes:
         logits_2N: the logits of the first two images.
     """
 
-    def __init__(self, model: nn.Module, run: Callable[[Tensor], Tensor], pixels_BCHW: Tensor) -> None:
-        self._run, self._first_1CHW = run, pixels_BCHW[:1]
+    def __init__(
+        self,
+        model: nn.Module,
+        run: Callable[[Tensor], Tensor],
+        pixels_BCHW: Tensor,
+        missed: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self._run, self._first_1CHW, self._missed = run, pixels_BCHW[:1], missed
         with torch.no_grad():
             self._first_1N = run(self._first_1CHW)  # the first pass may fill caches, which is no state
             before = _state(model)
@@ -51,7 +59,7 @@ class Steadiness:
         """Raise ConfigError if the first image has other logits now than in the first pass."""
         now_1N = self._run(self._first_1CHW)
         tolerance = _REPEAT_TOLERANCE.get(now_1N.device.type, _BATCH_TOLERANCE)
-        if _differ(self._first_1N, now_1N, tolerance):
+        if self._differ(self._first_1N, now_1N, tolerance):
             raise ConfigError.one(
                 _WHERE,
                 "the logits of an image change from one pass to the next, although the model is in evaluation mode",
@@ -70,7 +78,7 @@ class Steadiness:
 
     def check_copy(self, copied_1N: Tensor) -> None:
         """Raise ConfigError if the engine's copy of the model gives the first image other logits than the model."""
-        if _differ(self._first_1N, copied_1N, _BATCH_TOLERANCE):
+        if self._differ(self._first_1N, copied_1N, _BATCH_TOLERANCE):
             raise ConfigError.one(
                 _WHERE,
                 "a copy of the model gives other logits than the model",
@@ -78,12 +86,18 @@ class Steadiness:
             )
 
     def _check_alone(self, alone_1N: Tensor, together_1N: Tensor) -> None:
-        if _differ(alone_1N, together_1N, _BATCH_TOLERANCE):
+        if self._differ(alone_1N, together_1N, _BATCH_TOLERANCE):
             raise ConfigError.one(
                 _WHERE,
                 "an image has other logits alone than in a batch, although the model is in evaluation mode",
                 "a layer normalises over the batch (batch norm without running statistics); build the model without it",
             )
+
+    def _differ(self, one_BN: Tensor, other_BN: Tensor, tolerance: float) -> bool:
+        if self._missed is not None:
+            one_BN = one_BN.masked_fill(self._missed(one_BN), torch.nan)
+            other_BN = other_BN.masked_fill(self._missed(other_BN), torch.nan)
+        return _differ(one_BN, other_BN, tolerance)
 
 
 def structure(model: nn.Module) -> tuple[object, ...]:

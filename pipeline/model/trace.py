@@ -15,7 +15,7 @@ from pipeline.model.layer_names import LayerName
 from pipeline.model.layout import GridView
 from pipeline.model.layout_trial import Response, Runs, Trial
 
-_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
+ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 """Class names of modules that mix tokens by attention; what lies inside them makes poor maps."""
 
 
@@ -112,7 +112,7 @@ class _Tracer:
         self._found = found
         self._clock = 0
         self._begun = dict[str, _Begun]()
-        self._attention = {name for name, module in model.named_modules() if _ATTENTION.search(type(module).__name__)}
+        self._attention = {name for name, module in model.named_modules() if ATTENTION.search(type(module).__name__)}
 
     def before(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:

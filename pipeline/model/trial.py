@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -19,6 +19,8 @@ from pipeline.model.outputs import OutputKey, OutputKind, Outputs
 from pipeline.model.outputs_trial import find_outputs
 from pipeline.model.probe import Probe
 from pipeline.model.steadiness import Steadiness, structure
+from pipeline.model.tasks import Detection, Task
+from pipeline.model.tasks.detection import check_padding
 from pipeline.settings.model import ModelConfig
 from pipeline.settings.preprocess import Preprocess
 
@@ -45,6 +47,8 @@ class LoadedModel:
         outputs: how the model's return value becomes logits and confidences.
         layouts: how the outputs of the target layer and the stages are read.
         notes: what the user should know about the model, one sentence each.
+        class_names: names of the outputs, in their order, as far as the model or its embeddings name them.
+        identity: what identifies the model in a run instead of its name in the run file.
     """
 
     model: nn.Module
@@ -58,9 +62,13 @@ class LoadedModel:
     outputs: Outputs
     layouts: FoundLayouts
     notes: tuple[str, ...]
+    class_names: tuple[str, ...] | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
 
 
-def tried(model: nn.Module, config: ModelConfig, preprocess: Preprocess, weights_digest: str) -> LoadedModel:
+def tried(
+    model: nn.Module, config: ModelConfig, preprocess: Preprocess, weights_digest: str, task: Task | None = None
+) -> LoadedModel:
     """Resolve the layers and run images through the model, so that an unsuitable model is refused before the run.
 
     Raises:
@@ -68,17 +76,18 @@ def tried(model: nn.Module, config: ModelConfig, preprocess: Preprocess, weights
     """
     mistakes = Mistakes()
     pixels_BCHW = random_images((preprocess.channels, *preprocess.size))
-    outputs, notes = Outputs("raw", config.output_key), tuple[str, ...]()  # a stand-in, to look for more mistakes
+    outputs, notes = Outputs("raw", config.output_key, task=task), tuple[str, ...]()  # a stand-in for more mistakes
+    trial = model if task is None else task.for_trials(model)
     with mistakes.collecting(), exceptions_told(model, pixels_BCHW):
-        outputs, notes = find_outputs(model, pixels_BCHW, config.outputs, config.output_key)
-        steadiness = Steadiness(model, Exact(model, outputs).logits, pixels_BCHW)
+        outputs, notes, steadiness = _steady(trial, pixels_BCHW, config.outputs, config.output_key, task)
         steadiness.check_finite()
     in_layers = Mistakes()
     with in_layers.collecting(), exceptions_told(model, pixels_BCHW[:1], "the forward or backward pass"):
         if any(mistake.where == WHERE for mistake in mistakes.found):  # it does not run
             _check_names(model, {"model.layer": [config.layer], "model.stages": config.stages})
         else:
-            probe, evidence = _captured(model, config, outputs, pixels_BCHW[:1])
+            probe, evidence = _captured(trial, config, outputs.for_trials(), pixels_BCHW[:1])
+            _check_found(evidence)
     mistakes.found += [each for each in in_layers.found if each.where in _OF_LAYERS or not mistakes.found]
     mistakes.raise_if_any()
     with exceptions_told(model, pixels_BCHW[:1]):
@@ -100,7 +109,11 @@ def tried(model: nn.Module, config: ModelConfig, preprocess: Preprocess, weights
 
 
 def tried_outputs(
-    model: nn.Module, like_BCHW: Tensor, kind: Literal["auto"] | OutputKind, key: OutputKey | None
+    model: nn.Module,
+    like_BCHW: Tensor,
+    kind: Literal["auto"] | OutputKind,
+    key: OutputKey | None,
+    task: Task | None = None,
 ) -> Outputs:
     """Check a model as before a run, on random images like the given ones, and return how its outputs are read.
 
@@ -110,18 +123,57 @@ def tried_outputs(
         LayerError: the parameters are not float32.
         ConfigError: the model cannot be explained, or raised an exception, or its outputs are not of that kind.
     """
-    check_kind(model)
+    check_kind(model, task)
     check_parameters(model)
     passed = _PASSED.setdefault(model, {})
-    question = (kind, key, tuple(like_BCHW.shape[1:]), structure(model))
+    question = (kind, key, tuple(like_BCHW.shape[1:]), structure(model), task)
     if question not in passed:
         device = next((parameter.device for parameter in model.parameters()), like_BCHW.device)
         pixels_BCHW = random_images(like_BCHW.shape[1:]).to(device)
         with torch.inference_mode(False), exceptions_told(model, pixels_BCHW):
-            outputs, _ = find_outputs(model, pixels_BCHW, kind, key)
-            Steadiness(model, Exact(model, outputs).logits, pixels_BCHW)
+            trial = model if task is None else task.for_trials(model)
+            outputs, _, _ = _steady(trial, pixels_BCHW, kind, key, task)
         passed[question] = outputs
     return passed[question]
+
+
+def _steady(
+    model: nn.Module,
+    pixels_BCHW: Tensor,
+    kind: Literal["auto"] | OutputKind,
+    key: OutputKey | None,
+    task: Task | None,
+) -> tuple[Outputs, tuple[str, ...], Steadiness]:
+    """Find out how outputs are read, with notes, and check that they do not depend on chance or on the batch."""
+    if isinstance(task, Detection):
+        check_padding(model, pixels_BCHW)
+    outputs, notes = find_outputs(model, pixels_BCHW, kind, key, task)
+    scored = outputs.for_trials()
+    return outputs, notes, Steadiness(model, Exact(model, scored).logits, pixels_BCHW, scored.missed)
+
+
+def _check_found(evidence: Evidence) -> None:
+    """Raise ConfigError if the scores of a detector do not depend on the layer; a classifier's pass has raised by then.
+
+    Noise may have no score but 0, so all classes are differentiated together.
+    """
+    task = evidence.outputs.task
+    if task is None or not task.may_miss:
+        return
+    grads = evidence.gradients(lambda scores_BN, _targets_B: scores_BN.sum(1))
+    if any(bool(grad.any()) for grad in grads.values()):
+        return
+    if bool(evidence.outputs.missed(evidence.logits_BN).all()):
+        raise ConfigError.one(
+            WHERE,
+            "the detector finds nothing in random images, so that its layers cannot be tried",
+            "keep its least score in an attribute score_thresh, which is lowered for the trial",
+        )
+    raise ConfigError.one(
+        "model.layer",
+        f"the scores of the detector do not depend on layer '{evidence.layer}'",
+        "name a layer that every box reads, such as the last of the network before its heads",
+    )
 
 
 def _captured(model: nn.Module, config: ModelConfig, outputs: Outputs, pixels_1CHW: Tensor) -> tuple[Probe, Evidence]:
@@ -158,6 +210,11 @@ def _layer_errors(where: str) -> Iterator[None]:
         yield
     except LayerError as error:
         raise ConfigError.one(where, str(error)) from None
+
+
+def model_of_trials(model: nn.Module, outputs: Outputs) -> nn.Module:
+    """Return a model for trials on random images: of a detector a copy that keeps detections of any score."""
+    return model if outputs.task is None else outputs.task.for_trials(model)
 
 
 def random_images(shape: Sequence[int]) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from pipeline.errors import ConfigError, first_line
 
@@ -41,19 +42,28 @@ def read_weights(path: str, *, allow_pt: bool) -> object:
             WHERE, f"there is no file '{path}'", "give a name of torchvision weights or a .safetensors file"
         )
     if path.endswith(".safetensors"):
-        return _read_safetensors(path)
+        return read_safetensors(path)
     if path.endswith(PICKLES):
         return _read_pickle(path, allow_pt=allow_pt)
     raise ConfigError.one(WHERE, f"'{path}' is not a .safetensors file", _CONVERT)
 
 
-def _read_safetensors(path: str) -> object:
+def read_safetensors(path: str, where: str = WHERE) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Args:
+        path: the file.
+        where: the key of the run file that names it.
+
+    Raises:
+        ConfigError: the file is not valid.
+    """
     try:
-        state = load_file(path)
+        state: dict[str, Tensor] = load_file(path)
         _check_names(path)
     except (SafetensorError, OSError, ValueError) as error:
         message = f"'{path}' is not a valid safetensors file: {first_line(error)}"
-        raise ConfigError.one(WHERE, message, f"if it is a pickle: {_CONVERT}") from None
+        raise ConfigError.one(where, message, f"if it is a pickle: {_CONVERT}") from None
     return state
 
 

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_CAPTURING = "_output_capturing_hooks_installed"
+"""Attribute of the models of transformers that hold such hooks."""
 _COMPILED = "OptimizedModule"
 """Class of a compiled model; importing the class itself would take seconds."""
 
@@ -29,6 +31,18 @@ def unwrap_parts(model: nn.Module) -> None:
         for name, part in [*module._modules.items()]:
             if part is not None and unwrapped(part) is not part:
                 setattr(module, name, unwrapped(part))
+
+
+def drop_capturing_hooks(model: nn.Module) -> None:
+    """Remove the hooks that transformers leaves in a model whose hidden states were asked for, in place.
+
+    They cannot be pickled, and the library installs them again in the next pass that needs them.
+    """
+    for module in model.modules():
+        vars(module).pop(_CAPTURING, None)
+        for key, hook in [*module._forward_hooks.items()]:
+            if getattr(hook, "__module__", None) == "transformers.utils.output_capturing":
+                del module._forward_hooks[key]
 
 
 @contextmanager

@@ -1,56 +1,75 @@
 """Builds the model that a run file describes: architecture, weights, preprocessing, target layer and stages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from torch import nn
 
 from pipeline.errors import ConfigError, LayerError, Mistakes, first_line
-from pipeline.model.architectures import build_architecture, other_architectures
+from pipeline.model.architectures import Architecture, build_architecture, other_architectures, task_of_library
 from pipeline.model.batching import is_out_of_memory
 from pipeline.model.engine import check_parameters
 from pipeline.model.kinds import check_kind
+from pipeline.model.tasks import StatedTask, Task, stated_task
+from pipeline.model.transformers_models import Purpose
 from pipeline.model.trial import LoadedModel, tried
 from pipeline.model.weight_files import read_weights
 from pipeline.model.weights import digest, load_weights
-from pipeline.model.wrappers import unwrap_parts, unwrapped
+from pipeline.model.wrappers import drop_capturing_hooks, unwrap_parts, unwrapped
 from pipeline.settings.model import ModelConfig, PreprocessConfig
 from pipeline.settings.preprocess import Preprocess
 
 __all__ = ["LoadedModel", "load_model"]
 
+_PURPOSES: dict[str, Purpose] = {"segmentation": "segmentation", "similarity": "embedding", "zero_shot": "embedding"}
+"""What a model of transformers is built for, by task."""
 
-def load_model(config: ModelConfig) -> LoadedModel:
+
+def load_model(config: ModelConfig, class_names: Sequence[str] = ()) -> LoadedModel:
     """Build a model, load its weights, and check it with a few forward passes.
 
+    Args:
+        config: the section `model` of the run file.
+        class_names: names of the run's classes, which order the vectors of a file of embeddings; empty if not known.
+
     Raises:
-        ConfigError: the name, preprocessing, weights, their sha256, a layer or the logits are unsuitable, or the model
-            raised an exception. Problems with the weights and with the layers are reported together.
+        ConfigError: the name, task, preprocessing, weights, their sha256, a layer or the logits are unsuitable, or the
+            model raised an exception. Problems with the weights and with the layers are reported together.
     """
     mistakes = Mistakes()
-    model, preprocess = _built(config, mistakes)
-    preprocess = _preprocess_for(config, preprocess)
-    weights_digest, notes = "", tuple[str, ...]()
+    stated = StatedTask(config, "")
     with mistakes.collecting():
-        notes = _fill(model, config)
+        stated = stated_task(config, class_names, task_of_library(config.name))
+    built, task = _built(config, stated, mistakes)
+    model, preprocess = built.model, _preprocess_for(config, built.preprocess)
+    weights_digest, notes = "", built.notes
+    with mistakes.collecting():
+        notes += () if built.is_filled else _fill(model, config)
         weights_digest = _checked_digest(model, config)
     model.eval()
+    if built.outputs is not None and config.outputs == "auto":
+        config = config.model_copy(update={"outputs": built.outputs})
     with mistakes.collecting(), _lack_of_memory_told(preprocess):
-        loaded = tried(model, config, preprocess, weights_digest)
+        loaded = tried(model, config, preprocess, weights_digest, task)
+        drop_capturing_hooks(model)
     mistakes.raise_if_any()
-    return replace(loaded, notes=notes + loaded.notes)
+    names = built.class_names if built.class_names and len(built.class_names) == loaded.classes else None
+    return replace(loaded, notes=notes + loaded.notes, class_names=stated.class_names or names, identity=built.identity)
 
 
-def _built(config: ModelConfig, mistakes: Mistakes) -> tuple[nn.Module, Preprocess]:
+def _built(config: ModelConfig, stated: StatedTask, mistakes: Mistakes) -> tuple[Architecture, Task | None]:
     """Build the architecture without wrappers; if that fails, check what can be checked without it, and raise."""
     with mistakes.collecting():
-        wrapped, preprocess = build_architecture(config)
-        model = unwrapped(wrapped)
-        check_kind(model)
+        built = build_architecture(config, _PURPOSES.get(stated.name, "classification"))
+        model = unwrapped(built.model)
+        task, notes = stated.of(model) if not mistakes.found else (None, ())
+        if not mistakes.found:
+            check_kind(model, task)
         _check_precision(model)
         unwrap_parts(model)
-        return model, preprocess
+        mistakes.raise_if_any()
+        return replace(built, model=model, notes=built.notes + stated.notes + notes), task
     with mistakes.collecting():
         if _is_file(config.weights):
             read_weights(str(config.weights), allow_pt=config.allow_pt)

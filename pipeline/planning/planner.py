@@ -76,6 +76,7 @@ class Plan:
     Attributes:
         images, shards, chunks, encoded_bytes: input of the run; each chunk becomes a part.
         rows: rows of all parts, including those of failed images.
+        maps: the rows that have a map.
         run_bytes: size of the finished run folder.
         lines: passes and seconds per image.
         reading_seconds: CPU seconds per image to read, decode and commit; in parallel with the model if CPUs allow it.
@@ -92,6 +93,7 @@ class Plan:
     chunks: int
     encoded_bytes: int
     rows: int
+    maps: int
     run_bytes: int
     lines: tuple[Line, ...]
     reading_seconds: float
@@ -177,6 +179,7 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
             + sum(shard.take or 0 for shard in run.shards) * sample.chunk.encoded_bytes / sample.images
         ),
         rows=round(sum(counts) * rows_each),
+        maps=round(sum(counts) * explained * _maps_of(timing.last.rows) / timing.last.images),
         run_bytes=round(len(run.manifest.to_json()) + sum(part.bytes(size * rows_each) for size in chunks)),
         lines=tuple(_scaled(line, explained) for line in _lines(run, timing)),
         reading_seconds=sample.seconds / sample.images + part.seconds_a_row * rows_each,
@@ -186,6 +189,11 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
         estimated=any(count is None for _, count in counted),
         warnings=tuple(filter(None, [sample.chunk.depth.warning()])),
     )
+
+
+def _maps_of(rows: pa.Table) -> int:
+    """Count the rows that have a map."""
+    return int(rows.num_rows - rows["map"].null_count)
 
 
 def _take_sample(run: PreparedRun, images: int) -> ImageSample:
@@ -248,8 +256,8 @@ def _lines(run: PreparedRun, timing: ImageTiming) -> list[Line]:
     requested = timing.last.requested
     shares = {name: requested.get(name, 0) / max(1, sum(requested.values())) for name in bounds}
     shares[SHARED] = 0.0 if any(shares.values()) else 1.0
-    exact = run.config.compute.precision == "bf16" and any(method.needs.stages for method in run.methods.values())
-    bounds[SHARED] = Cost(forwards=2 if exact else 1)  # in bf16, the pass over the stages is repeated in fp32
+    exact = run.config.compute.precision == "bf16" and any(m.needs.in_float32 for m in run.methods.values())
+    bounds[SHARED] = Cost(forwards=2 if exact else 1)  # in bf16, the pass with gradients is repeated in fp32
     return [
         _line(name, timing, shares[name], bounds[name].forwards * (max_targets if name else 1))
         for name in (SHARED, *(name for name in bounds if name))

@@ -2,13 +2,18 @@
 
 import dataclasses
 import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.cams import METHODS, CamMethod, LayerShape, NetShape
+from pipeline.cams import ADAPTERS, METHODS, CamMethod, LayerShape, NetShape
 from pipeline.cams.base import Needs, Paper
+from pipeline.cams.plugged import NO_PAPER
+from pipeline.errors import ConfigError
 from pipeline.metrics import METRICS, Metric
 from pipeline.results.marks import percent
 from pipeline.results.reliability import Reliability, reliability, shipped_record
+from pipeline.settings.entry_points import entries, package_of
+from pipeline.settings.plugins import Found, Room, find
 from pipeline.settings.registry import parameters
 from schemas.judged import JudgedRecord
 
@@ -19,11 +24,15 @@ RESNET50 = NetShape(
 """The network whose costs are printed: ResNet-50 at 224 pixels."""
 
 
+VIT_B_16 = NetShape(stages=(LayerShape(768, 14, 14),), linear_head=False, attention_layers=12)
+"""The network whose costs are printed for methods that need attention: ViT-B/16 at 224 pixels."""
+
+
 def method_rows() -> list[dict[str, str]]:
     """Return one row per method: name, paper, requirements, and cost per image in addition to the shared pass."""
     rows = []
     for name, kind in METHODS.items():
-        cost = kind().cost(RESNET50)
+        cost = kind().cost(VIT_B_16 if kind().needs.attention else RESNET50)
         rows.append(
             {
                 "method": name + (" (interpretation)" if kind.interpretation else ""),
@@ -35,6 +44,13 @@ def method_rows() -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def adapter_rows() -> list[dict[str, str]]:
+    """Return one row per method of others: name, and what it is."""
+    return [
+        {"method": name, "maps": (inspect.getdoc(kind) or "").partition("\n")[0]} for name, kind in ADAPTERS.items()
+    ]
 
 
 def metric_rows(record: JudgedRecord | None = None) -> list[dict[str, str]]:
@@ -82,19 +98,67 @@ _METRIC_NOTES = (
 )
 
 
-def _page(kind: type[Any], facts: list[str]) -> str:
-    lines = [kind.name, "=" * len(kind.name), "", inspect.getdoc(kind) or "", "", *facts, *([""] if facts else [])]
-    defaults = [f"  {field.name}: {field.default}" for field in dataclasses.fields(kind)]
+def plugin_page(plugin: Found) -> str:
+    """Format the page of a method or metric of the user's: definition, class, facts, parameters, presets, reference."""
+    kind = plugin.kind
+    facts = {"class": plugin.origin, **{name: text for name, text in _plugin_facts(kind) if text}}
+    return _page(kind, [f"  {fact}: {text}" for fact, text in facts.items()], plugin.default)
+
+
+def plugin_rows(room: Room[Any], registry: Mapping[str, type]) -> list[dict[str, str]]:
+    """Return one row per entry point of installed packages: name, class, package, and whether it can be used."""
+    return [
+        {
+            room.noun: name,
+            "class": declared[0].value,
+            "package": package_of(declared[0]),
+            "state": _plugin_state(name, room, registry),
+        }
+        for name, declared in entries(room.group).items()
+    ]
+
+
+def _plugin_state(name: str, room: Room[Any], registry: Mapping[str, type]) -> str:
+    """Say whether an entry point can be used, and why not."""
+    try:
+        find(name, room, registry, name)
+    except ConfigError as error:
+        return "; ".join(mistake.what for mistake in error.mistakes)
+    return "ready"
+
+
+def _plugin_facts(kind: type[Any]) -> Iterator[tuple[str, str]]:
+    """Yield what a class says of itself, as far as that shows without making an object."""
+    needs = getattr(kind, "needs", None)
+    yield "needs", _format_needs(needs) if isinstance(needs, Needs) else ""
+    for name in ("reads", "unit", "better"):
+        fact = getattr(kind, name, "")
+        yield name, fact if isinstance(fact, str) else ""
+
+
+def _page(kind: type[Any], facts: list[str], title: str = "") -> str:
+    title = title or kind.name
+    lines = [title, "=" * len(title), "", inspect.getdoc(kind) or "", "", *facts, *([""] if facts else [])]
+    defaults = [f"  {field.name}: {_format_default(field)}" for field in dataclasses.fields(kind)]
     lines += ["Defaults:", *(defaults or ["  no parameters"])]
-    if kind.presets:
-        lines += ["", "Presets:", *(f"  {name}: {_format_preset(preset)}" for name, preset in kind.presets.items())]
-    paper: Paper = kind.paper
-    lines += ["", f"Reference: {paper.authors}. {paper.title}. {paper.venue} {paper.year}, {paper.link}."]
+    presets = getattr(kind, "presets", {})
+    if presets:
+        lines += ["", "Presets:", *(f"  {name}: {_format_preset(preset)}" for name, preset in presets.items())]
+    paper: Paper = getattr(kind, "paper", NO_PAPER)
+    if paper != NO_PAPER and paper.link:
+        lines += ["", f"Reference: {paper.authors}. {paper.title}. {paper.venue} {paper.year}, {paper.link}."]
     return "\n".join(lines)
 
 
+def _format_default(field: "dataclasses.Field[Any]") -> str:
+    if field.default is not dataclasses.MISSING:
+        return str(field.default)
+    return "none, it must be given" if field.default_factory is dataclasses.MISSING else str(field.default_factory())
+
+
 def _format_needs(needs: Needs) -> str:
-    words = ["gradients"] * needs.gradients + ["stages"] * needs.stages + ["linear head"] * needs.linear_head
+    words = ["attention"] * needs.attention + ["gradients"] * (needs.gradients or needs.readouts)
+    words += ["stages"] * needs.stages + ["linear head"] * needs.linear_head
     return ", ".join(words) or ("activations" if needs.activations else "images")
 
 

@@ -164,7 +164,7 @@ def leaderboard_note(metrics: Mapping[str, Mapping[str, Any]], record: JudgedRec
         record: the measurements.
     """
     known = {
-        label: reliability(record, str(fields["name"]), _direction(record, str(fields["name"])), fields)
+        label: reliability(record, str(fields["name"]), _direction(record, fields), fields)
         for label, fields in metrics.items()
     }
     weak = [f"{label} ({one.faults()[0].short})" for label, one in known.items() if one.ranks and one.faults()]
@@ -173,6 +173,9 @@ def leaderboard_note(metrics: Mapping[str, Mapping[str, Any]], record: JudgedRec
     return f"Not known to carry a conclusion about methods: {', '.join(weak)}; see `camatlas metrics NAME`."
 
 
-def _direction(record: JudgedRecord, name: str) -> str:
-    judged = record.metrics.get(name)
+def _direction(record: JudgedRecord, fields: Mapping[str, Any]) -> str:
+    """Return the direction of a metric: as judged, or, of a plug-in, as the manifest holds it."""
+    judged, plugin = record.metrics.get(str(fields["name"])), fields.get("plugin")
+    if plugin is not None:
+        return str(plugin["better"])
     return "higher" if judged is None else judged.better

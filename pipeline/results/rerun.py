@@ -33,9 +33,11 @@ class RunModel:
     def __init__(self, run: Run) -> None:
         self.manifest = run.manifest
         self.config = run_config(run.manifest)
-        self.loaded: LoadedModel = load_model(self.config.model)
+        embedded = self.config.model.text_embeddings or self.config.model.reference_embeddings
+        self.loaded: LoadedModel = load_model(self.config.model, run.manifest.classes if embedded else ())
         identity = run.manifest.identity.model
-        if (self.loaded.weights_digest, self.loaded.layer) != (identity["weights_sha256"], identity["layer"]):
+        own = {"weights_sha256": self.loaded.weights_digest, "layer": self.loaded.layer, **self.loaded.identity}
+        if any(identity.get(key) != value for key, value in own.items()):
             name = self.config.model.name
             raise ConfigError.one(
                 "RUN", f"the weights or the target layer of {name} are not those of the run", "restore them"

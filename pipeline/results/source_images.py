@@ -75,7 +75,8 @@ def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Itera
     try:
         config = run_config(manifest)
         shards = shards_of(config.data, by_shard)
-        annotations = read_annotations(config, shards)
+        names = manifest.classes if manifest.identity.data.get("classes") == "model" else ()
+        annotations = read_annotations(config, shards, names)
         limits = limits_of(manifest.identity.data)
         with closing(DecodeSandbox(decoder=limits.decoder)) as sandbox:
             if limits.decoder is not None:

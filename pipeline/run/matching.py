@@ -2,6 +2,8 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 
 from pipeline.cams import CamMethod
 from pipeline.data.account import LabelAccount
@@ -10,7 +12,10 @@ from pipeline.data.account_files import counted
 from pipeline.data.sources import Shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.errors import ConfigError, Mistake, Mistakes
+from pipeline.explain.requirements import check_attention
 from pipeline.metrics import Metric, reads_boxes, reads_parts
+from pipeline.model.attention_trial import find_attention
+from pipeline.model.tasks import Similarity, ZeroShot
 from pipeline.model.zoo import LoadedModel
 from pipeline.settings.data import DataConfig
 from pipeline.settings.run_file import RunConfig
@@ -26,14 +31,43 @@ _NAME_LABELS = "name the file in data.labels, or explain targets: predicted"
 
 
 def check_classes(annotations: Annotations, loaded: LoadedModel) -> None:
-    """Raise ConfigError if the table of classes and the model have different numbers of classes."""
-    named = len(annotations.classes.names)
+    """Raise ConfigError if the table of classes has another number of classes than the model, or another order."""
+    table = annotations.classes
+    named = len(table.names)
     if named and named != loaded.classes:
         raise ConfigError.one(
             "data.classes",
             f"the table names {named} classes, but the model has {loaded.classes}",
             "give the table of the classes that the model was trained on",
         )
+    for index, name in enumerate(loaded.class_names or () if named else ()):
+        other = table.named(name)
+        if other not in (None, index):
+            raise ConfigError.one(
+                table.source,
+                f"it contradicts the model, which calls class {index} '{name}': it calls class {other} so, and class "
+                f"{index} '{table.names[index]}'",
+                "leave it out, or give the table of the classes that the model was trained on",
+            )
+
+
+def check_names(class_names: tuple[str, ...], loaded: LoadedModel) -> None:
+    """Raise ConfigError if folders or tables name the classes in another way than the embeddings do."""
+    names, task = loaded.class_names, loaded.outputs.task
+    if isinstance(task, ZeroShot) and names and class_names and names != class_names:
+        one, other = next(pair for pair in itertools.zip_longest(class_names, names) if pair[0] != pair[1])
+        place = class_names.index(one) if one else len(class_names)
+        raise ConfigError.one(
+            task.where,
+            f"the data names class {place} '{one}', the embeddings '{other}'",
+            "give the table of the classes in data.classes, with these names in the order of the labels",
+        )
+
+
+def names_of(class_names: tuple[str, ...], loaded: LoadedModel) -> tuple[str, ...]:
+    """Return the names of a run's outputs: those of embeddings, else those of the data, else those of the model."""
+    embedded = loaded.class_names if isinstance(loaded.outputs.task, Similarity) else None
+    return embedded or class_names or loaded.class_names or ()
 
 
 def check_labels(annotations: Annotations, loaded: LoadedModel, shards: Iterable[Shard] = ()) -> None:
@@ -127,6 +161,14 @@ def _reason(account: LabelAccount) -> str:
     if account.folders:
         return account.folders[0]
     return account.inside.line() if account.inside else "there is no label file, and no folder is a class"
+
+
+def with_attention(methods: Mapping[str, CamMethod], loaded: LoadedModel) -> LoadedModel:
+    """Find out what the attention of the model means, if a method reads it; raises ConfigError if it cannot be read."""
+    layouts = loaded.layouts
+    view = layouts.by_layer[loaded.layer]
+    find = partial(find_attention, loaded.model, loaded.outputs, layouts.shape, view)
+    return replace(loaded, layouts=replace(layouts, attention=check_attention(methods, find)))
 
 
 def check_heads(methods: Mapping[str, CamMethod], loaded: LoadedModel) -> None:

@@ -1,41 +1,49 @@
 """Checks a run before any work starts, reports all mistakes at once, and prepares the run."""
 
-import datetime
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
 from pipeline.data.account import LabelAccount
-from pipeline.data.annotations import describe
+from pipeline.data.annotations import classes_of, describe
 from pipeline.data.box_check import check_boxes
 from pipeline.data.class_counts import with_counts
-from pipeline.data.inputs import data_identity, decode_limits, reading_of, shards_of
+from pipeline.data.inputs import decode_limits, reading_of, shards_of
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
 from pipeline.errors import Mistakes
 from pipeline.explain.explainer import ExplainerSpec
+from pipeline.explain.plugin_trial import try_plugins
 from pipeline.explain.requirements import check_outputs, check_stages
 from pipeline.metrics import Metric, build_metrics, reads_parts
 from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
-from pipeline.model.outputs import Outputs
+from pipeline.model.transformers_source import PREFIX, local_folder
 from pipeline.model.zoo import LoadedModel, load_model
-from pipeline.run.matching import check_account, check_classes, check_heads, check_labels, wrong_parts
-from pipeline.run.provenance import code_facts, code_version, package_versions
+from pipeline.run.identity import manifest_of
+from pipeline.run.matching import (
+    check_account,
+    check_classes,
+    check_heads,
+    check_labels,
+    check_names,
+    names_of,
+    with_attention,
+    wrong_parts,
+)
+from pipeline.run.others import absolute_methods, check_others, check_stored_keys, notes_of
 from pipeline.run.surroundings import check_device, check_output, check_working_folder
-from pipeline.settings.registry import parameters
+from pipeline.settings.model import ModelConfig
 from pipeline.settings.run_file import RunConfig
 from pipeline.settings.targets import TargetRules
 from pipeline.storage.base import Store
 from pipeline.storage.ownership import check_ownership
 from pipeline.storage.parts import Progress
 from pipeline.storage.store import open_store
-from schemas.explanation import SCHEMA_VERSION
-from schemas.manifest import RunIdentity, RunManifest, ShardEntry
+from schemas.manifest import RunManifest
 
 LARGEST_BATCH = 128
 """Images in a batch, as assumed for the default of `compute.stall_seconds`."""
@@ -104,6 +112,10 @@ class PreparedRun:
             sum(cost.backwards for cost in costs),
         )
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what the user should know about the model and the methods, one sentence each."""
+        return (*self.loaded.notes, *notes_of(self.methods))
+
     def images_left(self, progress: Progress) -> int | None:
         """Count the images that are not done yet; None when the size of a shard is not known without reading it."""
         counts = [shard.images for shard in self.pending(progress)]
@@ -133,7 +145,9 @@ class PreparedRun:
 
 def net_shape(loaded: LoadedModel) -> NetShape:
     """Return the shapes that the cost of a method depends on."""
-    return NetShape(tuple(LayerShape(*shape) for shape in loaded.stage_shapes), loaded.linear_head)
+    stages = tuple(LayerShape(*shape) for shape in loaded.stage_shapes)
+    attention = loaded.layouts.attention
+    return NetShape(stages, loaded.linear_head, loaded.preprocess.size, 0 if attention is None else attention.layers)
 
 
 def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
@@ -162,13 +176,16 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         metrics = build_metrics(config.explain.metrics)
     outputs: int | None = None
+    names = tuple[str, ...]()
     if config.model.name:
         with found.collecting():
-            loaded = load_model(config.model)
+            loaded = load_model(config.model, names_for(config))
+            names = loaded.class_names or ()
             outputs = loaded.classes if loaded.outputs.has_confidences else None
     rules = TargetRules.of(config.explain.targets)
     with found.collecting():
-        described = describe(config.data, shards, outputs, rules, parts=any(map(reads_parts, metrics.values())))
+        parts = any(map(reads_parts, metrics.values()))
+        described = describe(config.data, shards, outputs, rules, parts=parts, of_model=names)
     if config.output.path:
         with found.collecting():
             check_output(config.output.path, config.data.shards or (), shards)
@@ -181,32 +198,50 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         check_heads(methods, loaded)
     with found.collecting():
+        loaded = with_attention(methods, loaded)
+    with found.collecting():
         check_stages(methods, loaded.stages)
     with found.collecting():
         check_outputs(loaded.outputs, loaded.classes, methods, metrics, config.explain.targets)
     with found.collecting():
+        check_others(methods, metrics, loaded)
+    with found.collecting():
         check_classes(described.annotations, loaded)
     with found.collecting():
+        check_names(described.class_names, loaded)
+    with found.collecting():
         check_labels(described.annotations, loaded, shards)
+    with found.collecting():
+        methods = try_plugins(loaded, net_shape(loaded), methods, metrics, config.explain.seed)
     found.raise_if_any()
     reading = reading_of(config.data, described.annotations)
     with found.collecting():
         check_boxes(shards, reading, limits, loaded.preprocess, config.data.boxes_format)
     shards, reading = select(config.data, shards, reading)
+    with found.collecting():
+        check_stored_keys(methods, shards, reading)
     account = with_counts(described, shards)
     check_account(account, config, metrics, found)
     found.found.extend(wrong_parts(account, config.data, metrics, loaded.weights_digest))
     found.raise_if_any()
-    manifest = _manifest(config, shards, reading, limits, loaded, methods, metrics)
-    manifest = manifest.model_copy(update={"classes": described.class_names, "account": account.to_json()})
+    manifest = manifest_of(config, shards, reading, limits, loaded, methods, metrics)
+    names = names_of(described.class_names, loaded)
+    manifest = manifest.model_copy(update={"classes": names, "account": account.to_json()})
     check_ownership(store, manifest)
     return PreparedRun(config, tuple(shards), reading, limits, loaded, methods, metrics, store, manifest, account)
+
+
+def names_for(config: RunConfig) -> tuple[str, ...]:
+    """Return the names of the run's classes where the order of named embeddings depends on them."""
+    named = config.model.text_embeddings or config.model.reference_embeddings
+    return classes_of(config.data).names if named else ()
 
 
 def absolute(config: RunConfig) -> RunConfig:
     """Make local paths absolute: workers and later readers of the run have other working directories."""
     data = config.data
     shards = [data.shards] if isinstance(data.shards, str) else data.shards
+    methods = absolute_methods(config.explain.methods, _absolute)
     return config.model_copy(
         update={
             "data": data.model_copy(
@@ -219,7 +254,8 @@ def absolute(config: RunConfig) -> RunConfig:
                     "classes": data.classes and _absolute(data.classes, "imagenet-1k"),
                 }
             ),
-            "model": config.model.model_copy(update={"weights": _absolute_file(config.model.weights)}),
+            "explain": config.explain.model_copy(update={"methods": methods}),
+            "model": config.model.model_copy(update=_absolute_files(config.model)),
             "output": config.output.model_copy(update={"path": _absolute(config.output.path)}),
         }
     )
@@ -230,56 +266,18 @@ def _absolute(path: str, name: str = "") -> str:
     return path if "://" in path or path in ("", name) else os.path.abspath(Path(path).expanduser())  # noqa: PTH100
 
 
-def _absolute_file(weights: str | None) -> str | None:
-    """Make the path of a weights file absolute; names of weights, which have no dot, stay as they are."""
-    return _absolute(weights) if weights and "." in weights else weights
+def _absolute_files(model: ModelConfig) -> dict[str, str | None]:
+    """Make the paths of a model's files absolute; names of weights, which have no dot, stay as they are."""
+    named = bool(model.weights and "." not in model.weights)
+    return {
+        "name": _absolute_model(model.name),
+        "weights": model.weights if named else model.weights and _absolute(model.weights),
+        "text_embeddings": model.text_embeddings and _absolute(model.text_embeddings),
+        "reference_embeddings": model.reference_embeddings and _absolute(model.reference_embeddings),
+    }
 
 
-def _manifest(
-    config: RunConfig,
-    shards: list[Shard],
-    reading: Reading,
-    limits: DecodeLimits,
-    loaded: LoadedModel,
-    methods: Mapping[str, CamMethod],
-    metrics: Mapping[str, Metric],
-) -> RunManifest:
-    identity = RunIdentity(
-        code_version=code_version(),
-        schema_version=SCHEMA_VERSION,
-        shards=tuple(
-            ShardEntry(name=s.name, kind=s.kind, size=s.size, fingerprint=s.fingerprint, take=s.take) for s in shards
-        ),
-        chunk_images=config.data.chunk_images,
-        data=data_identity(config.data, shards, reading, limits) | {"preprocess": loaded.preprocess.identity()},
-        model={
-            "name": config.model.name,
-            "weights_sha256": loaded.weights_digest,
-            "layer": loaded.layer,
-            "stages": loaded.stages,
-            **_outputs_identity(loaded.outputs),
-            **({} if config.model.layout == "auto" else config.model.model_dump(mode="json", include={"layout"})),
-            **({"arguments": config.model.arguments} if config.model.arguments else {}),
-        },
-        targets=str(TargetRules.of(config.explain.targets)),
-        methods={label: parameters(method) for label, method in methods.items()},
-        metrics={label: parameters(metric) for label, metric in metrics.items()},
-        seed=config.explain.seed,
-        precision=config.compute.precision,
-        maps=config.output.maps,
-    )
-    return RunManifest(
-        identity=identity,
-        locations=tuple(shard.location for shard in shards),
-        images=tuple(shard.images for shard in shards),
-        config=config.model_dump(mode="json"),
-        packages=package_versions(),
-        code=code_facts(),
-        started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _outputs_identity(outputs: Outputs) -> dict[str, Any]:
-    """Return what the run id must know of the outputs; nothing for the softmax that older runs imply."""
-    known = {"outputs": outputs.kind, "output_key": outputs.key, "independent": outputs.are_independent or None}
-    return {name: value for name, value in known.items() if value not in ("softmax", None)}
+def _absolute_model(name: str) -> str:
+    """Make the path of a folder of transformers absolute; other names stay as they are."""
+    folder = local_folder(name)
+    return name if folder is None else f"{PREFIX}{folder}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,10 +19,10 @@ def code_version() -> str:
         return "0+unknown"
 
 
-def package_versions() -> dict[str, str]:
-    """Return the versions of the libraries that rows can depend on."""
+def package_versions(others: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of the libraries that rows can depend on, and of others that a run uses."""
     versions = {}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *others):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

@@ -11,7 +11,9 @@ import ray
 from ray.exceptions import RayError
 
 from pipeline.errors import ConfigError, first_line
+from pipeline.settings.entry_points import METHOD_GROUP, METRIC_GROUP
 from pipeline.settings.functions import modules_beside
+from pipeline.settings.plugins import classes_of
 from pipeline.settings.run_file import RunConfig
 
 Shipped = TypeVar("Shipped")
@@ -60,6 +62,8 @@ def _travelling_whole(config: RunConfig) -> Iterator[None]:
 
 
 def _named_functions(config: RunConfig) -> list[str]:
-    """Return the functions that a run file names as `package.module:function`."""
-    names = (config.model.name, config.model.layout, config.data.decoder)
+    """Return the functions and classes that a run file names as `package.module:name`, or by an entry point."""
+    names: list[object] = [config.model.name, config.model.layout, config.model.task, config.data.decoder]
+    names += classes_of(config.explain.methods, METHOD_GROUP)
+    names += classes_of(config.explain.metrics, METRIC_GROUP)
     return [name for name in names if isinstance(name, str) and ":" in name]

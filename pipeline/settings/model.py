@@ -98,3 +98,7 @@ class ModelConfig(Section):
     layout: Literal["auto", "channels_first", "channels_last"] | TokensLayout | FunctionName = "auto"
     arguments: dict[str, Any] = Field(default_factory=dict)
     weights_key: str | None = None
+    task: Literal["segmentation", "detection", "similarity"] | FunctionName | None = None
+    text_embeddings: str | None = None
+    reference_embeddings: str | None = None
+    logit_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

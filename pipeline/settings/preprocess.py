@@ -15,19 +15,23 @@ class Preprocess:
 
     Attributes:
         crop: side of a square input in pixels, or (height, width).
-        resize: length of the shorter side before cropping; None squashes the image to the crop size.
+        resize: length of the shorter side before cropping; (height, width) squashes the image to that size before
+            cropping; None squashes it to the crop size.
         interpolation: how pixels are resized.
         mean, std: per channel, of pixels in [0, 1]; their length is the number of channels.
         antialias: whether a bilinear or bicubic filter grows with the reduction, as Pillow's does; without, it reads
             the 2 or 4 nearest pixels per axis, as OpenCV and tensors of torchvision do by default.
+        crop_start: where the crop starts if its centre lies between two pixels: at the nearest even one, as
+            torchvision does, or at the one below, as transformers does.
     """
 
     crop: int | Size
-    resize: int | None
+    resize: int | Size | None
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     antialias: bool = True
+    crop_start: Literal["nearest", "below"] = "nearest"
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "Preprocess":
@@ -52,4 +56,6 @@ class Preprocess:
         fields = asdict(self)
         if self.antialias:
             del fields["antialias"]
+        if self.crop_start == "nearest":
+            del fields["crop_start"]
         return fields

@@ -4,7 +4,7 @@ from pipeline.errors import ConfigError
 from pipeline.storage.base import Store
 from pipeline.storage.parts import run_ids
 from pipeline.storage.run_folder import MANIFEST, PartName, find_manifest, is_temporary, part_names
-from schemas.manifest import RunManifest, differences
+from schemas.manifest import RunManifest, changed_plugins, differences
 
 
 def take_ownership(store: Store, manifest: RunManifest) -> bool:
@@ -30,9 +30,11 @@ def check_ownership(store: Store, manifest: RunManifest) -> None:
         _check_orphans(store, manifest)
     elif existing.run_id != manifest.run_id:
         fields = ", ".join(differences(manifest.identity, existing.identity))
+        plugins = ", ".join(changed_plugins(manifest.identity, existing.identity))
+        changed = f" (the source of the plug-ins {plugins} has changed)" if plugins else ""
         raise ConfigError.one(
             "output.path",
-            f"'{store.url}' holds another run ({existing.run_id}); it differs in: {fields}",
+            f"'{store.url}' holds another run ({existing.run_id}); it differs in: {fields}{changed}",
             "choose another folder, or the run file that made this one",
         )
 

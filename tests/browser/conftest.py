@@ -43,11 +43,11 @@ class Watched:
 
 
 @pytest.fixture
-def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:  # noqa: ANN401 - Playwright is optional
+def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
     """Open a report from disk without network; returns the page and its log."""
     contexts = []
 
-    def open_page(html: str, **options: Any) -> Watched:  # noqa: ANN401 - options of Playwright
+    def open_page(html: str, **options: Any) -> Watched:
         file = tmp_path / f"report{len(contexts)}.html"
         file.write_text(html, encoding="utf-8")
         context = browser.new_context(offline=True, **options)

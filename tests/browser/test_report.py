@@ -43,7 +43,7 @@ def test_choosing_a_method_hides_the_others(opened: Open, report: str) -> None:
     assert shown() == {"gradcam", "scorecam"}
 
 
-def set_slider(page: Any, name: str, value: int) -> None:  # noqa: ANN401 - Playwright is optional
+def set_slider(page: Any, name: str, value: int) -> None:
     page.eval_on_selector(f"#{name}", f"s => {{ s.value = {value}; s.dispatchEvent(new Event('input')); }}")
 
 

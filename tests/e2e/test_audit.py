@@ -49,7 +49,7 @@ def report(*words: str) -> None:
     assert CliRunner().invoke(app, ["audit", *words]).exit_code == 0
 
 
-def tables(facts: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: ANN401 - any JSON
+def tables(facts: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(facts, dict):
         if facts.get("sql") and "rows" in facts:
             yield path, facts

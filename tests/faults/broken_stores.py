@@ -45,7 +45,7 @@ class Plan:
 
     def run(
         self, name: str, act: Callable[[], Any], half: Callable[[], Any] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         """Run one operation, or make it fail; `half` runs it incompletely."""
         self.operations.append(name)
         self.arguments.append(arguments)
@@ -113,7 +113,7 @@ class FaultStore:
 class _FaultyFile:
     """A file that is open for writing, and whose writes are operations of a plan."""
 
-    def __init__(self, file: Any, plan: Plan) -> None:  # noqa: ANN401 - a binary file
+    def __init__(self, file: Any, plan: Plan) -> None:
         self._file, self._plan, self._path = file, plan, Path(file.name)
 
     def write(self, data: bytes) -> None:
@@ -143,7 +143,7 @@ def faulty_disk(plan: Plan) -> Iterator[None]:
     """Make every system call of a store an operation of the plan; fsync does not wait for a real disk."""
     opened = Path.open
 
-    def open_path(self: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - the signature of open
+    def open_path(self: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
         if mode != "xb":
             return opened(self, mode, *rest, **named)
         return _FaultyFile(plan.run("create", lambda: opened(self, mode, *rest, **named), arguments=(self,)), plan)

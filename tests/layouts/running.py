@@ -59,7 +59,7 @@ def config_of(folder: Path, truth: Truth, output: Path) -> RunConfig:
     return config
 
 
-def _filled(value: Any, folder: Path | str) -> Any:  # noqa: ANN401 - settings of any type
+def _filled(value: Any, folder: Path | str) -> Any:
     if isinstance(value, Mapping):
         return {name: _filled(inner, folder) for name, inner in value.items()}
     return value.replace("{}", str(folder)) if isinstance(value, str) else value

@@ -33,7 +33,7 @@ _HEAD = """# Models that have been tried
 plain autograd, the engine's logits with those of the model, and layouts with the library's own maps
 (`forward_intermediates` of timm). It skips what needs more than 5 GB or two minutes of a processor; the two largest of
 torchvision were tried without these limits. Names are tried in random order, so that those tried so far are a sample
-of all.
+of all. Models of transformers have a page of their own: `transformers.md`.
 
 {summary}
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from nets import GapNet, StagedNet, ToyNet
-from reference import activation, base, fusion, gradient, path, score
+from nets import GapNet, StagedNet, TinyVit, ToyNet
+from reference import activation, attention, base, fusion, gradient, path, score
 from reference.increment import increment_cam
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
@@ -68,6 +68,19 @@ def whole(
         lambda seed: StagedNet(seed, smooth=bool(seed % 2)),
         ("stage2",),
     )
+
+
+def transformer(name: str) -> Case:
+    """Build a case for a method that reads attention, on networks that pool in one of three ways."""
+
+    def run(model: nn.Module, _layers: Layers, image_CHW: Tensor, target: int) -> Tensor:
+        assert isinstance(model, TinyVit)
+        return attention.of_tiny(name)(model, image_CHW, target)
+
+    def net(seed: int) -> nn.Module:
+        return TinyVit(seed, pooling=("class", "patches", "both")[seed % 3], fused=bool(seed % 2), spare=2 + seed % 3)
+
+    return Case({name: {}}, run, net, ("blocks.1",))
 
 
 def black(image_CHW: Tensor) -> Tensor:
@@ -220,6 +233,10 @@ CASES: dict[str, Case] = {
     "poly_cam minus": staged("poly_cam", s.poly_cam, {"variant": "minus"}, variant="minus"),
     "sise": staged("sise", s.sise),
     "sise strict": staged("sise", s.sise, {"mu": 0.3}, mu=0.3),
+    "raw_attention": transformer("raw_attention"),
+    "attention_rollout": transformer("attention_rollout"),
+    "attention_gradient": transformer("attention_gradient"),
+    "legrad": transformer("legrad"),
     "increment": increment(),
     "increment half": increment(lam=0.5, shrink=1),
     "increment logit": increment(score="logit", shrink=4, lam=2.0),

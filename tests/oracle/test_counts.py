@@ -5,7 +5,8 @@ import math
 
 import pytest
 import torch
-from nets import GapNet, StagedNet, ToyNet, images
+from nets import GapNet, StagedNet, TinyVit, ToyNet, images
+from quick import OF_ATTENTION
 from torch import Tensor
 
 import pipeline
@@ -106,8 +107,16 @@ ONCE = {"integrated_gradcam": 1}
 """Forward passes for all images together: the baseline's activations."""
 
 
-COSTS = [(name, net) for name in METHODS for net in ("toy", "gap", "staged") if name != "cam" or net == "gap"]
-"""CAM needs a linear head."""
+COSTS = [
+    *((name, "vit") for name in (*OF_ATTENTION, "gradcam")),
+    *(
+        (name, net)
+        for name in METHODS
+        for net in ("toy", "gap", "staged")
+        if name not in OF_ATTENTION and (name != "cam" or net == "gap")
+    ),
+]
+"""CAM needs a linear head, and some methods need attention."""
 
 
 @pytest.mark.parametrize(("name", "net"), COSTS)
@@ -117,10 +126,12 @@ def test_the_stated_cost_is_exact(name: str, net: str) -> None:
         "toy": (ToyNet(5), ("features.3",)),
         "gap": (GapNet(1), ("features.1",)),
         "staged": (StagedNet(2, smooth=True), StagedNet.STAGES),
+        "vit": (TinyVit(2), ("blocks.1",)),
     }[net]
     clean = Probe(model, layers[-1], stages=layers).capture(images(5), gradients=False, stages=True)
     assert not any(bool(is_degenerate(acts).any()) for acts in clean.acts.values()), "choose another seed"
-    shape = NetShape(tuple(LayerShape(*acts.shape[1:]) for acts in clean.acts.values()), linear_head=net == "gap")
+    stages = tuple(LayerShape(*acts.shape[1:]) for acts in clean.acts.values())
+    shape = NetShape(stages, linear_head=net == "gap", attention_layers=3 if net == "vit" else 0)
     method = METHODS[name](**CHEAP.get(name, {}))
     counted = pipeline.explain(model, images(5), methods=[method], layer=layers[-1], stages=layers).counts
     stated, extra = method.cost(shape), counted.forwards - 3 - ONCE.get(name, 0)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import GapNet, StagedNet, ToyNet, images
-from quick import SPECS
+from nets import GapNet, StagedNet, TinyVit, ToyNet, images
+from quick import OF_ATTENTION, SPECS
 from reference.fusion import softmax_derivatives
 from torch import Tensor, nn
 
@@ -24,9 +24,21 @@ LOOSE = {
 """Tolerances of methods that amplify rounding errors; the tolerance of the others is 1e-4."""
 
 
+ON_TOKENS = ("blocks.1",)
+
+
+def net_for(spec: dict[str, dict[str, object]], seed: int, **options: int) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return a network that a method can explain, and its layers: CAM needs a linear head, others attention."""
+    (name,) = spec
+    if name in OF_ATTENTION:
+        return TinyVit(seed), ON_TOKENS
+    return (GapNet(seed, **options), ("features.1",)) if name == "cam" else (StagedNet(seed), StagedNet.STAGES)
+
+
 def of(model: nn.Module, *methods: object, seed: int = 0, count: int = 2, **options: object) -> list[Tensor]:
     """Compute the maps of random images; on a network with two resolutions, both are stages."""
-    layers = {ToyNet: ("features.3",), GapNet: ("features.1",), StagedNet: StagedNet.STAGES}[type(model)]
+    known = {ToyNet: ("features.3",), GapNet: ("features.1",), StagedNet: StagedNet.STAGES, TinyVit: ON_TOKENS}
+    layers = known[type(model)]
     explained = pipeline.explain(
         model,
         images(seed, count),
@@ -168,8 +180,7 @@ def test_the_riemann_stieltjes_sum_and_integrated_gradients_are_complete(seed: i
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_maps_of_a_batch_equal_those_of_its_images_and_targets_alone(spec: dict[str, dict[str, object]]) -> None:
-    model = GapNet(3, channels=6) if "cam" in spec else StagedNet(3)
-    layers = ("features.1",) if "cam" in spec else StagedNet.STAGES
+    model, layers = net_for(spec, 3, channels=6)
     pixels_BCHW, targets = images(3, 3), [[0, 1], [2, 0], [1, 2]]
     options = {"methods": [spec], "layer": layers[-1], "stages": layers}
     (together,) = pipeline.explain(model, pixels_BCHW, targets=targets, **options).maps.values()  # type: ignore[arg-type]
@@ -188,7 +199,7 @@ INVARIANT_TO_CONSTANTS = {
 @pytest.mark.parametrize("spec", INVARIANT_TO_CONSTANTS.values(), ids=INVARIANT_TO_CONSTANTS)
 def test_adding_a_constant_to_all_logits_changes_no_map(spec: dict[str, dict[str, object]]) -> None:
     """All maps depend on gradients, probabilities or differences of logits, so a constant cancels."""
-    model = GapNet(2) if "cam" in spec else StagedNet(2)
+    model, _ = net_for(spec, 2)
     (before,) = of(model, spec, targets=[0, 1])
     with torch.no_grad():
         model.linear.bias += 3.0
@@ -196,8 +207,11 @@ def test_adding_a_constant_to_all_logits_changes_no_map(spec: dict[str, dict[str
     close(after, before, LOOSE.get(next(iter(spec)), 1e-4))
 
 
+OF_CNNS = {name: spec for name, spec in SPECS.items() if name not in OF_ATTENTION}
+
+
 @pytest.mark.parametrize("trouble", ["zero image", "dead layer", "constant channel", "negative head"])
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("spec", OF_CNNS.values(), ids=OF_CNNS)
 def test_odd_networks_and_images_give_finite_maps(spec: dict[str, dict[str, object]], trouble: str) -> None:
     model = GapNet(1) if "cam" in spec else ToyNet(1)
     pixels_BCHW = torch.zeros(2, 3, 16, 16) if trouble == "zero image" else images(1, 2)
@@ -225,7 +239,7 @@ def test_odd_networks_and_images_give_finite_maps(spec: dict[str, dict[str, obje
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_the_model_is_left_unchanged(spec: dict[str, dict[str, object]]) -> None:
-    model = GapNet(1) if "cam" in spec else StagedNet(1)
+    model, _ = net_for(spec, 1)
     model.train()
     model.requires_grad_(False)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -61,7 +61,7 @@ def batch_of(raw_MHW: Tensor, parts: Parts | None, *, target: int = 0) -> Scorin
     return ScoringBatch(heat_BMHW, given.evidence, truth, given.probe, raw=lambda: raw_MHW[None])
 
 
-def value(name: str, raw_HW: Tensor, index_HW: Tensor, values: list[float], **options: Any) -> float:  # noqa: ANN401
+def value(name: str, raw_HW: Tensor, index_HW: Tensor, values: list[float], **options: Any) -> float:
     parts = Parts(index_HW, torch.tensor(values, dtype=torch.float64), 0)
     (metric,) = build_metrics([{name: options}]).values()
     return float(metric(batch_of(raw_HW[None], parts))[0, 0])

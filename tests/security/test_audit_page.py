@@ -64,7 +64,7 @@ class Parsed(HTMLParser):
         self.text.append(data)
 
 
-def everywhere(facts: Any, payload: str) -> Any:  # noqa: ANN401 - any JSON
+def everywhere(facts: Any, payload: str) -> Any:
     """Prefix every text, and every key that is a user-supplied name, with a payload."""
     if isinstance(facts, dict):
         return {payload + name if name in NAMES else name: everywhere(value, payload) for name, value in facts.items()}
@@ -73,7 +73,7 @@ def everywhere(facts: Any, payload: str) -> Any:  # noqa: ANN401 - any JSON
     return payload + facts if isinstance(facts, str) and facts and facts not in STRUCTURE else facts
 
 
-def texts(facts: Any) -> set[str]:  # noqa: ANN401 - any JSON
+def texts(facts: Any) -> set[str]:
     if isinstance(facts, dict):
         return {text for value in facts.values() for text in texts(value)}
     if isinstance(facts, list):

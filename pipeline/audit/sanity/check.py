@@ -4,7 +4,7 @@ Randomisation: the maps of every method are computed again while the model's wei
 the output to the input. Maps that stay similar do not depend on the model, and may show edges of the image.
 
 Class swap: the maps of every method are computed for another class, chosen at random. Maps that stay the same do not
-explain the class (Eigen-CAM, KPCA-CAM and FEM are not meant to).
+explain the class (Eigen-CAM, KPCA-CAM, FEM, raw attention and attention rollout are not meant to).
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.audit.sanity.randomise import randomised
-from pipeline.cams import build_methods
+from pipeline.cams import CamMethod, build_methods, redrawable
 from pipeline.errors import ConfigError
 from pipeline.explain.explainer import BATCH_MULTIPLE
 from pipeline.explain.explanations import explain_evidence, observe
@@ -30,7 +30,10 @@ from pipeline.model.probe import Probe
 from pipeline.results.agreement import SAMPLE
 from pipeline.results.query import Run
 from pipeline.results.rerun import RunModel, as_batch
+from pipeline.settings.plugins import Plugged
+from pipeline.settings.registry import parameters
 from pipeline.storage.checksums import checksummed, open_checksummed
+from schemas.manifest import digest_of
 from schemas.sanity import SANITY_FOLDER, SANITY_SCHEMA
 
 Heatmaps = Mapping[str, FloatArray]
@@ -74,7 +77,8 @@ class _Sample:
     def __init__(self, run: Run, wanted: list[dict[str, Any]]) -> None:
         rerun = RunModel(run)
         self.loaded, config = rerun.loaded, rerun.config
-        self.methods = build_methods(config.explain.methods)
+        self.methods = redrawable(build_methods(config.explain.methods))
+        _check_plugins(run, self.methods)
         self.config, self.seed = config, config.explain.seed
         originals = rerun.pictures([(row["shard"], row["image_key"]) for row in wanted])
         rows = [row for row in wanted if (row["shard"], row["image_key"]) in originals]
@@ -118,6 +122,20 @@ class _Sample:
                 "maps": count, "degenerate": float((~after_BHW.any((1, 2))).mean()), "spearman": rank,
                 "spearman_half_width": rank_half, "ssim": structural, "ssim_half_width": structural_half,
             }  # fmt: skip
+
+
+def _check_plugins(run: Run, methods: Mapping[str, CamMethod]) -> None:
+    """Raise ConfigError if a method of the user's is not the one that the run used."""
+    recorded = run.manifest.identity.methods
+    changed = [
+        label
+        for label, method in methods.items()
+        if isinstance(method, Plugged) and digest_of(parameters(method)) != digest_of(recorded.get(label))
+    ]
+    if changed:
+        raise ConfigError.one(
+            "RUN", f"the source of the plug-ins {', '.join(changed)} has changed since the run", "restore it"
+        )
 
 
 def _randomisation(sample: _Sample, steps: int) -> Iterator[dict[str, object]]:

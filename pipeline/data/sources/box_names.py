@@ -31,7 +31,7 @@ class Naming:
     def __init__(self, location: str, names: Iterable[str], classes: ClassTable) -> None:
         distinct = list(dict.fromkeys(names))
         self.known = {name for name in distinct if classes.index(name) is not None}
-        self._location = location
+        self._location, self._classes = location, classes.source
         self._left_out: Counter[str] = Counter()
         self._of_label = len(distinct) == 1 and not self.known
         if len(distinct) > 1 and not self.known:
@@ -60,7 +60,7 @@ class Naming:
         more = f" and {len(self._left_out) - 3} more" if len(self._left_out) > 3 else ""
         total = self._left_out.total()
         objects = "1 object" if total == 1 else f"{total} objects"
-        return (f"{self._location}: {objects} left out, because data.classes does not have {names}{more}",)
+        return (f"{self._location}: {objects} left out, because {self._classes} does not have {names}{more}",)
 
 
 @dataclass(frozen=True)
@@ -76,5 +76,5 @@ def _without_classes(location: str, names: Sequence[str], classes: ClassTable) -
     if not classes.names:
         what = f"is required, because '{location}' names its classes: {shown}"
         return ConfigError.one("data.classes", what, "give the table of the classes that the model was trained on")
-    what = f"none of the classes of '{location}' is in data.classes: {shown}"
+    what = f"none of the classes of '{location}' is in {classes.source}: {shown}"
     return ConfigError.one(WHERE, what, nearest(names[0], classes.names))

@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError
 
 _NAME_FILES = ("classes.txt", "obj.names", "classes.names", "data.yaml", "dataset.yaml", "data.yml")
 _OTHER_TEXTS = ("classes.txt", "train.txt", "val.txt", "test.txt", "readme.txt", "notes.txt")
-_NUMBERS = "{}: the numbers of its classes are indices of data.classes, because no classes.txt names them"
+_NUMBERS = "{}: the numbers of its classes are indices of {}, because no classes.txt names them"
 _LARGEST = 1.5
 """Labels of objects at the edge may exceed the picture a little."""
 
@@ -41,7 +41,7 @@ def read_yolo(folder: Path, files: Sequence[Path], classes: ClassTable) -> BoxFi
             with wrong.collecting(name.as_posix()):
                 objects[name.with_suffix("").as_posix()] = [_object(line, names) for line in _lines(path)]
     wrong.raise_if_any()
-    notes = (_NUMBERS.format(folder),) if classes.names and not names else ()
+    notes = (_NUMBERS.format(folder, classes.source),) if classes.names and not names else ()
     naming = Naming(str(folder), (name for found in objects.values() for name, _ in found), classes)
     images = {image: naming.described(found, relative=True) for image, found in objects.items()}
     return BoxFile(images, (*notes, *naming.notes))

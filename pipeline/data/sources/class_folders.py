@@ -59,7 +59,7 @@ def classes_of_folders(
         return FolderClasses(why=f"{_listed(names)}: not used")
     decided: Decided | str | None = _by_name(names, table, outputs)
     if decided is None and table.names and wanted == "auto" and not all(name.isdigit() for name in names):
-        decided = "none of their names is in data.classes"
+        decided = f"none of their names is in {table.source}"
     if decided is None:
         decided = _by_number(names, outputs, wanted, loose="" in tops)
     if isinstance(decided, str):
@@ -112,12 +112,12 @@ def _by_name(names: Sequence[str], table: ClassTable, outputs: int | None) -> De
         if known and unknown:
             raise ConfigError.one(
                 "data.classes",
-                f"the sub-folder '{unknown[0]}' is not a known class, but others are",
+                f"the sub-folder '{unknown[0]}' is not a known class, but others are (in {table.source})",
                 "complete the table, or set data.folders: ignore",
             )
         if known:
-            return known, (), "their names are in data.classes"
-        return _by_index(names, len(table.names))
+            return known, (), f"their names are in {table.source}"
+        return _by_index(names, table)
     ids = [wnid_of(name) for name in names]
     if outputs in (None, _IMAGENET) and all(one in wnids() for one in ids):
         first_words = tuple(words.partition(",")[0] for words in synsets().values())
@@ -134,14 +134,14 @@ def _index_of(name: str, table: ClassTable) -> int | None:
     return table.index(wnid_of(name) or "") if index is None else index
 
 
-def _by_index(names: Sequence[str], classes: int) -> Decided | None:
+def _by_index(names: Sequence[str], table: ClassTable) -> Decided | None:
     """Number folders by the indices that they are named by, where 0 and a gap show that they are indices."""
     if not all(map(_INDEX.fullmatch, names)):
         return None
     numbers = sorted(map(int, names))
     has_gap = numbers != list(range(len(numbers)))
-    if numbers[0] == 0 and numbers[-1] < classes and has_gap:
-        return {name: int(name) for name in names}, (), "their names are indices of data.classes"
+    if numbers[0] == 0 and numbers[-1] < len(table.names) and has_gap:
+        return {name: int(name) for name in names}, (), f"their names are indices of {table.source}"
     return None
 
 

@@ -4,14 +4,16 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from unicodedata import normalize
 
-from pipeline.data.sources.imagenet import aliases, plain, wnid_of
+from pipeline.data.sources.imagenet import aliases, are_imagenet, plain, wnid_of
 from pipeline.data.sources.objects import read_text
 from pipeline.errors import ConfigError
 
+OF_MODEL = "the model's class table"
+"""What messages call the class table of a model, beside `data.classes`."""
 _MAX_DIGITS = 9
 """Maximum length of a class index, which must fit the int32 column of labels."""
 
@@ -24,6 +26,8 @@ class ClassTable:
     wnids: tuple[str, ...] = ()
     aliases: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
     """Other names of the classes, as `plain` writes them; they apply where a label is none of the above."""
+    source: str = field(default="data.classes", compare=False)
+    """Where the names come from, for messages."""
     _index: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
     _composed: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
@@ -71,6 +75,15 @@ class ClassTable:
     def name(self, index: int) -> str:
         """Return the name of a class; empty if it has none."""
         return self.names[index] if 0 <= index < len(self.names) else ""
+
+
+def named_by_model(names: Sequence[str]) -> ClassTable:
+    """Return the table of the names that a model gives to its classes.
+
+    Where these are the 1,000 classes of ImageNet in its order, WordNet ids and other names of them are known too.
+    """
+    others = aliases(names) if are_imagenet(names) else {}
+    return ClassTable(tuple(names), aliases=others, source=OF_MODEL)
 
 
 def load_classes(spec: str | None) -> ClassTable:

@@ -8,6 +8,9 @@ from importlib.resources import files
 WNID = re.compile(r"n\d{8}(?=$|[-_ .])")
 """A WordNet id, alone or before a name: `n02085620`, `n02085620-Chihuahua`."""
 
+_SAME = 0.95
+"""Share of names that must be known for a list of 1,000 to be that of ImageNet; tools reword a few."""
+
 
 @cache
 def synsets() -> Mapping[str, str]:
@@ -47,3 +50,13 @@ def aliases(names: Sequence[str]) -> dict[str, int]:
             found.setdefault(plain(text), set()).add(index)
     certain = {text: min(indices) for text, indices in found.items() if len(indices) == 1}
     return {**certain, **wnids()}
+
+
+def are_imagenet(names: Sequence[str]) -> bool:
+    """Return whether names are those of the 1,000 classes in their order, in the words of any tool."""
+    if len(names) != len(synsets()):
+        return False
+    known = aliases(list(synsets().values()))
+    places = [{known.get(plain(word)) for word in (name, *name.split(", "))} - {None} for name in names]
+    in_order = all(place <= {index} for index, place in enumerate(places))
+    return in_order and sum(map(bool, places)) >= _SAME * len(names)

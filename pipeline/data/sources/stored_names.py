@@ -84,7 +84,7 @@ def _refuse_differences(found: Sequence[tuple[tuple[str, ...], Shard]], outputs:
 
 def _unknown(names: Sequence[str], shard: Shard, classes: ClassTable) -> ConfigError:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    what = f"'{shard.name}' numbers classes of its own, and data.classes does not have '{names[0]}'{more}"
+    what = f"'{shard.name}' numbers classes of its own, and {classes.source} does not have '{names[0]}'{more}"
     guess = nearest(names[0], classes.names)
     hint = "name a table that has all of its names, or leave data.classes out"
     if classes.index(names[0]) is not None:

@@ -104,7 +104,7 @@ def test_scores_of_listed_labels_are_those_of_scikit_learn(tmp_path: Path) -> No
     assert "no confusions" in facts["page"]
 
 
-def _calibration_error(scores: Any, true: Any) -> float:  # noqa: ANN401 - numpy
+def _calibration_error(scores: Any, true: Any) -> float:
     bins = np.minimum((scores * 15).astype(int), 14)
     gaps = [(bins == b).mean() * abs(scores[bins == b].mean() - true[bins == b].mean()) for b in np.unique(bins)]
     return float(sum(gaps))

@@ -33,7 +33,7 @@ def root(tmp_path: Path) -> Path:
     return put_images(tmp_path, "i/a.jpg", "i/b.jpg", "i/c.jpg")
 
 
-def account_of(**settings: Any) -> LabelAccount:  # noqa: ANN401 - settings of any type
+def account_of(**settings: Any) -> LabelAccount:
     data = DataConfig.model_validate({name: str(value) for name, value in settings.items()})
     shards = shards_of(data)
     account = with_counts(describe(data, shards, 1000), shards)

@@ -41,17 +41,17 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-def sandbox_of(name: str, **options: Any) -> DecodeSandbox:  # noqa: ANN401
+def sandbox_of(name: str, **options: Any) -> DecodeSandbox:
     return DecodeSandbox(decoder=here(f"my_formats:{name}"), **options)
 
 
-def refused(decoder: Any, preprocess: Preprocess = SIX, limits: DecodeLimits = LIMITS) -> UnreadableImageError:  # noqa: ANN401
+def refused(decoder: Any, preprocess: Preprocess = SIX, limits: DecodeLimits = LIMITS) -> UnreadableImageError:
     with pytest.raises(UnreadableImageError) as caught:
         frame_decoded(decoder, npy(IMAGE), None, preprocess, limits)
     return caught.value
 
 
-def pixels_of(decoder: Any, limits: DecodeLimits = LIMITS, image: Any = IMAGE) -> Any:  # noqa: ANN401
+def pixels_of(decoder: Any, limits: DecodeLimits = LIMITS, image: Any = IMAGE) -> Any:
     size = image.shape[:2]
     exact = Preprocess(size, None, mean=(0.5,) * 6, std=(0.25,) * 6)
     return frame_decoded(decoder, npy(image), None, exact, limits).pixels_HWC

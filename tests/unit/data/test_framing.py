@@ -94,7 +94,7 @@ def test_long_images_create_no_huge_intermediate_image(
     sizes: list[int] = []
     original = Image.Image.resize
 
-    def watched(image: Image.Image, size: tuple[int, int], *args: Any, **options: Any) -> Image.Image:  # noqa: ANN401
+    def watched(image: Image.Image, size: tuple[int, int], *args: Any, **options: Any) -> Image.Image:
         sizes.append(size[0] * size[1])
         return original(image, size, *args, **options)
 

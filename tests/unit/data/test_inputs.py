@@ -21,7 +21,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def config_of(preprocess: object = "default", **data: Any) -> RunConfig:  # noqa: ANN401
+def config_of(preprocess: object = "default", **data: Any) -> RunConfig:
     raw = {**SMALLEST, "data": {**SMALLEST["data"], **data}, "model": {**SMALLEST["model"], "preprocess": preprocess}}
     config, mistakes = parse_config(raw)
     assert mistakes == []

@@ -19,7 +19,9 @@ from pipeline.truth.shards import open_network, run_file
 ROOT = Path(__file__).resolve().parents[3]
 RUNS = ROOT / "deploy" / "runs"
 STUDY = sorted((RUNS / "readings").glob("*.yaml"))
-FILES = sorted(set(RUNS.glob("*/*.yaml")) - set(STUDY))
+TASKS = sorted((RUNS / "tasks").glob("*.yaml"))
+TABLE = sorted((RUNS / "latec").glob("*.yaml"))
+FILES = sorted(set(RUNS.glob("*/*.yaml")) - {*STUDY, *TABLE, *TASKS})
 GUIDE = (RUNS / "README.md").read_text(encoding="utf-8")
 OUTPUTS = {"data/voc2007": 20, "data/cub200": 200, "data/imagenet-val": None}
 """`model.num_classes` for each dataset; None where the model already has the right number of classes."""
@@ -76,7 +78,7 @@ def test_the_data_is_where_the_guide_packs_it(config: RunConfig) -> None:
 
 
 def test_no_two_runs_share_a_folder() -> None:
-    paths = [load_config(str(path)).output.path for path in FILES + STUDY]
+    paths = [load_config(str(path)).output.path for path in FILES + STUDY + TASKS + TABLE]
     assert len(set(paths)) == len(paths)
 
 
@@ -115,6 +117,53 @@ def test_the_guide_makes_the_data_and_weights_of_a_study(path: Path) -> None:
         named = config.model.name.startswith("torchvision/")
         assert named or f"efficientnet_lite0.py {config.model.weights}\n" in GUIDE
     assert f"deploy/runs/readings/{kind}_*.yaml" in GUIDE
+
+
+@pytest.mark.parametrize("path", TASKS, ids=name_of)
+def test_the_guide_of_tasks_has_the_commands(path: Path) -> None:
+    guide = (RUNS / "tasks" / "README.md").read_text(encoding="utf-8")
+    config = load_config(str(path))
+    assert f"camatlas explain deploy/runs/tasks/{path.name}\n" in guide
+    assert str(config.data.shards) == "data/tasks/shards"
+    assert "python deploy/runs/tasks/made.py data/tasks\n" in guide
+    assert {"gradcam", "shuffled_gradcam"} <= set(build_methods(config.explain.methods))
+
+
+LATEC = {
+    "occlusion", "lime", "kernel_shap", "vanilla_gradient", "input_x_gradient", "guided_backprop", "gradcam",
+    "scorecam", "gradcam_pp", "integrated_gradients", "expected_gradients", "deep_lift", "deep_lift_shap", "lrp",
+    "raw_attention", "attention_rollout",
+}  # fmt: skip
+"""The methods of LATEC; the 17th, LRP for transformers, has stand-ins."""
+
+
+def test_the_methods_of_latec_are_all_there() -> None:
+    methods = {path.stem: set(build_methods(load_config(str(path)).explain.methods)) for path in TABLE}
+    assert set(methods) == {"resnet50", "efficientnet_b0", "vit_b_16", "vgg16"}
+    assert set.union(*methods.values()) == LATEC | {"attention_gradient", "legrad", "shuffled_gradcam"}
+    shared = set.intersection(*methods.values())
+    assert len(shared) == 11
+    assert shared < LATEC | {"shuffled_gradcam"}
+    assert methods["vgg16"] | {"raw_attention", "attention_rollout"} == LATEC | {"shuffled_gradcam"}
+
+
+@pytest.mark.parametrize("path", TABLE, ids=name_of)
+def test_a_run_of_latec_has_the_shared_metrics_and_known_weights(path: Path) -> None:
+    config = load_config(str(path))
+    metrics = build_metrics(config.explain.metrics)
+    assert {"insertion", "deletion", "road_morf", "infidelity", "max_sensitivity", "sparsity", "entropy"} < set(metrics)
+    name = config.model.name.removeprefix("torchvision/")
+    assert (name, config.output.path) == (path.stem, f"runs/latec/{path.stem}")
+    assert config.model.weights in models.get_model_weights(name).__members__
+    assert str(config.data.shards) == "data/imagenet-val"
+
+
+@pytest.mark.parametrize("path", TABLE, ids=name_of)
+def test_the_guide_to_latec_states_the_methods_of_a_run(path: Path) -> None:
+    guide = (RUNS / "latec" / "README.md").read_text(encoding="utf-8")
+    methods = build_methods(load_config(str(path)).explain.methods)
+    assert f"| `{path.stem}` | {len(methods)} |" in guide
+    assert all(f"`{name}`" in guide for name in methods)
 
 
 def test_without_its_packages_efficientnet_lite_says_what_to_install(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 import torch
 from nets import StagedNet
-from quick import SPECS
+from quick import OF_ATTENTION, SPECS
 from torch import Tensor, nn
 
 import pipeline
@@ -54,7 +54,7 @@ def explained(
     boxes: tuple[tuple[float, ...], ...] = BOXES,
 ) -> tuple[Maps, Values]:
     """Explain three images by every method, and return the maps and the metrics of every method."""
-    methods = [spec for name, spec in SPECS.items() if name not in NOISY and name != "cam"]
+    methods = [spec for name, spec in SPECS.items() if name not in {"cam", *NOISY, *OF_ATTENTION}]
     found = pipeline.explain(
         net, pixels_BCHW, methods=methods, layer=LAYER, stages=StagedNet.STAGES, outputs="softmax", mean=mean, std=std,
         keys=["a", "b", "c"],

@@ -7,7 +7,7 @@ import pytest
 import torch
 from explaining import chunk, rows, spec
 from nets import StagedNet
-from quick import SPECS
+from quick import OF_ATTENTION, SPECS
 
 from pipeline.cams import METHODS as ALL_METHODS
 from pipeline.cams import build_methods
@@ -19,7 +19,9 @@ from pipeline.settings.run_file import TargetRule
 from pipeline.settings.targets import TargetRules
 
 STAGED = {"layer": "stage2", "stages": StagedNet.STAGES}
-METHODS = [SPECS[name] for name, kind in ALL_METHODS.items() if not kind().needs.linear_head]
+METHODS = [
+    SPECS[name] for name, kind in ALL_METHODS.items() if not kind().needs.linear_head and name not in OF_ATTENTION
+]
 
 
 def explained(targets: TargetRules, labels: list[int | None], batch: int = 16) -> list[dict[str, object]]:

@@ -2,7 +2,8 @@
 
 import torch
 from explaining import chunk, rows, spec
-from nets import GapNet, StagedNet
+from nets import GapNet, StagedNet, TinyVit
+from quick import OF_ATTENTION
 from torch import nn
 
 from pipeline.cams import METHODS, build_methods
@@ -26,12 +27,19 @@ def found(model: nn.Module, stages: tuple[str, ...], methods: list[object], batc
 
 
 def test_rows_of_every_method_are_the_same_for_every_batch_size() -> None:
-    methods = [{name: FEW.get(name, {})} for name in METHODS if name != "cam"]
+    methods = [{name: FEW.get(name, {})} for name in METHODS if name not in ("cam", *OF_ATTENTION)]
     pieces = found(StagedNet(0, smooth=True), StagedNet.STAGES, methods, 16)
     assert pieces == found(StagedNet(0, smooth=True), StagedNet.STAGES, methods, 48)
     assert len(pieces) == 19 * len(methods)
     assert {row["error_code"] for row in pieces} == {None}
     assert torch.tensor([float(row["map_max"]) for row in pieces]).gt(0).float().mean() > 0.9  # type: ignore[arg-type]
+
+
+def test_rows_of_methods_that_read_attention_are_the_same_for_every_batch_size() -> None:
+    methods = [*sorted(OF_ATTENTION), "gradcam"]
+    pieces = found(TinyVit(0), ("blocks.1",), methods, 16)
+    assert pieces == found(TinyVit(0), ("blocks.1",), methods, 48)
+    assert {row["error_code"] for row in pieces} == {None}
 
 
 def test_rows_of_the_original_cam_are_the_same_for_every_batch_size() -> None:

@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ import typer
 import yaml
 from typer.testing import CliRunner, Result
 
-from jobs.plan import plan
+from jobs.plan import _maps, plan
 from jobs.support.console import amount
 from pipeline.demo.data import run_file, write_demo
 from pipeline.planning import planner
@@ -42,6 +44,7 @@ def test_it_prints_a_table_and_totals(demo: Path) -> None:
     lines = {" ".join(line.split()[:2]): line for line in shown.stdout.splitlines()}
     for start in ("method scorecam", "metric average_drop", "metric increase", "images 6", "run folder", "forwards"):
         assert any(name.startswith(start) for name in lines), shown.stdout
+    assert next(line.split() for line in shown.stdout.splitlines() if line.startswith("maps")) == ["maps", "12"]
     assert "with 3 CPU workers" in shown.stdout
     assert "at 2.5 per worker-hour" in shown.stdout
     assert not (demo.parent / "run").exists()
@@ -59,9 +62,15 @@ def test_json_is_one_object(demo: Path) -> None:
     shown = run_plan(demo, "--json", "--limit", 4, "--set", "explain.methods=[gradcam]")
     fields = json.loads(shown.stdout)
     assert (fields["images"], fields["rows"], fields["cost"], fields["machines"]["device"]) == (4, 4, None, "cpu")
+    assert fields["maps"] == 4
     assert not fields["estimated"]
     assert [line["name"] for line in fields["lines"]][1:] == ["gradcam", "average_drop", "increase"]
     assert sum(line["share"] for line in fields["lines"]) == pytest.approx(1)
+
+
+def test_many_maps_are_compared_with_a_published_number() -> None:
+    estimate = SimpleNamespace(maps=653_580)
+    assert _maps(cast(Any, estimate)) == "653,580 (2.0 times the 326,790 of LATEC)"
 
 
 def test_all_mistakes_are_reported_at_once(demo: Path) -> None:

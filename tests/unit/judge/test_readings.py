@@ -61,7 +61,7 @@ def test_every_image_is_in_one_half(run: Run) -> None:
 
 
 @pytest.mark.parametrize("half", ["choose", "report"])
-def test_means_and_paired_differences_are_those_of_the_rows(run: Run, half: Any) -> None:  # noqa: ANN401 - a literal
+def test_means_and_paired_differences_are_those_of_the_rows(run: Run, half: Any) -> None:
     found = compare(run, half)
     assert list(found.methods) == ["gradcam", "increment_cam", "increment_first", "integrative_cam"]
     chosen = [row for row in run.table().to_pylist() if half_of(row["image_key"]) == half]

@@ -49,7 +49,7 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mine", module)
 
 
-def refusal(**fields: Any) -> str:  # noqa: ANN401 - the keys of a run file
+def refusal(**fields: Any) -> str:
     with pytest.raises(ConfigError) as refused:
         build_architecture(ModelConfig.model_validate(fields))
     return str(refused.value)
@@ -78,7 +78,7 @@ def test_a_function_that_gives_no_model_is_one_sentence(name: str, words: str) -
 
 def test_arguments_reach_the_function() -> None:
     config = ModelConfig.model_validate({"name": "mine:needs", "arguments": {"classes": 7}})
-    model, _ = build_architecture(config)
+    model = build_architecture(config).model
     assert model.get_parameter("linear.weight").shape == (7, 8)
 
 
@@ -111,7 +111,7 @@ def test_names_of_libraries_without_a_trained_classifier_are_refused(fields: dic
 
 def test_a_new_number_of_classes_is_right_with_weights_that_have_it() -> None:
     config = ModelConfig.model_validate({"name": "timm/test_resnet", "num_classes": 7, "weights": "random"})
-    model, _ = build_architecture(config)
+    model = build_architecture(config).model
     assert model.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
 
 

@@ -117,6 +117,7 @@ def test_as_many_channels_as_rows_or_columns_do_not_matter(channels: int) -> Non
         (lambda acts: acts.flatten(2)[:, :, :50].transpose(1, 2), "layout"),
         (lambda acts: [acts], "outputs list, not one tensor"),
         (lambda acts: (acts, acts), "outputs tuple, not one tensor"),
+        (lambda acts: (acts.shape, acts), "outputs tuple, not one tensor"),
     ],
 )
 def test_other_outputs_are_refused(transform: Transform, words: str) -> None:

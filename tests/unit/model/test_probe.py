@@ -183,8 +183,8 @@ class Twice(ToyNet):
 
 
 class Tuple(nn.Module):
-    def forward(self, acts: Tensor) -> tuple[Tensor]:
-        return (acts,)
+    def forward(self, acts: Tensor) -> tuple[Tensor, Tensor]:
+        return (acts, acts)
 
 
 class OddOutputs(ToyNet):

@@ -17,7 +17,7 @@ from pipeline.model.zoo import load_model
 from pipeline.settings.model import ModelConfig
 
 
-def loaded(monkeypatch: pytest.MonkeyPatch, build: Callable[[], object], **fields: Any) -> LoadedModel:  # noqa: ANN401
+def loaded(monkeypatch: pytest.MonkeyPatch, build: Callable[[], object], **fields: Any) -> LoadedModel:
     module = types.ModuleType("mine")
     module.build = build  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mine", module)

@@ -18,7 +18,7 @@ from pipeline.results.reliability import (
 from pipeline.settings.registry import parameters
 
 
-def known(**numbers: Any) -> Reliability:  # noqa: ANN401 - any JSON
+def known(**numbers: Any) -> Reliability:
     return reliability(record(average_drop=judged(**numbers)), "average_drop", "lower")
 
 

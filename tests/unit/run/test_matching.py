@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.data.sources.annotations import Annotations
-from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.classes import ClassTable, load_classes
+from pipeline.data.sources.imagenet import synsets
 from pipeline.data.sources.shards import Described, Entry, Shard
 from pipeline.errors import ConfigError
 from pipeline.model.outputs import Outputs
-from pipeline.run.matching import check_labels
+from pipeline.run.matching import check_classes, check_labels
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Loaded:
 
     classes: int
     outputs: Outputs
+    class_names: tuple[str, ...] | None = None
 
 
 def check(labels: list[str], classes: int = 2, outputs: str = "binary", *, in_folder: bool = False) -> None:
@@ -50,3 +52,23 @@ def test_the_label_of_a_regression_is_a_value() -> None:
 
 def test_without_labels_nothing_is_wrong() -> None:
     check([])
+
+
+@pytest.mark.parametrize("own", [("cat", "owl", "dog"), ("owl", "dog", "cat"), ("lion", "cat", "dog")])
+def test_a_table_in_another_order_than_that_of_the_model_is_refused(own: tuple[str, ...]) -> None:
+    annotations = Annotations(ClassTable(("cat", "dog", "owl")))
+    with pytest.raises(ConfigError, match=r"data.classes: it contradicts the model, which calls class \d '\w+'"):
+        check_classes(annotations, Loaded(3, Outputs(), own))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("own", [("cat", "dog", "owl"), ("Katze", "Hund", "Eule"), ("cat", "hound", "owl"), None])
+def test_a_table_may_call_classes_otherwise(own: tuple[str, ...] | None) -> None:
+    check_classes(Annotations(ClassTable(("cat", "dog", "owl"))), Loaded(3, Outputs(), own))  # type: ignore[arg-type]
+    check_classes(Annotations(), Loaded(3, Outputs(), own))  # type: ignore[arg-type]
+
+
+def test_names_of_imagenet_agree_with_the_table_of_imagenet() -> None:
+    names, table = tuple(synsets().values()), load_classes("imagenet-1k")
+    check_classes(Annotations(table), Loaded(1000, Outputs(), names))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="it contradicts the model"):
+        check_classes(Annotations(table), Loaded(1000, Outputs(), names[::-1]))  # type: ignore[arg-type]

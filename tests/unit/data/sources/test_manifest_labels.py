@@ -37,7 +37,7 @@ def put(root: Path, text: str) -> Path:
     return root / "list.csv"
 
 
-def read(root: Path, shards: str = "", names: tuple[str, ...] = (), **data: Any) -> list[Item]:  # noqa: ANN401
+def read(root: Path, shards: str = "", names: tuple[str, ...] = (), **data: Any) -> list[Item]:
     """Read shards as a run does."""
     if names:
         (root / "names.txt").write_text("\n".join(names))
