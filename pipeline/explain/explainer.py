@@ -200,14 +200,10 @@ class Explainer:
         """Run some work and return its result, or the reason if it raises an error that an image may have caused."""
         try:
             return work()
-        except CamatlasError:
-            raise  # not caused by an image
         except Exception as error:  # a model may raise any error
-            if is_out_of_memory(error):
-                return _FailureReason("out_of_memory", first_line(error))
-            if isinstance(error, torch.AcceleratorError):
-                raise  # the device is lost, for all images
-            return _FailureReason("model_error", first_line(error))
+            if isinstance(error, CamatlasError | torch.AcceleratorError) and not is_out_of_memory(error):
+                raise  # not caused by an image
+            return _FailureReason("out_of_memory" if is_out_of_memory(error) else "model_error", first_line(error))
 
     def _explain_single(self, image: ImageBatch, reason: _FailureReason) -> list[Row]:
         """Explain an image that has failed alone: in smaller passes if memory ran out, then method by method."""

@@ -19,6 +19,8 @@ _INDEXED = {
     aten.index.Tensor, aten._unsafe_index.Tensor, aten.index_put.default, aten.index_put_.default,
     aten._index_put_impl_.default,
 }  # fmt: skip
+_NUMBER_AT_INDEX = aten.index_fill_.int_Scalar
+"""What `x[index] = number` becomes here; on CUDA it takes an index of the host, as other assignments do."""
 _COPIES = {aten.copy_.default, aten._to_copy.default}
 _TAKES_SCALARS = {aten.masked_fill.Tensor, aten.masked_fill_.Tensor, aten.fill_.Tensor, aten.index_fill.int_Tensor}
 """Operations that take a CPU tensor of one number besides those that PyTorch marks as pointwise."""
@@ -55,6 +57,8 @@ def refuse(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], is_here: I
     if func in _INDEXED:
         _refuse_indexing(args, is_here)
         return
+    if func is _NUMBER_AT_INDEX and is_here(args[0]):
+        return
     is_pointwise = torch.Tag.pointwise in func.tags or func in _TAKES_SCALARS
     writes = func._schema.name.endswith("_")
     if is_pointwise and all(tensor.ndim == 0 for tensor in strangers) and (is_here(args[0]) or not writes):
@@ -83,6 +87,8 @@ def waits(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], is_here: Is
         return _waits_of_copy(args, kwargs, is_here)
     if func in _INDEXED:
         return _waits_of_indexing(args, is_here)
+    if func is _NUMBER_AT_INDEX and not is_here(args[2]):
+        return ["copy of an index to the device"]
     if func is aten.repeat_interleave.Tensor and kwargs.get("output_size") is None:
         return ["repeat_interleave by a tensor"]
     return [_WAITS[func]] if func in _WAITS else []

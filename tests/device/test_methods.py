@@ -5,7 +5,7 @@ import torch
 from device.simulated import simulated
 from device.small_nets import NETS
 from device.small_runs import explained, host_maps, left_behind
-from quick import SPECS
+from quick import OF_ATTENTION, SPECS
 
 from pipeline.errors import LayerError
 from pipeline.model.engine import Precision
@@ -35,8 +35,8 @@ def check(kind: str, precision: Precision, specs: list[object]) -> None:
 
 
 def runs_on(kind: str, name: str) -> bool:
-    """Whether a method fits a network: CAM needs the head of the residual one."""
-    return name != "cam" or kind == "cnn"
+    """Whether a method fits a network: CAM needs the head of the residual one, and some methods need attention."""
+    return kind == "cnn" if name == "cam" else name not in OF_ATTENTION or kind == "vit"
 
 
 @pytest.mark.parametrize(("kind", "precision"), [("cnn", "fp32"), ("vgg", "fp32"), ("vit", "fp32"), ("cnn", "bf16")])

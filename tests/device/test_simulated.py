@@ -61,6 +61,8 @@ WAITS: dict[str, tuple[Use, int]] = {
     "two masks": (lambda x: (x[x > 3], x[x > 5]), 2),
     "values under a mask": (lambda x: x.clone().__setitem__(x > 7, x[0]), 1),
     "an index of the host": (lambda x: x[torch.tensor([0, 1])], 1),
+    "a number at an index of the host": (lambda x: x.clone().__setitem__((slice(None), [0, 2]), 0.0), 1),
+    "a number at an index of the device": (lambda x: x.clone().__setitem__(x[0].long() % 3, 0.0), 0),
     "unique": (lambda x: x.unique(), 1),
     "repeating by a tensor": (lambda x: x[0].repeat_interleave(x[1].long()), 1),
     "a copy to the host": (lambda x: x.cpu(), 1),
