@@ -4,6 +4,7 @@
 `BUDGETS`; whoever lowers one also lowers its number here.
 """
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,8 +122,7 @@ def table(found: dict[str, Asked]) -> list[str]:
 
 if __name__ == "__main__":
     all_asked = {name: asked(budget) for name, budget in BUDGETS.items()}
-    print("\n".join(table(all_asked)))
+    lines = table(all_asked)
     for name, each in all_asked.items():
-        print(f"\n{name}")
-        for line, times in each.ledger.lines().items():
-            print(f"  {times:5d} {line}")
+        lines += ["", name, *(f"  {times:5d} {line}" for line, times in each.ledger.lines().items())]
+    sys.stdout.write("\n".join([*lines, ""]))

@@ -1,4 +1,3 @@
-# ruff: noqa: ANN401 - the signatures of PyTorch are untyped
 """The rules of CUDA that a simulated device follows: what it refuses, what makes the host wait, and what is free.
 
 The words of refusals are those of PyTorch, so that a test may compare them.

@@ -1,4 +1,3 @@
-# ruff: noqa: ANN401 - the signatures of PyTorch are untyped
 """A simulated CUDA device on a machine without one.
 
 `SimulatedTensor` says that it lives on cuda:0, and holds a tensor of the host, on which every operation runs: so values
