@@ -25,6 +25,7 @@ DEVICE = torch.device("cuda", 0)
 _NO_NUMPY = (
     "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
 )
+_OF_NUMBERS = ("tensor", "as_tensor", "asarray")
 _ledger = Ledger()
 
 
@@ -144,6 +145,8 @@ class _Landing(TorchFunctionMode):
                 return _one_hot(*args, **kwargs)
             if name == "new_tensor" and is_here(args[0]):
                 return _made(torch.tensor, args[1:], {"dtype": args[0].dtype, "device": DEVICE, **kwargs})
+            if name in _OF_NUMBERS and is_here(args[0]) and kwargs.get("device") is not None:
+                return args[0].to(kwargs["device"], kwargs.get("dtype") or args[0].dtype)
             if not is_here(args[0]) and name in _FROM_HOST:
                 return _FROM_HOST[name](func, args, kwargs)
         if _names_device(kwargs.get("device")):
@@ -196,7 +199,7 @@ def _made(func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
     if args and isinstance(args[0], SimulatedTensor):  # zeros_like, new_zeros and the like
         return func(*args, **kwargs)
     name = getattr(func, "__name__", "")
-    if name in ("tensor", "as_tensor", "asarray"):
+    if name in _OF_NUMBERS:
         _ledger.wait("numbers of the host to the device")
     elif not name.startswith("empty"):
         _ledger.launch(name)

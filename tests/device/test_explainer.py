@@ -101,6 +101,43 @@ def test_notebooks_get_the_values_of_the_cpu(
             torch.testing.assert_close(to_host(values[name][method]), expected_B, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("where", ["cpu", "cuda"])
+def test_truth_may_be_on_either_device(where: str) -> None:
+    metrics = ["energy_in_box", "box_iou", "box_removed_confidence", "mass", "rank", "occlusion_agreement"]
+    metrics = [{name: {"cells": 2} if name == "occlusion_agreement" else {}} for name in metrics]
+
+    def run(device: str, given: str) -> dict[str, dict[str, Tensor]]:
+        model, pixels_BCHW = made(SmallCnn).to(device), pictures().to(device)
+        explained = camatlas.explain(model, pixels_BCHW, layer=SmallCnn.LAYER, targets=[1, 1, 1])
+        mask_HW = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+        mask_HW[3:20, 5:30] = True
+        index_HW = mask_HW.to(torch.uint8) + mask_HW.flip(0).to(torch.uint8)
+        parts = camatlas.Parts(index_HW.to(given), torch.tensor([0.5, -0.25]).to(given), 1)
+        boxes = [torch.tensor([[2.0, 3.0, 20.0, 25.0]]).to(given), None, None]
+        return camatlas.evaluate(
+            model, pixels_BCHW, explained, metrics=metrics, boxes=boxes, masks=[None, mask_HW.to(given), None],
+            parts=[None, parts, parts],
+        )  # fmt: skip
+
+    expected = run("cpu", "cpu")
+    with simulated():
+        found = run("cuda", where)
+    for name, by_method in expected.items():
+        values_B = to_host(found[name]["gradcam"])
+        torch.testing.assert_close(values_B, by_method["gradcam"], rtol=0, atol=0, equal_nan=True, msg=name)
+        assert values_B.isfinite().any(), name
+
+
+def test_images_that_are_not_finite_have_zero_maps_and_no_values() -> None:
+    with simulated():
+        model, pixels_BCHW = made(SmallCnn).to("cuda"), torch.full_like(pictures(), torch.nan)
+        explained = camatlas.explain(model, pixels_BCHW, layer=SmallCnn.LAYER)
+        values = camatlas.evaluate(model, pixels_BCHW, explained)
+        assert is_here(values["average_drop"]["gradcam"])
+        assert bool(values["average_drop"]["gradcam"].isnan().all())
+        assert not bool(explained.maps["gradcam"].any())
+
+
 def test_targets_may_be_on_either_device() -> None:
     with simulated():
         model, pixels_BCHW, targets_B = made(SmallCnn).to("cuda"), pictures(), torch.tensor([1, 2, 3])

@@ -68,6 +68,7 @@ WAITS: dict[str, tuple[Use, int]] = {
     "a copy to the host": (lambda x: x.cpu(), 1),
     "a list": (lambda x: x.tolist(), 1),
     "a list of one number": (lambda x: x.sum().tolist(), 1),
+    "numbers of a tensor to the host": (lambda x: torch.as_tensor(x, device="cpu").numpy(), 1),
     "a copy into the host": (lambda x: torch.zeros(3, 4).copy_(x), 1),
     "a copy to the device": (lambda x: NUMBERS.to(x.device), 1),
     "a copy to another's device": (lambda x: NUMBERS.to(x), 1),
