@@ -7,6 +7,7 @@ from device.small_nets import NETS
 from device.small_runs import explained, host_maps, left_behind
 from quick import OF_ATTENTION, SPECS
 
+from pipeline.cams.path import IntegratedGradCam
 from pipeline.errors import LayerError
 from pipeline.model.engine import Precision
 
@@ -17,6 +18,7 @@ VARIANTS: list[object] = [
     {"sscam": {"samples": 2, "noise_on": "input", "as": "sscam_of_inputs"}},
     {"integrated_gradcam": {"steps": 2, "baseline": "blur", "as": "integrated_of_blurs"}},
     {"integrative_cam": {"f": "exp", "redundancy": 0.8, "as": "integrative_of_exp"}},
+    {"integrative_cam": {"bias": "fullgrad", "as": "integrative_of_biases"}},
     {"kpca_cam": {"kernel": "rbf", "as": "kpca_of_rbf"}},
     {"increment_cam": {"merge": "weights", "as": "increment_of_weights"}},
     {"poly_cam": {"variant": "minus", "as": "poly_minus"}},
@@ -46,6 +48,17 @@ def test_all_methods_together_give_the_bits_of_the_cpu(kind: str, precision: Pre
 
 def test_variants_of_methods_give_the_bits_of_the_cpu() -> None:
     check("cnn", "fp32", VARIANTS)
+
+
+@pytest.mark.parametrize("where", ["cpu", "cuda"])
+def test_a_baseline_image_may_be_on_either_device(where: str) -> None:
+    baseline_CHW = torch.full((3, 1, 1), 0.5)
+    expected = explained(NETS["cnn"], "cpu", "fp32", [IntegratedGradCam(steps=2, baseline=baseline_CHW)])
+    with simulated():
+        found = explained(NETS["cnn"], "cuda", "fp32", [IntegratedGradCam(steps=2, baseline=baseline_CHW.to(where))])
+    assert not left_behind(found)
+    for name, map_Buv in host_maps(expected).items():
+        assert torch.equal(host_maps(found)[name], map_Buv)
 
 
 @pytest.mark.campaign

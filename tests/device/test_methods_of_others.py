@@ -67,6 +67,32 @@ def test_a_method_of_the_user_that_makes_maps_on_the_host_fails_its_rows() -> No
     assert "same device" in found["error_detail"][1].as_py()
 
 
+def test_notebooks_try_methods_of_others_on_the_device() -> None:
+    saliency = {"captum": {"algorithm": "Saliency", "grid": 8}}
+    with simulated():
+        model = flat().to("cuda")
+        found = camatlas.explain(model, images(), methods=[saliency], layer="features.2")
+        assert all(map(is_here, found.maps.values()))
+
+
+def test_a_stored_map_that_is_missing_fails_its_row_on_the_device(tmp_path: Path) -> None:
+    pq.write_table(table(["k0", "k2"]), tmp_path / "maps.parquet")
+    stored = Stored(str(tmp_path / "maps.parquet"))
+    stored.opened()
+    methods = {"gradcam": build_methods(["gradcam"])["gradcam"], "stored": stored}
+    with simulated():
+        explainer = Explainer(ToyNet(0), spec(methods=methods, metrics={}, device="cuda"))
+        found = pa.concat_tables(explainer.tables(chunk(3)))
+    codes = dict(
+        zip(
+            zip(found["image_key"].to_pylist(), found["method"].to_pylist(), strict=True),
+            found["error_code"].to_pylist(),
+            strict=True,
+        )
+    )
+    assert {where for where, code in codes.items() if code} == {("k1", "stored")}
+
+
 def test_stored_maps_are_put_onto_the_device(tmp_path: Path) -> None:
     pq.write_table(table(["k0", "k1", "k2"]), tmp_path / "maps.parquet")
     stored = Stored(str(tmp_path / "maps.parquet"))
