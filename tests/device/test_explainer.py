@@ -1,6 +1,6 @@
 """The Explainer, the notebook's functions and the dry run on the simulated device."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from device.simulated import is_here, simulated, to_host
 from device.small_nets import CLASSES, SIDE, SmallCnn, SmallVit, made, pictures
 from device.small_runs import left_behind
 from explaining import SHARD, spec
-from torch import Tensor
+from torch import Tensor, nn
 
 import camatlas
 from pipeline.cams import build_methods
@@ -126,6 +126,24 @@ def test_truth_may_be_on_either_device(where: str) -> None:
         values_B = to_host(found[name]["gradcam"])
         torch.testing.assert_close(values_B, by_method["gradcam"], rtol=0, atol=0, equal_nan=True, msg=name)
         assert values_B.isfinite().any(), name
+
+
+def as_it_is(model: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
+    """A layout: what the layer gives are maps."""
+    return lambda output: output, lambda maps_PKuv, _like: maps_PKuv
+
+
+def test_a_stated_layout_is_tried_on_the_device() -> None:
+    def run(device: str) -> Tensor:
+        model, pixels_BCHW = made(SmallCnn).to(device), pictures()
+        explained = camatlas.explain(
+            model, pixels_BCHW, methods=["recipro_cam"], layer=SmallCnn.LAYER, layout=as_it_is, targets=[1, 2, 3]
+        )
+        return to_host(explained.maps["recipro_cam"])
+
+    with simulated():
+        found = run("cuda")
+    assert torch.equal(found, run("cpu"))
 
 
 def test_images_that_are_not_finite_have_zero_maps_and_no_values() -> None:
