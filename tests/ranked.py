@@ -30,6 +30,7 @@ class ValuedRun(RunMaker):
         chunks: number of chunks of the run, of which the first one is published.
         params: parameters of metrics that are not the defaults.
         methods_of: the name in the registry of methods that have another name.
+        algorithm: the algorithm of those methods, if they are of captum.
         constant: methods whose maps are constant.
         config: the run file.
     """
@@ -40,6 +41,7 @@ class ValuedRun(RunMaker):
     chunks: int = 1
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     methods_of: Mapping[str, str] = field(default_factory=dict)
+    algorithm: str = ""
     constant: Sequence[str] = ()
     targets: str = "predicted"
 
@@ -52,10 +54,14 @@ class ValuedRun(RunMaker):
                 "model": {"name": self.model, "weights_sha256": self.model, "layer": "features"},
                 "chunk_images": images,
                 "targets": self.targets,
-                "methods": {name: {"name": self.methods_of.get(name, name)} for name in self.methods},
+                "methods": {name: self._method(name) for name in self.methods},
                 "metrics": {name: fields | dict(self.params.get(name, {})) for name, fields in kinds.items()},
             }
         )
+
+    def _method(self, name: str) -> dict[str, Any]:
+        algorithm = {"algorithm": self.algorithm} if self.algorithm and name in self.methods_of else {}
+        return {"name": self.methods_of.get(name, name), **algorithm}
 
     @property
     def images(self) -> int:

@@ -88,13 +88,13 @@ ACCIDENTS: dict[str, tuple[str, str, int, str]] = {
     "the shared backward pass": ("gradcam", "backward", 0, "gradients"),
     "a masked pass": ("scorecam", "trunk", 1, "target_scores"),
     "the head of a masked pass": ("scorecam", "head", 1, "target_scores"),
-    "a head pass": ("recipro_cam", "head", 1, "_through_head"),
+    "a head pass": ("recipro_cam", "head", 1, "logits"),
     "the pass of a path point": ("integrated_gradcam", "trunk", 2, "versions"),
     "the backward pass of a path point": ("integrated_gradcam", "backward", 2, "versions"),
-    "the forward pass of pixel gradients": ("smoothgrad", "trunk", 1, "_backward"),
-    "the backward pass to the pixels": ("smoothgrad", "backward", 1, "_backward"),
-    "the backward pass through every bias": ("fullgrad", "backward", 0, "_backward"),
-    "an optimised mask": ("opti_cam", "backward", 1, "_backward"),
+    "the forward pass of pixel gradients": ("smoothgrad", "trunk", 1, "pixel_gradients"),
+    "the backward pass to the pixels": ("smoothgrad", "backward", 1, "pixel_gradients"),
+    "the backward pass through every bias": ("fullgrad", "backward", 0, "pixel_gradients"),
+    "an optimised mask": ("opti_cam", "backward", 1, "pixel_gradients"),
 }
 """By accident: the method, the part that fails, after how many passes, and the function that runs the pass."""
 

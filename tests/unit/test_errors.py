@@ -11,6 +11,7 @@ from pipeline.errors import (
     LayerError,
     Mistake,
     Mistakes,
+    PluginError,
     StalledError,
     StoreError,
     UnknownLayerError,
@@ -22,6 +23,7 @@ from pipeline.errors import (
 EXIT_CODES = {
     CamatlasError: 1,
     ConfigError: 2,
+    PluginError: 2,
     LayerError: 2,
     UnknownLayerError: 2,
     DamagedRunError: 4,

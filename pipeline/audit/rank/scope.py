@@ -131,7 +131,7 @@ def _shared(members: Sequence[Member], own: Sequence[Fields], noun: str, left_ou
     shared = []
     for name in dict.fromkeys(name for fields in own for name in fields):
         has = [member.name for member, fields in zip(members, own, strict=True) if name in fields]
-        meanings = {str(fields[name]["name"]) for fields in own if name in fields}
+        meanings = {_meaning(fields[name]) for fields in own if name in fields}
         if len(has) < len(members):
             missing.setdefault(tuple(has), []).append(name)
         elif len(meanings) > 1:
@@ -165,9 +165,16 @@ def _ranking(members: Sequence[Member], wanted: Sequence[str], left_out: list[st
 
 
 def _better(fields: Mapping[str, Any]) -> str:
-    """Return the direction that is better; the manifest states that of metrics of users. Empty if it is not known."""
-    kind = METRICS.get(str(fields["name"]))
-    return str(fields.get("plugin", {}).get("better", "")) if kind is None else kind.better
+    """Return the direction that is better; the manifest holds that of a plug-in. Empty if it is not known."""
+    plugin, kind = fields.get("plugin"), METRICS.get(str(fields["name"]))
+    if plugin is not None:
+        return str(plugin["better"])
+    return "" if kind is None else kind.better
+
+
+def _meaning(fields: Mapping[str, Any]) -> str:
+    """Return what a name stands for: the name in the registry, with the algorithm of an attribution of captum."""
+    return " ".join(str(fields[key]) for key in ("name", "algorithm") if key in fields)
 
 
 def _has_values(members: Sequence[Member], method: str, left_out: list[str]) -> bool:

@@ -27,6 +27,7 @@ MADE = Plan(
     chunks=40,
     encoded_bytes=10**6,
     rows=7200,
+    maps=7200,
     run_bytes=10**5,
     lines=(Line("shared", "clean pass, rows", 1, 0, 1, 1, 0.5), Line("method", "scorecam", 99.5, 0, 0, 128, 1.5)),
     reading_seconds=0.01,

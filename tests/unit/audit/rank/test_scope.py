@@ -75,7 +75,7 @@ def test_metrics_without_order_are_left_out_and_named(tmp_path: Path) -> None:
     ]
 
 
-def test_the_manifest_says_which_way_is_better_for_a_metric_of_a_user(tmp_path: Path) -> None:
+def test_the_manifest_says_which_way_is_better_for_a_plug_in(tmp_path: Path) -> None:
     table: Table = {"mine": {"a": [1.0, 1.0], "b": [2.0, 2.0]}}
     scope, _ = scope_and_notes(tmp_path, [(table, {"params": {"mine": {"plugin": {"better": "lower"}}}})])
     assert (scope.metrics[0].better, scope.metrics[0].family) == ("lower", OTHER)
@@ -86,6 +86,14 @@ def test_a_name_with_two_meanings_is_left_out(tmp_path: Path) -> None:
     scope, notes = scope_and_notes(tmp_path, [(table, {}), (table, {"methods_of": {"b": "gradcam"}})])
     assert scope.methods == ("a", "c")
     assert notes == ["not compared: method b: the runs use this name for b and gradcam"]
+
+
+def test_algorithms_of_captum_are_different_methods(tmp_path: Path) -> None:
+    table = table_of("abc", "insertion")
+    runs = [(table, {"methods_of": {"b": "captum"}, "algorithm": name}) for name in ("Lime", "Occlusion")]
+    scope, notes = scope_and_notes(tmp_path, runs)
+    assert scope.methods == ("a", "c")
+    assert notes == ["not compared: method b: the runs use this name for captum Lime and captum Occlusion"]
 
 
 def test_a_method_that_always_fails_is_left_out_instead_of_emptying_every_metric(tmp_path: Path) -> None:
