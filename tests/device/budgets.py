@@ -61,7 +61,7 @@ BUDGETS: dict[str, Budget] = {
     "scorecam, 64 clusters": Budget(({"scorecam": {"clusters": 64}},), (), 36, 3271, 65),
     "road": Budget(("gradcam",), ("road",), 196, 13906, 9, "gradcam"),
     "sscam, 4 samples, 16 clusters": Budget(({"sscam": {"samples": 4, "clusters": 16}},), (), 295, 9558, 65),
-    "rise, 256 masks": Budget(({"rise": {"num_masks": 256, "grid": 8}},), (), 76, 8131, 257),
+    "rise, 128 masks": Budget(({"rise": {"num_masks": 128, "grid": 8}},), (), 47, 4109, 129),
 }
 
 

@@ -6,6 +6,7 @@ from device.simulated import is_here, simulated, to_host
 from device.small_nets import NETS
 from device.small_runs import METRIC_SPECS, explained, measured
 
+from pipeline.metrics import METRICS
 from pipeline.model.engine import Precision
 
 IMPUTING = {"road", "road_morf", "road_lerf", "occlusion_agreement"}
@@ -28,7 +29,7 @@ def test_all_metrics_together_give_the_values_of_the_cpu() -> None:
 
 
 def test_metrics_of_a_transformer_give_the_values_of_the_cpu() -> None:
-    check("vit", "bf16", [spec for spec in METRIC_SPECS if IMPUTING.isdisjoint(spec)])
+    check("vit", "bf16", [spec for spec in METRIC_SPECS[: len(METRICS)] if IMPUTING.isdisjoint(spec)])
 
 
 @pytest.mark.campaign
