@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.data.look import look
 from pipeline.errors import ConfigError
-from pipeline.run.preflight import PreparedRun, absolute, prepare
+from pipeline.run.paths import absolute
+from pipeline.run.preflight import PreparedRun, prepare
 from pipeline.settings.run_file import RunConfig
 
 IMAGES, SIDE = 5, 16

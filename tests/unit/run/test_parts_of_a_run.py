@@ -25,7 +25,8 @@ from pipeline.metrics import Parts
 from pipeline.model.baselines import Normalisation
 from pipeline.results.query import open_run
 from pipeline.results.verify import verify
-from pipeline.run.preflight import PreparedRun, absolute, prepare
+from pipeline.run.paths import absolute
+from pipeline.run.preflight import PreparedRun, prepare
 from pipeline.settings.run_file import RunConfig
 from pipeline.storage.local_store import LocalStore
 

@@ -21,7 +21,8 @@ from pipeline.results.query import open_run
 from pipeline.results.reliability import leaderboard_note, shipped_record
 from pipeline.results.status import status
 from pipeline.results.verify import verify
-from pipeline.run.preflight import PreparedRun, absolute, prepare
+from pipeline.run.paths import absolute
+from pipeline.run.preflight import PreparedRun, prepare
 from pipeline.settings.functions import modules_beside
 from pipeline.settings.plugins import classes_of
 from schemas.manifest import changed_plugins
