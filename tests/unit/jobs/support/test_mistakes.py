@@ -16,9 +16,7 @@ def test_each_mistake_is_told_once_in_the_order_found(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == ""
     mistakes.found += [FIRST, FIRST]
     telling.tell()
-    assert capsys.readouterr().err == (
-        "error: key.a: is wrong\nlooking for more mistakes, in the data and the model\n"
-    )
+    assert capsys.readouterr().err == ("error: key.a: is wrong\nlooking for more mistakes, in the data and the model\n")
     mistakes.found.append(SECOND)
     telling.tell()
     assert capsys.readouterr().err == "error: key.b: is wrong\n"
