@@ -136,8 +136,8 @@ def _checked_tokens(record: AttentionRecord, view: object) -> GridView:
     for number, call in enumerate(record.calls, 1):
         if len(call.shape) != 4 or call.shape[0] != _IMAGES:
             raise LayerError(
-                f"its attention number {number} is not between all tokens of an image, as inside of windows (weights of "
-                f"shape {tuple(call.shape)} for {_IMAGES} images)"
+                f"its attention number {number} is not between all tokens of an image, as inside of windows (weights "
+                f"{call.shape} for {_IMAGES} images)"
             )
     if not isinstance(view, GridView) or view.kind != "tokens":
         raise LayerError(f"the target layer gives no tokens ({view}); choose a later layer, or auto")
