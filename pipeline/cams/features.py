@@ -131,9 +131,10 @@ def _target_outputs(
 ) -> Tensor:
     """Run the head on changed activations: target logits or confidences (B, changes), one sweep per image."""
     per_image = []
-    for row in evidence.first_rows().tolist():
+    for rows_T in evidence.rows.by_image():
+        row = int(rows_T[0])
         logits_PN = probe.head(evidence, row, changes, functools.partial(change, row))
-        targets_T = evidence.targets_B[evidence.images_B == evidence.images_B[row]]
+        targets_T = evidence.targets_B[row : row + len(rows_T)]
         both_2PT = evidence.outputs.read(logits_PN, targets_T.expand(len(logits_PN), -1))
         per_image.append(both_2PT[1 if confidences else 0].T)
     return torch.cat(per_image)

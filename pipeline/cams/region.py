@@ -21,6 +21,7 @@ from pipeline.model import noise
 from pipeline.model.evidence import Evidence
 from pipeline.model.masks import MaskLook, MaskStream
 from pipeline.model.probe import Probe
+from pipeline.model.transfers import sent
 
 _MASKS_AT_ONCE = 64
 
@@ -116,7 +117,7 @@ class Rise:
         total_BHW = torch.zeros_like(pixels_BCHW[:, 0])
         images = len(evidence.first_rows())
         for masks_MHW in self.masks((pixels_BCHW.shape[2], pixels_BCHW.shape[3]), probe.seed):
-            masks_MHW = masks_MHW.to(pixels_BCHW)  # noqa: PLW2901 - moved to the model's device
+            masks_MHW = sent(masks_MHW, pixels_BCHW.device)  # noqa: PLW2901 - to the model's device
             stream = MaskStream(masks_MHW.expand(images, *masks_MHW.shape))
             confidences_BM = probe.scorer.scores_of_rows(evidence, stream).confidences_BMS[..., 0]
             total_BHW = total_BHW + (confidences_BM[:, :, None, None] * masks_MHW).sum(1)

@@ -192,8 +192,7 @@ class SsCam:
 
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
         """Compute the maps (B, u, v), >= 0."""
-        images = evidence.images_B[evidence.first_rows()].tolist()
-        per_image = [evidence.select(evidence.images_B == image) for image in images]
+        per_image = [evidence.select(rows_R) for rows_R in evidence.rows.by_image()]
         return torch.cat([self._of_one_image(rows, probe) for rows in per_image])
 
     def cost(self, net: NetShape) -> Cost:

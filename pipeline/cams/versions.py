@@ -25,14 +25,14 @@ def versions(
     Costs one forward pass per image and version, and one head backward pass per row and version. A batch holds as many
     versions as fit.
     """
-    local_B = evidence.places()
-    rows, images = len(local_B), len(evidence.first_rows())
+    known = evidence.rows
+    rows, images = len(known.images_B), len(known.first_I)
     per_batch = max(1, probe.batcher.size // images)
     remaining = iter(changed)
     while group := list(itertools.islice(remaining, per_batch)):
         observation = probe.observe(torch.cat(group), gradients=True)
-        places_VB = local_B + images * torch.arange(len(group), device=local_B.device)[:, None]
-        evidence_VB = observation.evidence_of(places_VB.flatten(), evidence.targets_B.repeat(len(group)), readout)
+        places_VB = known.places_B + images * torch.arange(len(group))[:, None]
+        evidence_VB = observation.evidence_of(places_VB.flatten(), known.targets_B.repeat(len(group)), readout)
         yield from (evidence_VB.select(slice(v * rows, (v + 1) * rows)) for v in range(len(group)))
 
 
@@ -45,7 +45,7 @@ def noisy_copies(evidence: Evidence, seed: int, purpose: str, sigma: float, samp
     """Yield copies (I, C, H, W) of the distinct images with Gaussian noise of sigma times each image's range."""
     pixels_ICHW = images_of(evidence)
     scale_I111 = sigma * (pixels_ICHW.amax((1, 2, 3), keepdim=True) - pixels_ICHW.amin((1, 2, 3), keepdim=True))
-    keys = [evidence.keys[row] for row in evidence.first_rows().tolist()]
+    keys = [evidence.keys[row] for row in evidence.rows.first_I.tolist()]
     for noise_ICHW in noise.normal(seed, keys, purpose, tuple(pixels_ICHW.shape[1:]), samples):
         yield pixels_ICHW + scale_I111 * noise_ICHW.to(pixels_ICHW)
 

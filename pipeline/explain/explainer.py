@@ -17,7 +17,7 @@ from pipeline.cams import CamMethod
 from pipeline.data.decode import DecodedChunk, DecodedSample
 from pipeline.errors import CamatlasError, first_line
 from pipeline.explain.batches import ImageBatch, parts_problem
-from pipeline.explain.explanations import observe
+from pipeline.explain.explanations import as_numbers, observe
 from pipeline.explain.plugged import METHOD_ERROR, Failures, explain_each, measure_each, watch
 from pipeline.explain.rows import (
     MethodFacts,
@@ -37,6 +37,7 @@ from pipeline.model.engine import Precision
 from pipeline.model.layout_choice import FoundLayouts, Layout
 from pipeline.model.outputs import Outputs
 from pipeline.model.probe import Probe
+from pipeline.model.transfers import host_copies, sent
 from pipeline.settings.registry import parameters
 from pipeline.settings.targets import TargetRules
 from pipeline.telemetry.events import Usage
@@ -238,23 +239,23 @@ class Explainer:
         keys = [sample.key for sample in batch.samples]
         with self._watch.timing("evidence"):
             observation = observe(self._pixels(batch), self.spec.methods, self.probe, keys)
-            finite_I = observation.logits_IN.isfinite().all(1)
-            finite_N = finite_I.cpu().numpy()  # waits for the device, so that the pass is timed here
+            logits_IN = observation.logits_IN.cpu()  # all decisions are the host's: it waits for the pass once, here
+        finite_I, logits_IN = logits_IN.isfinite().all(1), logits_IN.nan_to_num()
         labels = [sample.classes for sample in batch.samples]
-        logits_IN = observation.logits_IN.nan_to_num()
-        confidences_IN = self.spec.outputs.confidences(logits_IN)
+        confidences_IN = self.spec.outputs.confidences(logits_IN) if self.spec.targets.above else None
         images_B, targets_B, rules = self.spec.targets.chosen(logits_IN, labels, confidences_IN)
         kept_B = finite_I[images_B]
         images_B, targets_B = images_B[kept_B], targets_B[kept_B]
         rules = [rule for rule, kept in zip(rules, kept_B.tolist(), strict=True) if kept]
+        finite_N = finite_I.numpy()
         rows = batch.where(~finite_N).all_failed("nonfinite", "the model's logits contain NaN or infinity")
-        explained = np.isin(np.arange(len(keys)), images_B.cpu().numpy())
+        explained = np.isin(np.arange(len(keys)), images_B.numpy())
         unsure = f"no class has a confidence above {self.spec.targets.above}"
         rows += batch.where(finite_N & ~explained).all_failed("no_target", unsure)
         pairs = Pairs(batch.rows(images_B.tolist()), logits_IN[images_B], images_B, targets_B, rules)
         pairs, missed = pairs.found(self.spec.outputs, self._facts.values())
         evidence = observation.evidence_of(pairs.images_B, pairs.targets_B) if pairs.rules else None
-        return SharedPass(pairs.images, evidence, pairs.rules, rows + missed)
+        return SharedPass(pairs, evidence, rows + missed)
 
     def _rows(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> list[Row]:
         """Run methods and metrics, and return one row per (image, target) and method, in this order."""
@@ -265,11 +266,12 @@ class Explainer:
         failures = Failures()
         with self._watch.timing("methods"):
             explanations = explain_each(shared.evidence, methods, self.probe, failures)
-            maps = {label: map_Buv.float().cpu().numpy() for label, map_Buv in explanations.maps.items()}
+            copies = host_copies({label: map_Buv.float() for label, map_Buv in explanations.maps.items()})
+            maps = {label: map_Buv.numpy() for label, map_Buv in copies.items()}
         with self._watch.timing("metrics"):
-            truth = shared.pairs.truth(shared.evidence.targets_B)
+            truth = shared.pairs.images.truth(shared.pairs.targets_B)
             values = measure_each(explanations, self.spec.metrics, truth, failures)
-            numbers = {name: {label: rows_B.tolist() for label, rows_B in by.items()} for name, by in values.items()}
+            numbers = as_numbers(values)
         return [
             failed_method_row(image, self._facts[label], *reason)
             if (reason := failures.of(label, i))
@@ -286,9 +288,7 @@ class Explainer:
         ]
 
     def _pixels(self, batch: ImageBatch) -> Tensor:
-        pixels_BHWC = torch.tensor(batch.pixels_NHWC)
-        if self.probe.device.type == "cuda":  # pinned memory lets the copy overlap with work on the device
-            pixels_BHWC = pixels_BHWC.pin_memory().to(self.probe.device, non_blocking=True)
+        pixels_BHWC = sent(torch.tensor(batch.pixels_NHWC), self.probe.device)  # overlaps with work on the device
         return self.spec.normalisation.apply(unit_pixels(pixels_BHWC))
 
     def _label_problem(self, sample: DecodedSample) -> str:

@@ -5,6 +5,7 @@ Legend: I images, B rows (image, target), M methods, (H, W) pixels, (u, v) grid,
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from pipeline.model.attention import AttentionWanted
 from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence, Observation
 from pipeline.model.probe import Probe
+from pipeline.model.transfers import host_copies
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,12 @@ def measure(
     return {name: {label: values_BM[:, i] for i, label in enumerate(labels)} for name, values_BM in values.items()}
 
 
+def as_numbers(values: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, list[Any]]]:
+    """Return the values of metrics as numbers, `{metric: {method: numbers}}`; the host waits for the device once."""
+    copies = host_copies({(name, label): rows_B for name, by in values.items() for label, rows_B in by.items()})
+    return {name: {label: copies[name, label].tolist() for label in by} for name, by in values.items()}
+
+
 def _shared_views(metric: Metric) -> tuple[View, ...]:
     """Return the changed images of a metric; of a plug-in, only those that code of ours makes."""
     return metric.shared_views() if isinstance(metric, PluggedMetric) else metric.views()
@@ -143,7 +151,7 @@ def _redraw(explanations: Explanations, explain: Explain) -> Redraw:
 
     def redraw(pixels_BCHW: Tensor, chosen: Collection[int]) -> Tensor:
         methods = {labels[i]: explanations.methods[labels[i]] for i in chosen}
-        changed = observe(pixels_BCHW, methods, probe, evidence.keys).evidence(evidence.targets_B)
+        changed = observe(pixels_BCHW, methods, probe, evidence.keys).evidence(evidence.rows.targets_B)
         redrawn = explain(changed, methods, probe)
         size = (pixels_BCHW.shape[-2], pixels_BCHW.shape[-1])
         return torch.stack([redrawn.heatmap(label, size) for label in methods], 1)

@@ -22,9 +22,8 @@ _MISSED = "not_detected"
 class SharedPass(NamedTuple):
     """Results of the shared forward pass: (image, target) pairs (evidence is None without any), and failure rows."""
 
-    pairs: ImageBatch
+    pairs: "Pairs"
     evidence: Evidence | None
-    rules: list[str]
     failed: list[Row]
 
     def parts(self, methods: Mapping[str, CamMethod]) -> "Iterator[SharedPass]":
@@ -38,23 +37,18 @@ class SharedPass(NamedTuple):
             return
         for group in dict.fromkeys(groups):
             rows = [row for row, other in enumerate(groups) if other == group]
-            device = self.evidence.targets_B.device
-            evidence = self.evidence.select(torch.tensor(rows, device=device))
-            yield SharedPass(self.pairs.rows(rows), evidence, [self.rules[row] for row in rows], [])
+            yield SharedPass(self.pairs.rows(rows), self.evidence.select(torch.tensor(rows)), [])
 
     def facts(self) -> list[ImageFacts]:
         """Return what all methods' rows of each (image, target) pair share."""
-        if self.evidence is None:
-            return []
-        evidence = self.evidence
-        pairs = Pairs(self.pairs, evidence.logits_BN, evidence.images_B, evidence.targets_B, self.rules)
-        return pairs.facts(evidence.outputs)
+        return [] if self.evidence is None else self.pairs.facts(self.evidence.outputs)
 
 
 class Pairs(NamedTuple):
     """The chosen (image, target) pairs, before any gradient: their images, logits, targets, and the rules that chose.
 
-    Pairs of one image are adjacent; `images_B` is the index of each pair's image in the shared pass.
+    Pairs of one image are adjacent; `images_B` is the index of each pair's image in the shared pass. All tensors are on
+    the host, which makes rows of them without asking the device.
     """
 
     images: ImageBatch
@@ -81,7 +75,7 @@ class Pairs(NamedTuple):
             elif missed_B[i]:
                 whole.setdefault(image, []).append(i)
         rows += [self._image_row(pairs, outputs) for pairs in whole.values()]
-        return self._where([i for i, missed in enumerate(missed_B) if not missed]), rows
+        return self.rows([i for i, missed in enumerate(missed_B) if not missed]), rows
 
     def facts(self, outputs: Outputs) -> list[ImageFacts]:
         """Return what all methods' rows of each pair share."""
@@ -112,6 +106,11 @@ class Pairs(NamedTuple):
             for i, (sample, target) in enumerate(zip(self.images.samples, self.targets_B.tolist(), strict=True))
         ]
 
+    def rows(self, kept: list[int]) -> "Pairs":
+        """Keep the given pairs."""
+        rules = [self.rules[i] for i in kept]
+        return Pairs(self.images.rows(kept), self.logits_BN[kept], self.images_B[kept], self.targets_B[kept], rules)
+
     def _image_row(self, pairs: list[int], outputs: Outputs) -> Row:
         """Return the failure row of an image of which no target was found."""
         first = pairs[0]
@@ -119,10 +118,6 @@ class Pairs(NamedTuple):
         nothing = bool(outputs.missed(self.logits_BN[first]).all())
         found = "anything" if nothing else f"{'class' if len(pairs) == 1 else 'classes'} {classes}"
         return self.images.failed(self.images.samples[first], _MISSED, f"the detector did not find {found}")
-
-    def _where(self, kept: list[int]) -> "Pairs":
-        rules = [self.rules[i] for i in kept]
-        return Pairs(self.images.rows(kept), self.logits_BN[kept], self.images_B[kept], self.targets_B[kept], rules)
 
 
 def _numbers(column_B: Tensor) -> list[float | None]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.model.attention_trial import TokenAttention
 from pipeline.model.head import Readout
 from pipeline.model.layer_readouts import LayerReadouts
+from pipeline.model.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class AttentionEvidence:
         view = self.known.view
         return tokens_BT[:, view.prefix :].reshape(-1, view.height, view.width)
 
-    def readouts(self, images_B: Tensor, targets_B: Tensor, readout: Readout) -> Tensor:
+    def readouts(self, rows: Rows, targets_B: Tensor, readout: Readout) -> Tensor:
         """Return the positive gradient of each layer's own score with respect to its attention, (B, L, T)."""
         if self.by_layer is None:
             raise ValueError("no readouts were recorded; the method must declare readouts=True in its `needs`")
-        return self.by_layer.gradients(images_B, targets_B, readout)
+        return self.by_layer.gradients(rows, targets_B, readout)

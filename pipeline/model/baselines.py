@@ -14,6 +14,7 @@ from pydantic_core import core_schema
 from torch import Tensor
 
 from pipeline.errors import ConfigError
+from pipeline.model.transfers import sent
 from pipeline.settings.libraries import import_torchvision
 
 Baseline = Literal["black", "mean", "blur", "rise_blur"]
@@ -41,7 +42,7 @@ class Normalisation:
         return -self._column(self.mean, pixels_BCHW) / self._column(self.std, pixels_BCHW)
 
     def _column(self, values: tuple[float, ...], like: Tensor) -> Tensor:
-        return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
+        return sent(torch.tensor(values, dtype=like.dtype), like.device).view(1, -1, 1, 1)
 
 
 def unit_pixels(pixels_BHWC: Tensor) -> Tensor:

@@ -12,14 +12,18 @@ image.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from pipeline.model.attention_evidence import AttentionEvidence
+from pipeline.model.batching import for_autograd
 from pipeline.model.head import Head, Readout
 from pipeline.model.layout import View
 from pipeline.model.outputs import Outputs
+from pipeline.model.rows import Rows
+from pipeline.model.transfers import sent
 
 __all__ = ["Evidence", "Observation", "Readout"]
 
@@ -85,11 +89,11 @@ class Evidence:
 
     def gradients(self, readout: Readout) -> dict[str, Tensor]:
         """Differentiate another score of the logits with respect to every captured layer: {layer: (B, K, u, v)}."""
-        return self._head().gradients(self.images_B, self.targets_B, readout)
+        return self._head().gradients(self.rows, self.targets_B, readout)
 
     def curvature(self, readout: Readout) -> tuple[Tensor, Tensor]:
         """Return a score's gradient at the target layer and the product of its Hessian there and the activations."""
-        return self._head().curvature(self.layer, self.images_B, self.targets_B, readout)
+        return self._head().curvature(self.layer, self.rows, self.targets_B, readout)
 
     def tokens(self) -> AttentionEvidence:
         """Return the attention between the tokens."""
@@ -99,31 +103,34 @@ class Evidence:
 
     def readouts(self) -> Tensor:
         """Return the positive gradient of each layer's own score with respect to its attention, (B, L, T)."""
-        return self.tokens().readouts(self.images_B, self.targets_B, self.outputs.target_logits)
+        return self.tokens().readouts(self.rows, self.targets_B, self.outputs.target_logits)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """What the host knows of the rows; it waits for the device only if the evidence was made without."""
+        return Rows.of(self.images_B, self.targets_B)
 
     def first_rows(self) -> Tensor:
         """Return the index of the first row of each image, (I,)."""
-        return torch.cat([self.images_B.new_ones(1), self.images_B.diff()]).nonzero()[:, 0]
+        return self._first_I
 
     def places(self) -> Tensor:
         """Return the index of each row's image among the distinct images, (B,)."""
-        return torch.searchsorted(self.images_B[self.first_rows()], self.images_B)
+        return self._places_B
 
     def ranks(self) -> Tensor:
         """Return the index of each row among the rows of its image, (B,)."""
-        return torch.arange(len(self.keys), device=self.images_B.device) - self.first_rows()[self.places()]
+        return self._ranks_B
 
     def all_targets(self) -> Tensor:
         """Return all targets of each row's image in the order of its rows, (B, T), padded with the first one."""
-        places_B, ranks_B, first_I = self.places(), self.ranks(), self.first_rows()
-        targets_IT = self.targets_B[first_I][:, None].repeat(1, int(ranks_B.max()) + 1)
-        targets_IT[places_B, ranks_B] = self.targets_B
-        return targets_IT[places_B]
+        return self._sent(self.rows.all_targets_BT)
 
     def select(self, rows: Tensor | slice) -> "Evidence":
-        """Keep the given rows."""
-        kept = torch.arange(len(self.keys), device=self.images_B.device)[rows]
-        return replace(
+        """Keep the given rows; the host need not wait if they are a slice, or a tensor of the host."""
+        kept_R = torch.arange(len(self.keys))[rows.cpu() if isinstance(rows, Tensor) else rows]
+        kept = self._sent(kept_R)
+        selected = replace(
             self,
             pixels_BCHW=self.pixels_BCHW[kept],
             acts={layer: acts[kept] for layer, acts in self.acts.items()},
@@ -131,10 +138,27 @@ class Evidence:
             logits_BN=self.logits_BN[kept],
             targets_B=self.targets_B[kept],
             images_B=self.images_B[kept],
-            keys=tuple(self.keys[row] for row in kept.tolist()),
+            keys=tuple(self.keys[row] for row in kept_R.tolist()),
             raw=self.raw[kept],
             attention=self.attention and self.attention.select(kept),
         )
+        return _with_rows(selected, self.rows.select(kept_R))
+
+    @cached_property
+    def _first_I(self) -> Tensor:
+        return self._sent(self.rows.first_I)
+
+    @cached_property
+    def _places_B(self) -> Tensor:
+        return self._sent(self.rows.places_B)
+
+    @cached_property
+    def _ranks_B(self) -> Tensor:
+        return self._sent(self.rows.ranks_B)
+
+    def _sent(self, index: Tensor) -> Tensor:
+        """Send indices of the host to the device of the rows."""
+        return sent(for_autograd(index), self.images_B.device)
 
     def _head(self) -> Head:
         if self.head is None:
@@ -159,35 +183,34 @@ class Observation:
 
     def evidence(self, targets_I: Tensor | None = None) -> Evidence:
         """Return the evidence for one target class of each image, (I,); None means the predicted class."""
-        targets_I = (
-            self.outputs.predicted(self.logits_IN) if targets_I is None else targets_I.to(self.logits_IN.device).long()
-        )
-        return self.evidence_of(torch.arange(len(self.keys), device=targets_I.device), targets_I)
+        targets_I = self.outputs.predicted(self.logits_IN) if targets_I is None else targets_I
+        return self.evidence_of(torch.arange(len(self.keys)), targets_I)
 
     def evidence_of(self, images_B: Tensor, targets_B: Tensor, readout: Readout | None = None) -> Evidence:
         """Return the evidence for (image, target) pairs.
 
         Args:
             images_B: image index of each pair, in increasing order: pairs of one image are adjacent.
-            targets_B: target class of each pair.
+            targets_B: target class of each pair. The host waits for indices that are on a device.
             readout: the score whose gradients are computed, if the pass kept its graph; None: the target logit.
 
         Raises:
             ValueError: a target is not a class of the model.
         """
-        classes = self.logits_IN.shape[1]
-        if bool(((targets_B < 0) | (targets_B >= classes)).any()):
+        classes, device, rows = self.logits_IN.shape[1], self.logits_IN.device, Rows.of(images_B, targets_B)
+        if bool(((rows.targets_B < 0) | (rows.targets_B >= classes)).any()):
             raise ValueError(f"targets must be class indices from 0 to {classes - 1}")
+        images_B, targets_B = sent(rows.images_B, device), sent(rows.targets_B, device)
         readout = readout or self.outputs.target_logits
         attention = self.attention and self.attention.select(images_B)
         if self.head is None:
             grads = dict[str, Tensor]()
         elif attention is not None and attention.is_differentiated:
-            grads, products = self.head.with_attention(images_B, targets_B, readout)
+            grads, products = self.head.with_attention(rows, targets_B, readout)
             attention = replace(attention, products=products)
         else:
-            grads = self.head.gradients(images_B, targets_B, readout)
-        return Evidence(
+            grads = self.head.gradients(rows, targets_B, readout)
+        evidence = Evidence(
             self.pixels_ICHW[images_B],
             self.layers,
             {layer: acts[images_B] for layer, acts in self.acts.items()},
@@ -195,10 +218,17 @@ class Observation:
             self.logits_IN[images_B],
             targets_B,
             images_B,
-            tuple(self.keys[image] for image in images_B.tolist()),
+            tuple(self.keys[image] for image in rows.images_B.tolist()),
             self.raw[images_B],
             self.view,
             self.head,
             self.outputs,
             attention,
         )
+        return _with_rows(evidence, rows)
+
+
+def _with_rows(evidence: Evidence, rows: Rows) -> Evidence:
+    """Tell evidence what the host knows of its rows; a changed copy (`dataclasses.replace`) does not keep it."""
+    vars(evidence)["rows"] = rows
+    return evidence

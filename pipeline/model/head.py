@@ -9,7 +9,7 @@ L layers.
 """
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,8 @@ from pipeline.errors import LayerError
 from pipeline.model.attention import NO_RECORD, AttentionRecord
 from pipeline.model.counts import Counts
 from pipeline.model.layout import View
+from pipeline.model.rows import Rows
+from pipeline.model.transfers import sent
 
 Readout = Callable[[Tensor, Tensor], Tensor]
 """A differentiable function from logits (R, N) and targets (R,) to one score per row, (R,)."""
@@ -51,22 +53,25 @@ class Segment:
 class Head:
     """The part of the model from the captured layers to the logits; differentiates scores any number of times."""
 
-    def __init__(self, segments: Sequence[Segment], views: Mapping[str, View], counts: Counts) -> None:
+    def __init__(
+        self, segments: Sequence[Segment], views: Mapping[str, View], counts: Counts, reached: set[str]
+    ) -> None:
         self._segments = segments
         self._views = views
         self._counts = counts
+        self._reached = reached
 
-    def gradients(self, images_B: Tensor, targets_B: Tensor, readout: Readout) -> dict[str, Tensor]:
+    def gradients(self, rows: Rows, targets_B: Tensor, readout: Readout) -> dict[str, Tensor]:
         """Return the gradient of each row's score with respect to each layer: {layer: (B, K, u, v)}, float32."""
 
         def differentiate(segment: Segment, scores_R: Tensor) -> dict[str, Tensor]:
             return self._of_layers(_grad(scores_R.sum(), segment.recorded))
 
-        self._counts.backwards += len(images_B)
-        return self._by_row(images_B, targets_B, readout, differentiate)
+        self._counts.backwards += len(rows.images_B)
+        return self._by_row(rows, targets_B, readout, differentiate)
 
     def with_attention(
-        self, images_B: Tensor, targets_B: Tensor, readout: Readout
+        self, rows: Rows, targets_B: Tensor, readout: Readout
     ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         """Return the gradients of the layers, and of each attention mean_h ReLU(gradient * weights), (B, T, T).
 
@@ -80,12 +85,12 @@ class Head:
             products = {name: call.product(raw.pop(name)) for name, call in calls.items()}
             return self._of_layers(raw) | products
 
-        self._counts.backwards += len(images_B)
-        results = self._by_row(images_B, targets_B, readout, differentiate)
+        self._counts.backwards += len(rows.images_B)
+        results = self._by_row(rows, targets_B, readout, differentiate)
         layers = range(len(self._segments[0].attention.calls))
         return {name: results[name] for name in self._views}, tuple(results[_attention(layer)] for layer in layers)
 
-    def curvature(self, layer: str, images_B: Tensor, targets_B: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
+    def curvature(self, layer: str, rows: Rows, targets_B: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
         """Return each row's gradient g and product H A of its Hessian and the activations A, both (B, K, u, v)."""
         view = self._views[layer]
 
@@ -94,13 +99,13 @@ class Head:
             (grads,) = torch.autograd.grad(scores_R.sum(), acts, create_graph=True)
             return {"gradient": view.grid(grads.detach()), "product": view.grid(_hessian_product(grads, acts))}
 
-        self._counts.backwards += 2 * len(images_B)
-        results = self._by_row(images_B, targets_B, readout, differentiate)
+        self._counts.backwards += 2 * len(rows.images_B)
+        results = self._by_row(rows, targets_B, readout, differentiate)
         return results["gradient"], results["product"]
 
     def _by_row(
         self,
-        images_B: Tensor,
+        rows: Rows,
         targets_B: Tensor,
         readout: Readout,
         differentiate: Callable[[Segment, Tensor], dict[str, Tensor]],
@@ -110,47 +115,59 @@ class Head:
         def of_rows(segment: Segment, local_R: Tensor, rows_R: Tensor) -> dict[str, Tensor]:
             return differentiate(segment, readout(segment.logits_PN[local_R], targets_B[rows_R]))
 
-        return by_row(self._segments, images_B, of_rows)
+        return by_row(self._segments, rows, of_rows)
 
     def _of_layers(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Convert gradients of layers to their grids."""
+        maps = {layer: self._views[layer].grid(grads) for layer, grads in raw.items()}
         for layer, grads in raw.items():
-            _check_patches(layer, self._views[layer], grads)
-        return {layer: self._views[layer].grid(grads) for layer, grads in raw.items()}
+            self._check_patches(layer, grads, maps[layer])
+        return maps
+
+    def _check_patches(self, layer: str, grads: Tensor, maps_PKuv: Tensor) -> None:
+        """Raise LayerError for a token layer after the last attention, where the patch tokens have no gradients.
+
+        A layer is checked until its patches were seen to have gradients, since the host waits for the answer; one
+        whose maps hold all of its numbers needs no check.
+        """
+        if layer in self._reached or maps_PKuv.numel() == grads.numel():
+            return
+        if bool(maps_PKuv.any()):
+            self._reached.add(layer)
+        elif bool(grads.any()):
+            raise LayerError(
+                f"after layer '{layer}' only the class token reaches the logits, so the patches have no gradients; "
+                "choose a layer before the last attention, or auto"
+            )
 
 
 def by_row(
     segments: Sequence[Segment],
-    images_B: Tensor,
+    rows: Rows,
     differentiate: Callable[[Segment, Tensor, Tensor], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
     """Differentiate rank by rank and segment by segment, and return the results in the order of the rows.
 
     Args:
         segments: the passes over the images.
-        images_B: image of each row.
+        rows: the image of each row.
         differentiate: receives a segment, the indices in it of some of its images (R,), and their rows (R,), one for
             each image; returns tensors (P, ...).
     """
     done, parts = list[Tensor](), list[dict[str, Tensor]]()
+    device = segments[0].logits_PN.device
     with torch.enable_grad():
-        for rows_R, segment in itertools.product(ranks(images_B), segments):
-            local_R = images_B[rows_R] - segment.first
+        for rows_R, segment in itertools.product(rows.by_rank(), segments):
+            local_R = rows.images_B[rows_R] - segment.first
             inside_R = (local_R >= 0) & (local_R < segment.count)
             local_R, rows_R = local_R[inside_R], rows_R[inside_R]  # noqa: PLW2901 - those of this segment
             if len(rows_R):
-                results = differentiate(segment, local_R, rows_R)
-                parts.append({name: grads[local_R].float() for name, grads in results.items()})
+                there_R = sent(local_R, device)
+                results = differentiate(segment, there_R, sent(rows_R, device))
+                parts.append({name: grads[there_R].float() for name, grads in results.items()})
                 done.append(rows_R)
-    order_B = torch.cat(done).argsort()
+    order_B = sent(torch.cat(done).argsort(), device)
     return {name: torch.cat([part[name] for part in parts])[order_B] for name in parts[0]}
-
-
-def ranks(images_B: Tensor) -> Iterator[Tensor]:
-    """Yield the rows with the first target of each image, then those with the second, and so on, (R,) each."""
-    rank_B = torch.arange(len(images_B), device=images_B.device) - torch.searchsorted(images_B, images_B)
-    for rank in range(int(rank_B.max()) + 1 if len(rank_B) else 0):
-        yield (rank_B == rank).nonzero()[:, 0]
 
 
 def _grad(score: Tensor, recorded: Mapping[str, Tensor], optional: Collection[str] = ()) -> dict[str, Tensor]:
@@ -168,15 +185,6 @@ def _grad(score: Tensor, recorded: Mapping[str, Tensor], optional: Collection[st
 def _attention(layer: int) -> str:
     """Name the attention of a layer beside names of modules, which have no spaces."""
     return f"attention {layer}"
-
-
-def _check_patches(layer: str, view: View, grads: Tensor) -> None:
-    """Raise LayerError for a token layer after the last attention, where the patch tokens have no gradients."""
-    if bool(grads.any()) and not bool(view.grid(grads).any()):
-        raise LayerError(
-            f"after layer '{layer}' only the class token reaches the logits, so the patches have no gradients; choose "
-            "a layer before the last attention, or auto"
-        )
 
 
 def _no_influence(layer: str) -> LayerError:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipeline.model.counts import Counts
 from pipeline.model.head import Readout, Segment, by_row
+from pipeline.model.rows import Rows
 
 
 class LayerReadouts:
@@ -27,7 +28,7 @@ class LayerReadouts:
         self._counts = counts
         self._read = dict[int, tuple[Tensor, Tensor]]()
 
-    def gradients(self, images_B: Tensor, targets_B: Tensor, readout: Readout) -> Tensor:
+    def gradients(self, rows: Rows, targets_B: Tensor, readout: Readout) -> Tensor:
         """Return the positive gradient of each layer's score with respect to its attention, (B, L, T).
 
         The gradients are set to zero where they are negative, and averaged over the heads and over the queries.
@@ -39,8 +40,8 @@ class LayerReadouts:
             positive = [call.gradient(grads).relu().mean((1, 2)) for call, grads in calls]
             return {"positive": torch.stack(positive, 1)}
 
-        self._counts.backwards += len(images_B)
-        return by_row(self._segments, images_B, differentiate)["positive"]
+        self._counts.backwards += len(rows.images_B)
+        return by_row(self._segments, rows, differentiate)["positive"]
 
     def _gradients(self, segment: Segment, local_R: Tensor, targets_R: Tensor, readout: Readout) -> list[Tensor]:
         """Return the gradient of the score of each layer at the output of its attention."""

@@ -89,6 +89,7 @@ class Probe:
         self.scorer = Scorer(self._engine.masked, self.counts, self.normalisation, batcher, outputs)
         self._baseline_acts: dict[tuple[Any, ...], Tensor] = {}
         self._cut, self._tail = Cut(), Cut()
+        self._reached = set[str]()
 
     @property
     def layer(self) -> str:
@@ -181,7 +182,7 @@ class Probe:
             keys=("",) * len(pixels_ICHW) if keys is None else tuple(keys),
             raw=raw[self.layer],
             view=views[self.layer],
-            head=Head(segments, views, self.counts) if gradients else None,
+            head=Head(segments, views, self.counts, self._reached) if gradients else None,
             outputs=self.outputs,
             attention=gathered(segments, known, attention, self.counts),
         )

@@ -22,6 +22,7 @@ from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence
 from pipeline.model.masks import MaskLook, MaskStream, first_equal, masked, upsampled
 from pipeline.model.outputs import SOFTMAX, Outputs
+from pipeline.model.transfers import sent
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class Scorer:
         """Run the needed masks and return the scores of every target, (2, I, M, S, T); NaN for the other masks."""
         places_P3 = needed_IMS.nonzero()  # (image, mask, scale)
         images = _Images.of(pixels_ICHW, self._fill(masks.look, pixels_ICHW))
-        scales_S = torch.tensor(masks.scales, dtype=small_IMuv.dtype, device=small_IMuv.device)
+        scales_S = sent(torch.tensor(masks.scales, dtype=small_IMuv.dtype), small_IMuv.device)
         scores_2PT = self.target_scores(
             lambda rows: _masked_images(images, masks, small_IMuv, scales_S, places_P3[rows.index_P]),
             targets_IT[places_P3[:, 0]],
