@@ -5,19 +5,18 @@ targets of one image, C colours, (H, W) pixels.
 """
 
 import copy
-import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pipeline.metrics.changed import ChangedImages
 from pipeline.metrics.heatmap_batch import HeatmapBatch, Truth
 from pipeline.metrics.views import Soft, View
 from pipeline.model.baselines import Baseline
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
-from pipeline.model.scorer import PassRows
 
 Redraw = Callable[[Tensor, Collection[int]], Tensor]
 """Function that computes heat maps (B, m, H, W) of changed images (B, C, H, W) with m of the methods."""
@@ -66,19 +65,12 @@ class ScoringBatch(HeatmapBatch):
         requested = [self._requested(view) for view in wanted]
         if not wanted:
             return
-        index_P3 = torch.cat(requested)
-        stops = list(itertools.accumulate(map(len, requested)))
-
-        def pixels(rows: PassRows) -> Tensor:
-            chosen_P3, parts = index_P3[rows.index_P], []
-            for view, piece in _pieces(wanted, stops, rows):
-                rows_R, maps_R, steps_R = chosen_P3[piece].unbind(1)
-                parts.append(view.pixels(self, rows_R, maps_R, steps_R))
-            return torch.cat(parts)
-
-        scores_2PT = self.probe.scorer.target_scores(pixels, self.evidence.all_targets()[index_P3[:, 0]])
-        parts = torch.split(scores_2PT, [len(rows_P3) for rows_P3 in requested], 1)
-        for view, rows_P3, part_2PT in zip(wanted, requested, parts, strict=True):
+        changed = ChangedImages(self, wanted, requested)
+        targets_PT = self.evidence.all_targets()[changed.index_P3[:, 0]]
+        scores_2PT = self.probe.scorer.target_scores(changed.of_pass, targets_PT)
+        counts = [len(rows_P3) for rows_P3 in requested]
+        parts = zip(changed.index_P3.split(counts), scores_2PT.split(counts, 1), strict=True)
+        for view, (rows_P3, part_2PT) in zip(wanted, parts, strict=True):
             self._scores[view] = self._gathered(view, rows_P3, part_2PT)
 
     def scores(self, view: View) -> ViewScores:
@@ -113,17 +105,14 @@ class ScoringBatch(HeatmapBatch):
         return self._masked_heatmaps[fill]
 
     def _requested(self, view: View) -> Tensor:
-        """Return the rows, maps and steps of the changed images that a view requests, (P, 3)."""
-        device = self.evidence.targets_B.device
-        rows = view.applies(self)
+        """Return the rows, maps and steps of the changed images that a view requests, (P, 3) on the host."""
+        rows_B = view.applies(self).cpu()
         if view.scope == "image":
-            first_B = torch.zeros_like(rows)
-            first_B[self.evidence.first_rows()] = True
-            rows = rows & first_B
+            first_B = torch.zeros_like(rows_B)
+            first_B[self.evidence.rows.first_I] = True
+            rows_B = rows_B & first_B
         maps = self.heatmaps_BMHW.shape[1] if view.scope == "map" else 1
-        return torch.cartesian_prod(
-            rows.nonzero()[:, 0], torch.arange(maps, device=device), torch.arange(view.count(), device=device)
-        ).view(-1, 3)
+        return torch.cartesian_prod(rows_B.nonzero()[:, 0], torch.arange(maps), torch.arange(view.count())).view(-1, 3)
 
     def _gathered(self, view: View, requested_P3: Tensor, scores_2PT: Tensor) -> ViewScores:
         """Arrange scores by row, map and step."""
@@ -134,19 +123,3 @@ class ScoringBatch(HeatmapBatch):
         if view.scope == "image":
             source_B = self.evidence.first_rows()[self.evidence.places()]
         return ViewScores(*scores_2BMST[:, source_B, ..., self.evidence.ranks()].unbind(1))
-
-
-def _pieces(views: Sequence[View], stops: Sequence[int], rows: PassRows) -> Iterator[tuple[View, slice]]:
-    """Yield the views of the rows of one pass, with their places in it; what fills the pass belongs to the last one.
-
-    Args:
-        views: in the order of their rows.
-        stops: index after the last row of each view.
-        rows: the rows of the pass.
-    """
-    begin = 0
-    for view, stop in zip(views, stops, strict=True):
-        first, last = max(begin, rows.start), min(stop, rows.stop)
-        if first < last:
-            yield view, slice(first - rows.start, None if last == rows.stop else last - rows.start)
-        begin = stop

@@ -16,6 +16,7 @@ from pipeline.metrics.heatmap_batch import HeatmapBatch
 from pipeline.metrics.imputation import imputed
 from pipeline.model import noise
 from pipeline.model.baselines import Baseline
+from pipeline.model.transfers import sent
 
 Scope = Literal["image", "row", "map"]
 Perturbation = Literal["square", "gaussian", "noisy_baseline"]
@@ -32,7 +33,7 @@ class View(Protocol):
         ...
 
     def applies(self, batch: HeatmapBatch) -> Tensor:
-        """Return which rows have changed images, (B,) bool."""
+        """Return which rows have changed images, (B,) bool; the host waits for those that are on a device."""
         ...
 
     def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class EveryRow:
 
     def applies(self, batch: HeatmapBatch) -> Tensor:
         """Apply to every row."""
-        return torch.ones_like(batch.evidence.targets_B, dtype=torch.bool)
+        return torch.ones(len(batch.evidence.keys), dtype=torch.bool)
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,18 @@ class Imputed(EveryRow):
 
     def pixels(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor, steps_P: Tensor) -> Tensor:  # noqa: ARG002 - one step
         """Remove pixels, impute them and add noise."""
+        missing_PHW = self.missing(batch, rows_P, maps_P)
+        return self.noisy(batch, rows_P, imputed(batch.evidence.pixels_BCHW[rows_P], missing_PHW), missing_PHW)
+
+    def missing(self, batch: HeatmapBatch, rows_P: Tensor, maps_P: Tensor) -> Tensor:
+        """Return which pixels to remove, (P, H, W) bool."""
         pixels = batch.size[0] * batch.size[1]
         removed = min(share_of(self.share, batch), pixels - 1)
         ranks_PHW = batch.ranks_BMHW[rows_P, maps_P]
-        kept = pixels - removed
-        missing_PHW = ranks_PHW < removed if self.order == "most" else ranks_PHW >= kept
-        imputed_PCHW = imputed(batch.evidence.pixels_BCHW[rows_P], missing_PHW)
+        return ranks_PHW < removed if self.order == "most" else ranks_PHW >= pixels - removed
+
+    def noisy(self, batch: HeatmapBatch, rows_P: Tensor, imputed_PCHW: Tensor, missing_PHW: Tensor) -> Tensor:
+        """Add noise to the imputed pixels; the host waits for rows that are on a device."""
         if not self.sigma:
             return imputed_PCHW
         noise_PCHW = _normal_noise(batch, rows_P, f"road {self.share}", imputed_PCHW)
@@ -272,4 +279,5 @@ def share_of(share: float, batch: HeatmapBatch) -> int:
 def _normal_noise(batch: HeatmapBatch, rows_P: Tensor, purpose: str, like_PCHW: Tensor) -> Tensor:
     """Draw standard normal noise for each row's image, (P, C, H, W)."""
     keys = [batch.evidence.keys[row] for row in rows_P.tolist()]
-    return next(noise.normal(batch.probe.seed, keys, purpose, tuple(like_PCHW.shape[1:]), 1)).to(like_PCHW)
+    drawn_PCHW = next(noise.normal(batch.probe.seed, keys, purpose, tuple(like_PCHW.shape[1:]), 1))
+    return sent(drawn_PCHW, like_PCHW.device)

@@ -47,6 +47,7 @@ class Similarity(Task):
     vectors_ND: Tensor = field(compare=False, repr=False)
     where: str = "model.reference_embeddings"
     digest: str = ""
+    _on_device: dict[torch.device, Tensor] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     name = "similarity"
     kinds: ClassVar[tuple[OutputKind, ...]] = ("raw",)
@@ -71,9 +72,20 @@ class Similarity(Task):
                 f"the vectors have {width} numbers, but the model's embeddings have {embeddings_BD.shape[1]}",
                 "make them with the text or image encoder that belongs to this model, or set model.output_key",
             )
-        vectors_ND = self.vectors_ND.to(embeddings_BD.device)
+        vectors_ND = self._vectors_on(embeddings_BD.device)
         with torch.autocast(embeddings_BD.device.type, enabled=False):  # bf16 is too coarse for a cosine
             return functional.normalize(embeddings_BD.float()) @ vectors_ND.T
+
+    def _vectors_on(self, device: torch.device) -> Tensor:
+        """Return the vectors on a device, copied to it once instead of in every pass."""
+        if device not in self._on_device:
+            with torch.inference_mode(False):  # autograd refuses tensors made in inference mode
+                self._on_device[device] = self.vectors_ND.to(device)
+        return self._on_device[device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent to other processes, which may not have the device."""
+        return {**vars(self), "_on_device": {}}
 
     def identity(self) -> dict[str, Any]:
         """Return the name of the task and the digest of the vectors."""
