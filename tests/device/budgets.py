@@ -55,13 +55,13 @@ class Asked:
 
 
 BUDGETS: dict[str, Budget] = {
-    "gradcam": Budget(("gradcam",), (), 27, 118, 1),
-    "eight gradient methods": Budget(GRADIENT_METHODS, (), 39, 430, 1),
-    "insertion and deletion": Budget(("gradcam",), ("insertion", "deletion"), 52, 1634, 41, "gradcam"),
-    "scorecam, 64 clusters": Budget(({"scorecam": {"clusters": 64}},), (), 36, 3271, 65),
-    "road": Budget(("gradcam",), ("road",), 196, 13906, 9, "gradcam"),
-    "sscam, 4 samples, 16 clusters": Budget(({"sscam": {"samples": 4, "clusters": 16}},), (), 295, 9558, 65),
-    "rise, 128 masks": Budget(({"rise": {"num_masks": 128, "grid": 8}},), (), 47, 4109, 129),
+    "gradcam": Budget(("gradcam",), (), 2, 79, 1),
+    "eight gradient methods": Budget(GRADIENT_METHODS, (), 3, 376, 1),
+    "insertion and deletion": Budget(("gradcam",), ("insertion", "deletion"), 3, 1417, 41, "gradcam"),
+    "scorecam, 64 clusters": Budget(({"scorecam": {"clusters": 64}},), (), 3, 3178, 65),
+    "road": Budget(("gradcam",), ("road",), 4, 2551, 9, "gradcam"),
+    "sscam, 4 samples, 16 clusters": Budget(({"sscam": {"samples": 4, "clusters": 16}},), (), 34, 8411, 65),
+    "rise, 128 masks": Budget(({"rise": {"num_masks": 128, "grid": 8}},), (), 5, 3981, 129),
 }
 
 

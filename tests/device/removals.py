@@ -1,7 +1,7 @@
 """Takes out, one at a time, every placement of a tensor on a device, and tells which removals no test notices.
 
-A placement is a `device=...`, a `.to(...)` that names a device or another tensor, or a `.cpu()` in the packages that
-work on tensors. Without it, a test on the simulated device that reaches its line must fail.
+A placement is a `device=...`, a `.to(...)` that names a device or another tensor, a `.cpu()`, or a `sent(...)` in the
+packages that work on tensors. Without it, a test on the simulated device that reaches its line must fail.
 
 `python tests/device/removals.py [WORDS]` prints one line per placement whose file or code contains one of the words.
 No file is changed: each removal is made in a process of its own, in the code of the loaded function.
@@ -27,7 +27,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("model", "cams", "metrics", "explain")
-TESTS = ("methods", "methods_of_others", "metrics", "explainer", "tasks", "audit_and_bench")
+TESTS = ("budgets", "methods", "methods_of_others", "metrics", "explainer", "tasks", "audit_and_bench")
 _SECONDS = 300
 _PASSED, _FAILED = 0, 1
 """Exit codes of pytest."""
@@ -49,7 +49,6 @@ HARMLESS: dict[tuple[str, str], str] = {
         "pipeline/explain/requirements.py",
         "random_images(shape)[:1].to(probe.device)",
     ): "the pass moves its pixels itself",
-    ("pipeline/explain/shared_pass.py", "torch.tensor(..., device=device)"): _MOVES,
     ("pipeline/metrics/scoring.py", "torch.arange(..., device=self.evidence.targets_B.device)"): _MOVES,
     ("pipeline/metrics/scoring.py", "torch.arange(..., device=requested_P3.device)"): _MOVES,
     ("pipeline/model/probe.py", "torch.arange(..., device=pixels_1CHW.device)"): _MOVES,
@@ -71,6 +70,7 @@ class Placement:
         file, code: where it is, and what it says.
         first, last: lines of the call that it belongs to.
         start, stop: its bytes in the file.
+        kept: what stands there without it.
         function: the outermost function around it, as Python names it.
     """
 
@@ -80,12 +80,13 @@ class Placement:
     last: int
     start: int
     stop: int
+    kept: bytes = b""
     function: str = ""
 
     def removed(self) -> bytes:
         """Return the source of the file without it."""
         source = (ROOT / self.file).read_bytes()
-        return source[: self.start] + source[self.stop :]
+        return source[: self.start] + self.kept + source[self.stop :]
 
     def tests(self, reached: Lines) -> list[str]:
         """Return the tests that reach it, the fastest first."""
@@ -107,8 +108,8 @@ def _in_file(file: Path) -> Iterator[Placement]:
     tree = ast.parse(source)
     functions = list(_functions(tree))
     for call in ast.walk(tree):
-        for start, stop, words in _spans(call, source, begins) if isinstance(call, ast.Call) else ():
-            found = Placement(name, words, call.lineno, call.end_lineno or 0, start, stop)
+        for start, stop, words, kept in _spans(call, source, begins) if isinstance(call, ast.Call) else ():
+            found = Placement(name, words, call.lineno, call.end_lineno or 0, start, stop, kept)
             inside = [names for names, node in functions if node.lineno <= found.first <= (node.end_lineno or 0)]
             yield replace(found, function=inside[0])
 
@@ -122,19 +123,24 @@ def _functions(tree: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tu
             yield from _functions(node, f"{prefix}{node.name}.")
 
 
-def _spans(call: ast.Call, source: bytes, begins: list[int]) -> Iterator[tuple[int, int, str]]:
-    """Yield the bytes of the placements that are part of a call, and how they read."""
+def _spans(call: ast.Call, source: bytes, begins: list[int]) -> Iterator[tuple[int, int, str, bytes]]:
+    """Yield the bytes of the placements that are part of a call, how they read, and what stands there without them."""
+
+    def start_of(node: ast.expr | ast.keyword) -> int:
+        return begins[node.lineno - 1] + node.col_offset
 
     def end(node: ast.expr | ast.keyword) -> int:
         return begins[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
 
     for keyword in call.keywords:
         if keyword.arg == "device":
-            start = begins[keyword.lineno - 1] + keyword.col_offset
+            start = start_of(keyword)
             words = f"{ast.unparse(call.func)}(..., device={ast.unparse(keyword.value)})"
-            yield len(source[:start].rstrip(b" \n,")), end(keyword), words
+            yield len(source[:start].rstrip(b" \n,")), end(keyword), words, b""
     if isinstance(call.func, ast.Attribute) and _moves(call.func.attr, call):
-        yield end(call.func) - len(call.func.attr) - 1, end(call), ast.unparse(call)
+        yield end(call.func) - len(call.func.attr) - 1, end(call), ast.unparse(call), b""
+    if isinstance(call.func, ast.Name) and call.func.id == "sent":
+        yield start_of(call), end(call), ast.unparse(call), source[start_of(call.args[0]) : end(call.args[0])]
 
 
 def _moves(name: str, call: ast.Call) -> bool:
