@@ -157,8 +157,9 @@ class Evidence:
         return self._sent(self.rows.ranks_B)
 
     def _sent(self, index: Tensor) -> Tensor:
-        """Send indices of the host to the device of the rows."""
-        return sent(for_autograd(index), self.images_B.device)
+        """Send indices of the host to the device of the rows; they are kept, so autograd must accept them."""
+        with torch.inference_mode(False):
+            return sent(for_autograd(index), self.images_B.device)
 
     def _head(self) -> Head:
         if self.head is None:

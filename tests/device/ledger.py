@@ -8,6 +8,7 @@ from pathlib import Path
 import pipeline
 
 _PRODUCT = str(Path(pipeline.__file__).parent)
+_TRANSFERS = f"{_PRODUCT}/model/transfers.py"
 _TORCH = "/torch/"
 _SIMULATION = tuple(str(Path(__file__).with_name(f"{name}.py")) for name in ("ledger", "rules", "simulated"))
 
@@ -29,6 +30,9 @@ class Ledger:
     def wait(self, reason: str) -> None:
         self.waits[reason, asking_line()] += 1
 
+    def copy(self) -> None:
+        self.pinned[asking_line()] += 1
+
     def launch(self, operation: str) -> None:
         self.launches[operation, asking_line()] += 1
 
@@ -45,11 +49,14 @@ class Ledger:
 
 
 def asking_line() -> str:
-    """Return the innermost line of the product that is running; without one, of a test or a library."""
+    """Return the innermost line of the product that is running; without one, of a test or a library.
+
+    For a transfer that others ask for, it is the line that asks.
+    """
     frame, other = sys._getframe(1), ""
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.startswith(_PRODUCT):
+        if file.startswith(_PRODUCT) and file != _TRANSFERS:
             return f"pipeline{file[len(_PRODUCT) :]}:{frame.f_lineno}"
         if not other and file not in _SIMULATION and _TORCH not in file:
             other = f"{file}:{frame.f_lineno}"

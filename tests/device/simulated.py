@@ -172,7 +172,7 @@ def _moved(func: Any, args: Any, kwargs: Any) -> Tensor:
         return func(*args, **kwargs)
     tensor: Tensor = args[0]
     if target.non_blocking and hasattr(tensor, "is_simulated_pinned"):
-        _ledger.pinned["copy of pinned memory"] += 1
+        _ledger.copy()
     else:
         _ledger.wait("copy of pageable memory to the device")
     return _landed(tensor if target.dtype is None else tensor.to(target.dtype))

@@ -26,8 +26,7 @@ def test_rows_are_told_apart_by_image() -> None:
 
 
 def evidence_of(images_B: torch.Tensor, targets_B: torch.Tensor) -> Evidence:
-    with torch.inference_mode(False):
-        probe = Probe(ToyNet(0), "features.3")
+    probe = Probe(ToyNet(0), "features.3")
     return probe.observe(images(0), gradients=True, keys="abc").evidence_of(images_B, targets_B)
 
 
@@ -48,9 +47,10 @@ def test_evidence_with_other_rows_forgets_those_it_was_made_with() -> None:
 
 
 def test_rows_found_in_inference_mode_can_be_differentiated_with() -> None:
+    evidence = evidence_of(torch.arange(3), torch.zeros(3).long())
     with torch.inference_mode():
-        evidence = evidence_of(torch.arange(3), torch.zeros(3).long())
-        places_B = evidence.places()
+        other = replace(evidence, images_B=torch.tensor([0, 1, 1]))
+        places_B = other.places()
     acts_BKuv = evidence.acts_BKuv.clone().requires_grad_()
     acts_BKuv[places_B].square().sum().backward()
     assert acts_BKuv.grad is not None
