@@ -1,8 +1,9 @@
 """camatlas explain: explain the images of a run file; the same command resumes an interrupted run."""
 
 import json
-import os
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,10 +19,14 @@ from jobs.support.console import (
     out,
 )
 from jobs.support.deadline import MARGIN_SECONDS, STARTING_SECONDS, STOPPING_SECONDS, Deadline
-from jobs.support.progress import Reporter, Tally, emit, utc_now
+from jobs.support.ending import Ended, print_totals, warn_of_constant_maps
+from jobs.support.mistakes import Telling
+from jobs.support.progress import Reporter, Tally, emit
 from jobs.support.signals import TerminatedError, terminated_by_signal
-from jobs.support.watch import Watch, session_fields
+from jobs.support.starting import import_torch_early, ray_started_early, set_environment
+from jobs.support.watch import Watch
 from pipeline.errors import Mistakes
+from pipeline.settings.names import unknown_names
 from pipeline.settings.run_file import RunConfig, load_config
 
 if TYPE_CHECKING:
@@ -29,7 +34,6 @@ if TYPE_CHECKING:
     from pipeline.storage.base import Store
     from pipeline.storage.parts import Progress
     from pipeline.telemetry.bottleneck import StageTimes
-    from schemas.manifest import RunManifest
 
 
 @command
@@ -48,8 +52,10 @@ def explain(
 ) -> int:
     """Explain the images of a run file; run the same command again to resume."""
     mistakes = Mistakes()
+    telling = Telling(mistakes)
     loaded = load_config(config, with_options(settings, output=output, limit=limit, workers=workers), mistakes)
-    ended = run(loaded, mistakes, json_events=json_events)
+    with telling.the_rest():
+        ended = run(loaded, mistakes, json_events=json_events, tell=telling.tell)
     too_many = ended.failure_rate > max_failure_rate
     if json_events:
         out.say(json.dumps(ended.to_json()))
@@ -77,63 +83,74 @@ def with_options(
     return [*(settings or []), *(f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None)]
 
 
-@dataclass(frozen=True)
-class Ended:
-    """Totals of a run at the end of a session, including earlier sessions.
+def run(
+    config: RunConfig,
+    mistakes: Mistakes | None = None,
+    *,
+    json_events: bool = False,
+    tell: Callable[[], None] = lambda: None,
+) -> Ended:
+    """Prepare a run, explain the chunks that are missing, and report the outcome on stderr.
 
-    Attributes:
-        path: the run folder.
-        images, explained, rows: number of images, of images with a map, and of maps.
-        with_failures: number of images and of damaged places in shards that have at least one failure row.
-        damages: the damaged places in shards among them.
-        failures: number of failure rows by stage and code.
-        session: stage times of this session; None when there was nothing to do.
-        degenerate: share of constant maps of each method.
+    Args:
+        config: the run file.
+        mistakes: the mistakes found earlier, to which those of the run are added.
+        json_events: whether to report events, not text.
+        tell: prints the mistakes found so far; called before torch is needed.
+
+    Raises:
+        ConfigError: every mistake in the run file and in what it names.
     """
+    found = mistakes or Mistakes()
+    found.found.extend(unknown_names(config.explain))
+    tell()
+    if not found.found:
+        _say_starting(json_events=json_events)
+    set_environment(config)
+    import_torch_early(config)
+    from pipeline.run.paths import absolute
+    from pipeline.run.survey import survey  # importing pyarrow takes a moment, and --help should not
 
-    path: str
-    images: int
-    explained: int
-    rows: int
-    with_failures: int
-    damages: int
-    failures: dict[str, int]
-    session: "StageTimes | None" = None
-    degenerate: dict[str, float] = field(default_factory=dict)
+    config = absolute(config)
+    surveyed = survey(config, found)
+    tell()
+    with ExitStack() as stack:
+        if not found.found:
+            stack.enter_context(ray_started_early(config))
+        from pipeline.run.preflight import prepare  # importing torch takes seconds
 
-    @property
-    def failure_rate(self) -> float:
-        """Share of images and damaged places with a failure row, in [0, 1]."""
-        return self.with_failures / max(1, self.images + self.damages)
-
-    def to_json(self) -> dict[str, object]:
-        """Return the `end` event of --json."""
-        shares = {name: round(share, 6) for name, share in self.degenerate.items()}
-        totals = {**vars(self), "degenerate": shares, "failure_rate": round(self.failure_rate, 6)}
-        return {"event": "end", "time": utc_now(), **totals, "session": session_fields(self.session)}
+        prepared = prepare(config, found, surveyed)
+        tally, stage_times = _explain_pending(prepared, json_events=json_events)
+    ended = replace(_ended(prepared.store), session=stage_times)
+    if not json_events:
+        print_totals(ended, tally)
+    warn_of_constant_maps(ended, prepared.manifest, json_events=json_events)
+    return ended
 
 
-def run(config: RunConfig, mistakes: Mistakes | None = None, *, json_events: bool = False) -> Ended:
-    """Prepare a run, explain the chunks that are missing, and report the outcome on stderr."""
-    from pipeline.run.preflight import absolute, prepare
-    from pipeline.storage import parts  # importing Ray and torch takes seconds, and --help should not
+def _say_starting(*, json_events: bool) -> None:
+    """Show within the first second that something happens."""
+    if json_events:
+        emit("starting")
+    else:
+        err.say("starting: the run file is checked, and torch and Ray are loaded")
+
+
+def _explain_pending(prepared: "PreparedRun", *, json_events: bool) -> "tuple[Tally, StageTimes | None]":
+    """Take ownership of the run folder and explain what is missing there; return the counts and the stage times."""
+    from pipeline.storage import parts
     from pipeline.storage.ownership import take_ownership
 
-    prepared = prepare(absolute(config), mistakes)
     new = take_ownership(prepared.store, prepared.manifest)
     progress = parts.progress(prepared.store)
     tally = Tally(prepared.images_left(progress), prepared.bytes_left(progress))
     start = SessionStart(prepared, new, sum(map(len, progress.done.values())), tally.total_images)
     start.report(json_events=json_events)
-    stage_times = None
-    if prepared.pending(progress):
-        stage_times = _work(start, progress, tally, json_events=json_events)
-        parts.sweep(prepared.store)
-    ended = replace(_ended(prepared.store), session=stage_times)
-    if not json_events:
-        _print_totals(ended, tally)
-    _warn_of_constant_maps(ended, prepared.manifest, json_events=json_events)
-    return ended
+    if not prepared.pending(progress):
+        return tally, None
+    stage_times = _work(start, progress, tally, json_events=json_events)
+    parts.sweep(prepared.store)
+    return tally, stage_times
 
 
 @dataclass(frozen=True)
@@ -172,9 +189,6 @@ class SessionStart:
 
 def _work(start: SessionStart, progress: "Progress", tally: Tally, *, json_events: bool) -> "StageTimes":
     """Run Ray until every chunk is committed; return the stage times of the session."""
-    if not (start.prepared.config.compute.address or os.environ.get("RAY_ADDRESS")):
-        # A local head that dies never comes back, so the driver need not wait long for it. Ray reads this on import.
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
     from pipeline.run import dataflow
     from pipeline.run.cluster import connected, worker_count, worker_device
     from pipeline.telemetry.bottleneck import Environment, Session
@@ -217,35 +231,6 @@ def _ended(store: "Store") -> Ended:
     from pipeline.results.summary import totals
 
     return Ended(store.url, **vars(totals(store)))
-
-
-def _print_totals(ended: Ended, tally: Tally) -> None:
-    if tally.chunks:
-        rate = f", {tally.images_per_second:.1f} images/s" if tally.images_per_second else ""
-        err.say(f"this session: {counted(tally.images, 'image')}{rate}, {counted(tally.chunks, 'chunk')}")
-    if ended.session:
-        err.say(f"time of its workers: {ended.session.line()}")
-        err.say(f"  {ended.session.bottleneck()}")
-    rows = counted(ended.rows, "explanation")
-    err.say(f"whole run: {counted(ended.images, 'image')}, {ended.explained:,} explained, {rows}")
-    for code, count in ended.failures.items():
-        err.say(f"  {count:6d} failed: {code}")
-    if ended.degenerate:
-        from pipeline.results.constant_maps import percent
-
-        found = [f"{name} {percent(share)}" for name, share in ended.degenerate.items() if share]
-        err.say(f"constant maps: {', '.join(found) or 'none'}")
-
-
-def _warn_of_constant_maps(ended: Ended, manifest: "RunManifest", *, json_events: bool) -> None:
-    """Warn of methods with many constant maps, with the likely cause."""
-    from pipeline.results.constant_maps import constant_warning
-
-    message = constant_warning(ended.degenerate, manifest)
-    if message and json_events:
-        emit("warning", kind="constant_maps", message=message)
-    elif message:
-        err.say(f"warning: {message}")
 
 
 if __name__ == "__main__":

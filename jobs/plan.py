@@ -10,8 +10,11 @@ from jobs.explain import with_options
 from jobs.methods import print_rows
 from jobs.support.account import print_account
 from jobs.support.console import amount, command, counted, err, leave_after, out
+from jobs.support.mistakes import Telling
 from jobs.support.progress import duration
+from jobs.support.starting import set_environment
 from pipeline.errors import Mistakes
+from pipeline.settings.names import unknown_names
 from pipeline.settings.run_file import load_config
 
 if TYPE_CHECKING:
@@ -39,11 +42,17 @@ def plan(
     """Estimate the images, passes, hours, cost and bytes of a run from a short probe; write nothing."""
     began = time.perf_counter()
     mistakes = Mistakes()
+    telling = Telling(mistakes)
     loaded = load_config(config, with_options(settings, limit=limit, workers=workers), mistakes)
+    mistakes.found.extend(unknown_names(loaded.explain))
+    telling.tell()
+    set_environment(loaded)
     from pipeline.planning.planner import plan as plan_run  # importing torch takes seconds, and --help should not
-    from pipeline.run.preflight import absolute, prepare
+    from pipeline.run.paths import absolute
+    from pipeline.run.preflight import prepare
 
-    prepared = prepare(absolute(loaded), mistakes)
+    with telling.the_rest():
+        prepared = prepare(absolute(loaded), mistakes)
     ready_seconds = time.perf_counter() - began
     if prepared.reading.draw:
         err.say(str(prepared.reading.draw))

@@ -59,7 +59,8 @@ def _repair(store: "Store", findings: "Findings") -> None:
 
 def _runnable(store: "Store") -> "RunConfig":
     """Return the run file stored in the manifest; raises ConfigError when its data, model or output is missing."""
-    from pipeline.run.preflight import absolute, prepare
+    from pipeline.run.paths import absolute
+    from pipeline.run.preflight import prepare
     from pipeline.settings.run_file import parse_config
     from pipeline.storage.run_folder import read_manifest
 

@@ -4,6 +4,7 @@ import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the cores; read when numpy is imported
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in the verbs; read when torch is imported
 
 import socket
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 import torch
 from faults.s3_environment import environment
 
-from pipeline.model.memory import FREED_MEMORY_IS_KEPT
+from pipeline.run.placement import WORKER_ENVIRONMENT
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -47,7 +48,7 @@ def local_ray(s3_port: int) -> Iterator[None]:
     """One local Ray for all tests that need it, with four logical CPUs, so that actors leave CPUs for reading."""
     import ray
 
-    os.environ.update(FREED_MEMORY_IS_KEPT)
+    os.environ.update(WORKER_ENVIRONMENT)
     with pytest.MonkeyPatch.context() as patch:  # workers inherit the environment of this moment
         for name, value in environment(f"http://127.0.0.1:{s3_port}").items():
             patch.setenv(name, value)

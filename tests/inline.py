@@ -6,9 +6,10 @@ from typing import Any
 from jobs.explain import Ended
 from jobs.explain import run as run_with_ray
 from pipeline.explain.explainer import Explainer
-from pipeline.run.attempts import Ledger
+from pipeline.run.ledger import Ledger
 from pipeline.run.loading import ReadPlan
-from pipeline.run.preflight import absolute, prepare
+from pipeline.run.paths import absolute
+from pipeline.run.preflight import prepare
 from pipeline.run.worker import Worker
 from pipeline.settings.run_file import RunConfig, parse_config
 from pipeline.storage.ownership import take_ownership

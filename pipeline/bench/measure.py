@@ -139,5 +139,5 @@ def _warm(probe: Probe, pixels_BCHW: Tensor) -> int:
     best = probe.scorer.batcher.size
     for count in {best, probe.scorer.batcher.multiple}:
         targets_P1 = torch.zeros(count, 1, dtype=torch.long, device=pixels_BCHW.device)
-        probe.scorer.target_scores(lambda places_P: pixels_BCHW[:1].expand(len(places_P), -1, -1, -1), targets_P1)
+        probe.scorer.target_scores(lambda rows: pixels_BCHW[:1].expand(len(rows.index_P), -1, -1, -1), targets_P1)
     return best

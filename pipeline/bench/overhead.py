@@ -200,7 +200,8 @@ def _demo_run(folder: Path, chunk_images: int, methods: list[str], metrics: Sequ
 
 
 def _prepared(config: RunConfig) -> "PreparedRun":
-    from pipeline.run.preflight import absolute, prepare
+    from pipeline.run.paths import absolute
+    from pipeline.run.preflight import prepare
     from pipeline.storage.ownership import take_ownership
 
     run = prepare(absolute(config))

@@ -111,13 +111,19 @@ def _once(case: BenchCase) -> tuple[float, int]:
         if ours and not case.is_long:
             case.work()  # a worker already holds its memory
         before = case.counts.forwards if case.counts else 0
+        _wait_for_device()  # it may still be busy with what was started before
         began = time.perf_counter()
         case.work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        _wait_for_device()
         taken = time.perf_counter() - began
         made = case.counts.forwards - before if case.counts else case.forwards
     if sys.platform.startswith("linux"):
         with contextlib.suppress(AttributeError):  # a C library without malloc_trim
             ctypes.CDLL(None).malloc_trim(0)
     return taken, made
+
+
+def _wait_for_device() -> None:
+    """Wait until a GPU, if there is one, has done what was started on it: work on it returns at once."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

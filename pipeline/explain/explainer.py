@@ -200,9 +200,9 @@ class Explainer:
         """Run some work and return its result, or the reason if it raises an error that an image may have caused."""
         try:
             return work()
-        except (CamatlasError, torch.AcceleratorError):
-            raise  # not caused by an image
         except Exception as error:  # a model may raise any error
+            if isinstance(error, CamatlasError | torch.AcceleratorError) and not is_out_of_memory(error):
+                raise  # not caused by an image
             return _FailureReason("out_of_memory" if is_out_of_memory(error) else "model_error", first_line(error))
 
     def _explain_single(self, image: ImageBatch, reason: _FailureReason) -> list[Row]:

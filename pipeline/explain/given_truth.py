@@ -17,7 +17,7 @@ def boxes_inside(boxes: Sequence[Sequence[float]] | None, size: Size) -> Tensor 
     if boxes is None:
         return None
     try:
-        boxes_n4 = torch.as_tensor(boxes, dtype=torch.float64)
+        boxes_n4 = torch.as_tensor(boxes, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"boxes must be rows of four finite numbers (x0, y0, x1, y1), not {boxes!r}") from None
     if boxes_n4.numel() == 0:

@@ -5,18 +5,19 @@ targets of one image, C colours, (H, W) pixels.
 """
 
 import copy
-from collections.abc import Callable, Collection, Iterable
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from pipeline.metrics.heatmap_batch import HeatmapBatch, Truth
 from pipeline.metrics.views import Soft, View
 from pipeline.model.baselines import Baseline
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
+from pipeline.model.scorer import PassRows
 
 Redraw = Callable[[Tensor, Collection[int]], Tensor]
 """Function that computes heat maps (B, m, H, W) of changed images (B, C, H, W) with m of the methods."""
@@ -65,17 +66,17 @@ class ScoringBatch(HeatmapBatch):
         requested = [self._requested(view) for view in wanted]
         if not wanted:
             return
-        index_P4 = torch.cat([functional.pad(rows_P3, (1, 0), value=i) for i, rows_P3 in enumerate(requested)])
+        index_P3 = torch.cat(requested)
+        stops = list(itertools.accumulate(map(len, requested)))
 
-        def pixels(passes_P: Tensor) -> Tensor:
-            chosen_P4 = index_P4[passes_P]
-            parts = []
-            for i in dict.fromkeys(chosen_P4[:, 0].tolist()):
-                _, rows_R, maps_R, steps_R = chosen_P4[chosen_P4[:, 0] == i].unbind(1)
-                parts.append(wanted[i].pixels(self, rows_R, maps_R, steps_R))
+        def pixels(rows: PassRows) -> Tensor:
+            chosen_P3, parts = index_P3[rows.index_P], []
+            for view, piece in _pieces(wanted, stops, rows):
+                rows_R, maps_R, steps_R = chosen_P3[piece].unbind(1)
+                parts.append(view.pixels(self, rows_R, maps_R, steps_R))
             return torch.cat(parts)
 
-        scores_2PT = self.probe.scorer.target_scores(pixels, self.evidence.all_targets()[index_P4[:, 1]])
+        scores_2PT = self.probe.scorer.target_scores(pixels, self.evidence.all_targets()[index_P3[:, 0]])
         parts = torch.split(scores_2PT, [len(rows_P3) for rows_P3 in requested], 1)
         for view, rows_P3, part_2PT in zip(wanted, requested, parts, strict=True):
             self._scores[view] = self._gathered(view, rows_P3, part_2PT)
@@ -133,3 +134,19 @@ class ScoringBatch(HeatmapBatch):
         if view.scope == "image":
             source_B = self.evidence.first_rows()[self.evidence.places()]
         return ViewScores(*scores_2BMST[:, source_B, ..., self.evidence.ranks()].unbind(1))
+
+
+def _pieces(views: Sequence[View], stops: Sequence[int], rows: PassRows) -> Iterator[tuple[View, slice]]:
+    """Yield the views of the rows of one pass, with their places in it; what fills the pass belongs to the last one.
+
+    Args:
+        views: in the order of their rows.
+        stops: index after the last row of each view.
+        rows: the rows of the pass.
+    """
+    begin = 0
+    for view, stop in zip(views, stops, strict=True):
+        first, last = max(begin, rows.start), min(stop, rows.stop)
+        if first < last:
+            yield view, slice(first - rows.start, None if last == rows.stop else last - rows.start)
+        begin = stop

@@ -13,6 +13,7 @@ from pipeline.model.outputs import OutputKind
 from pipeline.model.torchvision_tasks import arguments_of, preprocess_of, tasks_of_torchvision
 from pipeline.model.transformers_models import Purpose, build_transformers
 from pipeline.settings.functions import called, imported
+from pipeline.settings.libraries import import_torchvision
 from pipeline.settings.model import ModelConfig
 from pipeline.settings.preprocess import Preprocess
 
@@ -76,7 +77,8 @@ def other_architectures(name: str) -> frozenset[str]:
     """Return the names of the other models of the library that a model is from; none for a function."""
     source, _, own = name.partition("/")
     if source == "torchvision":
-        from torchvision import models  # imported here: it takes two seconds
+        import_torchvision()
+        from torchvision import models  # imported here, because it is slow
 
         return frozenset([*models.list_models(module=models), *tasks_of_torchvision()]) - {own}
     if source == "timm":
@@ -93,7 +95,8 @@ def task_of_library(name: str) -> str:
 
 
 def _torchvision(name: str, config: ModelConfig) -> Architecture:
-    from torchvision import models  # imported here: it takes two seconds
+    import_torchvision()
+    from torchvision import models  # imported here, because it is slow
 
     if name in tasks_of_torchvision():
         return _torchvision_task(name, config)

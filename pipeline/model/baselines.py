@@ -14,6 +14,7 @@ from pydantic_core import core_schema
 from torch import Tensor
 
 from pipeline.errors import ConfigError
+from pipeline.settings.libraries import import_torchvision
 
 Baseline = Literal["black", "mean", "blur", "rise_blur"]
 PER_IMAGE = ("blur", "rise_blur")
@@ -79,7 +80,8 @@ def _expanded(image: Tensor, pixels_BCHW: Tensor) -> Tensor:
 
 
 def _blurred(pixels_BCHW: Tensor) -> Tensor:
-    from torchvision.transforms.v2 import functional  # imported here: it takes seconds, and most workers never blur
+    import_torchvision()
+    from torchvision.transforms.v2 import functional  # imported here: it is slow, and most workers never blur
 
     shorter = min(pixels_BCHW.shape[-2:])
     kernel = min(_BLUR_KERNEL, 2 * ((shorter - 1) // 2) + 1)  # reflection padding needs a kernel that fits the image

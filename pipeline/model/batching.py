@@ -1,5 +1,6 @@
 """Runs work in passes of bounded size: padded to a fixed multiple of rows, halved when memory runs out."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -10,6 +11,17 @@ from torch import Tensor
 Result = TypeVar("Result")
 
 DEFAULT_BATCH = 32
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory"  # CUDA, HIP, XPU, MPS and their drivers, Triton
+    r"|_ALLOC(ATION)?_FAILED"  # cuDNN, cuBLAS, cuSOLVER, cuSPARSE, cuFFT, hipBLAS
+    r"|OUT_OF_(DEVICE_|HOST_)?MEMORY"  # NVRTC, drivers of XPU
+    r"|unable to find an engine to execute"  # cuDNN, when no engine gets its workspace
+    r"|miopenStatusAllocFailed|rocblas_status_memory_error"
+    r"|DefaultCPUAllocator|std::bad_alloc|could not create a primitive(?! descriptor)",  # the CPU, oneDNN
+    re.IGNORECASE,
+)
+"""The words of libraries that raise a RuntimeError when an allocation fails."""
 
 
 class Batcher:
@@ -37,7 +49,7 @@ class Batcher:
             stop = min(start + self.size, total)
             try:
                 results.append(work(slice(start, stop)))
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self.size <= self.multiple:
                     raise
                 self.size = max(self.multiple, self.size // 2 // self.multiple * self.multiple)
@@ -83,7 +95,7 @@ def fastest_size(
         try:
             run(size)  # warms up
             seconds = min(_seconds(run, size), _seconds(run, size))  # interference can only make a pass slower
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             _release()
@@ -104,7 +116,9 @@ def _seconds(run: Callable[[int], object], size: int) -> float:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error is a failed allocation, on an accelerator or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    )
 
 
 def _release() -> None:

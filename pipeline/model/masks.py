@@ -5,10 +5,12 @@ Images are channels-last, the layout that the engine runs on.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pipeline.maps.heatmaps import is_degenerate, min_max, upsample
 from pipeline.model.baselines import Baseline
@@ -79,15 +81,21 @@ class MaskStream:
 
 
 def first_equal(masks_MZ: Tensor) -> Tensor:
-    """Return the index of the first mask with the same bits as each mask, (M,)."""
+    """Return the index of the first mask with the same bits as each mask, (M,); the host does not wait for a device."""
     own_M = torch.arange(len(masks_MZ), device=masks_MZ.device)
     bits_MZ = (masks_MZ.float().contiguous() + 0.0).view(torch.int32).long()  # + 0.0 turns -0 into 0
-    factors_Z = torch.randint(
-        torch.iinfo(torch.int64).max, bits_MZ.shape[1:], generator=torch.Generator().manual_seed(0)
-    ).to(masks_MZ.device)
-    _, groups_M = torch.unique((bits_MZ * factors_Z).sum(1), return_inverse=True)
-    first_M = torch.full_like(own_M, len(own_M)).scatter_reduce(0, groups_M, own_M, "amin")[groups_M]
+    hashes_M, order_M = (bits_MZ * _factors(bits_MZ.shape[1], bits_MZ.device)).sum(1).sort(stable=True)
+    is_new_M = functional.pad(hashes_M.diff() != 0, (1, 0), value=True)[: len(own_M)]
+    leader_M = order_M[torch.where(is_new_M, own_M, 0).cummax(0).values]  # a stable order keeps the first one in front
+    first_M = torch.empty_like(own_M).scatter_(0, order_M, leader_M)
     return torch.where((bits_MZ[first_M] == bits_MZ).all(1), first_M, own_M)  # different masks may have equal hashes
+
+
+@lru_cache(maxsize=4)
+def _factors(cells: int, device: torch.device) -> Tensor:
+    """Return the random factors of the hash, (Z,), the same for all masks."""
+    random = torch.Generator().manual_seed(0)
+    return torch.randint(torch.iinfo(torch.int64).max, (cells,), generator=random).to(device)
 
 
 def upsampled(small_Puv: Tensor, look: MaskLook, size: tuple[int, int]) -> Tensor:

@@ -25,6 +25,20 @@ from pipeline.model.outputs import SOFTMAX, Outputs
 
 
 @dataclass(frozen=True)
+class PassRows:
+    """The rows of one pass.
+
+    Attributes:
+        index_P: their indices, on the device of the model; the last one is repeated until the pass is full.
+        start, stop: the same for the host, without the repetitions, so that it need not read them from the device.
+    """
+
+    index_P: Tensor
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
 class Scores:
     """Logit and confidence of the target class for every row, mask and scale; NaN for masks that were not run."""
 
@@ -102,18 +116,19 @@ class Scorer:
         scores_2IMST = self._sweep(evidence.pixels_BCHW[first_I], masks, evidence.all_targets()[first_I], cached)
         return Scores(*scores_2IMST[:, evidence.places(), ..., evidence.ranks()].unbind(1))
 
-    def target_scores(self, pixels: Callable[[Tensor], Tensor], targets_PT: Tensor) -> Tensor:
+    def target_scores(self, pixels: "Callable[[PassRows], Tensor]", targets_PT: Tensor) -> Tensor:
         """Return the logits and confidences of the targets in any images, (2, P, T), in full passes.
 
         Args:
-            pixels: returns the images (p, C, H, W) with the given indices (p,), for one pass at a time.
+            pixels: returns the images (p, C, H, W) of one pass.
             targets_PT: target classes of each image.
         """
         all_P = torch.arange(len(targets_PT), device=targets_PT.device)
 
         def one_pass(rows: slice) -> Tensor:
             padded_P = self.batcher.pad(all_P[rows])
-            scores_2PT = self._read(pixels(padded_P), targets_PT[padded_P])[:, : len(all_P[rows])]
+            masked_PCHW = pixels(PassRows(padded_P, rows.start, rows.stop))
+            scores_2PT = self._read(masked_PCHW, targets_PT[padded_P])[:, : rows.stop - rows.start]
             self._counts.forwards += scores_2PT.shape[1]
             return scores_2PT
 
@@ -146,8 +161,10 @@ class Scorer:
         """Run the needed masks and return the scores of every target, (2, I, M, S, T); NaN for the other masks."""
         places_P3 = needed_IMS.nonzero()  # (image, mask, scale)
         images = _Images.of(pixels_ICHW, self._fill(masks.look, pixels_ICHW))
+        scales_S = torch.tensor(masks.scales, dtype=small_IMuv.dtype, device=small_IMuv.device)
         scores_2PT = self.target_scores(
-            lambda index_P: _masked_images(images, masks, small_IMuv, places_P3[index_P]), targets_IT[places_P3[:, 0]]
+            lambda rows: _masked_images(images, masks, small_IMuv, scales_S, places_P3[rows.index_P]),
+            targets_IT[places_P3[:, 0]],
         )
         new_2IMST = pixels_ICHW.new_full((2, *needed_IMS.shape, targets_IT.shape[1]), torch.nan)
         new_2IMST[:, places_P3[:, 0], places_P3[:, 1], places_P3[:, 2]] = scores_2PT
@@ -178,14 +195,15 @@ class _Images:
         return cls(pixels_ICHW.permute(0, 2, 3, 1).contiguous(), fill_IHWC)
 
 
-def _masked_images(images: _Images, masks: MaskStream, small_IMuv: Tensor, places_P3: Tensor) -> Tensor:
+def _masked_images(
+    images: _Images, masks: MaskStream, small_IMuv: Tensor, scales_S: Tensor, places_P3: Tensor
+) -> Tensor:
     """Return the masked images of one pass, (P, C, H, W), for (image, mask, scale) indices."""
     images_P, masks_P, scales_P = places_P3.unbind(1)
     height, width = images.pixels_IHWC.shape[1:3]
     masks_PHW = upsampled(small_IMuv[images_P, masks_P], masks.look, (height, width))
     if masks.scales != (1.0,):
-        factors_P = torch.tensor(masks.scales, device=masks_PHW.device, dtype=masks_PHW.dtype)[scales_P]
-        masks_PHW = masks_PHW * factors_P[:, None, None]
+        masks_PHW = masks_PHW * scales_S[scales_P, None, None]
     if masks.mask_noise_SHW is not None:
         masks_PHW = masks_PHW + masks.mask_noise_SHW[scales_P]
     fill_PHWC = None if images.fill_IHWC is None else images.fill_IHWC[images_P]

@@ -7,6 +7,7 @@ from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.model.weight_files import read_weights
+from pipeline.settings.libraries import import_torchvision
 from pipeline.settings.model import ModelConfig
 from pipeline.settings.preprocess import Preprocess
 
@@ -17,7 +18,8 @@ _MODULES = ("segmentation", "detection")
 
 def tasks_of_torchvision() -> dict[str, str]:
     """Return the names of torchvision's models that are no classifiers, each with its task."""
-    from torchvision import models  # imported here: it takes two seconds
+    import_torchvision()
+    from torchvision import models  # imported here, because it is slow
 
     return {name: task for task in _MODULES for name in models.list_models(module=getattr(models, task))}
 

@@ -156,7 +156,7 @@ class DryRunner:
         counts = replace(self._explainer.probe.counts)
         targets_P1 = torch.zeros(len(pixels_PCHW), 1, dtype=torch.long, device=pixels_PCHW.device)
         start = self._now()
-        self._model_scorer.target_scores(lambda at_P: pixels_PCHW[: len(at_P)], targets_P1)
+        self._model_scorer.target_scores(lambda rows: pixels_PCHW[: len(rows.index_P)], targets_P1)
         seconds = self._now() - start
         self._started += seconds
         vars(self._explainer.probe.counts).update(vars(counts))

@@ -11,8 +11,14 @@ from urllib.parse import urlsplit
 import ray
 
 from pipeline.errors import ConfigError, StalledError, first_line
-from pipeline.model.memory import FREED_MEMORY_IS_KEPT
-from pipeline.run.placement import logical_cpus, workers_for
+from pipeline.run.placement import WORKER_ENVIRONMENT, logical_cpus, workers_for
+
+_LOCAL_HEAD = {
+    "gcs_rpc_server_reconnect_timeout_s": 20,  # a local head that died does not come back
+    "prestart_worker_first_driver": False,  # the driver would wait for them, holding the GIL
+}
+_HELPERS = ("start_monitor", "start_log_monitor", "start_api_server")
+"""Methods of Ray's node that start the autoscaler, the forwarder of logs, and the dashboard: a local run needs none."""
 
 
 @contextmanager
@@ -36,11 +42,11 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[str | No
             check_reachable(requested)
             yield _connect(f"cannot join the Ray cluster at '{requested}'", address=address or "auto")
         else:
-            stack.enter_context(_environment(FREED_MEMORY_IS_KEPT))  # inherited by all processes of the cluster
-            timeout = {"gcs_rpc_server_reconnect_timeout_s": 20}  # a local head that died does not come back
+            stack.enter_context(_environment(WORKER_ENVIRONMENT))  # inherited by all processes of the cluster
             size = {"num_cpus": cpus or logical_cpus(), "include_dashboard": False}
-            # "local": otherwise Ray would join any cluster that is still running on this machine
-            _connect("Ray did not start on this machine", address="local", _system_config=timeout, **size)
+            with _without_helpers():
+                # "local": otherwise Ray would join any cluster that is still running on this machine
+                _connect("Ray did not start on this machine", address="local", _system_config=_LOCAL_HEAD, **size)
             yield None
 
 
@@ -70,6 +76,27 @@ def _connect(failure: str, **options: Any) -> str | None:  # noqa: ANN401 - the 
         raise StalledError(f"{failure}: {first_line(error)}. Try `camatlas doctor{advice}`.") from error
     url: str | None = joined.address_info.get("webui_url")
     return url
+
+
+@contextmanager
+def _without_helpers() -> Iterator[None]:
+    """Start no helper processes inside this block; ray.init waits for two of them, and has no options for that.
+
+    A method that another version of Ray does not have is left alone: then its process starts, as usual.
+    """
+    from unittest.mock import patch
+
+    from ray._private.node import Node
+
+    with ExitStack() as stack:
+        for name in _HELPERS:
+            if name in vars(Node):
+                stack.enter_context(patch.object(Node, name, _start_nothing))
+        yield
+
+
+def _start_nothing(*_: object, **__: object) -> None:
+    """Stand in for a method of Ray's node that starts a process."""
 
 
 @contextmanager

@@ -14,6 +14,7 @@ takes long.
 import logging
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -29,13 +30,13 @@ from ray.exceptions import RayError
 from pipeline.data.decode import DecodedChunk
 from pipeline.data.sources import Shard
 from pipeline.errors import CamatlasError, StalledError, first_line
-from pipeline.model.memory import FREED_MEMORY_IS_KEPT
-from pipeline.run.attempts import Attempt, Attempts, Ledger, Work
 from pipeline.run.cluster import cluster_resources, worker_device
+from pipeline.run.ledger import Attempt, Attempts, Ledger, Work
 from pipeline.run.loading import ReadPlan
-from pipeline.run.placement import CPU_THREADS
+from pipeline.run.placement import CPU_THREADS, WORKER_ENVIRONMENT
 from pipeline.run.shipping import ship
 from pipeline.run.worker import Explain, Worker, WorkerEvent
+from pipeline.settings.libraries import import_torchvision
 from pipeline.storage.parts import Progress
 from pipeline.telemetry.events import Usage
 from pipeline.telemetry.prometheus import Counters
@@ -112,6 +113,7 @@ def _graph(
             run.store.url,
             attempts,
         ),
+        fn_constructor_kwargs={"torchvision": "torchvision" in sys.modules},
         compute=ActorPoolStrategy(
             size=workers,
             max_concurrent_calls_per_actor=2,  # one explains; the other commits, then holds the next work unit ready
@@ -163,7 +165,11 @@ def _read(shard: Shard, done: frozenset[int], plan: "ray.ObjectRef[ReadPlan]", a
 class _Actor:
     """An actor of the worker pool."""
 
-    def __init__(self, make_explain: "ray.ObjectRef[Any]", run_id: str, url: str, attempts: Attempts) -> None:
+    def __init__(
+        self, make_explain: "ray.ObjectRef[Any]", run_id: str, url: str, attempts: Attempts, *, torchvision: bool
+    ) -> None:
+        if torchvision:  # unpickling the model would import all of it
+            import_torchvision()
         self._worker = Worker(ray.get(make_explain)(), run_id, url, attempts)
         self._counters = Counters(run_id)
 
@@ -242,8 +248,8 @@ def _actor_options(device: str, workers: int) -> dict[str, Any]:
         return {"num_gpus": 1}
     share = min(float(CPU_THREADS), (cluster_resources()["CPU"] - 2) / workers)
     options: dict[str, Any] = {"num_cpus": 0.9 if share == 1 else max(share, 0.1)}
-    if not FREED_MEMORY_IS_KEPT.items() <= os.environ.items():  # a joined cluster was started without them
-        options["runtime_env"] = {"env_vars": FREED_MEMORY_IS_KEPT}
+    if not WORKER_ENVIRONMENT.items() <= os.environ.items():  # a joined cluster was started without them
+        options["runtime_env"] = {"env_vars": WORKER_ENVIRONMENT}
     return options
 
 

@@ -16,7 +16,7 @@ from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Chunk, Reading, Shard, chunked, read_shard
 from pipeline.data.sources.shards import TABLE_KINDS, reader_died
-from pipeline.run.attempts import Attempt, Attempts, Ledger, Work
+from pipeline.run.ledger import Attempt, Attempts, Ledger, Work
 from pipeline.settings.preprocess import Preprocess
 
 if TYPE_CHECKING:

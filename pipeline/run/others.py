@@ -1,7 +1,6 @@
 """Checks and describes the methods of others before a run: attributions of captum, and stored maps."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.cams import Adapter, CamMethod
 from pipeline.cams.captum import Captum
@@ -15,7 +14,6 @@ from pipeline.model.baselines import Normalisation
 from pipeline.model.probe import Probe
 from pipeline.model.trial import model_of_trials
 from pipeline.model.zoo import LoadedModel
-from pipeline.settings.run_file import Spec
 
 
 def check_others(methods: Mapping[str, CamMethod], metrics: Mapping[str, Metric], loaded: LoadedModel) -> None:
@@ -57,15 +55,3 @@ def notes_of(methods: Mapping[str, CamMethod]) -> Iterator[str]:
 def packages_of(methods: Mapping[str, CamMethod]) -> set[str]:
     """Return the libraries whose versions matter for methods of others."""
     return {Captum.name for method in methods.values() if isinstance(method, Captum)}
-
-
-def absolute_methods(specs: Sequence[Spec], absolute: Callable[[str], str]) -> list[Spec]:
-    """Make the paths of stored maps absolute."""
-    return [_absolute(spec, absolute) for spec in specs]
-
-
-def _absolute(spec: Spec, absolute: Callable[[str], str]) -> Spec:
-    options: Any = spec.get(Stored.name) if isinstance(spec, dict) else None
-    if not isinstance(options, dict) or not isinstance(options.get("path"), str):
-        return spec
-    return {Stored.name: {**options, "path": absolute(options["path"])}}

@@ -4,6 +4,15 @@ import math
 import os
 from dataclasses import dataclass
 
+from pipeline.model.memory import FREED_MEMORY_IS_KEPT
+
+WORKER_ENVIRONMENT = FREED_MEMORY_IS_KEPT | {
+    # A thread that waits for the others sleeps. If it spins, as by default, it takes the core that these need: a pass
+    # then takes many times as long as soon as anything else runs.
+    "OMP_WAIT_POLICY": "passive",
+}
+"""Environment variables of workers; libraries read them when they are loaded."""
+
 CPU_THREADS = 2
 """Threads of one CPU worker; more workers are faster than more threads."""
 

@@ -1,27 +1,24 @@
 """Checks a run before any work starts, reports all mistakes at once, and prepares the run."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
 from pipeline.data.account import LabelAccount
 from pipeline.data.annotations import classes_of, describe
 from pipeline.data.box_check import check_boxes
 from pipeline.data.class_counts import with_counts
-from pipeline.data.inputs import decode_limits, reading_of, shards_of
+from pipeline.data.inputs import reading_of
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
 from pipeline.errors import Mistakes
-from pipeline.explain.explainer import ExplainerSpec
+from pipeline.explain.explainer import BATCH_MULTIPLE, ExplainerSpec
 from pipeline.explain.plugin_trial import try_plugins
 from pipeline.explain.requirements import check_outputs, check_stages
 from pipeline.metrics import Metric, build_metrics, reads_parts
 from pipeline.metrics.cost import metrics_cost
 from pipeline.model.baselines import Normalisation
-from pipeline.model.transformers_source import PREFIX, local_folder
 from pipeline.model.zoo import LoadedModel, load_model
 from pipeline.run.identity import manifest_of
 from pipeline.run.matching import (
@@ -34,21 +31,22 @@ from pipeline.run.matching import (
     with_attention,
     wrong_parts,
 )
-from pipeline.run.others import absolute_methods, check_others, check_stored_keys, notes_of
-from pipeline.run.surroundings import check_device, check_output, check_working_folder
-from pipeline.settings.model import ModelConfig
+from pipeline.run.others import check_others, check_stored_keys, notes_of
+from pipeline.run.surroundings import check_device
+from pipeline.run.survey import Survey, survey
 from pipeline.settings.run_file import RunConfig
 from pipeline.settings.targets import TargetRules
 from pipeline.storage.base import Store
 from pipeline.storage.ownership import check_ownership
 from pipeline.storage.parts import Progress
-from pipeline.storage.store import open_store
 from schemas.manifest import RunManifest
 
 LARGEST_BATCH = 128
 """Images in a batch, as assumed for the default of `compute.stall_seconds`."""
 COMPILE_FROM = {"cpu": 50_000, "cuda": 2_000_000}
 """Masked passes of one worker, in images, above which compiling pays for itself many times over."""
+TRY_BATCHES_FROM = 2_000
+"""Passes of one worker, in images, above which it pays to try which size of a pass is the fastest."""
 _BYTES_OF_AN_IMAGE = 100_000
 
 
@@ -70,7 +68,6 @@ class PreparedRun:
     def explainer_spec(self, device: str, workers: int) -> ExplainerSpec:
         """Build the settings that a worker of this run needs besides the model."""
         preprocess = self.loaded.preprocess
-        batch = self.config.compute.batch
         return ExplainerSpec(
             layer=self.loaded.layer,
             stages=self.loaded.stages,
@@ -85,7 +82,7 @@ class PreparedRun:
             precision=self.config.compute.precision,
             maps=self.config.output.maps,
             device=device,
-            batch=None if batch == "auto" else batch,
+            batch=self._batch(workers),
             size=preprocess.size,
             passes=self._costs().forwards * TargetRules.of(self.config.explain.targets).most,
             compiled=self.compiled(device, workers),
@@ -93,13 +90,29 @@ class PreparedRun:
             weights=self.loaded.weights_digest,
         )
 
+    def _batch(self, workers: int) -> int | None:
+        """Return the most images in a pass: as requested, or None where a worker chooses it in a trial.
+
+        The trial runs some hundred images. A worker that passes hardly more in the whole run takes the smallest size;
+        the rows are the same with any.
+        """
+        requested = self.config.compute.batch
+        if requested != "auto":
+            return requested
+        targets = TargetRules.of(self.config.explain.targets).most
+        passes = self._images() * (1 + self._costs().forwards * targets)
+        return BATCH_MULTIPLE if passes < TRY_BATCHES_FROM * workers else None
+
+    def _images(self) -> int:
+        """Return the number of images of the run, estimated from sizes where it is not known."""
+        return sum(shard.images or shard.size // _BYTES_OF_AN_IMAGE for shard in self.shards)
+
     def compiled(self, device: str, workers: int) -> bool:
         """Tell whether masked passes are compiled: as requested, or where a worker will run very many of them."""
         requested = self.config.compute.compile
         if requested != "auto":
             return requested
-        images = sum(shard.images or shard.size // _BYTES_OF_AN_IMAGE for shard in self.shards)
-        return images * self._costs().forwards > COMPILE_FROM[device] * workers
+        return self._images() * self._costs().forwards > COMPILE_FROM[device] * workers
 
     def _costs(self) -> Cost:
         """Add up the passes of all methods and metrics, per image."""
@@ -150,26 +163,22 @@ def net_shape(loaded: LoadedModel) -> NetShape:
     return NetShape(stages, loaded.linear_head, loaded.preprocess.size, 0 if attention is None else attention.layers)
 
 
-def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
+def prepare(config: RunConfig, mistakes: Mistakes | None = None, surveyed: Survey | None = None) -> PreparedRun:
     """Check a whole run and prepare it; nothing is written.
 
     Args:
         config: the run file; after earlier mistakes it may hold empty stand-ins, which are not checked.
         mistakes: the mistakes found earlier.
+        surveyed: what a survey found, whose mistakes are among `mistakes`; None makes one.
 
     Raises:
         ConfigError: every mistake in shards, annotations, model, layer, methods, metrics and output, at once.
     """
     found = mistakes or Mistakes()
-    with found.collecting():
-        check_working_folder()
+    seen = surveyed or survey(config, found)
+    shards = list(seen.shards)
     with found.collecting():
         check_device(config.compute)
-    shards: list[Shard] = []
-    with found.collecting():
-        shards = shards_of(config.data)
-    with found.collecting():
-        limits = decode_limits(config)
     with found.collecting():
         methods = build_methods(config.explain.methods)
     metrics: dict[str, Metric] = {}
@@ -186,13 +195,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None) -> PreparedRun:
     with found.collecting():
         parts = any(map(reads_parts, metrics.values()))
         described = describe(config.data, shards, outputs, rules, parts=parts, of_model=names)
-    if config.output.path:
-        with found.collecting():
-            check_output(config.output.path, config.data.shards or (), shards)
-        with found.collecting():
-            store = open_store(config.output.path)
-            store.check_writable()
     found.raise_if_any()
+    limits, store = seen.checked()
     with found.collecting():
         rules.check(loaded.classes)
     with found.collecting():
@@ -235,49 +239,3 @@ def names_for(config: RunConfig) -> tuple[str, ...]:
     """Return the names of the run's classes where the order of named embeddings depends on them."""
     named = config.model.text_embeddings or config.model.reference_embeddings
     return classes_of(config.data).names if named else ()
-
-
-def absolute(config: RunConfig) -> RunConfig:
-    """Make local paths absolute: workers and later readers of the run have other working directories."""
-    data = config.data
-    shards = [data.shards] if isinstance(data.shards, str) else data.shards
-    methods = absolute_methods(config.explain.methods, _absolute)
-    return config.model_copy(
-        update={
-            "data": data.model_copy(
-                update={
-                    "shards": [_absolute(shard) for shard in shards] if data.shards else "",
-                    "manifest": data.manifest and _absolute(data.manifest),
-                    "root": data.root and _absolute(data.root),
-                    "labels": data.labels and _absolute(data.labels),
-                    "boxes": data.boxes and _absolute(data.boxes),
-                    "classes": data.classes and _absolute(data.classes, "imagenet-1k"),
-                }
-            ),
-            "explain": config.explain.model_copy(update={"methods": methods}),
-            "model": config.model.model_copy(update=_absolute_files(config.model)),
-            "output": config.output.model_copy(update={"path": _absolute(config.output.path)}),
-        }
-    )
-
-
-def _absolute(path: str, name: str = "") -> str:
-    """Make a path absolute; leave a URL and the built-in name `name` unchanged."""
-    return path if "://" in path or path in ("", name) else os.path.abspath(Path(path).expanduser())  # noqa: PTH100
-
-
-def _absolute_files(model: ModelConfig) -> dict[str, str | None]:
-    """Make the paths of a model's files absolute; names of weights, which have no dot, stay as they are."""
-    named = bool(model.weights and "." not in model.weights)
-    return {
-        "name": _absolute_model(model.name),
-        "weights": model.weights if named else model.weights and _absolute(model.weights),
-        "text_embeddings": model.text_embeddings and _absolute(model.text_embeddings),
-        "reference_embeddings": model.reference_embeddings and _absolute(model.reference_embeddings),
-    }
-
-
-def _absolute_model(name: str) -> str:
-    """Make the path of a folder of transformers absolute; other names stay as they are."""
-    folder = local_folder(name)
-    return name if folder is None else f"{PREFIX}{folder}"

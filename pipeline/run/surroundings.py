@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-import torch
-
 from pipeline.data.sources import Shard
 from pipeline.errors import ConfigError
 from pipeline.settings.run_file import ComputeConfig
@@ -18,7 +16,11 @@ _OURS = ("camatlas", "jobs", "pipeline", "schemas")
 def check_device(compute: ComputeConfig) -> None:
     """Raise ConfigError if a run on this machine asks for a GPU that torch cannot use."""
     joins_cluster = compute.address or os.environ.get("RAY_ADDRESS")
-    if compute.device == "cuda" and not joins_cluster and not torch.cuda.is_available():
+    if compute.device != "cuda" or joins_cluster:
+        return
+    import torch  # late: what is checked here must be told before torch has been imported
+
+    if not torch.cuda.is_available():
         raise ConfigError.one(
             "compute.device",
             "torch finds no GPU on this machine",

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.data.decode import DecodedChunk
-from pipeline.run.attempts import Attempts, pieces, work_of
+from pipeline.run.attempts import pieces, work_of
+from pipeline.run.ledger import Attempts
 from pipeline.storage.parts import KEY_COLUMNS, Footer, publish_part
 from pipeline.storage.store import open_store
 from pipeline.telemetry.events import Committed, Heartbeat, Usage

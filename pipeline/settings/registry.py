@@ -61,6 +61,11 @@ def build_all(
     return built
 
 
+def unknown_name(where: str, name: str, known: Iterable[str]) -> Mistake:
+    """Describe a name that no method or metric has."""
+    return Mistake(where, f"unknown name '{name}'", nearest(name, known))
+
+
 def parameters(thing: object) -> dict[str, Any]:
     """Return the parameters of a method or metric as the run's identity records them."""
     if isinstance(thing, Named):
@@ -91,7 +96,7 @@ def _build(spec: Spec, registry: Mapping[str, type[Thing]], where: str, room: Ro
         )
     name = name if plugin is None else named[plugin.kind]
     if name not in registry:
-        raise ConfigError.one(where, f"unknown name '{name}'", nearest(name, [*registry, *entries(room.group)]))
+        raise ConfigError([unknown_name(where, name, [*registry, *entries(room.group)])])
     kind = registry[name]
     given = [_checked(options.pop("as"), place)] if "as" in options else []
     thing = _told(kind, options, place, lambda chosen: kind(**chosen))

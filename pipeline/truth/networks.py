@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.model.baselines import Normalisation
+from pipeline.settings.libraries import import_torchvision
 from pipeline.truth.rules import CLASSES
 from pipeline.truth.shapes import SIDE
 
@@ -35,6 +36,7 @@ def residual() -> nn.Module:
 
 def vit() -> nn.Module:
     """Build a vision transformer with four convolutions in front, 6 x 6 tokens and four blocks."""
+    import_torchvision()
     from torchvision.models.vision_transformer import ConvStemConfig, VisionTransformer  # slow to import
 
     stem = [ConvStemConfig(channels, 3, 2) for channels in (16, 32, 48, 64)]

@@ -52,12 +52,12 @@ def test_explain_prints_json_events(finished: tuple[Path, "subprocess.CompletedP
     assert (result["images"], result["explained"], result["rows"], result["failure_rate"]) == (20, 20, 40, 0)
     assert result["path"] == str(folder / "run")
     events = [json.loads(line) for line in ended.stderr.splitlines()]
-    assert [event["event"] for event in events[:3]] == ["start", "labels", "workers"]
-    assert {event["event"] for event in events[3:]} == {"progress"}
+    assert [event["event"] for event in events[:4]] == ["starting", "start", "labels", "workers"]
+    assert {event["event"] for event in events[4:]} == {"progress"}
     assert (events[-1]["images"], events[-1]["chunks"]) == (20, 2)
-    assert events[0]["run_id"] == json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))["run_id"]
-    assert (events[0]["new"], events[0]["chunks_done"]) == (True, 0)
-    assert {"camatlas", "ray", "torch"} <= set(events[0]["versions"])
+    assert events[1]["run_id"] == json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))["run_id"]
+    assert (events[1]["new"], events[1]["chunks_done"]) == (True, 0)
+    assert {"camatlas", "ray", "torch"} <= set(events[1]["versions"])
     account = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))["account"]
     assert account == {name: value for name, value in events[1].items() if name not in ("event", "time")}
     assert (account["inside"]["images"], account["inside"]["labels"], account["inside"]["boxes"]) == (20, 20, 20)

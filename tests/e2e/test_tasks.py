@@ -22,7 +22,7 @@ from pipeline.results.query import open_run
 from pipeline.results.rerun import RunModel
 from pipeline.results.verify import verify
 from pipeline.run.matching import check_names
-from pipeline.run.preflight import absolute
+from pipeline.run.paths import absolute
 from pipeline.run.shipping import _named_functions
 from pipeline.settings.run_file import AboveTargets
 from pipeline.storage.store import open_store

@@ -19,9 +19,10 @@ from pipeline.data.sources.shards import Described, Failure
 from pipeline.demo.data import run_file
 from pipeline.explain.rows import failure_row, to_table
 from pipeline.results.verify import verify
-from pipeline.run.attempts import ENDS
 from pipeline.run.dataflow import stream_chunks
-from pipeline.run.preflight import PreparedRun, absolute, prepare
+from pipeline.run.ledger import ENDS
+from pipeline.run.paths import absolute
+from pipeline.run.preflight import PreparedRun, prepare
 from pipeline.settings.run_file import parse_config
 from pipeline.storage.local_store import LocalStore
 from pipeline.storage.ownership import take_ownership

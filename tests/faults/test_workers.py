@@ -22,7 +22,8 @@ from pipeline.explain.rows import failure_row, to_table
 from pipeline.results.verify import verify
 from pipeline.run.dataflow import explain_on, stream_chunks
 from pipeline.run.loading import ReadPlan
-from pipeline.run.preflight import PreparedRun, absolute, prepare
+from pipeline.run.paths import absolute
+from pipeline.run.preflight import PreparedRun, prepare
 from pipeline.run.worker import Explain
 from pipeline.settings.run_file import parse_config
 from pipeline.storage.local_store import LocalStore

@@ -11,6 +11,7 @@ from unicodedata import normalize
 from pipeline.data.sources.imagenet import aliases, are_imagenet, plain, wnid_of
 from pipeline.data.sources.objects import read_text
 from pipeline.errors import ConfigError
+from pipeline.settings.libraries import import_torchvision
 
 OF_MODEL = "the model's class table"
 """What messages call the class table of a model, beside `data.classes`."""
@@ -99,7 +100,8 @@ def load_classes(spec: str | None) -> ClassTable:
     if spec is None:
         return ClassTable()
     if spec == "imagenet-1k":
-        from torchvision.models import ResNet50_Weights  # imported on demand, because it takes seconds
+        import_torchvision()
+        from torchvision.models import ResNet50_Weights  # imported on demand, because it is slow
 
         names = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
         return ClassTable(names, aliases=aliases(names))

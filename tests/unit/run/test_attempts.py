@@ -11,7 +11,8 @@ from pipeline.data.decode import DecodedChunk, decode_chunk
 from pipeline.data.sources.shards import Chunk, Failure, Shard
 from pipeline.errors import StalledError
 from pipeline.explain.rows import failure_row, to_table
-from pipeline.run.attempts import ENDS, MOST_QUARANTINED, Attempt, Ledger, Work, pieces
+from pipeline.run.attempts import MOST_QUARANTINED, pieces
+from pipeline.run.ledger import ENDS, Attempt, Ledger, Work
 from pipeline.run.worker import Worker
 from pipeline.settings.preprocess import Preprocess
 from pipeline.storage.local_store import LocalStore

@@ -14,7 +14,8 @@ from PIL import Image
 import pipeline
 from pipeline.errors import ConfigError
 from pipeline.model.baselines import Normalisation
-from pipeline.run.preflight import absolute, net_shape, prepare
+from pipeline.run.paths import absolute
+from pipeline.run.preflight import net_shape, prepare
 from pipeline.settings.run_file import RunConfig
 
 METHODS = ["attention_rollout", "attention_gradient", "legrad", "raw_attention", "gradcam"]

@@ -84,3 +84,31 @@ def test_an_error_wrapped_by_ray_is_unwrapped_to_the_original_one() -> None:
         cause = ours
 
     assert _unwrapped(RayTaskError("ray::Read() Traceback ...")) is ours
+
+
+def test_a_local_ray_starts_without_the_processes_that_a_run_does_not_need(
+    ray_options: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray._private.node import Node
+
+    before = {name: vars(Node)[name] for name in cluster._HELPERS}
+    during: dict[str, object] = {}
+
+    def note(**_: object) -> NoReturn:
+        during.update({name: vars(Node)[name] for name in cluster._HELPERS})
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(ray, "init", note)
+    with pytest.raises(StalledError), connected(None):
+        pass
+    assert all(found is cluster._start_nothing for found in during.values())
+    assert {name: vars(Node)[name] for name in cluster._HELPERS} == before
+
+
+def test_a_ray_without_these_methods_is_started_as_it_is(
+    ray_options: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_HELPERS", ("start_something_else",))
+    with pytest.raises(StalledError, match="nobody answers"), connected(None):
+        pass
+    assert len(ray_options) == 1

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ConfigError
-from pipeline.run.preflight import PreparedRun, absolute, prepare
+from pipeline.run.paths import absolute
+from pipeline.run.preflight import PreparedRun, prepare
 from pipeline.settings.run_file import RunConfig
 
 

@@ -14,7 +14,7 @@ from tars import tar_of
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.sources import Reading, Shard
 from pipeline.run import loading
-from pipeline.run.attempts import Ledger
+from pipeline.run.ledger import Ledger
 from pipeline.run.loading import ReadPlan
 from pipeline.settings.preprocess import Preprocess
 

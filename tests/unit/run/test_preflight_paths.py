@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from runfiles import SMALLEST
 
-from pipeline.run.preflight import absolute
+from pipeline.run.paths import absolute
 from pipeline.settings.run_file import parse_config
 
 

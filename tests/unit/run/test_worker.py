@@ -14,7 +14,8 @@ from pipeline.data.decode import DecodedChunk, decode_chunk
 from pipeline.data.sources.shards import Chunk, Failure, Shard
 from pipeline.explain.rows import failure_row, to_table
 from pipeline.run import worker as module
-from pipeline.run.attempts import Ledger, work_of
+from pipeline.run.attempts import work_of
+from pipeline.run.ledger import Ledger
 from pipeline.run.worker import Worker, total_usage
 from pipeline.settings.preprocess import Preprocess
 from pipeline.storage.local_store import LocalStore
