@@ -69,7 +69,7 @@ class ScoringBatch(HeatmapBatch):
         targets_PT = self.evidence.all_targets()[changed.index_P3[:, 0]]
         scores_2PT = self.probe.scorer.target_scores(changed.of_pass, targets_PT)
         counts = [len(rows_P3) for rows_P3 in requested]
-        parts = zip(changed.index_P3.split(counts), scores_2PT.split(counts, 1), strict=True)
+        parts = zip(torch.split(changed.index_P3, counts), torch.split(scores_2PT, counts, 1), strict=True)
         for view, (rows_P3, part_2PT) in zip(wanted, parts, strict=True):
             self._scores[view] = self._gathered(view, rows_P3, part_2PT)
 

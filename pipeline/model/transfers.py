@@ -19,5 +19,5 @@ def host_copies(tensors: Mapping[Name, Tensor]) -> dict[Name, Tensor]:
     if not tensors or all(tensor.device.type == "cpu" for tensor in tensors.values()):
         return dict(tensors)
     together = torch.cat([tensor.flatten() for tensor in tensors.values()]).cpu()
-    parts = together.split([tensor.numel() for tensor in tensors.values()])
+    parts = torch.split(together, [tensor.numel() for tensor in tensors.values()])
     return {name: part.view(tensors[name].shape) for name, part in zip(tensors, parts, strict=True)}
