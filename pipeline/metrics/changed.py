@@ -60,12 +60,12 @@ class ChangedImages:
 
         So solved together, they cost the launches of one pass, and the host waits once for all.
         """
-        stop: int = piece.stop
+        ends: list[int] = [piece.stop]
         if self.index_P3.device.type == "cpu":
-            return stop
+            return ends[0]
         reach = piece.start + min(IMAGES_ON_DEVICE, _PASSES_AHEAD * size)
         same = itertools.takewhile(lambda pair: isinstance(pair[0], Imputed), self._pieces(piece.start, reach))
-        return max([stop, *(span.stop for _, span in same)])
+        return max(ends + [span.stop for _, span in same])
 
     def _impute(self, first: int, stop: int) -> Tensor:
         rows_P, maps_P, _ = self.index_P3[first:stop].unbind(1)
