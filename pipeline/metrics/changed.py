@@ -65,7 +65,8 @@ class ChangedImages:
             return ends[0]
         reach = piece.start + min(IMAGES_ON_DEVICE, _PASSES_AHEAD * size)
         same = itertools.takewhile(lambda pair: isinstance(pair[0], Imputed), self._pieces(piece.start, reach))
-        return max(ends + [span.stop for _, span in same])
+        ends += [span.stop for _, span in same]
+        return max(ends)
 
     def _impute(self, first: int, stop: int) -> Tensor:
         rows_P, maps_P, _ = self.index_P3[first:stop].unbind(1)
