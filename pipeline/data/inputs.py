@@ -22,6 +22,7 @@ from pipeline.data.sources.tar_names import MemberRules
 from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.settings.data import DataConfig, MembersConfig
 from pipeline.settings.model import PreprocessConfig
+from pipeline.settings.preprocess import Preprocess
 from pipeline.settings.run_file import RunConfig
 
 _CHOICES = ("truncated", "alpha", "too_large")
@@ -51,6 +52,11 @@ def decode_limits(config: RunConfig) -> DecodeLimits:
                 limits = replace(limits, decoder=replace(source, digest=sandbox.digest()))
     mistakes.raise_if_any()
     return limits
+
+
+def framing_of(data: DataConfig, preprocess: Preprocess) -> Preprocess:
+    """Return a model's preprocessing with the resizer of a run; Pillow resizes what decoders return."""
+    return replace(preprocess, resizer="pillow" if data.decoder is not None else data.resizer)
 
 
 def limits_of(identity: Mapping[str, Any]) -> DecodeLimits:
@@ -189,4 +195,6 @@ def _contradictions(config: RunConfig) -> list[Mistake]:
         )
     if data.decoder is not None and data.formats != DataConfig.model_fields["formats"].default:
         mistakes.append(Mistake("data.formats", "has no effect with data.decoder", "leave it out; see data.suffixes"))
+    if data.decoder is not None and data.resizer != DataConfig.model_fields["resizer"].default:
+        mistakes.append(Mistake("data.resizer", "has no effect with data.decoder", "leave it out"))
     return mistakes

@@ -1,14 +1,14 @@
 """Checks a run before any work starts, reports all mistakes at once, and prepares the run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
 from pipeline.data.account import LabelAccount
 from pipeline.data.annotations import classes_of, describe
 from pipeline.data.box_check import check_boxes
 from pipeline.data.class_counts import with_counts
-from pipeline.data.inputs import reading_of
+from pipeline.data.inputs import framing_of, reading_of
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
@@ -189,6 +189,7 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None, surveyed: Surve
     if config.model.name:
         with found.collecting():
             loaded = load_model(config.model, names_for(config))
+            loaded = replace(loaded, preprocess=framing_of(config.data, loaded.preprocess))
             names = loaded.class_names or ()
             outputs = loaded.classes if loaded.outputs.has_confidences else None
     rules = TargetRules.of(config.explain.targets)

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from pipeline.settings.preprocess import Resizer
+
 MOST_PIXELS = 89_478_485
 """Pillow's own limit: it takes a larger image for a decompression bomb."""
 
@@ -116,6 +118,7 @@ class DataConfig(Section):
     truncated: Truncated = "refuse"
     alpha: Alpha = "white"
     too_large: TooLarge = "refuse"
+    resizer: Resizer = "simd"
     boxes_format: BoxOrder = "xyxy"
     boxes_relative: Annotated[bool, Field(strict=True)] = False
     label_separator: Annotated[str, Field(min_length=1)] | None = None
