@@ -28,7 +28,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from pipeline.data.colour import Coding, converted
 from pipeline.data.depth import Depth
 from pipeline.data.formats import register_formats
-from pipeline.data.framing import Framed, PixelArray, fitted
+from pipeline.data.framing import Framed, PixelArray, PlainJpeg, fitted
 from pipeline.data.limits import DecodeLimits, UnreadableImageError, is_image_file
 from pipeline.data.part_masks import PartMask, index_image
 from pipeline.data.plain import decoded_jpeg, image_of, orientation_of
@@ -76,6 +76,7 @@ class DecodedSample:
     """Metadata of a decoded sample, without its pixels; `size` is (height, width) of the upright image.
 
     `label`, `labels`, `box_labels` and `metadata` are as in `Sample`. `parts` is None if the run does not read parts.
+    `waiting` is what its pixels are made of on the device, None if they are ready.
     """
 
     key: str
@@ -86,6 +87,7 @@ class DecodedSample:
     box_labels: tuple[int, ...] | None = None
     metadata: Metadata = ()
     parts: DecodedParts | None = None
+    waiting: PlainJpeg | PixelArray | None = field(default=None, compare=False)
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -106,6 +108,7 @@ class DecodedChunk:
 
     `pixels_NHWC` and `samples` have the same order. The pixels are uint8, or float32 in [0, 1] if the run has a
     decoder. `seconds` is the time spent on reading and decoding, and `depth` describes the images of more than 8 bits.
+    `rules` say how images that wait for the device become pixels; None if none waits.
     """
 
     chunk: Chunk
@@ -115,6 +118,15 @@ class DecodedChunk:
     encoded_bytes: int = 0
     seconds: float = 0.0
     depth: Depth = field(default_factory=Depth)
+    rules: tuple[Preprocess, DecodeLimits] | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes of the pixels, and of what those of waiting images are made of."""
+        held = (sample.waiting for sample in self.samples if sample.waiting is not None)
+        return self.pixels_NHWC.nbytes + sum(
+            len(one.data) if isinstance(one, PlainJpeg) else one.nbytes for one in held
+        )
 
 
 class Frame(Protocol):
@@ -192,8 +204,9 @@ def _decoded(sample: Sample, framed: Framed) -> DecodedSample:
     found = sample.parts, framed.index_HW
     parts = None if found[0] is None or found[1] is None else DecodedParts(found[0], found[1])
     return DecodedSample(
-        sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels, sample.metadata, parts
-    )
+        sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels, sample.metadata, parts,
+        framed.waiting,
+    )  # fmt: skip
 
 
 def decode_image(data: bytes, limits: DecodeLimits, channels: int = 3) -> DecodedImage:

@@ -32,7 +32,8 @@ class Framed:
 
     Boxes outside the crop are dropped. `box_indices` are the indices of the remaining boxes among those given. `peak`
     is the largest value of an image of more than 8 bits whose range is that of its type, else None. `index_HW` is the
-    index of the part at each pixel, uint8, 0 for the background; None without parts.
+    index of the part at each pixel, uint8, 0 for the background; None without parts. `waiting` is what the device that
+    explains makes the pixels of, see `pipeline.data.waiting`; `pixels_HWC` is then empty.
     """
 
     pixels_HWC: PixelArray
@@ -41,6 +42,15 @@ class Framed:
     box_indices: tuple[int, ...] = ()
     peak: int | None = None
     index_HW: PixelArray | None = None
+    waiting: "PlainJpeg | PixelArray | None" = None
+
+
+@dataclass(frozen=True)
+class PlainJpeg:
+    """The bytes of a plain photograph that is not decoded yet, and its EXIF orientation, 1 to 8."""
+
+    data: bytes
+    orientation: int
 
 
 def fitted(
@@ -60,7 +70,7 @@ def fitted(
     turned = upright_boxes(boxes or (), orientation, width, height)
     size = (width, height) if orientation >= 5 else (height, width)
     index_HW = None if index is None else _nearest(upright(index, orientation), preprocess)
-    framed = _with_boxes(np.dstack(small), None if boxes is None else turned, size, preprocess)
+    framed = with_boxes(np.dstack(small), None if boxes is None else turned, size, preprocess)
     return replace(framed, peak=peak, index_HW=index_HW)
 
 
@@ -70,11 +80,11 @@ def fitted_pixels(pixels_HWC: PixelArray, boxes: Boxes | None, preprocess: Prepr
     place = place_of(width, height, preprocess)
     if is_shrunk(width, height, place.new, preprocess):
         small_HWC = shrunk(pixels_HWC, place.new, place.corner, preprocess.size, preprocess.interpolation)
-        return _with_boxes(small_HWC, boxes, (height, width), preprocess)
+        return with_boxes(small_HWC, boxes, (height, width), preprocess)
     return fitted((Image.fromarray(pixels_HWC[:, :, 0] if channels == 1 else pixels_HWC),), boxes, preprocess)
 
 
-def _with_boxes(pixels_HWC: PixelArray, boxes: Boxes | None, size: Size, preprocess: Preprocess) -> Framed:
+def with_boxes(pixels_HWC: PixelArray, boxes: Boxes | None, size: Size, preprocess: Preprocess) -> Framed:
     """Add the boxes of an upright image of `size` (height, width), moved to the crop."""
     moved = moved_boxes(boxes or (), place_of(*size[::-1], preprocess).visible, preprocess.size)
     return Framed(pixels_HWC, None if boxes is None else tuple(moved.values()), size, tuple(moved))

@@ -95,6 +95,8 @@ def decoding_identity(data: DataConfig, limits: DecodeLimits) -> dict[str, Any]:
         identity["window"] = limits.window
     if limits.decoder is not None:
         identity["decoder"] = {"name": limits.decoder.name, "source": limits.decoder.digest}
+    if data.decode == "device":
+        identity["decode"] = "device"
     identity |= {
         name: getattr(limits, name) for name in _CHOICES if getattr(limits, name) != getattr(DecodeLimits, name)
     }
@@ -197,4 +199,6 @@ def _contradictions(config: RunConfig) -> list[Mistake]:
         mistakes.append(Mistake("data.formats", "has no effect with data.decoder", "leave it out; see data.suffixes"))
     if data.decoder is not None and data.resizer != DataConfig.model_fields["resizer"].default:
         mistakes.append(Mistake("data.resizer", "has no effect with data.decoder", "leave it out"))
+    if data.decoder is not None and data.decode == "device":
+        mistakes.append(Mistake("data.decode", "has no effect with data.decoder", "leave it out"))
     return mistakes

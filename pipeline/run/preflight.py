@@ -32,7 +32,7 @@ from pipeline.run.matching import (
     wrong_parts,
 )
 from pipeline.run.others import check_others, check_stored_keys, notes_of
-from pipeline.run.surroundings import check_device
+from pipeline.run.surroundings import check_device, decoding_here
 from pipeline.run.survey import Survey, survey
 from pipeline.settings.run_file import RunConfig
 from pipeline.settings.targets import TargetRules
@@ -179,6 +179,9 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None, surveyed: Surve
     shards = list(seen.shards)
     with found.collecting():
         check_device(config.compute)
+    decoding = tuple[str, ...]()
+    with found.collecting():
+        config, decoding = decoding_here(config)
     with found.collecting():
         methods = build_methods(config.explain.methods)
     metrics: dict[str, Metric] = {}
@@ -189,7 +192,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None, surveyed: Surve
     if config.model.name:
         with found.collecting():
             loaded = load_model(config.model, names_for(config))
-            loaded = replace(loaded, preprocess=framing_of(config.data, loaded.preprocess))
+            framing = framing_of(config.data, loaded.preprocess)
+            loaded = replace(loaded, preprocess=framing, notes=(*loaded.notes, *decoding))
             names = loaded.class_names or ()
             outputs = loaded.classes if loaded.outputs.has_confidences else None
     rules = TargetRules.of(config.explain.targets)

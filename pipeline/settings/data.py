@@ -23,6 +23,8 @@ Folders = Literal["auto", "classes", "ignore"]
 Truncated = Literal["refuse", "grey"]
 Alpha = Literal["white", "black", "drop"]
 TooLarge = Literal["refuse", "scale"]
+DecodePlace = Literal["readers", "device"]
+"""Where plain photographs are decoded: by the processes that read, or by the device that explains."""
 
 ANNOTATION_SUFFIXES = ("cls", "csv", "json", "txt", "xml")
 """Suffixes of files and members that hold labels or boxes, and never an image."""
@@ -119,6 +121,7 @@ class DataConfig(Section):
     alpha: Alpha = "white"
     too_large: TooLarge = "refuse"
     resizer: Resizer = "simd"
+    decode: DecodePlace = "readers"
     boxes_format: BoxOrder = "xyxy"
     boxes_relative: Annotated[bool, Field(strict=True)] = False
     label_separator: Annotated[str, Field(min_length=1)] | None = None

@@ -13,8 +13,10 @@ from PIL import Image
 from pipeline.data.decode import frame_image
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.framing import PixelArray, fitted, place_of, resized
+from pipeline.data.inputs import framing_of
 from pipeline.data.shrinking import is_shrunk, shrunk
 from pipeline.demo.scenes import make_scene
+from pipeline.settings.data import DataConfig
 from pipeline.settings.preprocess import Interpolation, Preprocess
 
 FAST = Preprocess(224, 256, resizer="simd")
@@ -172,3 +174,10 @@ def test_the_identity_names_the_resizer_only_where_it_is_used() -> None:
 def test_runs_of_earlier_versions_are_read_as_pillow_resized_them() -> None:
     assert Preprocess.of(Preprocess(224, 256).identity()).resizer == "pillow"
     assert Preprocess.of(FAST.identity()) == FAST
+
+
+def test_what_a_decoder_returns_is_left_to_pillow() -> None:
+    preset = Preprocess(224, 256)
+    assert framing_of(DataConfig(shards="a.tar"), preset).resizer == "simd"
+    assert framing_of(DataConfig(shards="a.tar", resizer="pillow"), preset) == preset
+    assert framing_of(DataConfig(shards="a.tar", decoder="package.module:function"), preset) == preset
