@@ -133,7 +133,9 @@ def _resized(image: Image.Image, place: Place, preprocess: Preprocess) -> Image.
     if preprocess.interpolation != "nearest" and not preprocess.antialias:
         return sampled(image, new, place.corner, preprocess.size, preprocess.interpolation)
     if image.mode in ("L", "RGB") and is_shrunk(*image.size, new, preprocess):
-        small_HWC = shrunk(np.atleast_3d(image), new, place.corner, preprocess.size, preprocess.interpolation)
+        small_HWC = shrunk(
+            np.atleast_3d(np.asarray(image)), new, place.corner, preprocess.size, preprocess.interpolation
+        )
         return Image.fromarray(small_HWC[:, :, 0] if image.mode == "L" else small_HWC)
     resample = _RESAMPLE[preprocess.interpolation]
     if preprocess.resize is not None and max(new) > _LONGEST_RATIO * min(new):

@@ -63,8 +63,8 @@ class _Filter:
 
     def values(self, image: simd.ImageData, channels: int) -> npt.NDArray[np.uint8]:
         """Return the pixels; as in Pillow, those beyond 0 and 255 are clipped after each pass."""
-        found = np.frombuffer(image.get_buffer(), self.kind).reshape(image.height, image.width, channels)
-        return np.minimum(found, _MOST).astype(np.uint8) if self.kind is np.uint16 else found
+        values_HWC = np.frombuffer(image.get_buffer(), self.kind).reshape(image.height, image.width, channels)
+        return np.minimum(values_HWC, _MOST).astype(np.uint8, copy=False)
 
 
 _FILTERS = {

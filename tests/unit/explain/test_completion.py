@@ -107,7 +107,7 @@ def test_a_worker_whose_device_decodes_nothing_stops_with_a_sentence(monkeypatch
         raise RuntimeError("built without nvJPEG")
 
     monkeypatch.setattr(completion, "decode_on", refuses)
-    with pytest.raises(ConfigError, match="device does not decode: torchvision says '.*built without nvJPEG'"):
+    with pytest.raises(ConfigError, match=r"device does not decode: torchvision says '.*built without nvJPEG'"):
         completed(left_to_device(photograph(120, 90)), "cpu")
 
 
