@@ -64,7 +64,8 @@ class _Filter:
     def values(self, image: simd.ImageData, channels: int) -> npt.NDArray[np.uint8]:
         """Return the pixels; as in Pillow, those beyond 0 and 255 are clipped after each pass."""
         values_HWC = np.frombuffer(image.get_buffer(), self.kind).reshape(image.height, image.width, channels)
-        return np.minimum(values_HWC, _MOST).astype(np.uint8, copy=False)
+        clipped_HWC: npt.NDArray[np.uint8] = np.minimum(values_HWC, _MOST).astype(np.uint8, copy=False)
+        return clipped_HWC
 
 
 _FILTERS = {
