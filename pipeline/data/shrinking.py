@@ -8,7 +8,8 @@ weights have 32 bits; about one value in 40,000 differs. The library computes wi
 with any vector instructions, and without them.
 
 Only images that shrink at their own aspect, of sides up to 1 : 2, are resized so. Pillow swaps its two passes for some
-other images, which changes many values.
+other images, which changes many values. Reductions such as 5/4 are left to Pillow, too: of their values, many lie
+exactly between two levels.
 
 Legend: (H, W) pixels of the image, C channels.
 """
@@ -16,6 +17,8 @@ Legend: (H, W) pixels of the image, C channels.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
 
 import cykooz_resizer as simd
 import numpy as np
@@ -26,6 +29,9 @@ from pipeline.settings.preprocess import Interpolation, Preprocess, Size
 _LONGEST_RATIO = 2
 """Largest ratio of the sides of a photograph."""
 _MOST = 255
+_MOST_TIES = 0.01
+_LARGE_REDUCTION = 128
+"""Reductions by p/q with a larger p have too few ties to count."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,30 @@ def is_shrunk(width: int, height: int, new: tuple[int, int], preprocess: Preproc
         and crop_width <= new[0] <= width
         and crop_height <= new[1] <= height
         and max(width, height) <= _LONGEST_RATIO * min(width, height)
+        and (preprocess.interpolation != "bilinear" or _ties(width, new[0]) + _ties(height, new[1]) <= _MOST_TIES)
     )
+
+
+@lru_cache(maxsize=4096)
+def _ties(length: int, new: int) -> float:
+    """Estimate how often a value of one pass lies exactly between two levels, so that its weights' last bit decides.
+
+    The weights of a tap at distance d are in proportion to 2p - |2q d|, for a reduction of p/q in lowest terms. Their
+    sum D, in lowest terms, is the denominator of the values: one in D is a tie if D is even. If D is a power of two,
+    the weights are exact, and both libraries round the tie alike.
+    """
+    reduction = Fraction(length, new)
+    p, q = reduction.numerator, reduction.denominator
+    if p > _LARGE_REDUCTION:
+        return 0.0
+    found = 0.0
+    for phase in range(q):
+        centre = (2 * phase + 1) * p
+        taps = range((centre - 2 * p) // (2 * q) - 1, (centre + 2 * p) // (2 * q) + 2)
+        weights = [weight for tap in taps if (weight := 2 * p - abs((2 * tap + 1) * q - centre)) > 0]
+        total = sum(weights) // math.gcd(*weights)
+        found += 1 / total if total % 2 == 0 and total & (total - 1) else 0.0
+    return found / q
 
 
 def shrunk(
