@@ -26,6 +26,8 @@ CASES = [
     for interpolation in ("bilinear", "bicubic")
     for height, width, scale in [(64, 64, 1.0), (32, 48, 1.01), (100, 90, 1.7), (33, 31, 3.3), (24, 24, 9.0), (1, 1, 2)]
 ]
+TIES = [(5, 4), (14, 13), (13, 7), (11, 10)]
+"""Reductions of which many values lie exactly between two levels."""
 SIZES = [(500, 375), (375, 500), (512, 256), (256, 512), (257, 256), (256, 256), (300, 300), (900, 1200)]
 
 
@@ -44,14 +46,15 @@ def test_any_photograph_differs_from_pillows_by_at_most_one_level(
     preprocess: Preprocess, scale: float, mode: str
 ) -> None:
     assert isinstance(preprocess.resize, int)
-    shorter = round(preprocess.resize * scale)
+    shorter, shrunk_sizes = round(preprocess.resize * scale), 0
     for longer in (shorter, shorter + 1, round(shorter * 1.3), 2 * shorter):
         for size in ((shorter, longer), (longer, shorter)):
-            assert is_shrunk(*size, place_of(*size, preprocess).new, preprocess)
+            shrunk_sizes += is_shrunk(*size, place_of(*size, preprocess).new, preprocess)
             for image in (noise(*size, mode), hard_edges(*size, mode)):
                 found, expected = resized(image, preprocess)[0], by_pillow(image, preprocess)
                 assert difference(found, expected) <= 1
                 assert found.mode == mode
+    assert shrunk_sizes
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -63,6 +66,18 @@ def test_drawn_photographs_differ_on_average_by_far_less(interpolation: Interpol
         off = np.abs(np.asarray(resized(image, preprocess)[0]).astype(int) - by_pillow(image, preprocess))
         assert off.max() <= 1
         assert off.mean() <= 0.05
+
+
+@pytest.mark.parametrize(("length", "new"), TIES)
+def test_reductions_with_many_ties_are_left_to_pillow(length: int, new: int) -> None:
+    times = -(-64 // new)
+    preprocess = Preprocess(32, new * times, resizer="simd")
+    size = (length * times, length * times)
+    assert not is_shrunk(*size, place_of(*size, preprocess).new, preprocess)
+
+
+def test_reductions_with_exact_weights_are_not() -> None:
+    assert all(is_shrunk(n * 64, n * 64, (64, 64), Preprocess(32, 64, resizer="simd")) for n in (2, 4))
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 254, 255])
@@ -117,6 +132,8 @@ def test_rows_outside_the_crop_are_not_read(monkeypatch: pytest.MonkeyPatch) -> 
         (500, 200, {}),
         (255, 255, {}),
         (600, 260, {}),
+        (320, 320, {}),
+        (320, 426, {}),
         (260, 600, {}),
     ],
 )
