@@ -126,14 +126,6 @@ def differences(mine: RunIdentity, theirs: RunIdentity) -> list[str]:
     return [name for name in RunIdentity.model_fields if ours[name] != others[name]]
 
 
-def differs_in_resizer(mine: RunIdentity, theirs: RunIdentity) -> bool:
-    """Tell whether two runs differ only in what shrinks photographs, and Pillow did in the other one."""
-    ours, others = (json.loads(canonical_json(identity.model_dump())) for identity in (mine, theirs))
-    if not isinstance(preprocess := ours["data"].get("preprocess"), dict):
-        return False
-    return preprocess.pop("resizer", None) is not None and bool(ours == others)
-
-
 def changed_plugins(mine: RunIdentity, theirs: RunIdentity) -> list[str]:
     """List the methods and metrics of the user's whose source, but nothing else of them, differs between two runs."""
     pairs = ((mine.methods, theirs.methods), (mine.metrics, theirs.metrics))

@@ -79,7 +79,7 @@ def fitted_pixels(pixels_HWC: PixelArray, boxes: Boxes | None, preprocess: Prepr
     height, width, channels = pixels_HWC.shape
     place = place_of(width, height, preprocess)
     if is_shrunk(width, height, place.new, preprocess):
-        small_HWC = shrunk(pixels_HWC, place.new, place.corner, preprocess.size, preprocess.interpolation)
+        small_HWC = shrunk(pixels_HWC, place.new, place.corner, preprocess.size)
         return with_boxes(small_HWC, boxes, (height, width), preprocess)
     return fitted((Image.fromarray(pixels_HWC[:, :, 0] if channels == 1 else pixels_HWC),), boxes, preprocess)
 
@@ -133,9 +133,7 @@ def _resized(image: Image.Image, place: Place, preprocess: Preprocess) -> Image.
     if preprocess.interpolation != "nearest" and not preprocess.antialias:
         return sampled(image, new, place.corner, preprocess.size, preprocess.interpolation)
     if image.mode in ("L", "RGB") and is_shrunk(*image.size, new, preprocess):
-        small_HWC = shrunk(
-            np.atleast_3d(np.asarray(image)), new, place.corner, preprocess.size, preprocess.interpolation
-        )
+        small_HWC = shrunk(np.atleast_3d(np.asarray(image)), new, place.corner, preprocess.size)
         return Image.fromarray(small_HWC[:, :, 0] if image.mode == "L" else small_HWC)
     resample = _RESAMPLE[preprocess.interpolation]
     if preprocess.resize is not None and max(new) > _LONGEST_RATIO * min(new):

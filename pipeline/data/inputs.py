@@ -9,6 +9,7 @@ from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.decoder import here
 from pipeline.data.formats import format_mistakes, known_formats, suffixes_of
 from pipeline.data.limits import DecodeLimits
+from pipeline.data.shrinking import check_resizer
 from pipeline.data.sources import Reading, Shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.classes import OF_MODEL, ClassTable
@@ -42,6 +43,8 @@ def decode_limits(config: RunConfig) -> DecodeLimits:
     names = known_formats(data.formats)
     mistakes.found.extend(format_mistakes(names))
     mistakes.found.extend(_contradictions(config))
+    with mistakes.collecting():
+        check_resizer(data.resizer)
     limits = DecodeLimits(
         names, data.max_pixels, data.window, truncated=data.truncated, alpha=data.alpha, too_large=data.too_large
     )

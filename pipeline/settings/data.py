@@ -120,7 +120,7 @@ class DataConfig(Section):
     truncated: Truncated = "refuse"
     alpha: Alpha = "white"
     too_large: TooLarge = "refuse"
-    resizer: Resizer = "simd"
+    resizer: Resizer = "pillow"
     decode: DecodePlace = "readers"
     boxes_format: BoxOrder = "xyxy"
     boxes_relative: Annotated[bool, Field(strict=True)] = False

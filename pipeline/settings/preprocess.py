@@ -57,7 +57,7 @@ class Preprocess:
     @property
     def shrinks(self) -> bool:
         """Return whether photographs are shrunk by vector instructions: at their own aspect, with a growing filter."""
-        filtered = self.antialias and self.interpolation != "nearest"
+        filtered = self.antialias and self.interpolation == "bilinear"
         return self.resizer == "simd" and filtered and isinstance(self.resize, int)
 
     def identity(self) -> dict[str, Any]:

@@ -4,10 +4,7 @@ from pipeline.errors import ConfigError
 from pipeline.storage.base import Store
 from pipeline.storage.parts import run_ids
 from pipeline.storage.run_folder import MANIFEST, PartName, find_manifest, is_temporary, part_names
-from schemas.manifest import RunManifest, changed_plugins, differences, differs_in_resizer
-
-_CHOOSE = "choose another folder, or the run file that made this one"
-_OLDER = "Pillow resized its images, as in earlier versions: set data.resizer: pillow, or choose another folder"
+from schemas.manifest import RunManifest, changed_plugins, differences
 
 
 def take_ownership(store: Store, manifest: RunManifest) -> bool:
@@ -38,7 +35,7 @@ def check_ownership(store: Store, manifest: RunManifest) -> None:
         raise ConfigError.one(
             "output.path",
             f"'{store.url}' holds another run ({existing.run_id}); it differs in: {fields}{changed}",
-            _OLDER if differs_in_resizer(manifest.identity, existing.identity) else _CHOOSE,
+            "choose another folder, or the run file that made this one",
         )
 
 
@@ -57,5 +54,5 @@ def _check_orphans(store: Store, manifest: RunManifest) -> None:
         raise ConfigError.one(
             "output.path",
             f"'{store.url}' has no {MANIFEST} and holds parts of another run ({min(others)})",
-            _CHOOSE,
+            "choose another folder, or the run file that made this one",
         )

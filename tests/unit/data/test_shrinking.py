@@ -1,10 +1,10 @@
 """Shrinking: within one level of Pillow's whole resize, the same on every processor, and only what the crop keeps."""
 
 import random
+import sys
 from dataclasses import replace
 from typing import Any
 
-import cykooz_resizer as simd
 import numpy as np
 import pytest
 from pictures import LIMITS, difference, noise, saved
@@ -14,16 +14,17 @@ from pipeline.data.decode import frame_image
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.framing import PixelArray, fitted, place_of, resized
 from pipeline.data.inputs import framing_of
-from pipeline.data.shrinking import is_shrunk, shrunk
+from pipeline.data.shrinking import check_resizer, is_shrunk, shrunk
 from pipeline.demo.scenes import make_scene
+from pipeline.errors import ConfigError
 from pipeline.settings.data import DataConfig
-from pipeline.settings.preprocess import Interpolation, Preprocess
+from pipeline.settings.preprocess import Preprocess
 
+simd = pytest.importorskip("cykooz_resizer", reason="the extra simd is not installed")
 FAST = Preprocess(224, 256, resizer="simd")
 RANDOM = random.Random(5)
 CASES = [
-    (Preprocess((height, width), max(height, width) + RANDOM.randint(0, 40), interpolation, resizer="simd"), scale)
-    for interpolation in ("bilinear", "bicubic")
+    (Preprocess((height, width), max(height, width) + RANDOM.randint(0, 40), resizer="simd"), scale)
     for height, width, scale in [(64, 64, 1.0), (32, 48, 1.23), (100, 90, 1.7), (33, 31, 3.3), (24, 24, 9.0), (1, 1, 2)]
 ]
 TIES = [(5, 4), (14, 13), (13, 7), (11, 10)]
@@ -57,13 +58,11 @@ def test_any_photograph_differs_from_pillows_by_at_most_one_level(
     assert shrunk_sizes
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_drawn_photographs_differ_on_average_by_far_less(interpolation: Interpolation) -> None:
-    preprocess = replace(FAST, interpolation=interpolation)
+def test_drawn_photographs_differ_on_average_by_far_less() -> None:
     scene = make_scene(3).image
     for width, height in SIZES:
         image = scene.resize((width, height), Image.Resampling.BICUBIC)
-        off = np.abs(np.asarray(resized(image, preprocess)[0]).astype(int) - by_pillow(image, preprocess))
+        off = np.abs(np.asarray(resized(image, FAST)[0]).astype(int) - by_pillow(image, FAST))
         assert off.max() <= 1
         assert off.mean() <= 0.05
 
@@ -86,8 +85,7 @@ def test_an_image_of_one_colour_keeps_it(value: int) -> None:
         assert (np.asarray(resized(Image.new("L", (width, height), value), FAST)[0]) == value).all()
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_every_processor_gives_the_same_pixels(interpolation: Interpolation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_processor_gives_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels_HWC = np.asarray(noise(500, 375))
     best = simd.Resizer().cpu_extensions
     found = set()
@@ -99,7 +97,7 @@ def test_every_processor_gives_the_same_pixels(interpolation: Interpolation, mon
             return made
 
         monkeypatch.setattr(simd, "Resizer", resizer)
-        found.add(shrunk(pixels_HWC, (341, 256), (58, 16), (224, 224), interpolation).tobytes())
+        found.add(shrunk(pixels_HWC, (341, 256), (58, 16), (224, 224)).tobytes())
     assert len(found) == 1
 
 
@@ -115,7 +113,7 @@ def test_rows_outside_the_crop_are_not_read(monkeypatch: pytest.MonkeyPatch) -> 
         return original(width, height, *others)
 
     monkeypatch.setattr(simd, "ImageData", watched)
-    shrunk(np.asarray(noise(500, 400)), (320, 256), (48, 78), (100, 224), "bilinear")
+    shrunk(np.asarray(noise(500, 400)), (320, 256), (48, 78), (100, 224))
     rows = made[0][1]
     assert rows <= 100 * 400 / 256 + 8
     assert made == [(500, rows), (224, rows), (224, 100)]
@@ -125,6 +123,7 @@ def test_rows_outside_the_crop_are_not_read(monkeypatch: pytest.MonkeyPatch) -> 
     ("width", "height", "changes"),
     [
         (500, 375, {"interpolation": "nearest"}),
+        (500, 375, {"interpolation": "bicubic"}),
         (500, 375, {"antialias": False}),
         (500, 375, {"resize": None}),
         (500, 375, {"resize": (256, 300)}),
@@ -184,7 +183,7 @@ def test_the_header_of_a_photograph_is_read_once(monkeypatch: pytest.MonkeyPatch
 def test_the_identity_names_the_resizer_only_where_it_is_used() -> None:
     assert FAST.identity()["resizer"] == "simd"
     assert "resizer" not in Preprocess(224, 256).identity()
-    for changes in ({"interpolation": "nearest"}, {"antialias": False}, {"resize": None}):
+    for changes in ({"interpolation": "bicubic"}, {"antialias": False}, {"resize": None}):
         assert "resizer" not in replace(FAST, **changes).identity()
 
 
@@ -195,6 +194,16 @@ def test_runs_of_earlier_versions_are_read_as_pillow_resized_them() -> None:
 
 def test_what_a_decoder_returns_is_left_to_pillow() -> None:
     preset = Preprocess(224, 256)
-    assert framing_of(DataConfig(shards="a.tar"), preset).resizer == "simd"
-    assert framing_of(DataConfig(shards="a.tar", resizer="pillow"), preset) == preset
-    assert framing_of(DataConfig(shards="a.tar", decoder="package.module:function"), preset) == preset
+    assert framing_of(DataConfig(shards="a.tar"), preset) == preset
+    assert framing_of(DataConfig(shards="a.tar", resizer="simd"), preset).resizer == "simd"
+    decoded = DataConfig(shards="a.tar", resizer="simd", decoder="package.module:function")
+    assert framing_of(decoded, preset) == preset
+
+
+def test_a_resizer_that_is_not_installed_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cykooz_resizer", None)
+    with pytest.raises(
+        ConfigError, match=r"data\.resizer: simd needs cykooz-resizer \(run pip install 'camatlas\[simd\]'"
+    ):
+        check_resizer("simd")
+    check_resizer("pillow")

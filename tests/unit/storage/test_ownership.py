@@ -13,30 +13,6 @@ from pipeline.storage.local_store import LocalStore
 from pipeline.storage.ownership import check_ownership, take_ownership
 from pipeline.storage.parts import publish_part
 from pipeline.storage.run_folder import MANIFEST, read_manifest
-from schemas.manifest import RunManifest
-
-
-def with_resizer(manifest: RunManifest, resizer: dict[str, str]) -> RunManifest:
-    identity = manifest.identity
-    data = identity.data | {"preprocess": {"crop": 224} | resizer}
-    return manifest.model_copy(update={"identity": identity.model_copy(update={"data": data})})
-
-
-def test_a_run_of_pillows_pixels_is_continued_only_with_them(maker: RunMaker) -> None:
-    older, newer = (with_resizer(maker.manifest, fields) for fields in ({}, {"resizer": "simd"}))
-    assert older.run_id != newer.run_id
-    take_ownership(maker.store, older)
-    with pytest.raises(ConfigError, match=r"it differs in: data .*set data\.resizer: pillow"):
-        take_ownership(maker.store, newer)
-    assert not take_ownership(maker.store, older)
-
-
-def test_the_resizer_is_not_blamed_for_other_differences(maker: RunMaker) -> None:
-    take_ownership(maker.store, with_resizer(maker.manifest, {"resizer": "simd"}))
-    other = RunMaker(maker.folder, seed=7).manifest
-    for mine in (with_resizer(maker.manifest, {}), with_resizer(other, {}), with_resizer(other, {"resizer": "simd"})):
-        with pytest.raises(ConfigError, match="or the run file that made this one"):
-            take_ownership(maker.store, mine)
 
 
 def test_ownership_of_an_empty_folder_is_taken_once(maker: RunMaker) -> None:
