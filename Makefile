@@ -55,7 +55,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 lock: ## resolve both lock files again (without index addresses)
 	@$(COMPILE) --extra dev --extra export --extra timm --extra transformers --extra captum -o requirements.lock pyproject.toml
-	@$(COMPILE) --extra cluster --extra timm --extra transformers --extra captum --constraint requirements.lock -o deploy/requirements.lock pyproject.toml
+	@$(COMPILE) --extra cluster --extra timm --extra transformers --extra captum --extra simd --constraint requirements.lock -o deploy/requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and the demo
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

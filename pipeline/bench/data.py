@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from pipeline.data.decode import Frame, decode_chunk, frame_image
+from pipeline.data.decode import Frame, decode_chunk
 from pipeline.data.decode_sandbox import DecodeSandbox
+from pipeline.data.plain import decoded_jpeg, plain_header
 from pipeline.data.sources import Chunk, chunked, read_shard
 from pipeline.errors import ConfigError
 from pipeline.explain.explainer import Explainer
@@ -30,6 +32,8 @@ class _Totals:
 
     reading: float = 0.0
     decoding: float = 0.0
+    photographs: float = 0.0
+    photographs_alone: float = 0.0
     explaining: float = 0.0
     committing: float = 0.0
     images: int = 0
@@ -52,18 +56,18 @@ def _run_steps(run: PreparedRun) -> _Totals:
     explainer = Explainer(run.loaded.model, run.explainer_spec("cpu", 1))
     totals = _Totals()
     with closing(DecodeSandbox(decoder=run.limits.decoder)) as sandbox:
-        frame = frame_image if run.limits.decoder is None else sandbox.frame
         for shard in run.shards:
             chunks = chunked(read_shard(shard, run.reading), shard, run.config.data.chunk_images)
             while (read := _timed(lambda: next(chunks, None)))[1] is not None:  # noqa: B023 - called at once
                 totals.reading += read[0]
-                _run_chunk(run, explainer, read[1], frame, totals)
+                _run_chunk(run, explainer, read[1], sandbox.frame, totals)
     return totals
 
 
 def _run_chunk(run: PreparedRun, explainer: Explainer, chunk: Chunk, frame: Frame, totals: _Totals) -> None:
     seconds, decoded = _timed(lambda: decode_chunk(chunk, run.loaded.preprocess, run.limits, frame))
     totals.decoding += seconds
+    _time_photographs(run, chunk, frame, totals)
     seconds, table = _timed(lambda: sorted_rows(explainer.tables(decoded)))
     totals.explaining += seconds
     seconds, receipt = _timed(lambda: publish_part(run.store, table, footer_of(decoded, run.manifest.run_id)))
@@ -73,15 +77,34 @@ def _run_chunk(run: PreparedRun, explainer: Explainer, chunk: Chunk, frame: Fram
     totals.bytes += receipt.size if receipt else 0
 
 
+def _time_photographs(run: PreparedRun, chunk: Chunk, frame: Frame, totals: _Totals) -> None:
+    """Time plain photographs on their way to the model's input, and their decoding alone."""
+    if run.limits.decoder is not None:
+        return
+    for data in (sample.image for sample in chunk.samples if plain_header(sample.image) is not None):
+        alone, pixels_HWC = _timed(partial(decoded_jpeg, data, grey=False))
+        if pixels_HWC is not None:
+            totals.photographs_alone += alone
+            totals.photographs += _timed(partial(frame, data, None, run.loaded.preprocess, run.limits))[0]
+
+
 def _step_rows(totals: _Totals) -> list[dict[str, Any]]:
     images = max(1, totals.images)
     return [
         {"what": "read a shard", "value": images / totals.reading, "unit": "images/s"},
         {"what": "decode and resize", "value": images / totals.decoding, "unit": "images/s"},
+        *_rows_of_photographs(totals),
         {"what": "explain", "value": images / totals.explaining, "unit": "images/s"},
         {"what": "encode and commit", "value": totals.rows / totals.committing, "unit": "rows/s"},
         {"what": "bytes of a row on disk", "value": totals.bytes / max(1, totals.rows), "unit": "bytes"},
     ]
+
+
+def _rows_of_photographs(totals: _Totals) -> list[dict[str, Any]]:
+    if not totals.photographs:
+        return []
+    share = 100 * totals.photographs_alone / totals.photographs
+    return [{"what": "rate of decoding alone that photographs keep", "value": share, "unit": "%"}]
 
 
 def _query_rows(url: str) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ The steps, in order:
 4. The EXIF orientation is applied. Of an animation, only the first frame is used.
 5. Colour: `pipeline.data.colour` converts to the model's channels, grey or RGB. Values of more than 8 bits become 8 by
    `data.window`.
-6. `resize` scales the shorter side and `crop` takes the centre, exactly as torchvision's presets do on a PIL
-   image. `squash` scales both sides to the crop size, so that no box is cut off.
+6. `resize` scales the shorter side and `crop` takes the centre, as torchvision's presets do on a PIL image: exactly, or
+   within one level where `pipeline.data.shrinking` shrinks a photograph. `squash` scales both sides to the crop size,
+   so that no box is cut off.
 
 Other data is decoded by a function of the user's, see `pipeline.data.arrays`.
 """
@@ -22,15 +23,15 @@ from threading import Lock
 from typing import Protocol
 
 import numpy as np
-import simplejpeg
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.data.colour import Coding, converted
 from pipeline.data.depth import Depth
 from pipeline.data.formats import register_formats
-from pipeline.data.framing import Framed, PixelArray, fitted
+from pipeline.data.framing import Framed, PixelArray, PlainJpeg, fitted
 from pipeline.data.limits import DecodeLimits, UnreadableImageError, is_image_file
 from pipeline.data.part_masks import PartMask, index_image
+from pipeline.data.plain import decoded_jpeg, image_of, orientation_of
 from pipeline.data.scaled import frame_scaled
 from pipeline.data.sources.box_formats import in_pixels
 from pipeline.data.sources.shards import Boxes, Chunk, Failure, Metadata, PartValues, Sample
@@ -75,6 +76,7 @@ class DecodedSample:
     """Metadata of a decoded sample, without its pixels; `size` is (height, width) of the upright image.
 
     `label`, `labels`, `box_labels` and `metadata` are as in `Sample`. `parts` is None if the run does not read parts.
+    `waiting` is what its pixels are made of on the device, None if they are ready.
     """
 
     key: str
@@ -85,6 +87,7 @@ class DecodedSample:
     box_labels: tuple[int, ...] | None = None
     metadata: Metadata = ()
     parts: DecodedParts | None = None
+    waiting: PlainJpeg | PixelArray | None = field(default=None, compare=False)
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -105,6 +108,7 @@ class DecodedChunk:
 
     `pixels_NHWC` and `samples` have the same order. The pixels are uint8, or float32 in [0, 1] if the run has a
     decoder. `seconds` is the time spent on reading and decoding, and `depth` describes the images of more than 8 bits.
+    `rules` say how images that wait for the device become pixels; None if none waits.
     """
 
     chunk: Chunk
@@ -114,6 +118,15 @@ class DecodedChunk:
     encoded_bytes: int = 0
     seconds: float = 0.0
     depth: Depth = field(default_factory=Depth)
+    rules: tuple[Preprocess, DecodeLimits] | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes of the pixels, and of what those of waiting images are made of."""
+        held = (sample.waiting for sample in self.samples if sample.waiting is not None)
+        return self.pixels_NHWC.nbytes + sum(
+            len(one.data) if isinstance(one, PlainJpeg) else one.nbytes for one in held
+        )
 
 
 class Frame(Protocol):
@@ -191,8 +204,9 @@ def _decoded(sample: Sample, framed: Framed) -> DecodedSample:
     found = sample.parts, framed.index_HW
     parts = None if found[0] is None or found[1] is None else DecodedParts(found[0], found[1])
     return DecodedSample(
-        sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels, sample.metadata, parts
-    )
+        sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels, sample.metadata, parts,
+        framed.waiting,
+    )  # fmt: skip
 
 
 def decode_image(data: bytes, limits: DecodeLimits, channels: int = 3) -> DecodedImage:
@@ -229,15 +243,16 @@ def _decode(data: bytes, limits: DecodeLimits, channels: int) -> DecodedImage:
         if width * height > limits.max_pixels:
             raise UnreadableImageError("too_large", f"{width}x{height} exceeds the limit of {limits.max_pixels} pixels")
         if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
-            fast = _decode_jpeg(data, grey=channels == 1 and image.mode == "L")
-            if fast is not None and fast.size == image.size:
-                return DecodedImage(converted(fast, Coding(), channels, limits.window)[0], _orientation(image))
+            fast_HWC = decoded_jpeg(data, grey=channels == 1 and image.mode == "L")
+            if fast_HWC is not None and fast_HWC.shape[1::-1] == image.size:  # else Pillow says whether it is corrupt
+                in_channels, _ = converted(image_of(fast_HWC), Coding(), channels, limits.window)
+                return DecodedImage(in_channels, orientation_of(image))
         coding = _coding(image, data)
         _load(
             image, limits
         )  # first, because reading the EXIF also loads and would take damaged pixels for damaged EXIF
         in_channels, peak = converted(image, coding, channels, limits.window, limits.alpha)
-        return DecodedImage(in_channels, _orientation(image), peak)
+        return DecodedImage(in_channels, orientation_of(image), peak)
 
 
 def _load(image: Image.Image, limits: DecodeLimits) -> None:
@@ -253,14 +268,6 @@ def _load(image: Image.Image, limits: DecodeLimits) -> None:
             ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
-def _decode_jpeg(data: bytes, *, grey: bool) -> Image.Image | None:
-    try:
-        pixels_HWC = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB")
-    except (ValueError, RuntimeError):
-        return None  # Pillow decides whether the image is corrupt
-    return Image.fromarray(pixels_HWC[:, :, 0] if grey else pixels_HWC)
-
-
 def _coding(image: Image.Image, data: bytes) -> Coding:
     """Read from the header how the values are stored."""
     if image.format == "PNG":
@@ -271,15 +278,6 @@ def _coding(image: Image.Image, data: bytes) -> Coding:
         codec, _, _, arguments = image.tile[0]  # type: ignore[attr-defined]
         return Coding(16, rescaled=codec != "raw" and arguments[1] != (1 << 16) - 1)
     return Coding(16, rescaled=True) if image.format == "JPEG2000" and image.mode.startswith("I") else Coding()
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; damaged EXIF counts as upright, as in image viewers."""
-    try:
-        value = image.getexif().get(0x0112, 1)
-    except Exception:  # hostile EXIF raises any type of exception
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _failure(sample: Sample, error: UnreadableImageError) -> Failure:

@@ -7,13 +7,11 @@ becomes one failure row. The next image gets a new subprocess if needed.
 A decoder of the user's is imported and called in the subprocess only, for every image.
 """
 
-import io
 import json
 import math
 import resource
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, astuple, replace
 from functools import partial
@@ -21,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pipeline.data.arrays import frame_decoded
 from pipeline.data.decode import frame_image
@@ -29,6 +26,7 @@ from pipeline.data.decoder import WHERE, LoadedDecoder, load_decoder
 from pipeline.data.framing import Framed
 from pipeline.data.limits import DecodeLimits, DecoderSource, UnreadableImageError
 from pipeline.data.part_masks import PartMask
+from pipeline.data.plain import frame_plain, plain_header
 from pipeline.data.sandbox import Response, Sandbox, private_streams, serve, start_python
 from pipeline.data.sources.shards import Boxes
 from pipeline.errors import ConfigError, Mistake
@@ -37,22 +35,10 @@ from pipeline.settings.preprocess import Preprocess
 DEADLINE_SECONDS = 20.0
 MEMORY_BYTES = 3 << 29
 """Memory that one image may use, in addition to what the subprocess uses at its start."""
-_PLAIN_PIXELS = 16_000_000
 _IMPORT_SECONDS = 120.0
 """Longest import of a user's decoder, which may import large libraries."""
 _TRIES = 2
 """Something else may have killed the subprocess once."""
-
-
-def is_plain(data: bytes) -> bool:
-    """Return whether the bytes are a baseline JPEG of usual size; only the header is read."""
-    try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            warnings.simplefilter("ignore")
-            usual = image.width * image.height <= _PLAIN_PIXELS
-            return usual and image.mode in ("L", "RGB") and not image.info.get("progressive")
-    except Exception:  # Pillow's parsers raise almost any type of exception on hostile bytes
-        return False
 
 
 class DecodeSandbox(Sandbox):
@@ -87,8 +73,10 @@ class DecodeSandbox(Sandbox):
             UnreadableImageError: as `decode_image` or `frame_decoded`; also with code `deadline` or `crashed`.
             ConfigError: the decoder cannot be imported here, or has another source.
         """
-        if self._decoder is None and mask is None and is_plain(data):
-            return frame_image(data, boxes, preprocess, limits)
+        header = plain_header(data) if self._decoder is None and mask is None else None
+        if header is not None:
+            framed = frame_plain(data, header, boxes, preprocess, limits)
+            return frame_image(data, boxes, preprocess, limits) if framed is None else framed
         return self.frame_in_subprocess(data, boxes, preprocess, limits, mask)
 
     def frame_in_subprocess(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline.data.resampling import sampled
+from pipeline.data.shrinking import is_shrunk, shrunk
 from pipeline.data.sources.shards import Box, Boxes
 from pipeline.settings.preprocess import Preprocess, Size
 
@@ -31,7 +32,8 @@ class Framed:
 
     Boxes outside the crop are dropped. `box_indices` are the indices of the remaining boxes among those given. `peak`
     is the largest value of an image of more than 8 bits whose range is that of its type, else None. `index_HW` is the
-    index of the part at each pixel, uint8, 0 for the background; None without parts.
+    index of the part at each pixel, uint8, 0 for the background; None without parts. `waiting` is what the device that
+    explains makes the pixels of, see `pipeline.data.waiting`; `pixels_HWC` is then empty.
     """
 
     pixels_HWC: PixelArray
@@ -40,6 +42,15 @@ class Framed:
     box_indices: tuple[int, ...] = ()
     peak: int | None = None
     index_HW: PixelArray | None = None
+    waiting: "PlainJpeg | PixelArray | None" = None
+
+
+@dataclass(frozen=True)
+class PlainJpeg:
+    """The bytes of a plain photograph that is not decoded yet, and its EXIF orientation, 1 to 8."""
+
+    data: bytes
+    orientation: int
 
 
 def fitted(
@@ -55,14 +66,28 @@ def fitted(
     `index` is the image of the indices of its parts, of the same size.
     """
     width, height = planes[0].size
-    small = [resized(upright(plane, orientation), preprocess) for plane in planes]
-    visible = small[0][1]
-    moved = moved_boxes(upright_boxes(boxes or (), orientation, width, height), visible, preprocess.size)
-    kept = None if boxes is None else tuple(moved.values())
+    small = [np.asarray(resized(upright(plane, orientation), preprocess)[0]) for plane in planes]
+    turned = upright_boxes(boxes or (), orientation, width, height)
     size = (width, height) if orientation >= 5 else (height, width)
-    pixels_HWC = np.dstack([np.asarray(plane) for plane, _ in small])
     index_HW = None if index is None else _nearest(upright(index, orientation), preprocess)
-    return Framed(pixels_HWC, kept, size, tuple(moved), peak, index_HW)
+    framed = with_boxes(np.dstack(small), None if boxes is None else turned, size, preprocess)
+    return replace(framed, peak=peak, index_HW=index_HW)
+
+
+def fitted_pixels(pixels_HWC: PixelArray, boxes: Boxes | None, preprocess: Preprocess) -> Framed:
+    """Fit an upright image of 1 or 3 channels of 8 bits; the same as `fitted`, with fewer copies."""
+    height, width, channels = pixels_HWC.shape
+    place = place_of(width, height, preprocess)
+    if is_shrunk(width, height, place.new, preprocess):
+        small_HWC = shrunk(pixels_HWC, place.new, place.corner, preprocess.size)
+        return with_boxes(small_HWC, boxes, (height, width), preprocess)
+    return fitted((Image.fromarray(pixels_HWC[:, :, 0] if channels == 1 else pixels_HWC),), boxes, preprocess)
+
+
+def with_boxes(pixels_HWC: PixelArray, boxes: Boxes | None, size: Size, preprocess: Preprocess) -> Framed:
+    """Add the boxes of an upright image of `size` (height, width), moved to the crop."""
+    moved = moved_boxes(boxes or (), place_of(*size[::-1], preprocess).visible, preprocess.size)
+    return Framed(pixels_HWC, None if boxes is None else tuple(moved.values()), size, tuple(moved))
 
 
 def _nearest(index: Image.Image, preprocess: Preprocess) -> PixelArray:
@@ -70,24 +95,51 @@ def _nearest(index: Image.Image, preprocess: Preprocess) -> PixelArray:
     return np.asarray(resized(index, replace(preprocess, interpolation="nearest"))[0])
 
 
-def resized(image: Image.Image, preprocess: Preprocess) -> tuple[Image.Image, Box]:
-    """Resize and crop an upright image; also return its visible region as (x0, y0, x1, y1), before resizing."""
-    width, height = image.size
+@dataclass(frozen=True)
+class Place:
+    """Where an upright image lies in the model's input.
+
+    Attributes:
+        new: (width, height) after it is resized.
+        corner: (x, y) of the crop in it; negative where the crop is larger.
+        visible: the region that is kept as (x0, y0, x1, y1), before resizing.
+    """
+
+    new: tuple[int, int]
+    corner: tuple[int, int]
+    visible: Box
+
+
+def place_of(width: int, height: int, preprocess: Preprocess) -> Place:
+    """Return where an image of this size lies in the model's input."""
     crop_height, crop_width = preprocess.size
-    squashed = preprocess.resize is None
     new = _new_size(preprocess, width, height)
     left, top = (_centred(*lengths, preprocess) for lengths in zip(new, (crop_width, crop_height), strict=True))
     scale_x, scale_y = width / new[0], height / new[1]
     visible = (left * scale_x, top * scale_y, (left + crop_width) * scale_x, (top + crop_height) * scale_y)
-    if squashed:
+    if preprocess.resize is None:
         visible = (0.0, 0.0, float(width), float(height))
+    return Place(new, (left, top), visible)
+
+
+def resized(image: Image.Image, preprocess: Preprocess) -> tuple[Image.Image, Box]:
+    """Resize and crop an upright image; also return its visible region as (x0, y0, x1, y1), before resizing."""
+    place = place_of(*image.size, preprocess)
+    return _resized(image, place, preprocess), place.visible
+
+
+def _resized(image: Image.Image, place: Place, preprocess: Preprocess) -> Image.Image:
+    new, (left, top) = place.new, place.corner
     if preprocess.interpolation != "nearest" and not preprocess.antialias:
-        return sampled(image, new, (left, top), preprocess.size, preprocess.interpolation), visible
+        return sampled(image, new, place.corner, preprocess.size, preprocess.interpolation)
+    if image.mode in ("L", "RGB") and is_shrunk(*image.size, new, preprocess):
+        small_HWC = shrunk(np.atleast_3d(np.asarray(image)), new, place.corner, preprocess.size)
+        return Image.fromarray(small_HWC[:, :, 0] if image.mode == "L" else small_HWC)
     resample = _RESAMPLE[preprocess.interpolation]
-    if not squashed and max(new) > _LONGEST_RATIO * min(new):
-        return _crop_of_resized(image, new, (left, top), preprocess.size, resample), visible
-    enlarged = image.resize(new, resample)
-    return enlarged.crop((left, top, left + crop_width, top + crop_height)), visible
+    if preprocess.resize is not None and max(new) > _LONGEST_RATIO * min(new):
+        return _crop_of_resized(image, new, place.corner, preprocess.size, resample)
+    crop_height, crop_width = preprocess.size
+    return image.resize(new, resample).crop((left, top, left + crop_width, top + crop_height))
 
 
 def _crop_of_resized(

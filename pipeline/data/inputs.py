@@ -9,6 +9,7 @@ from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.decoder import here
 from pipeline.data.formats import format_mistakes, known_formats, suffixes_of
 from pipeline.data.limits import DecodeLimits
+from pipeline.data.shrinking import check_resizer
 from pipeline.data.sources import Reading, Shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.classes import OF_MODEL, ClassTable
@@ -22,6 +23,7 @@ from pipeline.data.sources.tar_names import MemberRules
 from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.settings.data import DataConfig, MembersConfig
 from pipeline.settings.model import PreprocessConfig
+from pipeline.settings.preprocess import Preprocess
 from pipeline.settings.run_file import RunConfig
 
 _CHOICES = ("truncated", "alpha", "too_large")
@@ -41,6 +43,8 @@ def decode_limits(config: RunConfig) -> DecodeLimits:
     names = known_formats(data.formats)
     mistakes.found.extend(format_mistakes(names))
     mistakes.found.extend(_contradictions(config))
+    with mistakes.collecting():
+        check_resizer(data.resizer)
     limits = DecodeLimits(
         names, data.max_pixels, data.window, truncated=data.truncated, alpha=data.alpha, too_large=data.too_large
     )
@@ -51,6 +55,11 @@ def decode_limits(config: RunConfig) -> DecodeLimits:
                 limits = replace(limits, decoder=replace(source, digest=sandbox.digest()))
     mistakes.raise_if_any()
     return limits
+
+
+def framing_of(data: DataConfig, preprocess: Preprocess) -> Preprocess:
+    """Return a model's preprocessing with the resizer of a run; Pillow resizes what decoders return."""
+    return replace(preprocess, resizer="pillow" if data.decoder is not None else data.resizer)
 
 
 def limits_of(identity: Mapping[str, Any]) -> DecodeLimits:
@@ -89,6 +98,8 @@ def decoding_identity(data: DataConfig, limits: DecodeLimits) -> dict[str, Any]:
         identity["window"] = limits.window
     if limits.decoder is not None:
         identity["decoder"] = {"name": limits.decoder.name, "source": limits.decoder.digest}
+    if data.decode == "device":
+        identity["decode"] = "device"
     identity |= {
         name: getattr(limits, name) for name in _CHOICES if getattr(limits, name) != getattr(DecodeLimits, name)
     }
@@ -189,4 +200,8 @@ def _contradictions(config: RunConfig) -> list[Mistake]:
         )
     if data.decoder is not None and data.formats != DataConfig.model_fields["formats"].default:
         mistakes.append(Mistake("data.formats", "has no effect with data.decoder", "leave it out; see data.suffixes"))
+    if data.decoder is not None and data.resizer != DataConfig.model_fields["resizer"].default:
+        mistakes.append(Mistake("data.resizer", "has no effect with data.decoder", "leave it out"))
+    if data.decoder is not None and data.decode == "device":
+        mistakes.append(Mistake("data.decode", "has no effect with data.decoder", "leave it out"))
     return mistakes

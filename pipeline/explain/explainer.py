@@ -17,6 +17,7 @@ from pipeline.cams import CamMethod
 from pipeline.data.decode import DecodedChunk, DecodedSample
 from pipeline.errors import CamatlasError, first_line
 from pipeline.explain.batches import ImageBatch, parts_problem
+from pipeline.explain.completion import completed
 from pipeline.explain.explanations import as_numbers, observe
 from pipeline.explain.plugged import METHOD_ERROR, Failures, explain_each, measure_each, watch
 from pipeline.explain.rows import (
@@ -160,20 +161,17 @@ class Explainer:
 
     def tables(self, chunk: DecodedChunk) -> Iterator[pa.Table]:
         """Explain a chunk and yield tables of rows, batch by batch; the last one holds failures of earlier stages."""
-        ordinal = chunk.chunk.ordinal
-        batch = ImageBatch(chunk.chunk.shard.name, ordinal, chunk.samples, chunk.pixels_NHWC)
+        chunk = completed(chunk, self.spec.device)
+        batch = ImageBatch(chunk.chunk.shard.name, chunk.chunk.ordinal, chunk.samples, chunk.pixels_NHWC)
         for piece in batch.pieces(images_together(self.probe.batcher.size, self.spec.passes)):
             yield to_table(self._explain_labelled(piece), self.spec.schema)
-        yield to_table([failure_row(failure, ordinal) for failure in chunk.failures], self.spec.schema)
+        yield to_table([failure_row(failure, batch.chunk) for failure in chunk.failures], self.spec.schema)
 
     def _explain_labelled(self, batch: ImageBatch) -> list[Row]:
         """Explain the images with suitable labels and parts, and return failure rows for the others."""
         reasons = [self._problem(sample) for sample in batch.samples]
-        rows = [
-            batch.failed(sample, *reason)
-            for sample, reason in zip(batch.samples, reasons, strict=True)
-            if reason is not None
-        ]
+        pairs = zip(batch.samples, reasons, strict=True)
+        rows = [batch.failed(sample, *reason) for sample, reason in pairs if reason is not None]
         return self._explain_bisecting(batch.where(np.array([reason is None for reason in reasons]))) + rows
 
     def _problem(self, sample: DecodedSample) -> _FailureReason | None:

@@ -16,6 +16,7 @@ from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Chunk, Reading, Shard, chunked, read_shard
 from pipeline.data.sources.shards import TABLE_KINDS, reader_died
+from pipeline.data.waiting import waiting
 from pipeline.run.ledger import Attempt, Attempts, Ledger, Work
 from pipeline.settings.preprocess import Preprocess
 
@@ -34,6 +35,7 @@ class ReadPlan:
         reading, preprocess, limits: how images are found, framed and limited.
         chunk_images: most images in a chunk.
         unit_bytes: bytes of encoded images that fill a work unit.
+        waits: whether plain photographs are decoded on the device that explains them.
     """
 
     reading: Reading
@@ -41,11 +43,14 @@ class ReadPlan:
     limits: DecodeLimits
     chunk_images: int
     unit_bytes: int
+    waits: bool = False
 
     @classmethod
     def of(cls, run: "PreparedRun", unit_bytes: int) -> "ReadPlan":
         """Make the plan of a run."""
-        return cls(run.reading, run.loaded.preprocess, run.limits, run.config.data.chunk_images, unit_bytes)
+        data = run.config.data
+        waits = data.decode == "device"
+        return cls(run.reading, run.loaded.preprocess, run.limits, data.chunk_images, unit_bytes, waits)
 
     def work_units(
         self, shard: Shard, done: Collection[int] = (), attempts: Attempts | None = None
@@ -67,9 +72,10 @@ class ReadPlan:
             chunk = _lost(shard, ordinal) if attempt.quarantined and shard.kind in TABLE_KINDS else next(chunks, None)
             if chunk is not None and ordinal not in done:
                 frame = sandbox.frame_in_subprocess if attempt.isolated else sandbox.frame
-                decoded = decode_chunk(chunk, self.preprocess, self.limits, frame)
+                decoded = decode_chunk(chunk, self.preprocess, self.limits, waiting(frame) if self.waits else frame)
                 attempts.end(work)
-                yield replace(decoded, seconds=time.monotonic() - began)
+                rules = (self.preprocess, self.limits) if self.waits else None
+                yield replace(decoded, seconds=time.monotonic() - began, rules=rules)
             if chunk is None or chunk.last:
                 return
 
@@ -77,11 +83,11 @@ class ReadPlan:
         unit: list[DecodedChunk] = []
         encoded = pixels = 0
         for chunk in chunks:
-            if unit and pixels + chunk.pixels_NHWC.nbytes > MOST_PIXEL_BYTES:
+            if unit and pixels + chunk.held_bytes > MOST_PIXEL_BYTES:
                 yield unit
                 unit, encoded, pixels = [], 0, 0
             unit.append(chunk)
-            encoded, pixels = encoded + chunk.encoded_bytes, pixels + chunk.pixels_NHWC.nbytes
+            encoded, pixels = encoded + chunk.encoded_bytes, pixels + chunk.held_bytes
             if encoded >= self.unit_bytes:
                 yield unit
                 unit, encoded, pixels = [], 0, 0

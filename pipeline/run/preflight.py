@@ -1,14 +1,14 @@
 """Checks a run before any work starts, reports all mistakes at once, and prepares the run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.cams import CamMethod, Cost, LayerShape, NetShape, build_methods
 from pipeline.data.account import LabelAccount
 from pipeline.data.annotations import classes_of, describe
 from pipeline.data.box_check import check_boxes
 from pipeline.data.class_counts import with_counts
-from pipeline.data.inputs import reading_of
+from pipeline.data.inputs import framing_of, reading_of
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
@@ -33,7 +33,7 @@ from pipeline.run.matching import (
     wrong_parts,
 )
 from pipeline.run.others import check_others, check_stored_keys, notes_of
-from pipeline.run.surroundings import check_device
+from pipeline.run.surroundings import check_device, decoding_here
 from pipeline.run.survey import Survey, survey
 from pipeline.settings.run_file import RunConfig
 from pipeline.settings.targets import TargetRules
@@ -181,6 +181,9 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None, surveyed: Surve
     shards = list(seen.shards)
     with found.collecting():
         check_device(config.compute)
+    decoding = tuple[str, ...]()
+    with found.collecting():
+        config, decoding = decoding_here(config)
     with found.collecting():
         methods = build_methods(config.explain.methods)
     metrics: dict[str, Metric] = {}
@@ -191,6 +194,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None, surveyed: Surve
     if config.model.name:
         with found.collecting():
             loaded = load_model(config.model, names_for(config))
+            framing = framing_of(config.data, loaded.preprocess)
+            loaded = replace(loaded, preprocess=framing, notes=(*loaded.notes, *decoding))
             names = loaded.class_names or ()
             outputs = loaded.classes if loaded.outputs.has_confidences else None
     rules = TargetRules.of(config.explain.targets)

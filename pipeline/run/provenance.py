@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("ray", "torch", "torchvision", "pyarrow", "pandas", "pillow", "simplejpeg", "numpy", "duckdb")
+PACKAGES = (
+    "ray", "torch", "torchvision", "pyarrow", "pandas", "pillow", "simplejpeg", "cykooz-resizer", "numpy", "duckdb",
+)  # fmt: skip
 _ROOT = Path(__file__).resolve().parents[2]
 _OWN_PACKAGES = ("pipeline", "schemas")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.data.sources import Shard
 from pipeline.errors import ConfigError
-from pipeline.settings.run_file import ComputeConfig
+from pipeline.settings.run_file import ComputeConfig, RunConfig
 
 _OURS = ("camatlas", "jobs", "pipeline", "schemas")
 """Our top-level packages; workers find modules of the working folder before those that are installed."""
@@ -15,8 +15,7 @@ _OURS = ("camatlas", "jobs", "pipeline", "schemas")
 
 def check_device(compute: ComputeConfig) -> None:
     """Raise ConfigError if a run on this machine asks for a GPU that torch cannot use."""
-    joins_cluster = compute.address or os.environ.get("RAY_ADDRESS")
-    if compute.device != "cuda" or joins_cluster:
+    if compute.device != "cuda" or _joins_cluster(compute):
         return
     import torch  # late: what is checked here must be told before torch has been imported
 
@@ -26,6 +25,41 @@ def check_device(compute: ComputeConfig) -> None:
             "torch finds no GPU on this machine",
             "leave it out to run on CPUs, name a cluster in compute.address, or see `camatlas doctor`",
         )
+
+
+def decoding_here(config: RunConfig) -> tuple[RunConfig, tuple[str, ...]]:
+    """Let the readers decode where the device of this machine cannot, and say so in a sentence.
+
+    Raises:
+        ConfigError: in a cluster, where only its workers can try, the device may be a CPU.
+    """
+    compute = config.compute
+    if config.data.decode == "readers":
+        return config, ()
+    if compute.device != "cpu" and _joins_cluster(compute):
+        if compute.device == "cuda":
+            return config, ()
+        what = "is device, but workers of the cluster may be CPUs"
+        raise ConfigError.one("data.decode", what, "set compute.device: cuda, or leave it out")
+    reason = "compute.device is cpu" if compute.device == "cpu" else _undecodable()
+    if not reason:
+        return config, ()
+    data = config.data.model_copy(update={"decode": "readers"})
+    note = f"data.decode: device is not possible here ({reason}): the readers decode, and the run is one of `readers`"
+    return config.model_copy(update={"data": data}), (note,)
+
+
+def _undecodable() -> str:
+    """Say why the GPU of this machine cannot decode photographs; empty if it can."""
+    import torch
+
+    from pipeline.explain.completion import undecodable
+
+    return undecodable("cuda") if torch.cuda.is_available() else "torch finds no GPU on this machine"
+
+
+def _joins_cluster(compute: ComputeConfig) -> bool:
+    return bool(compute.address or os.environ.get("RAY_ADDRESS"))
 
 
 def check_working_folder(folder: Path | None = None) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from pipeline.settings.preprocess import Resizer
+
 MOST_PIXELS = 89_478_485
 """Pillow's own limit: it takes a larger image for a decompression bomb."""
 
@@ -21,6 +23,8 @@ Folders = Literal["auto", "classes", "ignore"]
 Truncated = Literal["refuse", "grey"]
 Alpha = Literal["white", "black", "drop"]
 TooLarge = Literal["refuse", "scale"]
+DecodePlace = Literal["readers", "device"]
+"""Where plain photographs are decoded: by the processes that read, or by the device that explains."""
 
 ANNOTATION_SUFFIXES = ("cls", "csv", "json", "txt", "xml")
 """Suffixes of files and members that hold labels or boxes, and never an image."""
@@ -116,6 +120,8 @@ class DataConfig(Section):
     truncated: Truncated = "refuse"
     alpha: Alpha = "white"
     too_large: TooLarge = "refuse"
+    resizer: Resizer = "pillow"
+    decode: DecodePlace = "readers"
     boxes_format: BoxOrder = "xyxy"
     boxes_relative: Annotated[bool, Field(strict=True)] = False
     label_separator: Annotated[str, Field(min_length=1)] | None = None

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Resizer = Literal["pillow", "simd"]
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
@@ -23,6 +24,7 @@ class Preprocess:
             the 2 or 4 nearest pixels per axis, as OpenCV and tensors of torchvision do by default.
         crop_start: where the crop starts if its centre lies between two pixels: at the nearest even one, as
             torchvision does, or at the one below, as transformers does.
+        resizer: what shrinks photographs: Pillow, or vector instructions, as `pipeline.data.shrinking` says.
     """
 
     crop: int | Size
@@ -32,6 +34,7 @@ class Preprocess:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     antialias: bool = True
     crop_start: Literal["nearest", "below"] = "nearest"
+    resizer: Resizer = "pillow"
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "Preprocess":
@@ -51,6 +54,12 @@ class Preprocess:
         """Return the number of channels of the model's input."""
         return len(self.mean)
 
+    @property
+    def shrinks(self) -> bool:
+        """Return whether photographs are shrunk by vector instructions: at their own aspect, with a growing filter."""
+        filtered = self.antialias and self.interpolation == "bilinear"
+        return self.resizer == "simd" and filtered and isinstance(self.resize, int)
+
     def identity(self) -> dict[str, Any]:
         """Return the fields as a run's identity records them; a setting that older runs did not have only if used."""
         fields = asdict(self)
@@ -58,4 +67,6 @@ class Preprocess:
             del fields["antialias"]
         if self.crop_start == "nearest":
             del fields["crop_start"]
+        if not self.shrinks:
+            del fields["resizer"]
         return fields

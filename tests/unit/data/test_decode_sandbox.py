@@ -18,9 +18,10 @@ from pictures import LIMITS, PRESET, noise, saved
 from PIL import Image
 
 from pipeline.data.decode import frame_image
-from pipeline.data.decode_sandbox import DecodeSandbox, is_plain
+from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.framing import Framed
 from pipeline.data.limits import UnreadableImageError
+from pipeline.data.plain import plain_header
 
 BOXES = ((40.0, 40.0, 90.0, 80.0), (100.0, 20.0, 160.0, 110.0))
 ROTATED = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
@@ -68,9 +69,9 @@ def test_the_sandbox_gives_the_same_pixels_and_boxes(
 
 
 def test_only_baseline_jpegs_of_usual_size_are_plain() -> None:
-    assert {name for name, data in GOOD.items() if is_plain(data)} == {"baseline", "grey", "rotated"}
-    assert not is_plain(saved(Image.new("L", (4001, 4000)), "JPEG"))
-    assert not is_plain(b"")
+    assert {name for name, data in GOOD.items() if plain_header(data)} == {"baseline", "grey", "rotated"}
+    assert not plain_header(saved(Image.new("L", (4001, 4000)), "JPEG"))
+    assert not plain_header(b"")
 
 
 def test_nothing_is_imported_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
