@@ -3,12 +3,14 @@
 Legend: B rows, M maps, (H, W) pixels. E heat map in [0, 1], G the pixels of the object: of its mask, or inside a box.
 """
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
+from torch.nn import functional
 
 from pipeline.cams.base import STRICT, Paper
 from pipeline.cams.multiscale import Sise
@@ -16,6 +18,7 @@ from pipeline.cams.score import ScoreCam
 from pipeline.metrics.base import ReadsMap
 from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import share_of
+from pipeline.model.transfers import sent
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -43,12 +46,9 @@ class PointingGame(ReadsMap):
 
     def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute for each row and map, (B, M), whether it is a hit."""
-        inside_BHW = batch.inside_BHW
-        near_BHW = _widened(inside_BHW, self.tolerance)
         flat_BMP = batch.heatmaps_BMHW.flatten(2)
-        hit_BM = near_BHW.flatten(1).gather(1, flat_BMP.argmax(2))
-        hit_BM = hit_BM & (flat_BMP.amax(2) > 0)
-        return _where_boxed(hit_BM.float(), inside_BHW)
+        hit_BM = _is_near(batch.inside_BHW, flat_BMP.argmax(2), self.tolerance) & (flat_BMP.amax(2) > 0)
+        return _where_boxed(hit_BM.float(), batch.inside_BHW)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -138,14 +138,21 @@ def _where_boxed(values_BM: Tensor, inside_BHW: Tensor) -> Tensor:
     return values_BM.masked_fill(~boxed_B[:, None], torch.nan)
 
 
-def _widened(inside_BHW: Tensor, tolerance: int) -> Tensor:
-    """Mark the pixels at a Euclidean distance below `tolerance` from a marked one."""
-    if tolerance <= 1:
-        return inside_BHW
-    from scipy import ndimage  # slow to import
+def _is_near(inside_BHW: Tensor, places_BM: Tensor, tolerance: int) -> Tensor:
+    """Tell for each pixel, by its index in raster order, whether a marked one is nearer than `tolerance`, (B, M).
 
-    near = [
-        torch.from_numpy(ndimage.distance_transform_edt(~inside_HW.numpy()) < tolerance) & inside_HW.any()
-        for inside_HW in inside_BHW.cpu()
-    ]
-    return torch.stack(near).to(inside_BHW.device)
+    A disc around the pixel has one span in each of its R rows. Sums along rows give the marked pixels in a span.
+    """
+    height, width = inside_BHW.shape[1:]
+    reach = min(max(tolerance, 1), height + width)
+    shifts = range(1 - min(reach, height), min(reach, height))
+    spans_2R = torch.tensor([shifts, [math.isqrt(reach**2 - 1 - shift**2) for shift in shifts]])
+    shifts_R, halves_R = sent(spans_2R, inside_BHW.device)
+    rows_BMR = (places_BM // width)[..., None] + shifts_R
+    columns_BM1 = (places_BM % width)[..., None]
+    sums_BS = functional.pad(inside_BHW.cumsum(2, dtype=torch.int32), (1, 0)).flatten(1)
+    starts_BMR = rows_BMR.clamp(0, height - 1) * (width + 1)
+    first_BMR = starts_BMR + (columns_BM1 - halves_R).clamp_min(0)
+    stop_BMR = starts_BMR + (columns_BM1 + halves_R + 1).clamp_max(width)
+    marked_BMR = (sums_BS.gather(1, stop_BMR.flatten(1)) - sums_BS.gather(1, first_BMR.flatten(1))).view_as(rows_BMR)
+    return ((marked_BMR > 0) & (rows_BMR >= 0) & (rows_BMR < height)).any(2)
