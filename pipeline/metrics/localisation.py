@@ -3,14 +3,13 @@
 Legend: B rows, M maps, (H, W) pixels. E heat map in [0, 1], G the pixels of the object: of its mask, or inside a box.
 """
 
-import math
+from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn import functional
 
 from pipeline.cams.base import STRICT, Paper
 from pipeline.cams.multiscale import Sise
@@ -19,6 +18,9 @@ from pipeline.metrics.base import ReadsMap
 from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import share_of
 from pipeline.model.transfers import sent
+
+_AT_ONCE = 1 << 21
+"""Most pixels of discs that are looked at together."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -139,20 +141,23 @@ def _where_boxed(values_BM: Tensor, inside_BHW: Tensor) -> Tensor:
 
 
 def _is_near(inside_BHW: Tensor, places_BM: Tensor, tolerance: int) -> Tensor:
-    """Tell for each pixel, by its index in raster order, whether a marked one is nearer than `tolerance`, (B, M).
-
-    A disc around the pixel has one span in each of its R rows. Sums along rows give the marked pixels in a span.
-    """
+    """Tell for each pixel, by its index in raster order, whether a marked one is nearer than `tolerance`, (B, M)."""
     height, width = inside_BHW.shape[1:]
-    reach = min(max(tolerance, 1), height + width)
-    shifts = range(1 - min(reach, height), min(reach, height))
-    spans_2R = torch.tensor([shifts, [math.isqrt(reach**2 - 1 - shift**2) for shift in shifts]])
-    shifts_R, halves_R = sent(spans_2R, inside_BHW.device)
-    rows_BMR = (places_BM // width)[..., None] + shifts_R
-    columns_BM1 = (places_BM % width)[..., None]
-    sums_BS = functional.pad(inside_BHW.cumsum(2, dtype=torch.int32), (1, 0)).flatten(1)
-    starts_BMR = rows_BMR.clamp(0, height - 1) * (width + 1)
-    first_BMR = starts_BMR + (columns_BM1 - halves_R).clamp_min(0)
-    stop_BMR = starts_BMR + (columns_BM1 + halves_R + 1).clamp_max(width)
-    marked_BMR = (sums_BS.gather(1, stop_BMR.flatten(1)) - sums_BS.gather(1, first_BMR.flatten(1))).view_as(rows_BMR)
-    return ((marked_BMR > 0) & (rows_BMR >= 0) & (rows_BMR < height)).any(2)
+    disc_2K = sent(_disc(min(max(tolerance, 1), height + width), height, width), inside_BHW.device)
+    found_BM, flat_BP = torch.zeros_like(places_BM, dtype=torch.bool), inside_BHW.flatten(1)
+    for down_K, across_K in disc_2K.split(max(1, _AT_ONCE // max(1, places_BM.numel())), 1):
+        rows_BMK = (places_BM // width)[..., None] + down_K
+        columns_BMK = (places_BM % width)[..., None] + across_K
+        exist_BMK = (rows_BMK >= 0) & (rows_BMK < height) & (columns_BMK >= 0) & (columns_BMK < width)
+        at_BMK = (rows_BMK * width + columns_BMK).clamp_(0, height * width - 1)
+        marked_BMK = flat_BP.gather(1, at_BMK.flatten(1)).view_as(at_BMK)
+        found_BM |= (marked_BMK & exist_BMK).any(2)
+    return found_BM
+
+
+@lru_cache(maxsize=4)
+def _disc(reach: int, height: int, width: int) -> Tensor:
+    """Return the steps down and across to the pixels nearer than `reach`, (2, K); at most those of the image."""
+    down, across = (torch.arange(1 - min(reach, side), min(reach, side)) for side in (height, width))
+    steps_2K = torch.cartesian_prod(down, across).T
+    return steps_2K[:, (steps_2K**2).sum(0) < reach**2]

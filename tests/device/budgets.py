@@ -60,8 +60,8 @@ BUDGETS: dict[str, Budget] = {
     "insertion and deletion": Budget(("gradcam",), ("insertion", "deletion"), 52, 1634, 41, "gradcam"),
     "scorecam, 64 clusters": Budget(({"scorecam": {"clusters": 64}},), (), 36, 3271, 65),
     "road": Budget(("gradcam",), ("road",), 196, 13906, 9, "gradcam"),
-    "sscam, 4 samples, 16 clusters": Budget(({"sscam": {"samples": 4, "clusters": 16}},), (), 295, 9558, 65),
-    "rise, 128 masks": Budget(({"rise": {"num_masks": 128, "grid": 8}},), (), 47, 4109, 129),
+    "sscam, 4 samples, 16 clusters": Budget(({"sscam": {"samples": 4, "clusters": 16}},), (), 279, 9574, 65),
+    "rise, 128 masks": Budget(({"rise": {"num_masks": 128, "grid": 8}},), (), 45, 4113, 129),
 }
 
 
