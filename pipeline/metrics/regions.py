@@ -62,17 +62,16 @@ class Regions(NamedTuple):
 def regions_above(map_HW: npt.NDArray[np.float32]) -> Regions:
     """Find the regions of floor(255 E) > t for t = 0 .. 255, of a map in [0, 1]."""
     levels_HW = np.floor(map_HW * (LEVELS - 1)).astype(np.uint8)
-    rows, columns = _span(levels_HW.any(1)), _span(levels_HW.any(0))
+    rows, columns = (_span(np.flatnonzero(levels_HW.any(axis))) for axis in (1, 0))
     found = _regions(map_HW[rows, columns], levels_HW[rows, columns])
     return found._replace(
         x0=found.x0 + columns.start, x1=found.x1 + columns.start, y0=found.y0 + rows.start, y1=found.y1 + rows.start
     )
 
 
-def _span(used: npt.NDArray[np.bool_]) -> slice:
+def _span(used: Ints) -> slice:
     """Return the rows or columns from the first that is used to the last, at least one."""
-    at = np.flatnonzero(used)
-    return slice(int(at[0]), int(at[-1]) + 1) if len(at) else slice(0, 1)
+    return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
 
 
 def _regions(map_HW: npt.NDArray[np.float32], levels_HW: Levels) -> Regions:
