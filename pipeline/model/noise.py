@@ -119,7 +119,8 @@ def _table() -> npt.NDArray[np.float32]:
     """Return the numbers whose sums of two are normal, with variance 1/2 each, by 16 bits."""
     shares = 1 << 16
     quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / shares) for i in range(shares)])
-    return (quantiles / np.sqrt(2 * np.mean(quantiles**2))).astype(np.float32)
+    table: npt.NDArray[np.float32] = (quantiles / np.sqrt(2 * np.mean(quantiles**2))).astype(np.float32)
+    return table
 
 
 @cache
