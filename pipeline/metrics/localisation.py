@@ -145,7 +145,7 @@ def _is_near(inside_BHW: Tensor, places_BM: Tensor, tolerance: int) -> Tensor:
     height, width = inside_BHW.shape[1:]
     disc_2K = sent(_disc(min(max(tolerance, 1), height + width), height, width), inside_BHW.device)
     found_BM, flat_BP = torch.zeros_like(places_BM, dtype=torch.bool), inside_BHW.flatten(1)
-    for down_K, across_K in disc_2K.split(max(1, _AT_ONCE // max(1, places_BM.numel())), 1):
+    for down_K, across_K in torch.split(disc_2K, max(1, _AT_ONCE // max(1, places_BM.numel())), 1):
         rows_BMK = (places_BM // width)[..., None] + down_K
         columns_BMK = (places_BM % width)[..., None] + across_K
         exist_BMK = (rows_BMK >= 0) & (rows_BMK < height) & (columns_BMK >= 0) & (columns_BMK < width)
