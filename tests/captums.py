@@ -110,7 +110,7 @@ def directly(algorithm: str, model: nn.Module, pixels: Tensor, targets: Tensor, 
         return one.attribute(pixels, base + 0.15 * (pixels.max() - pixels.min()) * drawn, target=targets)
     with drawing(0, key, f"captum {algorithm}"):
         if algorithm == "GradientShap":
-            drawn = torch.randn(few["samples"], *pixels.shape[1:])
+            drawn = torch.cat([*noise.normal(0, [key], f"captum {algorithm}", tuple(pixels.shape[1:]), few["samples"])])
             base = base + 0.15 * (pixels.max() - pixels.min()) * drawn
             return one.attribute(pixels, base, n_samples=few["samples"], target=targets)
         if algorithm == "Lime":

@@ -154,6 +154,15 @@ class Adapter(Named):
         return ""
 
 
+class Draws:
+    """A method or metric whose rows depend on random numbers, as its identity records."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws numbers with its parameters."""
+        return True
+
+
 class NoExtraPass:
     """Defaults of a method: the paper gives the formula, there are no presets, and the shared passes suffice."""
 

@@ -9,15 +9,16 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from pipeline.cams.base import STRICT, Needs, NoExtraPass, Paper
+from pipeline.cams.base import STRICT, Draws, Needs, NoExtraPass, Paper
 from pipeline.cams.weights import gradcam
 from pipeline.model import noise
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
+from pipeline.model.transfers import sent
 
 
 @dataclass(frozen=True, config=STRICT)
-class ShuffledGradCam(NoExtraPass):
+class ShuffledGradCam(NoExtraPass, Draws):
     """Shuffled Grad-CAM: Grad-CAM's map with its cells in random order, as a control for metrics.
 
     M_i = G_s(i),   G the map of Grad-CAM, s a random permutation of its cells
@@ -34,9 +35,6 @@ class ShuffledGradCam(NoExtraPass):
     def __call__(self, evidence: Evidence, probe: Probe) -> Tensor:
         """Compute the maps (B, u, v), >= 0."""
         cells_BZ = gradcam(evidence.acts_BKuv, evidence.grads_BKuv).flatten(1)
-        orders = [torch.randperm(cells_BZ.shape[1], generator=self._generator(probe, key)) for key in evidence.keys]
-        order_BZ = torch.stack(orders).to(cells_BZ.device)
-        return cells_BZ.gather(1, order_BZ).view_as(evidence.acts_BKuv[:, 0])
-
-    def _generator(self, probe: Probe, key: str) -> torch.Generator:
-        return noise.generator(probe.seed, key, self.name)
+        streams = [noise.Stream(probe.seed, key, self.name) for key in evidence.keys]
+        orders_BZ = torch.stack([stream.permutation(cells_BZ.shape[1]) for stream in streams])
+        return cells_BZ.gather(1, sent(orders_BZ, cells_BZ.device)).view_as(evidence.acts_BKuv[:, 0])

@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from pipeline.cams.base import STRICT, Cost, Needs, NetShape, NoExtraPass, Paper, weighted_sum
+from pipeline.cams.base import STRICT, Cost, Draws, Needs, NetShape, NoExtraPass, Paper, weighted_sum
 from pipeline.cams.versions import noisy_copies, versions
 from pipeline.cams.weights import gradcam, gradcam_pp
 from pipeline.model.evidence import Evidence
@@ -74,7 +74,7 @@ class GradCamPlusPlus(NoExtraPass):
 
 
 @dataclass(frozen=True, config=STRICT)
-class SmoothGradCamPlusPlus:
+class SmoothGradCamPlusPlus(Draws):
     """Smooth Grad-CAM++: Grad-CAM++ with derivatives averaged over noisy copies of the image.
 
     M = ReLU( sum_k w_k A_k(x) ),   w_k = sum_ij alpha^k_ij ReLU(D1^k_ij)
@@ -119,6 +119,11 @@ class SmoothGradCamPlusPlus:
         numerator_BKuv = 1.0 if self.numerator == "D2" else _ratio(first_BKuv, second_BKuv)
         alpha_BKuv = torch.where(usable_BKuv, numerator_BKuv / torch.where(usable_BKuv, denominator_BKuv, 1.0), 0.0)
         return weighted_sum((alpha_BKuv * first_BKuv.relu()).sum((2, 3)).float(), acts_BKuv)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws numbers: if there is noise."""
+        return self.sigma > 0
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
         """Count one forward pass and one head backward pass per noisy copy."""

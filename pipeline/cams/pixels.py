@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper
+from pipeline.cams.base import STRICT, Cost, Draws, Needs, NetShape, Paper
 from pipeline.cams.grids import Grid, pooled
 from pipeline.cams.versions import Rule, noisy_copies, path_points
 from pipeline.maps.heatmaps import min_max, upsample
@@ -75,7 +75,7 @@ class IntegratedGradients:
 
 
 @dataclass(frozen=True, config=STRICT)
-class SmoothGrad:
+class SmoothGrad(Draws):
     """SmoothGrad: the pixel gradient averaged over noisy copies of the image.
 
     M = sum_c | mean_n dS(x_n)/dx_c |,   x_n = x + sigma (max x - min x) e_n,   e_n standard normal
@@ -111,6 +111,11 @@ class SmoothGrad:
         for grads_BCHW in _gradients(evidence, probe, (copy_ICHW[local_B] for copy_ICHW in noisy)):
             total_BCHW = total_BCHW + grads_BCHW
         return pooled(_over_colours(total_BCHW / self.samples, self.colours), self.grid)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws numbers: if there is noise."""
+        return self.sigma > 0
 
     def cost(self, net: NetShape) -> Cost:  # noqa: ARG002 - the same for every shape
         """Count one forward and one full backward pass per noisy copy."""

@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper
+from pipeline.cams.base import STRICT, Cost, Draws, Needs, NetShape, Paper
 from pipeline.cams.grids import Grid, pooled
 from pipeline.maps.heatmaps import heatmaps, is_degenerate, upsample
 from pipeline.model import noise
@@ -77,7 +77,7 @@ class GroupCam:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Rise:
+class Rise(Draws):
     """RISE: the mean of random masks, each weighted by the target's confidence on the masked image.
 
     M = 1 / (N q) sum_n p(x * m_n) m_n
@@ -116,8 +116,7 @@ class Rise:
         pixels_BCHW = evidence.pixels_BCHW
         total_BHW = torch.zeros_like(pixels_BCHW[:, 0])
         images = len(evidence.first_rows())
-        for masks_MHW in self.masks((pixels_BCHW.shape[2], pixels_BCHW.shape[3]), probe.seed):
-            masks_MHW = sent(masks_MHW, pixels_BCHW.device)  # noqa: PLW2901 - to the model's device
+        for masks_MHW in self.masks((pixels_BCHW.shape[2], pixels_BCHW.shape[3]), probe.seed, pixels_BCHW.device):
             stream = MaskStream(masks_MHW.expand(images, *masks_MHW.shape))
             confidences_BM = probe.scorer.scores_of_rows(evidence, stream).confidences_BMS[..., 0]
             total_BHW = total_BHW + (confidences_BM[:, :, None, None] * masks_MHW).sum(1)
@@ -127,19 +126,18 @@ class Rise:
         """Count one masked forward pass per mask."""
         return Cost(forwards=self.num_masks)
 
-    def masks(self, size: tuple[int, int], seed: int) -> Iterator[Tensor]:
+    def masks(self, size: tuple[int, int], seed: int, device: torch.device) -> Iterator[Tensor]:
         """Yield the run's masks in batches, (M, H, W) in [0, 1]."""
-        random = noise.generator(seed, "", self.name)
+        random = noise.Stream(seed, "", self.name)
+        height, width = (math.ceil(length / self.cells) for length in size)
         for start in range(0, self.num_masks, _MASKS_AT_ONCE):
             count = min(_MASKS_AT_ONCE, self.num_masks - start)
-            yield torch.stack([self._mask(size, random) for _ in range(count)])
-
-    def _mask(self, size: tuple[int, int], random: torch.Generator) -> Tensor:
-        cells = (torch.rand(1, 1, self.cells, self.cells, generator=random) < self.keep).float()
-        height, width = (math.ceil(length / self.cells) for length in size)
-        large = upsample(cells, ((self.cells + 1) * height, (self.cells + 1) * width))[0, 0]
-        top, left = (int(torch.randint(length, (1,), generator=random)) for length in (height, width))
-        return large[top : top + size[0], left : left + size[1]]
+            cells_M1cc = (random.uniform(count, 1, self.cells, self.cells) < self.keep).float()
+            large_M1hw = upsample(sent(cells_M1cc, device), ((self.cells + 1) * height, (self.cells + 1) * width))
+            corners = [(random.below(height), random.below(width)) for _ in range(count)]
+            yield torch.stack(
+                [large_M1hw[m, 0, top : top + size[0], left : left + size[1]] for m, (top, left) in enumerate(corners)]
+            )
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,7 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from pipeline.cams.base import STRICT, Cost, Needs, NetShape, Paper, weighted_sum
+from pipeline.cams.base import STRICT, Cost, Draws, Needs, NetShape, Paper, weighted_sum
 from pipeline.cams.representatives import channel_scores, masks_per_image, of_images, strongest
 from pipeline.maps.heatmaps import is_degenerate
 from pipeline.model import noise
@@ -156,7 +156,7 @@ class IsCam:
 
 
 @dataclass(frozen=True, config=STRICT)
-class SsCam:
+class SsCam(Draws):
     """SS-CAM: Score-CAM with each channel's score averaged over noise.
 
     M = ReLU( sum_k w_k A_k ),   w_k = (1/N) sum_n C(x * (H_k + s e_n))   (noise on the mask)
@@ -195,6 +195,11 @@ class SsCam:
         per_image = [evidence.select(rows_R) for rows_R in evidence.rows.by_image()]
         return torch.cat([self._of_one_image(rows, probe) for rows in per_image])
 
+    @property
+    def draws(self) -> bool:
+        """Whether it draws numbers: if there is noise."""
+        return self.std > 0
+
     def cost(self, net: NetShape) -> Cost:
         """Count N masked forward passes per channel or cluster of channels; constant channels need none."""
         return Cost(forwards=masks_per_image(net, self.clusters, self.channels) * self.samples)
@@ -207,7 +212,8 @@ class SsCam:
     def _of_one_image(self, evidence: Evidence, probe: Probe) -> Tensor:
         acts_1Kuv, pixels_BCHW = evidence.acts_BKuv[:1], evidence.pixels_BCHW
         shape = tuple(pixels_BCHW.shape[2:] if self.noise_on == "mask" else pixels_BCHW.shape[1:])
-        fields = noise.normal(probe.seed, evidence.keys[:1], self.name, shape, self.samples)
+        device = pixels_BCHW.device
+        fields = noise.normal(probe.seed, evidence.keys[:1], self.name, shape, self.samples, device)
         noise_S = self.std * torch.cat(list(fields)).to(pixels_BCHW)
         on_mask, kept_BK = self.noise_on == "mask", strongest(evidence, self.channels)
         masks = MaskStream(

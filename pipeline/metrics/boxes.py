@@ -3,7 +3,7 @@
 Legend: B rows, M maps, L = 256 thresholds, (H, W) pixels. E heat map in [0, 1], G pixels of the object.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -16,16 +16,17 @@ from torch import Tensor
 from pipeline.cams.base import STRICT, Paper
 from pipeline.metrics.base import ReadsMap
 from pipeline.metrics.heatmap_batch import box_mask
+from pipeline.metrics.regions import LEVELS, regions_above
 from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import Boxed, View
 from pipeline.model.baselines import Baseline
+from pipeline.model.transfers import sent
 
 Which = Literal["largest", "all"]
-Levels = Callable[[npt.NDArray[np.float32]], Iterable[npt.NDArray[np.bool_]]]
-"""Function that returns the masks of a heat map above each threshold."""
+Heatmap = npt.NDArray[np.float32]
 BoxArray = npt.NDArray[np.int64]
-LEVELS = 256
-"""Number of thresholds: one for each of the 256 values of an 8-bit map."""
+Overlaps = Callable[[Heatmap, BoxArray], Sequence[float] | npt.NDArray[np.float64]]
+"""Function that returns the best overlap with the object's boxes at each threshold, of a heat map and these boxes."""
 
 CHOE = Paper(
     "Choe, Oh, Lee, Chun, Akata, Shim", "Evaluating Weakly Supervised Object Localization Methods Right",
@@ -63,7 +64,11 @@ class BoxIou(ReadsMap):
 
     def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the overlap of each row and map, (B, M)."""
-        return _per_map(batch, lambda map_HW: [map_HW > self.threshold], self.regions)[..., 0]
+
+        def overlap(map_HW: Heatmap, truth_n4: BoxArray) -> list[float]:
+            return [best_iou(regions_boxes(map_HW > self.threshold, self.regions), truth_n4)]
+
+        return _per_map(batch, overlap)[..., 0]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -98,11 +103,11 @@ class BoxIouCurve(ReadsMap):
     def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute the overlaps of each row and map, (B, M, 256)."""
 
-        def levels(map_HW: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.bool_]]:
-            small_HW = np.floor(map_HW * (LEVELS - 1)).astype(np.uint8)
-            return (small_HW > level for level in range(LEVELS))
+        def overlaps(map_HW: Heatmap, truth_n4: BoxArray) -> npt.NDArray[np.float64]:
+            found = regions_above(map_HW)
+            return (found.largest() if self.regions == "largest" else found).best_iou(truth_n4)
 
-        return _per_map(batch, levels, self.regions)
+        return _per_map(batch, overlaps)
 
     def length(self) -> int:
         """Return the number of thresholds."""
@@ -190,14 +195,13 @@ def best_iou(one_n4: BoxArray, other_m4: BoxArray) -> float:
     return float((shared_nm / (sizes_n[:, None] + sizes_m[None] - shared_nm)).max())
 
 
-def _per_map(batch: ScoringBatch, levels: Levels, which: Which) -> Tensor:
+def _per_map(batch: ScoringBatch, overlaps: Overlaps) -> Tensor:
     """Compute the best overlap of each row, map and threshold, (B, M, L)."""
-    rows = []
-    for map_MHW, truth_n4 in zip(batch.heatmaps_BMHW.float().cpu().numpy(), _true_boxes(batch), strict=True):
-        rows.append(
-            [[best_iou(regions_boxes(mask_HW, which), truth_n4) for mask_HW in levels(map_HW)] for map_HW in map_MHW]
-        )
-    overlaps_BML = torch.tensor(rows, device=batch.heatmaps_BMHW.device, dtype=torch.float32)
+    rows = [
+        [overlaps(map_HW, truth_n4) for map_HW in map_MHW]
+        for map_MHW, truth_n4 in zip(batch.heatmaps_BMHW.float().cpu().numpy(), _true_boxes(batch), strict=True)
+    ]
+    overlaps_BML = sent(torch.from_numpy(np.array(rows, np.float32)), batch.heatmaps_BMHW.device)
     return overlaps_BML.masked_fill(~batch.inside_BHW.flatten(1).any(1)[:, None, None], torch.nan)
 
 

@@ -9,7 +9,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from pipeline.cams.base import STRICT, Paper
+from pipeline.cams.base import STRICT, Draws, Paper
 from pipeline.cams.fusion import RefineCam
 from pipeline.metrics.base import ReadsMap, Redrawn
 from pipeline.metrics.faithfulness import AverageDrop
@@ -110,7 +110,7 @@ class Adcc(ReadsMap):
 
 
 @dataclass(frozen=True, config=STRICT)
-class Arcc(ReadsMap):
+class Arcc(ReadsMap, Draws):
     """ARCC: harmonic mean of coherency, 1 - complexity and ROAD.
 
     arcc = 3 / ( 1 / coherency + 1 / (1 - complexity) + 1 / r ),   r = min(1, max(0, 2 road))
@@ -142,6 +142,11 @@ class Arcc(ReadsMap):
     def views(self) -> tuple[View, ...]:
         """Return the views of road."""
         return Road(percentiles=self.percentiles, sigma=self.sigma).views()
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws numbers: if there is noise."""
+        return self.sigma > 0
 
     def redrawn_maps(self) -> tuple[Redrawn, ...]:
         """Return the maps that coherency needs."""

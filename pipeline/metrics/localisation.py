@@ -3,6 +3,7 @@
 Legend: B rows, M maps, (H, W) pixels. E heat map in [0, 1], G the pixels of the object: of its mask, or inside a box.
 """
 
+from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -16,6 +17,10 @@ from pipeline.cams.score import ScoreCam
 from pipeline.metrics.base import ReadsMap
 from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import share_of
+from pipeline.model.transfers import sent
+
+_AT_ONCE = 1 << 21
+"""Most pixels of discs that are looked at together."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -43,12 +48,9 @@ class PointingGame(ReadsMap):
 
     def __call__(self, batch: ScoringBatch) -> Tensor:
         """Compute for each row and map, (B, M), whether it is a hit."""
-        inside_BHW = batch.inside_BHW
-        near_BHW = _widened(inside_BHW, self.tolerance)
         flat_BMP = batch.heatmaps_BMHW.flatten(2)
-        hit_BM = near_BHW.flatten(1).gather(1, flat_BMP.argmax(2))
-        hit_BM = hit_BM & (flat_BMP.amax(2) > 0)
-        return _where_boxed(hit_BM.float(), inside_BHW)
+        hit_BM = _is_near(batch.inside_BHW, flat_BMP.argmax(2), self.tolerance) & (flat_BMP.amax(2) > 0)
+        return _where_boxed(hit_BM.float(), batch.inside_BHW)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -138,14 +140,24 @@ def _where_boxed(values_BM: Tensor, inside_BHW: Tensor) -> Tensor:
     return values_BM.masked_fill(~boxed_B[:, None], torch.nan)
 
 
-def _widened(inside_BHW: Tensor, tolerance: int) -> Tensor:
-    """Mark the pixels at a Euclidean distance below `tolerance` from a marked one."""
-    if tolerance <= 1:
-        return inside_BHW
-    from scipy import ndimage  # slow to import
+def _is_near(inside_BHW: Tensor, places_BM: Tensor, tolerance: int) -> Tensor:
+    """Tell for each pixel, by its index in raster order, whether a marked one is nearer than `tolerance`, (B, M)."""
+    height, width = inside_BHW.shape[1:]
+    disc_2K = sent(_disc(min(max(tolerance, 1), height + width), height, width), inside_BHW.device)
+    found_BM, flat_BP = torch.zeros_like(places_BM, dtype=torch.bool), inside_BHW.flatten(1)
+    for down_K, across_K in torch.split(disc_2K, max(1, _AT_ONCE // max(1, places_BM.numel())), 1):
+        rows_BMK = (places_BM // width)[..., None] + down_K
+        columns_BMK = (places_BM % width)[..., None] + across_K
+        exist_BMK = (rows_BMK >= 0) & (rows_BMK < height) & (columns_BMK >= 0) & (columns_BMK < width)
+        at_BMK = (rows_BMK * width + columns_BMK).clamp_(0, height * width - 1)
+        marked_BMK = flat_BP.gather(1, at_BMK.flatten(1)).view_as(at_BMK)
+        found_BM |= (marked_BMK & exist_BMK).any(2)
+    return found_BM
 
-    near = [
-        torch.from_numpy(ndimage.distance_transform_edt(~inside_HW.numpy()) < tolerance) & inside_HW.any()
-        for inside_HW in inside_BHW.cpu()
-    ]
-    return torch.stack(near).to(inside_BHW.device)
+
+@lru_cache(maxsize=4)
+def _disc(reach: int, height: int, width: int) -> Tensor:
+    """Return the steps down and across to the pixels nearer than `reach`, (2, K); at most those of the image."""
+    down, across = (torch.arange(1 - min(reach, side), min(reach, side)) for side in (height, width))
+    steps_2K = torch.cartesian_prod(down, across).T
+    return steps_2K[:, (steps_2K**2).sum(0) < reach**2]

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from pipeline.cams.base import STRICT, Paper
+from pipeline.cams.base import STRICT, Draws, Paper
 from pipeline.metrics.base import ReadsMap
 from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import Imputed, View
@@ -40,7 +40,7 @@ ROAD_PAPER = Paper(
 
 
 @dataclass(frozen=True, config=STRICT)
-class _Road(ReadsMap):
+class _Road(ReadsMap, Draws):
     """Shared part of road, road_morf and road_lerf."""
 
     percentiles: Percentiles = (20.0, 40.0, 60.0, 80.0)
@@ -56,6 +56,11 @@ class _Road(ReadsMap):
     def views(self) -> tuple[View, ...]:
         """Return one changed image per map, percentile and order."""
         return tuple(Imputed(order, percent / 100, self.sigma) for order in self.orders for percent in self.percentiles)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws numbers: if there is noise."""
+        return self.sigma > 0
 
     def means(self, batch: ScoringBatch) -> list[Tensor]:
         """Compute the mean confidence over the percentiles, (B, M), for each order."""

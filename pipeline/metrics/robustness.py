@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from pipeline.cams.base import STRICT, Paper
+from pipeline.cams.base import STRICT, Draws, Paper
 from pipeline.metrics.base import ReadsMap, Redrawn
 from pipeline.metrics.scoring import ScoringBatch
 from pipeline.metrics.views import Perturbation, Perturbed, View
@@ -25,7 +25,7 @@ Samples = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, config=STRICT)
-class Infidelity(ReadsMap):
+class Infidelity(ReadsMap, Draws):
     """Mean squared error of the map as a predictor of how perturbations of the image change the target logit.
 
     infidelity = mean over I of ( b <I, E> - (f(x) - f(x - I)) )^2,   <I, E> = sum over colours and pixels of I E
@@ -87,7 +87,7 @@ class Infidelity(ReadsMap):
 
 
 @dataclass(frozen=True, config=STRICT)
-class MaxSensitivity(ReadsMap):
+class MaxSensitivity(ReadsMap, Draws):
     """Largest relative change of the map when the image is changed imperceptibly.
 
     max_sensitivity = max over d of ||E(x + d) - E(x)|| / ||E(x)||,   d uniform in [-radius, radius] for every value
@@ -125,10 +125,6 @@ class MaxSensitivity(ReadsMap):
 
     def _jitter(self, batch: ScoringBatch, step: int) -> Tensor:
         pixels_BCHW = batch.evidence.pixels_BCHW
-        drawn = [
-            torch.rand(
-                pixels_BCHW.shape[1:], generator=noise.generator(batch.probe.seed, key, f"max_sensitivity {step}")
-            )
-            for key in batch.evidence.keys
-        ]
-        return (2 * torch.stack(drawn).to(pixels_BCHW) - 1) * self.radius
+        shape, purpose = tuple(pixels_BCHW.shape[1:]), f"max_sensitivity {step}"
+        drawn_BCHW = noise.uniform(batch.probe.seed, batch.evidence.keys, purpose, shape, pixels_BCHW.device)
+        return (2 * drawn_BCHW.to(pixels_BCHW) - 1) * self.radius

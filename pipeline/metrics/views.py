@@ -16,7 +16,6 @@ from pipeline.metrics.heatmap_batch import HeatmapBatch
 from pipeline.metrics.imputation import imputed
 from pipeline.model import noise
 from pipeline.model.baselines import Baseline
-from pipeline.model.transfers import sent
 
 Scope = Literal["image", "row", "map"]
 Perturbation = Literal["square", "gaussian", "noisy_baseline"]
@@ -257,9 +256,8 @@ class Perturbed(EveryRow):
         side = max(1, round(self.side * min(height, width)))
         mask_P1HW = torch.zeros(len(rows_P), 1, height, width, device=rows_P.device)
         for p, (row, step) in enumerate(zip(rows_P.tolist(), steps_P.tolist(), strict=True)):
-            generator = noise.generator(batch.probe.seed, batch.evidence.keys[row], f"infidelity {step}")
-            top = int(torch.randint(height - side + 1, (), generator=generator))
-            left = int(torch.randint(width - side + 1, (), generator=generator))
+            random = noise.Stream(batch.probe.seed, batch.evidence.keys[row], f"infidelity {step}")
+            top, left = random.below(height - side + 1), random.below(width - side + 1)
             mask_P1HW[p, 0, top : top + side, left : left + side] = 1
         return mask_P1HW
 
@@ -279,5 +277,5 @@ def share_of(share: float, batch: HeatmapBatch) -> int:
 def _normal_noise(batch: HeatmapBatch, rows_P: Tensor, purpose: str, like_PCHW: Tensor) -> Tensor:
     """Draw standard normal noise for each row's image, (P, C, H, W)."""
     keys = [batch.evidence.keys[row] for row in rows_P.tolist()]
-    drawn_PCHW = next(noise.normal(batch.probe.seed, keys, purpose, tuple(like_PCHW.shape[1:]), 1))
-    return sent(drawn_PCHW, like_PCHW.device)
+    drawn = noise.normal(batch.probe.seed, keys, purpose, tuple(like_PCHW.shape[1:]), 1, like_PCHW.device)
+    return next(drawn).to(like_PCHW)

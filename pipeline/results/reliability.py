@@ -96,9 +96,15 @@ def reliability(
 
 def differing(judged: Mapping[str, Any], used: Mapping[str, Any]) -> str:
     """List the parameters that differ, as judged and as used; empty if none does."""
-    left, right = ({name: value for name, value in _plain(side).items() if name != "name"} for side in (judged, used))
+    left, right = (
+        {name: value for name, value in _plain(side).items() if name not in _NO_PARAMETERS} for side in (judged, used)
+    )
     names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
     return ", ".join(f"{name} {_shown(left.get(name))}, here {_shown(right.get(name))}" for name in names)
+
+
+_NO_PARAMETERS = ("name", "noise")
+"""Fields of a method or metric in a manifest that change no measurement: numbers of every generator are alike."""
 
 
 @cache

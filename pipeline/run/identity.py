@@ -2,12 +2,15 @@
 
 import datetime
 from collections.abc import Mapping
+from typing import Any
 
 from pipeline.cams import CamMethod
+from pipeline.cams.base import Draws
 from pipeline.data.inputs import data_identity
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Reading, Shard
 from pipeline.metrics import Metric
+from pipeline.model import noise
 from pipeline.model.zoo import LoadedModel
 from pipeline.run.others import packages_of
 from pipeline.run.provenance import code_facts, code_version, package_versions
@@ -47,8 +50,8 @@ def manifest_of(
             **({"arguments": config.model.arguments} if config.model.arguments else {}),
         },
         targets=str(TargetRules.of(config.explain.targets)),
-        methods={label: parameters(method) for label, method in methods.items()},
-        metrics={label: parameters(metric) for label, metric in metrics.items()},
+        methods={label: _identity_of(method) for label, method in methods.items()},
+        metrics={label: _identity_of(metric) for label, metric in metrics.items()},
         seed=config.explain.seed,
         precision=config.compute.precision,
         maps=config.output.maps,
@@ -62,3 +65,9 @@ def manifest_of(
         code=code_facts(),
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def _identity_of(thing: CamMethod | Metric) -> dict[str, Any]:
+    """Return the parameters of a method or metric and, if it draws random numbers, where they come from."""
+    drawn = {"noise": noise.VERSION} if isinstance(thing, Draws) and thing.draws else {}
+    return parameters(thing) | drawn

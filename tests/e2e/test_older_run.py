@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import yaml
 from e2e.runs import Settings
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from jobs.cli import app
 from jobs.explain import Ended
+from pipeline.errors import ConfigError
 from pipeline.results.query import open_run
 from pipeline.results.verify import verify
 from pipeline.storage.store import open_store
@@ -55,7 +57,7 @@ def camatlas(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
 
 
-@pytest.mark.parametrize("name", ["run", "compacted"])
+@pytest.mark.parametrize("name", ["run", "compacted", "quiet"])
 def test_it_verifies_where_it_lies_untouched(tmp_path: Path, name: str) -> None:
     shutil.copytree(FIXTURE / name, tmp_path / name)
     findings = verify(open_store(str(tmp_path / name)))
@@ -65,15 +67,35 @@ def test_it_verifies_where_it_lies_untouched(tmp_path: Path, name: str) -> None:
 def test_it_resumes_and_its_rows_are_those_of_today(
     older: Path, explained: Callable[[Settings], Ended], tmp_path: Path
 ) -> None:
-    whole = rows_of(older / "run")
+    whole = rows_of(older / "quiet")
     for path in ("part-00001-000.parquet", "_receipts/part-00001-000.json"):
-        (older / "run" / path).unlink()
-    fields = settings_of(older)
+        (older / "quiet" / path).unlink()
+    fields = without_noise(settings_of(older))
+    fields["output"]["path"] = str(older / "quiet")
     ended = explained(fields)
     assert (ended.images, ended.damages) == (16, 0)
-    assert rows_of(older / "run").equals(whole)
+    assert rows_of(older / "quiet").equals(whole)
     publish_all({**fields, "output": {"path": str(tmp_path / "anew")}})
     assert rows_of(tmp_path / "anew").equals(whole)
+
+
+def test_one_with_random_numbers_is_not_resumed_and_other_methods_have_the_same_maps(
+    older: Path, tmp_path: Path
+) -> None:
+    fields = settings_of(older)
+    with pytest.raises(ConfigError, match=r"holds another run \(\w+\); it differs in: methods"):
+        publish_all(fields)
+    publish_all({**fields, "output": {"path": str(tmp_path / "anew")}})
+    before, now = (rows_of(run) for run in (older / "run", tmp_path / "anew"))
+    is_control = [pc.equal(rows["method"], "shuffled_gradcam") for rows in (before, now)]
+    assert now.filter(pc.invert(is_control[1])).equals(before.filter(pc.invert(is_control[0])))
+    assert not now.equals(before)
+
+
+def without_noise(fields: Settings) -> Settings:
+    """Take out the method that draws random numbers, which are those of another generator today."""
+    fields["explain"]["methods"].remove("shuffled_gradcam")
+    return fields
 
 
 def test_it_is_queried_with_the_numbers_of_then(older: Path) -> None:

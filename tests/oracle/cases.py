@@ -120,13 +120,14 @@ def group_cam(m: nn.Module, layers: Layers, x: Tensor, t: int) -> Tensor:
 
 
 def rise(m: nn.Module, layers: Layers, x: Tensor, t: int) -> Tensor:
-    masks_NHW = torch.cat(list(Rise(num_masks=70, cells=4, keep=0.4).masks((16, 16), SEED))).double()
+    masks = Rise(num_masks=70, cells=4, keep=0.4).masks((16, 16), SEED, torch.device("cpu"))
+    masks_NHW = torch.cat(list(masks)).double()
     return score.rise(m, x, t, masks_NHW=masks_NHW, keep=0.4, grid=8)
 
 
 def shuffled(m: nn.Module, layer: nn.Module, x: Tensor, t: int) -> Tensor:
     map_uv = base.gradcam(m, layer, x, t)
-    order = torch.randperm(map_uv.numel(), generator=noise.generator(SEED, "", "shuffled_gradcam")).tolist()
+    order = noise.Stream(SEED, "", "shuffled_gradcam").permutation(map_uv.numel()).tolist()
     return torch.tensor([float(map_uv.flatten()[i]) for i in order], dtype=map_uv.dtype).view_as(map_uv)
 
 

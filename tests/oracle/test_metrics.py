@@ -99,8 +99,8 @@ class Row:
     def sensitivity(self, samples: int, radius: float) -> float:
         drawn = []
         for step in range(samples):
-            generator = noise.generator(SEED, "", f"max_sensitivity {step}")
-            jitter_CHW = (2 * torch.rand(self.image_CHW.shape, generator=generator).double() - 1) * radius
+            random = noise.Stream(SEED, "", f"max_sensitivity {step}")
+            jitter_CHW = (2 * random.uniform(*self.image_CHW.shape).double() - 1) * radius
             drawn.append(self.draw(self.image_CHW + jitter_CHW))
         return ref.max_sensitivity(self.heatmap_HW, drawn)
 

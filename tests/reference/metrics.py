@@ -126,17 +126,16 @@ def perturbations(kind: str, image_CHW: Tensor, seed: int, samples: int, sigma: 
     _, height, width = image_CHW.shape
     changes = []
     for step in range(samples):
-        generator = noise.generator(seed, "", f"infidelity {step}")
+        random = noise.Stream(seed, "", f"infidelity {step}")
         if kind == "square":
             length = round(side * min(height, width))
-            top = int(torch.randint(height - length + 1, (), generator=generator))
-            left = int(torch.randint(width - length + 1, (), generator=generator))
+            top, left = random.below(height - length + 1), random.below(width - length + 1)
             change_CHW = torch.zeros_like(image_CHW)
             for i in range(top, top + length):
                 for j in range(left, left + length):
                     change_CHW[:, i, j] = image_CHW[:, i, j]
         else:
-            drawn_CHW = sigma * torch.randn(image_CHW.shape, generator=generator).double()
+            drawn_CHW = sigma * random.normal(*image_CHW.shape).double()
             change_CHW = drawn_CHW if kind == "gaussian" else image_CHW - drawn_CHW
         changes.append(change_CHW)
     return changes

@@ -73,8 +73,8 @@ WEAKENINGS = (
     Weakening(
         "seeded noise",
         "pipeline/model/noise.py",
-        "torch.Generator().manual_seed(number)",
-        "torch.Generator().manual_seed(torch.seed())",
+        "np.random.Philox(key=self.key.number)",
+        "np.random.Philox()",
         "tests/unit/model/test_noise.py",
     ),
     Weakening(

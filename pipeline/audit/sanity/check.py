@@ -25,7 +25,7 @@ from pipeline.explain.explanations import explain_evidence, observe
 from pipeline.maps.codec import FloatArray
 from pipeline.maps.similarity import enlarged, mean_interval, spearman, ssim
 from pipeline.model.batching import DEFAULT_BATCH
-from pipeline.model.noise import generator
+from pipeline.model.noise import Stream
 from pipeline.model.probe import Probe
 from pipeline.results.agreement import SAMPLE
 from pipeline.results.query import Run
@@ -147,7 +147,6 @@ def _class_swap(sample: _Sample) -> Iterator[dict[str, object]]:
     classes = sample.loaded.classes
     if classes < 2:
         return
-    generators = (generator(sample.seed, key, "class swap") for key in sample.keys)
-    shifts = [int(torch.randint(1, classes, (), generator=own)) for own in generators]
+    shifts = [1 + Stream(sample.seed, key, "class swap").below(classes - 1) for key in sample.keys]
     others_B = (sample.targets_B + torch.tensor(shifts)) % classes
     yield from sample.rows("class_swap", 1, (), sample.maps(sample.loaded.model, others_B))

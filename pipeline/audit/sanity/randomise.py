@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from pipeline.model.noise import generator
+from pipeline.model.noise import seed_of
 
 _RESETTABLE = (_ConvNd, _NormBase, nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.Embedding)
 
@@ -29,7 +29,7 @@ def randomised(model: nn.Module, steps: int, seed: int) -> Iterator[tuple[list[s
     changed = copy.deepcopy(model)
     for names in layer_groups(model, steps):
         for name in names:
-            _reset(changed.get_submodule(name), generator(seed, name, "randomisation"))
+            _reset(changed.get_submodule(name), seed_of(seed, name, "randomisation"))
         yield names, changed
 
 
@@ -44,10 +44,10 @@ def layer_groups(model: nn.Module, steps: int) -> list[list[str]]:
     return [first, *(list(piece) for piece in pieces)]
 
 
-def _reset(module: nn.Module, random: torch.Generator) -> None:
+def _reset(module: nn.Module, seed: int) -> None:
     """Initialise one layer; restores the global generator, from which PyTorch's initialisers draw."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
+        torch.manual_seed(seed)
         device = next(module.parameters(recurse=False)).device
         if isinstance(module, _RESETTABLE):
             module.to("cpu").reset_parameters()  # the same numbers on every device

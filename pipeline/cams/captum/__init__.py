@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
-from pipeline.cams.base import STRICT, Adapter, Cost, Needs, NetShape, Paper
+from pipeline.cams.base import STRICT, Adapter, Cost, Draws, Needs, NetShape, Paper
 from pipeline.cams.captum.asking import ASKING
 from pipeline.cams.captum.hooking import HOOKING
 from pipeline.cams.captum.job import Job
@@ -34,7 +34,7 @@ _ON_TRIAL = {"samples": 8, "steps": 1, "cells": 2}
 
 
 @dataclass(frozen=True, config=ConfigDict(**STRICT, validate_default=True))
-class Captum(Adapter):
+class Captum(Adapter, Draws):
     """An attribution of captum, computed by captum.
 
     M = sum_c R_c   or, with colours = abs_sum,   M = sum_c |R_c|
@@ -133,6 +133,11 @@ class Captum(Adapter):
     def identity(self) -> dict[str, Any]:
         """Return what determines the maps: the algorithm, its parameters and the version of captum."""
         return {"name": self.name, "algorithm": self.algorithm, **self.options, "version": captum_version()}
+
+    @property
+    def draws(self) -> bool:
+        """Whether baselines are drawn here; what captum draws is not of this project."""
+        return self.sigma is not None and self.sigma > 0
 
     def opened(self) -> None:
         """Check that captum is installed."""

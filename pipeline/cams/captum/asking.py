@@ -43,8 +43,8 @@ def _integrated_gradients(job: Job, attr: ModuleType) -> Tensor:
 def _gradient_shap(job: Job, attr: ModuleType) -> Tensor:
     method = attr.GradientShap(Scores(job.probe))
 
-    def one(pixels_1CHW: Tensor, baseline_1CHW: Tensor, target_1: Tensor) -> Tensor:
-        baselines_SCHW = around(baseline_1CHW, pixels_1CHW, job, torch.randn)
+    def one(pixels_1CHW: Tensor, baseline_1CHW: Tensor, target_1: Tensor, key: str) -> Tensor:
+        baselines_SCHW = around(baseline_1CHW, pixels_1CHW, job, key)
         maps_1CHW: Tensor = method.attribute(
             pixels_1CHW, baselines_SCHW, n_samples=job.options["samples"], additional_forward_args=(target_1,)
         )
@@ -81,7 +81,7 @@ def _sampled(job: Job, attr: ModuleType) -> Tensor:
     """Run ShapleyValueSampling, Lime and KernelShap: row by row, with random numbers of the image's own."""
     scores = Scores(job.probe)
 
-    def one(pixels_1CHW: Tensor, baseline_1CHW: Tensor, target_1: Tensor) -> Tensor:
+    def one(pixels_1CHW: Tensor, baseline_1CHW: Tensor, target_1: Tensor, _key: str) -> Tensor:
         maps_1CHW: Tensor = _sampler(job, attr, scores).attribute(
             pixels_1CHW,
             baselines=baseline_1CHW,

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from pipeline.cams.captum.job import Job, Route, around
 from pipeline.cams.captum.scores import HookedScores
 from pipeline.cams.captum.table import OF_LAYER
-from pipeline.model import noise
 from pipeline.model.batching import is_out_of_memory
 from pipeline.model.layer_names import module_of
 from pipeline.model.private_copy import operations_of
@@ -66,14 +65,11 @@ def _deep_lift_shap(job: Job, attr: ModuleType) -> Tensor:
     """Run DeepLiftShap row by row: captum compares the image with all baselines in one pass."""
 
     def one(pixels_1CHW: Tensor, target_1: Tensor, key: str) -> Tensor:
-        def draw(samples: int, *shape: int) -> Tensor:
-            return torch.cat([*noise.normal(job.probe.seed, [key], "captum DeepLiftShap", shape, samples)])
-
         scores = HookedScores(job.probe, job.pixels_BCHW[:1])
         with torch.enable_grad():
             maps_1CHW: Tensor = attr.DeepLiftShap(scores).attribute(
                 pixels_1CHW.detach().clone(),
-                around(job.baselines(pixels_1CHW), pixels_1CHW, job, draw),
+                around(job.baselines(pixels_1CHW), pixels_1CHW, job, key),
                 additional_forward_args=(target_1,),
             )
         job.probe.counts.forwards += scores.forwards

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.cams.captum.library import drawing
+from pipeline.model import noise
 from pipeline.model.evidence import Evidence
 from pipeline.model.probe import Probe
 
@@ -39,12 +40,12 @@ class Job:
         rows = zip(_ones(self.pixels_BCHW), _ones(self.evidence.targets_B), self.evidence.keys, strict=True)
         return torch.cat([one(*row) for row in rows])
 
-    def drawn(self, one: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-        """Call `one` with image, baseline and target of each row, on the CPU and with random numbers of its own."""
+    def drawn(self, one: Callable[[Tensor, Tensor, Tensor, str], Tensor]) -> Tensor:
+        """Call `one` with image, baseline, target and key of each row, on the CPU, with random numbers of its own."""
 
         def alone(pixels_1CHW: Tensor, target_1: Tensor, key: str) -> Tensor:
             with drawing(self.probe.seed, key, f"captum {self.algorithm}"):
-                return one(pixels_1CHW.cpu(), self.baselines(pixels_1CHW).cpu(), target_1.cpu())
+                return one(pixels_1CHW.cpu(), self.baselines(pixels_1CHW).cpu(), target_1.cpu(), key)
 
         return self.row_by_row(alone)
 
@@ -53,11 +54,12 @@ Route = Callable[[Job, ModuleType], Tensor]
 """Runs a job with the module `captum.attr`: (B, C, H, W), or (B, ...) in the layout of a layer."""
 
 
-def around(baseline_1CHW: Tensor, pixels_1CHW: Tensor, job: Job, draw: Callable[..., Tensor]) -> Tensor:
+def around(baseline_1CHW: Tensor, pixels_1CHW: Tensor, job: Job, key: str) -> Tensor:
     """Return the distribution of baselines: the baseline with noise of sigma times the image's range, (S, C, H, W)."""
     scale = job.options["sigma"] * (pixels_1CHW.max() - pixels_1CHW.min())
-    noise_SCHW = draw(job.options["samples"], *pixels_1CHW.shape[1:]).to(pixels_1CHW)
-    around_SCHW: Tensor = baseline_1CHW + scale * noise_SCHW
+    shape, samples, device = tuple(pixels_1CHW.shape[1:]), job.options["samples"], pixels_1CHW.device
+    drawn = noise.normal(job.probe.seed, [key], f"captum {job.algorithm}", shape, samples, device)
+    around_SCHW: Tensor = baseline_1CHW + scale * torch.cat(list(drawn)).to(pixels_1CHW)
     return around_SCHW
 
 

@@ -45,7 +45,7 @@ def quietly() -> Iterator[None]:
 @contextmanager
 def drawing(seed: int, key: str, purpose: str) -> Iterator[None]:
     """Seed all generators on the CPU from the run seed, the image key and the purpose, and restore them afterwards."""
-    number = noise.generator(seed, key, purpose).initial_seed()
+    number = noise.seed_of(seed, key, purpose)
     before_python, before_numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(number)  # the generators of other devices stay as they are
