@@ -17,6 +17,7 @@ from pipeline.data.sources import Shard, count_images, image_bytes
 from pipeline.errors import ConfigError
 from pipeline.explain.explainer import Explainer
 from pipeline.metrics.cost import metrics_cost
+from pipeline.model.arithmetic import multiplying
 from pipeline.model.memory import keep_freed_memory
 from pipeline.planning.dry_run import SHARED, SWEEP, Account, DryRunner
 from pipeline.planning.sampling import ImageSample, take_sample
@@ -165,7 +166,8 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
     counted = [(shard, count_images(shard, run.reading)) for shard in run.shards]
     counts = _image_counts(counted)
     sample = _take_sample(run, min(explainer.probe.batcher.size, chunk_images, max(counts)))
-    timing = time_images(DryRunner(explainer), sample.chunk, began + probe_seconds)
+    with multiplying(compute.precision):
+        timing = time_images(DryRunner(explainer), sample.chunk, began + probe_seconds)
     part = PartSize.of(timing.last.rows)
     explained = len(sample.chunk.samples) / sample.images
     rows_each = explained * timing.last.rows.num_rows / timing.last.images + (1 - explained)

@@ -196,6 +196,10 @@ class _RemoteLedger:
         """Record that an isolated attempt is about to take an image, or has passed all of them (None)."""
         ray.get(self._actor.reach.remote(work, image))
 
+    def fail(self, work: Work, reason: str) -> None:
+        """Record why the present attempt ends; waits, because this process ends next."""
+        ray.get(self._actor.fail.remote(work, reason))
+
     def end(self, work: Work) -> None:
         """Forget a finished step."""
         self._actor.end.remote(work)
@@ -222,12 +226,8 @@ def explain_on(model: Any, spec: "ExplainerSpec", threads: int = CPU_THREADS) ->
     explainer = Explainer(model, spec)
 
     def tables(chunk: DecodedChunk) -> Iterator[pa.Table | Usage]:
-        try:
-            yield from explainer.tables(chunk)
-            yield explainer.usage()
-        except torch.AcceleratorError as error:  # this process cannot use the device any more
-            os.write(2, f"camatlas: the device failed: {first_line(error)}\n".encode())
-            os._exit(1)  # Ray starts another worker, which isolates the images of the chunk
+        yield from explainer.tables(chunk)
+        yield explainer.usage()
 
     return tables
 

@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError, Mistake, Mistakes, masked, nearest, rea
 from pipeline.maps.codec import MapDtype
 from pipeline.settings.data import DataConfig, Positive, Section
 from pipeline.settings.model import ModelConfig
+from pipeline.settings.precision import Precision
 
 TargetRule = Literal["predicted", "label", "labels"]
 Spec = str | dict[str, Any]
@@ -71,7 +72,7 @@ class ComputeConfig(Section):
 
     workers: Literal["auto"] | Positive = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     batch: Literal["auto"] | Positive = "auto"
     compile: Literal["auto"] | Annotated[bool, Field(strict=True)] = "auto"
     address: str | None = None
