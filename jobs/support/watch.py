@@ -29,6 +29,12 @@ class Watch:
         self._depth, self._depth_is_reported = Depth(), False
         self._told = set[str]()
 
+    def wait_for_gpus(self, missing: str, seconds: int) -> None:
+        """Warn that GPUs are missing, if any are: the run begins on those that are there."""
+        if missing:
+            self._warn("waiting_for_gpus", f"{missing}. The run begins on what is there, and ends after {seconds} s "
+                       "without progress (compute.stall_seconds)", seconds=seconds)  # fmt: skip
+
     def note(self, event: Heartbeat | Committed) -> None:
         """Process one event."""
         if isinstance(event, Heartbeat):

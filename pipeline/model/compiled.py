@@ -54,7 +54,9 @@ class Compiled:
         size = self._size(len(pixels_PCHW))
         if self.trouble or size is None or pixels_PCHW.shape[1:] != self._shape:
             return self._work(self._model, pixels_PCHW)
-        return torch.cat([self._of_size(size, rows_PCHW) for rows_PCHW in pixels_PCHW.split(size)])
+        if size < len(pixels_PCHW):
+            return torch.cat([self.logits(rows_PCHW) for rows_PCHW in pixels_PCHW.split(size)])
+        return self._of_size(size, pixels_PCHW)
 
     def _size(self, rows: int) -> int | None:
         """Choose the size of a graph for a pass, or for pieces of it; None if all graphs were too large for memory."""
@@ -62,7 +64,12 @@ class Compiled:
         can_compile = self._tried < MOST_GRAPHS
         if fitting is not None and (fitting <= 2 * rows or not can_compile):
             return fitting
-        return rows if can_compile else max(self._sizes, default=None)
+        return self._new_size(rows) if can_compile else max(self._sizes, default=None)
+
+    def _new_size(self, rows: int) -> int:
+        """Choose a size to compile: the largest as it is, and others rounded up, so that they serve more passes."""
+        largest = max(self._sizes, default=0)
+        return rows if rows > largest else min(1 << (rows - 1).bit_length(), largest)
 
     def _of_size(self, size: int, pixels_PCHW: Tensor) -> Tensor:
         """Run at most `size` rows with the graph of this size."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.data.sources import Shard
 from pipeline.errors import ConfigError
+from pipeline.settings.precision import check_cpu_precision
 from pipeline.settings.run_file import ComputeConfig
 
 _OURS = ("camatlas", "jobs", "pipeline", "schemas")
@@ -14,13 +15,19 @@ _OURS = ("camatlas", "jobs", "pipeline", "schemas")
 
 
 def check_device(compute: ComputeConfig) -> None:
-    """Raise ConfigError if a run on this machine asks for a GPU that torch cannot use."""
-    joins_cluster = compute.address or os.environ.get("RAY_ADDRESS")
-    if compute.device != "cuda" or joins_cluster:
+    """Raise ConfigError if a run on this machine asks for a GPU that torch cannot use, or for tf32 without one."""
+    if compute.device == "cpu":
+        check_cpu_precision(compute.precision)
+    needs_gpu = compute.device == "cuda" or compute.precision == "tf32"
+    if not needs_gpu or compute.joins_cluster:
         return
     import torch  # late: what is checked here must be told before torch has been imported
 
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        return
+    if compute.device == "auto":
+        check_cpu_precision(compute.precision)
+    else:
         raise ConfigError.one(
             "compute.device",
             "torch finds no GPU on this machine",

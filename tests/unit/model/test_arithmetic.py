@@ -55,13 +55,16 @@ def test_the_switches_say_the_same_and_are_restored(precision: Precision, expect
     assert after == before or before.matmul is None  # it says now what the others say
 
 
+def assert_tf32() -> None:
+    assert Switches.now() == TF32
+
+
 def test_blocks_are_nested_and_an_error_ends_them() -> None:
     before = Switches.now()
-    with pytest.raises(KeyError), multiplying("fp32"):
-        with multiplying("tf32"):
-            assert Switches.now() == TF32
+    with multiplying("fp32"):
+        with pytest.raises(KeyError), multiplying("tf32"):
+            raise KeyError(assert_tf32())
         assert Switches.now() == IEEE
-        raise KeyError
     assert Switches.now() == before
 
 
