@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pipeline.errors import CamatlasError, StalledError, masked
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_RAISED = re.compile(r"^(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failure): .+")
-"""The line of a traceback that names the exception."""
-_LONGEST = 400
+_RAISED = re.compile(r"(?:\w+\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failure): .+)")
+"""The line of a traceback that names the exception; the name of its module is left out."""
+_CONSIDERED, _LONGEST = 2_000, 400
+"""Characters of a reason that are looked at, so that masking takes no time, and that are shown."""
 
 
 def unwrapped(error: BaseException) -> CamatlasError:
@@ -26,12 +27,11 @@ def unwrapped(error: BaseException) -> CamatlasError:
 
 def reason_of(error: BaseException) -> str:
     """Return the reason inside an error of Ray, in one line: the innermost exception, without tracebacks."""
-    *_, innermost = _inside(error)
-    lines = [line.strip() for line in _COLOUR.sub("", str(innermost)).splitlines() if line.strip()]
-    raised = [line for line in lines if _RAISED.match(line)]
-    if raised:  # the message is, or holds, a traceback, which ends with the exception
-        return _short(raised[-1])
-    return _short(f"{type(innermost).__name__}: {' '.join(lines)}")
+    *_, told = [error, *(each for each in _inside(error) if str(each).strip())]  # Ray's innermost may say nothing
+    lines = [line.strip() for line in _COLOUR.sub("", str(told)).splitlines() if line.strip()]
+    if raised := [found for line in lines if (found := _RAISED.match(line))]:  # a traceback ends with the exception
+        return _short(raised[-1].group(1))
+    return _short(f"{type(told).__name__}: {' '.join(lines)}")
 
 
 def _inside(error: BaseException) -> Iterator[BaseException]:
@@ -46,5 +46,9 @@ def _inside(error: BaseException) -> Iterator[BaseException]:
 
 
 def _short(text: str) -> str:
-    text = masked(" ".join(text.split())).rstrip(".")
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    """Mask secrets, and keep the first sentences of a long text."""
+    text = masked(" ".join(text[:_CONSIDERED].split())).rstrip(".")
+    if len(text) <= _LONGEST:
+        return text
+    sentences, stop, _ = text[:_LONGEST].rpartition(". ")
+    return sentences if stop else f"{text[:_LONGEST]}..."
