@@ -65,7 +65,13 @@ def explained(probe: Probe, pixels_BCHW: Tensor, keys: list[str], targets: Tenso
     return explain_evidence(observe(pixels_BCHW, methods, probe, keys).evidence(targets), methods, probe)
 
 
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main(name: str, weights: str, folder: str, count: int) -> None:
+    """Compare the maps and metrics of one network on the first photographs of a folder."""
     files = sorted(Path(folder).glob("*.JPEG"))[:count]
     framed = [frame_image(file.read_bytes(), None, Preprocess(224, 256), DecodeLimits()).pixels_HWC for file in files]
     pixels_BCHW = torch.from_numpy(np.stack(framed)).permute(0, 3, 1, 2).float().div(255)
@@ -81,13 +87,13 @@ def main(name: str, weights: str, folder: str, count: int) -> None:
         coarse_values = measure(coarse, build_metrics(METRICS), truth)
     moved = (coarse.logits - exact.logits).abs().max() / exact.logits.abs().max()
     other = int((coarse.logits.argmax(1) != exact.logits.argmax(1)).sum())
-    print(f"{name}, {count} images: logits move by at most {moved:.1e} of the largest; {other} predictions change")
-    print("| | Spearman, mean | worst |", " | ".join(values), "|")
+    say(f"{name}, {count} images: logits move by at most {moved:.1e} of the largest; {other} predictions change")
+    say(f"| | Spearman, mean | worst | {' | '.join(values)} |")
     for label in exact.maps:
         ranks = spearman(*(enlarged(each.maps[label].float().numpy()) for each in (exact, coarse)))
         changes = (coarse_values[metric][label].nanmean() - values[metric][label].nanmean() for metric in values)
-        print(f"| `{label}` | {np.nanmean(ranks):.4f} | {np.nanmin(ranks):.3f} |", end="")
-        print("".join(f" {float(change):+.4f} |" for change in changes), flush=True)
+        moves = "".join(f" {float(change):+.4f} |" for change in changes)
+        say(f"| `{label}` | {np.nanmean(ranks):.4f} | {np.nanmin(ranks):.3f} |{moves}")
 
 
 if __name__ == "__main__":

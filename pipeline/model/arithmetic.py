@@ -23,8 +23,9 @@ from pipeline.settings.precision import Precision
 Arithmetic = Literal["ieee", "tf32"]
 Value = TypeVar("Value")
 
-_ON_GPUS: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
-_ON_CPUS: tuple[Any, ...] = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn)
+_BACKENDS: Any = torch.backends  # their attributes are made at import, where type checkers do not see them
+_ON_GPUS: tuple[Any, ...] = (_BACKENDS.cuda.matmul, _BACKENDS.cudnn.conv, _BACKENDS.cudnn.rnn)
+_ON_CPUS: tuple[Any, ...] = (_BACKENDS.mkldnn.matmul, _BACKENDS.mkldnn.conv, _BACKENDS.mkldnn.rnn)
 """Stay IEEE 754 in any case: which processors could round, and how, differs from one to the next."""
 _TF32_FROM = (8, 0)
 """Compute capability of the first GPUs that have TF32, Ampere."""

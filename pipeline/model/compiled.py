@@ -55,7 +55,7 @@ class Compiled:
         if self.trouble or size is None or pixels_PCHW.shape[1:] != self._shape:
             return self._work(self._model, pixels_PCHW)
         if size < len(pixels_PCHW):
-            return torch.cat([self.logits(rows_PCHW) for rows_PCHW in pixels_PCHW.split(size)])
+            return torch.cat([self.logits(rows_PCHW) for rows_PCHW in torch.split(pixels_PCHW, size)])
         return self._of_size(size, pixels_PCHW)
 
     def _size(self, rows: int) -> int | None:
