@@ -5,7 +5,7 @@ import pytest
 from pipeline.errors import ConfigError, StalledError, StoreError
 from pipeline.run.reasons import reason_of, unwrapped
 
-ACTOR_DIED = """The actor died because of an error raised in its creation task, \x1b[36mray::MapWorker.__init__()\x1b[39m
+ACTOR_DIED = """The actor died because of an error raised in its creation task, \x1b[36mray::MapWorker()\x1b[39m
            ^^^^^^^^^^^^
   File "x/actor_pool_map_operator.py", line 738, in __init__
     self._init_udf_with_retries(ctx)
