@@ -1,5 +1,6 @@
 """Fixtures of several test folders: real data, a port for S3, and one local Ray for the session."""
 
+import gc
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the cores; read when numpy is imported
@@ -23,6 +24,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """Take the collected tests out of the garbage collector, which would visit them again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Give it back: some libraries complain about objects that are alive at the end."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pipeline.data.limits import DecodeLimits, UnreadableImageError
 from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, images_of, read_shard
 from pipeline.data.sources.box_formats import ORDERS, in_pixels
 from pipeline.data.sources.objects import is_url
-from pipeline.data.sources.parquet_sandbox import ParquetSandbox
+from pipeline.data.sources.parquet_sandbox import parquet_sandbox
 from pipeline.data.sources.shards import TABLE_KINDS, Box
 from pipeline.errors import ConfigError
 from pipeline.settings.data import BoxOrder
@@ -80,7 +80,7 @@ def _first_items(shards: Sequence[Shard], reading: Reading) -> Iterator[tuple[Sh
     local = [shard for shard in shards if not is_url(shard.location)]
     count = min(_SHARDS, len(local))
     chosen = [local[len(local) * i // count] for i in range(count)]
-    with closing(ParquetSandbox()) as sandbox:
+    with parquet_sandbox() as sandbox:
         for shard in chosen:
             items = images_of(read_shard(_first_files(shard), reading, sandbox.rows))
             yield from ((shard, item) for item in itertools.islice(items, _IMAGES_OF_A_SHARD))

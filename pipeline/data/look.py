@@ -2,14 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, images_of, list_items, read_shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.box_formats import BadAnnotationError
 from pipeline.data.sources.objects import is_url
-from pipeline.data.sources.parquet_sandbox import ParquetSandbox
+from pipeline.data.sources.parquet_sandbox import parquet_sandbox
 
 SHARDS = 3
 """Shards that are looked into: the first, one in the middle, and the last."""
@@ -61,7 +60,7 @@ def look(shards: Sequence[Shard], reading: Reading) -> Look:
     given = reading.annotations
     own = replace(reading, annotations=Annotations(given.classes, form=given.form, reads_parts=given.reads_parts))
     seen = Look(len(chosen))
-    with closing(ParquetSandbox()) as sandbox:
+    with parquet_sandbox() as sandbox:
         for shard in chosen:
             blind = shard.kind == "parquet" and is_url(shard.location)
             items = list_items(shard, own, sandbox.rows) if blind else read_shard(shard, own, sandbox.rows)

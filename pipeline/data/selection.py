@@ -8,19 +8,18 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 
 from pipeline.data.sources import Draw, Reading, Shard, images_of, list_items, read_shard
 from pipeline.data.sources.parquet import Rows, rows_in_process
-from pipeline.data.sources.parquet_sandbox import ParquetSandbox
+from pipeline.data.sources.parquet_sandbox import parquet_sandbox
 from pipeline.data.sources.shards import clean_text, is_image
 from pipeline.settings.data import DataConfig
 
 
 def select(data: DataConfig, shards: list[Shard], reading: Reading) -> tuple[list[Shard], Reading]:
     """Return the shards that contain images of the run, and how to read them."""
-    with closing(ParquetSandbox()) as sandbox:
+    with parquet_sandbox() as sandbox:
         if data.sample is not None:
             shards, reading = drawn(shards, reading, data.sample.n, data.sample.seed, sandbox.rows)
         return limited(shards, reading, data.limit, sandbox.rows), reading

@@ -12,7 +12,7 @@ from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Chunk, Failure, Item, Reading, Sample, Shard, images_of, read_shard
 from pipeline.data.sources.parquet import Rows
-from pipeline.data.sources.parquet_sandbox import ParquetSandbox
+from pipeline.data.sources.parquet_sandbox import parquet_sandbox
 from pipeline.settings.preprocess import Preprocess
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ def take_sample(
 ) -> ImageSample:
     """Read and decode images of evenly spaced shards: evenly spaced files of folders, the first images of others."""
     chosen = _evenly_spaced(list(shards), min(_MAX_SHARDS, images))
-    with closing(ParquetSandbox()) as sandbox:
+    with parquet_sandbox() as sandbox:
         for first in _read_first(chosen[0], 1, reading, sandbox.rows):
             _decode(chosen[0], [first], preprocess, limits)  # untimed warm-up
         began = time.perf_counter()

@@ -16,7 +16,7 @@ from pipeline.data.framing import PixelArray
 from pipeline.data.inputs import limits_of, reading_of, shards_of
 from pipeline.data.limits import DecodeLimits, UnreadableImageError
 from pipeline.data.sources import Sample, read_shard
-from pipeline.data.sources.parquet_sandbox import ParquetSandbox
+from pipeline.data.sources.parquet_sandbox import parquet_sandbox
 from pipeline.data.sources.shards import Boxes
 from pipeline.errors import CamatlasError, ConfigError
 from pipeline.maps.pictures import as_picture, picture_note
@@ -86,7 +86,7 @@ def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Itera
     reading = reading_of(config.data, annotations)
     preprocess = Preprocess.of(manifest.identity.data["preprocess"])
     known = {(entry.name, entry.fingerprint) for entry in manifest.identity.shards}
-    with closing(DecodeSandbox(decoder=limits.decoder)) as sandbox, closing(ParquetSandbox()) as parquet:
+    with closing(DecodeSandbox(decoder=limits.decoder)) as sandbox, parquet_sandbox() as parquet:
         for shard in shards:
             missing = by_shard.get(shard.name, set())
             if not missing or (shard.name, shard.fingerprint) not in known:

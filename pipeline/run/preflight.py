@@ -12,6 +12,7 @@ from pipeline.data.inputs import reading_of
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.selection import select
 from pipeline.data.sources import Reading, Shard
+from pipeline.data.sources.parquet_sandbox import parquet_sandbox
 from pipeline.errors import Mistakes
 from pipeline.explain.explainer import BATCH_MULTIPLE, ExplainerSpec
 from pipeline.explain.plugin_trial import try_plugins
@@ -163,6 +164,7 @@ def net_shape(loaded: LoadedModel) -> NetShape:
     return NetShape(stages, loaded.linear_head, loaded.preprocess.size, 0 if attention is None else attention.layers)
 
 
+@parquet_sandbox()  # all steps share one subprocess
 def prepare(config: RunConfig, mistakes: Mistakes | None = None, surveyed: Survey | None = None) -> PreparedRun:
     """Check a whole run and prepare it; nothing is written.
 

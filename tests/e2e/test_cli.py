@@ -59,9 +59,9 @@ def test_explain_prints_json_events(finished: tuple[Path, "subprocess.CompletedP
     assert (events[1]["new"], events[1]["chunks_done"]) == (True, 0)
     assert {"camatlas", "ray", "torch"} <= set(events[1]["versions"])
     account = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))["account"]
-    assert account == {name: value for name, value in events[1].items() if name not in ("event", "time")}
+    assert account == {name: value for name, value in events[2].items() if name not in ("event", "time")}
     assert (account["inside"]["images"], account["inside"]["labels"], account["inside"]["boxes"]) == (20, 20, 20)
-    assert (events[2]["workers"] >= 1, events[2]["device"]) == (True, "cpu")
+    assert (events[3]["workers"] >= 1, events[3]["device"]) == (True, "cpu")
     session = result["session"]
     assert sum(session["stage_seconds"].values()) == pytest.approx(session["seconds"] * session["workers"], rel=0.01)
     assert min(session["stage_seconds"][stage] for stage in ("start", "evidence", "methods", "metrics")) > 0

@@ -9,6 +9,7 @@ from quick import OF_ATTENTION
 from reference import base
 from torch import nn
 from torchvision import models
+from torchvision.models.convnext import CNBlockConfig
 
 import pipeline
 from pipeline.cams import METHODS
@@ -23,8 +24,8 @@ FAMILIES = {
 }  # fmt: skip
 """Model names and the side of the input; ViT's position embedding requires 224, and grids of 2 x 2 cells are open."""
 _ALIKE = {"vgg11", "vgg11_bn", "resnext50_32x4d", "inception_v3", "mnasnet0_5", "regnet_y_400mf", "swin_v2_t"}
-"""Families whose modules others have too; tests/models tries them in every test run."""
-_ONE_RESOLUTION = {"vit_b_32": [f"encoder.layers.encoder_layer_{block}.ln_1" for block in (5, 11)]}
+"""Families whose modules others have too."""
+_ONE_RESOLUTION = {"vit_b_32": [f"encoder.layers.encoder_layer_{block}.ln_1" for block in (1, 2)]}
 """Stages of families that have one resolution, where methods that combine layers find none."""
 every_family = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.campaign] if name in _ALIKE else []) for name in FAMILIES]
@@ -39,11 +40,22 @@ METHODS_TO_RUN: list[object] = [
 ]  # fmt: skip
 
 
+_SMALL: dict[str, Callable[[], nn.Module]] = {
+    "vit_b_32": lambda: models.VisionTransformer(224, 32, 3, 4, 96, 192, num_classes=7),
+    "swin_t": lambda: models.SwinTransformer([4, 4], 24, [1, 1, 2, 1], [2, 2, 4, 4], [7, 7], num_classes=7),
+    "densenet121": lambda: models.DenseNet(32, (2, 2, 2, 2), num_classes=7),
+    "convnext_tiny": lambda: models.ConvNeXt(
+        [CNBlockConfig(24 * 2**stage, 48 * 2**stage if stage < 3 else None, 1) for stage in range(4)], num_classes=7
+    ),
+}
+"""Families that have many layers of the same kind, with fewer of them."""
+
+
 def built(name: str) -> nn.Module:
     extra = {"init_weights": False, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = models.get_model(name, weights=None, num_classes=7, **extra)
+        model = _SMALL[name]() if name in _SMALL else models.get_model(name, weights=None, num_classes=7, **extra)
         if name == "vit_b_32":  # its last layer is initialised to zero
             nn.init.normal_(model.heads.head.weight, std=0.02)
         return model
@@ -78,9 +90,9 @@ def test_the_head_alone_gives_the_logits_of_the_whole_model(name: str) -> None:
 
 def test_tokens_and_last_channels_are_read_as_grids() -> None:
     vit = Probe(built("vit_b_32"), "auto").capture(pixels(224), gradients=True)
-    assert (vit.view.kind, vit.view.prefix, vit.acts_BKuv.shape) == ("tokens", 1, (2, 768, 7, 7))
+    assert (vit.view.kind, vit.view.prefix, vit.acts_BKuv.shape) == ("tokens", 1, (2, 96, 7, 7))
     swin = Probe(built("swin_t"), "features.3").capture(pixels(64), gradients=True)
-    assert (swin.view.kind, swin.acts_BKuv.shape) == ("channels_last", (2, 192, 8, 8))
+    assert (swin.view.kind, swin.acts_BKuv.shape) == ("channels_last", (2, 48, 8, 8))
     for evidence in (vit, swin):
         acts_1Kuv = evidence.acts_BKuv[:1]
         assert torch.equal(evidence.view.grid(evidence.view.raw(acts_1Kuv, evidence.raw[:1])), acts_1Kuv)
@@ -168,9 +180,9 @@ class Wrapped(nn.Module):
 
 @pytest.mark.parametrize("size", [(384, 32), (32, 384)])
 def test_channels_last_are_recognised_for_any_aspect_ratio(size: tuple[int, int]) -> None:
-    """The model family decides, not the sizes: the grid has 96 x 8 cells and 96 channels."""
+    """The model family decides, not the sizes: the grid has 96 x 8 cells and 24 channels."""
     evidence = Probe(Wrapped(), "net.features.1").capture(torch.randn(1, 3, *size), gradients=False)
-    assert evidence.acts_BKuv.shape == (1, 96, size[0] // 4, size[1] // 4)
+    assert evidence.acts_BKuv.shape == (1, 24, size[0] // 4, size[1] // 4)
     assert evidence.view.kind == "channels_last"
 
 

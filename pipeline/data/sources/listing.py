@@ -4,7 +4,6 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from pipeline.data.sources.hive import partitioned
 from pipeline.data.sources.hub import PREFIX, fetched
 from pipeline.data.sources.misnamed import misnamed
 from pipeline.data.sources.objects import is_url
-from pipeline.data.sources.parquet_sandbox import Describe, ParquetSandbox
+from pipeline.data.sources.parquet_sandbox import Describe, parquet_sandbox
 from pipeline.data.sources.shards import Shard, clean_text
 from pipeline.data.sources.splits import of_split
 from pipeline.data.sources.tar import IMAGE_SUFFIXES
@@ -69,7 +68,7 @@ def list_shards(
     names = dict(zip(paths, _short_names(paths), strict=True))
     wanted = [path for path, name in names.items() if not is_url(path) or only is None or name in only]
     shards: list[Shard] = []
-    with closing(ParquetSandbox()) as sandbox:
+    with parquet_sandbox() as sandbox:
         remote: dict[str, Shard] = {}
         with mistakes.collecting():
             remote = inspect_shards({path: names[path] for path in wanted if is_url(path)}, sandbox.describe)

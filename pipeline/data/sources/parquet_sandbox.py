@@ -7,7 +7,8 @@ this module. A file that crashes the subprocess twice ends there, like a damaged
 import itertools
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -85,6 +86,32 @@ class ParquetSandbox(Sandbox):
             except (OSError, EOFError):  # TimeoutError is an OSError
                 self.close()
                 return None
+
+
+@dataclass
+class _Shared:
+    """The subprocess that nested blocks of one process share, and how many of them are open."""
+
+    sandbox: ParquetSandbox = field(default_factory=ParquetSandbox)
+    lock: Lock = field(default_factory=Lock)
+    users: int = 0
+
+
+_SHARED = _Shared()
+
+
+@contextmanager
+def parquet_sandbox() -> Iterator[ParquetSandbox]:
+    """Give the subprocess that reads Parquet files; blocks inside of a block share one, and the outermost ends it."""
+    with _SHARED.lock:
+        _SHARED.users += 1
+    try:
+        yield _SHARED.sandbox
+    finally:
+        with _SHARED.lock:
+            _SHARED.users -= 1
+            if not _SHARED.users:
+                _SHARED.sandbox.close()
 
 
 class Reader:

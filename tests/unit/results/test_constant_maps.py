@@ -55,13 +55,13 @@ def test_without_constant_maps_no_row_is_read(small_run: RunMaker, monkeypatch: 
     assert scan(small_run.store, [FIRST.file]).statistics[FIRST.file].constant_maps.total() == 0
 
 
-def test_many_constant_maps_are_a_warning_with_the_likely_cause(small_run: RunMaker) -> None:
+def test_many_constant_maps_are_a_warning_with_a_usual_cause(small_run: RunMaker) -> None:
     manifest = small_run.manifest
     assert constant_warning({"gradcam": 0.2, "scorecam": 0.0}, manifest) == ""
     warning = constant_warning({"gradcam": 0.1, "scorecam": 0.875}, manifest)
     assert "scorecam 87.5 %" in warning
     assert "gradcam" not in warning
-    assert "'features' gives mostly negative activations" in warning
+    assert "where 'features' is mostly negative" in warning
     assert "'features:input'" in warning
 
 
