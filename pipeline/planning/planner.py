@@ -17,7 +17,6 @@ from pipeline.data.sources import Shard, count_images, image_bytes
 from pipeline.errors import ConfigError
 from pipeline.explain.explainer import Explainer
 from pipeline.metrics.cost import metrics_cost
-from pipeline.model.arithmetic import multiplying
 from pipeline.model.memory import keep_freed_memory
 from pipeline.planning.dry_run import SHARED, SWEEP, Account, DryRunner
 from pipeline.planning.sampling import ImageSample, take_sample
@@ -157,12 +156,9 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
     began = time.perf_counter()
     compute, chunk_images = run.config.compute, run.config.data.chunk_images
     machines = Machines.like_this_one(
-        compute.device,
-        compute.workers,
-        torch.cuda.device_count(),
-        several=compute.address is not None,
+        compute.device, compute.workers, torch.cuda.device_count(), several=compute.address is not None,
         gpus_per_worker=compute.gpus_per_worker,
-    )
+    )  # fmt: skip
     if machines.device == "cpu":
         torch.set_num_threads(CPU_THREADS)
         keep_freed_memory()
@@ -170,8 +166,7 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
     counted = [(shard, count_images(shard, run.reading)) for shard in run.shards]
     counts = _image_counts(counted)
     sample = _take_sample(run, min(explainer.probe.batcher.size, chunk_images, max(counts)))
-    with multiplying(compute.precision):
-        timing = time_images(DryRunner(explainer), sample.chunk, began + probe_seconds)
+    timing = time_images(DryRunner(explainer), sample.chunk, began + probe_seconds)
     part = PartSize.of(timing.last.rows)
     explained = len(sample.chunk.samples) / sample.images
     rows_each = explained * timing.last.rows.num_rows / timing.last.images + (1 - explained)
