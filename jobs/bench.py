@@ -3,7 +3,7 @@
 import json
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,8 @@ from jobs.methods import print_rows
 from jobs.support.console import command, err, leave_after, out
 from pipeline.errors import ConfigError, nearest
 from pipeline.settings.model import ModelConfig
+from pipeline.settings.precision import Precision
 from pipeline.settings.run_file import RunConfig, load_config
-
-Precision = Literal["fp32", "bf16"]
 
 DEFAULT_MODEL = "torchvision/resnet18"
 DEFAULT_METHODS: tuple[Any, ...] = (

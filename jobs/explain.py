@@ -190,7 +190,7 @@ class SessionStart:
 def _work(start: SessionStart, progress: "Progress", tally: Tally, *, json_events: bool) -> "StageTimes":
     """Run Ray until every chunk is committed; return the stage times of the session."""
     from pipeline.run import dataflow
-    from pipeline.run.cluster import connected, worker_count, worker_device
+    from pipeline.run.cluster import connected, missing_gpus, worker_count, worker_device
     from pipeline.telemetry.bottleneck import Environment, Session
 
     prepared, session = start.prepared, Session(tally.clock)
@@ -203,11 +203,13 @@ def _work(start: SessionStart, progress: "Progress", tally: Tally, *, json_event
             terminated_by_signal(),
             Reporter(tally, json_events=json_events) as reporter,
         ):
-            workers, device = worker_count(compute.workers, compute.device), worker_device(compute.device)
+            workers, device = worker_count(compute), worker_device(compute.device)
+            missing = missing_gpus(compute, workers)
             if json_events:
                 emit("workers", workers=workers, device=device)
             shards = tuple(shard.name for shard in prepared.shards)
             watch = Watch(tally, session, workers, shards, json_events=json_events)
+            watch.wait_for_gpus(missing, prepared.stall_seconds())
             timeout = prepared.stall_seconds() + MARGIN_SECONDS
             deadline.put_off(timeout)
             try:

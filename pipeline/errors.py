@@ -9,7 +9,8 @@
     │   └── UnknownLayerError 2    the model has no layer of that name
     ├── DamagedRunError       4    a run folder does not match its manifest
     ├── StoreError            5    a store cannot be reached or publish safely, or a shard is gone or replaced
-    └── StalledError          1    the engine stopped: a worker kept dying, or there was no progress
+    ├── StalledError          1    the engine stopped: a worker kept dying, or there was no progress
+    └── DeviceFailedError     1    the GPU failed; in a run, another worker takes over
 """
 
 import difflib
@@ -96,6 +97,10 @@ class StoreError(CamatlasError):
 
 class StalledError(CamatlasError):
     """The engine ended the run: a worker kept failing, or there was no progress for too long."""
+
+
+class DeviceFailedError(CamatlasError):
+    """The GPU failed, by a device-side assert for example: this process cannot use it any more."""
 
 
 class Mistakes:

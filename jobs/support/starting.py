@@ -36,7 +36,7 @@ def ray_started_early(config: RunConfig) -> Iterator[None]:
     A cluster is joined later, when all checks have passed. So is a Ray for a folder that holds a run, where nothing may
     be left to do.
     """
-    if joins_cluster(config) or Path(config.output.path).exists():
+    if config.compute.joins_cluster or Path(config.output.path).exists():
         yield
         return
     from pipeline.run.cluster import connected
@@ -52,14 +52,9 @@ def ray_started_early(config: RunConfig) -> Iterator[None]:
                 ray.close()
 
 
-def joins_cluster(config: RunConfig) -> bool:
-    """Tell whether a run joins a Ray cluster, instead of starting Ray on this machine."""
-    return bool(config.compute.address or os.environ.get("RAY_ADDRESS"))
-
-
 def set_environment(config: RunConfig) -> None:
     """Set the environment variables that Ray and OpenMP read when they are imported."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    if not joins_cluster(config):
+    if not config.compute.joins_cluster:
         # A local head that dies never comes back, so the driver need not wait long for it.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")

@@ -27,6 +27,13 @@ class Watch:
         self._tally, self._session, self._workers, self._shards = tally, session, workers, shards
         self._json = json_events
         self._depth, self._depth_is_reported = Depth(), False
+        self._told = set[str]()
+
+    def wait_for_gpus(self, missing: str, seconds: int) -> None:
+        """Warn that GPUs are missing, if any are: the run begins on those that are there."""
+        if missing:
+            self._warn("waiting_for_gpus", f"{missing}. The run begins on what is there, and ends after {seconds} s "
+                       "without progress (compute.stall_seconds)", seconds=seconds)  # fmt: skip
 
     def note(self, event: Heartbeat | Committed) -> None:
         """Process one event."""
@@ -43,6 +50,9 @@ class Watch:
                        "the memory of the workers", worker=event.worker)  # fmt: skip
         self._warn_of_chunk(event)
         self._warn_of_low_values(event)
+        for note in set(event.usage.notes) - self._told:
+            self._told.add(note)
+            self._warn("note_of_worker", note, worker=event.worker)
         if batch := event.usage.batch:
             self._warn("smaller_passes", f"a worker ran out of memory; its passes now hold {batch} images: add memory, "
                        "or lower compute.batch", worker=event.worker, batch=batch)  # fmt: skip
@@ -51,7 +61,9 @@ class Watch:
         place: dict[str, object] = {"shard": self._shards[event.shard], "chunk": event.chunk}
         name = f"chunk {event.chunk} of {place['shard']}"
         if event.isolated:  # programs read the kind "careful": it must not change
-            self._warn("careful", f"an attempt at {name} ended early; its images were explained one by one", **place)
+            why = f": {'; '.join(event.reasons)}" if event.reasons else ""
+            self._warn("careful", f"an attempt at {name} ended early{why}; its images were explained one by one",
+                       **place, reasons=event.reasons)  # fmt: skip
         if poison := event.failures.get(WORKER_DIED):
             self._warn("poison_image", f"{poison} images of {name} killed their worker in every attempt; they are "
                        f"recorded as failures with code {WORKER_DIED}", images=poison, **place)  # fmt: skip

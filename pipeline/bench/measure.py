@@ -17,6 +17,7 @@ from pipeline.bench.report import case_rows, projection_rows
 from pipeline.bench.timing import BenchCase, time_cases
 from pipeline.cams import CamMethod, build_methods
 from pipeline.explain.explainer import BATCH_MULTIPLE, images_together
+from pipeline.model.arithmetic import multiplying
 from pipeline.model.baselines import Normalisation
 from pipeline.model.engine import Precision
 from pipeline.model.memory import kept_freed_memory
@@ -59,7 +60,8 @@ def measured(setup: Setup, rounds: int, long_rounds: int, report: Report) -> dic
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     setup.loaded.model.to(device)
-    timings = time_cases(_cases(setup, setup.pixels_BCHW.to(device), report), rounds, long_rounds, report)
+    with multiplying(setup.precision):  # the plain model and other libraries multiply as ours do
+        timings = time_cases(_cases(setup, setup.pixels_BCHW.to(device), report), rounds, long_rounds, report)
     return {
         "layer": setup.loaded.layer,
         "pixels": setup.loaded.preprocess.crop,
@@ -85,7 +87,7 @@ def _cases(setup: Setup, pixels_BCHW: Tensor, report: Report) -> list[BenchCase]
         best = _warm(masked_probe, pixels_BCHW)
         report(f"layer {loaded.layer}, {' x '.join(map(str, pixels_BCHW.shape[1:]))}, passes of {best} images")
         full_BCHW = pixels_BCHW[:1].repeat(best, 1, 1, 1)
-        cases = forward_cases(loaded.model, full_BCHW, (setup.precision,) if setup.compiled else ())
+        cases = forward_cases(loaded.model, full_BCHW, setup.precision, compiled=setup.compiled)
         cases.extend(first_step_cases(loaded.model, full_BCHW))
         cases.append(
             method_case(probe, "eight gradient methods", build_methods(GRADIENT_METHODS), pixels_BCHW, shape, engine)

@@ -3,7 +3,7 @@
 Legend: B images, C colours, (H, W) pixels.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -14,13 +14,15 @@ from pipeline.cams import CamMethod, NetShape
 from pipeline.explain.explanations import explain_evidence, observe
 from pipeline.maps.heatmaps import upsample
 from pipeline.metrics.imputation import imputed
+from pipeline.model.arithmetic import multiplying
 from pipeline.model.baselines import Normalisation
 from pipeline.model.batching import Batcher
 from pipeline.model.counts import Counts
-from pipeline.model.engine import Engine, Precision, fast_copy
+from pipeline.model.engine import Engine, fast_copy
 from pipeline.model.masks import MaskLook, MaskStream
 from pipeline.model.probe import Probe
 from pipeline.model.scorer import Scorer
+from pipeline.settings.precision import Precision
 
 GRADIENT_METHODS = (
     "gradcam", "gradcam_pp", "xgradcam", "hirescam", "layercam", "elementwise_gradcam", "eigen_gradcam", "shapley_cam",
@@ -33,15 +35,19 @@ def engine_name(precision: Precision, *, compiled: bool) -> str:
     return f"{OURS} {precision} compiled" if compiled else f"{OURS} {precision}"
 
 
-def forward_cases(model: nn.Module, pixels_BCHW: Tensor, compiled: Collection[Precision] = ()) -> list[BenchCase]:
-    """Make cases of the plain model's forward pass and the engine's at each precision, compiled too if requested."""
+def forward_cases(
+    model: nn.Module, pixels_BCHW: Tensor, precision: Precision = "fp32", *, compiled: bool = False
+) -> list[BenchCase]:
+    """Make cases of the plain model's forward pass and the engine's: in fp32, bf16 and `precision`, also compiled."""
     count = len(pixels_BCHW)
-    kinds: list[tuple[Precision, bool]] = [("fp32", False), ("bf16", False), *((name, True) for name in compiled)]
+    kinds: dict[tuple[Precision, bool], None] = dict.fromkeys(
+        [("fp32", False), ("bf16", False), (precision, False), (precision, compiled)]
+    )
     cases = [BenchCase("forward pass", "plain model", partial(_plain, model, pixels_BCHW), count, count)]
-    for precision, is_compiled in kinds:
-        by = engine_name(precision, compiled=is_compiled)
-        engine = Engine(model, precision, (), compiled=is_compiled)
-        cases.append(BenchCase("forward pass", by, partial(_masked, engine, pixels_BCHW), count, count, engine=by))
+    for name, is_compiled in kinds:
+        by = engine_name(name, compiled=is_compiled)
+        work = partial(_masked, Engine(model, name, (), compiled=is_compiled), pixels_BCHW, name)
+        cases.append(BenchCase("forward pass", by, work, count, count, engine=by))
     return cases
 
 
@@ -95,8 +101,9 @@ def missing_pixels(pixels_BCHW: Tensor) -> list[tuple[float, Tensor]]:
 
 
 @torch.no_grad()
-def _masked(engine: Engine, pixels_BCHW: Tensor) -> Tensor:
-    return engine.masked(pixels_BCHW)
+def _masked(engine: Engine, pixels_BCHW: Tensor, precision: Precision) -> Tensor:
+    with multiplying(precision):
+        return engine.masked(pixels_BCHW)
 
 
 @torch.no_grad()

@@ -23,9 +23,9 @@ from pipeline.explain.requirements import (
 )
 from pipeline.maps.heatmaps import is_degenerate
 from pipeline.metrics import Metric, Parts, Truth, build_metrics
+from pipeline.model.arithmetic import multiplying
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from pipeline.model.batching import DEFAULT_BATCH
-from pipeline.model.engine import Precision
 from pipeline.model.evidence import Evidence, Observation
 from pipeline.model.kinds import exceptions_told
 from pipeline.model.layout_choice import Layout
@@ -35,6 +35,7 @@ from pipeline.model.remembered import Wanted, recalled, remember
 from pipeline.model.tasks import Tasks, task_of
 from pipeline.model.trial import model_of_trials, tried_outputs
 from pipeline.model.wrappers import unwrapped
+from pipeline.settings.precision import Precision
 from pipeline.settings.registry import Spec
 
 
@@ -71,7 +72,7 @@ def explain(
             whose patches reach the logits.
         targets: class indices from 0 to N - 1: one target class per image, (B,), or several, (B, T), which give B * T
             rows, image by image. None explains the predicted classes.
-        precision: "fp32", or "bf16" for autocast; results are float32 in both cases.
+        precision: "fp32" (IEEE 754, on GPUs too), "tf32", or "bf16" for autocast; results are always float32.
         batch: most images in one pass, at least 1; halved when memory runs out.
         mean, std: the normalisation of the pixels, one number per colour, std > 0; only the baseline "black" uses it.
         stages: names of the layers for methods that combine several, shallow to deep, the target layer last. None finds
@@ -121,7 +122,7 @@ def explain(
         model, known.layer, stages=known.stages, precision=precision, batch=batch, normalisation=normalisation,
         seed=seed, outputs=found, layout=known.layout,
     )  # fmt: skip
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), multiplying(precision):
         indices = None if indices is None else indices.clone()
         with exceptions_told(model, pixels_BCHW, "the forward or backward pass", RuntimeError):
             probe.resolve(pixels_BCHW)
@@ -199,7 +200,7 @@ def evaluate(
     check_redrawn(explanations.methods, chosen)
     if not images:
         return {name: dict.fromkeys(explanations.maps, _no_values(metric, finite_B)) for name, metric in chosen.items()}
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), multiplying(explanations.probe.precision):
         measured = measure(explanations.select(rows), chosen, truth)
     return {
         name: {label: _all_rows(values, finite_B, torch.nan) for label, values in by_method.items()}

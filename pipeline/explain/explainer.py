@@ -6,7 +6,7 @@ Legend: I or N images (but N classes in `logits_IN`, `logits_BN`), B rows (image
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.cams import CamMethod
 from pipeline.data.decode import DecodedChunk, DecodedSample
-from pipeline.errors import CamatlasError, first_line
+from pipeline.explain.attempting import FailureReason, attempted, device_failures_told
 from pipeline.explain.batches import ImageBatch, parts_problem
 from pipeline.explain.completion import completed
 from pipeline.explain.explanations import as_numbers, observe
@@ -32,8 +32,9 @@ from pipeline.explain.rows import (
 from pipeline.explain.shared_pass import Pairs, SharedPass
 from pipeline.maps.codec import MapDtype
 from pipeline.metrics import Metric, metric_fields
+from pipeline.model.arithmetic import multiplying
 from pipeline.model.baselines import Normalisation, unit_pixels
-from pipeline.model.batching import is_out_of_memory, narrow
+from pipeline.model.batching import narrow
 from pipeline.model.engine import Precision
 from pipeline.model.layout_choice import FoundLayouts, Layout
 from pipeline.model.outputs import Outputs
@@ -108,13 +109,6 @@ def images_together(batch: int, passes: int) -> int:
     return max(1, min(batch, _FULL_PASSES * batch // max(1, passes)))
 
 
-class _FailureReason(NamedTuple):
-    """Why images could not be explained; unlike an exception, it keeps no tensors alive through its traceback."""
-
-    code: str
-    detail: str
-
-
 class Explainer:
     """Turns decoded chunks into rows; a worker creates one and keeps it, with the model on its device."""
 
@@ -134,18 +128,19 @@ class Explainer:
             layout=spec.layouts,
         )
         watch(self.probe, [*spec.methods.values(), *spec.metrics.values()])
-        if spec.batch is None:
-            self.probe.choose_batch((len(spec.normalisation.mean), *spec.size))
+        with multiplying(spec.precision):
+            if spec.batch is None:
+                self.probe.choose_batch((len(spec.normalisation.mean), *spec.size))
         self._watch, self._reported_counts = Stopwatch(), replace(self.probe.counts)
         self._batchers = (self.probe.batcher, self.probe.scorer.batcher)
-        self._smallest_size = self._size()
+        self._smallest_size, self._told = self._size(), set[str]()
         self._facts = {
             label: MethodFacts(label, canonical_json(parameters(method)), self.probe.layer)
             for label, method in spec.methods.items()
         }
 
     def usage(self) -> Usage:
-        """Return the stage times and passes since the previous call, and the batch size if it has become smaller."""
+        """Return what was used since the previous call, the batch size if it has become smaller, and notes."""
         before, now = self._reported_counts, replace(self.probe.counts)
         self._reported_counts = now
         passes = {
@@ -154,7 +149,14 @@ class Explainer:
             "backward": now.backwards - before.backwards,
         }
         known, self._smallest_size = self._smallest_size, min(self._smallest_size, self._size())
-        return Usage(self._watch.take(), passes, self._smallest_size if self._smallest_size < known else None)
+        batch = self._smallest_size if self._smallest_size < known else None
+        return Usage(self._watch.take(), passes, batch, self._notes())
+
+    def _notes(self) -> tuple[str, ...]:
+        """Return what the user should know and was not told yet."""
+        notes = tuple(note for note in [self.probe.trouble] if note and note not in self._told)
+        self._told.update(notes)
+        return notes
 
     def _size(self) -> int:
         return min(batcher.size for batcher in self._batchers)
@@ -164,8 +166,12 @@ class Explainer:
         chunk = completed(chunk, self.spec.device)
         batch = ImageBatch(chunk.chunk.shard.name, chunk.chunk.ordinal, chunk.samples, chunk.pixels_NHWC)
         for piece in batch.pieces(images_together(self.probe.batcher.size, self.spec.passes)):
-            yield to_table(self._explain_labelled(piece), self.spec.schema)
+            yield to_table(self._explain_piece(piece), self.spec.schema)
         yield to_table([failure_row(failure, batch.chunk) for failure in chunk.failures], self.spec.schema)
+
+    def _explain_piece(self, batch: ImageBatch) -> list[Row]:
+        with multiplying(self.spec.precision), device_failures_told([sample.key for sample in batch.samples]):
+            return self._explain_labelled(batch)
 
     def _explain_labelled(self, batch: ImageBatch) -> list[Row]:
         """Explain the images with suitable labels and parts, and return failure rows for the others."""
@@ -174,55 +180,49 @@ class Explainer:
         rows = [batch.failed(sample, *reason) for sample, reason in pairs if reason is not None]
         return self._explain_bisecting(batch.where(np.array([reason is None for reason in reasons]))) + rows
 
-    def _problem(self, sample: DecodedSample) -> _FailureReason | None:
+    def _problem(self, sample: DecodedSample) -> FailureReason | None:
         """Return why the annotations of an image do not fit the model; None if they do."""
         if problem := self._label_problem(sample):
-            return _FailureReason("label", problem)
+            return FailureReason("label", problem)
         problem = (
             "" if sample.parts is None else parts_problem(sample.parts.given, self.spec.weights, self.spec.classes)
         )
-        return _FailureReason("parts", problem) if problem else None
+        return FailureReason("parts", problem) if problem else None
 
     def _explain_bisecting(self, batch: ImageBatch) -> list[Row]:
         """Explain a batch; if that raises, halve it until the failing image is alone and the others are explained."""
         if not batch.samples:
             return []
         result = self._attempt(lambda: self._explain_batch(batch))
-        if not isinstance(result, _FailureReason):
+        if not isinstance(result, FailureReason):
             return result
         if len(batch.samples) == 1:
             return self._explain_single(batch, result)
         halves = batch.pieces(-(-len(batch.samples) // 2))
         return [row for half in halves for row in self._explain_bisecting(half)]
 
-    def _attempt(self, work: Callable[[], Result]) -> Result | _FailureReason:
-        """Run some work and return its result, or the reason if it raises an error that an image may have caused."""
-        try:
-            return work()
-        except Exception as error:  # a model may raise any error
-            if isinstance(error, CamatlasError | torch.AcceleratorError) and not is_out_of_memory(error):
-                raise  # not caused by an image
-            return _FailureReason("out_of_memory" if is_out_of_memory(error) else "model_error", first_line(error))
+    def _attempt(self, work: Callable[[], Result]) -> Result | FailureReason:
+        return attempted(work, self.probe.device)
 
-    def _explain_single(self, image: ImageBatch, reason: _FailureReason) -> list[Row]:
+    def _explain_single(self, image: ImageBatch, reason: FailureReason) -> list[Row]:
         """Explain an image that has failed alone: in smaller passes if memory ran out, then method by method."""
         sizes = [batcher.size for batcher in self._batchers]
         while reason.code == "out_of_memory" and narrow(self._batchers):
             result = self._attempt(lambda: self._explain_batch(image))
-            if not isinstance(result, _FailureReason):
+            if not isinstance(result, FailureReason):
                 return result  # passes stay this small, because a full pass does not fit into memory
             reason = result
         for batcher, size in zip(self._batchers, sizes, strict=True):
             batcher.size = size  # only this image needs too much memory: restore the passes of the others
         shared = self._attempt(lambda: self._run_shared_pass(image))
-        if isinstance(shared, _FailureReason):
+        if isinstance(shared, FailureReason):
             return [image.failed(image.samples[0], *reason)]
         return shared.failed + [row for label in self.spec.methods for row in self._run_single_method(shared, label)]
 
     def _run_single_method(self, shared: SharedPass, label: str) -> list[Row]:
         """Run one method on one image, and return error rows if it fails."""
         result = self._attempt(lambda: self._rows(shared, {label: self.spec.methods[label]}))
-        if not isinstance(result, _FailureReason):
+        if not isinstance(result, FailureReason):
             return result
         code = METHOD_ERROR if result.code == "model_error" else result.code
         return [failed_method_row(image, self._facts[label], code, result.detail) for image in shared.facts()]

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -13,9 +13,10 @@ Result = TypeVar("Result")
 DEFAULT_BATCH = 32
 
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory"  # CUDA, HIP, XPU, MPS and their drivers, Triton
+    r"out[ _]?of[ _]?((device|host)[ _]?)?memory"  # CUDA, HIP, XPU, MPS and their drivers, NVRTC, Triton
     r"|_ALLOC(ATION)?_FAILED"  # cuDNN, cuBLAS, cuSOLVER, cuSPARSE, cuFFT, hipBLAS
-    r"|OUT_OF_(DEVICE_|HOST_)?MEMORY"  # NVRTC, drivers of XPU
+    r"|(cuda|hip)ErrorMemoryAllocation|invalid buffer size: "  # CUDA and HIP by their names, MPS
+    r"|(can ?not|can't|unable to|failed to|could not) allocate (\w+ ){0,3}(memory|workspace|buffer|bytes)"
     r"|unable to find an engine to execute"  # cuDNN, when no engine gets its workspace
     r"|miopenStatusAllocFailed|rocblas_status_memory_error"
     r"|DefaultCPUAllocator|std::bad_alloc|could not create a primitive(?! descriptor)",  # the CPU, oneDNN
@@ -115,10 +116,22 @@ def _seconds(run: Callable[[int], object], size: int) -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error is a failed allocation, on an accelerator or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    """Tell whether an error is a failed allocation, on an accelerator or on the CPU, or was raised because of one."""
+    return any(
+        isinstance(each, torch.OutOfMemoryError | MemoryError)
+        or (isinstance(each, RuntimeError) and _OUT_OF_MEMORY.search(str(each)) is not None)
+        for each in causes(error)
     )
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, the one it was raised from, the one that was raised from, and so on."""
+    seen = set[int]()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        yield each
+        seen.add(id(each))
+        each = each.__cause__
 
 
 def _release() -> None:

@@ -6,6 +6,7 @@ Legend: P rows of a pass, C colours, (H, W) pixels, N classes.
 from torch import Tensor
 
 from pipeline.model.batching import is_out_of_memory
+from pipeline.model.device_failure import is_device_failure
 from pipeline.model.engine import Engine, Exact
 from pipeline.model.recording import replacing
 
@@ -36,7 +37,7 @@ class Cut:
                 if len(logits_PN) == len(changed):
                     return logits_PN
             except RuntimeError as error:
-                if is_out_of_memory(error):
+                if is_out_of_memory(error) or is_device_failure(error):
                     raise
             self.works = False  # a part after the layer depends on the batch size of the input
         with replacing(module, layer, lambda _: changed):

@@ -10,24 +10,26 @@ Legend: P rows of a pass, C colours, (H, W) pixels, N classes, K channels.
 """
 
 import copy
-import warnings
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from pipeline.errors import LayerError, first_line
+from pipeline.errors import LayerError
+from pipeline.model.arithmetic import check_precision
+from pipeline.model.compiled import Compiled
 from pipeline.model.layer_names import LayerName, module_of
 from pipeline.model.outputs import SOFTMAX, Outputs
 from pipeline.model.recording import evaluating, plain_attention
+from pipeline.settings.precision import Precision
 
-Precision = Literal["fp32", "bf16"]
+__all__ = ["Engine", "Exact", "Precision", "check_parameters", "fast_copy"]
 
 
-def check_parameters(model: nn.Module) -> None:
-    """Raise LayerError for a model whose parameters are inference tensors or not float32."""
+def check_parameters(model: nn.Module, precision: Precision = "fp32") -> None:
+    """Raise LayerError for parameters that are inference tensors or not float32, and check their device's precision."""
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise LayerError(
             "the model was built inside torch.inference_mode(), so it has no gradients; build it outside of it"
@@ -35,6 +37,7 @@ def check_parameters(model: nn.Module) -> None:
     other = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
     if other:
         raise LayerError(f"the model's parameters are {other.pop()}, not torch.float32; call model.float()")
+    check_precision(precision, next((p.device for p in model.parameters()), torch.device("cpu")))
 
 
 class Engine:
@@ -42,9 +45,10 @@ class Engine:
 
     Args:
         model: any classifier that maps (P, C, H, W) to logits (P, N).
-        precision: "fp32", or "bf16" for autocast.
+        precision: "fp32" or "tf32", see `arithmetic.multiplying`, which the caller enters; or "bf16" for autocast.
         layers: names of the layers whose outputs are captured; the copy leaves these outputs unchanged.
-        compiled: also compile the copy, for `masked`. Compiling takes up to a minute for each batch size.
+        compiled: also compile the copy, for `masked`. Compiling takes up to a minute for each of a
+            few sizes of passes.
         outputs: how the model's return value becomes logits.
     """
 
@@ -61,7 +65,7 @@ class Engine:
         self._outputs = outputs
         self._precision = precision
         self._layers = frozenset(layers)
-        self._compiled = compiled
+        self._is_compiled = compiled
         self.renew()
 
     def keep(self, layers: Collection[str]) -> None:
@@ -80,7 +84,10 @@ class Engine:
 
     def masked(self, pixels_PCHW: Tensor) -> Tensor:
         """Run the copy, compiled if requested, and return logits (P, N); for many passes of the same size."""
-        return self._run(self._fast, pixels_PCHW.contiguous(memory_format=torch.channels_last), False)
+        pixels_PCHW = pixels_PCHW.contiguous(memory_format=torch.channels_last)
+        if self._compiled is not None:
+            return self._compiled.logits(pixels_PCHW)
+        return self._without_gradients(self._copy, pixels_PCHW)
 
     def plain(self, pixels_PCHW: Tensor, *, differentiable: bool = False) -> Tensor:
         """Run the model itself, with all of its modules and parameters, and return logits (P, N), float32."""
@@ -89,7 +96,15 @@ class Engine:
     def renew(self) -> None:
         """Copy the model again, with its current parameters."""
         self._copy = fast_copy(self._model, self._precision, self._layers)
-        self._fast: Callable[[Tensor], Any] = _Compiled(self._copy) if self._compiled else self._copy
+        self._compiled = Compiled(self._copy, self._without_gradients) if self._is_compiled else None
+
+    @property
+    def trouble(self) -> str:
+        """Why the copy runs uncompiled although it was to be compiled; empty if it does not."""
+        return "" if self._compiled is None else self._compiled.trouble
+
+    def _without_gradients(self, module: Callable[[Tensor], Any], pixels_PCHW: Tensor) -> Tensor:
+        return self._run(module, pixels_PCHW, False)
 
     def _run(self, module: Callable[[Tensor], Any], pixels_PCHW: Tensor, differentiable: bool) -> Tensor:
         with torch.autocast(pixels_PCHW.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
@@ -246,26 +261,6 @@ class _ToFloat32(nn.Module):
 def _lay_out(conv: nn.Conv2d, precision: Precision) -> None:
     weight = conv.weight.bfloat16() if precision == "bf16" else conv.weight
     conv.weight = _frozen(weight.contiguous(memory_format=torch.channels_last))
-
-
-class _Compiled:
-    """A compiled model; a model that cannot be compiled runs uncompiled, with a warning."""
-
-    def __init__(self, model: nn.Module) -> None:
-        on_gpu = any(parameter.is_cuda for parameter in model.parameters())
-        options: dict[str, Any] = {"freezing": True, "triton.cudagraphs": on_gpu, "compile_threads": 1}
-        self._model = model
-        self._run: Callable[[Tensor], Any] = torch.compile(model, dynamic=False, options=options)
-
-    def __call__(self, pixels_PCHW: Tensor) -> Any:  # noqa: ANN401 - the output type of the model
-        from torch._dynamo.exc import TorchDynamoException  # imported here: it takes seconds, and few workers compile
-
-        try:
-            return self._run(pixels_PCHW)
-        except TorchDynamoException as error:
-            warnings.warn(f"the model cannot be compiled and runs uncompiled: {first_line(error)}", stacklevel=2)
-            self._run = self._model
-            return self._run(pixels_PCHW)
 
 
 def _shared(tensor: Tensor) -> Tensor:

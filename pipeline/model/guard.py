@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import first_line
 from pipeline.model.batching import is_out_of_memory
+from pipeline.model.device_failure import is_device_failure
 from pipeline.model.probe import Probe
 from pipeline.settings.functions import place_of
 
@@ -162,10 +163,8 @@ def guard_of(probe: Probe) -> Guard:
 def _attempt(work: Callable[[], Result]) -> tuple[Result | None, list[str]]:
     try:
         return work(), []
-    except torch.AcceleratorError:
-        raise
     except (Exception, SystemExit) as error:  # a user's function may raise anything
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or is_device_failure(error):
             raise
         return None, [f"raised {first_line(error)}{place_of(error)}"]
 

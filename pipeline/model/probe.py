@@ -10,7 +10,7 @@ Legend: I images, B rows (image, target), P rows per pass, C colours, (H, W) pix
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ class Probe:
         layer: name of a layer, such as `layer4`, `relu#2` (its second call) or `bn1:input` (what goes in), a module of
             the model, or "auto" for the last one at the deepest resolution.
         stages: layers for methods that combine several, ending with `layer`; None: the last layer of each resolution.
-        precision: "fp32", or "bf16" for autocast; results, and passes that capture several stages, are always float32.
+        precision: "bf16" for autocast, except in passes that capture several stages; else see `arithmetic.multiplying`.
         batch: most images in one pass; halved when memory runs out.
         batch_multiple: passes are padded to a multiple of this many images; see `Batcher`.
         normalisation: mean and std of the inputs; the baseline `black` needs them.
@@ -72,21 +72,18 @@ class Probe:
         outputs: Outputs = SOFTMAX,
         layout: Layout | FoundLayouts = "auto",
     ) -> None:
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
-        check_parameters(model)
+        check_parameters(model, precision)
         self.model = model
         self._captured = CapturedLayers(model, layer, stages, layout, outputs)
         self.precision: Precision = precision
-        self.batcher = Batcher(batch, batch_multiple)
+        self.batcher, masked = Batcher(batch, batch_multiple), Batcher(batch, batch_multiple)
         self.normalisation = normalisation or Normalisation()
         self.seed = seed
         self.counts = Counts()
         self.outputs = outputs
         self._engine = Engine(model, precision, self._captured.known, compiled=compiled, outputs=outputs)
         self._exact = Exact(model, outputs)
-        batcher = Batcher(batch, batch_multiple)
-        self.scorer = Scorer(self._engine.masked, self.counts, self.normalisation, batcher, outputs)
+        self.scorer = Scorer(self._engine.masked, self.counts, self.normalisation, masked, outputs)
         self._baseline_acts: dict[tuple[Any, ...], Tensor] = {}
         self._cut, self._tail = Cut(), Cut()
         self._reached = set[str]()
@@ -110,6 +107,11 @@ class Probe:
         """The device of the model's parameters."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
+    @property
+    def trouble(self) -> str:
+        """Why masked passes run uncompiled although they should not; empty if they do not."""
+        return self._engine.trouble
+
     def renew(self) -> None:
         """Use the model's current parameters; call it after changing them."""
         self._engine.renew()
@@ -122,8 +124,8 @@ class Probe:
             with torch.no_grad():
                 return float(self._engine.logits(torch.zeros(count, *shape, device=self.device)).sum())  # syncs
 
-        sizes = (self.batcher.multiple * 2**n for n in range(8))
-        self.batcher.size = self.scorer.batcher.size = fastest_size(run, sizes)
+        self.batcher.size = fastest_size(run, (self.batcher.multiple * 2**n for n in range(8)))
+        self.scorer.batcher.size = self.batcher.size
 
     def stages(self, pixels_BCHW: Tensor) -> tuple[str, ...]:
         """Return the layers for methods that combine several, shallow to deep; found once if they were not given."""
@@ -273,8 +275,7 @@ class Probe:
         wanted: AttentionWanted,
         known: TokenAttention | None,
     ) -> tuple[Segment, Tensor, Tensor]:
-        count = len(pixels_PCHW)
-        recorded: dict[str, Tensor] = {}
+        count, recorded = len(pixels_PCHW), dict[str, Tensor]()
         # bf16 is too coarse for gradients through many layers.
         is_deep = len(layers) > 1 or wanted.is_differentiated
         engine = self._exact if is_deep and self.precision == "bf16" else self._engine

@@ -24,6 +24,7 @@ from pipeline.data.decode import DecodedChunk
 from pipeline.explain.explainer import Explainer
 from pipeline.metrics import Metric, ScoringBatch
 from pipeline.metrics.views import View
+from pipeline.model.arithmetic import multiplying
 from pipeline.model.scorer import Scorer
 
 T = TypeVar("T")
@@ -120,9 +121,10 @@ class DryRunner:
 
     def pass_seconds(self) -> dict[PassShape, float]:
         """Return the median seconds of a pass on the model, for every shape that occurred."""
-        for shape, pixels_PCHW in self._inputs.items():
-            while len(self._timings[shape]) < _MIN_TIMINGS:
-                self._timings[shape].append(self._timed(pixels_PCHW))
+        with multiplying(self._explainer.spec.precision):
+            for shape, pixels_PCHW in self._inputs.items():
+                while len(self._timings[shape]) < _MIN_TIMINGS:
+                    self._timings[shape].append(self._timed(pixels_PCHW))
         return {
             shape: statistics.median(timings[1:]) + self._cold_cache_seconds(shape)  # the first is slow
             for shape, timings in self._timings.items()

@@ -156,8 +156,9 @@ def plan(run: PreparedRun, ready_seconds: float = 0.0, probe_seconds: float = 60
     began = time.perf_counter()
     compute, chunk_images = run.config.compute, run.config.data.chunk_images
     machines = Machines.like_this_one(
-        compute.device, compute.workers, torch.cuda.device_count(), several=compute.address is not None
-    )
+        compute.device, compute.workers, torch.cuda.device_count(), several=compute.address is not None,
+        gpus_per_worker=compute.gpus_per_worker,
+    )  # fmt: skip
     if machines.device == "cpu":
         torch.set_num_threads(CPU_THREADS)
         keep_freed_memory()

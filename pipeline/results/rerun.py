@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.maps.codec import FloatArray
 from pipeline.maps.pictures import unit_range
+from pipeline.model.arithmetic import multiplying
 from pipeline.model.baselines import Normalisation
 from pipeline.model.batching import DEFAULT_BATCH
 from pipeline.model.zoo import LoadedModel, load_model
@@ -73,7 +74,8 @@ class RunModel:
         with torch.no_grad():
             for start in range(0, len(pixels_BHWC), DEFAULT_BATCH):
                 pixels_BCHW = torch.from_numpy(pixels_BHWC[start : start + DEFAULT_BATCH]).permute(0, 3, 1, 2)
-                returned = self.model(self.normalisation.apply(pixels_BCHW.contiguous()).to(self.device))
+                with multiplying(self.config.compute.precision):
+                    returned = self.model(self.normalisation.apply(pixels_BCHW.contiguous()).to(self.device))
                 yield self.loaded.outputs.logits(returned)
 
 

@@ -12,28 +12,32 @@ from dataclasses import replace
 from pipeline.data.decode import DecodedChunk
 from pipeline.data.sources.shards import Failure
 from pipeline.errors import StalledError
-from pipeline.run.ledger import ENDS, Attempts, Work
+from pipeline.run.ledger import ENDS, Attempt, Attempts, Work
 
 MOST_QUARANTINED = 8
 """Most images of a chunk that may be quarantined; with more, the images are not the cause."""
 
 
-def pieces(chunk: DecodedChunk, attempts: Attempts) -> Iterator[DecodedChunk]:
+def pieces(chunk: DecodedChunk, attempt: Attempt, attempts: Attempts) -> Iterator[DecodedChunk]:
     """Yield what to explain of a chunk: all of it at once, or, after an unfinished attempt, image by image.
+
+    Args:
+        chunk: the chunk.
+        attempt: how to attempt it, as `attempts.begin` said.
+        attempts: is told of each image that is reached.
 
     Raises:
         StalledError: workers died at too many images of the chunk.
     """
     work = work_of(chunk)
-    attempt = attempts.begin(work)
     if not attempt.isolated:
         yield chunk
         return
     if len(attempt.quarantined) > MOST_QUARANTINED:
         raise StalledError(
             f"workers died at {len(attempt.quarantined)} images of chunk {work.chunk} of {chunk.chunk.shard.name}. "
-            "Bad images alone do not explain that. Check memory (lower compute.batch or compute.workers), drivers and "
-            "the model, then run the same command again to resume."
+            f"Bad images alone do not explain that. {_last(attempt)}Check memory (lower compute.batch or "
+            "compute.workers), drivers and the model, then run the same command again to resume."
         )
     for image in range(len(chunk.samples)):
         if image not in attempt.quarantined:
@@ -43,7 +47,7 @@ def pieces(chunk: DecodedChunk, attempts: Attempts) -> Iterator[DecodedChunk]:
                 failures=(),
             )  # fmt: skip
     attempts.reach(work, None)  # the commit comes next: if it ends the worker, no image is the cause
-    quarantined = tuple(_failure(chunk, image) for image in sorted(attempt.quarantined))
+    quarantined = tuple(_failure(chunk, image, attempt) for image in sorted(attempt.quarantined))
     yield replace(chunk, samples=(), pixels_NHWC=chunk.pixels_NHWC[:0], failures=(*chunk.failures, *quarantined))
 
 
@@ -52,6 +56,12 @@ def work_of(chunk: DecodedChunk) -> Work:
     return Work("explain", chunk.chunk.shard.ordinal, chunk.chunk.ordinal)
 
 
-def _failure(chunk: DecodedChunk, image: int) -> Failure:
-    detail = f"the worker died at this image {ENDS} times: it ran out of memory, or a library crashed"
+def _failure(chunk: DecodedChunk, image: int, attempt: Attempt) -> Failure:
+    reason = attempt.reasons.get(image, "it ran out of memory, or a library crashed")
+    detail = f"the worker died at this image {ENDS} times: {reason}"
     return Failure(chunk.samples[image].key, chunk.chunk.shard.name, "explain", "worker_died", detail)
+
+
+def _last(attempt: Attempt) -> str:
+    """Say why the latest attempt that could tell ended; empty if none could."""
+    return f"{[*attempt.reasons.values()][-1]}. " if attempt.reasons else ""

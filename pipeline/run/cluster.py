@@ -10,8 +10,11 @@ from urllib.parse import urlsplit
 
 import ray
 
-from pipeline.errors import ConfigError, StalledError, first_line
-from pipeline.run.placement import WORKER_ENVIRONMENT, logical_cpus, workers_for
+from pipeline.errors import ConfigError, StalledError
+from pipeline.run.placement import WORKER_ENVIRONMENT, gpu_shortage, gpus_for, logical_cpus, workers_for
+from pipeline.run.reasons import reason_of
+from pipeline.settings.precision import check_cpu_precision
+from pipeline.settings.run_file import ComputeConfig
 
 _LOCAL_HEAD = {
     "gcs_rpc_server_reconnect_timeout_s": 20,  # a local head that died does not come back
@@ -73,7 +76,7 @@ def _connect(failure: str, **options: Any) -> str | None:  # noqa: ANN401 - the 
         joined: Any = ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     except Exception as error:  # Ray raises many types, also where its version or Python's differs
         advice = "" if options["address"] == "local" else f" --address {options['address']}"
-        raise StalledError(f"{failure}: {first_line(error)}. Try `camatlas doctor{advice}`.") from error
+        raise StalledError(f"{failure}: {reason_of(error)}. Try `camatlas doctor{advice}`.") from error
     url: str | None = joined.address_info.get("webui_url")
     return url
 
@@ -114,12 +117,33 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def worker_count(requested: str | int, device: str) -> int:
+def worker_count(compute: ComputeConfig) -> int:
     """Choose the number of workers: as requested, or as many as the connected cluster has room for."""
-    if requested != "auto":
-        return int(requested)
+    if compute.workers != "auto":
+        return compute.workers
     resources = cluster_resources()
-    return workers_for(worker_device(device), resources["CPU"], resources.get("GPU", 0))
+    device, gpus = worker_device(compute.device), resources.get("GPU", 0)
+    return workers_for(device, resources["CPU"], gpus, compute.gpus_per_worker)
+
+
+def missing_gpus(compute: ComputeConfig, workers: int) -> str:
+    """Say how many GPUs of the connected cluster the workers wait for; empty if they compute on CPUs or all are there.
+
+    Raises:
+        ConfigError: the cluster is one of this machine, which gets no more, or cannot compute as requested.
+    """
+    if worker_device(compute.device) == "cpu":
+        check_cpu_precision(compute.precision)
+        return ""
+    found = gpu_shortage(workers, compute.gpus_per_worker, cluster_resources().get("GPU", 0))
+    if found and not compute.joins_cluster:
+        raise ConfigError.one(
+            "compute.workers",
+            f"{workers} workers need {gpus_for(workers, compute.gpus_per_worker)} GPUs, and this machine has "
+            f"{cluster_resources().get('GPU', 0):g}",
+            "leave it out for one worker per GPU, or set compute.gpus_per_worker to share them",
+        )
+    return found
 
 
 def worker_device(requested: str) -> str:

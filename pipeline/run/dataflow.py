@@ -16,6 +16,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,11 +30,12 @@ from ray.exceptions import RayError
 
 from pipeline.data.decode import DecodedChunk
 from pipeline.data.sources import Shard
-from pipeline.errors import CamatlasError, StalledError, first_line
-from pipeline.run.cluster import cluster_resources, worker_device
+from pipeline.errors import StalledError
+from pipeline.run.cluster import cluster_resources, missing_gpus, worker_device
 from pipeline.run.ledger import Attempt, Attempts, Ledger, Work
 from pipeline.run.loading import ReadPlan
 from pipeline.run.placement import CPU_THREADS, WORKER_ENVIRONMENT
+from pipeline.run.reasons import unwrapped
 from pipeline.run.shipping import ship
 from pipeline.run.worker import Explain, Worker, WorkerEvent
 from pipeline.settings.libraries import import_torchvision
@@ -48,6 +50,7 @@ if TYPE_CHECKING:  # torch stays out of the workers that only read, decode and c
 Block: TypeAlias = pa.Table
 _MOST_NAMED = 8
 """Most chunks named in an error message."""
+_NO_ROOM = "A worker hangs, or the cluster has no room for one"
 _UNITS_PER_WORKER = 16
 """Least number of work units per worker, so that all workers finish at about the same time."""
 
@@ -81,15 +84,15 @@ def stream_chunks(
     if not pending:
         return
     attempts = _RemoteLedger()
-    graph = _graph(run, progress, pending, workers, make_explain, attempts)
     try:
+        graph = _graph(run, progress, pending, workers, make_explain, attempts)
         for bundle in graph.iter_internal_ref_bundles():
             for block in ray.get(bundle.block_refs):  # the threads of iter_batches would double the cost
                 yield from _unpack(block)
     except ExecutionTimeoutError as error:
-        raise StalledError(_stall_message(run, attempts.under_way())) from error
+        raise StalledError(_stall_message(run, attempts.under_way(), workers)) from error
     except Exception as error:  # Ray wraps errors in many different types
-        raise _unwrapped(error) from error
+        raise unwrapped(error) from error
 
 
 def _graph(
@@ -122,7 +125,7 @@ def _graph(
         ),
         batch_size=1,
         batch_format="pyarrow",
-        **_actor_options(device, workers),
+        **_actor_options(device, workers, run.config.compute.gpus_per_worker),
     )
     return graph
 
@@ -196,6 +199,10 @@ class _RemoteLedger:
         """Record that an isolated attempt is about to take an image, or has passed all of them (None)."""
         ray.get(self._actor.reach.remote(work, image))
 
+    def fail(self, work: Work, reason: str) -> None:
+        """Record why the present attempt ends; waits, because this process ends next."""
+        ray.get(self._actor.fail.remote(work, reason))
+
     def end(self, work: Work) -> None:
         """Forget a finished step."""
         self._actor.end.remote(work)
@@ -222,12 +229,8 @@ def explain_on(model: Any, spec: "ExplainerSpec", threads: int = CPU_THREADS) ->
     explainer = Explainer(model, spec)
 
     def tables(chunk: DecodedChunk) -> Iterator[pa.Table | Usage]:
-        try:
-            yield from explainer.tables(chunk)
-            yield explainer.usage()
-        except torch.AcceleratorError as error:  # this process cannot use the device any more
-            os.write(2, f"camatlas: the device failed: {first_line(error)}\n".encode())
-            os._exit(1)  # Ray starts another worker, which isolates the images of the chunk
+        yield from explainer.tables(chunk)
+        yield explainer.usage()
 
     return tables
 
@@ -242,10 +245,10 @@ def _unpack(block: Block) -> Iterator[Any]:
         yield from pickle.loads(cell.as_buffer())  # noqa: S301 - only _pack writes it
 
 
-def _actor_options(device: str, workers: int) -> dict[str, Any]:
+def _actor_options(device: str, workers: int, gpus_per_worker: float) -> dict[str, Any]:
     """Return the resources and environment of an actor; with a task's resources, Ray would fuse the two stages."""
     if device == "cuda":
-        return {"num_gpus": 1}
+        return {"num_gpus": gpus_per_worker}
     share = min(float(CPU_THREADS), (cluster_resources()["CPU"] - 2) / workers)
     options: dict[str, Any] = {"num_cpus": 0.9 if share == 1 else max(share, 0.1)}
     if not WORKER_ENVIRONMENT.items() <= os.environ.items():  # a joined cluster was started without them
@@ -265,28 +268,16 @@ def _configure(run: "PreparedRun") -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def _stall_message(run: "PreparedRun", steps: Sequence[Work]) -> str:
-    """Describe a stall: how long there was no progress, and which steps had not ended."""
+def _stall_message(run: "PreparedRun", steps: Sequence[Work], workers: int) -> str:
+    """Describe a stall: how long there was no progress, which steps had not ended, and which GPUs are missing."""
     shards = {shard.ordinal: shard.name for shard in run.shards}
     named = [f"{work.stage} chunk {work.chunk} of {shards[work.shard]}" for work in steps[:_MOST_NAMED]]
     more = f" and {len(steps) - _MOST_NAMED} more" if len(steps) > _MOST_NAMED else ""
+    missing = ""
+    with suppress(Exception):  # the cluster may be gone
+        missing = missing_gpus(run.config.compute, workers)
     return (
         f"the run stopped: no progress for {run.stall_seconds()} s (compute.stall_seconds). In progress: "
-        f"{', '.join(named) or 'nothing'}{more}. A worker hangs, or the cluster has no room for one. Finished chunks "
+        f"{', '.join(named) or 'nothing'}{more}. {missing[:1].upper() + missing[1:] or _NO_ROOM}. Finished chunks "
         "are kept: run the same command again to resume, with a larger compute.stall_seconds if the model is slow."
-    )
-
-
-def _unwrapped(error: BaseException) -> CamatlasError:
-    """Return the CamatlasError inside an error of Ray, or a StalledError with Ray's message.
-
-    Takes the innermost one: Ray also derives errors from our classes, with a whole traceback as their message.
-    """
-    found: CamatlasError | None = None
-    seen: BaseException | None = error
-    while seen is not None:
-        found = seen if isinstance(seen, CamatlasError) else found
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return found or StalledError(
-        f"the run stopped: {first_line(error)}. Finished chunks are kept; run the same command again to resume."
     )

@@ -4,6 +4,7 @@ It runs in a process of its own, which needs nothing but this file: no pictures,
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -25,6 +26,8 @@ class Attempt:
 
     isolated: bool = False
     quarantined: frozenset[int] = frozenset()
+    reasons: Mapping[int | None, str] = field(default_factory=dict)
+    """Why earlier attempts ended, as far as they could tell: by image, and None for the attempt at the whole chunk."""
 
 
 class Attempts(Protocol):
@@ -36,6 +39,10 @@ class Attempts(Protocol):
 
     def reach(self, work: Work, image: int | None) -> None:
         """Record that an isolated attempt has reached an image, or has passed all of them (None)."""
+        ...
+
+    def fail(self, work: Work, reason: str) -> None:
+        """Record why the present attempt ends."""
         ...
 
     def end(self, work: Work) -> None:
@@ -51,6 +58,8 @@ class Ledger:
     """Steps in progress, and the image that the latest isolated attempt has reached."""
     _ends: dict[Work, Counter[int]] = field(default_factory=dict)
     """How many isolated attempts ended at each image."""
+    _reasons: dict[Work, dict[int | None, str]] = field(default_factory=dict)
+    """Why attempts ended, by the image that they had reached."""
 
     def begin(self, work: Work) -> Attempt:
         """Record that a step begins, and return how to attempt it."""
@@ -60,14 +69,20 @@ class Ledger:
         if reached is not None:
             ends[reached] += 1
         self._begun[work] = None
-        return Attempt(isolated, frozenset(image for image, times in ends.items() if times >= ENDS))
+        quarantined = frozenset(image for image, times in ends.items() if times >= ENDS)
+        return Attempt(isolated, quarantined, dict(self._reasons.get(work, {})))
 
     def reach(self, work: Work, image: int | None) -> None:
         """Record that an isolated attempt has reached an image, or has passed all of them (None)."""
         self._begun[work] = image
 
+    def fail(self, work: Work, reason: str) -> None:
+        """Record why the present attempt ends."""
+        self._reasons.setdefault(work, {})[self._begun.get(work)] = reason
+
     def end(self, work: Work) -> None:
         """Forget a finished step."""
+        self._reasons.pop(work, None)
         self._begun.pop(work, None)
         self._ends.pop(work, None)
 

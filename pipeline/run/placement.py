@@ -31,11 +31,26 @@ def logical_cpus() -> int:
     return max(_LEAST_CPUS, os.cpu_count() or 1)
 
 
-def workers_for(device: str, cpus: float, gpus: float) -> int:
-    """Choose the number of workers: one per GPU, or as many two-thread CPU workers as leave CPUs for reading."""
+def workers_for(device: str, cpus: float, gpus: float, gpus_per_worker: float = 1.0) -> int:
+    """Choose the number of workers: as GPUs have room for, or two-thread CPU workers that leave CPUs for reading."""
     if device == "cuda":
-        return max(1, int(gpus))
+        return max(1, int(gpus) * _workers_per_gpu(gpus_per_worker))
     return max(1, int((cpus - _READING_CPUS) // CPU_THREADS))
+
+
+def gpus_for(workers: int, gpus_per_worker: float) -> int:
+    """Return the number of GPUs that workers need; a worker is never spread over two."""
+    return math.ceil(workers / _workers_per_gpu(gpus_per_worker))
+
+
+def _workers_per_gpu(gpus_per_worker: float) -> int:
+    return int(1 / gpus_per_worker + 1e-9)  # 1 / 0.1 is a little less than 10
+
+
+def gpu_shortage(workers: int, gpus_per_worker: float, gpus: float) -> str:
+    """Say how many GPUs are missing; empty if none is."""
+    needed = gpus_for(workers, gpus_per_worker)
+    return "" if gpus >= needed else f"waiting for {needed} GPU{'s' * (needed != 1)}; the cluster has {gpus:g}"
 
 
 @dataclass(frozen=True)
@@ -47,22 +62,27 @@ class Machines:
         workers: number of actors that hold the model.
         cpus: real CPUs of all machines together.
         readers: how many shards can be read and decoded at the same time.
+        gpus_per_worker: the share of a GPU that a worker computes on.
     """
 
     device: str
     workers: int
     cpus: int
     readers: int
+    gpus_per_worker: float = 1.0
 
     @classmethod
-    def like_this_one(cls, device: str, workers: int | str, gpus: int, *, several: bool) -> "Machines":
+    def like_this_one(
+        cls, device: str, workers: int | str, gpus: int, *, several: bool, gpus_per_worker: float = 1.0
+    ) -> "Machines":
         """Describe machines like this one, with `gpus` each; `several` allows for more than one, as in a cluster."""
         device = device if device != "auto" else "cuda" if gpus else "cpu"
-        per_machine = workers_for(device, logical_cpus(), gpus)
+        per_machine = workers_for(device, logical_cpus(), gpus, gpus_per_worker)
         total = per_machine if workers == "auto" else int(workers)
         count = math.ceil(total / per_machine) if several or device == "cuda" else 1
         readers = count * logical_cpus() - (0 if device == "cuda" else total * CPU_THREADS)
-        return cls(device, total, count * (os.cpu_count() or 1), max(_READING_CPUS, readers))
+        share = gpus_per_worker if device == "cuda" else 1.0
+        return cls(device, total, count * (os.cpu_count() or 1), max(_READING_CPUS, readers), share)
 
     @property
     def busy_cpus(self) -> int:
@@ -82,7 +102,7 @@ class Machines:
             shards: number of shards, each of which is read by one task.
         """
         return max(
-            model * self._slowdown / self.workers,
+            model * self._slowdown / max(1.0, self.workers * self.gpus_per_worker),
             reading / min(self.readers, shards),
             (model * self.busy_cpus + reading) / self.cpus,
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.data.sources import Shard
 from pipeline.errors import ConfigError
+from pipeline.settings.precision import check_cpu_precision
 from pipeline.settings.run_file import ComputeConfig, RunConfig
 
 _OURS = ("camatlas", "jobs", "pipeline", "schemas")
@@ -14,12 +15,19 @@ _OURS = ("camatlas", "jobs", "pipeline", "schemas")
 
 
 def check_device(compute: ComputeConfig) -> None:
-    """Raise ConfigError if a run on this machine asks for a GPU that torch cannot use."""
-    if compute.device != "cuda" or _joins_cluster(compute):
+    """Raise ConfigError if a run on this machine asks for a GPU that torch cannot use, or for tf32 without one."""
+    if compute.device == "cpu":
+        check_cpu_precision(compute.precision)
+    needs_gpu = compute.device == "cuda" or compute.precision == "tf32"
+    if not needs_gpu or compute.joins_cluster:
         return
     import torch  # late: what is checked here must be told before torch has been imported
 
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        return
+    if compute.device == "auto":
+        check_cpu_precision(compute.precision)
+    else:
         raise ConfigError.one(
             "compute.device",
             "torch finds no GPU on this machine",
@@ -36,7 +44,7 @@ def decoding_here(config: RunConfig) -> tuple[RunConfig, tuple[str, ...]]:
     compute = config.compute
     if config.data.decode == "readers":
         return config, ()
-    if compute.device != "cpu" and _joins_cluster(compute):
+    if compute.device != "cpu" and compute.joins_cluster:
         if compute.device == "cuda":
             return config, ()
         what = "is device, but workers of the cluster may be CPUs"
@@ -56,10 +64,6 @@ def _undecodable() -> str:
     from pipeline.explain.completion import undecodable
 
     return undecodable("cuda") if torch.cuda.is_available() else "torch finds no GPU on this machine"
-
-
-def _joins_cluster(compute: ComputeConfig) -> bool:
-    return bool(compute.address or os.environ.get("RAY_ADDRESS"))
 
 
 def check_working_folder(folder: Path | None = None) -> None:

@@ -1,18 +1,21 @@
 """One worker of a run: explains chunk after chunk, commits each, and reports events."""
 
+import os
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.data.decode import DecodedChunk
+from pipeline.errors import DeviceFailedError
 from pipeline.run.attempts import pieces, work_of
-from pipeline.run.ledger import Attempts
+from pipeline.run.ledger import Attempt, Attempts
 from pipeline.storage.parts import KEY_COLUMNS, Footer, publish_part
 from pipeline.storage.store import open_store
 from pipeline.telemetry.events import Committed, Heartbeat, Usage
@@ -54,9 +57,9 @@ class Worker:
         for chunk in unit:
             tables: list[pa.Table] = []
             usage: list[Usage] = []
-            tries = 0
-            with self._model_lock, self._timeline.model():
-                for tries, piece in enumerate(pieces(chunk, self._attempts), 1):  # noqa: B007 - the count is used below
+            with self._model_lock, self._timeline.model(), self._leaving_a_failed_device(chunk):
+                attempt = self._attempts.begin(work_of(chunk))
+                for piece in pieces(chunk, attempt, self._attempts):
                     for item in self._explain(piece):
                         if isinstance(item, Usage):
                             usage.append(item)
@@ -64,10 +67,20 @@ class Worker:
                         tables.append(item)
                         if images := _images_in(item):
                             yield Heartbeat(images)
-            yield self._committed(chunk, sorted_rows(tables), usage, isolated=tries > 1)
+            yield self._committed(chunk, sorted_rows(tables), usage, attempt)
             self._attempts.end(work_of(chunk))
 
-    def _committed(self, chunk: DecodedChunk, rows: pa.Table, usage: list[Usage], *, isolated: bool) -> Committed:
+    @contextmanager
+    def _leaving_a_failed_device(self, chunk: DecodedChunk) -> Iterator[None]:
+        """End this process if the device fails; Ray starts another one, which isolates the images of the chunk."""
+        try:
+            yield
+        except DeviceFailedError as error:
+            os.write(2, f"camatlas: {error}\n".encode())
+            self._attempts.fail(work_of(chunk), str(error))
+            os._exit(1)
+
+    def _committed(self, chunk: DecodedChunk, rows: pa.Table, usage: list[Usage], attempt: Attempt) -> Committed:
         footer, watch = footer_of(chunk, self._run_id), Stopwatch()
         with watch.timing(PUBLISH):
             receipt = publish_part(self._store, rows, footer)
@@ -75,8 +88,9 @@ class Worker:
         own = Usage({READ: chunk.seconds, **watch.take(), **self._timeline.take()})
         return Committed(
             footer.shard, footer.chunk, footer.images, chunk.encoded_bytes, dict(codes), ours=receipt is not None,
-            worker=self._name, isolated=isolated, waiting=self._timeline.inside - 1, usage=total_usage([own, *usage]),
-            deep_images=chunk.depth.images, deep_peak=chunk.depth.peak,
+            worker=self._name, isolated=attempt.isolated, waiting=self._timeline.inside - 1,
+            usage=total_usage([own, *usage]),
+            deep_images=chunk.depth.images, deep_peak=chunk.depth.peak, reasons=tuple(attempt.reasons.values()),
         )  # fmt: skip
 
 
@@ -97,7 +111,7 @@ def _images_in(table: pa.Table) -> int:
     return len(images["image_key"].unique())
 
 
-def total_usage(usage: Iterable[Usage]) -> Usage:
+def total_usage(usage: Collection[Usage]) -> Usage:
     """Add up usages; the batch size is the smallest of theirs."""
     seconds: dict[str, float] = {}
     passes: Counter[str] = Counter()
@@ -107,4 +121,5 @@ def total_usage(usage: Iterable[Usage]) -> Usage:
         passes.update(each.passes)
         for stage, more in each.seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + more
-    return Usage(seconds, dict(passes), min(batches, default=None))
+    notes = dict.fromkeys(note for each in usage for note in each.notes)
+    return Usage(seconds, dict(passes), min(batches, default=None), tuple(notes))

@@ -1,6 +1,7 @@
 """The run file: YAML whose keys and values are validated, with all mistakes reported at once."""
 
 import copy
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -12,6 +13,7 @@ from pipeline.errors import ConfigError, Mistake, Mistakes, masked, nearest, rea
 from pipeline.maps.codec import MapDtype
 from pipeline.settings.data import DataConfig, Positive, Section
 from pipeline.settings.model import ModelConfig
+from pipeline.settings.precision import Precision
 
 TargetRule = Literal["predicted", "label", "labels"]
 Spec = str | dict[str, Any]
@@ -71,11 +73,18 @@ class ComputeConfig(Section):
 
     workers: Literal["auto"] | Positive = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     batch: Literal["auto"] | Positive = "auto"
+    gpus_per_worker: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
+    """The share of a GPU that each worker requests; workers with 0.5 share one in pairs."""
     compile: Literal["auto"] | Annotated[bool, Field(strict=True)] = "auto"
     address: str | None = None
     stall_seconds: Literal["auto"] | Positive = "auto"
+
+    @property
+    def joins_cluster(self) -> bool:
+        """Whether a run joins a Ray cluster, instead of starting Ray on this machine."""
+        return bool(self.address or os.environ.get("RAY_ADDRESS"))
 
 
 class OutputConfig(Section):

@@ -12,11 +12,13 @@ class Usage:
         seconds: by stage, see `pipeline.telemetry.timers`.
         passes: images passed through the model, by kind: forward, head, backward.
         batch: new maximum of images per pass, if it was lowered because memory ran out; else None.
+        notes: sentences for the user.
     """
 
     seconds: Mapping[str, float] = field(default_factory=dict)
     passes: Mapping[str, int] = field(default_factory=dict)
     batch: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Committed:
         ours: False when another process had already published the chunk.
         worker: name of the worker process.
         isolated: an earlier attempt ended early, so the chunk was explained image by image.
+        reasons: why the earlier attempts ended, as far as the workers could tell.
         waiting: other work units that the worker holds ready.
         usage: the worker's usage since its last report, and the time to read this chunk.
         deep_images, deep_peak: number of images of more than 8 bits whose range is that of their type, and their
@@ -56,3 +59,4 @@ class Committed:
     usage: Usage = field(default_factory=Usage)
     deep_images: int = 0
     deep_peak: int = 0
+    reasons: tuple[str, ...] = ()

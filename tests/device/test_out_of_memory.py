@@ -1,6 +1,7 @@
 """Every wording of want of memory makes passes smaller, and no other error does."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from explaining import chunk, rows, spec
 from nets import ToyNet
 from torch import Tensor
 
+from pipeline.data.decode import DecodedChunk
+from pipeline.errors import DeviceFailedError
 from pipeline.explain.explainer import BATCH_MULTIPLE, Explainer
 from pipeline.model.batching import is_out_of_memory
 
@@ -25,12 +28,18 @@ WORDS: dict[str, Exception] = {
     "cuFFT": RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
     "NVRTC": RuntimeError("CUDA NVRTC error: NVRTC_ERROR_OUT_OF_MEMORY"),
     "Triton": RuntimeError("Triton Error [CUDA]: out of memory"),
+    "NVRTC, of the driver": RuntimeError("CUDA driver error: CUDA_ERROR_OUT_OF_MEMORY"),
+    "CUDA by its name": RuntimeError("cudaErrorMemoryAllocation: out of memory"),
+    "cuBLAS Lt": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasLtMatmulAlgoGetHeuristic`"),
+    "MAGMA": RuntimeError("MAGMA gesdd : the call could not allocate device memory"),
+    "HIP by its name": RuntimeError("hipErrorOutOfMemory"),
     "HIP": torch.OutOfMemoryError("HIP out of memory. Tried to allocate 2.00 GiB"),
     "HIP runtime": RuntimeError("HIP error: out of memory"),
     "hipBLAS": RuntimeError("CUDA error: HIPBLAS_STATUS_ALLOC_FAILED when calling `hipblasCreate(handle)`"),
     "MIOpen": RuntimeError("miopenStatusAllocFailed"),
     "rocBLAS": RuntimeError("rocblas_status_memory_error"),
     "MPS": RuntimeError("MPS backend out of memory (MPS allocated: 8.8 GB, other allocations: 26 MB)"),
+    "a buffer of MPS": RuntimeError("Invalid buffer size: 20.00 GiB"),
     "XPU": RuntimeError("level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"),
     "CPU": RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
     "oneDNN": RuntimeError("could not create a primitive"),
@@ -44,8 +53,15 @@ OTHERS: dict[str, Exception] = {
     "a handle": RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
     "a lost device": torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
     "a model's own": ValueError("the queue is out of memory slots"),
+    "a port": RuntimeError("could not allocate a port"),
 }
 Fails = Callable[[int], bool]
+
+
+def rows_of_an_actor(explainer: Explainer, decoded: DecodedChunk) -> list[dict[str, object]]:
+    """Explain in another thread than that which made the explainer, as an actor of Ray does."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(rows, explainer, decoded).result(60)
 
 
 class Failing(ToyNet):
@@ -69,20 +85,20 @@ def expected() -> list[dict[str, object]]:
 @pytest.mark.parametrize("library", WORDS)
 def test_passes_become_smaller_and_the_rows_stay(library: str, expected: list[dict[str, object]]) -> None:
     explainer = Explainer(Failing(WORDS[library], lambda count: count > BATCH_MULTIPLE), spec(batch=3 * BATCH_MULTIPLE))
-    assert rows(explainer, chunk(20)) == expected
+    assert rows_of_an_actor(explainer, chunk(20)) == expected
     assert explainer.usage().batch == BATCH_MULTIPLE
 
 
 @pytest.mark.parametrize("library", ["CUDA", "CUDA runtime", "cuDNN 9", "MPS", "Python"])
 def test_passes_become_smaller_than_their_padding(library: str) -> None:
     explainer = Explainer(Failing(WORDS[library], lambda count: count > 5), spec(batch=BATCH_MULTIPLE))
-    assert {row["error_code"] for row in rows(explainer, chunk(3))} == {None}
+    assert {row["error_code"] for row in rows_of_an_actor(explainer, chunk(3))} == {None}
     assert explainer.usage().batch == 4
 
 
 @pytest.mark.parametrize("library", ["CUDA", "CUDA runtime", "cuDNN 9", "MPS", "Python"])
 def test_an_image_for_which_one_row_is_too_much_is_a_failure_of_memory(library: str) -> None:
-    found = rows(Explainer(Failing(WORDS[library], lambda _: True), spec()), chunk(2))
+    found = rows_of_an_actor(Explainer(Failing(WORDS[library], lambda _: True), spec()), chunk(2))
     assert [row["error_code"] for row in found] == ["out_of_memory"] * 2
 
 
@@ -91,8 +107,16 @@ def test_other_errors_are_none_of_memory(what: str) -> None:
     assert not is_out_of_memory(OTHERS[what])
     explainer = Explainer(Failing(OTHERS[what], lambda _: True), spec())
     if isinstance(OTHERS[what], torch.AcceleratorError):
-        with pytest.raises(torch.AcceleratorError):
-            rows(explainer, chunk(2))
+        with pytest.raises(DeviceFailedError, match=r"on it were the images k0, k1$"):
+            rows_of_an_actor(explainer, chunk(2))
         return
-    assert [row["error_code"] for row in rows(explainer, chunk(2))] == ["model_error"] * 2
+    assert [row["error_code"] for row in rows_of_an_actor(explainer, chunk(2))] == ["model_error"] * 2
     assert explainer.usage().batch is None
+
+
+def test_an_error_that_was_raised_from_want_of_memory_is_one() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        raise RuntimeError("a layer failed") from torch.OutOfMemoryError("CUDA out of memory")
+    assert is_out_of_memory(raised.value)
+    raised.value.__cause__ = raised.value  # a cycle
+    assert not is_out_of_memory(raised.value)

@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from faults.checker import check
 
 from pipeline.data.decode import DecodedChunk
@@ -20,8 +18,7 @@ from pipeline.demo.data import run_file, write_demo
 from pipeline.errors import StalledError
 from pipeline.explain.rows import failure_row, to_table
 from pipeline.results.verify import verify
-from pipeline.run.dataflow import explain_on, stream_chunks
-from pipeline.run.loading import ReadPlan
+from pipeline.run.dataflow import stream_chunks
 from pipeline.run.paths import absolute
 from pipeline.run.preflight import PreparedRun, prepare
 from pipeline.run.worker import Explain
@@ -153,35 +150,3 @@ def once_a_chunk(folder: Path, way: Callable[[DecodedChunk], str]) -> Callable[[
             end_by(way(chunk))
 
     return dies
-
-
-class _LostDevice:
-    """An explainer whose device is gone."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def tables(self, _: DecodedChunk) -> Iterator[pa.Table]:
-        raise torch.AcceleratorError("the device side assert was triggered")
-        yield
-
-
-def test_a_worker_whose_device_is_lost_exits_so_that_ray_replaces_it(
-    prepared: PreparedRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended = list[int]()
-
-    def end(code: int) -> NoReturn:
-        ended.append(code)
-        raise SystemExit(code)
-
-    monkeypatch.setattr("pipeline.explain.explainer.Explainer", _LostDevice)
-    monkeypatch.setattr(os, "_exit", end)
-    chunk = next(iter(ReadPlan.of(prepared, 0).work_units(prepared.shards[0])))[0]
-    threads = torch.get_num_threads()
-    try:
-        with pytest.raises(SystemExit):
-            list(explain_on(prepared.loaded.model, prepared.explainer_spec("cpu", 1))(chunk))
-    finally:
-        torch.set_num_threads(threads)
-    assert ended == [1]

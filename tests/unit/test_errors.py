@@ -8,6 +8,7 @@ from pipeline.errors import (
     CamatlasError,
     ConfigError,
     DamagedRunError,
+    DeviceFailedError,
     LayerError,
     Mistake,
     Mistakes,
@@ -29,6 +30,7 @@ EXIT_CODES = {
     DamagedRunError: 4,
     StoreError: 5,
     StalledError: 1,
+    DeviceFailedError: 1,
 }
 
 

@@ -24,6 +24,7 @@ from pipeline.explain.explainer import BATCH_MULTIPLE
 from pipeline.explain.explanations import explain_evidence, observe
 from pipeline.maps.codec import FloatArray
 from pipeline.maps.similarity import enlarged, mean_interval, spearman, ssim
+from pipeline.model.arithmetic import multiplying
 from pipeline.model.batching import DEFAULT_BATCH
 from pipeline.model.noise import Stream
 from pipeline.model.probe import Probe
@@ -104,8 +105,9 @@ class _Sample:
         parts: dict[str, list[FloatArray]] = {label: [] for label in self.methods}
         for start in range(0, len(self.keys), batch):
             rows = slice(start, start + batch)
-            observed = observe(self.pixels_BCHW[rows].to(self.device), self.methods, probe, self.keys[rows])
-            explained = explain_evidence(observed.evidence(targets_B[rows].to(self.device)), self.methods, probe)
+            with multiplying(probe.precision):
+                observed = observe(self.pixels_BCHW[rows].to(self.device), self.methods, probe, self.keys[rows])
+                explained = explain_evidence(observed.evidence(targets_B[rows].to(self.device)), self.methods, probe)
             for label, map_Buv in explained.maps.items():
                 parts[label].append(enlarged(map_Buv.float().cpu().numpy()))
         return {label: np.concatenate(batches) for label, batches in parts.items()}

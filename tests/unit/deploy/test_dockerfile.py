@@ -57,7 +57,10 @@ def broken(text: str) -> list[str]:
             re.search(r"\bpip [^&]*\binstall\b", value) for name, value in final if name == "RUN"
         )
         and any("pip uninstall --yes pip setuptools wheel" in value for _, value in final)
-        and not re.search(r"\b(gcc|g\+\+|build-essential|make|python3?-dev)\b", "".join(runs)),
+        and not re.search(r"\b(build-essential|make|python3?-dev)\b", "".join(runs)),
+        "compiled passes have no compiler": any(
+            re.search(r"apt-get install [^&]* g\+\+ ", value) for name, value in final if name == "RUN"
+        ),
         "it contains a secret": not re.search(
             r"secret|password|access_?key|token=\S", text.replace("RAY_AUTH_MODE=token", ""), re.I
         ),
@@ -78,6 +81,7 @@ MUTANTS = [
     ("--only-binary :all: ", "", "hashes"),
     ("    && rm -rf /var/lib/apt/lists/* \\\n", "", "apt"),
     ("openssh-client rsync", "build-essential openssh-client rsync", "tools"),
+    ("g++ openssh-client", "openssh-client", "compiler"),
     ("    && python -m pip uninstall --yes pip setuptools wheel \\\n", "", "tools"),
     ("PYTHONUNBUFFERED=1", "AWS_SECRET_ACCESS_KEY=x", "secret"),
     ("COPY jobs jobs", "COPY . .", "copied"),

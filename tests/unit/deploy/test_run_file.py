@@ -23,7 +23,7 @@ def test_it_waits_for_machines_and_never_falls_back_to_the_head() -> None:
     assert isinstance(compute.workers, int)  # `auto` counts the GPUs at the start, when there are none
     assert isinstance(compute.stall_seconds, int)
     assert compute.stall_seconds >= 1800
-    assert compute.compile is False  # the image has no compiler
+    assert compute.compile == "auto"  # the image has a compiler
 
 
 @pytest.mark.parametrize("place", ["shards", "path"])

@@ -22,7 +22,7 @@ from pipeline.cams import METHODS
         ({"keys": ["a"]}, "2 images need 2 keys, not 1"),
         ({"keys": ["a", "b", "c"]}, "2 images need 2 keys, not 3"),
         ({"batch": 0}, "batch and batch_multiple must be at least 1, not 0"),
-        ({"precision": "fp16"}, "precision must be one of fp32, bf16"),
+        ({"precision": "fp16"}, "precision: must be one of fp32, tf32, bf16"),
         ({"mean": (0.5,)}, "mean and std must have 3 numbers each"),
         ({"std": (1.0, 1.0, 0.0)}, "mean and std must have 3 numbers each"),
         ({"layer": None}, "a layer must be a name or a module"),

@@ -11,7 +11,7 @@ from pipeline.data.decode import DecodedChunk, decode_chunk
 from pipeline.data.sources.shards import Chunk, Failure, Shard
 from pipeline.errors import StalledError
 from pipeline.explain.rows import failure_row, to_table
-from pipeline.run.attempts import MOST_QUARANTINED, pieces
+from pipeline.run.attempts import MOST_QUARANTINED, pieces, work_of
 from pipeline.run.ledger import ENDS, Attempt, Ledger, Work
 from pipeline.run.worker import Worker
 from pipeline.settings.preprocess import Preprocess
@@ -91,14 +91,14 @@ def test_a_chunk_with_too_many_quarantined_images_ends_the_run(tmp_path: Path) -
 
 def test_the_first_attempt_gets_the_whole_chunk_and_the_next_one_single_images() -> None:
     ledger, chunk = Ledger(), chunk_of(3)
-    assert list(pieces(chunk, ledger)) == [chunk]
-    assert [len(piece.samples) for piece in pieces(chunk, ledger)] == [1, 1, 1, 0]
+    assert list(pieces(chunk, ledger.begin(work_of(chunk)), ledger)) == [chunk]
+    assert [len(piece.samples) for piece in pieces(chunk, ledger.begin(work_of(chunk)), ledger)] == [1, 1, 1, 0]
 
 
 def test_no_image_is_quarantined_when_the_commit_ends_the_worker() -> None:
     ledger, chunk = Ledger(), chunk_of(3)
     for _ in range(5):
-        list(pieces(chunk, ledger))  # explained, but the worker ends before the commit
+        list(pieces(chunk, ledger.begin(work_of(chunk)), ledger))  # explained, but the worker ends before the commit
     assert ledger.begin(Work("explain", 0, 0)) == Attempt(isolated=True)
 
 

@@ -9,7 +9,7 @@ import ray
 from pipeline.errors import ConfigError, StalledError, StoreError
 from pipeline.run import cluster
 from pipeline.run.cluster import check_reachable, connected
-from pipeline.run.dataflow import _unwrapped
+from pipeline.run.reasons import unwrapped
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_an_error_wrapped_by_ray_is_unwrapped_to_the_original_one() -> None:
 
         cause = ours
 
-    assert _unwrapped(RayTaskError("ray::Read() Traceback ...")) is ours
+    assert unwrapped(RayTaskError("ray::Read() Traceback ...")) is ours
 
 
 def test_a_local_ray_starts_without_the_processes_that_a_run_does_not_need(

@@ -70,3 +70,12 @@ def test_a_run_folder_in_its_own_data_is_refused(tmp_path: Path, kind: str, outp
         return
     with pytest.raises(ConfigError, match=r"output\.path.*lies in data\.shards"):
         check_output(str(tmp_path / output), [str(data)], shards)
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_tf32_without_a_gpu_is_refused(device: str) -> None:
+    with pytest.raises(ConfigError, match=r"compute\.precision: tf32 needs NVIDIA GPUs"):
+        check_device(ComputeConfig(device=device, precision="tf32"))  # type: ignore[arg-type]
+    if device == "auto":
+        check_device(ComputeConfig(precision="tf32", address="auto"))

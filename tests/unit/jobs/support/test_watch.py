@@ -109,3 +109,18 @@ def test_session_fields_hold_the_stage_times() -> None:
     assert str(fields["bottleneck"]).startswith("explaining takes")
     json.dumps(fields)
     assert session_fields(None) is None
+
+
+def test_the_reasons_of_an_attempt_and_notes_of_workers_are_told(
+    tally: Tally, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watching, note = watch(tally), "the model cannot be compiled and runs uncompiled: no compiler"
+    reason = "the device failed: CUDA error: device-side assert triggered; on it were the images a, b"
+    watching.note(committed(isolated=True, reasons=(reason,), usage=Usage(notes=(note,))))
+    watching.note(committed(usage=Usage(notes=(note,))))
+    told = warnings(capsys)
+    assert [(event["kind"], event["message"]) for event in told] == [
+        ("careful", f"an attempt at chunk 7 of b.tar ended early: {reason}; its images were explained one by one"),
+        ("note_of_worker", note),
+    ]
+    assert told[0]["reasons"] == [reason]
