@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from braceexpand import braceexpand
-
 from pipeline.data.sources.buckets import inspect_shards, urls_of
 from pipeline.data.sources.fingerprint import (
     BESIDE_IMAGES,
@@ -84,6 +82,8 @@ def list_shards(
 
 
 def _expand(spec: str, suffixes: Sequence[str], split: str | None) -> list[str]:
+    from braceexpand import braceexpand  # here, so that what reads no shards does without it
+
     try:
         alternatives = list(braceexpand(spec))
     except ValueError:
