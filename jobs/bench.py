@@ -44,8 +44,20 @@ def bench(
     data: Annotated[bool, typer.Option("--data/--no-data", help="also time decoding, committing and queries")] = True,
     chart: Annotated[str | None, typer.Option(help="draw a chart into FILE.svg or FILE.png")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="check and measure a device instead: cuda, or cpu to rehearse")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="with --device: for all measurements (default: 450, on a CPU 180)")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="with --device: JSON file")] = None,
 ) -> int:
     """Time our methods and other libraries' side by side, in units of the model's forward pass."""
+    if device is not None:
+        given = {"CONFIG": config, "--model": model, "--against": against, "--set": settings, "--chart": chart}
+        return _bench_device(device, seconds, file, [name for name, value in given.items() if value], as_json=as_json)
+    if seconds is not None or file is not None:
+        raise ConfigError.one("--seconds" if seconds else "--out", "it needs --device", "--device cuda, or cpu")
     from pipeline.bench.images import bench_images
     from pipeline.bench.measure import Setup, measured
     from pipeline.bench.peers import PEERS
@@ -82,6 +94,24 @@ def bench(
     out.say(json.dumps(results)) if as_json else _print(results)
     if chart:
         _draw(chart, results)
+    return 0
+
+
+def _bench_device(device: str, seconds: float | None, file: Path | None, others: list[str], *, as_json: bool) -> int:
+    from pipeline.bench.device.needed import check_libraries
+
+    if others:
+        raise ConfigError.one(
+            others[0], "the measurements of a device have their own networks and methods", "leave it out"
+        )
+    if file is not None and not file.absolute().parent.is_dir():
+        raise ConfigError.one("--out", f"there is no folder '{file.parent}'")
+    check_libraries()
+    from pipeline.bench.device.sections import measured_device
+    from pipeline.bench.device.tables import page
+
+    found = measured_device(device, seconds, file, err.say)
+    out.say(json.dumps(found) if as_json else page(found))
     return 0
 
 

@@ -13,7 +13,9 @@ from pipeline.errors import CamatlasError
 
 def main(
     device: Annotated[str, typer.Option(help="cuda, or cpu to rehearse")] = "cuda",
-    seconds: Annotated[float, typer.Option(min=1, help="for all measurements; those without time are left out")] = 450,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="for all measurements (default: 450, or 180 on a CPU)")
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="keep the results in FILE, as JSON")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
 ) -> None:

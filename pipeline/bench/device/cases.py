@@ -136,9 +136,7 @@ def first_images(chunk: DecodedChunk, count: int) -> DecodedChunk:
 
 def explained(explainer: Explainer, chunk: DecodedChunk) -> list[str]:
     """Explain a chunk, and return the error codes of its rows."""
-    return [
-        code for table in explainer.tables(chunk) for code in table["error_code"].to_pylist() if code is not None
-    ]
+    return [code for table in explainer.tables(chunk) for code in table["error_code"].to_pylist() if code is not None]
 
 
 def kernels(device: Device, explainer: Explainer, chunk: DecodedChunk) -> Mapping[str, float] | None:

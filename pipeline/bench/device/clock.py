@@ -83,6 +83,6 @@ class Device:
                 "device_gigabytes": round(properties.total_memory / 1e9, 1),
                 "capability": f"{properties.major}.{properties.minor}",
                 "cuda": torch.version.cuda,
-                "cudnn": torch.backends.cudnn.version(),
+                "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             }
         return found

@@ -174,10 +174,13 @@ def _attempt(work: Callable[[], Any]) -> Any:  # noqa: ANN401 - the result of th
 
 
 def _agreements(found: Maps, expected: Maps) -> dict[str, Agreement | str]:
-    return {
-        label: map_Buv if isinstance(map_Buv, str) else known if isinstance(known, str) else Agreement.of(map_Buv, known)
-        for (label, map_Buv), known in zip(found.items(), expected.values(), strict=True)
-    }
+    return {label: _agreement(map_Buv, expected[label]) for label, map_Buv in found.items()}
+
+
+def _agreement(found: Tensor | str, expected: Tensor | str) -> Agreement | str:
+    if isinstance(found, str):
+        return found
+    return f"on the CPU: {expected}" if isinstance(expected, str) else Agreement.of(found, expected)
 
 
 def _unequal(one: Maps, other: Maps) -> list[str]:

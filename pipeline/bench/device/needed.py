@@ -1,6 +1,5 @@
 """The libraries that the measurements of a device need; Ray, DuckDB and object stores are not among them."""
 
-from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -24,5 +23,5 @@ def check_libraries() -> None:
         raise ConfigError.one("--device", f"torch {version('torch')} is installed, and {oldest} is the oldest", "")
 
 
-def _release(text: str) -> Sequence[int]:
+def _release(text: str) -> tuple[int, ...]:
     return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in text.split("+")[0].split(".")[:2])

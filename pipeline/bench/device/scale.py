@@ -19,6 +19,7 @@ class Scale:
         compared: images whose maps and metrics are compared with the CPU's.
         photographs: encoded photographs that are decoded.
         spare_megabytes: memory for the passes that are made too large.
+        budget: seconds for all measurements; the start of Python and of the device come on top.
     """
 
     network: str
@@ -32,10 +33,17 @@ class Scale:
     compared: int
     photographs: int
     spare_megabytes: int
+    budget: float
 
 
-FULL = Scale("resnet50", 224, (16, 64, 256, 512), 256, 16, 2.0, 2**28, 8192, 8, 256, 3000)
-REHEARSAL = Scale("resnet18", 64, (16,), 16, 4, 0.2, 2**22, 512, 2, 24, 400)
+FULL = Scale(
+    "resnet50", 224, (16, 64, 256, 512), images=256, warm=16, seconds=2.0, floats=2**28, product=8192, compared=8,
+    photographs=256, spare_megabytes=3000, budget=450,
+)  # fmt: skip
+REHEARSAL = Scale(
+    "resnet18", 48, (16,), images=16, warm=2, seconds=0.2, floats=2**22, product=512, compared=2, photographs=24,
+    spare_megabytes=300, budget=180,
+)  # fmt: skip
 
 
 def scale_for(device: str) -> Scale:

@@ -28,8 +28,6 @@ from pipeline.errors import first_line
 from pipeline.metrics import METRICS
 from pipeline.model.memory import kept_freed_memory
 
-SECONDS = 450.0
-"""Seconds that all measurements may take; the start of Python and of the device come on top."""
 _A_CASE = 15.0
 """Seconds that must be left for one more case."""
 FAILED = "failed"
@@ -44,7 +42,7 @@ class Session:
 
     Attributes:
         device, scale: what is measured, and how much.
-        seconds: for all measurements.
+        seconds: for all measurements; a section for which too little is left is left out.
         out: JSON file that holds what was found so far; None keeps none.
         say: gets the progress.
         methods, metrics, cases: what is compared and timed.
@@ -53,7 +51,7 @@ class Session:
 
     device: Device
     scale: Scale
-    seconds: float = SECONDS
+    seconds: float
     out: Path | None = None
     say: Report = lambda _: None
     methods: tuple[str, ...] = tuple(METHODS)
@@ -118,7 +116,7 @@ class Session:
 
 
 def measured_device(
-    name: str, seconds: float = SECONDS, out: Path | None = None, say: Report = lambda _: None
+    name: str, seconds: float | None = None, out: Path | None = None, say: Report = lambda _: None
 ) -> dict[str, Any]:
     """Measure a device, `cuda`, or `cpu` to rehearse, and return what was found, as JSON holds it.
 
@@ -128,7 +126,7 @@ def measured_device(
     scale = scale_for(name)
     device = Device(name, scale.seconds)
     device.check()
-    return Session(device, scale, seconds, out, say).run()
+    return Session(device, scale, seconds or scale.budget, out, say).run()
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any result

@@ -47,7 +47,8 @@ def forwards(device: Device, scale: Scale, loaded: LoadedModel, peaks: Mapping[s
     flops = _flops(loaded)
     model = loaded.model.to(device.name)
     found: dict[str, Any] = {"gigaflops_of_an_image": flops / 1e9}
-    kinds: dict[str, Precision] = {PLAIN: "fp32"} | {f"engine {name}": name for name in device.precisions()}
+    engines: dict[str, Precision] = {f"engine {name}": name for name in device.precisions()}
+    kinds: dict[str, Precision] = {PLAIN: "fp32", **engines}
     for label, precision in kinds.items():
         run = partial(_plain, model) if label == PLAIN else Engine(model, precision, (), compiled=False).masked
         with multiplying(precision):

@@ -105,7 +105,7 @@ def _cases(result: Iterable[Found]) -> list[str]:
 def _projection(result: Found) -> list[str]:
     rows = [[name, f"{rate:,.0f}"] for name, rate in result["images_per_second_and_gpu"].items()]
     title = f"at most, {result['gpus']} GPUs and {result['cores']} cores"
-    costs = ", ".join(f"{name.replace('_', ' ')} {_number(each)}" for name, each in result["costs_in_microseconds"].items())
+    costs = _described(result["costs_in_microseconds"])
     return [
         *table((title, "images/s and GPU"), rows), "", result["sentence"], "",
         f"From these costs, in microseconds of one core: {costs}.",

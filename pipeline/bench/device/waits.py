@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
@@ -26,7 +27,11 @@ def counted_waits(device: Device) -> Iterator[Counter[str]]:
         yield found
         return
 
-    def note(message: Warning | str, *_: object) -> None:
+    def note(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int,
+        file: TextIO | None = None, line: str | None = None,
+    ) -> None:  # fmt: skip
+        del category, filename, lineno, file, line  # of the innermost line, which may be PyTorch's
         if _WORD in str(message):
             found[_asking_line()] += 1
 
