@@ -24,6 +24,6 @@ def apart(seconds: float, work: Callable[..., Result], *args: Any) -> Result | s
     except BrokenProcessPool:
         return "the process died"
     except Exception as error:  # whatever the work raises
-        return f"{type(error).__name__}: {first_line(error)}"
+        return first_line(error)
     finally:
         pool.shutdown(cancel_futures=True)

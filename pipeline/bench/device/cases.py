@@ -91,7 +91,7 @@ def timed_cases(
         except Exception as error:
             if is_device_failure(error):
                 raise
-            rows.append({"case": case.name, "failed": f"{type(error).__name__}: {first_line(error)}"})
+            rows.append({"case": case.name, "failed": first_line(error)})
     return rows
 
 

@@ -170,7 +170,7 @@ def _attempt(work: Callable[[], Any]) -> Any:  # noqa: ANN401 - the result of th
     except Exception as error:
         if is_device_failure(error):
             raise
-        return f"{type(error).__name__}: {first_line(error)}"
+        return first_line(error)
 
 
 def _agreements(found: Maps, expected: Maps) -> dict[str, Agreement | str]:

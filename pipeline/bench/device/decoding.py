@@ -6,9 +6,10 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import simplejpeg
@@ -19,10 +20,11 @@ from pipeline.bench.device.clock import Device
 from pipeline.bench.device.scale import Scale
 from pipeline.data.decode import frame_image
 from pipeline.data.limits import DecodeLimits
+from pipeline.data.shrinking import check_resizer
 from pipeline.demo.scenes import make_scene
-from pipeline.errors import first_line
+from pipeline.errors import ConfigError, first_line
 from pipeline.settings.libraries import import_torchvision
-from pipeline.settings.preprocess import Preprocess
+from pipeline.settings.preprocess import Preprocess, Resizer
 
 PREPROCESS = Preprocess(224, 256)
 """The size at which networks of ImageNet read photographs."""
@@ -54,7 +56,7 @@ def decoding(device: Device, scale: Scale) -> dict[str, Any]:
     found: dict[str, Any] = {
         "kilobytes": statistics.fmean(map(len, data)) / 1e3,
         "decoded_alone": _rate(partial(_alone, data), len(data)),
-        "one_core": _rate(partial(framed, data), len(data)),
+        "one_core": {resizer: _rate(partial(framed, data, resizer), len(data)) for resizer in resizers()},
     }
     cores = os.cpu_count() or 1
     found["cores"], found["all_cores"] = cores, _with_processes(data, cores)
@@ -64,9 +66,23 @@ def decoding(device: Device, scale: Scale) -> dict[str, Any]:
     return found
 
 
-def framed(data: list[bytes]) -> int:
+def resizers() -> list[Resizer]:
+    """List the resizers whose libraries are installed."""
+    return [resizer for resizer in get_args(Resizer) if _is_installed(resizer)]
+
+
+def _is_installed(resizer: Resizer) -> bool:
+    try:
+        check_resizer(resizer)
+    except ConfigError:
+        return False
+    return True
+
+
+def framed(data: list[bytes], resizer: Resizer = "pillow") -> int:
     """Decode photographs and fit them to the input; return the number of their pixels."""
-    return sum(frame_image(each, None, PREPROCESS, DecodeLimits()).pixels_HWC.size for each in data)
+    preprocess = replace(PREPROCESS, resizer=resizer)
+    return sum(frame_image(each, None, preprocess, DecodeLimits()).pixels_HWC.size for each in data)
 
 
 def _alone(data: list[bytes]) -> int:
@@ -100,7 +116,7 @@ def _on_the_device(device: Device, data: list[bytes]) -> float | str:
     try:
         return len(data) / device.median(lambda: decode_jpeg(encoded, device=device.name))
     except RuntimeError as error:  # torchvision without nvJPEG
-        return f"RuntimeError: {first_line(error)}"
+        return first_line(error)
 
 
 def _copies(device: Device) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What one image costs the host under Grad-CAM, step by step, apart from the work of the device."""
 
 import copy
+import math
 import pickle
 import tempfile
 import time
@@ -42,33 +43,32 @@ class HostCosts:
     """Seconds of one core.
 
     Attributes:
-        decoding: of an image, in a reader.
         pass_launching: of one pass of any size, until everything is started: measured with few channels, so that the
             work itself takes next to nothing.
         unpacking: of an image, to take it from the message of a reader.
         copying: of an image, until its copy to the device is started.
         rows: of an image: its row, and all else that its worker does for it.
         publishing: of an image: its share of a part, encoded, checked and written, in the worker's other thread.
+        decoding: of an image, in a reader.
     """
 
-    decoding: float
     pass_launching: float
     unpacking: float
     copying: float
     rows: float
     publishing: float
+    decoding: float = math.nan
 
 
-def host_costs(device: Device, decoding_rate: float) -> HostCosts:
-    """Measure all steps; each is the best of a few repetitions, because others can only slow a core down."""
+def host_costs(device: Device) -> HostCosts:
+    """Measure all steps but decoding; each is the best of a few repetitions, as others can only slow a core down."""
     with kept_freed_memory():  # as in a worker
-        return _host_costs(device, decoding_rate)
+        return _host_costs(device)
 
 
-def _host_costs(device: Device, decoding_rate: float) -> HostCosts:
+def _host_costs(device: Device) -> HostCosts:
     chunk = chunk_of(_MANY, PREPROCESS.size[0])
     return HostCosts(
-        decoding=1 / decoding_rate,
         pass_launching=_pass_launching(device),
         unpacking=_unpacking(chunk) / _MANY,
         copying=_best(lambda: sent(torch.tensor(chunk.pixels_NHWC), torch.device(device.name))) / _MANY,

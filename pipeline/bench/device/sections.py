@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class Session:
             try:
                 self.found[name] = plain(work())
             except Exception as error:  # whatever a device raises
-                self.found[name] = {FAILED: f"{type(error).__name__}: {first_line(error)}"}
+                self.found[name] = {FAILED: first_line(error)}
         self.found.setdefault("seconds", {})[name] = time.monotonic() - began
         if self.out is not None:
             self.out.write_text(json.dumps(self.found, indent=1) + "\n", encoding="utf-8")
@@ -112,7 +112,11 @@ class Session:
         return untrained(self.scale.network, self.scale.side)
 
     def _projection(self) -> dict[str, Any]:
-        return Projection(Node(), host_costs(self.device, self.found["decoding"]["one_core"])).as_json()
+        costs = host_costs(self.device)
+        rates = self.found["decoding"].get("one_core", {})
+        return {
+            resizer: Projection(Node(), replace(costs, decoding=1 / rate)).as_json() for resizer, rate in rates.items()
+        }
 
 
 def measured_device(

@@ -103,13 +103,13 @@ def _cases(result: Iterable[Found]) -> list[str]:
 
 
 def _projection(result: Found) -> list[str]:
-    rows = [[name, f"{rate:,.0f}"] for name, rate in result["images_per_second_and_gpu"].items()]
-    title = f"at most, {result['gpus']} GPUs and {result['cores']} cores"
-    costs = _described(result["costs_in_microseconds"])
-    return [
-        *table((title, "images/s and GPU"), rows), "", result["sentence"], "",
-        f"From these costs, in microseconds of one core: {costs}.",
-    ]  # fmt: skip
+    lines = list[str]()
+    for resizer, each in result.items():
+        rows = [[name, f"{rate:,.0f}"] for name, rate in each["images_per_second_and_gpu"].items()]
+        title = f"at most, {each['gpus']} GPUs and {each['cores']} cores, resizer {resizer}"
+        lines += [*table((title, "images/s and GPU"), rows), "", each["sentence"], ""]
+        lines += [f"From microseconds of one core: {_described(each['costs_in_microseconds'])}.", ""]
+    return lines[:-1]
 
 
 def _items(result: Found) -> list[str]:
