@@ -78,8 +78,8 @@ class Agreement:
 def compared_maps(device: Device, count: int, methods: Collection[str] = tuple(METHODS)) -> dict[str, Any]:
     """Compare the maps of all methods at each precision, of two equal runs, and of passes of two sizes."""
     found: dict[str, Any] = {"precisions": {}, "unequal_runs": [], "unequal_passes": []}
-    for network in NETWORKS:
-        subject = _Subject.of(network, count, methods)
+    for network, names in _by_network(methods).items():
+        subject = _Subject.of(network, count, names)
         expected = subject.maps(Setting(replace(device, name="cpu")))
         runs: dict[tuple[Precision, int], Maps] = {}
         for precision in device.precisions():
@@ -107,6 +107,13 @@ def compared_metrics(device: Device, count: int, metrics: Collection[str] = tupl
     return found
 
 
+def _by_network(names: Collection[str]) -> dict[str, list[str]]:
+    """Give the methods that read attention to the transformer, and the others to the network of convolutions."""
+    reading = [name for name in names if METHODS[name]().needs.attention]
+    others = [name for name in names if name not in reading]
+    return {network: each for network, each in zip(NETWORKS, (others, reading), strict=True) if each}
+
+
 @dataclass(frozen=True)
 class _Subject:
     """A network with its images and methods."""
@@ -119,11 +126,7 @@ class _Subject:
     @classmethod
     def of(cls, network: str, count: int, names: Collection[str]) -> "_Subject":
         loaded = trained(network)
-        methods = {
-            label: method
-            for label, method in build_methods([{name: _FEW.get(name, {})} for name in names]).items()
-            if method.needs.attention == (network == "vit")
-        }
+        methods = build_methods([{name: _FEW.get(name, {})} for name in names])
         pixels_BCHW = inputs(loaded, count)
         with torch.no_grad():
             targets_B = loaded.model(pixels_BCHW).argmax(1)

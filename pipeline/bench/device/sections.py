@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, is_dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from pipeline.cams import METHODS
 from pipeline.errors import first_line
 from pipeline.metrics import METRICS
 from pipeline.model.memory import kept_freed_memory
+from pipeline.model.trial import LoadedModel
 
 _A_CASE = 15.0
 """Seconds that must be left for one more case."""
@@ -100,15 +102,16 @@ class Session:
 
     def _forwards(self) -> dict[str, Any]:
         peaks = self.found["ceilings"].get("product_teraflops", {})
-        return forwards(self.device, self.scale, self._network(), peaks)
+        return forwards(self.device, self.scale, self._network, peaks)
 
     def _cases(self) -> list[dict[str, Any]]:
         engine = self.found["forwards"].get("engine bf16" if self.device.is_gpu else "engine fp32", {})
         rate = engine.get("images_per_second")
         has_time = lambda: self.left > _A_CASE  # noqa: E731 - read once for each case
-        return timed_cases(self.device, self.scale, self._network(), rate, self.say, self.cases, has_time)
+        return timed_cases(self.device, self.scale, self._network, rate, self.say, self.cases, has_time)
 
-    def _network(self) -> Any:  # noqa: ANN401 - a LoadedModel
+    @cached_property
+    def _network(self) -> LoadedModel:
         return untrained(self.scale.network, self.scale.side)
 
     def _projection(self) -> dict[str, Any]:
