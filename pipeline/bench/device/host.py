@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.bench.device.cases import Case, explained, explainer_for
 from pipeline.bench.device.clock import Device
-from pipeline.bench.device.decoding import PREPROCESS
+from pipeline.bench.device.decoding import PREPROCESS, cpu_seconds
 from pipeline.bench.device.subjects import chunk_of, untrained
 from pipeline.data.decode import DecodedChunk
 from pipeline.explain.explainer import Explainer
@@ -26,6 +26,7 @@ from pipeline.settings.model import ModelConfig
 from pipeline.settings.preprocess import Preprocess
 from pipeline.storage.local_store import LocalStore
 from pipeline.storage.parts import publish_part
+from pipeline.telemetry.timers import Stopwatch
 
 NETWORK = "resnet50"
 """The network whose passes are started, also where a rehearsal times a smaller one."""
@@ -84,7 +85,7 @@ def _pass_launching(device: Device) -> float:
     explainer = explainer_for(loaded, device, _GRADCAM, "fp32", 16)
     explainer.probe.batcher.size = 1  # not padded
     image = chunk_of(1, _TINY)
-    return _best(lambda: device.once(lambda: explained(explainer, image)))
+    return _best(lambda: device.once(lambda: explained(explainer, image)))  # a GPU is waited for by a busy loop
 
 
 def narrowed(model: nn.Module) -> nn.Module:
@@ -120,6 +121,7 @@ def _unpacking(chunk: DecodedChunk) -> float:
 def _rows(device: Device) -> float:
     """Time what is neither a pass nor a method, of many images and of few."""
     explainer = explainer_for(_thin(), device, _GRADCAM, "fp32", _MANY)
+    explainer._watch = Stopwatch(time.process_time)  # the rest is a difference of CPU times
     few, many = (_least_rest(explainer, chunk_of(count, _TINY)) for count in (_FEW, _MANY))
     return max(0.0, many - few) / (_MANY - _FEW)
 
@@ -130,7 +132,7 @@ def _least_rest(explainer: Explainer, chunk: DecodedChunk) -> float:
 
 def _rest(explainer: Explainer, chunk: DecodedChunk) -> float:
     explainer.usage()
-    seconds = _seconds(lambda: explained(explainer, chunk))
+    seconds = cpu_seconds(lambda: explained(explainer, chunk))
     return seconds - sum(explainer.usage().seconds.values())
 
 
@@ -143,9 +145,7 @@ def _publishing(device: Device) -> float:
 
 def _published(rows: pa.Table, chunk: DecodedChunk) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        began = time.process_time()
-        publish_part(LocalStore(folder), rows, footer_of(chunk, "bench"))
-        return time.process_time() - began
+        return cpu_seconds(lambda: publish_part(LocalStore(folder), rows, footer_of(chunk, "bench")))
 
 
 def _thin() -> LoadedModel:
@@ -157,12 +157,6 @@ def _thin() -> LoadedModel:
 
 
 def _best(work: Callable[[], object]) -> float:
-    """Return the fewest seconds of a few calls."""
+    """Return the least CPU time of a few calls."""
     work()
-    return min(_seconds(work) for _ in range(_REPEATS))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    return min(cpu_seconds(work) for _ in range(_REPEATS))
