@@ -25,11 +25,11 @@ def without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_maps_and_metrics_agree_with_the_cpu() -> None:
     with simulated() as ledger:
-        maps = compared_maps(CUDA, 1, ["gradcam", "scorecam"])
+        maps = compared_maps(CUDA, 1, ["gradcam"])
         metrics = compared_metrics(CUDA, 1, ["average_drop", "energy_in_box", "mass"])
     assert ledger.launches
     assert {found.error for found in maps["precisions"]["fp32"].values()} == {0.0}
-    assert len(maps["precisions"]["bf16"]) == 2
+    assert len(maps["precisions"]["bf16"]) == 1
     assert (maps["unequal_runs"], maps["unequal_passes"]) == ([], [])
     assert metrics == {"average_drop": 0.0, "energy_in_box": 0.0, "mass": 0.0}
 

@@ -147,6 +147,6 @@ def kernels(device: Device, explainer: Explainer, chunk: DecodedChunk) -> Mappin
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         seconds = device.once(lambda: explained(explainer, chunk))
-    events = profiled.key_averages()
+    events = [event for event in profiled.key_averages() if event.device_type.name == "CUDA"]  # not their launches
     busy = sum(event.self_device_time_total for event in events) / 1e6
     return {"started": sum(event.count for event in events), "busy_ms": 1e3 * busy, "busy_share": busy / seconds}

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.bench.device.clock import Device
 from pipeline.bench.device.scale import Scale
@@ -44,9 +43,9 @@ def _product(device: Device, side: int, precision: Precision) -> float:
 
 def forwards(device: Device, scale: Scale, loaded: LoadedModel, peaks: Mapping[str, float]) -> dict[str, Any]:
     """Time forward passes of the plain model and of the engine, as shares of the product's rate at that precision."""
-    flops = _flops(loaded)
+    count = flops(loaded)
     model = loaded.model.to(device.name)
-    found: dict[str, Any] = {"gigaflops_of_an_image": flops / 1e9}
+    found: dict[str, Any] = {"gigaflops_of_an_image": count / 1e9}
     engines: dict[str, Precision] = {f"engine {name}": name for name in device.precisions()}
     kinds: dict[str, Precision] = {PLAIN: "fp32", **engines}
     for label, precision in kinds.items():
@@ -54,7 +53,7 @@ def forwards(device: Device, scale: Scale, loaded: LoadedModel, peaks: Mapping[s
         with multiplying(precision):
             rates = {size: _rate(device, run, loaded, size) for size in scale.passes}
         best = max((rate for rate in rates.values() if rate is not None), default=None)
-        share = None if best is None or precision not in peaks else best * flops / 1e12 / peaks[precision]
+        share = None if best is None or precision not in peaks else best * count / 1e12 / peaks[precision]
         found[label] = {"images_per_second": best, "share_of_product": share, "by_images_of_a_pass": rates}
     return found
 
@@ -76,9 +75,11 @@ def _plain(model: nn.Module, pixels_PCHW: Tensor) -> Tensor:
     return logits_PN
 
 
-def _flops(loaded: LoadedModel) -> int:
+def flops(loaded: LoadedModel) -> int:
     """Count the operations of one image, a multiplication and an addition as two."""
-    counter = FlopCounterMode(display=False)
+    from torch.utils.flop_counter import FlopCounterMode  # imports torch's compiler
+
+    counter, pixels_1CHW = FlopCounterMode(display=False), inputs(loaded, 1)
     with counter, torch.no_grad():
-        loaded.model.cpu()(inputs(loaded, 1))
+        loaded.model.cpu()(pixels_1CHW)
     return int(counter.get_total_flops())

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import pipeline
 from jobs.bench import bench
 from pipeline.bench.device import decoding as decoding_module
-from pipeline.bench.device import host, needed, sections
+from pipeline.bench.device import host, needed, sections, speed
 from pipeline.bench.device.apart import apart
 from pipeline.bench.device.cases import CASES, Case
 from pipeline.bench.device.clock import Device
@@ -31,6 +31,7 @@ from pipeline.bench.device.host import HostCosts, host_costs
 from pipeline.bench.device.node import Node, Projection
 from pipeline.bench.device.scale import FULL, REHEARSAL
 from pipeline.bench.device.sections import Session, plain
+from pipeline.bench.device.subjects import untrained
 from pipeline.bench.device.tables import page
 from pipeline.bench.device.waits import counted_waits
 from pipeline.cams import build_methods
@@ -53,7 +54,8 @@ def session(**changes: Any) -> Session:
 
 @pytest.fixture
 def few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what starts processes, which is tested by itself."""
+    """Leave out what starts processes or the compiler, which is tested by itself."""
+    monkeypatch.setattr(speed, "flops", lambda _: 10**9)
     monkeypatch.setattr(decoding_module, "_with_processes", lambda data, processes: 1.0)
     monkeypatch.setattr(sections, "failures", lambda *_: {"too_large_pass": "left out"})
     monkeypatch.setattr(sections, "compiled", lambda *_: {"first_call_seconds": 1.0})
@@ -167,6 +169,11 @@ def test_work_apart_may_die_raise_or_hang() -> None:
     assert apart(60, os._exit, 1) == "the process died"
     assert apart(60, operator.truediv, 1, 0) == "ZeroDivisionError: division by zero"
     assert apart(0.01, time.sleep, 60) == "not finished after 0 s"
+
+
+@pytest.mark.campaign
+def test_operations_are_counted_as_published() -> None:
+    assert speed.flops(untrained("resnet18", 224)) == pytest.approx(2 * 1.814e9, rel=0.01)
 
 
 @pytest.mark.campaign
