@@ -46,4 +46,5 @@ def test_a_case_counts_waits_and_gives_rows(monkeypatch: pytest.MonkeyPatch) -> 
     assert "failed" not in row, row
     assert row["waits"] == 0  # the simulated device does not warn of them
     assert row["error_codes"] == []
+    assert cases.chunk_of(1, 96).samples[0].boxes_of(3)  # boxes apply to whatever class is predicted
     assert row["kernels"] == kernels

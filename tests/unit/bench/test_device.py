@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 import pipeline
 from jobs.bench import bench
+from pipeline.bench.device import cases, host, needed, sections, speed
 from pipeline.bench.device import decoding as decoding_module
-from pipeline.bench.device import host, needed, sections, speed
 from pipeline.bench.device.apart import apart
 from pipeline.bench.device.cases import CASES, Case
 from pipeline.bench.device.clock import Device
@@ -95,6 +95,15 @@ def test_sections_without_time_or_with_an_error_say_so_and_the_others_go_on(
     assert {name for name, each in found.items() if "left out" in str(each)} >= {"maps", "metrics", "cases", "compiled"}
     assert "no kernel image" in page(found)
     assert "left out: 14 s were left" in page(found)
+
+
+def test_a_failed_device_ends_the_cases_and_keeps_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    results: list[Any] = [{"case": "one"}, ValueError("of the case"), torch.AcceleratorError("device-side assert")]
+    monkeypatch.setattr(cases, "_timed_case", mock.Mock(side_effect=results))
+    rows = cases.timed_cases(CPU, TINY, mock.Mock(), None, lambda _: None, CASES[:5])
+    assert [row.get("failed", "") for row in rows] == [
+        "", "ValueError: of the case", "AcceleratorError: device-side assert",
+    ]  # fmt: skip
 
 
 def test_all_cases_can_be_built() -> None:
