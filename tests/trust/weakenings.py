@@ -68,7 +68,7 @@ WEAKENINGS = (
         "tests/unit/data/test_decode_refusals.py",
     ),
     Weakening(
-        "the limit of attempts", "pipeline/run/attempts.py", "times >= ENDS", "False", "tests/unit/run/test_attempts.py"
+        "the limit of attempts", "pipeline/run/ledger.py", "times >= ENDS", "False", "tests/unit/run/test_attempts.py"
     ),
     Weakening(
         "seeded noise",
