@@ -64,11 +64,12 @@ def encode_stack(maps_Nuv: FloatArray, dtype: MapDtype = "u8") -> EncodedStack:
     """
     if maps_Nuv.ndim != 3 or 0 in maps_Nuv.shape[1:] or not np.isfinite(maps_Nuv).all():
         raise ValueError(f"a map must be two-dimensional and finite, this one has shape {maps_Nuv.shape[1:]}")
-    flat_NP = np.ascontiguousarray(maps_Nuv, np.float32).reshape(len(maps_Nuv), -1)
+    cells = maps_Nuv.shape[1] * maps_Nuv.shape[2]
+    flat_NP = np.ascontiguousarray(maps_Nuv, np.float32).reshape(len(maps_Nuv), cells)
     low_N, high_N = _ranges(maps_Nuv, flat_NP)
     stored_NP = flat_NP if dtype == "f32" else _quantised(_unit(flat_NP, low_N, high_N), dtype)
     data = np.ascontiguousarray(stored_NP, STORED[dtype]).tobytes()
-    step = flat_NP.shape[1] * STORED[dtype].itemsize
+    step = cells * STORED[dtype].itemsize
     return EncodedStack([data[start : start + step] for start in range(0, len(data), step)], low_N, high_N)
 
 

@@ -62,8 +62,8 @@ class Uploads:
         return upload.there
 
     def _upload(self, images: Array) -> _Upload:
-        if self._buffer_read is not None:
-            self._buffer_read.synchronize()  # until then the device reads the buffer
+        if self._buffer_read is not None and not self._buffer_read.query():
+            self._buffer_read.synchronize()  # the device still reads the buffer
         pinned = self._room(images)
         np.copyto(pinned.numpy(), images)
         with torch.cuda.stream(self._own_stream()):
