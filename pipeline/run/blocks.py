@@ -4,12 +4,12 @@ Arrays in a pickle are copied when it is written and when it is read, and that s
 Ray copies them once, into its store, and a worker reads them there: they are then read-only.
 """
 
+import itertools
 import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 Block: TypeAlias = pa.Table
@@ -19,14 +19,14 @@ _LEAST_BESIDE = 1 << 14
 
 def pack(items: Sequence[object]) -> Block:
     """Pickle objects into one row: the pickle, the bytes of their large arrays, and the length of each."""
-    arrays: list[npt.NDArray[np.uint8]] = []
+    arrays: list[memoryview] = []
 
     def stays(buffer: pickle.PickleBuffer) -> bool:
-        with buffer.raw() as raw:
-            if raw.nbytes < _LEAST_BESIDE:
-                return True
-            arrays.append(np.frombuffer(raw, np.uint8))
-            return False
+        raw = buffer.raw()
+        if raw.nbytes < _LEAST_BESIDE:
+            return True
+        arrays.append(raw)
+        return False
 
     stream = pickle.dumps(items, protocol=5, buffer_callback=stays)
     lengths = [[array.nbytes for array in arrays]]
@@ -38,12 +38,21 @@ def pack(items: Sequence[object]) -> Block:
 
 def unpack(block: Block) -> Iterator[Any]:
     """Yield the objects of a block; their large arrays are views of it."""
-    for row in range(block.num_rows):  # a task without work units yields a block without columns
-        stream, arrays = block["items"][row].as_buffer(), block["arrays"][row].as_buffer()
-        lengths = block["lengths"][row].as_py()
-        starts = np.cumsum([0, *lengths]).tolist()
+    if not block.num_rows:  # a task without work units yields a block without columns
+        return
+    columns = (_values(block["items"]), _values(block["arrays"]), block["lengths"].to_pylist())
+    for stream, arrays, lengths in zip(*columns, strict=True):
+        starts = itertools.accumulate(lengths, initial=0)
         buffers = [arrays.slice(start, length) for start, length in zip(starts, lengths, strict=False)]
         yield from pickle.loads(stream, buffers=buffers)  # noqa: S301 - only `pack` writes it
+
+
+def _values(column: pa.ChunkedArray) -> Iterator[pa.Buffer]:
+    """Yield the values of a column where they are; a scalar of Arrow would be a copy."""
+    for chunk in column.chunks:
+        _, ends, data = chunk.buffers()
+        ends_R = np.frombuffer(ends, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
+        yield from (data.slice(start, end - start) for start, end in itertools.pairwise(ends_R))
 
 
 def _cell(data: pa.Buffer) -> pa.Array:
@@ -52,12 +61,11 @@ def _cell(data: pa.Buffer) -> pa.Array:
     return pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, data])
 
 
-def _side_by_side(arrays: Sequence[npt.NDArray[np.uint8]]) -> pa.Buffer:
+def _side_by_side(arrays: Sequence[memoryview]) -> pa.Buffer:
     """Return arrays as one buffer; they are copied only if they do not lie side by side, as those of an `Arena` do."""
-    starts = [array.ctypes.data for array in arrays]
-    ends = [start + array.nbytes for start, array in zip(starts, arrays, strict=True)]
     if not arrays:
         return pa.py_buffer(b"")
-    if starts[1:] == ends[:-1]:
-        return pa.foreign_buffer(starts[0], ends[-1] - starts[0], base=arrays)
-    return pa.py_buffer(np.concatenate(arrays))
+    buffers = [pa.py_buffer(array) for array in arrays]
+    if all(left.address + left.size == right.address for left, right in itertools.pairwise(buffers)):
+        return pa.foreign_buffer(buffers[0].address, sum(buffer.size for buffer in buffers), base=buffers)
+    return pa.py_buffer(np.concatenate([np.frombuffer(array, np.uint8) for array in arrays]))

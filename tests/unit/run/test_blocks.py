@@ -28,7 +28,8 @@ def address(buffer: Any) -> int:
 
 
 def arrays_of(block: Block) -> pa.Buffer:
-    return block["arrays"][0].as_buffer()
+    buffer: pa.Buffer = block["arrays"].chunk(0).buffers()[2]
+    return buffer
 
 
 @pytest.mark.parametrize("items", [[], ["a", {"b": 1}], [np.arange(5)]], ids=["nothing", "small", "a small array"])
@@ -70,8 +71,16 @@ def test_the_pickle_of_a_block_holds_no_pixels() -> None:
     block = pack(side_by_side(2))
     beside: list[pickle.PickleBuffer] = []
     stream = pickle.dumps(block, protocol=5, buffer_callback=beside.append)
-    assert len(stream) + block["items"][0].as_buffer().size < 8192
+    assert len(stream) + block["items"].chunk(0).buffers()[2].size < 8192
     assert address(arrays_of(block)) in [address(buffer.raw()) for buffer in beside]
+
+
+def test_rows_of_a_block_that_is_a_slice_are_found() -> None:
+    blocks = pa.concat_tables([pack(side_by_side(count)) for count in (1, 2, 3)])
+    for block in (blocks.slice(1, 2), blocks.combine_chunks().slice(1, 2)):
+        found = list(unpack(block))
+        assert len(found) == 5
+        np.testing.assert_array_equal(found[4], side_by_side(3)[2])
 
 
 def test_a_block_without_rows_has_no_objects() -> None:
