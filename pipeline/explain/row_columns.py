@@ -75,7 +75,9 @@ class Explained:
         """Return the columns that are the same for all methods, or for all pairs."""
         pairs, methods = len(self.pairs.samples), len(self.methods)
         pair_R, method_R = pa.array(np.repeat(np.arange(pairs), methods)), pa.array(np.tile(np.arange(methods), pairs))
-        columns = {name: values.take(pair_R) for name, values in _pair_columns(self.pairs, schema).items()}
+        columns = _pair_columns(self.pairs, schema)
+        if methods > 1:
+            columns = {name: values.take(pair_R) for name, values in columns.items()}
         for field in fields(MethodFacts):
             values = [getattr(method, field.name) for method in self.methods]
             columns[field.name] = pa.array(values, schema.field(field.name).type).take(method_R)
@@ -170,8 +172,9 @@ def table_of(batches: Iterable[UnmadeRows], schema: pa.Schema) -> pa.Table:
         if isinstance(part, Explained):
             groups.setdefault(part.kind, []).append(part)
     tables = [_joined(group).table(schema) for group in groups.values()]
-    failures = [part for part in made if not isinstance(part, Explained)]
-    return pa.concat_tables([*tables, to_table(failures, schema)]).combine_chunks()
+    if failures := [part for part in made if not isinstance(part, Explained)]:
+        tables.append(to_table(failures, schema))
+    return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
 
 
 def _joined(group: Sequence[Explained]) -> Explained:
