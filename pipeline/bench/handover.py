@@ -46,7 +46,7 @@ def handover_rows() -> list[dict[str, Any]]:
 def row_seconds(methods: int, metrics: tuple[str, ...], images: int = _CHUNK_IMAGES) -> float:
     """Return the least CPU time of a row among several tables of the rows of a chunk."""
     schema = explanation_schema(metric_fields(build_metrics(metrics)))
-    unmade = [UnmadeRows((_explained(methods, metrics, images),), schema)]
+    unmade = [UnmadeRows((random_maps(methods, metrics, images),), schema)]
     return min(_cpu_seconds(lambda: table_of(unmade, schema)) for _ in range(10)) / (methods * images)
 
 
@@ -70,6 +70,18 @@ def kept_rate(block: Block, unpacking: Callable[[Block], Any]) -> float:
         beside.append(_launches())
         other.join()
     return statistics.median(beside) / statistics.median(alone)
+
+
+def random_maps(methods: int, metrics: tuple[str, ...], images: int) -> Explained:
+    """Return explanations of images with random maps and values."""
+    random = np.random.default_rng(0)
+    labels = [f"method_{i}" for i in range(methods)]
+    numbers = [random.random(images, np.float32) for _ in range(3)]
+    classes = random.integers(0, 1000, images)
+    pairs = PairFacts("made.tar", 0, _samples(images), ("predicted",) * images, classes, classes, *numbers)
+    maps = {label: random.random((images, 7, 7), np.float32) for label in labels}
+    values = {name: {label: random.random(images, np.float32) for label in labels} for name in metrics}
+    return Explained(pairs, tuple(MethodFacts(label, "{}", "layer4") for label in labels), maps, values, {}, "u8")
 
 
 def _launches(seconds: float = _WINDOW_SECONDS) -> int:
@@ -96,14 +108,3 @@ def _chunk(ordinal: int, arena: Arena) -> DecodedChunk:
 
 def _samples(images: int) -> tuple[DecodedSample, ...]:
     return tuple(DecodedSample(f"image_{i:08d}", i, ((1.0, 1.0, 99.0, 99.0),), (375, 500)) for i in range(images))
-
-
-def _explained(methods: int, metrics: tuple[str, ...], images: int) -> Explained:
-    random = np.random.default_rng(0)
-    labels = [f"method_{i}" for i in range(methods)]
-    numbers = [random.random(images, np.float32) for _ in range(3)]
-    classes = random.integers(0, 1000, images)
-    pairs = PairFacts("made.tar", 0, _samples(images), ("predicted",) * images, classes, classes, *numbers)
-    maps = {label: random.random((images, 7, 7), np.float32) for label in labels}
-    values = {name: {label: random.random(images, np.float32) for label in labels} for name in metrics}
-    return Explained(pairs, tuple(MethodFacts(label, "{}", "layer4") for label in labels), maps, values, {}, "u8")

@@ -62,13 +62,13 @@ class Uploads:
         return upload.there
 
     def _upload(self, images: Array) -> _Upload:
-        if self._buffer_read is not None and not self._buffer_read.query():
+        if self._buffer_read is not None and not self._buffer_read.query():  # type: ignore[no-untyped-call]
             self._buffer_read.synchronize()  # the device still reads the buffer
         pinned = self._room(images)
         np.copyto(pinned.numpy(), images)
         with torch.cuda.stream(self._own_stream()):
             there = pinned.to(self._device, non_blocking=True)
-            arrived = torch.cuda.Event()
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record()
         self._buffer_read = arrived
         return _Upload(images, there, arrived)
@@ -82,5 +82,5 @@ class Uploads:
 
     def _own_stream(self) -> torch.cuda.Stream:
         if self._stream is None:
-            self._stream = torch.cuda.Stream(self._device)
+            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         return self._stream
