@@ -276,8 +276,7 @@ class Probe:
         known: TokenAttention | None,
     ) -> tuple[Segment, Tensor, Tensor]:
         count, recorded = len(pixels_PCHW), dict[str, Tensor]()
-        # bf16 is too coarse for gradients through many layers.
-        is_deep = len(layers) > 1 or wanted.is_differentiated
+        is_deep = len(layers) > 1 or wanted.is_differentiated  # bf16 is too coarse for gradients through many layers
         engine = self._exact if is_deep and self.precision == "bf16" else self._engine
         gradients = gradients or wanted.is_differentiated
         modules = {name: engine.layer(name) for name in layers}

@@ -60,8 +60,8 @@ BUDGETS: dict[str, Budget] = {
     "insertion and deletion": Budget(("gradcam",), ("insertion", "deletion"), 3, 1417, 41, "gradcam"),
     "scorecam, 64 clusters": Budget(({"scorecam": {"clusters": 64}},), (), 3, 3178, 65),
     "road": Budget(("gradcam",), ("road",), 4, 2551, 9, "gradcam"),
-    "sscam, 4 samples, 16 clusters": Budget(({"sscam": {"samples": 4, "clusters": 16}},), (), 34, 8411, 65),
-    "rise, 128 masks": Budget(({"rise": {"num_masks": 128, "grid": 8}},), (), 5, 3981, 129),
+    "sscam, 4 samples, 16 clusters": Budget(({"sscam": {"samples": 4, "clusters": 16}},), (), 18, 8427, 65),
+    "rise, 128 masks": Budget(({"rise": {"num_masks": 128, "grid": 8}},), (), 5, 3985, 129),
 }
 
 

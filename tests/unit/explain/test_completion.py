@@ -21,7 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.explain import completion
 from pipeline.explain.completion import completed, undecodable
 from pipeline.run.attempts import pieces
-from pipeline.run.ledger import Attempt, Ledger, Work
+from pipeline.run.ledger import Attempt, Ledger
 from pipeline.run.surroundings import decoding_here
 from pipeline.settings.preprocess import Preprocess
 from pipeline.settings.run_file import RunConfig
@@ -133,17 +133,10 @@ def test_this_machine_decodes_on_its_cpu_and_on_no_gpu_that_it_lacks() -> None:
     assert torch.cuda.is_available() or "torchvision says" in undecodable("cuda")
 
 
-class _Isolated(Ledger):
-    """A ledger of a chunk whose last attempt did not finish."""
-
-    def begin(self, work: Work) -> Attempt:
-        return Attempt(isolated=True)
-
-
 def test_waiting_images_travel_and_are_isolated_one_by_one() -> None:
     chunk = left_to_device(photograph(120, 90), saved(noise(80, 90)), photograph(99, 130))
     sent = pickle.loads(pickle.dumps(chunk, protocol=5))
-    each = [completed(piece, "cpu") for piece in pieces(sent, _Isolated())]
+    each = [completed(piece, "cpu") for piece in pieces(sent, Attempt(isolated=True), Ledger())]
     assert [len(piece.samples) for piece in each] == [1, 1, 1, 0]
     together = completed(chunk, "cpu").pixels_NHWC
     assert np.array_equal(np.concatenate([piece.pixels_NHWC for piece in each[:3]]), together)
