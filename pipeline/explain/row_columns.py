@@ -66,7 +66,7 @@ class Explained:
 
     def _kept(self, label: str) -> Flags:
         """Return which pairs have a finite map of a method that did not fail, (B,)."""
-        kept_B: Flags = np.isfinite(self.maps[label]).all((1, 2))
+        kept_B: Flags = np.asarray(np.isfinite(self.maps[label]).all((1, 2)))
         failed = [pair for method, pair in self.failures if method == label]
         kept_B[failed] = False
         return kept_B

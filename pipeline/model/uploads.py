@@ -53,7 +53,7 @@ class Uploads:
     def sent(self, images: Array) -> Tensor:
         """Return images on the device; work that is launched on them waits there until they have arrived."""
         if self._device.type != "cuda":
-            return torch.tensor(images).to(self._device)
+            return torch.tensor(images, device=self._device)
         upload = self._begun if self._begun is not None and self._begun.images is images else self._upload(images)
         self._begun = None
         current = torch.cuda.current_stream(self._device)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.data.arena import Arena
-from pipeline.data.decode import DecodedChunk, decode_chunk
+from pipeline.data.decode import DecodedChunk, Frame, decode_chunk
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Chunk, Reading, Shard, chunked, read_shard
@@ -73,7 +73,7 @@ class ReadPlan:
                 attempts.reach(work, 0)
             chunk = _lost(shard, ordinal) if attempt.quarantined and shard.kind in TABLE_KINDS else next(chunks, None)
             if chunk is not None and ordinal not in done:
-                frame = sandbox.frame_in_subprocess if attempt.isolated else sandbox.frame
+                frame: Frame = sandbox.frame_in_subprocess if attempt.isolated else sandbox.frame
                 frame = waiting(frame) if self.waits else frame
                 decoded = decode_chunk(chunk, self.preprocess, self.limits, frame, arena.room)
                 attempts.end(work)
