@@ -47,7 +47,7 @@ def row_seconds(methods: int, metrics: tuple[str, ...], images: int = _CHUNK_IMA
     """Return the least CPU time of a row among several tables of the rows of a chunk."""
     schema = explanation_schema(metric_fields(build_metrics(metrics)))
     unmade = [UnmadeRows((random_maps(methods, metrics, images),), schema)]
-    return min(_cpu_seconds(lambda: table_of(unmade, schema)) for _ in range(10)) / (methods * images)
+    return min(_cpu_seconds(lambda: table_of(unmade, schema)) for _ in range(40)) / (methods * images)
 
 
 def full_unit() -> Block:
