@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from reference.rows import explanation_row
 
 from pipeline.data.sources import Draw
 from pipeline.data.sources.shards import Failure
-from pipeline.explain.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row, to_table
+from pipeline.explain.rows import ImageFacts, MethodFacts, Row, failure_row, to_table
 from pipeline.metrics import METRICS
 from pipeline.settings.registry import parameters
 from pipeline.storage.base import Store

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from handmade import GRID, RunMaker
+from reference.rows import explanation_row
 
 from pipeline.data.sources.shards import Failure
-from pipeline.explain.rows import ImageFacts, MethodFacts, Row, explanation_row, failure_row
+from pipeline.explain.rows import ImageFacts, MethodFacts, Row, failure_row
 from pipeline.storage.parts import Footer
 from pipeline.storage.run_folder import PartName
 from schemas.manifest import RunIdentity

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from handmade import GRID, RunMaker
+from reference.rows import explanation_row
 
-from pipeline.explain.rows import ImageFacts, MethodFacts, Row, explanation_row
+from pipeline.explain.rows import ImageFacts, MethodFacts, Row
 from pipeline.metrics import METRICS
 from pipeline.settings.registry import parameters
 from pipeline.storage.parts import publish_part

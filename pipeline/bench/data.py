@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pipeline.bench.handover import handover_rows
 from pipeline.data.decode import Frame, decode_chunk
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.plain import decoded_jpeg, plain_header
@@ -49,7 +50,7 @@ def data_rows(config: RunConfig, images: int = 128) -> list[dict[str, Any]]:
         run = prepare(config.model_copy(update={"output": output, "data": data}))
         take_ownership(run.store, run.manifest)
         totals = _run_steps(run)
-        return [*_step_rows(totals), *_query_rows(run.store.url)]
+        return [*_step_rows(totals), *handover_rows(), *_query_rows(run.store.url)]
 
 
 def _run_steps(run: PreparedRun) -> _Totals:

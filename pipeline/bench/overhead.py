@@ -25,7 +25,7 @@ from pipeline.errors import ConfigError
 from pipeline.explain.rows import failure_row, to_table
 from pipeline.run.placement import CPU_THREADS
 from pipeline.settings.run_file import RunConfig, parse_config
-from pipeline.telemetry.events import Committed, Heartbeat
+from pipeline.telemetry.events import Committed, Heartbeat, Usage
 
 if TYPE_CHECKING:
     from pipeline.run.preflight import PreparedRun
@@ -150,7 +150,8 @@ def bare_rate(run: "PreparedRun", threads: int = CPU_THREADS, least_seconds: flo
     chunks = itertools.chain.from_iterable(unit for shard in run.shards for unit in plan.work_units(shard))
     images, began = 0, None
     for chunk in chunks:
-        encode_part(sorted_rows(explain(chunk)), footer_of(chunk, run.manifest.run_id))
+        rows = [item for item in explain(chunk) if not isinstance(item, Usage)]
+        encode_part(sorted_rows(rows), footer_of(chunk, run.manifest.run_id))
         if began is None:  # the first chunk warms up
             began = time.perf_counter()
             continue

@@ -18,9 +18,10 @@ Other data is decoded by a function of the user's, see `pipeline.data.arrays`.
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -129,6 +130,10 @@ class DecodedChunk:
         )
 
 
+Room: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], PixelArray]
+"""Returns memory for an array of a shape and type."""
+
+
 class Frame(Protocol):
     """Interface of functions that decode one image with its boxes and parts, and fit it to the model's input size."""
 
@@ -159,9 +164,12 @@ def frame_image(
 
 
 def decode_chunk(
-    chunk: Chunk, preprocess: Preprocess, limits: DecodeLimits, frame: Frame = frame_image
+    chunk: Chunk, preprocess: Preprocess, limits: DecodeLimits, frame: Frame = frame_image, room: Room = np.empty
 ) -> DecodedChunk:
-    """Decode all samples of a chunk, turn undecodable ones into failures, and drop the encoded bytes."""
+    """Decode all samples of a chunk, turn undecodable ones into failures, and drop the encoded bytes.
+
+    `room` gives the memory in which the pixels of all samples lie together.
+    """
     samples: list[DecodedSample] = []
     pixels: list[PixelArray] = []
     failures = list(chunk.failures)
@@ -175,15 +183,14 @@ def decode_chunk(
         samples.append(_decoded(sample, framed))
         pixels.append(framed.pixels_HWC)
         depth += Depth() if framed.peak is None else Depth(1, framed.peak)
-    nothing_0HWC: PixelArray = np.empty(
-        (0, *preprocess.size, preprocess.channels), np.uint8 if limits.decoder is None else np.float32
-    )
+    if pixels:
+        pixels_NHWC = np.stack(pixels, out=room((len(pixels), *pixels[0].shape), pixels[0].dtype))
+    else:
+        kind = np.uint8 if limits.decoder is None else np.float32
+        pixels_NHWC = np.empty((0, *preprocess.size, preprocess.channels), kind)
     emptied = Chunk(chunk.shard, chunk.ordinal, chunk.last)
     encoded_bytes = sum(len(sample.image) for sample in chunk.samples)
-    return DecodedChunk(
-        emptied, tuple(samples), np.stack(pixels) if pixels else nothing_0HWC, tuple(failures), encoded_bytes,
-        depth=depth,
-    )  # fmt: skip
+    return DecodedChunk(emptied, tuple(samples), pixels_NHWC, tuple(failures), encoded_bytes, depth=depth)
 
 
 def limits_for(sample: Sample, limits: DecodeLimits) -> DecodeLimits:

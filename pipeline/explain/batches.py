@@ -16,42 +16,30 @@ from pipeline.metrics import Parts, Truth
 
 
 @dataclass(frozen=True)
-class ImageBatch:
-    """Images of one chunk that run through the model together.
+class Images:
+    """What is known of images of one chunk besides their pixels.
 
     Attributes:
         shard, chunk: name of the shard, and ordinal of the chunk in it.
         samples: keys, labels, boxes and parts of the images.
-        pixels_NHWC: pixels of the images, uint8 or float32 in [0, 1], in the order of `samples`.
     """
 
     shard: str
     chunk: int
     samples: tuple[DecodedSample, ...]
-    pixels_NHWC: PixelArray
 
-    def where(self, mask_N: npt.NDArray[np.bool_]) -> "ImageBatch":
-        """Keep the images where the mask is True."""
-        samples = tuple(sample for sample, keep in zip(self.samples, mask_N, strict=True) if keep)
-        return ImageBatch(self.shard, self.chunk, samples, self.pixels_NHWC[mask_N])
-
-    def rows(self, images: list[int]) -> "ImageBatch":
+    def rows(self, images: list[int]) -> "Images":
         """Select images by index, one per row (image, target)."""
-        return ImageBatch(self.shard, self.chunk, tuple(self.samples[i] for i in images), self.pixels_NHWC[images])
-
-    def pieces(self, size: int) -> "Iterator[ImageBatch]":
-        """Split into batches of at most `size` images."""
-        for start in range(0, len(self.samples), size):
-            rows = slice(start, start + size)
-            yield ImageBatch(self.shard, self.chunk, self.samples[rows], self.pixels_NHWC[rows])
+        return Images(self.shard, self.chunk, tuple(self.samples[i] for i in images))
 
     def failed(self, sample: DecodedSample, code: str, detail: str) -> Row:
         """Return the failure row of one image."""
         return failure_row(Failure(sample.key, self.shard, "explain", code, detail), self.chunk, sample)
 
-    def all_failed(self, code: str, detail: str) -> list[Row]:
-        """Return the failure rows of all images."""
-        return [self.failed(sample, code, detail) for sample in self.samples]
+    def failed_where(self, mask_N: npt.NDArray[np.bool_], code: str, detail: str) -> list[Row]:
+        """Return the failure rows of the images where the mask is True."""
+        pairs = zip(self.samples, mask_N.tolist(), strict=True)
+        return [self.failed(sample, code, detail) for sample, failed in pairs if failed]
 
     def truth(self, targets_B: Tensor) -> Truth:
         """Return the boxes of each row's target class and the parts of its image, None where the image has none."""
@@ -61,6 +49,30 @@ class ImageBatch:
             [None if boxes is None else torch.tensor(boxes).reshape(-1, 4) for boxes in boxes_by_row],
             parts=[_parts(sample) for sample in self.samples],
         )
+
+
+@dataclass(frozen=True)
+class ImageBatch(Images):
+    """Images of one chunk that run through the model together.
+
+    Attributes:
+        pixels_NHWC: pixels of the images, uint8 or float32 in [0, 1], in the order of `samples`.
+    """
+
+    pixels_NHWC: PixelArray
+
+    def where(self, mask_N: npt.NDArray[np.bool_]) -> "ImageBatch":
+        """Keep the images where the mask is True; the pixels are copied only if some are left out."""
+        if mask_N.all():
+            return self
+        samples = tuple(sample for sample, keep in zip(self.samples, mask_N, strict=True) if keep)
+        return ImageBatch(self.shard, self.chunk, samples, self.pixels_NHWC[mask_N])
+
+    def pieces(self, size: int) -> "Iterator[ImageBatch]":
+        """Split into batches of at most `size` images."""
+        for start in range(0, len(self.samples), size):
+            rows = slice(start, start + size)
+            yield ImageBatch(self.shard, self.chunk, self.samples[rows], self.pixels_NHWC[rows])
 
 
 def parts_problem(parts: PartValues, weights: str, classes: int) -> str:

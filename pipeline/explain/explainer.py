@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch import Tensor, nn
 
 from pipeline.cams import CamMethod
@@ -18,17 +17,10 @@ from pipeline.data.decode import DecodedChunk, DecodedSample
 from pipeline.explain.attempting import FailureReason, attempted, device_failures_told
 from pipeline.explain.batches import ImageBatch, parts_problem
 from pipeline.explain.completion import completed
-from pipeline.explain.explanations import as_numbers, observe
-from pipeline.explain.plugged import METHOD_ERROR, Failures, explain_each, measure_each, watch
-from pipeline.explain.rows import (
-    MethodFacts,
-    Row,
-    explanation_row,
-    failed_method_row,
-    failure_of,
-    failure_row,
-    to_table,
-)
+from pipeline.explain.explanations import as_arrays, observe
+from pipeline.explain.plugged import METHOD_ERROR, Failures, explain_each, measure_each, note_silent, watch
+from pipeline.explain.row_columns import Explained, Made, UnmadeRows, table_of
+from pipeline.explain.rows import MethodFacts, failed_method_row, failure_row
 from pipeline.explain.shared_pass import Pairs, SharedPass
 from pipeline.maps.codec import MapDtype
 from pipeline.metrics import Metric, metric_fields
@@ -39,7 +31,8 @@ from pipeline.model.engine import Precision
 from pipeline.model.layout_choice import FoundLayouts, Layout
 from pipeline.model.outputs import Outputs
 from pipeline.model.probe import Probe
-from pipeline.model.transfers import host_copies, sent
+from pipeline.model.transfers import host_arrays
+from pipeline.model.uploads import Uploads
 from pipeline.settings.registry import parameters
 from pipeline.settings.targets import TargetRules
 from pipeline.telemetry.events import Usage
@@ -131,6 +124,7 @@ class Explainer:
         with multiplying(spec.precision):
             if spec.batch is None:
                 self.probe.choose_batch((len(spec.normalisation.mean), *spec.size))
+        self._uploads = Uploads(self.probe.device)
         self._watch, self._reported_counts = Stopwatch(), replace(self.probe.counts)
         self._batchers = (self.probe.batcher, self.probe.scorer.batcher)
         self._smallest_size, self._told = self._size(), set[str]()
@@ -163,22 +157,29 @@ class Explainer:
 
     def tables(self, chunk: DecodedChunk) -> Iterator[pa.Table]:
         """Explain a chunk and yield tables of rows, batch by batch; the last one holds failures of earlier stages."""
+        return (table_of([rows], self.spec.schema) for rows in self.explained(chunk))
+
+    def explained(self, chunk: DecodedChunk) -> Iterator[UnmadeRows]:
+        """As `tables`, but leave it to the caller when, and in which thread, tables are made."""
         chunk = completed(chunk, self.spec.device)
         batch = ImageBatch(chunk.chunk.shard.name, chunk.chunk.ordinal, chunk.samples, chunk.pixels_NHWC)
-        for piece in batch.pieces(images_together(self.probe.batcher.size, self.spec.passes)):
-            yield to_table(self._explain_piece(piece), self.spec.schema)
-        yield to_table([failure_row(failure, batch.chunk) for failure in chunk.failures], self.spec.schema)
+        pieces = list(batch.pieces(images_together(self.probe.batcher.size, self.spec.passes)))
+        for piece, following in zip(pieces, [*pieces[1:], None], strict=False):
+            yield UnmadeRows(tuple(self._explain_piece(piece, following)), self.spec.schema)
+        yield UnmadeRows(tuple(failure_row(failure, batch.chunk) for failure in chunk.failures), self.spec.schema)
 
-    def _explain_piece(self, batch: ImageBatch) -> list[Row]:
+    def _explain_piece(self, batch: ImageBatch, following: ImageBatch | None) -> list[Made]:
+        """Explain a batch, while the pixels of the following one already go to the device."""
+        self._uploads.expect(None if following is None else following.pixels_NHWC)
         with multiplying(self.spec.precision), device_failures_told([sample.key for sample in batch.samples]):
             return self._explain_labelled(batch)
 
-    def _explain_labelled(self, batch: ImageBatch) -> list[Row]:
+    def _explain_labelled(self, batch: ImageBatch) -> list[Made]:
         """Explain the images with suitable labels and parts, and return failure rows for the others."""
         reasons = [self._problem(sample) for sample in batch.samples]
         pairs = zip(batch.samples, reasons, strict=True)
         rows = [batch.failed(sample, *reason) for sample, reason in pairs if reason is not None]
-        return self._explain_bisecting(batch.where(np.array([reason is None for reason in reasons]))) + rows
+        return [*self._explain_bisecting(batch.where(np.array([reason is None for reason in reasons]))), *rows]
 
     def _problem(self, sample: DecodedSample) -> FailureReason | None:
         """Return why the annotations of an image do not fit the model; None if they do."""
@@ -189,7 +190,7 @@ class Explainer:
         )
         return FailureReason("parts", problem) if problem else None
 
-    def _explain_bisecting(self, batch: ImageBatch) -> list[Row]:
+    def _explain_bisecting(self, batch: ImageBatch) -> list[Made]:
         """Explain a batch; if that raises, halve it until the failing image is alone and the others are explained."""
         if not batch.samples:
             return []
@@ -204,7 +205,7 @@ class Explainer:
     def _attempt(self, work: Callable[[], Result]) -> Result | FailureReason:
         return attempted(work, self.probe.device)
 
-    def _explain_single(self, image: ImageBatch, reason: FailureReason) -> list[Row]:
+    def _explain_single(self, image: ImageBatch, reason: FailureReason) -> list[Made]:
         """Explain an image that has failed alone: in smaller passes if memory ran out, then method by method."""
         sizes = [batcher.size for batcher in self._batchers]
         while reason.code == "out_of_memory" and narrow(self._batchers):
@@ -217,9 +218,9 @@ class Explainer:
         shared = self._attempt(lambda: self._run_shared_pass(image))
         if isinstance(shared, FailureReason):
             return [image.failed(image.samples[0], *reason)]
-        return shared.failed + [row for label in self.spec.methods for row in self._run_single_method(shared, label)]
+        return [*shared.failed, *(row for label in self.spec.methods for row in self._run_single_method(shared, label))]
 
-    def _run_single_method(self, shared: SharedPass, label: str) -> list[Row]:
+    def _run_single_method(self, shared: SharedPass, label: str) -> list[Made]:
         """Run one method on one image, and return error rows if it fails."""
         result = self._attempt(lambda: self._rows(shared, {label: self.spec.methods[label]}))
         if not isinstance(result, FailureReason):
@@ -227,16 +228,17 @@ class Explainer:
         code = METHOD_ERROR if result.code == "model_error" else result.code
         return [failed_method_row(image, self._facts[label], code, result.detail) for image in shared.facts()]
 
-    def _explain_batch(self, batch: ImageBatch) -> list[Row]:
+    def _explain_batch(self, batch: ImageBatch) -> list[Made]:
         """Explain the images with finite logits, and return failure rows for the others."""
         shared = self._run_shared_pass(batch)
-        return self._rows(shared, self.spec.methods) + shared.failed
+        return [*self._rows(shared, self.spec.methods), *shared.failed]
 
     def _run_shared_pass(self, batch: ImageBatch) -> SharedPass:
         """Run the forward pass that all methods share, and choose the targets of the images with finite logits."""
         keys = [sample.key for sample in batch.samples]
         with self._watch.timing("evidence"):
             observation = observe(self._pixels(batch), self.spec.methods, self.probe, keys)
+            self._uploads.begin_expected()
             logits_IN = observation.logits_IN.cpu()  # all decisions are the host's: it waits for the pass once, here
         finite_I, logits_IN = logits_IN.isfinite().all(1), logits_IN.nan_to_num()
         labels = [sample.classes for sample in batch.samples]
@@ -246,48 +248,35 @@ class Explainer:
         images_B, targets_B = images_B[kept_B], targets_B[kept_B]
         rules = [rule for rule, kept in zip(rules, kept_B.tolist(), strict=True) if kept]
         finite_N = finite_I.numpy()
-        rows = batch.where(~finite_N).all_failed("nonfinite", "the model's logits contain NaN or infinity")
+        rows = batch.failed_where(~finite_N, "nonfinite", "the model's logits contain NaN or infinity")
         explained = np.isin(np.arange(len(keys)), images_B.numpy())
         unsure = f"no class has a confidence above {self.spec.targets.above}"
-        rows += batch.where(finite_N & ~explained).all_failed("no_target", unsure)
+        rows += batch.failed_where(finite_N & ~explained, "no_target", unsure)
         pairs = Pairs(batch.rows(images_B.tolist()), logits_IN[images_B], images_B, targets_B, rules)
         pairs, missed = pairs.found(self.spec.outputs, self._facts.values())
         evidence = observation.evidence_of(pairs.images_B, pairs.targets_B) if pairs.rules else None
         return SharedPass(pairs, evidence, rows + missed)
 
-    def _rows(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> list[Row]:
+    def _rows(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> list[Made]:
         """Run methods and metrics, and return one row per (image, target) and method, in this order."""
-        return [row for part in shared.parts(methods) for row in self._rows_of_one_shape(part, methods)]
+        return [self._rows_of_one_shape(part, methods) for part in shared.parts(methods)]
 
-    def _rows_of_one_shape(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> list[Row]:
+    def _rows_of_one_shape(self, shared: SharedPass, methods: Mapping[str, CamMethod]) -> Explained:
         assert shared.evidence is not None
-        failures = Failures()
+        failures, pairs = Failures(), shared.pairs
         with self._watch.timing("methods"):
             explanations = explain_each(shared.evidence, methods, self.probe, failures)
-            copies = host_copies({label: map_Buv.float() for label, map_Buv in explanations.maps.items()})
-            maps = {label: map_Buv.numpy() for label, map_Buv in copies.items()}
+            maps = host_arrays({label: map_Buv.float() for label, map_Buv in explanations.maps.items()})
         with self._watch.timing("metrics"):
-            truth = shared.pairs.images.truth(shared.pairs.targets_B)
-            values = measure_each(explanations, self.spec.metrics, truth, failures)
-            numbers = as_numbers(values)
-        return [
-            failed_method_row(image, self._facts[label], *reason)
-            if (reason := failures.of(label, i))
-            else explanation_row(
-                image,
-                self._facts[label],
-                maps[label][i],
-                {name: by_method[label][i] for name, by_method in numbers.items()},
-                self.spec.maps,
-                failure_of(method, image),
+            values = as_arrays(
+                measure_each(explanations, self.spec.metrics, pairs.images.truth(pairs.targets_B), failures)
             )
-            for i, image in enumerate(shared.facts())
-            for label, method in methods.items()
-        ]
+        note_silent(failures, methods, maps, shared.evidence)
+        facts = tuple(self._facts[label] for label in methods)
+        return Explained(pairs.facts(shared.evidence.outputs), facts, maps, values, failures.reasons, self.spec.maps)
 
     def _pixels(self, batch: ImageBatch) -> Tensor:
-        pixels_BHWC = sent(torch.tensor(batch.pixels_NHWC), self.probe.device)  # overlaps with work on the device
-        return self.spec.normalisation.apply(unit_pixels(pixels_BHWC))
+        return self.spec.normalisation.apply(unit_pixels(self._uploads.sent(batch.pixels_NHWC)))
 
     def _label_problem(self, sample: DecodedSample) -> str:
         # the label of a regression is a value, not a class

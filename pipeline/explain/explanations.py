@@ -5,12 +5,12 @@ Legend: I images, B rows (image, target), M methods, (H, W) pixels, (u, v) grid,
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.cams import CamMethod
+from pipeline.maps.codec import FloatArray
 from pipeline.maps.heatmaps import heatmaps, is_degenerate, upsample
 from pipeline.metrics import Metric, Redraw, ScoringBatch, Truth, View
 from pipeline.metrics.plugged import PluggedMetric
@@ -18,7 +18,7 @@ from pipeline.model.attention import AttentionWanted
 from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence, Observation
 from pipeline.model.probe import Probe
-from pipeline.model.transfers import host_copies
+from pipeline.model.transfers import host_arrays
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ def measure(
     return {name: {label: values_BM[:, i] for i, label in enumerate(labels)} for name, values_BM in values.items()}
 
 
-def as_numbers(values: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, list[Any]]]:
-    """Return the values of metrics as numbers, `{metric: {method: numbers}}`; the host waits for the device once."""
-    copies = host_copies({(name, label): rows_B for name, by in values.items() for label, rows_B in by.items()})
-    return {name: {label: copies[name, label].tolist() for label in by} for name, by in values.items()}
+def as_arrays(values: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, FloatArray]]:
+    """Return the values of metrics on the host, `{metric: {method: values}}`; it waits for the device once."""
+    copies = host_arrays({(name, label): rows_B for name, by in values.items() for label, rows_B in by.items()})
+    return {name: {label: copies[name, label] for label in by} for name, by in values.items()}
 
 
 def _shared_views(metric: Metric) -> tuple[View, ...]:

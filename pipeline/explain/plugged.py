@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.cams import CamMethod
+from pipeline.cams import Adapter, CamMethod
 from pipeline.cams.plugged import PluggedMethod
 from pipeline.errors import PluginError
 from pipeline.explain.explanations import Explanations, explain_evidence, measure
+from pipeline.maps.codec import FloatArray
 from pipeline.maps.heatmaps import is_degenerate
 from pipeline.metrics import Metric, ScoringBatch, Truth
 from pipeline.metrics.plugged import PluggedMetric
@@ -46,6 +48,19 @@ class Failures:
     def of(self, method: str, row: int) -> tuple[str, str] | None:
         """Return the code and the sentence of a row; None if nothing failed."""
         return self.reasons.get((method, row))
+
+
+def note_silent(
+    failures: Failures, methods: Mapping[str, CamMethod], maps: Mapping[str, FloatArray], evidence: Evidence
+) -> None:
+    """Note why methods of others have no finite map of a row, where they say it: they know it of their last call."""
+    targets = evidence.rows.targets_B.tolist()
+    for label, method in methods.items():
+        if not isinstance(method, Adapter):
+            continue
+        for row in np.flatnonzero(~np.isfinite(maps[label]).all((1, 2))).tolist():
+            if failures.of(label, row) is None and (said := method.failure(evidence.keys[row], targets[row])):
+                failures.add(label, row, method.name, said)
 
 
 def watch(probe: Probe, plugins: Sequence[object]) -> None:

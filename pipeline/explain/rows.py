@@ -1,16 +1,18 @@
-"""Builds the rows of a run: explanations, failed methods, failed images, and damage to shards."""
+"""The rows of a run: explanations, failed methods, failed images, and damage to shards.
 
-from collections.abc import Callable, Mapping, Sequence
+This module does not import torch, so that a worker can make tables of rows while its model runs.
+"""
+
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.cams import Adapter, CamMethod
 from pipeline.data.decode import DecodedSample
 from pipeline.data.sources.shards import Failure, Metadata
-from pipeline.maps.codec import FloatArray, MapDtype, encode
 
 Row = dict[str, Any]
 NONFINITE = ("nonfinite", "the method's map contains NaN or infinity")
@@ -47,46 +49,69 @@ class MethodFacts:
     layer: str
 
 
-def explanation_row(
-    image: ImageFacts,
-    method: MethodFacts,
-    map_uv: FloatArray,
-    metrics: Mapping[str, float | list[float]],
-    dtype: MapDtype,
-    failure: Callable[[], tuple[str, str]] = lambda: NONFINITE,
-) -> Row:
-    """Return the row of one explanation; for a map that is not finite, a failure row without map and metrics.
+@dataclass(frozen=True)
+class PairFacts:
+    """What all methods' rows of (image, target) pairs share, of all pairs of a batch.
 
-    Args:
-        image, method: the columns that rows share.
-        map_uv: the map.
-        metrics: the values of the metrics, by name.
-        dtype: encoding of the map.
-        failure: returns the code and the detail of a map that is not finite.
+    Attributes:
+        shard, chunk: name of the shard, and ordinal of the chunk in it.
+        samples: the image of each pair.
+        rules: how each target was chosen.
+        targets_B: the targets.
+        predicted_B: the predicted classes; None for raw outputs.
+        confidences_B, target_confidences_B, target_logits_B: numbers, NaN where there is none.
     """
-    if not np.isfinite(map_uv).all():
-        return failed_method_row(image, method, *failure())
-    encoded = encode(map_uv, dtype)
-    values = {name: value if np.isfinite(value).all() else None for name, value in metrics.items()}
-    return asdict(image) | asdict(method) | values | {
-        "map": encoded.data,
-        "map_height": encoded.height,
-        "map_width": encoded.width,
-        "map_dtype": encoded.dtype,
-        "map_min": encoded.low,
-        "map_max": encoded.high,
-        "degenerate": encoded.low == encoded.high,
-    }  # fmt: skip
+
+    shard: str
+    chunk: int
+    samples: tuple[DecodedSample, ...]
+    rules: tuple[str, ...]
+    targets_B: npt.NDArray[Any]
+    predicted_B: npt.NDArray[Any] | None
+    confidences_B: npt.NDArray[Any]
+    target_confidences_B: npt.NDArray[Any]
+    target_logits_B: npt.NDArray[Any]
+
+    def each(self) -> list[ImageFacts]:
+        """Return the facts of each pair."""
+        predicted = [None] * len(self.samples) if self.predicted_B is None else self.predicted_B.tolist()
+        numbers = (self.confidences_B, self.target_confidences_B, self.target_logits_B)
+        confidences, target_confidences, target_logits = (_numbers(column_B) for column_B in numbers)
+        return [
+            ImageFacts(
+                image_key=sample.key,
+                shard=self.shard,
+                chunk=self.chunk,
+                image_height=sample.size[0],
+                image_width=sample.size[1],
+                label=sample.label,
+                predicted=predicted[i],
+                confidence=confidences[i],
+                target=target,
+                target_rule=self.rules[i],
+                target_confidence=target_confidences[i],
+                target_logit=target_logits[i],
+                metadata=sample.metadata,
+            )
+            for i, (sample, target) in enumerate(zip(self.samples, self.targets_B.tolist(), strict=True))
+        ]
 
 
-def failure_of(method: CamMethod, image: ImageFacts) -> Callable[[], tuple[str, str]]:
-    """Return a function that says why a method has no finite map of an image and class: a code and a sentence."""
-
-    def reason() -> tuple[str, str]:
-        said = method.failure(image.image_key, image.target) if isinstance(method, Adapter) else ""
-        return (method.name, said) if said else NONFINITE
-
-    return reason
+def joined_pairs(parts: Sequence[PairFacts]) -> PairFacts:
+    """Join the facts of pairs of one chunk."""
+    first = parts[0]
+    predicted = [part.predicted_B for part in parts if part.predicted_B is not None]
+    return PairFacts(
+        first.shard,
+        first.chunk,
+        tuple(sample for part in parts for sample in part.samples),
+        tuple(rule for part in parts for rule in part.rules),
+        np.concatenate([part.targets_B for part in parts]),
+        np.concatenate(predicted) if predicted else None,
+        np.concatenate([part.confidences_B for part in parts]),
+        np.concatenate([part.target_confidences_B for part in parts]),
+        np.concatenate([part.target_logits_B for part in parts]),
+    )
 
 
 def failed_method_row(image: ImageFacts, method: MethodFacts, code: str, detail: str) -> Row:
@@ -106,6 +131,11 @@ def failure_row(failure: Failure, chunk: int, sample: DecodedSample | None = Non
 def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     """Convert rows to a table with the run's schema; columns that a row does not have are null."""
     return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def _numbers(column_B: npt.NDArray[Any]) -> list[float | None]:
+    """Return numbers, None for those that do not exist, such as confidences of raw outputs."""
+    return [None if value != value else value for value in column_B.tolist()]  # NaN alone differs from itself
 
 
 def _error(stage: str, code: str, detail: str) -> Row:

@@ -3,7 +3,6 @@
 Legend: B rows (image, target).
 """
 
-import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pipeline.cams import Adapter, CamMethod
-from pipeline.explain.batches import ImageBatch
-from pipeline.explain.rows import ImageFacts, MethodFacts, Row, failed_method_row
+from pipeline.explain.batches import Images
+from pipeline.explain.rows import ImageFacts, MethodFacts, PairFacts, Row, failed_method_row
 from pipeline.model.evidence import Evidence
 from pipeline.model.outputs import Outputs
 
@@ -41,7 +40,7 @@ class SharedPass(NamedTuple):
 
     def facts(self) -> list[ImageFacts]:
         """Return what all methods' rows of each (image, target) pair share."""
-        return [] if self.evidence is None else self.pairs.facts(self.evidence.outputs)
+        return [] if self.evidence is None else self.pairs.facts(self.evidence.outputs).each()
 
 
 class Pairs(NamedTuple):
@@ -51,7 +50,7 @@ class Pairs(NamedTuple):
     the host, which makes rows of them without asking the device.
     """
 
-    images: ImageBatch
+    images: Images
     logits_BN: Tensor
     images_B: Tensor
     targets_B: Tensor
@@ -68,7 +67,7 @@ class Pairs(NamedTuple):
         images = self.images_B.tolist()
         partly = {image for image, missed in zip(images, missed_B, strict=True) if not missed}
         rows, whole = list[Row](), dict[int, list[int]]()
-        for i, (image, facts) in enumerate(zip(images, self.facts(outputs), strict=True)):
+        for i, (image, facts) in enumerate(zip(images, self.facts(outputs).each(), strict=True)):
             if missed_B[i] and image in partly:
                 detail = f"the detector found nothing of class {facts.target}"
                 rows += [failed_method_row(facts, method, _MISSED, detail) for method in methods]
@@ -77,34 +76,20 @@ class Pairs(NamedTuple):
         rows += [self._image_row(pairs, outputs) for pairs in whole.values()]
         return self.rows([i for i, missed in enumerate(missed_B) if not missed]), rows
 
-    def facts(self, outputs: Outputs) -> list[ImageFacts]:
-        """Return what all methods' rows of each pair share."""
+    def facts(self, outputs: Outputs) -> PairFacts:
+        """Return what all methods' rows of the pairs share."""
         confidence_B, predicted_B = outputs.predictions(self.logits_BN)
-        columns = (
-            confidence_B,
-            outputs.target_confidences(self.logits_BN, self.targets_B),
-            outputs.target_logits(self.logits_BN, self.targets_B),
+        target_confidences_B = outputs.target_confidences(self.logits_BN, self.targets_B)
+        target_logits_B = outputs.target_logits(self.logits_BN, self.targets_B)
+        return PairFacts(
+            self.images.shard,
+            self.images.chunk,
+            self.images.samples,
+            tuple(self.rules),
+            self.targets_B.numpy(),
+            predicted_B.numpy() if outputs.has_confidences else None,
+            *(column_B.detach().numpy() for column_B in (confidence_B, target_confidences_B, target_logits_B)),
         )
-        confidences, target_confidences, target_logits = (_numbers(column_B) for column_B in columns)
-        predicted = predicted_B.tolist() if outputs.has_confidences else [None] * len(predicted_B)
-        return [
-            ImageFacts(
-                image_key=sample.key,
-                shard=self.images.shard,
-                chunk=self.images.chunk,
-                image_height=sample.size[0],
-                image_width=sample.size[1],
-                label=sample.label,
-                predicted=predicted[i],
-                confidence=confidences[i],
-                target=target,
-                target_rule=self.rules[i],
-                target_confidence=target_confidences[i],
-                target_logit=target_logits[i],
-                metadata=sample.metadata,
-            )
-            for i, (sample, target) in enumerate(zip(self.images.samples, self.targets_B.tolist(), strict=True))
-        ]
 
     def rows(self, kept: list[int]) -> "Pairs":
         """Keep the given pairs."""
@@ -118,8 +103,3 @@ class Pairs(NamedTuple):
         nothing = bool(outputs.missed(self.logits_BN[first]).all())
         found = "anything" if nothing else f"{'class' if len(pairs) == 1 else 'classes'} {classes}"
         return self.images.failed(self.images.samples[first], _MISSED, f"the detector did not find {found}")
-
-
-def _numbers(column_B: Tensor) -> list[float | None]:
-    """Return numbers, None for those that do not exist, such as confidences of raw outputs."""
-    return [None if math.isnan(value) else value for value in column_B.tolist()]

@@ -36,19 +36,41 @@ class EncodedMap:
     high: float
 
 
+@dataclass(frozen=True)
+class EncodedStack:
+    """Encoded maps of one grid: the bytes of each, and their smallest and largest values, (N,) float32."""
+
+    data: list[bytes]
+    low_N: FloatArray
+    high_N: FloatArray
+
+
 def encode(map_uv: FloatArray, dtype: MapDtype = "u8") -> EncodedMap:
     """Encode one finite map (u, v) of any sign and range.
 
     Raises:
         ValueError: the map is not two-dimensional, is empty, or contains NaN or infinity.
     """
-    if map_uv.ndim != 2 or not map_uv.size or not np.isfinite(map_uv).all():
-        raise ValueError(f"a map must be two-dimensional and finite, this one has shape {map_uv.shape}")
-    low, high = np.float32(map_uv.min()), np.float32(map_uv.max())
-    stored = map_uv if dtype == "f32" else _quantised(_unit(map_uv, low, high), dtype)
-    data = np.ascontiguousarray(stored, STORED[dtype]).tobytes()
+    one = encode_stack(map_uv[None], dtype)
     height, width = map_uv.shape
-    return EncodedMap(data, height, width, dtype, float(low), float(high))
+    return EncodedMap(one.data[0], height, width, dtype, float(one.low_N[0]), float(one.high_N[0]))
+
+
+def encode_stack(maps_Nuv: FloatArray, dtype: MapDtype = "u8") -> EncodedStack:
+    """Encode finite maps (N, u, v) of one grid, each with its own range; bit for bit as each alone.
+
+    Raises:
+        ValueError: the maps are not two-dimensional, are empty, or contain NaN or infinity.
+    """
+    if maps_Nuv.ndim != 3 or 0 in maps_Nuv.shape[1:] or not np.isfinite(maps_Nuv).all():
+        raise ValueError(f"a map must be two-dimensional and finite, this one has shape {maps_Nuv.shape[1:]}")
+    cells = maps_Nuv.shape[1] * maps_Nuv.shape[2]
+    flat_NP = np.ascontiguousarray(maps_Nuv, np.float32).reshape(len(maps_Nuv), cells)
+    low_N, high_N = _ranges(maps_Nuv, flat_NP)
+    stored_NP = flat_NP if dtype == "f32" else _quantised(_unit(flat_NP, low_N, high_N), dtype)
+    data = np.ascontiguousarray(stored_NP, STORED[dtype]).tobytes()
+    step = cells * STORED[dtype].itemsize
+    return EncodedStack([data[start : start + step] for start in range(0, len(data), step)], low_N, high_N)
 
 
 def decode(encoded: EncodedMap) -> FloatArray:
@@ -81,11 +103,23 @@ def decode_stack(data: Sequence[bytes], height: int, width: int, dtype: str, ran
     return values_NP.reshape(len(data), height, width).astype(np.float32)
 
 
-def _unit(map_uv: FloatArray, low: np.float32, high: np.float32) -> npt.NDArray[np.float64]:
+def _ranges(maps_Nuv: FloatArray, flat_NP: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the smallest and the largest value of each map; of two zeros, the order in memory chooses the sign."""
+    if maps_Nuv.flags.c_contiguous:
+        return flat_NP.min(1), flat_NP.max(1)
+    lows, highs = [map_uv.min() for map_uv in maps_Nuv], [map_uv.max() for map_uv in maps_Nuv]
+    return np.array(lows, np.float32), np.array(highs, np.float32)
+
+
+def _unit(flat_NP: FloatArray, low_N: FloatArray, high_N: FloatArray) -> npt.NDArray[np.float64]:
     """Scale to [0, 1] in double precision, because the largest and smallest ranges overflow or vanish in float32."""
-    span = float(high) - float(low)
-    return (map_uv.astype(np.float64) - float(low)) / span if span > 0 else np.zeros(map_uv.shape)
+    low_N1 = low_N[:, None].astype(np.float64)
+    span_N1 = high_N[:, None].astype(np.float64) - low_N1
+    varies_N1 = span_N1 > 0
+    unit_NP: npt.NDArray[np.float64] = (flat_NP - low_N1) / np.where(varies_N1, span_N1, 1.0)
+    unit_NP[~varies_N1[:, 0]] = 0.0
+    return unit_NP
 
 
-def _quantised(unit: npt.NDArray[np.float64], dtype: MapDtype) -> npt.NDArray[np.float64]:
-    return np.rint(unit * 255) if dtype == "u8" else unit
+def _quantised(unit_NP: npt.NDArray[np.float64], dtype: MapDtype) -> npt.NDArray[np.float64]:
+    return np.rint(unit_NP * 255) if dtype == "u8" else unit_NP

@@ -13,14 +13,12 @@ takes long.
 
 import logging
 import os
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.data.block import BlockMetadata
@@ -31,13 +29,14 @@ from ray.exceptions import RayError
 from pipeline.data.decode import DecodedChunk
 from pipeline.data.sources import Shard
 from pipeline.errors import StalledError
+from pipeline.run.blocks import Block, pack, unpack
 from pipeline.run.cluster import cluster_resources, missing_gpus, worker_device
 from pipeline.run.ledger import Attempt, Attempts, Ledger, Work
 from pipeline.run.loading import ReadPlan
 from pipeline.run.placement import CPU_THREADS, WORKER_ENVIRONMENT
 from pipeline.run.reasons import unwrapped
 from pipeline.run.shipping import ship
-from pipeline.run.worker import Explain, Worker, WorkerEvent
+from pipeline.run.worker import Explain, Rows, Worker, WorkerEvent
 from pipeline.settings.libraries import import_torchvision
 from pipeline.storage.parts import Progress
 from pipeline.telemetry.events import Usage
@@ -47,7 +46,6 @@ if TYPE_CHECKING:  # torch stays out of the workers that only read, decode and c
     from pipeline.explain.explainer import ExplainerSpec
     from pipeline.run.preflight import PreparedRun
 
-Block: TypeAlias = pa.Table
 _MOST_NAMED = 8
 """Most chunks named in an error message."""
 _NO_ROOM = "A worker hangs, or the cluster has no room for one"
@@ -88,7 +86,7 @@ def stream_chunks(
         graph = _graph(run, progress, pending, workers, make_explain, attempts)
         for bundle in graph.iter_internal_ref_bundles():
             for block in ray.get(bundle.block_refs):  # the threads of iter_batches would double the cost
-                yield from _unpack(block)
+                yield from unpack(block)
     except ExecutionTimeoutError as error:
         raise StalledError(_stall_message(run, attempts.under_way(), workers)) from error
     except Exception as error:  # Ray wraps errors in many different types
@@ -162,7 +160,7 @@ class WorkUnitSource(Datasource):
 
 def _read(shard: Shard, done: frozenset[int], plan: "ray.ObjectRef[ReadPlan]", attempts: Attempts) -> Iterator[Block]:
     read_plan: ReadPlan = ray.get(plan)
-    return map(_pack, read_plan.work_units(shard, done, attempts))
+    return map(pack, read_plan.work_units(shard, done, attempts))
 
 
 class _Actor:
@@ -178,9 +176,9 @@ class _Actor:
 
     def __call__(self, block: Block) -> Iterator[Block]:
         """Explain and commit the work unit of a block."""
-        for events in self._worker.process(_unpack(block)):  # Ray accepts generators only, no other iterators
+        for events in self._worker.process(unpack(block)):  # Ray accepts generators only, no other iterators
             self._counters.note(events)
-            yield _pack(events)
+            yield pack(events)
 
 
 class _RemoteLedger:
@@ -228,21 +226,11 @@ def explain_on(model: Any, spec: "ExplainerSpec", threads: int = CPU_THREADS) ->
         torch.set_num_threads(threads)
     explainer = Explainer(model, spec)
 
-    def tables(chunk: DecodedChunk) -> Iterator[pa.Table | Usage]:
-        yield from explainer.tables(chunk)
+    def explain(chunk: DecodedChunk) -> Iterator[Rows | Usage]:
+        yield from explainer.explained(chunk)
         yield explainer.usage()
 
-    return tables
-
-
-def _pack(items: Sequence[object]) -> Block:
-    """Pickle objects into a single cell, as Ray itself does between tasks."""
-    return pa.table({"items": pa.array([pickle.dumps(items, protocol=5)], pa.large_binary())})
-
-
-def _unpack(block: Block) -> Iterator[Any]:
-    for cell in block["items"] if block.num_rows else ():  # a task without work units yields a block without columns
-        yield from pickle.loads(cell.as_buffer())  # noqa: S301 - only _pack writes it
+    return explain
 
 
 def _actor_options(device: str, workers: int, gpus_per_worker: float) -> dict[str, Any]:

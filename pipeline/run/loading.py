@@ -11,7 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.data.decode import DecodedChunk, decode_chunk
+from pipeline.data.arena import Arena
+from pipeline.data.decode import DecodedChunk, Frame, decode_chunk
 from pipeline.data.decode_sandbox import DecodeSandbox
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Chunk, Reading, Shard, chunked, read_shard
@@ -56,11 +57,12 @@ class ReadPlan:
         self, shard: Shard, done: Collection[int] = (), attempts: Attempts | None = None
     ) -> Iterator[list[DecodedChunk]]:
         """Stream the chunks of a shard that are not done, decoded and grouped into work units."""
+        arena = Arena(MOST_PIXEL_BYTES if self.unit_bytes else 0)
         with closing(DecodeSandbox(decoder=self.limits.decoder)) as sandbox:
-            yield from self._grouped(self._decoded(shard, done, attempts or Ledger(), sandbox))
+            yield from self._grouped(self._decoded(shard, done, attempts or Ledger(), sandbox, arena), arena)
 
     def _decoded(
-        self, shard: Shard, done: Collection[int], attempts: Attempts, sandbox: DecodeSandbox
+        self, shard: Shard, done: Collection[int], attempts: Attempts, sandbox: DecodeSandbox, arena: Arena
     ) -> Iterator[DecodedChunk]:
         """Read and decode; a chunk at which the reading process died is decoded in the sandbox's subprocess."""
         chunks = chunked(read_shard(shard, self.reading), shard, self.chunk_images)
@@ -71,15 +73,16 @@ class ReadPlan:
                 attempts.reach(work, 0)
             chunk = _lost(shard, ordinal) if attempt.quarantined and shard.kind in TABLE_KINDS else next(chunks, None)
             if chunk is not None and ordinal not in done:
-                frame = sandbox.frame_in_subprocess if attempt.isolated else sandbox.frame
-                decoded = decode_chunk(chunk, self.preprocess, self.limits, waiting(frame) if self.waits else frame)
+                frame: Frame = sandbox.frame_in_subprocess if attempt.isolated else sandbox.frame
+                frame = waiting(frame) if self.waits else frame
+                decoded = decode_chunk(chunk, self.preprocess, self.limits, frame, arena.room)
                 attempts.end(work)
                 rules = (self.preprocess, self.limits) if self.waits else None
                 yield replace(decoded, seconds=time.monotonic() - began, rules=rules)
             if chunk is None or chunk.last:
                 return
 
-    def _grouped(self, chunks: Iterable[DecodedChunk]) -> Iterator[list[DecodedChunk]]:
+    def _grouped(self, chunks: Iterable[DecodedChunk], arena: Arena) -> Iterator[list[DecodedChunk]]:
         unit: list[DecodedChunk] = []
         encoded = pixels = 0
         for chunk in chunks:
@@ -90,6 +93,7 @@ class ReadPlan:
             encoded, pixels = encoded + chunk.encoded_bytes, pixels + chunk.held_bytes
             if encoded >= self.unit_bytes:
                 yield unit
+                arena.close()
                 unit, encoded, pixels = [], 0, 0
         if unit:
             yield unit

@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.data.decode import DecodedChunk
 from pipeline.errors import DeviceFailedError
+from pipeline.explain.row_columns import UnmadeRows, table_of
 from pipeline.run.attempts import pieces, work_of
 from pipeline.run.ledger import Attempt, Attempts
 from pipeline.storage.parts import KEY_COLUMNS, Footer, publish_part
@@ -22,17 +23,22 @@ from pipeline.telemetry.events import Committed, Heartbeat, Usage
 from pipeline.telemetry.timers import PUBLISH, READ, Stopwatch, Timeline
 from schemas.explanation import SHARD_STAGE
 
-Explain: TypeAlias = Callable[[DecodedChunk], Iterator[pa.Table | Usage]]
-"""Explains a chunk: yields tables, each with the rows of some images, and may yield usages in between."""
+Rows: TypeAlias = pa.Table | UnmadeRows
+"""The rows of some images, as a table or not made yet."""
+Explain: TypeAlias = Callable[[DecodedChunk], Iterator[Rows | Usage]]
+"""Explains a chunk: yields rows, and may yield usages in between."""
 WorkerEvent: TypeAlias = Heartbeat | Committed
 HEARTBEAT_SECONDS = 5.0
 """A worker that is busy with one work unit for longer than this reports before the unit ends."""
+MOST_UNMADE_BYTES = 64 * 2**20
+"""Most bytes of maps that wait to be made rows; beyond, rows are made while the model waits."""
 
 
 class Worker:
     """Explains chunks and commits them; runs two calls at a time, so that the model does not wait for the disk.
 
-    Only one call uses the model. While it explains, the other commits, and then holds the next work unit ready.
+    Only one call uses the model. While it explains, the other makes tables of its rows and commits them, and then holds
+    the next work unit ready.
     """
 
     def __init__(self, explain: Explain, run_id: str, url: str, attempts: Attempts) -> None:
@@ -55,7 +61,7 @@ class Worker:
 
     def _events(self, unit: Iterable[DecodedChunk]) -> Iterator[WorkerEvent]:
         for chunk in unit:
-            tables: list[pa.Table] = []
+            rows: list[Rows] = []
             usage: list[Usage] = []
             with self._model_lock, self._timeline.model(), self._leaving_a_failed_device(chunk):
                 attempt = self._attempts.begin(work_of(chunk))
@@ -64,10 +70,10 @@ class Worker:
                         if isinstance(item, Usage):
                             usage.append(item)
                             continue
-                        tables.append(item)
+                        rows = _bounded([*rows, item])
                         if images := _images_in(item):
                             yield Heartbeat(images)
-            yield self._committed(chunk, sorted_rows(tables), usage, attempt)
+            yield self._committed(chunk, sorted_rows(rows), usage, attempt)
             self._attempts.end(work_of(chunk))
 
     @contextmanager
@@ -94,9 +100,21 @@ class Worker:
         )  # fmt: skip
 
 
-def sorted_rows(tables: Iterable[pa.Table]) -> pa.Table:
-    """Concatenate the rows of a chunk and sort them by key, so that their order is always the same."""
-    return pa.concat_tables(tables).sort_by([(name, "ascending") for name in KEY_COLUMNS])
+def sorted_rows(rows: Iterable[Rows]) -> pa.Table:
+    """Make one table of the rows of a chunk and sort them by key, so that their order is always the same."""
+    return _made(list(rows)).sort_by([(name, "ascending") for name in KEY_COLUMNS])
+
+
+def _made(rows: Sequence[Rows]) -> pa.Table:
+    unmade = [some for some in rows if isinstance(some, UnmadeRows)]
+    tables = [some for some in rows if isinstance(some, pa.Table)]
+    return pa.concat_tables([*tables, table_of(unmade, unmade[0].schema)] if unmade else tables)
+
+
+def _bounded(rows: list[Rows]) -> list[Rows]:
+    """Make rows of maps that need too much memory as they are."""
+    waiting = sum(some.nbytes for some in rows if isinstance(some, UnmadeRows))
+    return [_made(rows)] if waiting > MOST_UNMADE_BYTES else rows
 
 
 def footer_of(decoded: DecodedChunk, run_id: str) -> Footer:
@@ -106,8 +124,10 @@ def footer_of(decoded: DecodedChunk, run_id: str) -> Footer:
     return Footer(run_id, chunk.shard.ordinal, chunk.ordinal, chunk.last, images)
 
 
-def _images_in(table: pa.Table) -> int:
-    images = table.filter(pc.not_equal(pc.fill_null(table["error_stage"], ""), SHARD_STAGE))
+def _images_in(rows: Rows) -> int:
+    if isinstance(rows, UnmadeRows):
+        return rows.images
+    images = rows.filter(pc.not_equal(pc.fill_null(rows["error_stage"], ""), SHARD_STAGE))
     return len(images["image_key"].unique())
 
 

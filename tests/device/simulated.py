@@ -87,6 +87,9 @@ class SimulatedTensor(Tensor):
     def pin_memory(self, *_: object) -> Tensor:
         raise RuntimeError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
 
+    def record_stream(self, _: object) -> None:
+        """Does nothing: the simulation has one stream."""
+
     def tolist(self) -> Any:
         _ledger.wait("tolist")
         return self.held.tolist()
@@ -171,7 +174,7 @@ def _moved(func: Any, args: Any, kwargs: Any) -> Tensor:
     if target.device is None or target.device.type == "cpu":
         return func(*args, **kwargs)
     tensor: Tensor = args[0]
-    if target.non_blocking and hasattr(tensor, "is_simulated_pinned"):
+    if target.non_blocking and _is_pinned(tensor):
         _ledger.copy()
     else:
         _ledger.wait("copy of pageable memory to the device")
@@ -180,8 +183,12 @@ def _moved(func: Any, args: Any, kwargs: Any) -> Tensor:
 
 def _pinned(func: Any, args: Any, kwargs: Any) -> Tensor:
     copy = args[0].clone()
-    copy.is_simulated_pinned = True
+    copy.untyped_storage().simulated_pinned = copy  # a part of pinned memory is pinned, too
     return copy
+
+
+def _is_pinned(tensor: Tensor) -> bool:
+    return hasattr(tensor.untyped_storage(), "simulated_pinned")
 
 
 _FROM_HOST = {
@@ -240,6 +247,22 @@ def _names_device(device: object) -> bool:
     return isinstance(device, (str, torch.device)) and torch.device(device).type == "cuda"
 
 
+class _Stream:
+    """Stands for streams and events: all that is launched on the simulated device has ended at once."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def wait_event(self, _: object) -> None:
+        pass
+
+    def record(self) -> None:
+        pass
+
+    def query(self) -> bool:
+        return True
+
+
 class _Autocast(torch.autocast):
     """Autocast of the simulated device, which is that of the CPU; autocast of the CPU has no effect on a device."""
 
@@ -260,6 +283,10 @@ def simulated() -> Iterator[Ledger]:
         "device_count": lambda: 1,
         "get_device_name": lambda *_: "simulated",
         "synchronize": lambda *_: ledger.wait("synchronize"),
+        "Stream": _Stream,
+        "Event": _Stream,
+        "current_stream": _Stream,
+        "stream": lambda _: contextlib.nullcontext(),
         "is_current_stream_capturing": lambda: False,
         "empty_cache": lambda: None,
         "max_memory_allocated": lambda *_: 0,

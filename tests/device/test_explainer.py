@@ -60,7 +60,7 @@ def test_rows_are_those_of_the_cpu(changes: Mapping[str, Any]) -> None:
         found = table(Explainer(made(SmallCnn), settings("cuda", **changes)))
     assert found.equals(expected)
     assert set(found["error_code"].to_pylist()) <= {None, "no_target"}
-    pixels = [times for line, times in ledger.pinned.items() if line.startswith("pipeline/explain/explainer.py")]
+    pixels = [times for line, times in ledger.pinned.items() if line.startswith("pipeline/model/uploads.py")]
     assert pixels == [1]  # those of the chunk, in one copy that overlaps
 
 

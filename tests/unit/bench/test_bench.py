@@ -10,6 +10,7 @@ from nets import StagedNet, images
 from typer.testing import CliRunner, Result
 
 from jobs.bench import bench
+from pipeline.bench import handover
 from pipeline.bench.data import data_rows
 from pipeline.bench.images import bench_images
 from pipeline.bench.measure import comparable
@@ -111,10 +112,13 @@ def _first(result: object) -> object:
     return result[0] if isinstance(result, list) else result
 
 
-def test_the_data_path_is_measured_on_a_separate_run(tmp_path: Path) -> None:
+def test_the_data_path_is_measured_on_a_separate_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, little in {"_WINDOW_SECONDS": 0.01, "_ROUNDS": 1, "_CHUNKS": 1}.items():
+        monkeypatch.setattr(handover, name, little)
     config = load_config(str(write_demo(tmp_path, scenes=8)), ["explain.methods=[gradcam]"])
     rows = {row["what"]: row["value"] for row in data_rows(config, images=4)}
     assert all(value > 0 for value in rows.values())
+    assert {"make a row, 8 x 3 values", "rate a launching thread keeps beside unpacking"} <= rows.keys()
     assert {"decode and resize", "encode and commit", "look an image up by its key", "read maps back"} <= rows.keys()
     assert not (tmp_path / "run").exists()
 

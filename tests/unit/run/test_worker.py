@@ -10,8 +10,10 @@ import pyarrow as pa
 import pytest
 from pictures import LIMITS, noise, sample, saved
 
+from pipeline.bench.handover import random_maps
 from pipeline.data.decode import DecodedChunk, decode_chunk
 from pipeline.data.sources.shards import Chunk, Failure, Shard
+from pipeline.explain.row_columns import UnmadeRows, table_of
 from pipeline.explain.rows import failure_row, to_table
 from pipeline.run import worker as module
 from pipeline.run.attempts import work_of
@@ -24,6 +26,7 @@ from pipeline.telemetry.events import Committed, Heartbeat, Usage
 from schemas.explanation import explanation_schema
 
 SHARD = Shard(0, "s.tar", "tar", "", 0, "")
+METHODS = 2
 
 
 def chunk_of(ordinal: int, images: int = 3) -> DecodedChunk:
@@ -49,6 +52,36 @@ def test_a_unit_is_reported_once_and_each_chunk_is_a_part(tmp_path: Path) -> Non
     rows, footer = read_part(LocalStore(tmp_path).read("part-00000-001.parquet"))
     assert rows["image_key"].to_pylist() == ["1-0", "1-1", "1-2"]
     assert (footer.run_id, footer.chunk, footer.images, footer.last_chunk) == ("run", 1, 3, False)
+
+
+def unmade(chunk: DecodedChunk) -> Iterator[UnmadeRows]:
+    """Yield rows that are not a table yet: one batch of random maps, and a failure."""
+    schema = explanation_schema([])
+    yield UnmadeRows((random_maps(METHODS, (), 4),), schema)
+    yield UnmadeRows((failure_row(Failure("bad", SHARD.name, "decode", "corrupt", ""), chunk.chunk.ordinal),), schema)
+
+
+def test_rows_are_made_while_another_call_may_use_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(unmade, "run", str(tmp_path), Ledger())
+    free: list[bool] = []
+
+    def made(batches: list[UnmadeRows], schema: pa.Schema) -> pa.Table:
+        free.append(not worker._model_lock.locked())
+        return table_of(batches, schema)
+
+    monkeypatch.setattr(module, "table_of", made)
+    (events,) = worker.process([chunk_of(0)])
+    assert free == [True]
+    assert sum(item.images for item in events if isinstance(item, Heartbeat)) == 5
+    rows, _ = read_part(LocalStore(tmp_path).read("part-00000-000.parquet"))
+    assert rows.num_rows == 4 * METHODS + 1
+    assert rows["error_code"].to_pylist().count("corrupt") == 1
+    monkeypatch.setattr(module, "MOST_UNMADE_BYTES", 1)  # maps that need much memory do not wait
+    (tmp_path / "other").mkdir()
+    worker = Worker(unmade, "run", str(tmp_path / "other"), Ledger())
+    list(worker.process([chunk_of(0)]))
+    assert free == [True, False, True]
+    assert read_part(LocalStore(tmp_path / "other").read("part-00000-000.parquet"))[0].equals(rows)
 
 
 def test_a_unit_that_takes_long_is_reported_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
