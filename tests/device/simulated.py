@@ -5,7 +5,8 @@ are those of the CPU. It refuses what CUDA refuses (tensors of two devices, read
 generators of the host, pinning), and notes what makes the host wait, see `rules.py`. `simulated()` makes everything
 that names the device land on it.
 
-What it does not simulate: time, memory, streams, kernels of CUDA and their rounding, and several devices.
+What it does not simulate: time, memory, work that goes on beside the host's, kernels of CUDA and their rounding, and
+several devices.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from unittest import mock
 import torch
 from device import rules
 from device.ledger import Ledger
+from device.streams import Stream
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
@@ -247,22 +249,6 @@ def _names_device(device: object) -> bool:
     return isinstance(device, (str, torch.device)) and torch.device(device).type == "cuda"
 
 
-class _Stream:
-    """Stands for streams and events: all that is launched on the simulated device has ended at once."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def wait_event(self, _: object) -> None:
-        pass
-
-    def record(self) -> None:
-        pass
-
-    def query(self) -> bool:
-        return True
-
-
 class _Autocast(torch.autocast):
     """Autocast of the simulated device, which is that of the CPU; autocast of the CPU has no effect on a device."""
 
@@ -283,9 +269,9 @@ def simulated() -> Iterator[Ledger]:
         "device_count": lambda: 1,
         "get_device_name": lambda *_: "simulated",
         "synchronize": lambda *_: ledger.wait("synchronize"),
-        "Stream": _Stream,
-        "Event": _Stream,
-        "current_stream": _Stream,
+        "Stream": Stream,
+        "Event": Stream,
+        "current_stream": Stream,
         "stream": lambda _: contextlib.nullcontext(),
         "is_current_stream_capturing": lambda: False,
         "empty_cache": lambda: None,
