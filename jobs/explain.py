@@ -232,7 +232,7 @@ def _work(start: SessionStart, progress: "Progress", tally: Tally, *, json_event
 def _ended(store: "Store") -> Ended:
     from pipeline.results.summary import totals
 
-    return Ended(store.url, **vars(totals(store)))
+    return Ended(path=store.url, **vars(totals(store)))
 
 
 if __name__ == "__main__":

@@ -1,45 +1,29 @@
 """Report how a run has ended: its totals, as text or as an event, and methods with many constant maps."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs.support.console import counted, err
 from jobs.support.progress import Tally, emit, utc_now
 from jobs.support.watch import session_fields
+from pipeline.results.run_totals import Totals
 
 if TYPE_CHECKING:
     from pipeline.telemetry.bottleneck import StageTimes
     from schemas.manifest import RunManifest
 
 
-@dataclass(frozen=True)
-class Ended:
+@dataclass(frozen=True, kw_only=True)
+class Ended(Totals):
     """Totals of a run at the end of a session, including earlier sessions.
 
     Attributes:
         path: the run folder.
-        images, explained, rows: number of images, of images with a map, and of maps.
-        with_failures: number of images and of damaged places in shards that have at least one failure row.
-        damages: the damaged places in shards among them.
-        failures: number of failure rows by stage and code.
         session: stage times of this session; None when there was nothing to do.
-        degenerate: share of constant maps of each method.
     """
 
     path: str
-    images: int
-    explained: int
-    rows: int
-    with_failures: int
-    damages: int
-    failures: dict[str, int]
     session: "StageTimes | None" = None
-    degenerate: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def failure_rate(self) -> float:
-        """Share of images and damaged places with a failure row, in [0, 1]."""
-        return self.with_failures / max(1, self.images + self.damages)
 
     def to_json(self) -> dict[str, object]:
         """Return the `end` event of --json."""
@@ -68,7 +52,7 @@ def print_totals(ended: Ended, tally: Tally) -> None:
 
 
 def warn_of_constant_maps(ended: Ended, manifest: "RunManifest", *, json_events: bool) -> None:
-    """Warn of methods with many constant maps, with the likely cause."""
+    """Warn of methods with many constant maps, and say what to look at."""
     from pipeline.results.constant_maps import constant_warning
 
     message = constant_warning(ended.degenerate, manifest)

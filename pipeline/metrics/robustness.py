@@ -127,4 +127,4 @@ class MaxSensitivity(ReadsMap, Draws):
         pixels_BCHW = batch.evidence.pixels_BCHW
         shape, purpose = tuple(pixels_BCHW.shape[1:]), f"max_sensitivity {step}"
         drawn_BCHW = noise.uniform(batch.probe.seed, batch.evidence.keys, purpose, shape, pixels_BCHW.device)
-        return (2 * drawn_BCHW.to(pixels_BCHW) - 1) * self.radius
+        return (2 * drawn_BCHW - 1) * self.radius

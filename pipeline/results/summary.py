@@ -1,34 +1,13 @@
 """Counts the images, rows and failures of a run from part footers; reads rows only of parts with failures."""
 
 from collections import Counter
-from dataclasses import dataclass, field
 
 from pipeline.errors import DamagedRunError
 from pipeline.results.constant_maps import constant_shares
 from pipeline.results.footers import scan
+from pipeline.results.run_totals import Totals
 from pipeline.storage.base import Store
 from pipeline.storage.run_folder import part_names, read_manifest
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Counts over all parts of a run.
-
-    Attributes:
-        images, explained, rows: number of images, of images with a map, and of maps.
-        with_failures: number of images and shards with at least one failure row.
-        damages: those of them that report damage to a shard, not an image.
-        failures: number of failure rows by `stage/code`, most frequent first.
-        degenerate: share of constant maps of each method that has maps.
-    """
-
-    images: int
-    explained: int
-    rows: int
-    with_failures: int
-    damages: int
-    failures: dict[str, int]
-    degenerate: dict[str, float] = field(default_factory=dict)
 
 
 def totals(store: Store) -> Totals:

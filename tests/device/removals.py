@@ -46,7 +46,6 @@ HARMLESS: dict[tuple[str, str], str] = {
     ("pipeline/cams/multiscale.py", "(between_Bn.argmax(1) + 1).to(maps_Buv)"): "it only changes the type",
     ("pipeline/explain/plugged.py", "torch.tensor(..., device=evidence.images_B.device)"): _MOVES,
     ("pipeline/model/noise.py", "sent(rows_B, device)"): _MOVES,
-    ("pipeline/model/noise.py", "sent(torch.stack([drawn[key] for key in keys]), device)"): "its reader moves it",
     (
         "pipeline/explain/requirements.py",
         "random_images(shape)[:1].to(probe.device)",

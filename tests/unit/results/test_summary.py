@@ -7,7 +7,8 @@ from handmade import PARTS, RunMaker
 
 from pipeline.errors import DamagedRunError
 from pipeline.results.query import open_run
-from pipeline.results.summary import Totals, totals
+from pipeline.results.run_totals import Totals
+from pipeline.results.summary import totals
 
 _COUNTS = """
 SELECT (SELECT count(*) FROM images) AS images, (SELECT count(*) FROM images WHERE maps > 0) AS explained,
