@@ -214,7 +214,7 @@ class SsCam(Draws):
         shape = tuple(pixels_BCHW.shape[2:] if self.noise_on == "mask" else pixels_BCHW.shape[1:])
         device = pixels_BCHW.device
         fields = noise.normal(probe.seed, evidence.keys[:1], self.name, shape, self.samples, device)
-        noise_S = self.std * torch.cat(list(fields)).to(pixels_BCHW)
+        noise_S = self.std * torch.cat(list(fields))
         on_mask, kept_BK = self.noise_on == "mask", strongest(evidence, self.channels)
         masks = MaskStream(
             acts_1Kuv,

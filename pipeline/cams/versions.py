@@ -47,7 +47,7 @@ def noisy_copies(evidence: Evidence, seed: int, purpose: str, sigma: float, samp
     scale_I111 = sigma * (pixels_ICHW.amax((1, 2, 3), keepdim=True) - pixels_ICHW.amin((1, 2, 3), keepdim=True))
     keys = [evidence.keys[row] for row in evidence.rows.first_I.tolist()]
     for noise_ICHW in noise.normal(seed, keys, purpose, tuple(pixels_ICHW.shape[1:]), samples, pixels_ICHW.device):
-        yield pixels_ICHW + scale_I111 * noise_ICHW.to(pixels_ICHW)
+        yield pixels_ICHW + scale_I111 * noise_ICHW
 
 
 def path_points(steps: int, rule: Rule) -> list[tuple[float, float]]:

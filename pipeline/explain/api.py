@@ -295,6 +295,5 @@ def _trial_probe(probe: Probe, pixels_BCHW: Tensor) -> Probe:
 def _evidence_for(observation: Observation, targets: Tensor | None) -> Evidence:
     if targets is None or targets.ndim == 1:
         return observation.evidence(targets)
-    targets_BT = targets.to(observation.logits_IN.device).long()
-    images_B = torch.arange(len(targets_BT), device=targets_BT.device).repeat_interleave(targets_BT.shape[1])
-    return observation.evidence_of(images_B, targets_BT.flatten())
+    images_B = torch.arange(len(targets)).repeat_interleave(targets.shape[1])
+    return observation.evidence_of(images_B, targets.flatten())

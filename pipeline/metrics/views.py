@@ -277,5 +277,4 @@ def share_of(share: float, batch: HeatmapBatch) -> int:
 def _normal_noise(batch: HeatmapBatch, rows_P: Tensor, purpose: str, like_PCHW: Tensor) -> Tensor:
     """Draw standard normal noise for each row's image, (P, C, H, W)."""
     keys = [batch.evidence.keys[row] for row in rows_P.tolist()]
-    drawn = noise.normal(batch.probe.seed, keys, purpose, tuple(like_PCHW.shape[1:]), 1, like_PCHW.device)
-    return next(drawn).to(like_PCHW)
+    return next(noise.normal(batch.probe.seed, keys, purpose, tuple(like_PCHW.shape[1:]), 1, like_PCHW.device))

@@ -46,6 +46,8 @@ HARMLESS: dict[tuple[str, str], str] = {
     ("pipeline/cams/multiscale.py", "(between_Bn.argmax(1) + 1).to(maps_Buv)"): "it only changes the type",
     ("pipeline/explain/plugged.py", "torch.tensor(..., device=evidence.images_B.device)"): _MOVES,
     ("pipeline/model/noise.py", "sent(rows_B, device)"): _MOVES,
+    ("pipeline/model/transfers.py", "tensor.to(device)"): "the simulated device takes the other branch",
+    ("pipeline/model/philox.py", "torch.arange(..., device=device)"): "it is assigned to numbers on the device",
     (
         "pipeline/explain/requirements.py",
         "random_images(shape)[:1].to(probe.device)",

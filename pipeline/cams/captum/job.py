@@ -59,7 +59,7 @@ def around(baseline_1CHW: Tensor, pixels_1CHW: Tensor, job: Job, key: str) -> Te
     scale = job.options["sigma"] * (pixels_1CHW.max() - pixels_1CHW.min())
     shape, samples, device = tuple(pixels_1CHW.shape[1:]), job.options["samples"], pixels_1CHW.device
     drawn = noise.normal(job.probe.seed, [key], f"captum {job.algorithm}", shape, samples, device)
-    around_SCHW: Tensor = baseline_1CHW + scale * torch.cat(list(drawn)).to(pixels_1CHW)
+    around_SCHW: Tensor = baseline_1CHW + scale * torch.cat(list(drawn))
     return around_SCHW
 
 
