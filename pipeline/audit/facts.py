@@ -1,6 +1,6 @@
 """Every number of the report, as plain JSON. The page is rendered from these facts and from the original images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,19 @@ from pipeline.audit.absent import absent
 from pipeline.audit.accuracy import accuracy
 from pipeline.audit.background import background
 from pipeline.audit.binary import binary
+from pipeline.audit.checks import NOTHING_EXPLAINED, Check, not_checked
 from pipeline.audit.classes import classes
+from pipeline.audit.clusters import check as check_clusters
 from pipeline.audit.clusters import strategies
 from pipeline.audit.compare import compare_runs
+from pipeline.audit.exhibits import Exhibits, label_examples
 from pipeline.audit.findings import GRADES, MAX_FINDINGS, MIN_IMAGES, ranked
+from pipeline.audit.follows import answers, check_follows, sanity
 from pipeline.audit.gallery import describe_groups, groups
 from pipeline.audit.interventions import Interventions
-from pipeline.audit.leaderboard import leaderboard, metrics, passed_sanity, sanity
+from pipeline.audit.leaderboard import leaderboard, metrics
 from pipeline.audit.maps import load_maps
+from pipeline.audit.merged import merged, to_json
 from pipeline.audit.metadata import metadata
 from pipeline.audit.methods import untrusted
 from pipeline.audit.multilabel import multilabel
@@ -37,7 +42,7 @@ from pipeline.results.source_images import Original
 from pipeline.results.verify import verify
 from schemas.judged import JudgedRecord
 
-FACTS_VERSION = 2
+FACTS_VERSION = 3
 GALLERY_IMAGES = {"normal": 16, "large": 48}
 AGREEMENT_IMAGES = 100
 
@@ -93,38 +98,46 @@ def audit(
     """
     values = load_values(run)
     maps = load_maps(run, values.places)
-    passed = passed_sanity(run)
-    trusted = [method for method in run.manifest.identity.methods if passed.get(method, True)]
+    checked = sanity(run)
+    followed = answers(checked["rows"])
+    methods = list(run.manifest.identity.methods)
+    trusted = [method for method in methods if followed.get(method) != "no"]
+    following = [method for method in methods if followed.get(method) == "yes"]
     grouped = groups(run, values, maps, GALLERY_IMAGES[gallery])
     clustered = strategies(values, maps, trusted, run.manifest.identity.seed)
+    for entry in clustered:
+        entry["name"] = class_name(run, entry["class"])
     comparison = None if other is None else compare_runs(run, values, other)
+    shard_section, shard_findings, shard_checks = shards(run, values)
+    examples = label_examples(values, shard_findings)
     shown_places = {place for group in grouped for place in group.places}
     shown_places |= {place for entry in clustered for cluster in entry["clusters"] for place in cluster["nearest"]}
     shown_places |= {(pair["shard"], pair["image_key"]) for pair in (comparison or {"pairs": []})["pairs"]}
-    interventions = Interventions(run, values, maps, trusted, shown_places, ask_model=ask_model)
-    surroundings, background_findings = background(run, values, [method for method in trusted if passed.get(method)])
-    shard_section, shard_findings = shards(run, values)
-    checked = sanity(run)
-    board = leaderboard(run, values)
-    findings = ranked(
-        [
-            *shard_findings,
-            *interventions.confirmed(background_findings),
-            *interventions.findings(),
-            *untrusted(checked["rows"], maps),
-        ]
-    )
-    for entry in clustered:
-        entry["name"] = class_name(run, entry["class"])
+    shown_places |= {place for places in examples.values() for place in places}
+    interventions = Interventions(run, values, maps, trusted, following, shown_places, ask_model=ask_model)
+    board = leaderboard(run, values, followed)
+    context = background(run, values, following)
+    intervened = [*interventions.findings(), *interventions.confirmed(context)]
+    of_methods, method_checks = untrusted(checked["rows"], maps, board["rows"], len(values))
+    found = merged(ranked([*shard_findings, *intervened, *of_methods]))
+    exhibits = Exhibits(run, values, maps, interventions, examples)
+    pictured = [to_json(group, exhibits.picture(group[0])) for group in found[:MAX_FINDINGS]]
+    checks = [
+        *interventions.checks, *shard_checks, check_follows(checked["rows"]), *method_checks, check_clusters(clustered),
+        _OTHERS,
+    ]  # fmt: skip
+    checks = checks if len(values) else [_nothing(check) for check in checks]
     facts = {
         "facts_version": FACTS_VERSION,
         **_outputs(run),
         "run": {"id": run.manifest.run_id, "path": run.store.url, "started_at": run.manifest.started_at},
+        "about": run.manifest.config.get("about") or {},
         **_labels(run),
-        "findings": [finding.to_json() for finding in findings[:MAX_FINDINGS]],
-        "more_findings": [finding.sentence for finding in findings[MAX_FINDINGS:]],
+        "checked": [check.to_json() for check in checks],
+        "findings": pictured,
+        "more_findings": [group[0].sentence for group in found[MAX_FINDINGS:]],
         "grades": dict(GRADES),
-        "unchecked": [*_unchecked(run, values, checked, surroundings), *interventions.unchecked],
+        "unchecked": [*_unchecked(run, values, checks), *interventions.unchecked],
         "provenance": _provenance(run),
         "coverage": _coverage(run),
         "accuracy": accuracy(run),
@@ -137,7 +150,7 @@ def audit(
         "agreement": _agreement(run, values),
         "classes": classes(run, values, maps),
         "gallery": describe_groups(run, grouped),
-        "background": surroundings | {"associations": interventions.associated()},
+        "background": context.section | {"associations": interventions.associated()},
         "strategies": clustered,
         "compare": comparison,
         "failures": query_table(run, _FAILURES),
@@ -145,8 +158,23 @@ def audit(
         "cost": query_table(run, _COST),
         "method_pages": _method_pages(run),
     }
+    shown_places |= {
+        (i["shard"], i["image_key"]) for one in pictured if one["picture"] for i in one["picture"]["images"]
+    }
     pictures = {place: original for place, original in interventions.pictures.items() if place in shown_places}
     return Audited(rounded(facts), pictures)
+
+
+_OTHERS = not_checked(
+    "others", "Other shortcuts", "gallery", "no test exists for them", "inspect the gallery and the clusters of maps"
+)
+
+
+def _nothing(check: Check) -> Check:
+    """Replace the line of a detector that had nothing to look at; failures are counted all the same."""
+    if check.detector == "failures":
+        return check
+    return not_checked(check.detector, check.name, check.section, NOTHING_EXPLAINED, "see the failures")
 
 
 def _labels(run: Run) -> dict[str, Any]:
@@ -206,34 +234,24 @@ def _coverage(run: Run) -> dict[str, Any]:
     }
 
 
-def _unchecked(run: Run, values: Values, checked: Table, surroundings: Mapping[str, Any]) -> list[str]:
+def _unchecked(run: Run, values: Values, checks: Sequence[Check]) -> list[str]:
     """List the checks that were not made, and what each of them needs."""
     if not len(values):
         return ["All checks: no image was explained."]
-    kind, sentences = OutputKind.of(run.manifest), []
+    kind = OutputKind.of(run.manifest)
+    sentences = [check.sentence() for check in checks if check.verdict == "not checked"]
     if kind.has_confidences and np.unique(values.predicted_I, return_counts=True)[1].max() < 2 * MIN_IMAGES:
         sentences.append(
-            f"Patches, colours and surroundings: no class was predicted for {2 * MIN_IMAGES} images, the minimum for a "
-            "finding."
+            f"Patches, colours and context reliance: no class was predicted for {2 * MIN_IMAGES} images, the minimum "
+            "for a finding."
         )
-    if not checked["rows"]:
-        sentences.append("Whether the maps depend on the model: run `camatlas sanity RUN`, then audit again.")
     if not kind.has_confidences:
         sentences += [absent(kind)[section] for section in ("accuracy", "classes")]
-    elif not surroundings["asked"]:
-        sentences.append(
-            "Reliance on surroundings: requires boxes, and the metrics box_removed_confidence and "
-            "box_only_confidence in the run file."
-        )
     if kind.has_confidences and not (values.correct_I == values.correct_I).any():
         several = ", or no row holds all labels of its image" if kind.is_independent else ""
         sentences.append(f"Accuracy, calibration and wrong labels: the dataset has no labels{several}.")
     if len(run.manifest.identity.methods) < 2:
         sentences.append("Agreement between methods: the run has a single method.")
-    sentences.append(
-        "Shortcuts other than a constant patch, a colour or the surroundings of a box: no test exists, so inspect the "
-        "gallery."
-    )
     return sentences
 
 

@@ -15,26 +15,22 @@ from pipeline.results.query import Run
 APPROXIMATE = ("clusters", "channels")
 """Parameters of methods that trade exactness for fewer forward passes."""
 
-SANITY_THRESHOLD = 0.75
-"""A method fails the sanity check when its maps of the randomised model correlate more than this with the original maps
-(rank correlation, lower end of the 95 % interval)."""
 
-_SANITY = """
-SELECT method, images, maps, spearman, spearman_half_width AS half_width, ssim FROM sanity
-WHERE test = 'randomisation' QUALIFY step = max(step) OVER () ORDER BY method
-"""
+def leaderboard(run: Run, values: Values, followed: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Compute the section: rows of the view `leaderboard`, with interval and ties with the best for each metric.
 
-
-def leaderboard(run: Run, values: Values) -> dict[str, Any]:
-    """Compute the section: rows of the view `leaderboard`, with interval and ties with the best for each metric."""
+    Args:
+        run: the run.
+        values: its values.
+        followed: whether the maps of each method follow the model (`follows.answers`).
+    """
     table = query_table(run, "SELECT * FROM leaderboard")
-    passed = passed_sanity(run)
     for row in table["rows"]:
         fields = run.manifest.identity.methods[row["method"]]
         kind = METHODS.get(str(fields["name"]))
         row["interpretation"] = kind is not None and kind.interpretation
         row["approximate"] = any(fields.get(name) is not None for name in APPROXIMATE)
-        row["sane"] = passed.get(row["method"])
+        row["follows"] = (followed or {}).get(row["method"])
         row["intervals"] = {}
     bests = _bests(run, table["rows"])
     drawn = _Drawn(values, bests, run.manifest.identity.seed)
@@ -62,23 +58,6 @@ def _described(fields: Mapping[str, Any]) -> dict[str, Any]:
         return {"name": fields["name"], **{name: about[name] for name in ("unit", "better", "reads")}}
     kind = METRICS[fields["name"]]
     return {"name": kind.name, "unit": kind.unit, "better": kind.better, "reads": kind.reads}
-
-
-def passed_sanity(run: Run) -> dict[str, bool]:
-    """Return whether each method passed the sanity check (`camatlas sanity`); empty when it was not run."""
-    return {
-        row["method"]: row["spearman"] is None or row["spearman"] - (row["half_width"] or 0) <= SANITY_THRESHOLD
-        for row in query_table(run, _SANITY)["rows"]
-    }
-
-
-def sanity(run: Run) -> dict[str, Any]:
-    """Compute the section: the last step of the randomisation check, with the result of each method."""
-    table = query_table(run, _SANITY)
-    passed = passed_sanity(run)
-    for row in table["rows"]:
-        row["passed"] = passed[row["method"]]
-    return table
 
 
 def _bests(run: Run, rows: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
