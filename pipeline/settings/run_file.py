@@ -11,6 +11,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
 from pipeline.errors import ConfigError, Mistake, Mistakes, masked, nearest, reason
 from pipeline.maps.codec import MapDtype
+from pipeline.settings.about import AboutConfig
 from pipeline.settings.data import DataConfig, Positive, Section
 from pipeline.settings.model import ModelConfig
 from pipeline.settings.precision import Precision
@@ -102,6 +103,7 @@ class RunConfig(Section):
     explain: ExplainConfig = ExplainConfig()
     compute: ComputeConfig = ComputeConfig()
     output: OutputConfig
+    about: AboutConfig | None = None
 
 
 def load_config(path: str, settings: Sequence[str] = (), mistakes: Mistakes | None = None) -> RunConfig:

@@ -1,0 +1,44 @@
+"""The section `about` of a run file: who answers for the model, and what it is for. It changes no row of a run."""
+
+import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+MOST_CHARACTERS, MOST_KEYS, LONGEST_KEY = 4000, 50, 80
+
+
+def _as_text(value: object) -> object:
+    """Return numbers and dates, which YAML reads from plain texts such as `1.2`, as text."""
+    plain = isinstance(value, (int, float, datetime.date)) and not isinstance(value, bool)
+    return str(value) if plain else value
+
+
+Text = Annotated[str, BeforeValidator(_as_text), Field(min_length=1, max_length=MOST_CHARACTERS)]
+
+
+class AboutConfig(BaseModel):
+    """The head of the model card in the report. Keys of one's own are texts, too."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+    __pydantic_extra__: dict[str, Text]
+
+    owner: Text | None = None
+    version: Text | None = None
+    licence: Text | None = None
+    intended_use: Text | None = None
+    not_intended: Text | None = None
+    limitations: Text | None = None
+    contact: Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, given: Any) -> Any:  # noqa: ANN401 - whatever the run file holds
+        """Bound the number of keys and their lengths."""
+        if isinstance(given, dict):
+            if len(given) > MOST_KEYS:
+                raise PydanticCustomError("many", f"must have at most {MOST_KEYS} keys")
+            if any(len(str(name)) > LONGEST_KEY for name in given):
+                raise PydanticCustomError("long", f"must have keys of at most {LONGEST_KEY} characters")
+        return given
