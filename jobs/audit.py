@@ -1,5 +1,6 @@
 """camatlas audit: write an HTML report on a run, with its numbers as JSON and its long tables as CSV."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -114,8 +115,10 @@ def _write(audited: "Audited", folder: Path, budget: int) -> str:
     page = folder / "report.html"
     try:
         (folder / "tables").mkdir(parents=True, exist_ok=True)
-        page.write_text(html, encoding="utf-8", errors="backslashreplace")  # paths need not be UTF-8
-        facts_text = json.dumps(facts, indent=1, ensure_ascii=False)
+        content = html.encode("utf-8", "backslashreplace")  # paths need not be UTF-8
+        page.write_bytes(content)
+        digest = {"file": page.name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        facts_text = json.dumps({"report": digest, **facts}, indent=1, ensure_ascii=False)
         (folder / "audit.json").write_text(facts_text, encoding="utf-8", errors="backslashreplace")
         for name, rows in _tables(facts).items():
             _write_csv(rows, folder / "tables" / f"{name}.csv")

@@ -68,10 +68,10 @@ class Exhibits:
         if finding.kind == "background":
             mine = [place for place in mine if self.interventions.pictures[place].boxes_xyxy]
         mine.sort(key=lambda place: (not self.values.held_out_I[self.rows[place]], place))
-        return [self._image(place) for place in mine[:count]]
+        return [self._image(self.rows[place]) for place in mine[:count]]
 
-    def _image(self, place: Place) -> dict[str, Any]:
-        row = self.rows[place]
+    def _image(self, row: int) -> dict[str, Any]:
+        place = self.values.places[row]
         label, predicted = int(self.values.labels_I[row]), int(self.values.predicted_I[row])
         return {
             "shard": place[0], "image_key": place[1], "predicted_name": class_name(self.run, predicted),
@@ -114,19 +114,20 @@ class Exhibits:
         return int(self.values.predicted_I[self.rows[place]])
 
     def _labels(self, finding: Finding) -> dict[str, Any]:
-        return {"what": "labels", "images": [self._image(place) for place in self.labels.get(finding.subject, [])]}
+        return {"what": "labels", "images": [self._image(self.rows[place]) for place in self.labels.get(finding.subject, [])]}
 
     def _maps(self, finding: Finding) -> dict[str, Any]:
         """Return the mean map of a method, and its maps of a few images."""
         method = finding.subject
         rows = _spread(len(self.values), 400)
         heat_Buv = self.maps.consensus([method], rows)
-        chosen = [place for place in self.interventions.pictures if place in self.rows][:3] or self.values.places[:3]
-        maps_Buv = self.maps.consensus([method], np.array([self.rows[place] for place in chosen], np.int64))
+        chosen = [self.rows[place] for place in self.interventions.pictures if place in self.rows][:3]
+        chosen = chosen or list(range(min(3, len(self.values))))
+        maps_Buv = self.maps.consensus([method], np.array(chosen, np.int64))
         return {
             "what": "maps", "method": method, "mean_map": _cells(heat_Buv.mean(0)),
             "images": [
-                {**self._image(place), "map": _cells(map_uv)} for place, map_uv in zip(chosen, maps_Buv, strict=True)
+                {**self._image(row), "map": _cells(map_uv)} for row, map_uv in zip(chosen, maps_Buv, strict=True)
             ],
         }  # fmt: skip
 

@@ -19,6 +19,7 @@ from pipeline.audit.exhibits import Exhibits, label_examples
 from pipeline.audit.findings import GRADES, MAX_FINDINGS, MIN_IMAGES, ranked
 from pipeline.audit.follows import answers, check_follows, sanity
 from pipeline.audit.gallery import describe_groups, groups
+from pipeline.audit.intervals import correlation_interval
 from pipeline.audit.interventions import Interventions
 from pipeline.audit.leaderboard import leaderboard, metrics
 from pipeline.audit.maps import load_maps
@@ -115,7 +116,7 @@ def audit(
     shown_places |= {(pair["shard"], pair["image_key"]) for pair in (comparison or {"pairs": []})["pairs"]}
     shown_places |= {place for places in examples.values() for place in places}
     interventions = Interventions(run, values, maps, trusted, following, shown_places, ask_model=ask_model)
-    board = leaderboard(run, values, followed)
+    board = leaderboard(run, values, checked["rows"])
     context = background(run, values, following)
     intervened = [*interventions.findings(), *interventions.confirmed(context)]
     of_methods, method_checks = untrusted(checked["rows"], maps, board["rows"], len(values))
@@ -131,7 +132,7 @@ def audit(
         "facts_version": FACTS_VERSION,
         **_outputs(run),
         "run": {"id": run.manifest.run_id, "path": run.store.url, "started_at": run.manifest.started_at},
-        "about": run.manifest.config.get("about") or {},
+        "about": _about(run),
         **_labels(run),
         "checked": [check.to_json() for check in checks],
         "findings": pictured,
@@ -183,6 +184,12 @@ def _labels(run: Run) -> dict[str, Any]:
     if account is None:
         return {}
     return {"labels": {"summary": account.summary(), "lines": account.lines(), "account": account.to_json()}}
+
+
+def _about(run: Run) -> list[dict[str, str]]:
+    """Return the entries of the section `about` of the run file, in its order."""
+    about = run.manifest.config.get("about") or {}
+    return [{"name": name.replace("_", " "), "text": text} for name, text in about.items() if text is not None]
 
 
 def _outputs(run: Run) -> dict[str, Any]:
@@ -266,7 +273,11 @@ def _wins(run: Run) -> Table:
 def _agreement(run: Run, values: Values) -> Table:
     if len(run.manifest.identity.methods) < 2 or not len(values):
         return {"rows": [], "sql": ""}
-    return {"rows": agreement(run, AGREEMENT_IMAGES).to_pylist(), "sql": ""}
+    rows = agreement(run, AGREEMENT_IMAGES).to_pylist()
+    for row in rows:
+        for name in ("spearman", "ssim"):
+            row[f"{name}_low"], row[f"{name}_high"] = correlation_interval(row[name], row[f"{name}_half_width"])
+    return {"rows": rows, "sql": ""}
 
 
 def _method_pages(run: Run) -> dict[str, str]:

@@ -39,13 +39,17 @@ def correlations(values_N: Numbers) -> tuple[float | None, float | None, float |
 
 def difference_of_means(mine_n: Numbers, others_n: Numbers) -> tuple[float, float, float]:
     """Return the difference of two means with Welch's 95 % interval; both groups have at least two values."""
-    from scipy.stats import ttest_ind  # costs time to import
+    from scipy.stats import t  # costs time to import
 
     value = float(mine_n.mean() - others_n.mean())
-    if not np.ptp(mine_n) and not np.ptp(others_n):
+    parts = [float(values_n.var(ddof=1)) / len(values_n) for values_n in (mine_n, others_n)]
+    if not sum(parts):
         return value, value, value
-    interval = ttest_ind(mine_n, others_n, equal_var=False).confidence_interval(LEVEL)
-    return value, float(interval.low), float(interval.high)
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(values_n) - 1) for part, values_n in zip(parts, (mine_n, others_n), strict=True)
+    )
+    half = float(t.ppf((1 + LEVEL) / 2, freedom)) * sum(parts) ** 0.5
+    return value, value - half, value + half
 
 
 def auc(mine_n: Numbers, others_n: Numbers) -> tuple[float, float, float]:

@@ -1,6 +1,6 @@
 """Leaderboard: mean metrics of the methods of a run with intervals, ties with the best, and sanity results."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,21 +16,23 @@ APPROXIMATE = ("clusters", "channels")
 """Parameters of methods that trade exactness for fewer forward passes."""
 
 
-def leaderboard(run: Run, values: Values, followed: Mapping[str, str] | None = None) -> dict[str, Any]:
+def leaderboard(run: Run, values: Values, checked: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """Compute the section: rows of the view `leaderboard`, with interval and ties with the best for each metric.
 
     Args:
         run: the run.
         values: its values.
-        followed: whether the maps of each method follow the model (`follows.answers`).
+        checked: the rows of `follows.sanity`.
     """
     table = query_table(run, "SELECT * FROM leaderboard")
+    answers = {row["method"]: row for row in checked}
     for row in table["rows"]:
         fields = run.manifest.identity.methods[row["method"]]
         kind = METHODS.get(str(fields["name"]))
         row["interpretation"] = kind is not None and kind.interpretation
         row["approximate"] = any(fields.get(name) is not None for name in APPROXIMATE)
-        row["follows"] = (followed or {}).get(row["method"])
+        known = answers.get(row["method"], {})
+        row["follows"], row["pairs"] = known.get("follows"), known.get("maps")
         row["intervals"] = {}
     bests = _bests(run, table["rows"])
     drawn = _Drawn(values, bests, run.manifest.identity.seed)

@@ -3,19 +3,22 @@
 import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
 MOST_CHARACTERS, MOST_KEYS, LONGEST_KEY = 4000, 50, 80
 
 
-def _as_text(value: object) -> object:
-    """Return numbers and dates, which YAML reads from plain texts such as `1.2`, as text."""
-    plain = isinstance(value, (int, float, datetime.date)) and not isinstance(value, bool)
-    return str(value) if plain else value
+def _as_text(value: object) -> str:
+    """Return a text within its bounds; numbers and dates, which YAML reads from texts such as `1.2`, become text."""
+    if isinstance(value, (int, float, datetime.date)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip() or len(value) > MOST_CHARACTERS:
+        raise PydanticCustomError("text", f"must be a text of 1 to {MOST_CHARACTERS} characters")
+    return value
 
 
-Text = Annotated[str, BeforeValidator(_as_text), Field(min_length=1, max_length=MOST_CHARACTERS)]
+Text = Annotated[str, BeforeValidator(_as_text)]
 
 
 class AboutConfig(BaseModel):
@@ -41,4 +44,5 @@ class AboutConfig(BaseModel):
                 raise PydanticCustomError("many", f"must have at most {MOST_KEYS} keys")
             if any(len(str(name)) > LONGEST_KEY for name in given):
                 raise PydanticCustomError("long", f"must have keys of at most {LONGEST_KEY} characters")
+            return {str(name): value for name, value in given.items()}
         return given

@@ -19,6 +19,8 @@ from pipeline.settings.precision import Precision
 TargetRule = Literal["predicted", "label", "labels"]
 Spec = str | dict[str, Any]
 Location = tuple[Any, ...]
+MOST_SHOWN = 300
+"""Characters of a wrong value that a message repeats."""
 
 
 class TopTargets(Section):
@@ -241,7 +243,13 @@ def _mistake(place: Location, problems: Sequence[Any]) -> Mistake:
     wanted = " or ".join(dict.fromkeys(_plain(problem["msg"]) for problem in problems))
     if kind == "absent":  # required by another setting
         return Mistake(where, wanted)
-    return Mistake(where, f"{wanted}, got {problems[0]['input']!r}")
+    return Mistake(where, f"{wanted}, got {_shortened(problems[0]['input'])}")
+
+
+def _shortened(value: object) -> str:
+    """Show a value, of a long one only its beginning."""
+    shown = repr(value)
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
 
 
 def _plain(sentence: str) -> str:

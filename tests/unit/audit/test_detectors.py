@@ -145,14 +145,16 @@ def test_overwriting_confirms_a_patch(values: Values) -> None:
     evidence = patches.intervene(suspect, own, half_B, others, RuleModel(has_patch))  # type: ignore[arg-type]
     assert evidence is not None
     assert evidence.others == 1
-    found = patches.finding(suspect, evidence, "owl")
+    found = patches.finding(suspect, evidence, "owl", ["m0", "m1"])
     assert found is not None
+    assert found.control is not None
+    assert found.control.value < 0.2
     assert (found.kind, found.subject, found.grade) == ("watermark", "2", "replicated")
     assert found.effect.value == 1
     assert "bottom left" in found.sentence
-    alone = patches.finding(replace(suspect, methods=("m0",)), evidence, "owl")
+    alone = patches.finding(suspect, evidence, "owl", ["m0"])
     assert alone is not None
-    assert alone.grade == "intervened"
+    assert alone.grade == "intervened", "only one of the methods is known to follow the model"
 
 
 def test_a_patch_that_the_model_ignores_is_not_a_finding(values: Values) -> None:
@@ -228,12 +230,17 @@ def test_methods_that_ignore_the_model_or_the_image() -> None:
         "constant": np.broadcast_to(random.integers(0, 256, (GRID, GRID)).astype(np.uint8), (40, GRID, GRID)),
     })  # fmt: skip
     checked = [
-        {"method": "varied", "passed": False, "spearman": 0.97, "half_width": 0.01, "maps": 16},
-        {"method": "constant", "passed": True, "spearman": 0.1, "half_width": 0.01, "maps": 16},
+        {"method": "varied", "follows": "no", "spearman": 0.97, "low": 0.96, "high": 0.98, "maps": 16},
+        {"method": "constant", "follows": "yes", "spearman": 0.1, "low": 0.09, "high": 0.11, "maps": 16},
     ]
-    assert [(found.subject, found.grade) for found in untrusted(checked, maps)] == [
-        ("varied", "intervened"), ("constant", "recorded"),
-    ]  # fmt: skip
+    board = [{"method": name, "images": 40, "degenerate": 0.0} for name in maps.by_method]
+    findings, checks = untrusted(checked, maps, board, 40)
+    assert [(found.subject, found.grade) for found in findings] == [("varied", "intervened"), ("constant", "recorded")]
+    assert {check.detector: check.verdict for check in checks} == {"image": "found", "constant": "not found"}
+    board[0]["degenerate"] = 0.9
+    findings, checks = untrusted([], maps, board, 40)
+    assert [found.subject for found in findings] == ["constant", "varied"]
+    assert checks[1].verdict == "found"
 
 
 def with_boxes(values: Values, relies_I: np.ndarray) -> Values:
@@ -258,7 +265,7 @@ class NamedRun:
             methods = {"gradcam": {"name": "gradcam"}}  # noqa: RUF012
 
 
-def test_a_class_that_relies_on_its_surroundings(values: Values) -> None:
+def test_a_class_that_relies_on_its_context(values: Values) -> None:
     relies_I = (values.predicted_I == 1) & (np.arange(IMAGES) % 4 < 3)
     right_I = values.correct_I == 1
     (found,) = background._findings(NamedRun(), with_boxes(values, relies_I), right_I, relies_I, ["gradcam"])  # type: ignore[arg-type]
