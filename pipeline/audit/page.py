@@ -26,7 +26,7 @@ _SECTIONS = (
     ("context", "Context reliance"), ("clusters", "Clusters of maps"), ("compare", "Comparison"),
     ("failures", "Failures"), ("cost", "Cost"), ("reproduce", "Reproduce"), ("signoff", "Sign-off"),
 )  # fmt: skip
-METRICS_A_PAGE = 5
+METRICS_A_PAGE = 4
 """Metrics beside each other on paper; wider tables are split."""
 _SOFTMAX = {"kind": "softmax", "independent": False, "absent": {}}
 """What the templates read of outputs in facts that do not name their kind."""
