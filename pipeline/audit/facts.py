@@ -50,10 +50,10 @@ SELECT method, count(*) AS maps, any_value(map_height) AS rows, any_value(map_wi
   avg(octet_length(map)) AS bytes_a_map FROM explanations GROUP BY method ORDER BY method
 """
 _WINS = """
+WITH own AS (SELECT * FROM explanations WHERE {drop} IS NOT NULL AND {drawn})
 SELECT one.method AS method, other.method AS other, count(*) AS images,
   avg((one.{drop} < other.{drop})::INT) AS wins
-FROM explanations one JOIN explanations other USING (shard, image_key, target)
-WHERE one.method <> other.method AND one.{drop} IS NOT NULL AND other.{drop} IS NOT NULL
+FROM own one JOIN own other USING (shard, image_key, target) WHERE one.method <> other.method
 GROUP BY ALL ORDER BY method, other
 """
 
@@ -91,6 +91,9 @@ def audit(
     Raises:
         ConfigError: the runs have no image in common.
     """
+    for each in (run, other):
+        if each is not None:
+            each.keep("images")
     values = load_values(run)
     maps = load_maps(run, values.places)
     passed = passed_sanity(run)
@@ -103,7 +106,7 @@ def audit(
     shown_places |= {(pair["shard"], pair["image_key"]) for pair in (comparison or {"pairs": []})["pairs"]}
     interventions = Interventions(run, values, maps, trusted, shown_places, ask_model=ask_model)
     surroundings, background_findings = background(run, values, [method for method in trusted if passed.get(method)])
-    shard_section, shard_findings = shards(run, values)
+    shard_section, shard_findings = shards(run)
     checked = sanity(run)
     board = leaderboard(run, values)
     findings = ranked(
@@ -119,6 +122,7 @@ def audit(
     facts = {
         "facts_version": FACTS_VERSION,
         **_outputs(run),
+        "sample": values.sample.to_json(),
         "run": {"id": run.manifest.run_id, "path": run.store.url, "started_at": run.manifest.started_at},
         **_labels(run),
         "findings": [finding.to_json() for finding in findings[:MAX_FINDINGS]],
@@ -133,7 +137,7 @@ def audit(
         "metrics": metrics(run),
         "reliability": judgement(run, judged or shipped_record(), board["rows"]),
         "sanity": checked,
-        "wins": _wins(run),
+        "wins": _wins(run, values),
         "agreement": _agreement(run, values),
         "classes": classes(run, values, maps),
         "gallery": describe_groups(run, grouped),
@@ -237,12 +241,12 @@ def _unchecked(run: Run, values: Values, checked: Table, surroundings: Mapping[s
     return sentences
 
 
-def _wins(run: Run) -> Table:
+def _wins(run: Run, values: Values) -> Table:
     """Compute how often each method has the smaller average_drop of a pair; empty when the run lacks that metric."""
     label = metric_label(run, "average_drop")
     if label is None or len(run.manifest.identity.methods) < 2:
         return {"rows": [], "sql": ""}
-    return query_table(run, _WINS.format(drop=quoted(label)))
+    return query_table(run, _WINS.format(drop=quoted(label), drawn=values.sample.condition))
 
 
 def _agreement(run: Run, values: Values) -> Table:

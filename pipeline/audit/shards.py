@@ -1,14 +1,11 @@
 """Anomalous shards: labels that disagree with the model more than in other shards, and excess failures."""
 
-from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from pipeline.audit.findings import MIN_IMAGES, Effect, Finding, percent
-from pipeline.audit.statistics import Numbers, holm, wilson
+from pipeline.audit.excess import Excess, excesses
+from pipeline.audit.findings import Effect, Finding, percent
+from pipeline.audit.statistics import holm, wilson
 from pipeline.audit.tables import query_table
-from pipeline.audit.values import Flags, Values
 from pipeline.results.query import Run
 
 MIN_EXCESS = 0.15
@@ -21,16 +18,20 @@ SHARDS = """
 SELECT shard, count(*) AS images, count(*) FILTER ({failed}) AS failed, avg(correct::INT) AS accuracy,
   avg(confidence) AS mean_confidence FROM images GROUP BY shard ORDER BY failed DESC, accuracy, shard
 """
+_CONFIDENCES = """
+SELECT avg(confidence) AS overall, avg(confidence) FILTER (shard = ? AND NOT correct) AS wrong
+FROM images WHERE maps > 0
+"""
 _DAMAGE = """
 SELECT shard, count(*) AS damages, min(error_detail) AS detail FROM failures WHERE error_stage = 'shard'
 GROUP BY shard ORDER BY shard
 """
 
 
-def shards(run: Run, values: Values) -> tuple[dict[str, Any], list[Finding]]:
+def shards(run: Run) -> tuple[dict[str, Any], list[Finding]]:
     """Compute the section (the worst shards), and findings about wrong labels and failed images."""
     table, damage = query_table(run, SHARDS.format(failed=_failed(run))), query_table(run, _DAMAGE)
-    findings = [*_labels(values), *_failures(table["rows"], damage["rows"])]
+    findings = [*_labels(run), *_failures(table["rows"], damage["rows"])]
     return {"worst": {**table, "rows": table["rows"][:20]}, "damage": damage, "count": len(table["rows"])}, findings
 
 
@@ -40,76 +41,29 @@ def _failed(run: Run) -> str:
     return "maps = 0" + (" AND error_code IS DISTINCT FROM 'no_target'" if above else "")
 
 
-@dataclass(frozen=True)
-class _Excess:
-    """Error rate of one shard, and the rate expected from the same classes in other shards."""
-
-    shard: str
-    errors: float
-    elsewhere: float
-    p: float
-    images: int
-
-
-def _labels(values: Values) -> list[Finding]:
+def _labels(run: Run) -> list[Finding]:
     """Report shards with an excess of wrong predictions over the same classes elsewhere, on both halves."""
-    first, second = (_excesses(values, half) for half in (False, True))
+    first, second = excesses(run)
     findings = []
-    for shard in sorted(set(first) & set(second)):
-        both = (first[shard], second[shard])
+    for group in sorted(set(first) & set(second)):
+        both = (first[group], second[group])
         if all(one.p < 0.01 and one.errors - one.elsewhere >= MIN_EXCESS for one in both):
-            findings.append(_label_finding(values, second[shard]))
+            findings.append(_label_finding(run, group[1], second[group]))
     return findings
 
 
-def _excesses(values: Values, half: bool) -> dict[str, _Excess]:
-    """Test every shard on one half of the images; p is adjusted for the number of shards (Holm)."""
-    rows = np.flatnonzero(np.isfinite(values.correct_I) & (values.held_out_I == half))
-    shards_N = np.array([values.places[row][0] for row in rows], dtype=object)
-    wrong_N, classes_N = 1 - values.correct_I[rows], values.classes_I[rows]
-    excesses = []
-    for shard in sorted(set(shards_N)):
-        inside_N = shards_N == shard
-        expected_n, known_n = _expected(wrong_N, classes_N, inside_N)
-        observed_n = wrong_N[inside_N][known_n]
-        if len(observed_n) >= MIN_IMAGES:
-            p = _excess_p(observed_n, expected_n[known_n])
-            expected = float(expected_n[known_n].mean())
-            excesses.append(_Excess(shard, float(observed_n.mean()), expected, p, len(observed_n)))
-    adjusted = holm([excess.p for excess in excesses])
-    return {excess.shard: replace(excess, p=p) for excess, p in zip(excesses, adjusted, strict=True)}
-
-
-def _expected(wrong_N: Numbers, classes_N: Any, inside_N: Flags) -> tuple[Numbers, Flags]:  # noqa: ANN401
-    """Return the error rate of each image's class in other shards, and whether the class occurs there at all."""
-    size = int(classes_N.max()) + 1
-    outside = np.bincount(classes_N[~inside_N], minlength=size)
-    wrong = np.bincount(classes_N[~inside_N], weights=wrong_N[~inside_N], minlength=size)
-    own_n = classes_N[inside_N]
-    expected_n: Numbers = (wrong[own_n] + 0.5) / (outside[own_n] + 1)
-    return expected_n, outside[own_n] > 0
-
-
-def _excess_p(observed_n: Numbers, expected_n: Numbers) -> float:
-    """Return the one-sided p of the number of errors (sum of Bernoulli trials, normal approximation)."""
-    from scipy.stats import norm  # costs time to import
-
-    spread = float(np.sqrt((expected_n * (1 - expected_n)).sum()))
-    return float(norm.sf((observed_n.sum() - 0.5 - expected_n.sum()) / spread)) if spread else 1.0
-
-
-def _label_finding(values: Values, excess: _Excess) -> Finding:
+def _label_finding(run: Run, shard: str, excess: Excess) -> Finding:
     low, high = wilson(round(excess.errors * excess.images), excess.images)
-    inside_I = np.array([shard == excess.shard for shard, _ in values.places])
-    confident = values.confidences_I[inside_I & (values.correct_I == 0)].mean() >= values.confidences_I.mean() - 0.1
+    means = run.arrow(_CONFIDENCES, [shard]).to_pylist()[0]
+    confident = means["wrong"] >= means["overall"] - 0.1
     why = (
         "Their confidence is at most 0.1 below the mean of the run, so the labels are suspect."
         if confident
         else "Their confidence is more than 0.1 below the mean of the run, so the images may differ too."
     )
     return Finding(
-        "shard_labels", excess.shard, excess.shard, "shards", "replicated",
-        f"The predictions disagree with {percent(excess.errors)} of the labels of shard {excess.shard} "
+        "shard_labels", shard, shard, "shards", "replicated",
+        f"The predictions disagree with {percent(excess.errors)} of the labels of shard {shard} "
         f"({percent(excess.elsewhere)} for the same classes in other shards). {why}",
         Effect("labels that disagree with the prediction", excess.errors, low or 0.0, high or 0.0, excess.images),
         "The error rates of all shards were tested on each half of the images (p < 0.01 on both, with Holm's "
@@ -125,7 +79,7 @@ def _failures(rows: list[dict[str, Any]], damage: list[dict[str, Any]]) -> list[
     damaged = dict.fromkeys(row["shard"] for row in damage)
     images, failed = sum(row["images"] for row in rows), sum(row["failed"] for row in rows)
     ps = holm([
-        float(fisher_exact([[row["failed"], row["images"] - row["failed"]],
+        1.0 if not row["failed"] else float(fisher_exact([[row["failed"], row["images"] - row["failed"]],
                             [failed - row["failed"], images - row["images"] - failed + row["failed"]]],
                            alternative="greater").pvalue)
         for row in rows
