@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -90,7 +91,11 @@ def _audited(
     from pipeline.audit.facts import audit as audit_run
     from pipeline.results.query import open_run
 
-    with open_run(run) as opened, nullcontext() if compare is None else open_run(compare) as other:
+    with (
+        TemporaryDirectory(prefix="camatlas-audit-") as scratch,
+        open_run(run, f"{scratch}/run") as opened,
+        nullcontext() if compare is None else open_run(compare, f"{scratch}/compared") as other,
+    ):
         audited = audit_run(opened, other, gallery=gallery, ask_model=ask_model, judged=judged)
     for sentence in audited.facts["unchecked"]:
         err.say(f"not checked: {sentence}")

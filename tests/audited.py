@@ -27,7 +27,16 @@ _CHECK = {
 _UNCHECKED = {**_CHECK, "verdict": "not checked", "effect": None, "control": None, "limit": ""}
 _REGION = [[0.0, 1.0], [0.0, 0.0]]
 _MAP = [[0.0, 1.0], [0.5, 0.25]]
-_CLUSTER = {"images": 20, "judged": 20, "errors": 0.1, "low": 0.05, "high": 0.2, "mean_map": _MAP, "width": 0.5, "flagged": True}
+_CLUSTER = {
+    "images": 20,
+    "judged": 20,
+    "errors": 0.1,
+    "low": 0.05,
+    "high": 0.2,
+    "mean_map": _MAP,
+    "width": 0.5,
+    "flagged": True,
+}
 
 
 def full_facts() -> dict[str, Any]:

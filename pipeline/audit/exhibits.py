@@ -15,23 +15,22 @@ from pipeline.audit.values import Flags, Place, Values
 from pipeline.results.query import Run
 from pipeline.results.rerun import as_pixels
 
-MAX_EXAMPLES = 4
-
+_WRONG = """
+SELECT shard, image_key, label, predicted, confidence FROM images WHERE shard = ? AND NOT correct AND maps > 0
+ORDER BY confidence DESC, image_key LIMIT 4
+"""
 _FAILED = """
 SELECT shard, image_key AS example, error_stage, error_code, error_detail AS detail FROM failures
 WHERE ? IN ('', shard) ORDER BY error_stage = 'shard' DESC, shard, image_key LIMIT 4
 """
 
 
-def label_examples(values: Values, findings: Sequence[Finding]) -> dict[str, list[Place]]:
+def label_examples(run: Run, findings: Sequence[Finding]) -> dict[str, list[dict[str, Any]]]:
     """Choose the most confident wrong predictions of each shard with wrong labels; they are read with the others."""
-    chosen = {}
-    for finding in findings:
-        if finding.kind == "shard_labels":
-            mine_I = np.array([shard == finding.subject for shard, _ in values.places])
-            rows = np.flatnonzero(mine_I & (values.correct_I == 0))
-            rows = rows[np.argsort(-values.confidences_I[rows], kind="stable")][:MAX_EXAMPLES]
-            chosen[finding.subject] = [values.places[row] for row in rows]
+    shards = [finding.subject for finding in findings if finding.kind == "shard_labels"]
+    chosen = {shard: run.arrow(_WRONG, [shard]).to_pylist() for shard in shards}
+    for row in (row for rows in chosen.values() for row in rows):
+        row["label_name"], row["predicted_name"] = (class_name(run, row.pop(name)) for name in ("label", "predicted"))
     return chosen
 
 
@@ -47,7 +46,12 @@ class Exhibits:
     """
 
     def __init__(
-        self, run: Run, values: Values, maps: Maps, interventions: Interventions, labels: Mapping[str, list[Place]]
+        self,
+        run: Run,
+        values: Values,
+        maps: Maps,
+        interventions: Interventions,
+        labels: Mapping[str, list[dict[str, Any]]],
     ) -> None:
         self.run, self.values, self.maps, self.interventions, self.labels = run, values, maps, interventions, labels
         self.rows = interventions.rows
@@ -114,7 +118,7 @@ class Exhibits:
         return int(self.values.predicted_I[self.rows[place]])
 
     def _labels(self, finding: Finding) -> dict[str, Any]:
-        return {"what": "labels", "images": [self._image(self.rows[place]) for place in self.labels.get(finding.subject, [])]}
+        return {"what": "labels", "images": self.labels.get(finding.subject, [])}
 
     def _maps(self, finding: Finding) -> dict[str, Any]:
         """Return the mean map of a method, and its maps of a few images."""

@@ -56,10 +56,10 @@ SELECT method, count(*) AS maps, any_value(map_height) AS rows, any_value(map_wi
   avg(octet_length(map)) AS bytes_a_map FROM explanations GROUP BY method ORDER BY method
 """
 _WINS = """
+WITH own AS (SELECT * FROM explanations WHERE {drop} IS NOT NULL AND {drawn})
 SELECT one.method AS method, other.method AS other, count(*) AS images,
   avg((one.{drop} < other.{drop})::INT) AS wins
-FROM explanations one JOIN explanations other USING (shard, image_key, target)
-WHERE one.method <> other.method AND one.{drop} IS NOT NULL AND other.{drop} IS NOT NULL
+FROM own one JOIN own other USING (shard, image_key, target) WHERE one.method <> other.method
 GROUP BY ALL ORDER BY method, other
 """
 
@@ -97,6 +97,9 @@ def audit(
     Raises:
         ConfigError: the runs have no image in common.
     """
+    for each in (run, other):
+        if each is not None:
+            each.keep("images")
     values = load_values(run)
     maps = load_maps(run, values.places)
     checked = sanity(run)
@@ -109,12 +112,12 @@ def audit(
     for entry in clustered:
         entry["name"] = class_name(run, entry["class"])
     comparison = None if other is None else compare_runs(run, values, other)
-    shard_section, shard_findings, shard_checks = shards(run, values)
-    examples = label_examples(values, shard_findings)
+    shard_section, shard_findings, shard_checks = shards(run)
+    examples = label_examples(run, shard_findings)
     shown_places = {place for group in grouped for place in group.places}
     shown_places |= {place for entry in clustered for cluster in entry["clusters"] for place in cluster["nearest"]}
     shown_places |= {(pair["shard"], pair["image_key"]) for pair in (comparison or {"pairs": []})["pairs"]}
-    shown_places |= {place for places in examples.values() for place in places}
+    shown_places |= {(image["shard"], image["image_key"]) for images in examples.values() for image in images}
     interventions = Interventions(run, values, maps, trusted, following, shown_places, ask_model=ask_model)
     board = leaderboard(run, values, checked["rows"])
     context = background(run, values, following)
@@ -131,6 +134,7 @@ def audit(
     facts = {
         "facts_version": FACTS_VERSION,
         **_outputs(run),
+        "sample": values.sample.to_json(),
         "run": {"id": run.manifest.run_id, "path": run.store.url, "started_at": run.manifest.started_at},
         "about": _about(run),
         **_labels(run),
@@ -147,7 +151,7 @@ def audit(
         "metrics": metrics(run),
         "reliability": judgement(run, judged or shipped_record(), board["rows"]),
         "sanity": checked,
-        "wins": _wins(run),
+        "wins": _wins(run, values),
         "agreement": _agreement(run, values),
         "classes": classes(run, values, maps),
         "gallery": describe_groups(run, grouped),
@@ -262,12 +266,12 @@ def _unchecked(run: Run, values: Values, checks: Sequence[Check]) -> list[str]:
     return sentences
 
 
-def _wins(run: Run) -> Table:
+def _wins(run: Run, values: Values) -> Table:
     """Compute how often each method has the smaller average_drop of a pair; empty when the run lacks that metric."""
     label = metric_label(run, "average_drop")
     if label is None or len(run.manifest.identity.methods) < 2:
         return {"rows": [], "sql": ""}
-    return query_table(run, _WINS.format(drop=quoted(label)))
+    return query_table(run, _WINS.format(drop=quoted(label), drawn=values.sample.condition))
 
 
 def _agreement(run: Run, values: Values) -> Table:

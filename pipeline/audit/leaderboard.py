@@ -79,6 +79,7 @@ class _Drawn:
 
     def __init__(self, values: Values, bests: Mapping[tuple[str, str], str], seed: int) -> None:
         self.columns = values.columns
+        self.scale = 1.0 if values.sample.is_whole else (values.sample.images / values.sample.of) ** 0.5
         self.known_K = np.count_nonzero(values.counts_IK, axis=0)
         columns = [(values.sums_IK[:, index], values.counts_IK[:, index]) for index in range(len(values.columns))]
         self.against: dict[Column, int] = {}
@@ -97,9 +98,18 @@ class _Drawn:
         """Count the images with a value in a column; not every metric is defined for every image."""
         return int(self.known_K[self.columns[column]])
 
-    def interval(self, column: Column) -> tuple[float | None, float | None]:
-        """Return the 95 % interval of the mean of a column."""
-        return self.drawn.interval(self.columns[column])
+    def interval(self, column: Column, mean: float) -> tuple[float | None, float | None]:
+        """Return the 95 % interval of the mean of a column over all images.
+
+        From a sample of n of N images comes the spread of its mean, which is larger by sqrt(N / n) than that of the
+        mean over all:   mean + (resampled means - mean of the sample) sqrt(n / N)
+        """
+        ends = self.drawn.interval(self.columns[column])
+        if self.scale == 1:
+            return ends
+        own = float(self.drawn.mean_K[self.columns[column]])
+        low, high = (None if end is None else mean + (end - own) * self.scale for end in ends)
+        return low, high
 
     def difference(self, column: Column) -> Difference:
         """Return the difference of a column from the best of its metric."""
@@ -111,7 +121,7 @@ def _compare(rows: list[dict[str, Any]], metric: str, best: str | None, drawn: _
     against_best: dict[str, Difference] = {}
     for row in rows:
         column = (row["target_rule"], row["method"], metric)
-        low, high = drawn.interval(column)
+        low, high = drawn.interval(column, row[metric])
         row["intervals"][metric] = {"low": low, "high": high, "images": drawn.images(column)}
         row["intervals"][metric] |= {"best": row["method"] == best, "tied": False, "p": None}
         if best is not None and row["method"] != best:

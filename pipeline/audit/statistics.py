@@ -21,7 +21,7 @@ LEVEL = 0.95
 RARE = 20
 """Classes with fewer images are marked as small, and are not clustered."""
 
-_BYTES_AT_ONCE = 1 << 27
+_BYTES_AT_ONCE = 1 << 25
 
 
 def wilson(successes: int, trials: int) -> tuple[float | None, float | None]:

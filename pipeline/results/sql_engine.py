@@ -25,6 +25,8 @@ from pipeline.storage.store import is_unanswered
 T = TypeVar("T")
 _PARALLEL_READS = 16
 """Footers read in parallel."""
+SCRATCH_LIMIT = "1500MB"
+"""Memory of the queries of a connection that may write intermediate results to a folder."""
 MAP_COLUMNS = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
 _USAGE_ERRORS = (
     duckdb.ParserException,
@@ -63,16 +65,22 @@ class Tables:
         tables: the tables by name; names must be constants, as they are part of SQL statements.
         statements: SQL statements that create the views.
         views: names of the views, for messages.
+        scratch: an empty folder for large intermediate results. With it, queries hold at most SCRATCH_LIMIT in memory.
     """
 
     def __init__(
-        self, tables: Mapping[str, RunFiles | pa.Table], statements: Sequence[str], views: Sequence[str]
+        self,
+        tables: Mapping[str, RunFiles | pa.Table],
+        statements: Sequence[str],
+        views: Sequence[str],
+        scratch: str | None = None,
     ) -> None:
         self._views = f"views: {', '.join(views)}"
         self._files: dict[str, RunFiles] = {}
         self._opened: dict[str, pa.dataset.Dataset] = {}
+        spilling = {} if scratch is None else {"temp_directory": scratch, "memory_limit": SCRATCH_LIMIT}
         self._connection = duckdb.connect(
-            ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}
+            ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false", **spilling}
         )
         for name, table in tables.items():
             self._register(name, table)
@@ -94,6 +102,31 @@ class Tables:
     def arrow(self, query: str, parameters: Sequence[object] | None = None) -> pa.Table:
         """Run a SELECT statement and return an Arrow table; raises the same errors as `sql`."""
         return self._run_query(lambda: self._select(query, parameters))
+
+    def batches(self, query: str, parameters: Sequence[object] | None = None, rows: int = 4096) -> Iterator[pa.Table]:
+        """Run a SELECT statement and yield its rows in batches; raises the same errors as `sql`.
+
+        Finish the iteration before the next query.
+        """
+        with self._translated_errors():
+            reader = self._run_query(lambda: self._selected(query, parameters).to_arrow_reader(rows))
+            with reader:
+                for batch in reader:
+                    yield pa.Table.from_batches([batch])
+
+    def keep(self, view: str) -> None:
+        """Compute a view once, so that later queries read its rows instead; its name must be a constant."""
+        with self._translated_errors():
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {view} AS SELECT * FROM memory.main.{view}")  # noqa: S608
+
+    @contextmanager
+    def with_table(self, name: str, table: pa.Table) -> Iterator[None]:
+        """Let queries read a small table by a name, which must be a constant."""
+        self._connection.register(name, table)
+        try:
+            yield
+        finally:
+            self._connection.unregister(name)
 
     def table(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Return columns of `explanations` as an Arrow table.
@@ -157,11 +190,14 @@ class Tables:
             self._connection.register(name, opened)
 
     def _select(self, query: str, parameters: Sequence[object] | None) -> pa.Table:
+        return self._selected(query, parameters).to_arrow_table()
+
+    def _selected(self, query: str, parameters: Sequence[object] | None) -> duckdb.DuckDBPyRelation:
         query.encode()  # raises UnicodeEncodeError for lone surrogates
         statements = self._connection.extract_statements(query)
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
             raise ConfigError.one("SQL", "the query must be exactly one SELECT", self._views)
-        return self._connection.sql(query, params=parameters or None).to_arrow_table()
+        return self._connection.sql(query, params=parameters or None)
 
     def _filtered(self, columns: Sequence[str] | None, where: str | None) -> pa.Table:
         relation = self._connection.view("explanations")

@@ -84,6 +84,7 @@ def verify(store: Store) -> Findings:
             findings.damaged.append(part.file)
             continue
         footers[part] = footer
+        seen = seen if part.shard in seen else defaultdict(set)  # parts are sorted: earlier shards are complete
         problems = list(_check_footer(part, footer, manifest))
         if table.schema.equals(expected, check_metadata=False):
             problems += [*_check_location(table, part, manifest), *_check_sample(table, manifest), *_check_maps(table)]

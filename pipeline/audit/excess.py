@@ -1,0 +1,89 @@
+"""Error rates of groups of images, such as shards, against those of the same classes in the other groups.
+
+They are computed over all images of a run by one query, whatever the size of the run.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.audit.findings import MIN_IMAGES
+from pipeline.audit.statistics import holm
+from pipeline.audit.values import HELD_OUT, group_sql
+from pipeline.results.output_kind import OutputKind
+from pipeline.results.query import Run
+
+SHARDS = f"""
+judged AS (SELECT '' AS family, shard AS unit, {HELD_OUT} AS held_out, {{group}} AS class, correct FROM images
+  WHERE maps > 0 AND correct IS NOT NULL)
+"""  # noqa: S608 - constants only
+"""The groups: for each judged image its group, and the family of groups that are compared with each other."""
+
+_EXCESSES = """
+WITH {groups}, counts AS (
+  SELECT family, unit, held_out, class, count(*) AS images, count(*) FILTER (NOT correct) AS wrong
+  FROM judged GROUP BY ALL),
+compared AS (
+  SELECT *, sum(images) OVER same - images AS outside, sum(wrong) OVER same - wrong AS wrong_outside
+  FROM counts WINDOW same AS (PARTITION BY family, held_out, class)),
+expected AS (SELECT *, (wrong_outside + 0.5) / (outside + 1) AS rate FROM compared WHERE outside > 0)
+SELECT family, unit, held_out, sum(images)::DOUBLE AS images, sum(wrong)::DOUBLE AS wrong,
+  sum(images * rate) AS expected, sum(images * rate * (1 - rate)) AS variance,
+  sum(images * images * rate * (1 - rate) / outside) AS variance_outside, sum(outside)::BIGINT AS outside
+FROM expected GROUP BY family, unit, held_out HAVING sum(images) >= {least} ORDER BY family, unit, held_out
+"""
+
+Group = tuple[str, str]
+"""Family and name of a group."""
+
+
+@dataclass(frozen=True)
+class Excess:
+    """Error rate of a group on one half of the images, and the rate expected from the same classes elsewhere.
+
+    Attributes:
+        errors, elsewhere: the two rates.
+        p: one-sided, adjusted for the number of groups (Holm).
+        images: number of images of the group whose class occurs elsewhere.
+        spread: standard error of `elsewhere`, and `others` the number of images it rests on.
+    """
+
+    errors: float
+    elsewhere: float
+    p: float
+    images: int
+    spread: float = 0.0
+    others: int = 0
+
+
+def excesses(run: Run, groups: str = SHARDS) -> tuple[dict[Group, Excess], dict[Group, Excess]]:
+    """Test every group on each half of the images: the half that is searched, and the held-out half.
+
+    The number of errors is a sum of Bernoulli trials, each with the error rate of its class elsewhere; its p is that of
+    the normal approximation.
+
+    Args:
+        run: the run.
+        groups: SQL of `judged`, as `SHARDS`.
+    """
+    group = group_sql(OutputKind.of(run.manifest))
+    frame = run.sql(_EXCESSES.format(groups=groups.format(group=group), least=MIN_IMAGES))
+    halves = []
+    for half in (False, True):
+        own = frame[frame["held_out"] == half]
+        found = {
+            (row.family, row.unit): Excess(
+                row.wrong / row.images, row.expected / row.images, _p(row.wrong, row.expected, row.variance),
+                int(row.images), row.variance_outside**0.5 / row.images, int(row.outside),
+            )
+            for row in own.itertuples()
+        }  # fmt: skip
+        adjusted = holm([excess.p for excess in found.values()])
+        halves.append({name: replace(one, p=p) for (name, one), p in zip(found.items(), adjusted, strict=True)})
+    return halves[0], halves[1]
+
+
+def _p(wrong: float, expected: float, variance: float) -> float:
+    from scipy.stats import norm  # costs time to import
+
+    return float(norm.sf((wrong - 0.5 - expected) / np.sqrt(variance))) if variance > 0 else 1.0
