@@ -41,6 +41,7 @@ from pipeline.results.query import Run
 from pipeline.results.reliability import shipped_record
 from pipeline.results.source_images import Original
 from pipeline.results.verify import verify
+from pipeline.settings.about import AboutConfig
 from schemas.judged import JudgedRecord
 
 FACTS_VERSION = 3
@@ -191,9 +192,10 @@ def _labels(run: Run) -> dict[str, Any]:
 
 
 def _about(run: Run) -> list[dict[str, str]]:
-    """Return the entries of the section `about` of the run file, in its order."""
+    """Return the entries of the section `about` of the run file: the known ones in their order, then others by name."""
     about = run.manifest.config.get("about") or {}
-    return [{"name": name.replace("_", " "), "text": text} for name, text in about.items() if text is not None]
+    names = [*AboutConfig.model_fields, *sorted(set(about) - set(AboutConfig.model_fields))]
+    return [{"name": name.replace("_", " "), "text": about[name]} for name in names if about.get(name) is not None]
 
 
 def _outputs(run: Run) -> dict[str, Any]:
