@@ -27,8 +27,8 @@ compared AS (
   SELECT *, sum(images) OVER same - images AS outside, sum(wrong) OVER same - wrong AS wrong_outside
   FROM counts WINDOW same AS (PARTITION BY family, held_out, class)),
 expected AS (SELECT *, (wrong_outside + 0.5) / (outside + 1) AS rate FROM compared WHERE outside > 0)
-SELECT family, unit, held_out, sum(images)::DOUBLE AS images, sum(wrong)::DOUBLE AS wrong, sum(images * rate) AS expected,
-  sum(images * rate * (1 - rate)) AS variance
+SELECT family, unit, held_out, sum(images)::DOUBLE AS images, sum(wrong)::DOUBLE AS wrong,
+  sum(images * rate) AS expected, sum(images * rate * (1 - rate)) AS variance
 FROM expected GROUP BY family, unit, held_out HAVING sum(images) >= {least} ORDER BY family, unit, held_out
 """
 

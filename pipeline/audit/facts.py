@@ -13,20 +13,23 @@ from pipeline.audit.binary import binary
 from pipeline.audit.classes import classes
 from pipeline.audit.clusters import strategies
 from pipeline.audit.compare import compare_runs
+from pipeline.audit.drift import drift
 from pipeline.audit.findings import GRADES, MAX_FINDINGS, MIN_IMAGES, ranked
 from pipeline.audit.gallery import describe_groups, groups
 from pipeline.audit.interventions import Interventions
 from pipeline.audit.leaderboard import leaderboard, metrics, passed_sanity, sanity
-from pipeline.audit.maps import load_maps
+from pipeline.audit.maps import Maps, load_maps
 from pipeline.audit.metadata import metadata
 from pipeline.audit.methods import untrusted
 from pipeline.audit.multilabel import multilabel
 from pipeline.audit.regression import regression
 from pipeline.audit.reliability import judgement
 from pipeline.audit.shards import shards
+from pipeline.audit.slices import slices
 from pipeline.audit.tables import Table, class_name, query_table, quoted, rounded
 from pipeline.audit.values import Place, Values, load_values, metric_label
 from pipeline.cams import ADAPTERS, METHODS
+from pipeline.errors import ConfigError
 from pipeline.results.agreement import agreement
 from pipeline.results.catalogue import method_page
 from pipeline.results.label_tally import account_of
@@ -83,13 +86,13 @@ def audit(
 
     Args:
         run: the run.
-        other: another run over the same images, to compare with.
+        other: another run, to compare with: image by image where images are shared, else by distributions.
         gallery: size of the groups in the gallery, a key of `GALLERY_IMAGES`.
         ask_model: load the model and run it on modified images; without it, findings that need this are left out.
         judged: how far metrics can be believed; by default the record that comes with the package.
 
     Raises:
-        ConfigError: the runs have no image in common.
+        ConfigError: a run that is to be compared explained no image.
     """
     for each in (run, other):
         if each is not None:
@@ -100,18 +103,20 @@ def audit(
     trusted = [method for method in run.manifest.identity.methods if passed.get(method, True)]
     grouped = groups(run, values, maps, GALLERY_IMAGES[gallery])
     clustered = strategies(values, maps, trusted, run.manifest.identity.seed)
-    comparison = None if other is None else compare_runs(run, values, other)
+    comparison, drifted = (None, None) if other is None else _compared(run, values, maps, other)
     shown_places = {place for group in grouped for place in group.places}
     shown_places |= {place for entry in clustered for cluster in entry["clusters"] for place in cluster["nearest"]}
     shown_places |= {(pair["shard"], pair["image_key"]) for pair in (comparison or {"pairs": []})["pairs"]}
     interventions = Interventions(run, values, maps, trusted, shown_places, ask_model=ask_model)
     surroundings, background_findings = background(run, values, [method for method in trusted if passed.get(method)])
     shard_section, shard_findings = shards(run)
+    sliced, slice_findings = slices(run) if run.manifest.has_metadata else (None, [])
     checked = sanity(run)
     board = leaderboard(run, values)
     findings = ranked(
         [
             *shard_findings,
+            *slice_findings,
             *interventions.confirmed(background_findings),
             *interventions.findings(),
             *untrusted(checked["rows"], maps),
@@ -132,7 +137,7 @@ def audit(
         "provenance": _provenance(run),
         "coverage": _coverage(run),
         "accuracy": accuracy(run),
-        **({"metadata": metadata(run)} if run.manifest.has_metadata else {}),
+        **({"metadata": metadata(run), "slices": sliced} if run.manifest.has_metadata else {}),
         "leaderboard": board,
         "metrics": metrics(run),
         "reliability": judgement(run, judged or shipped_record(), board["rows"]),
@@ -144,6 +149,7 @@ def audit(
         "background": surroundings | {"associations": interventions.associated()},
         "strategies": clustered,
         "compare": comparison,
+        "drift": drifted,
         "failures": query_table(run, _FAILURES),
         "shards": shard_section,
         "cost": query_table(run, _COST),
@@ -151,6 +157,27 @@ def audit(
     }
     pictures = {place: original for place, original in interventions.pictures.items() if place in shown_places}
     return Audited(rounded(facts), pictures)
+
+
+def _compared(run: Run, values: Values, maps: Maps, other: Run) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Compare images that two runs share, and the distributions of runs over different images.
+
+    Raises:
+        ConfigError: one of the runs explained no image.
+    """
+    others = load_values(other)
+    if not len(values) or not len(others):
+        empty = run if not len(values) else other
+        raise ConfigError.one("--compare", f"no image of '{empty.store.url}' was explained", "see the view failures")
+    paired = compare_runs(run, values, other, others)
+    if paired is not None and (paired["same_images"] or _shards(run) == _shards(other)):
+        return paired, None
+    return paired, drift(run, values, maps, other, others, load_maps(other, others.places))
+
+
+def _shards(run: Run) -> tuple[Any, Any]:
+    """Return what determines which images a run explains."""
+    return run.manifest.identity.shards, run.manifest.identity.data.get("sample")
 
 
 def _labels(run: Run) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pipeline.audit.statistics import wilson
 from pipeline.audit.values import Flags
 
 Grade = Literal["recorded", "intervened", "replicated"]
-Kind = Literal["watermark", "background", "shard_labels", "shard_failures", "method", "colour"]
+Kind = Literal["watermark", "background", "shard_labels", "shard_failures", "method", "colour", "slice"]
 
 MAX_FINDINGS = 7
 MIN_IMAGES = 8

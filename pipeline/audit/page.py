@@ -22,8 +22,9 @@ from pipeline.settings.preprocess import Preprocess
 _TEMPLATES = files("pipeline.audit") / "templates"
 _SECTIONS = (
     ("findings", "Findings"), ("provenance", "Provenance"), ("coverage", "Coverage"), ("accuracy", "Accuracy"),
+    ("slices", "Slices"),
     ("leaderboard", "Methods"), ("agreement", "Agreement"), ("classes", "Classes"), ("gallery", "Gallery"),
-    ("background", "Surroundings"), ("strategies", "Strategies"), ("compare", "Comparison"),
+    ("background", "Surroundings"), ("strategies", "Strategies"), ("compare", "Comparison"), ("drift", "Drift"),
     ("failures", "Failures"), ("cost", "Cost"), ("methods", "Method notes"), ("reproduce", "Reproduce"),
 )  # fmt: skip
 _SOFTMAX = {"kind": "softmax", "independent": False, "absent": {}}
@@ -98,6 +99,8 @@ def _digest(text: str) -> str:
 def _has_section(facts: Mapping[str, Any], section: str) -> bool:
     if section == "agreement":
         return bool(facts["agreement"]["rows"])
+    if section in ("slices", "drift"):
+        return facts.get(section) is not None
     return section != "compare" or facts["compare"] is not None
 
 

@@ -1,7 +1,6 @@
 """The sample of a large run: the same images whatever the order, bounded, named on the page; small runs are whole."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
