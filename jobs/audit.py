@@ -35,7 +35,8 @@ def audit(
     run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
     output: Annotated[str | None, typer.Option("--out", help="folder for the report (default: RUN/_audit)")] = None,
     compare: Annotated[
-        str | None, typer.Option("--compare", metavar="RUN2", help="compare with another run on the same images")
+        str | None,
+        typer.Option("--compare", metavar="RUN2", help="compare with another run: image by image, or the drift"),
     ] = None,
     gallery: Annotated[
         Gallery, typer.Option("--gallery", help="images per group: normal keeps the page below 3 MB, large below 8 MB")
@@ -142,12 +143,19 @@ def _tables(facts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         "shards": facts["shards"]["worst"]["rows"],
         "agreement": facts["agreement"]["rows"],
         "findings": facts["findings"],
+        **({"slices": _long(facts["slices"]["slices"], "measures")} if "slices" in facts else {}),
+        **({"drift": facts["drift"]["rows"]} if facts.get("drift") else {}),
         **_tables_of_outputs(facts.get("outputs", {})),
     }
     return {
         name: [{key: value for key, value in row.items() if not isinstance(value, (dict, list))} for row in rows]
         for name, rows in tables.items()
     }
+
+
+def _long(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return one row for each entry of a nested list."""
+    return [{**row, **entry} for row in rows for entry in row[name]]
 
 
 def _tables_of_outputs(outputs: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -74,7 +74,7 @@ def rows_of(maker: RunMaker, shard: int, chunk: int, images: int, shift: float =
     random = np.random.default_rng([maker.seed, shard, chunk])
     methods, count = len(maker.methods), images * len(maker.methods)
     site_I = random.integers(0, SITES, images)
-    label_I = (CLASSES * random.random(images) ** (1 + shift)).astype(int)
+    label_I = (CLASSES * random.random(images) ** (1 + 5 * shift)).astype(int)
     right = np.where(site_I == 0, 0.6, 0.8) - (0.5 if shard == 0 else 0)
     predicted_I = np.where(random.random(images) < right, label_I, random.integers(0, CLASSES, images))
     confidence_I = np.clip(random.beta(5, 2, images) - shift, 0, 1).astype(np.float32)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.audit.findings import MIN_IMAGES
+from pipeline.audit.findings import MIN_IMAGES, Effect
 from pipeline.audit.statistics import holm
 from pipeline.audit.values import HELD_OUT, group_sql
 from pipeline.results.output_kind import OutputKind
@@ -54,6 +54,11 @@ class Excess:
     images: int
     spread: float = 0.0
     others: int = 0
+
+    def control(self, what: str) -> Effect:
+        """Return the rate elsewhere with its 95 % interval."""
+        low, high = (min(1.0, max(0.0, self.elsewhere + sign * 1.96 * self.spread)) for sign in (-1, 1))
+        return Effect(what, self.elsewhere, low, high, self.others)
 
 
 def excesses(run: Run, groups: str = SHARDS) -> tuple[dict[Group, Excess], dict[Group, Excess]]:

@@ -60,9 +60,11 @@ class Exhibits:
         """Return what the page shows beside a finding; None where there is nothing to show."""
         makers = {
             "watermark": self._region, "background": self._object, "colour": self._colour,
-            "shard_labels": self._labels, "method": self._maps,
+            "shard_labels": self._labels, "method": self._maps, "shard_failures": self._failed,
+            "failures": self._failed,
         }  # fmt: skip
-        return makers.get(finding.kind, self._failed)(finding)
+        maker = makers.get(finding.kind)
+        return None if maker is None else maker(finding)
 
     def _examples(self, finding: Finding, count: int) -> list[dict[str, Any]]:
         """Choose images of the class of a finding that could be read, of the held-out half first."""

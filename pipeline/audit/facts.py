@@ -1,38 +1,29 @@
 """Every number of the report, as plain JSON. The page is rendered from these facts and from the original images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pipeline.audit.absent import absent
 from pipeline.audit.accuracy import accuracy
-from pipeline.audit.background import background
 from pipeline.audit.binary import binary
-from pipeline.audit.checks import NOTHING_EXPLAINED, Check, not_checked
+from pipeline.audit.claims import claim
 from pipeline.audit.classes import classes
-from pipeline.audit.clusters import check as check_clusters
-from pipeline.audit.clusters import strategies
 from pipeline.audit.compare import compare_runs
-from pipeline.audit.exhibits import Exhibits, label_examples
-from pipeline.audit.findings import GRADES, MAX_FINDINGS, MIN_IMAGES, ranked
-from pipeline.audit.follows import answers, check_follows, sanity
+from pipeline.audit.drift import drift
+from pipeline.audit.findings import GRADES
 from pipeline.audit.gallery import describe_groups, groups
 from pipeline.audit.intervals import correlation_interval
-from pipeline.audit.interventions import Interventions
-from pipeline.audit.leaderboard import leaderboard, metrics
-from pipeline.audit.maps import load_maps
-from pipeline.audit.merged import merged, to_json
+from pipeline.audit.leaderboard import metrics
+from pipeline.audit.maps import Maps, load_maps
 from pipeline.audit.metadata import metadata
-from pipeline.audit.methods import untrusted
 from pipeline.audit.multilabel import multilabel
 from pipeline.audit.regression import regression
 from pipeline.audit.reliability import judgement
-from pipeline.audit.shards import shards
-from pipeline.audit.tables import Table, class_name, query_table, quoted, rounded
+from pipeline.audit.tables import Table, query_table, quoted, rounded
 from pipeline.audit.values import Place, Values, load_values, metric_label
 from pipeline.cams import ADAPTERS, METHODS
+from pipeline.errors import ConfigError
 from pipeline.results.agreement import agreement
 from pipeline.results.catalogue import method_page
 from pipeline.results.label_tally import account_of
@@ -90,48 +81,24 @@ def audit(
 
     Args:
         run: the run.
-        other: another run over the same images, to compare with.
+        other: another run, to compare with: image by image where images are shared, else by distributions.
         gallery: size of the groups in the gallery, a key of `GALLERY_IMAGES`.
         ask_model: load the model and run it on modified images; without it, findings that need this are left out.
         judged: how far metrics can be believed; by default the record that comes with the package.
 
     Raises:
-        ConfigError: the runs have no image in common.
+        ConfigError: a run that is to be compared explained no image.
     """
     for each in (run, other):
         if each is not None:
             each.keep("images")
     values = load_values(run)
     maps = load_maps(run, values.places)
-    checked = sanity(run)
-    followed = answers(checked["rows"])
-    methods = list(run.manifest.identity.methods)
-    trusted = [method for method in methods if followed.get(method) != "no"]
-    following = [method for method in methods if followed.get(method) == "yes"]
     grouped = groups(run, values, maps, GALLERY_IMAGES[gallery])
-    clustered = strategies(values, maps, trusted, run.manifest.identity.seed)
-    for entry in clustered:
-        entry["name"] = class_name(run, entry["class"])
-    comparison = None if other is None else compare_runs(run, values, other)
-    shard_section, shard_findings, shard_checks = shards(run)
-    examples = label_examples(run, shard_findings)
-    shown_places = {place for group in grouped for place in group.places}
-    shown_places |= {place for entry in clustered for cluster in entry["clusters"] for place in cluster["nearest"]}
-    shown_places |= {(pair["shard"], pair["image_key"]) for pair in (comparison or {"pairs": []})["pairs"]}
-    shown_places |= {(image["shard"], image["image_key"]) for images in examples.values() for image in images}
-    interventions = Interventions(run, values, maps, trusted, following, shown_places, ask_model=ask_model)
-    board = leaderboard(run, values, checked["rows"])
-    context = background(run, values, following)
-    intervened = [*interventions.findings(), *interventions.confirmed(context)]
-    of_methods, method_checks = untrusted(checked["rows"], maps, board["rows"], len(values))
-    found = merged(ranked([*shard_findings, *intervened, *of_methods]))
-    exhibits = Exhibits(run, values, maps, interventions, examples)
-    pictured = [to_json(group, exhibits.picture(group[0])) for group in found[:MAX_FINDINGS]]
-    checks = [
-        *interventions.checks, *shard_checks, check_follows(checked["rows"]), *method_checks, check_clusters(clustered),
-        _OTHERS,
-    ]  # fmt: skip
-    checks = checks if len(values) else [_nothing(check) for check in checks]
+    comparison, drifted = (None, None) if other is None else _compared(run, values, maps, other)
+    shown = {place for group in grouped for place in group.places}
+    shown |= {(pair["shard"], pair["image_key"]) for pair in (comparison or {"pairs": []})["pairs"]}
+    claims = claim(run, values, maps, shown, ask_model=ask_model)
     facts = {
         "facts_version": FACTS_VERSION,
         **_outputs(run),
@@ -139,48 +106,47 @@ def audit(
         "run": {"id": run.manifest.run_id, "path": run.store.url, "started_at": run.manifest.started_at},
         "about": _about(run),
         **_labels(run),
-        "checked": [check.to_json() for check in checks],
-        "findings": pictured,
-        "more_findings": [group[0].sentence for group in found[MAX_FINDINGS:]],
+        **claims.facts,
         "grades": dict(GRADES),
-        "unchecked": [*_unchecked(run, values, checks), *interventions.unchecked],
         "provenance": _provenance(run),
         "coverage": _coverage(run),
         "accuracy": accuracy(run),
         **({"metadata": metadata(run)} if run.manifest.has_metadata else {}),
-        "leaderboard": board,
         "metrics": metrics(run),
-        "reliability": judgement(run, judged or shipped_record(), board["rows"]),
-        "sanity": checked,
+        "reliability": judgement(run, judged or shipped_record(), claims.facts["leaderboard"]["rows"]),
         "wins": _wins(run, values),
         "agreement": _agreement(run, values),
         "classes": classes(run, values, maps),
         "gallery": describe_groups(run, grouped),
-        "background": context.section | {"associations": interventions.associated()},
-        "strategies": clustered,
         "compare": comparison,
+        "drift": drifted,
         "failures": query_table(run, _FAILURES),
-        "shards": shard_section,
         "cost": query_table(run, _COST),
         "method_pages": _method_pages(run),
     }
-    shown_places |= {
-        (i["shard"], i["image_key"]) for one in pictured if one["picture"] for i in one["picture"]["images"]
-    }
-    pictures = {place: original for place, original in interventions.pictures.items() if place in shown_places}
+    pictures = {place: original for place, original in claims.pictures.items() if place in shown | claims.shown}
     return Audited(rounded(facts), pictures)
 
 
-_OTHERS = not_checked(
-    "others", "Other shortcuts", "gallery", "no test exists for them", "inspect the gallery and the clusters of maps"
-)
+def _compared(run: Run, values: Values, maps: Maps, other: Run) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Compare images that two runs share, and the distributions of runs over different images.
+
+    Raises:
+        ConfigError: one of the runs explained no image.
+    """
+    others = load_values(other)
+    if not len(values) or not len(others):
+        empty = run if not len(values) else other
+        raise ConfigError.one("--compare", f"no image of '{empty.store.url}' was explained", "see the view failures")
+    paired = compare_runs(run, values, other, others)
+    if paired is not None and (paired["same_images"] or _shards(run) == _shards(other)):
+        return paired, None
+    return paired, drift(run, values, maps, other, others, load_maps(other, others.places))
 
 
-def _nothing(check: Check) -> Check:
-    """Replace the line of a detector that had nothing to look at; failures are counted all the same."""
-    if check.detector == "failures":
-        return check
-    return not_checked(check.detector, check.name, check.section, NOTHING_EXPLAINED, "see the failures")
+def _shards(run: Run) -> tuple[Any, Any]:
+    """Return what determines which images a run explains."""
+    return run.manifest.identity.shards, run.manifest.identity.data.get("sample")
 
 
 def _labels(run: Run) -> dict[str, Any]:
@@ -245,27 +211,6 @@ def _coverage(run: Run) -> dict[str, Any]:
         "parts": result.parts,
         "bytes": result.bytes,
     }
-
-
-def _unchecked(run: Run, values: Values, checks: Sequence[Check]) -> list[str]:
-    """List the checks that were not made, and what each of them needs."""
-    if not len(values):
-        return ["All checks: no image was explained."]
-    kind = OutputKind.of(run.manifest)
-    sentences = [check.sentence() for check in checks if check.verdict == "not checked"]
-    if kind.has_confidences and np.unique(values.predicted_I, return_counts=True)[1].max() < 2 * MIN_IMAGES:
-        sentences.append(
-            f"Patches, colours and context reliance: no class was predicted for {2 * MIN_IMAGES} images, the minimum "
-            "for a finding."
-        )
-    if not kind.has_confidences:
-        sentences += [absent(kind)[section] for section in ("accuracy", "classes")]
-    if kind.has_confidences and not (values.correct_I == values.correct_I).any():
-        several = ", or no row holds all labels of its image" if kind.is_independent else ""
-        sentences.append(f"Accuracy, calibration and wrong labels: the dataset has no labels{several}.")
-    if len(run.manifest.identity.methods) < 2:
-        sentences.append("Agreement between methods: the run has a single method.")
-    return sentences
 
 
 def _wins(run: Run, values: Values) -> Table:

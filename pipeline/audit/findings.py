@@ -18,7 +18,7 @@ from pipeline.audit.statistics import wilson
 from pipeline.audit.values import Flags
 
 Grade = Literal["recorded", "intervened", "replicated"]
-Kind = Literal["watermark", "background", "shard_labels", "shard_failures", "failures", "method", "colour"]
+Kind = Literal["watermark", "background", "shard_labels", "shard_failures", "failures", "method", "colour", "slice"]
 
 MAX_FINDINGS = 7
 MIN_IMAGES = 8

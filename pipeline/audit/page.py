@@ -22,9 +22,10 @@ from pipeline.settings.preprocess import Preprocess
 _TEMPLATES = files("pipeline.audit") / "templates"
 _SECTIONS = (
     ("checked", "What was checked"), ("findings", "Findings"), ("provenance", "Provenance"), ("coverage", "Coverage"),
-    ("accuracy", "Accuracy"), ("leaderboard", "Methods"), ("classes", "Classes"), ("gallery", "Gallery"),
-    ("context", "Context reliance"), ("clusters", "Clusters of maps"), ("compare", "Comparison"),
-    ("failures", "Failures"), ("cost", "Cost"), ("reproduce", "Reproduce"), ("signoff", "Sign-off"),
+    ("accuracy", "Accuracy"), ("slices", "Slices"), ("leaderboard", "Methods"), ("classes", "Classes"),
+    ("gallery", "Gallery"), ("context", "Context reliance"), ("clusters", "Clusters of maps"),
+    ("compare", "Comparison"), ("drift", "Drift"), ("failures", "Failures"), ("cost", "Cost"),
+    ("reproduce", "Reproduce"), ("signoff", "Sign-off"),
 )  # fmt: skip
 METRICS_A_PAGE = 4
 """Metrics beside each other on paper; wider tables are split."""
@@ -102,6 +103,8 @@ def _digest(text: str) -> str:
 
 
 def _has_section(facts: Mapping[str, Any], section: str) -> bool:
+    if section in ("slices", "drift"):
+        return facts.get(section) is not None
     return section != "compare" or facts["compare"] is not None
 
 

@@ -33,6 +33,7 @@ GROUP BY shard ORDER BY shard
 
 NAME_LABELS, NAME_FAILURES = "Wrong labels of a shard", "Lost images"
 _FEW = f"no shard has {MIN_IMAGES} labelled images in each half whose classes also occur in other shards"
+_CONTROL = "the same classes in other shards"
 Halves = Sequence[Mapping[Group, Excess]]
 
 
@@ -81,7 +82,7 @@ def _check_labels(rows: Sequence[Mapping[str, Any]], halves: Halves, found: Sequ
     verdict: Verdict = "found" if found else "undecided" if undecided > 0 else "not found"
     return Check(
         "labels", NAME_LABELS, verdict, "shards", sum(one.images for half in halves for one in half.values()),
-        _effect(worst[1], second[worst]), _control(second[worst]),
+        _effect(worst[1], second[worst]), second[worst].control(_CONTROL),
         f"limit: {percent(MIN_EXCESS)} more than the control",
         f"{len(tested)} of {len(rows)} shards tested, {max(0, undecided)} undecided",
         "explain more images of each shard" if verdict == "undecided" else "",
@@ -91,11 +92,6 @@ def _check_labels(rows: Sequence[Mapping[str, Any]], halves: Halves, found: Sequ
 def _effect(shard: str, excess: Excess) -> Effect:
     low, high = wilson(round(excess.errors * excess.images), excess.images)
     return Effect(f"labels of shard {shard} that disagree with the prediction", excess.errors, low, high, excess.images)
-
-
-def _control(excess: Excess) -> Effect:
-    low, high = (min(1.0, max(0.0, excess.elsewhere + sign * 1.96 * excess.spread)) for sign in (-1, 1))
-    return Effect("the same classes in other shards", excess.elsewhere, low, high, excess.others)
 
 
 def _side(excess: Excess) -> str:
@@ -120,7 +116,7 @@ def _label_finding(run: Run, shard: str, excess: Excess) -> Finding:
         "The error rates of all shards were tested on each half of the images (p < 0.01 on both, with Holm's "
         "correction for the number of shards). The value is that of the held-out half.",
         "See 'Possible label errors' in the gallery, and compare the labels of this shard with their source.",
-        _control(excess),
+        excess.control(_CONTROL),
     )  # fmt: skip
 
 
