@@ -1,6 +1,6 @@
 """What was checked and what was not: one line for each detector, with what it and its control measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -80,7 +80,7 @@ def of_changes(
     )  # fmt: skip
 
 
-def _counted(verdict: str, verdicts: dict[str, Verdict]) -> str:
+def _counted(verdict: str, verdicts: Mapping[str, Verdict]) -> str:
     alike = sorted(name for name, own in verdicts.items() if own == verdict)
     return f"{len(alike)} of {len(verdicts)} suspected classes: {', '.join(alike)}" if len(verdicts) > 1 else ""
 

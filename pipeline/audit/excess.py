@@ -79,7 +79,7 @@ def excesses(run: Run, groups: str = SHARDS) -> tuple[dict[Group, Excess], dict[
         found = {
             (row.family, row.unit): Excess(
                 row.wrong / row.images, row.expected / row.images, _p(row.wrong, row.expected, row.variance),
-                int(row.images), row.variance_outside**0.5 / row.images, int(row.outside),
+                int(row.images), float(np.sqrt(row.variance_outside)) / row.images, int(row.outside),
             )
             for row in own.itertuples()
         }  # fmt: skip

@@ -153,8 +153,10 @@ class Interventions:
         pixels = self._stacked(own), self._held_out(own), self._stacked(others)
         pattern = patches.common_pixels(suspect, pixels[0], pixels[2])
         evidence = patches.intervene(suspect, *pixels, rerun)
-        finding = evidence and patches.finding(suspect, evidence, name, self.following)
-        return patch_check.Tried(name, len(own), pattern, evidence and evidence.changed), finding
+        if evidence is None:
+            return patch_check.Tried(name, len(own), pattern, None), None
+        finding = patches.finding(suspect, evidence, name, self.following)
+        return patch_check.Tried(name, len(own), pattern, evidence.changed), finding
 
     def _colours(self) -> list[Finding]:
         suspects = properties.colour_suspects(self.associations)
@@ -179,7 +181,9 @@ class Interventions:
         mean_C = np.mean([self._pixels(place).mean((0, 1)) for place in self._chosen(~mine_B)], axis=0)
         class_BHWC = self._stacked(self._chosen(mine_B))
         held_out_B = self.held_out_B[mine_B]
-        return rerun and properties.intervene(association.predicted, class_BHWC, held_out_B, mean_C, rerun)
+        return None if rerun is None else properties.intervene(
+            association.predicted, class_BHWC, held_out_B, mean_C, rerun
+        )  # fmt: skip
 
     def _suspected(self, classes: int) -> str:
         return f"suspected in {classes} {'class' if classes == 1 else 'classes'}, but {self.without_model}"
