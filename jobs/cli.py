@@ -30,7 +30,7 @@ from jobs import (
     verify,
 )
 from jobs.support.console import leave_after
-from jobs.support.verbs import DATA, INFORM, JUDGE, LOOK, RUN, START, Options, Verb, print_version
+from jobs.support.verbs import DATA, JUDGE, LOOK, REFERENCE, RUN, START, Options, Verb, print_version
 from pipeline.settings.run_file import load_config
 
 app = typer.Typer(
@@ -57,7 +57,7 @@ def _after_explain(options: Options) -> str:
     return f"camatlas verify {_run_of(options)}"
 
 
-for verb in (
+VERBS = (
     Verb(demo.demo, START, "camatlas demo", "camatlas init FOLDER, for a folder of your own images"),
     Verb(init.init, START, "camatlas init my_images --model torchvision/resnet50", _after_init),
     Verb(plan.plan, START, "camatlas plan run.yaml --price 2", "camatlas explain {config}"),
@@ -77,10 +77,13 @@ for verb in (
     Verb(judge.judge, JUDGE, "camatlas judge judge", "camatlas audit RUN --judged judge/judge.json"),
     Verb(bench.bench, JUDGE, "camatlas bench --against captum"),
     Verb(pack.pack, DATA, "camatlas pack my_images shards", "camatlas init {dest}"),
-    Verb(methods.methods, INFORM, "camatlas methods gradcam"),
-    Verb(metrics.metrics, INFORM, "camatlas metrics insertion"),
-    Verb(schema.schema, INFORM, "camatlas schema --out run.schema.json"),
-):  # fmt: skip
+    Verb(methods.methods, REFERENCE, "camatlas methods gradcam"),
+    Verb(metrics.metrics, REFERENCE, "camatlas metrics insertion"),
+    Verb(schema.schema, REFERENCE, "camatlas schema --out run.schema.json"),
+)  # fmt: skip
+"""Every verb, in the order of the help; a new one is one line."""
+
+for verb in VERBS:
     verb.add_to(app)
 app.add_typer(truth.app, name="truth", rich_help_panel=DATA)
 

@@ -17,8 +17,8 @@ Options = Mapping[str, Any]
 Next = str | Callable[[Options], str]
 """A command, in which `{run}` stands for the argument `run`; or a function that makes it, empty for none."""
 
-START, RUN, LOOK, JUDGE, DATA, INFORM = (
-    "Start", "Run", "Look at a run", "Judge methods and metrics", "Data", "What there is",
+START, RUN, LOOK, JUDGE, DATA, REFERENCE = (
+    "Start", "Run", "Look at a run", "Judge methods and metrics", "Data", "Reference",
 )  # fmt: skip
 """The groups in which `camatlas --help` lists the verbs."""
 _FOR_PROGRAMS = ("as_json", "json_events", "as_csv")

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.errors import ConfigError, Mistake, Mistakes, masked, nearest, reason
-from pipeline.maps.codec import MapDtype
+from pipeline.maps.dtypes import MapDtype
 from pipeline.settings.data import DataConfig, Positive, Section
 from pipeline.settings.explain import ExplainConfig
 from pipeline.settings.model import ModelConfig
