@@ -90,7 +90,7 @@ app.add_typer(truth.app, name="truth", rich_help_panel=DATA)
 
 @app.callback()
 def options(
-    version: Annotated[  # noqa: ARG001 - its callback prints it
+    version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="print versions, and exit")
     ] = False,
 ) -> None:

@@ -174,7 +174,7 @@ class SessionStart:
         manifest, path = self.prepared.manifest, self.prepared.store.url
         if not json_events:
             state = "new run" if self.new else f"resuming after {counted(self.chunks_done, 'chunk')}"
-            grown = "; it began with fewer images, and a chunk that was cut is explained again" if self.has_grown else ""
+            grown = "; it began with a lower limit, and has grown" if self.has_grown else ""
             err.say(f"run {manifest.run_id} in {path} ({state}{grown})")
             if draw := self.prepared.reading.draw:
                 err.say(str(draw))

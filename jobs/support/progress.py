@@ -21,9 +21,9 @@ _LEAST_SECONDS = 1.0
 class Tally:
     """Counts of a session so far, with its rate and an estimate of the time left.
 
-    The rate leaves out the start of the session: it is measured from when the first worker began its first chunk, as the
-    first chunk that is finished tells. Before, it is measured from the first event on, without the images of that event,
-    once a second has passed.
+    The rate leaves out the start of the session: it is measured from when the first worker began its first chunk, as
+    the first chunk that is finished tells. Before, it is measured from the first event on, without the images of that
+    event, once a second has passed.
 
     Attributes:
         total_images: number of images to explain in this session, or None if unknown.

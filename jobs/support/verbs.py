@@ -69,7 +69,7 @@ def name_next(then: Next, options: Options) -> None:
         err.say(f"next: {command}")
 
 
-def print_version(wanted: bool) -> None:  # noqa: FBT001 - the callback of a flag
+def print_version(wanted: bool) -> None:
     """Print the versions of camatlas, Python and the two large libraries, which are not imported for it."""
     if not wanted:
         return

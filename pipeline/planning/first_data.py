@@ -5,8 +5,8 @@ Each guess is judged by the code that a run uses: what it refuses is left out, a
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pipeline.data.sources import Shard
 from pipeline.data.sources.fingerprint import kind_of
 from pipeline.data.sources.folder_files import FolderFiles, find_first_files
 from pipeline.data.sources.manifest_table import LINES, TEXTS
-from pipeline.errors import ConfigError, Mistakes
+from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.metrics import Metric
 from pipeline.planning.first_model import ChosenModel
 from pipeline.run.matching import check_account, check_classes, check_labels, check_names
@@ -30,13 +30,13 @@ MOST_FILES = 100_000
 """Files from which on only the first ones of each sub-folder are looked at."""
 FIRST_FILES = 20
 """Files of each sub-folder that are then looked at."""
-_MOST_SHARDS = 1000
 _MOST_ENTRIES = 10_000
-_MOST_CANDIDATES = 5
+_MOST_CANDIDATES = 12
 _MOST_BYTES = 256 << 20
 _SPLITS = ("validation", "valid", "val", "test", "train")
 """Splits of a dataset in the order in which they are chosen."""
 _CLASS_FILES = ("classes.csv", "classes.txt", "class_names.txt", "obj.names", "classes.names")
+_LISTS = (".csv", ".tsv", *LINES)
 _OF_FOLDER = ("labels.csv", "boxes.csv", *_CLASS_FILES)
 
 
@@ -68,7 +68,6 @@ class _Place:
     notes: tuple[str, ...] = ()
     is_whole: bool = True
     folder: Path | None = None
-    tried: list[ConfigError] = field(default_factory=list)
 
 
 def find_data(source: str, model: ChosenModel) -> FirstData:
@@ -78,17 +77,21 @@ def find_data(source: str, model: ChosenModel) -> FirstData:
         ConfigError: there are no images, kinds are mixed, or labels contradict each other or the model.
     """
     place = _place(Path(source).expanduser().absolute())
-    files = _files_in(place.folder) if place.shards[0].kind == "folder" else []
-    for boxes, classes in itertools.product([*files, ("boxes", None)], _classes_in(place.folder, model)):
-        chosen = {name: str(path) for name, path in (("classes", classes), (boxes[0], boxes[1])) if path is not None}
+    refused: dict[Path | None, list[Mistake]] = {}
+    files = _files_in(place.folder) if place.shards[0].kind == "folder" and place.is_whole else []
+    for (key, file), classes in itertools.product([*files, ("", None)], _classes_in(place.folder, model)):
         try:
-            account = _accounted(place, chosen, model)
+            here = _listed({key: str(file)}, place.folder) if key == "manifest" else place
+            given = {} if file is None or key == "manifest" else {key: str(file)}
+            given |= {} if classes is None else {"classes": classes}
+            account = _accounted(here, given, model)
         except ConfigError as error:
-            place.tried.append(error)
+            refused.setdefault(file, []).extend(error.mistakes)
             continue
-        if boxes[1] is None or _is_used(account, boxes):
-            return _with_notes(place, chosen, account)
-    raise place.tried[-1]
+        if file is None or _is_used(account, file):
+            refused.pop(file, None)
+            return _with_notes(here, given, account, refused)
+    raise ConfigError(dict.fromkeys([*refused[None], *_assumed(model)]))
 
 
 def _place(source: Path) -> _Place:
@@ -118,7 +121,7 @@ def _other_place(source: Path, refused: ConfigError) -> _Place:
             except ConfigError:
                 continue
     for path in sorted(_entries(source)):
-        if path.suffix.lower() in (".csv", ".tsv", *LINES) and path.is_file():
+        if path.suffix.lower() in _LISTS and path.is_file():
             try:
                 return _listed({"manifest": str(path)}, source)
             except ConfigError:
@@ -166,10 +169,23 @@ def _accounted(place: _Place, chosen: Mapping[str, Any], model: ChosenModel) -> 
     return account
 
 
-def _with_notes(place: _Place, chosen: Mapping[str, Any], account: LabelAccount) -> FirstData:
-    tried = dict.fromkeys(f"Not used: {mistake}" for error in place.tried for mistake in error.mistakes)
-    fields = {**place.fields, **chosen}
-    return FirstData(fields, _kind(place, account), account, (*place.notes, *tried), place.is_whole)
+def _with_notes(
+    place: _Place, given: Mapping[str, Any], account: LabelAccount, refused: Mapping[Path | None, list[Mistake]]
+) -> FirstData:
+    notes = [*place.notes, *(_not_used(file, mistakes) for file, mistakes in refused.items() if file)]
+    return FirstData({**place.fields, **given}, _kind(place, account), account, tuple(notes), place.is_whole)
+
+
+def _not_used(file: Path, mistakes: Iterable[Mistake]) -> str:
+    """Say why a file that might say something of the images is not used."""
+    telling = [str(mistake) for mistake in mistakes if "no column" not in mistake.what]
+    return f"Not used: {file.name}: {next(iter(telling), 'it has no columns of labels or boxes that are known')}."
+
+
+def _assumed(model: ChosenModel) -> list[Mistake]:
+    """Say that a model was assumed, where it may be the reason why the data cannot be used."""
+    what = f"none was named, so {model.fields['name']} was assumed, which has {model.loaded.classes} classes"
+    return [Mistake("--model", what, "name the model of the classes of this data")] if model.is_assumed else []
 
 
 def _kind(place: _Place, account: LabelAccount) -> str:
@@ -183,31 +199,32 @@ def _kind(place: _Place, account: LabelAccount) -> str:
     return f"{what}: {account.images:,}{more}"
 
 
-def _is_used(account: LabelAccount, given: tuple[str, Path | None]) -> bool:
-    """Return whether a file that was tried says something of an image."""
-    return any(file.path == str(given[1]) and file.matched for file in account.files)
+def _is_used(account: LabelAccount, file: Path) -> bool:
+    """Return whether a file that was tried says something of the images."""
+    listed = account.listed
+    if listed is not None:
+        return listed.labels + listed.boxes > 0 and 2 * listed.missing < listed.images
+    return any(each.path == str(file) and each.matched for each in account.files)
 
 
-def _classes_in(folder: Path | None, model: ChosenModel) -> Iterator[str | None]:
-    """Yield tables of classes: files of the folder, that of ImageNet, or none."""
-    for name in _CLASS_FILES if folder is not None else ():
-        if (Path(folder or "", name)).is_file():
-            yield str(Path(folder or "", name))
-    if model.is_imagenet:
-        yield "imagenet-1k"
-    yield None
+def _classes_in(folder: Path | None, model: ChosenModel) -> list[str | None]:
+    """List tables of classes: files in the folder and beside it, that of ImageNet, and none."""
+    places = () if folder is None else (folder, folder.parent)
+    files = [str(place / name) for place in places for name in _CLASS_FILES if (place / name).is_file()]
+    return [*files, *(["imagenet-1k"] if model.is_imagenet else []), None]
 
 
-def _files_in(folder: Path | None) -> list[tuple[str, Path | None]]:
-    """List files of boxes and of labels that a folder has under other names than those that a run finds itself."""
-    found: list[tuple[str, Path | None]] = []
+def _files_in(folder: Path | None) -> list[tuple[str, Path]]:
+    """List files that may say something of the images, besides those that a run finds itself; with the key of each."""
+    found: list[tuple[str, Path]] = []
     for path in sorted(_entries(folder)) if folder is not None else ():
         inner = sorted(_entries(path)) if path.name.lower() in ("annotations", "labels") and path.is_dir() else []
         if any(each.suffix.lower() in (".xml", ".txt") for each in inner):
             found.append(("boxes", path))
         found += [("boxes", each) for each in (path, *inner) if _is_coco(each)]
-        if path.suffix.lower() == ".csv" and path.name.lower() not in _OF_FOLDER:
-            found += [("labels", path), ("boxes", path)]
+        if path.suffix.lower() in _LISTS and path.name.lower() not in _OF_FOLDER and path.is_file():
+            tables = [("labels", path), ("boxes", path)] if path.suffix.lower() == ".csv" else []
+            found += [*tables, ("manifest", path)]
     return found[:_MOST_CANDIDATES]
 
 

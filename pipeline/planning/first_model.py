@@ -5,7 +5,7 @@ import json
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ _MOST_ENTRIES, _MOST_HEADER = 1000, 100 << 20
 _BLOCKS = {("conv2", 2): "resnet18", ("conv2", 6): "resnet34", ("conv3", 6): "resnet50", ("conv3", 23): "resnet101",
            ("conv3", 36): "resnet152"}  # fmt: skip
 """The ResNets of torchvision by the last convolution of their blocks, and the number of blocks of the third stage."""
+_CLASSIFIER = re.compile(r"(?:fc|head|heads\.head|head\.fc|classifier|classifier\.\d)\.weight")
 _BLOCK = re.compile(r"layer3\.(\d+)\.conv1\.weight")
 
 
@@ -35,12 +36,14 @@ class ChosenModel:
         notes: why this model, and what to know of it; lines of the comment.
         loaded: the model; with random weights where its own must still be downloaded.
         tried: its keys and values as `loaded` was built.
+        is_assumed: nobody named it, and it was not found either.
     """
 
     fields: Mapping[str, Any]
     notes: tuple[str, ...]
     loaded: "LoadedModel"
-    tried: ModelConfig = field(default_factory=lambda: ModelConfig(name=""))
+    tried: ModelConfig
+    is_assumed: bool = False
 
     @property
     def outputs(self) -> int | None:
@@ -71,7 +74,8 @@ def choose_model(name: str | None, weights: str | None, folder: Path) -> ChosenM
         tried = tried.model_copy(update={"weights": "random"})
     from pipeline.model.zoo import load_model  # late: it imports torch
 
-    return ChosenModel(fields, notes, load_model(tried), tried)
+    is_assumed = name is None and weights is None and fields.get("weights") == "DEFAULT"
+    return ChosenModel(fields, notes, load_model(tried), tried, is_assumed)
 
 
 def _named(name: str, weights: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -85,6 +89,9 @@ def _named(name: str, weights: str | None) -> tuple[dict[str, Any], tuple[str, .
     fields: dict[str, Any] = {"name": name if folder is None else f"{PREFIX}{folder}"}
     if weights is not None:
         fields["weights"] = str(Path(weights).absolute()) if "." in weights else weights
+        classes = _classes_in(_header(Path(weights)))
+        if name.partition("/")[0] in _LIBRARIES and classes not in (None, _IMAGENET):
+            fields["num_classes"] = classes
     elif ":" in name:
         fields["weights"] = None
     return fields, (("weights: null keeps the weights that the function loads.",) if fields.get("weights", "") is None
@@ -150,12 +157,28 @@ def _by_weights(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 def resnet_of(path: Path) -> tuple[str, int] | None:
     """Return which ResNet of torchvision a .safetensors file holds, and its number of classes, by the file's header."""
+    header = _header(path)
+    blocks = {int(found[1]) for name in header if (found := _BLOCK.fullmatch(name))}
+    last = "conv3" if "layer3.0.conv3.weight" in header else "conv2"
+    name, classes = _BLOCKS.get((last, len(blocks))), _classes_in(header)
+    return None if name is None or classes is None else (name, classes)
+
+
+def _classes_in(header: Mapping[str, Any]) -> int | None:
+    """Return the number of classes that the weights of a classifier are for, by its usual names."""
+    names = [name for name in header if _CLASSIFIER.fullmatch(name)]
+    try:
+        return int(header[max(names)]["shape"][0])
+    except (ValueError, KeyError, TypeError, IndexError):  # no such weights, or none that are known
+        return None
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Read the names and shapes in a .safetensors file; empty if it is none."""
     try:
         with path.open("rb") as file:
             (size,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(size)) if size < _MOST_HEADER else {}
-        blocks = {int(found[1]) for name in header if (found := _BLOCK.fullmatch(name))}
-        last = "conv3" if "layer3.0.conv3.weight" in header else "conv2"
-        return _BLOCKS[last, len(blocks)], int(header["fc.weight"]["shape"][0])
-    except (OSError, ValueError, KeyError, TypeError, IndexError, struct.error, RecursionError):
-        return None
+    except (OSError, ValueError, struct.error, RecursionError):
+        return {}
+    return header if isinstance(header, dict) else {}

@@ -72,8 +72,8 @@ def notes_of(data: FirstData, model: ChosenModel) -> tuple[str, ...]:
     shown = ", ".join(f"{one.index} {one.name}" for one in by_index[:3])
     return (
         *data.notes,
-        f"Labels are read as the classes of {model.fields['name']}: {shown}. If they mean other classes, name the model "
-        "of these classes.",
+        f"Labels are read as the classes of {model.fields['name']}: {shown}. If they mean other classes, name the "
+        "model of these classes.",
     )
 
 
@@ -116,16 +116,14 @@ def _comment(text: str, indent: str = "") -> list[str]:
     """Write a text as lines of comment; whatever a name in the data may hold, it stays within them."""
     plain = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     in_columns = " " * 10 if "  " in plain[:11] else ""
-    wrapped = textwrap.wrap(
-        plain, _WIDTH, subsequent_indent=in_columns, break_long_words=False, break_on_hyphens=False
-    )
+    wrapped = textwrap.wrap(plain, _WIDTH, subsequent_indent=in_columns, break_long_words=False, break_on_hyphens=False)
     return [f"{indent}# {line}" for line in wrapped]
 
 
 def free_output(source: Path, beside: Path) -> str:
     """Return the path of a run folder that does not exist: beside the run file, and outside of the data."""
-    name, data = source.stem or "images", source.absolute()
-    place = beside.absolute()
+    data, place = source.absolute(), beside.absolute()
+    name = (data.name if data.is_dir() else data.stem) or "images"
     if place == data or data in place.parents:
         place = data.parent
     names = (f"{name}_run", *(f"{name}_run_{number}" for number in range(2, 10_000)))

@@ -1,8 +1,8 @@
 """Runs that grow: a run of the first images becomes one of more of them when its limit is raised or left out.
 
 Rows depend on their image and on the settings alone, so the rows of the first images stay. A run of more images has
-another id; its manifest lists the ids of the earlier limits, whose parts belong to it. Only the last chunk of an earlier
-limit was cut: it may lack images, so it is removed and explained again.
+another id; its manifest lists the ids of the earlier limits, whose parts belong to it. Only the last chunk of an
+earlier limit was cut: it may lack images, so it is removed and explained again.
 """
 
 from collections.abc import Iterator, Sequence

@@ -12,8 +12,8 @@ from schemas.manifest import RunManifest, changed_plugins, differences
 def take_ownership(store: Store, manifest: RunManifest) -> bool:
     """Take ownership of the folder for this run; return True if the run is new, False if it is resumed.
 
-    A lost manifest is rewritten if every part in the folder belongs to this run. A run of fewer of the same images grows
-    into this one; its merged copy is removed.
+    A lost manifest is rewritten if every part in the folder belongs to this run. A run of fewer of the same images
+    grows into this one; its merged copy is removed.
 
     Raises:
         ConfigError: the folder holds another run, or other files.

@@ -39,9 +39,7 @@ class Footer:
         """Convert the footer to Parquet key-value metadata."""
         return {f"{_PREFIX}{name}": str(int(v) if isinstance(v, bool) else v) for name, v in self.__dict__.items()}
 
-    def contradictions(
-        self, part: PartName, run_id: str, earlier: frozenset[str] = frozenset()
-    ) -> Iterator[str]:
+    def contradictions(self, part: PartName, run_id: str, earlier: frozenset[str] = frozenset()) -> Iterator[str]:
         """Yield how this footer contradicts the part's name or run, as when another part was copied to this name.
 
         Args:

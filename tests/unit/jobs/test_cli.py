@@ -160,7 +160,9 @@ def test_every_template_of_a_next_verb_is_filled_from_its_own_arguments(terminal
         if isinstance(verb.then, str):
             name_next(verb.then, {key: known[key] for key in known if f"{{{key}}}" in verb.then})
     assert "next: camatlas verify RUN" not in terminal.said
-    assert {"next: camatlas query RUN", "next: camatlas explain CONFIG", "next: camatlas init DEST"} <= set(terminal.said)
+    assert {"next: camatlas query RUN", "next: camatlas explain CONFIG", "next: camatlas init DEST"} <= set(
+        terminal.said
+    )
 
 
 @pytest.mark.parametrize(("verb", "name", "fact"), [("methods", "iscam", "cost"), ("metrics", "insertion", "unit")])

@@ -122,7 +122,7 @@ def test_a_cut_chunk_that_came_back_is_noticed_and_removed(images: Path, tmp_pat
     (run / "part-00000-001.parquet").write_bytes(cut)
     assert "incomplete" in problems(run)[0]
     assert state(run)[0] != "complete"
-    with pytest.raises(DamagedRunError, match="an earlier limit cut this chunk"):
+    with pytest.raises(DamagedRunError, match=r"an earlier limit cut this chunk"):
         compact(LocalStore(run))
     assert explain(fields_of(images, run, 5)) == [(0, 1)]
     assert (problems(run), len(rows(run))) == ([], 5)
@@ -133,7 +133,7 @@ def test_a_run_does_not_shrink(images: Path, tmp_path: Path, limit: int) -> None
     run = tmp_path / "run"
     explain(fields_of(images, run, 7))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    with pytest.raises(ConfigError, match="data.limit: .* holds a run of more of these images .* does not shrink"):
+    with pytest.raises(ConfigError, match=r"data.limit: .* holds a run of more of these images .* does not shrink"):
         explain(fields_of(images, run, limit))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
@@ -141,10 +141,10 @@ def test_a_run_does_not_shrink(images: Path, tmp_path: Path, limit: int) -> None
 def test_another_setting_is_another_run_whatever_the_limit(images: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     explain(fields_of(images, run, 4))
-    with pytest.raises(ConfigError, match="holds another run .* differs in: shards, data"):
+    with pytest.raises(ConfigError, match=r"holds another run .* differs in: shards, data"):
         explain(fields_of(images, run, 8, alpha="black"))
     put_pictures(images, ["00.jpg", "15.jpg"])
-    with pytest.raises(ConfigError, match="holds another run .* differs in: shards"):
+    with pytest.raises(ConfigError, match=r"holds another run .* differs in: shards"):
         explain(fields_of(images, run, 8))
 
 
