@@ -185,3 +185,40 @@ def test_the_facts_of_a_method_are_numbers() -> None:
     unknown = CliRunner().invoke(app, ["methods", "gradcan", "--json"])
     assert (unknown.exit_code, unknown.stdout) == (2, "")
     assert "did you mean 'gradcam'?" in unknown.stderr
+
+
+WITHOUT = """
+import importlib.abc, json, sys
+from typer.testing import CliRunner
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "ray"):
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+sys.meta_path.insert(0, Absent())
+from jobs.cli import app
+ended = [CliRunner().invoke(app, words.split()) for words in sys.argv[1:]]
+print(json.dumps([(each.exit_code, each.stderr.splitlines()[-1:]) for each in ended]))
+"""
+
+
+def test_on_a_machine_without_torch_and_ray_a_verb_names_what_to_install(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    (tmp_path / "a.jpg").write_bytes(b"")
+    path.write_text(f"data: {{shards: {tmp_path}}}\nmodel: {{name: torchvision/resnet18}}\noutput: {{path: out}}\n")
+    words = {
+        "explain": f"explain {path}",
+        "plan": f"plan {path}",
+        "init": f"init {tmp_path} --out {tmp_path}/b.yaml",
+        "methods": "methods --json",
+        "truth make": f"truth make {tmp_path}/scenes",
+    }
+    *refused, schema = json.loads(started(WITHOUT, *words.values(), "schema").stdout)
+    for (code, (line,)), verb in zip(refused, words, strict=True):
+        assert code == 2
+        assert re.fullmatch(
+            rf"error: `camatlas {verb}` needs (torch|ray), which is not installed: pip install camatlas", line
+        )
+    assert schema == [0, []]
+    assert {each.name for each in tmp_path.iterdir()} == {"a.jpg", "run.yaml"}

@@ -11,7 +11,6 @@ import layouts.tables
 import layouts.tars  # noqa: F401 - each adds its layouts to the corpus
 import pytest
 import yaml
-from click.testing import Result
 from inline import publish_all
 from layouts.base import LAYOUTS, csv, put, put_pictures
 from preparing import rows_of
@@ -33,7 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "here"
 
 
-def init(*arguments: str | Path) -> Result:
+def init(*arguments: str | Path) -> Any:
     return CliRunner().invoke(app, ["init", *map(str, arguments)])
 
 
