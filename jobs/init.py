@@ -32,6 +32,9 @@ def init(
     """Look at images and the machine, and write a commented run file; print its path."""
     path = Path(output)
     _refuse_overwriting(path, force=force)
+    if "://" in folder:
+        hint = "write the URL as data.shards into a run file for a local folder of a few of these images"
+        raise ConfigError.one("FOLDER", f"'{folder}' is a URL, and only what is on this machine is looked at", hint)
     if not Path(folder).expanduser().exists():
         raise ConfigError.one("FOLDER", f"there is no '{folder}'", "give a folder of images, or a file of them")
     err.say("looking at the model and the images")
@@ -52,7 +55,10 @@ def init(
     for note in (*chosen.notes, *notes_of(data, chosen)):
         err.say(f"note: {note}")
     err.say(f"found {data.kind}")
-    print_account(data.account)
+    if data.is_whole:
+        print_account(data.account)
+    else:
+        err.say("\n".join(data.account.lines()))
     out.say(str(path))
     return 0
 

@@ -30,7 +30,6 @@ MOST_FILES = 100_000
 """Files from which on only the first ones of each sub-folder are looked at."""
 FIRST_FILES = 20
 """Files of each sub-folder that are then looked at."""
-_MOST_ENTRIES = 10_000
 _MOST_CANDIDATES = 12
 _MOST_BYTES = 256 << 20
 _SPLITS = ("validation", "valid", "val", "test", "train")
@@ -240,6 +239,6 @@ def _is_coco(path: Path) -> bool:
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    """Yield the entries of a folder, hidden ones left out; ten thousand at most."""
-    entries = itertools.islice(folder.iterdir(), _MOST_ENTRIES)
+    """Yield the entries of a folder, hidden ones left out; a bounded number of them."""
+    entries = itertools.islice(folder.iterdir(), MOST_FILES)
     return (path for path in entries if not path.name.startswith("."))

@@ -98,9 +98,9 @@ def find_first_files(folder: Path, most: int, each: int) -> FolderFiles | None:
     return _sorted_files(itertools.islice(_walk(folder, each, _MOST_ENTRIES), most), None)
 
 
-def _sorted_files(paths: Iterable[tuple[str, bool]], suffixes: Sequence[str] | None) -> FolderFiles:
+def _sorted_files(entries: Iterable[tuple[str, bool]], suffixes: Sequence[str] | None) -> FolderFiles:
     found = FolderFiles()
-    for path, is_file in paths:
+    for path, is_file in entries:
         kind = _kind(path, suffixes) if is_file else "hidden folder" if path.endswith("/") else "not a file"
         (found.images if kind is None else found.ignored.setdefault(kind, [])).append(path)
     _take_out_masks(found)
