@@ -12,7 +12,7 @@ import layouts.tars  # noqa: F401 - each adds its layouts to the corpus
 import pytest
 import yaml
 from inline import publish_all
-from layouts.base import LAYOUTS, csv, put, put_pictures
+from layouts.base import LAYOUTS, put, put_pictures
 from preparing import rows_of
 from typer.testing import CliRunner
 
@@ -96,7 +96,7 @@ def test_the_run_file_has_comments_a_schema_and_the_account(tmp_path: Path, here
     ["<script>alert(1)</script>", "=1+1", "a: b # c", "quote'\"s", "line\nbreak", "- x", "null", "é\udcff", "%TAG"],
 )
 def test_names_of_any_kind_stay_values_and_comments(name: str, tmp_path: Path) -> None:
-    put_pictures(tmp_path / name, [f"{name}/a.jpg"])
+    put_pictures(tmp_path / name, [f"{each}/a.jpg" for each in (name, "=1+1", "- x", "null", "%TAG")])
     made = init(tmp_path / name, *MODEL)
     assert made.exit_code == 0, made.stderr
     fields = read("run.yaml")
@@ -165,14 +165,3 @@ def test_inside_of_the_images_the_run_folder_is_outside(tmp_path: Path, monkeypa
     fields = read("run.yaml")
     assert fields["data"]["shards"] == str(tmp_path / "data")
     assert fields["output"]["path"] == str(tmp_path / "data_run")
-
-
-def test_labels_by_index_are_read_as_classes_of_an_imagenet_model_and_that_is_said(tmp_path: Path) -> None:
-    put_pictures(tmp_path / "data", ["a.jpg", "b.jpg"])
-    put(tmp_path / "data", {"labels.csv": csv("filename,class_index", [("a.jpg", 0), ("b.jpg", 1)])})
-    made = init(tmp_path / "data", "--model", "torchvision/squeezenet1_1", "--weights", "random")
-    assert made.exit_code == 0, made.stderr
-    fields = read("run.yaml")
-    assert fields["data"]["classes"] == "imagenet-1k"
-    assert fields["model"] == {"name": "torchvision/squeezenet1_1", "weights": "random"}
-    assert "Labels are read as the classes of torchvision/squeezenet1_1: 0 tench, 1 goldfish" in made.stderr
