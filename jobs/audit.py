@@ -143,7 +143,7 @@ def _tables(facts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         "shards": facts["shards"]["worst"]["rows"],
         "agreement": facts["agreement"]["rows"],
         "findings": facts["findings"],
-        **({"slices": _long(facts["slices"]["slices"], "measures")} if "slices" in facts else {}),
+        **({"slices": _measures(facts["slices"]["slices"])} if "slices" in facts else {}),
         **({"drift": facts["drift"]["rows"]} if facts.get("drift") else {}),
         **_tables_of_outputs(facts.get("outputs", {})),
     }
@@ -153,9 +153,16 @@ def _tables(facts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _long(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Return one row for each entry of a nested list."""
-    return [{**row, **entry} for row in rows for entry in row[name]]
+def _measures(slices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row for each slice and measure."""
+    return [
+        {**one, **measured}
+        for one in slices
+        for measured in (
+            *({"measure": name, **found} for name, found in one["model"].items() if found),
+            *one["metrics"],
+        )
+    ]
 
 
 def _tables_of_outputs(outputs: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -79,14 +79,15 @@ def full_facts() -> dict[str, Any]:
     facts["metadata"] = {"sql": "SELECT 1", "more": True, "rows": [{"name": "hospital", "value": "north", "images": 9,
                          "explained": 8, "judged": 8, "accuracy": 0.5, "low": 0.4, "high": 0.6,
                          "mean_confidence": 0.7}]}  # fmt: skip
-    measured = {"target_rule": "", "method": "", "images": 8, "value": 0.5, "rest": 0.7, "difference": -0.2,
+    measured = {"images": 8, "value": 0.5, "rest": 0.7, "difference": -0.2,
                 "low": -0.3, "high": -0.1, "p": 0.01, "harm": 0.1}  # fmt: skip
     facts["slices"] = {
         "columns": [{"name": "hospital", "numeric": False, "slices": 90, "images": 99, "judged": 40, "small": 49,
                      "small_images": 60, "beyond": 1, "not_shown": 20}],
         "slices": [{"name": "hospital", "value": "north", "slice": "north", "images": 9, "judged": 8, "accuracy": 0.5,
                     "low": 0.4, "high": 0.6, "mean_confidence": 0.7,
-                    "measures": [{"measure": "accuracy", **measured}, {"measure": "drop", **measured, "method": "m"}]}],
+                    "model": {"accuracy": measured},
+                    "metrics": [{"measure": "a drop", "target_rule": "", "method": "a method", **measured}]}],
         "least": 30, "shown": 20, "confident": 0.8, "tests": 2, "sql": "SELECT 1",
     }  # fmt: skip
     image = copy.deepcopy(facts["gallery"][0]["images"][0])

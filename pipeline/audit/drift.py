@@ -54,7 +54,7 @@ def drift(run: Run, values: Values, maps: Maps, other: Run, others: Values, othe
         "run": {"id": other.manifest.run_id, "model": other.manifest.identity.model["name"],
                 "weights sha256": other.manifest.identity.model["weights_sha256"]},
         "images": [values.sample.of, others.sample.of],
-        "drawn": [values.sample.sentence, others.sample.sentence],
+        "samples": [values.sample.to_json(), others.sample.to_json()],
         "classes": categories,
         "rows": rows,
         "tests": len(tested),

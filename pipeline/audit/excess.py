@@ -3,9 +3,9 @@
 They are computed over all images of a run by one query, whatever the size of the run.
 """
 
-from dataclasses import dataclass, replace
-
-import numpy as np
+import math
+from dataclasses import dataclass
+from typing import Any
 
 from pipeline.audit.findings import MIN_IMAGES, Effect
 from pipeline.audit.statistics import holm
@@ -72,23 +72,27 @@ def excesses(run: Run, groups: str = SHARDS) -> tuple[dict[Group, Excess], dict[
         groups: SQL of `judged`, as `SHARDS`.
     """
     group = group_sql(OutputKind.of(run.manifest))
-    frame = run.sql(_EXCESSES.format(groups=groups.format(group=group), least=MIN_IMAGES))
-    halves = []
-    for half in (False, True):
-        own = frame[frame["held_out"] == half]
-        found = {
-            (row.family, row.unit): Excess(
-                row.wrong / row.images, row.expected / row.images, _p(row.wrong, row.expected, row.variance),
-                int(row.images), float(np.sqrt(row.variance_outside)) / row.images, int(row.outside),
-            )
-            for row in own.itertuples()
-        }  # fmt: skip
-        adjusted = holm([excess.p for excess in found.values()])
-        halves.append({name: replace(one, p=p) for (name, one), p in zip(found.items(), adjusted, strict=True)})
-    return halves[0], halves[1]
+    rows = run.arrow(_EXCESSES.format(groups=groups.format(group=group), least=MIN_IMAGES)).to_pylist()
+    searched, held_out = (_adjusted([row for row in rows if row["held_out"] is half]) for half in (False, True))
+    return searched, held_out
+
+
+def _adjusted(rows: list[dict[str, Any]]) -> dict[Group, Excess]:
+    p_values = holm([_p(row["wrong"], row["expected"], row["variance"]) for row in rows])
+    return {
+        (row["family"], row["unit"]): Excess(
+            row["wrong"] / row["images"],
+            row["expected"] / row["images"],
+            p,
+            int(row["images"]),
+            math.sqrt(row["variance_outside"]) / row["images"],
+            int(row["outside"]),
+        )  # fmt: skip
+        for row, p in zip(rows, p_values, strict=True)
+    }
 
 
 def _p(wrong: float, expected: float, variance: float) -> float:
     from scipy.stats import norm  # costs time to import
 
-    return float(norm.sf((wrong - 0.5 - expected) / np.sqrt(variance))) if variance > 0 else 1.0
+    return float(norm.sf((wrong - 0.5 - expected) / variance**0.5)) if variance > 0 else 1.0

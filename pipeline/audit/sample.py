@@ -54,7 +54,10 @@ class Sample:
 
     def to_json(self) -> dict[str, object]:
         """Convert the sample to plain JSON."""
-        return {"images": self.images, "of": self.of, "sentence": self.sentence, "sql": self.condition}
+        return {
+            "images": self.images, "of": self.of, "whole": self.is_whole, "sentence": self.sentence,
+            "sql": self.condition,
+        }  # fmt: skip
 
 
 def draw(run: Run, most: int | None = None) -> Sample:

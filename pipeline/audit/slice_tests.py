@@ -52,7 +52,6 @@ class Tested:
                    "high": self.high_S, "p": self.p_S}  # fmt: skip
         numbers = {name: float(values_S[place]) for name, values_S in columns.items()}
         return {
-            "measure": self.measure, "target_rule": self.target_rule, "method": self.method,
             "images": int(self.images_S[place]),
             **{name: number if np.isfinite(number) else None for name, number in numbers.items()},
             "harm": self._harm(place),
@@ -80,9 +79,9 @@ def shares(measure: str, better: Literal["higher", "lower"], inside: Pair, rest:
     spread_S = np.sqrt(sum(p_S * (1 - p_S) / (n_S + 2) for p_S, (_, n_S) in zip(near, (inside, rest), strict=True)))
     shift_S = near[0] - near[1]
     p_S = np.where(known_S, 2 * norm.sf(np.abs(shift_S) / spread_S), np.nan)
-    ends = [np.where(known_S, np.clip(shift_S + sign * Z * spread_S, -1, 1), np.nan) for sign in (-1, 1)]
+    low_S, high_S = (np.where(known_S, np.clip(shift_S + sign * Z * spread_S, -1, 1), np.nan) for sign in (-1, 1))
     return Tested(
-        measure, better, "", "", value_S, rest_S, value_S - rest_S, *ends, p_S, np.ones_like(value_S), inside[1]
+        measure, better, "", "", value_S, rest_S, value_S - rest_S, low_S, high_S, p_S, np.ones_like(value_S), inside[1]
     )
 
 
@@ -113,10 +112,10 @@ def calibration(measure: str, inside: Numbers, rest: Numbers) -> Tested:
     known_S = (total_S > 0) & (rest[0].sum(1) > 0)
     difference_S = np.where(known_S, value_S - expected_S, np.nan)
     p_S = np.where(known_S, 2 * norm.sf(np.abs(difference_S) / np.maximum(noise_S, 1e-12)), np.nan)
-    ends = [np.where(known_S, np.clip(difference_S + sign * Z * spread_S, -1, 1), np.nan) for sign in (-1, 1)]
+    low_S, high_S = (np.where(known_S, np.clip(difference_S + sign * Z * spread_S, -1, 1), np.nan) for sign in (-1, 1))
     value_S = np.where(total_S > 0, value_S, np.nan)
     return Tested(
-        measure, "lower", "", "", value_S, np.where(known_S, expected_S, np.nan), difference_S, *ends, p_S,
+        measure, "lower", "", "", value_S, np.where(known_S, expected_S, np.nan), difference_S, low_S, high_S, p_S,
         np.ones_like(value_S), total_S,
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ at its quintiles. A slice of fewer than LEAST images is counted, not judged.
 Legend: S slices, B bins of confidence.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def slices(run: Run) -> tuple[Chapter, list[Finding]]:
         tested = [*_outcomes(run, counts, group), *_metrics(run, counts, group)]
         halves = excesses(run, _GROUPS)
     _adjust(tested)
-    rows = _ordered([_row(count, tested) for count in counts.to_dict("records")])
+    rows = _ordered([_row(count, tested) for count in counts.to_dict(orient="records")])
     shown = [row for name in sorted({row["name"] for row in rows}) for row in _of(rows, name)[:SHOWN]]
     chapter = {
         "columns": [_column(column, _of(rows, column["name"])) for column in columns],
@@ -129,8 +130,8 @@ def _outcomes(run: Run, counts: pd.DataFrame, group: str) -> list[Tested]:
     bad_S = confident.reindex(counts["name"]).fillna(0).to_numpy()
     return [
         shares("accuracy", "higher", (correct_S, judged_S), (right_S - correct_S, all_S - judged_S)),
-        calibration("calibration error", *_binned(bins, counts)),
-        shares("confidently wrong", "lower", (wrong_S, judged_S), (bad_S - wrong_S, all_S - judged_S)),
+        calibration("calibration_error", *_binned(bins, counts)),
+        shares("confidently_wrong", "lower", (wrong_S, judged_S), (bad_S - wrong_S, all_S - judged_S)),
     ]
 
 
@@ -147,7 +148,7 @@ def _binned(bins: pd.DataFrame, counts: pd.DataFrame) -> tuple[Any, Any]:
     for place, name in enumerate(("images", "correct", "confidence")):
         numbers, columns = (own.index.get_level_values(level).to_numpy(np.int64) for level in (0, 1))
         inside[place, numbers, columns] = own[name]
-        table = whole[name].unstack(fill_value=0.0).reindex(columns=range(15), fill_value=0.0)
+        table = whole[name].unstack().reindex(columns=range(15))
         rest[place] = table.reindex(counts["name"]).fillna(0.0).to_numpy() - inside[place]
     return inside, rest
 
@@ -189,7 +190,7 @@ def _adjust(tested: list[Tested]) -> None:
         start += len(one.p_S)
 
 
-def _row(count: dict[str, Any], tested: list[Tested]) -> dict[str, Any]:
+def _row(count: Mapping[Any, Any], tested: list[Tested]) -> dict[str, Any]:
     """Return one slice, with the result of every measure."""
     value = f"{count['smallest']:g} to {count['largest']:g}" if count["numeric"] else count["slice"]
     judged, correct = int(count["judged"]), int(count["correct"])
@@ -198,7 +199,11 @@ def _row(count: dict[str, Any], tested: list[Tested]) -> dict[str, Any]:
         "name": count["name"], "value": value, "slice": count["slice"], "images": int(count["images"]),
         "judged": judged, "accuracy": correct / judged if judged else None, "low": low, "high": high,
         "mean_confidence": count["mean_confidence"],
-        "measures": [measured for one in tested if (measured := one.to_json(count["number"])) is not None],
+        "model": {one.measure: one.to_json(count["number"]) for one in tested if not one.method},
+        "metrics": [
+            {"measure": one.measure, "target_rule": one.target_rule, "method": one.method, **measured}
+            for one in tested if one.method and (measured := one.to_json(count["number"]))
+        ],
     }  # fmt: skip
 
 
@@ -211,9 +216,9 @@ def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _harm(row: dict[str, Any]) -> tuple[float, float]:
-    by_name = {one["measure"]: one for one in row["measures"] if not one["method"]}
-    others = [one["harm"] for one in row["measures"] if one["harm"] is not None and one["method"]]
-    return -(by_name.get("accuracy", {}).get("harm") or 0.0), -max(others, default=0.0)
+    accuracy = row["model"].get("accuracy") or {}
+    metrics_harm = [one["harm"] for one in row["metrics"] if one["harm"] is not None]
+    return -(accuracy.get("harm") or 0.0), -max(metrics_harm, default=0.0)
 
 
 def _column(column: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -69,12 +69,9 @@ class Tables:
     """
 
     def __init__(
-        self,
-        tables: Mapping[str, RunFiles | pa.Table],
-        statements: Sequence[str],
-        views: Sequence[str],
+        self, tables: Mapping[str, RunFiles | pa.Table], statements: Sequence[str], views: Sequence[str],
         scratch: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._views = f"views: {', '.join(views)}"
         self._files: dict[str, RunFiles] = {}
         self._opened: dict[str, pa.dataset.Dataset] = {}
@@ -104,10 +101,7 @@ class Tables:
         return self._run_query(lambda: self._select(query, parameters))
 
     def batches(self, query: str, parameters: Sequence[object] | None = None, rows: int = 4096) -> Iterator[pa.Table]:
-        """Run a SELECT statement and yield its rows in batches; raises the same errors as `sql`.
-
-        Finish the iteration before the next query.
-        """
+        """Run a SELECT statement and yield its rows in batches, before any other query; raises the errors of `sql`."""
         with self._translated_errors():
             reader = self._run_query(lambda: self._selected(query, parameters).to_arrow_reader(rows))
             with reader:
@@ -252,7 +246,7 @@ def _refuse_misplaced_parts(opened: pyarrow.dataset.Dataset, table: RunFiles) ->
             part = expected[fragment.path.rpartition("/")[2]]
             with damage_named(table.store, part.file):
                 footer = Footer.from_metadata(metadata.metadata)
-            if wrong := list(footer.contradictions(part, table.files.run_id)):
+            if wrong := list(footer.contradictions(part, table.files.run_id, table.files.earlier)):
                 raise DamagedRunError(f"{table.store.url}/{part.file} {'; '.join(wrong)}; run `camatlas verify`")
 
 

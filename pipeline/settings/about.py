@@ -28,12 +28,19 @@ class AboutConfig(BaseModel):
     __pydantic_extra__: dict[str, Text]
 
     owner: Text | None = None
+    """Who is responsible for the model."""
     version: Text | None = None
+    """The version of the model."""
     licence: Text | None = None
+    """The licence of the model."""
     intended_use: Text | None = None
+    """What the model is for."""
     not_intended: Text | None = None
+    """What the model must not be used for."""
     limitations: Text | None = None
+    """What is known not to work."""
     contact: Text | None = None
+    """Whom to ask."""
 
     @model_validator(mode="before")
     @classmethod

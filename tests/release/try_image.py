@@ -54,8 +54,8 @@ def main() -> None:
 
 def placed(text: str, root: Path) -> str:
     """Let a step work below the folder instead of the root, and with a Python that stands for that of the base."""
-    based = re.sub(r"^python (?=-m (venv|pip))", f"{_BASE_PYTHON} ", text)
-    return based.replace("/opt/camatlas", f"{root}/opt/camatlas").replace("/tmp/", f"{root}/tmp/")
+    moved = re.sub(r"/(opt/camatlas|tmp)\b", lambda found: f"{root}/{found[1]}", text)
+    return re.sub(r"^python (?=-m (venv|pip))", f"{_BASE_PYTHON} ", moved)
 
 
 def copy(files: list[str], source: Path, target: str) -> None:
