@@ -87,7 +87,7 @@ def _adjusted(rows: list[dict[str, Any]]) -> dict[Group, Excess]:
             int(row["images"]),
             math.sqrt(row["variance_outside"]) / row["images"],
             int(row["outside"]),
-        )  # fmt: skip
+        )
         for row, p in zip(rows, p_values, strict=True)
     }
 

@@ -15,7 +15,8 @@ def check_slices(chapter: Mapping[str, Any] | None, found: Sequence[Finding]) ->
     if chapter is None:
         why = "the run has no metadata"
         return not_checked("slices", NAME, "provenance", why, "name columns in data.metadata and explain again")
-    judged = [(row, one) for row in chapter["slices"] for one in row["measures"] if _is_accuracy(one)]
+    accuracies = [(row, row["model"].get("accuracy")) for row in chapter["slices"]]
+    judged = [(row, one) for row, one in accuracies if one and one["low"] is not None]
     if not judged:
         why = f"no slice has {LEAST} images with a label, beside other images"
         return not_checked("slices", NAME, "slices", why)
@@ -31,7 +32,3 @@ def check_slices(chapter: Mapping[str, Any] | None, found: Sequence[Finding]) ->
         f"{sum(column['judged'] for column in chapter['columns'])} slices judged",
         "explain more images of the slice" if verdict == "undecided" else "",
     )  # fmt: skip
-
-
-def _is_accuracy(measure: Mapping[str, Any]) -> bool:
-    return measure["measure"] == "accuracy" and not measure["method"] and measure["low"] is not None

@@ -35,7 +35,7 @@ NAMES = {*(row["method"] for row in FACTS["leaderboard"]["rows"]), *FACTS["metri
 
 STRUCTURE = {
     "higher", "lower", "neither", "yes", "no", "undecided", "found", "not found", "not checked",
-    "region", "object", "colour", "labels", "maps", "failures", "accuracy", "calibration error", "confidently wrong",
+    "region", "object", "colour", "labels", "maps", "failures",
 }  # fmt: skip
 """Values that the templates compare, which are not texts."""
 
