@@ -1,8 +1,9 @@
 """Queries a run with SQL (DuckDB, read-only) and returns maps as arrays.
 
 Views: `explanations` (one row per image, target and method), `images` (one row per image), `failures` (one row
-per image, method or shard that failed), `leaderboard` (per method: images, share of degenerate maps, mean of
-each metric), `sanity` (results of `camatlas sanity`). DuckDB cannot open files or the network and its configuration
+per image, method or shard that failed), `classes` (index and name of each class), `leaderboard` (per method: images,
+share of degenerate maps, mean of each metric), `sanity` (results of `camatlas sanity`). `explanations`, `images` and
+`failures` also have the columns `label_name`, `predicted_name` and, but for `images`, `target_name`. DuckDB cannot open files or the network and its configuration
 is locked; it reads the run's files through pyarrow only.
 
 The column `correct` of `images` is NULL where the rows do not tell whether a prediction is right: without labels, for
@@ -22,12 +23,14 @@ For example, the mean map of a class:
     run.maps("method = 'gradcam' AND label = 1").mean(0)  # the same values as an array (u, v)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
+from pipeline.results.class_names import class_table, name_columns, name_statements
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.sql_engine import MAP_COLUMNS, RunFiles, Tables, damage_named, decode_row, decode_table
 from pipeline.results.views import VIEWS, view_statements
@@ -54,15 +57,26 @@ class Run(Tables):
         self.parts = self.files.parts
         if not self.parts:
             raise ConfigError.one("RUN", f"'{store.url}' holds no finished chunk yet", "run `camatlas explain` first")
+        views = view_statements(
+            scalar_metrics=has_scalar_metrics(self.manifest),
+            correct=OutputKind.of(self.manifest).correct_sql(),
+            names=name_columns([self.manifest], self.manifest.identity.metrics),
+            has_metadata=self.manifest.has_metadata,
+        )
         super().__init__(
-            {"parts": RunFiles(store, self.files), "sanity": sanity_table(store)},
-            view_statements(
-                scalar_metrics=has_scalar_metrics(self.manifest),
-                correct=OutputKind.of(self.manifest).correct_sql(),
-                has_metadata=self.manifest.has_metadata,
-            ),
+            {
+                "parts": RunFiles(store, self.files),
+                "classes": class_table(self.manifest),
+                "sanity": sanity_table(store),
+            },
+            (*name_statements(["classes"]), *views),
             VIEWS,
         )
+
+    @property
+    def metrics(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the parameters of each metric, with its name in the registry, by its name in the run."""
+        return self.manifest.identity.metrics
 
     @property
     def schema(self) -> pa.Schema:

@@ -25,6 +25,8 @@ from pipeline.storage.store import is_unanswered
 T = TypeVar("T")
 _PARALLEL_READS = 16
 """Footers read in parallel."""
+_LONGEST_PROBLEM = 2000
+"""Characters of an error message of DuckDB."""
 MAP_COLUMNS = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
 _USAGE_ERRORS = (
     duckdb.ParserException,
@@ -161,7 +163,11 @@ class Tables:
         statements = self._connection.extract_statements(query)
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
             raise ConfigError.one("SQL", "the query must be exactly one SELECT", self._views)
-        return self._connection.sql(query, params=parameters or None).to_arrow_table()
+        try:
+            return self._connection.sql(query, params=parameters or None).to_arrow_table()
+        except (duckdb.BinderException, duckdb.CatalogException):
+            self._connection.execute(query, parameters or None)  # raises the same error, with its line and caret
+            raise
 
     def _filtered(self, columns: Sequence[str] | None, where: str | None) -> pa.Table:
         relation = self._connection.view("explanations")
@@ -201,7 +207,15 @@ class Tables:
                         raise StoreError(
                             f"{first_line(error)}. The file can be read now: run the query again."
                         ) from None
-            raise ConfigError.one("SQL", first_line(error), self._views) from None
+            raise ConfigError.one("SQL", _sql_problem(error), self._views) from None
+
+
+def _sql_problem(error: BaseException) -> str:
+    """Format an error of a query; those of DuckDB keep their lines, since a line of carets marks the place."""
+    if not isinstance(error, duckdb.Error):
+        return first_line(error)
+    lines = [line.rstrip() for line in str(error).expandtabs(1).splitlines()]
+    return "\n".join(line for line in lines if line)[:_LONGEST_PROBLEM]
 
 
 def _refuse_misplaced_parts(opened: pyarrow.dataset.Dataset, table: RunFiles) -> None:
