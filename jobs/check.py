@@ -98,9 +98,7 @@ def _notes(run: "Run") -> list[str]:
     return [f"the run is not complete ({done}): the checks judge what is there"]
 
 
-def _write(
-    verdicts: list["Verdict"], run: "Run", notes: list[str], junit: Path | None, markdown: Path | None
-) -> None:
+def _write(verdicts: list["Verdict"], run: "Run", notes: list[str], junit: Path | None, markdown: Path | None) -> None:
     from pipeline.audit.checks import written
 
     texts = {

@@ -1,8 +1,8 @@
 """Output streams, error messages and exit codes of all verbs.
 
 stdout carries only the result. Progress and messages go to stderr. Exit codes: 0 ok, 1 unexpected, 2 usage or
-config, 3 finished with too many failures, 4 verification failed, 5 store unreachable, 6 a check failed, 130 interrupted,
-143 terminated.
+config, 3 finished with too many failures, 4 verification failed, 5 store unreachable, 6 a check failed,
+130 interrupted, 143 terminated.
 """
 
 import contextlib

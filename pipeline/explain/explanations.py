@@ -75,7 +75,9 @@ class Explanations:
         if unknown:
             raise ConfigError.one("methods", f"there are no maps of '{unknown[0]}'", nearest(unknown[0], self.maps))
         if not drawn or not all(0 <= row < len(self.targets) for row in drawn):
-            raise ConfigError.one("rows", f"{list(drawn)} are not rows", f"they count from 0 to {len(self.targets) - 1}")
+            raise ConfigError.one(
+                "rows", f"{list(drawn)} are not rows", f"they count from 0 to {len(self.targets) - 1}"
+            )
         return figure(shown_rows(self, drawn, names))
 
     @property

@@ -81,13 +81,17 @@ def _of_array(item: object, where: str) -> Image.Image:
         array, order = item, "(H, W, C)"
         if item.dtype != np.uint8:
             hint = "give uint8 from 0 to 255, or torch.from_numpy of pixels that are normalised for the model"
-            raise ConfigError.one(where, f"an array of {item.dtype} may mean anything: [0, 1], 0 to 255, normalised", hint)
+            raise ConfigError.one(
+                where, f"an array of {item.dtype} may mean anything: [0, 1], 0 to 255, normalised", hint
+            )
     else:
         kind = type(item).__name__
         raise ConfigError.one(where, f"{kind} is no image", "give PIL images, paths, or uint8 arrays or tensors")
     if array.ndim not in (2, 3) or not array.size or (array.ndim == 3 and array.shape[2] not in _COLOURS):
         shape = tuple(item.shape)
-        raise ConfigError.one(where, f"an image of shape {shape}", f"it must be (H, W) or {order} with 1, 3 or 4 colours")
+        raise ConfigError.one(
+            where, f"an image of shape {shape}", f"it must be (H, W) or {order} with 1, 3 or 4 colours"
+        )
     return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
 
 

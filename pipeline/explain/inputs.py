@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.data.framing import fitted
-from pipeline.errors import ConfigError, first_line
+from pipeline.errors import ConfigError, Mistakes, first_line
 from pipeline.explain.given_images import upright_images
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation, unit_pixels
 from pipeline.model.transforms import known_preprocess
@@ -135,7 +135,7 @@ class Inputs:
         """
         ready = normalised(images)
         if ready is None:
-            preparation = Preparation.of(model, transform)
+            preparation = _preparation(images, model, transform)
             weight = next(model.parameters(), None)
             pixels_BCHW = preparation(images)
             return cls(pixels_BCHW if weight is None else pixels_BCHW.to(weight.device), preparation)
@@ -143,6 +143,16 @@ class Inputs:
             hint = "leave it out, or give images"
             raise ConfigError.one("transform", "float tensors are already normalised, so it would not be used", hint)
         return cls(ready, None)
+
+
+def _preparation(images: object, model: nn.Module, transform: Any) -> Preparation:  # noqa: ANN401 - as above
+    """Find the preparation; if there is none, the mistakes in the images are told, too."""
+    mistakes = Mistakes()
+    with mistakes.collecting():
+        return Preparation.of(model, transform)
+    with mistakes.collecting():
+        upright_images(images, 3)
+    raise ConfigError(reversed(mistakes.found))
 
 
 def normalised(images: object) -> Tensor | None:

@@ -21,7 +21,9 @@ def heading(explanations: "Explanations") -> str:
     what += f", {rows} targets" if rows != images else ""
     first = next(iter(explanations.maps.values()))
     grid = " x ".join(map(str, first.shape[1:]))
-    return f"Explanations of {what} by {', '.join(explanations.maps)}; layer {explanations.evidence.layer}, {grid} cells"
+    return (
+        f"Explanations of {what} by {', '.join(explanations.maps)}; layer {explanations.evidence.layer}, {grid} cells"
+    )
 
 
 def page(explanations: "Explanations") -> Page:

@@ -58,7 +58,7 @@ class Reporting:
         line = text.rstrip("\n")
         padding = " " * max(0, self._width - len(line))
         self._width = len(line)
-        sys.stderr.write(f"\r{line}{padding}{text[len(line):]}")
+        sys.stderr.write(f"\r{line}{padding}{text[len(line) :]}")
         sys.stderr.flush()
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.errors import ConfigError
 from pipeline.maps.codec import FloatArray
-from pipeline.maps.pictures import overlay
+from pipeline.maps.pictures import at_least, overlay
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -21,6 +21,8 @@ MOST_PICTURES = 16
 """Most overlays that are shown by themselves; a page of a notebook should stay small."""
 _SIDE = 160
 """Longest side of a picture in HTML, in pixels."""
+_LEAST = 96
+"""Least width of a picture in HTML, in pixels; smaller ones are enlarged."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,14 @@ def chosen(images: int, methods: Sequence[str]) -> tuple[int, Sequence[str], str
 
 def html(page: Page) -> str:
     """Return a page as HTML without script; every text is escaped."""
-    images = [
-        (one.title, one.caption, _data(one.picture), [(name, _data(overlay(one.picture, map_uv))) for name, map_uv in one.maps.items()])
-        for one in page.shown
-    ]
-    return _template().render(page=page, images=images)
+    return _template().render(page=page, images=[_embedded(one) for one in page.shown])
+
+
+def _embedded(one: Shown) -> tuple[str, str, str, list[tuple[str, str]]]:
+    """Return the texts of an image, its address, and those of its overlays by method."""
+    large = at_least(one.picture, _LEAST, None)[0]
+    overlays = [(name, _data(overlay(large, map_uv))) for name, map_uv in one.maps.items()]
+    return one.title, one.caption, _data(large), overlays
 
 
 def figure(shown: Sequence[Shown]) -> "Figure":
@@ -88,7 +93,11 @@ def figure(shown: Sequence[Shown]) -> "Figure":
         raise ConfigError.one("plot", "matplotlib is not installed", "run pip install 'camatlas[plot]'") from None
     names = list(dict.fromkeys(name for one in shown for name in one.maps))
     drawn, axes = pyplot.subplots(
-        len(shown), 1 + len(names), squeeze=False, figsize=(2.2 * (1 + len(names)), 2.5 * len(shown)), layout="constrained"
+        len(shown),
+        1 + len(names),
+        squeeze=False,
+        figsize=(2.2 * (1 + len(names)), 2.5 * len(shown)),
+        layout="constrained",
     )
     for row, one in zip(axes, shown, strict=True):
         _draw(row[0], one.picture, f"{one.title}\n{one.caption}".strip())
@@ -128,9 +137,11 @@ _PAGE = """
 <div style="overflow-x: auto"><table style="text-align: center">
 {% for title, caption, picture, maps in images %}
 <tr>
-<td style="text-align: center"><img alt="{{ title }}" src="{{ picture }}"><br>{{ title }}<br><small>{{ caption }}</small></td>
+<td style="text-align: center"><img alt="{{ title }}" src="{{ picture }}">
+<br>{{ title }}<br><small>{{ caption }}</small></td>
 {% for name, map in maps %}
-<td style="text-align: center; vertical-align: top"><img alt="{{ name }} of {{ title }}" src="{{ map }}"><br>{{ name }}</td>
+<td style="text-align: center; vertical-align: top"><img alt="{{ name }} of {{ title }}" src="{{ map }}">
+<br>{{ name }}</td>
 {% endfor %}
 </tr>
 {% endfor %}

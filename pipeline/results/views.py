@@ -87,5 +87,5 @@ CREATE VIEW leaderboard AS
 SELECT {run} method, target_rule, count(DISTINCT (shard, image_key)) AS images, avg(degenerate::INT) AS degenerate
   {means if scalar_metrics else ""}
 {_EXPLAINED} GROUP BY {run} method, target_rule ORDER BY {run} method, target_rule
-"""  # noqa: S608 - constants only
+"""
     return (*rows, images, leaderboard)

@@ -1,13 +1,13 @@
 """Reads a file of checks, and finds all mistakes in it, against the names of a run, before anything is measured.
 
-    min_images: 20              # the least images of a slice; the default
-    checks:
-      - accuracy >= 0.7
-      - check: insertion(gradcam) >= 0.3
-        name: the maps find what the model uses
-        by: hospital            # each value of a column of data.metadata, of label_name, predicted_name or shard
-      - sql: SELECT count(*) FROM images WHERE confidence < 0.2
-        at_most: 10
+min_images: 20              # the least images of a slice; the default
+checks:
+  - accuracy >= 0.7
+  - check: insertion(gradcam) >= 0.3
+    name: the maps find what the model uses
+    by: hospital            # each value of a column of data.metadata, of label_name, predicted_name or shard
+  - sql: SELECT count(*) FROM images WHERE confidence < 0.2
+    at_most: 10
 """
 
 import re
@@ -100,7 +100,9 @@ def read_checks(path: Path, run: Run) -> list[Check]:
         with mistakes.collecting():
             checks.append(_check(raw, f"checks[{number}]", names, run, file.min_images))
     twice = {check.name for check in checks if sum(other.name == check.name for other in checks) > 1}
-    mistakes.found += [Mistake("checks", f"two checks are called '{name}'", "give them a name") for name in sorted(twice)]
+    mistakes.found += [
+        Mistake("checks", f"two checks are called '{name}'", "give them a name") for name in sorted(twice)
+    ]
     mistakes.raise_if_any()
     return checks
 

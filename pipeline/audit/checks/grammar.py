@@ -1,4 +1,4 @@
-"""Parses the short form of a check: `accuracy >= 0.7`, `insertion(gradcam) >= 0.3`, `energy_in_box(gradcam, label) > 0`.
+"""Parses the short form of a check, such as `accuracy >= 0.7` or `energy_in_box(gradcam, label) > 0`.
 
     check  =  name [ "(" method [ "," target rule ] ")" ] operator number
 
@@ -64,4 +64,6 @@ def parse(text: str, where: str) -> Expression:
         hint = "for example accuracy >= 0.7, or insertion(gradcam) >= 0.3; the operators are >= <= > < == !="
         raise ConfigError.one(where, f"'{text}' is not NAME OPERATOR NUMBER", hint)
     of = found["of"]
-    return Expression(found["name"], None if of is None else of.strip(), Bound(found["operator"], float(found["number"])))
+    return Expression(
+        found["name"], None if of is None else of.strip(), Bound(found["operator"], float(found["number"]))
+    )

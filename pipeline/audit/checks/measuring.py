@@ -44,8 +44,8 @@ GROUP BY slice ORDER BY slice
 _OF_MAPS = """
 SELECT slice, count(*) AS images, sum(total) AS total, sum(known) AS known, sum(total * total) AS squares,
   sum(total * known) AS products, sum(known * known) AS counts, bool_and(known = 1 AND total IN (0, 1)) AS shares
-FROM (SELECT {slice} AS slice, shard, image_key, sum({value}) AS total, count({value})::DOUBLE AS known FROM explanations
-  WHERE {value} IS NOT NULL AND NOT isnan({value}) AND {maps} AND {where} GROUP BY ALL)
+FROM (SELECT {slice} AS slice, shard, image_key, sum({value}) AS total, count({value})::DOUBLE AS known
+  FROM explanations WHERE {value} IS NOT NULL AND NOT isnan({value}) AND {maps} AND {where} GROUP BY ALL)
 GROUP BY slice ORDER BY slice
 """
 
@@ -142,7 +142,9 @@ def _calibration(rows: Sequence[Mapping[str, Any]]) -> Slices:
         images = [row["images"] for row in bins]
         columns = ([row[column] for row in bins] for column in ("mean_confidence", "accuracy"))
         error = _finite(calibration_error(*columns, images))
-        measured[name] = Measured(error, sum(images), problem="" if error is not None else _NOTHING["calibration_error"])
+        measured[name] = Measured(
+            error, sum(images), problem="" if error is not None else _NOTHING["calibration_error"]
+        )
     return measured
 
 

@@ -19,8 +19,8 @@ _COUNTS = (
     "WHERE {where} GROUP BY shard ORDER BY shard"
 )
 _OF_MAPS = (
-    "SELECT shard, image_key, target_name, {column} FROM explanations WHERE {column} IS NOT NULL AND {maps} AND {where} "
-    "ORDER BY {column} {order}"
+    "SELECT shard, image_key, target_name, {column} FROM explanations WHERE {column} IS NOT NULL AND {maps} AND "
+    "{where} ORDER BY {column} {order}"
 )
 _CONSTANT = "SELECT shard, image_key, target_name FROM explanations WHERE degenerate AND {maps} AND {where}"
 _WHOLE = ""

@@ -57,7 +57,9 @@ def junit(verdicts: Sequence[Verdict], suite: str) -> bytes:
     counts = {outcome: sum(one.outcome == outcome for one in verdicts) for outcome in ("failed", "skipped")}
     numbers = {"tests": str(len(verdicts)), "failures": str(counts["failed"]), "errors": "0"}
     root = ElementTree.Element("testsuites", numbers)
-    of_run = ElementTree.SubElement(root, "testsuite", _attributes(name=suite, **numbers, skipped=str(counts["skipped"])))
+    of_run = ElementTree.SubElement(
+        root, "testsuite", _attributes(name=suite, **numbers, skipped=str(counts["skipped"]))
+    )
     for one in verdicts:
         case = ElementTree.SubElement(of_run, "testcase", _attributes(classname=one.check, name=one.title, time="0"))
         _add_properties(case, one)

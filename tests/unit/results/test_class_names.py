@@ -41,7 +41,10 @@ def named(folder: Path, **fields: Any) -> Run:
 
 
 def test_rows_are_counted_by_the_names_of_their_labels(opened: Run) -> None:
-    assert rows(opened, "SELECT label_name, count(*) FROM explanations GROUP BY 1 ORDER BY 1") == [("dog", 5), (None, 2)]
+    assert rows(opened, "SELECT label_name, count(*) FROM explanations GROUP BY 1 ORDER BY 1") == [
+        ("dog", 5),
+        (None, 2),
+    ]
     expected = [("dog", "cat", False), ("dog", "cat", False), ("dog", "cat", False), (None, "dog", None)]
     found = rows(opened, "SELECT label_name, predicted_name, correct FROM images WHERE maps > 0 ORDER BY ALL")
     assert found == expected

@@ -26,14 +26,21 @@ from pipeline.errors import ConfigError
 from pipeline.explain.rows import Row, to_table
 from pipeline.results.query import open_run
 from pipeline.storage.parts import Footer, publish_part
-from pipeline.storage.run_folder import PartName
 from schemas.explanation import described, explanation_schema
 from schemas.manifest import RunIdentity, RunManifest
 
 app = typer.Typer()
 app.command()(check)
 
-HOSTILE = ("<script>alert(1)</script>", "../../etc/passwd", "=1+1", 'a"b\'c', "a|b\n\x1b[2J", "\ud800", "]]>`@x` [y](z)")
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "../../etc/passwd",
+    "=1+1",
+    "a\"b'c",
+    "a|b\n\x1b[2J",
+    "\ud800",
+    "]]>`@x` [y](z)",
+)
 IMAGES = 60
 
 
@@ -86,7 +93,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(made: RunMaker, rows: list[Row]) -> Path:
-    part = PartName(0, 0)
     publish_part(made.store, to_table(rows, made.schema), Footer(made.manifest.run_id, 0, 0, True, IMAGES))
     return made.folder
 
@@ -114,7 +120,8 @@ def test_quantities_are_those_of_the_rows(folder: Path, tmp_path: Path) -> None:
     confidences = np.float32(0.5) + np.arange(IMAGES, dtype=np.float32) / 200
     right = IMAGES - 7
     expected = {
-        "accuracy": right / IMAGES, "mean_confidence": confidences.mean(), "images": 60, "explained": 60, "labelled": 60,
+        "accuracy": right / IMAGES, "mean_confidence": confidences.mean(), "images": 60, "explained": 60,
+        "labelled": 60,
         "failures": 0, "failure_rate": 0, "findings": 2, "energy_in_box(gradcam)": np.arange(10, 60).mean() / 60,
         "degenerate(scorecam)": 0, "box_only_confidence": 0.5,
     }  # fmt: skip
@@ -211,7 +218,8 @@ def test_all_mistakes_come_at_once_with_the_nearest_name(folder: Path, tmp_path:
         {"sql": "SELECT 'text'", "equals": 1}, {"sql": "COPY images TO 'x.csv'", "equals": 1}, {"sql": "SELECT 1"},
         {"sql": "SELECT INTERVAL 1 DAY", "equals": 1}, {"sql": "SELECT 1", "check": "accuracy > 0", "equals": 1},
         {"check": "findings == 0", "by": "shard"}, {"check": "accuracy > 0", "at_least": 1},
-        {"check": "images > 0", "min_images": 0}, "__import__('os').system('true') >= 0", "failures == 0", "failures == 0",
+        {"check": "images > 0", "min_images": 0}, "__import__('os').system('true') >= 0",
+        "failures == 0", "failures == 0",
     )  # fmt: skip
     for words in (
         "checks[1]: the run has no 'acuracy' (did you mean 'accuracy'?)", "checks[2]: 'energy_in_box' needs a method",
@@ -295,7 +303,8 @@ def test_a_junit_reader_reads_the_file(folder: Path, tmp_path: Path) -> None:
 
 def test_the_query_beside_a_failure_runs_and_finds_its_images(folder: Path, tmp_path: Path) -> None:
     checks: list[object] = [
-        "accuracy > 1", "calibration_error < 0", "mean_confidence > 1", "failures > 0", "failure_rate > 0", "images < 0",
+        "accuracy > 1", "calibration_error < 0", "mean_confidence > 1", "failures > 0", "failure_rate > 0",
+        "images < 0",
         "energy_in_box(gradcam) > 1", "box_only_confidence > 1", "degenerate(gradcam) > 0",
         {"check": "accuracy > 1", "by": "hospital", "min_images": 1, "where": {"label_name": ["cat", "owl"]}},
         {"check": "energy_in_box(gradcam) > 1", "by": "label_name", "min_images": 1},
@@ -327,7 +336,9 @@ def test_a_hostile_name_stays_text(tmp_path: Path, name: str) -> None:
 
 
 def test_the_file_of_checks_is_not_written_over(folder: Path, tmp_path: Path) -> None:
-    ended = ran(folder, tmp_path, ["accuracy >= 0.8"], "--junit", str(tmp_path / "checks.yaml"), "--markdown", "/no/x.md")
+    ended = ran(
+        folder, tmp_path, ["accuracy >= 0.8"], "--junit", str(tmp_path / "checks.yaml"), "--markdown", "/no/x.md"
+    )
     assert ended.exit_code == 2
     assert "is the file of checks" in ended.stderr
     assert "'/no' is not a folder" in ended.stderr

@@ -24,7 +24,8 @@ def test_forms(text: str, expected: Expression) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "accuracy", "accuracy >= ", ">= 0.7", "accuracy = 0.7", "accuracy >= nan", "accuracy >= inf", "0.7 <= accuracy",
+        "", "accuracy", "accuracy >= ", ">= 0.7", "accuracy = 0.7", "accuracy >= nan", "accuracy >= inf",
+        "0.7 <= accuracy",
         "accuracy >= 0.7 or true", "accuracy >= 1 >= 0", "a b >= 1", "accuracy => 1",
         "accuracy >= 0x10", "accuracy >= 1_0", "accuracy >= 1; DROP VIEW images",
     ],
