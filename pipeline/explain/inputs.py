@@ -147,12 +147,12 @@ class Inputs:
 
 def _preparation(images: object, model: nn.Module, transform: Any) -> Preparation:  # noqa: ANN401 - as above
     """Find the preparation; if there is none, the mistakes in the images are told, too."""
-    mistakes = Mistakes()
-    with mistakes.collecting():
+    unknown, mistakes = Mistakes(), Mistakes()
+    with unknown.collecting():
         return Preparation.of(model, transform)
     with mistakes.collecting():
         upright_images(images, 3)
-    raise ConfigError(reversed(mistakes.found))
+    raise ConfigError([*mistakes.found, *unknown.found])
 
 
 def normalised(images: object) -> Tensor | None:

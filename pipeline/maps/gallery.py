@@ -109,7 +109,8 @@ def figure(shown: Sequence[Shown]) -> "Figure":
 
 def _draw(axis: Any, image: Image.Image | None, title: str) -> None:  # noqa: ANN401 - an Axes; matplotlib is optional
     axis.set_axis_off()
-    axis.set_title(title, fontsize=8, parse_math=False)
+    printable = "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in title)
+    axis.set_title(printable, fontsize=8, parse_math=False)
     if image is not None:
         axis.imshow(image)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.errors import CamatlasError
 from pipeline.maps.codec import EncodedMap, decode
 from pipeline.maps.gallery import Page, Shown, chosen
-from pipeline.results.leaderboard import of_maps
+from pipeline.results.leaderboard import MODEL_METRICS, of_maps
 from pipeline.results.source_images import originals
 from pipeline.settings.preprocess import Preprocess
 
@@ -45,7 +45,10 @@ def page(run: "Run") -> Page:
     count, methods, note = chosen(images, list(run.manifest.identity.methods))
     board = of_maps(run.arrow("SELECT * FROM leaderboard"), run.metrics)
     rows = [[_cell(value) for value in row.values()] for row in board.to_pylist()]
-    return Page(heading(run), first_images(run, count, methods), note, board.column_names, rows)
+    judging = [name for name, fields in run.metrics.items() if fields["name"] in MODEL_METRICS]
+    apart = f"not in the table, since they judge the model and not the maps: {', '.join(judging)}" if judging else ""
+    notes = "; ".join(filter(None, (note, apart)))
+    return Page(heading(run), first_images(run, count, methods), notes, board.column_names, rows)
 
 
 def first_images(run: "Run", count: int, methods: Sequence[str]) -> list[Shown]:
