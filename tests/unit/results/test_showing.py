@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from handmade import RunMaker
 
+from pipeline.data.sources.shards import Failure
 from pipeline.errors import ConfigError
+from pipeline.explain.rows import Row, failure_row
 from pipeline.results.query import Run, open_run
+from pipeline.storage.run_folder import PartName
 from schemas.manifest import RunManifest
 
 ROOT = Path(__file__).parents[3]
@@ -43,14 +46,10 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         page = run._repr_html_()
     assert "<script" not in page
     assert "<b>&" not in page
-    assert not re.search(r"<img[^>]*onerror", page)
+    assert not re.search(r"<img src=x", page)
 
 
 def test_a_run_of_failures_alone_shows_its_facts(tmp_path: Path) -> None:
-    from pipeline.data.sources.shards import Failure
-    from pipeline.explain.rows import Row, failure_row
-    from pipeline.storage.run_folder import PartName
-
     class Broken(RunMaker):
         def rows(self, part: PartName) -> list[Row]:
             return [
