@@ -24,6 +24,7 @@ from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence, Observation
 from pipeline.model.probe import Probe
 from pipeline.model.transfers import host_arrays
+from pipeline.settings.libraries import import_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,6 +70,7 @@ class Explanations:
         Raises:
             ConfigError: matplotlib is not installed, or there is no such row or method (also a ValueError).
         """
+        import_matplotlib()
         names = list(self.maps) if methods is None else list(methods)
         drawn = range(chosen(len(self.targets), names)[0]) if rows is None else rows
         unknown = [name for name in names if name not in self.maps]

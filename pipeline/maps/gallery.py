@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from pipeline.errors import ConfigError
 from pipeline.maps.codec import FloatArray
 from pipeline.maps.pictures import at_least, overlay
 
@@ -82,15 +81,9 @@ def _embedded(one: Shown) -> tuple[str, str, str, list[tuple[str, str]]]:
 
 
 def figure(shown: Sequence[Shown]) -> "Figure":
-    """Draw images with their maps, one row each.
+    """Draw images with their maps, one row each; matplotlib must be installed."""
+    from matplotlib import pyplot
 
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib import pyplot
-    except ModuleNotFoundError:
-        raise ConfigError.one("plot", "matplotlib is not installed", "run pip install 'camatlas[plot]'") from None
     names = list(dict.fromkeys(name for one in shown for name in one.maps))
     drawn, axes = pyplot.subplots(
         len(shown),

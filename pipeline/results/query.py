@@ -99,7 +99,9 @@ class Run(Tables):
         """
         from pipeline.maps.gallery import figure
         from pipeline.results.showing import first_images
+        from pipeline.settings.libraries import import_matplotlib
 
+        import_matplotlib()
         known = list(self.manifest.identity.methods)
         for name in methods or ():
             if name not in known:
