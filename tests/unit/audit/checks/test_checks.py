@@ -22,10 +22,12 @@ from pipeline.audit.checks.judging import Verdict, judge
 from pipeline.audit.checks.measuring import Measured
 from pipeline.audit.checks.written import junit, markdown
 from pipeline.audit.statistics import calibration_error, wilson
+from pipeline.data.sources.shards import Failure
 from pipeline.errors import ConfigError
-from pipeline.explain.rows import Row, to_table
+from pipeline.explain.rows import Row, failure_row, to_table
 from pipeline.results.query import open_run
 from pipeline.storage.parts import Footer, publish_part
+from pipeline.storage.run_folder import PartName
 from schemas.explanation import described, explanation_schema
 from schemas.manifest import RunIdentity, RunManifest
 
@@ -342,3 +344,25 @@ def test_the_file_of_checks_is_not_written_over(folder: Path, tmp_path: Path) ->
     assert ended.exit_code == 2
     assert "is the file of checks" in ended.stderr
     assert "'/no' is not a folder" in ended.stderr
+
+
+def test_findings_are_those_of_the_report_and_what_was_not_checked_is_said(small_run: RunMaker, tmp_path: Path) -> None:
+    ended = ran(small_run.folder, tmp_path, ["findings == 0"])
+    assert ended.exit_code == 6, ended.stderr
+    assert "failed: findings == 0: 1 is not == 0; " in ended.stdout  # a shard lost images
+    assert "without --model, the model was not run on changed images" in ended.stdout
+    assert "not checked: Whether the maps depend on the model" in ended.stdout
+
+
+def test_findings_of_a_run_of_failures_alone_are_no_pass(tmp_path: Path) -> None:
+    class Broken(RunMaker):
+        def rows(self, part: PartName) -> list[Row]:
+            failure = Failure(self.image(part, 0), self.shards[part.shard], "decode", "corrupt", "")
+            return [failure_row(failure, part.chunk)]
+
+    ended = ran(
+        Broken(tmp_path / "run").complete().folder, tmp_path, ["findings == 0", "accuracy > 0", "explained > 0"]
+    )
+    assert ended.exit_code == 6
+    assert "failed: findings == 0: no number: no image was explained" in ended.stdout
+    assert ended.stdout.splitlines()[-1] == "3 failed"
