@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.errors import CamatlasError
 from pipeline.maps.codec import EncodedMap, decode
-from pipeline.maps.gallery import Page, Shown, chosen
+from pipeline.maps.gallery import MOST_PICTURES, Page, Shown, chosen
 from pipeline.results.leaderboard import MODEL_METRICS, of_maps
 from pipeline.results.source_images import originals
 from pipeline.settings.preprocess import Preprocess
@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 Place = tuple[str, str]
 """Shard and image key."""
 
+_MANY_ROWS = 1_000_000
+"""Rows from which on the leaderboard takes seconds, so that a notebook does not compute it by itself."""
+_PARTS = 20
+"""Most parts in which the first images are looked for."""
+_BOARD = "SELECT * FROM leaderboard"
 _FIRST = """
 SELECT shard, image_key, target, any_value(target_name) AS target_name, any_value(label_name) AS label_name,
   any_value(target_confidence) AS target_confidence
-FROM explanations GROUP BY shard, image_key, target ORDER BY shard, image_key, target LIMIT ?
+FROM explanations WHERE shard = ? AND chunk = ?
+GROUP BY shard, image_key, target ORDER BY shard, image_key, target LIMIT ?
 """
 _MAPS = """
 SELECT method, map, map_height, map_width, map_dtype, map_min, map_max FROM explanations
@@ -40,10 +46,15 @@ def heading(run: "Run") -> str:
 
 
 def page(run: "Run") -> Page:
-    """Return the pictures of the first images, and the leaderboard."""
-    ((images,),) = (row.values() for row in run.arrow("SELECT count(*) AS n FROM images WHERE maps > 0").to_pylist())
-    count, methods, note = chosen(images, list(run.manifest.identity.methods))
-    board = of_maps(run.arrow("SELECT * FROM leaderboard"), run.metrics)
+    """Return the pictures of the first images, and the leaderboard unless it takes long."""
+    methods = list(run.manifest.identity.methods)
+    if len(run.parts) * run.manifest.identity.chunk_images * len(methods) > _MANY_ROWS:
+        count, methods, _ = chosen(MOST_PICTURES, methods)
+        note = f'shown: the first images; run.sql("{_BOARD}") gives the leaderboard, which takes a while'
+        return Page(heading(run), first_images(run, count, methods), note)
+    images = int(run.arrow("SELECT count(*) AS n FROM images WHERE maps > 0")["n"][0].as_py())
+    count, methods, note = chosen(images, methods)
+    board = of_maps(run.arrow(_BOARD), run.metrics)
     rows = [[_cell(value) for value in row.values()] for row in board.to_pylist()]
     judging = [name for name, fields in run.metrics.items() if fields["name"] in MODEL_METRICS]
     apart = f"not in the table, since they judge the model and not the maps: {', '.join(judging)}" if judging else ""
@@ -52,8 +63,12 @@ def page(run: "Run") -> Page:
 
 
 def first_images(run: "Run", count: int, methods: Sequence[str]) -> list[Shown]:
-    """Return the first images (and targets) of a run with the maps of some methods."""
-    rows = run.arrow(_FIRST, [count]).to_pylist()
+    """Return the first images (and targets) of a run with the maps of some methods; few parts are read."""
+    rows: list[dict[str, Any]] = []
+    for part in run.parts[:_PARTS]:
+        if len(rows) < count:
+            shard = run.manifest.identity.shards[part.shard].name
+            rows += run.arrow(_FIRST, [shard, part.chunk, count - len(rows)]).to_pylist()
     pictures = _pictures(run, {(row["shard"], row["image_key"]) for row in rows})
     return [_shown(run, row, pictures, methods) for row in rows]
 

@@ -211,7 +211,8 @@ def _wrong_slices(entry: _Entry, where: str, run: Run) -> Iterator[Mistake]:
         if column is not None and column not in columns:
             yield Mistake(f"{where}.{key}", f"images have no column '{column}'", nearest(column, columns))
     classes, shards = run.manifest.classes, [shard.name for shard in run.manifest.identity.shards]
-    known = {"shard": shards, "label_name": classes, "predicted_name": classes}
+    known = dict.fromkeys(metadata_columns(run))  # their values are known only from the rows
+    known = {"shard": shards, "label_name": classes, "predicted_name": classes} | known
     for column, value in entry.where.items():
         if not _values(value):
             yield Mistake(f"{where}.where.{column}", f"{value!r} is not a text or a list of texts", "put it in quotes")

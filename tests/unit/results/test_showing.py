@@ -85,3 +85,11 @@ app(["check", {str(small_run.folder)!r}, {str(tmp_path / "checks.yaml")!r}])
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines()[-1] == "0 failed, 2 passed"
+
+
+def test_a_large_run_is_shown_without_its_leaderboard(opened: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.results.showing._MANY_ROWS", 1)
+    page = opened._repr_html_()
+    assert len(re.findall("data:image/webp", page)) == 4 + 7
+    assert "average_drop" not in page
+    assert "SELECT * FROM leaderboard" in page
