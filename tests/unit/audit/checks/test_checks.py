@@ -20,6 +20,7 @@ from pipeline.audit.accuracy import accuracy
 from pipeline.audit.checks.file import read_checks
 from pipeline.audit.checks.judging import Verdict, judge
 from pipeline.audit.checks.measuring import Measured
+from pipeline.audit.checks.quantities import QUANTITIES
 from pipeline.audit.checks.written import junit, markdown
 from pipeline.audit.statistics import calibration_error, wilson
 from pipeline.data.sources.shards import Failure
@@ -366,3 +367,13 @@ def test_findings_of_a_run_of_failures_alone_are_no_pass(tmp_path: Path) -> None
     assert ended.exit_code == 6
     assert "failed: findings == 0: no number: no image was explained" in ended.stdout
     assert ended.stdout.splitlines()[-1] == "3 failed"
+
+
+def test_the_example_of_the_page_is_a_valid_file(folder: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "checks.md").read_text(encoding="utf-8")
+    (tmp_path / "checks.yaml").write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    with open_run(folder) as run:
+        verdicts = judge(run, read_checks(tmp_path / "checks.yaml", run), lambda: Measured(0.0))
+    assert {one.check for one in verdicts if one.outcome == "failed"} == {"calibration_error <= 0.1"}
+    for name in QUANTITIES:
+        assert f"`{name}`" in page
