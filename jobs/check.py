@@ -101,14 +101,14 @@ def _notes(run: "Run") -> list[str]:
 def _write(verdicts: list["Verdict"], run: "Run", notes: list[str], junit: Path | None, markdown: Path | None) -> None:
     from pipeline.audit.checks import written
 
-    texts = {
-        junit: lambda: written.junit(verdicts, f"camatlas check {run.store.url}"),
-        markdown: lambda: written.markdown(verdicts, _head(run), notes).encode("utf-8", "backslashreplace"),
-    }
-    for path, text in texts.items():
+    outputs: list[tuple[Path | None, bytes]] = [
+        (junit, written.junit(verdicts, f"camatlas check {run.store.url}")),
+        (markdown, written.markdown(verdicts, _head(run), notes).encode("utf-8", "backslashreplace")),
+    ]
+    for path, text in outputs:
         if path is not None:
             try:
-                path.write_bytes(text())
+                path.write_bytes(text)
             except OSError as error:
                 raise ConfigError.one("--junit, --markdown", f"cannot write '{path}': {error.strerror}") from None
 

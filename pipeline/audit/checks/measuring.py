@@ -140,8 +140,8 @@ def _calibration(rows: Sequence[Mapping[str, Any]]) -> Slices:
     measured: Slices = {}
     for name, bins in slices.items():
         images = [row["images"] for row in bins]
-        columns = ([row[column] for row in bins] for column in ("mean_confidence", "accuracy"))
-        error = _finite(calibration_error(*columns, images))
+        confidences, accuracies = ([row[column] for row in bins] for column in ("mean_confidence", "accuracy"))
+        error = _finite(calibration_error(confidences, accuracies, images))
         measured[name] = Measured(
             error, sum(images), problem="" if error is not None else _NOTHING["calibration_error"]
         )

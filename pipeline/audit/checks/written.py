@@ -69,7 +69,8 @@ def junit(verdicts: Sequence[Verdict], suite: str) -> bytes:
         elif one.outcome == "skipped":
             ElementTree.SubElement(case, "skipped", _attributes(message=one.sentence))
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text
 
 
 def _add_properties(case: ElementTree.Element, one: Verdict) -> None:
