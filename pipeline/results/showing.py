@@ -47,7 +47,7 @@ def heading(run: "Run") -> str:
 
 def page(run: "Run") -> Page:
     """Return the pictures of the first images, and the leaderboard unless it takes long."""
-    methods = list(run.manifest.identity.methods)
+    methods: Sequence[str] = list(run.manifest.identity.methods)
     if len(run.parts) * run.manifest.identity.chunk_images * len(methods) > _MANY_ROWS:
         count, methods, _ = chosen(MOST_PICTURES, methods)
         note = f'shown: the first images; run.sql("{_BOARD}") gives the leaderboard, which takes a while'

@@ -11,7 +11,7 @@ checks:
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -211,8 +211,8 @@ def _wrong_slices(entry: _Entry, where: str, run: Run) -> Iterator[Mistake]:
         if column is not None and column not in columns:
             yield Mistake(f"{where}.{key}", f"images have no column '{column}'", nearest(column, columns))
     classes, shards = run.manifest.classes, [shard.name for shard in run.manifest.identity.shards]
-    known = dict.fromkeys(metadata_columns(run))  # their values are known only from the rows
-    known = {"shard": shards, "label_name": classes, "predicted_name": classes} | known
+    of_run: Mapping[str, Sequence[str]] = {"shard": shards, "label_name": classes, "predicted_name": classes}
+    known = {name: of_run[name] for name in of_run if name not in metadata_columns(run)}
     for column, value in entry.where.items():
         if not _values(value):
             yield Mistake(f"{where}.where.{column}", f"{value!r} is not a text or a list of texts", "put it in quotes")
