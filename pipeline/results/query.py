@@ -22,11 +22,13 @@ For example, the mean map of a class:
     run.maps("method = 'gradcam' AND label = 1").mean(0)  # the same values as an array (u, v)
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipeline.data.sources.shards import NOWHERE, Extent
 from pipeline.errors import ConfigError
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.sql_engine import MAP_COLUMNS, RunFiles, Tables, damage_named, decode_row, decode_table
@@ -37,7 +39,7 @@ from pipeline.storage.merged import checked_files_of
 from pipeline.storage.parts import read_part
 from pipeline.storage.run_folder import PartName, read_manifest
 from pipeline.storage.store import open_store
-from schemas.explanation import is_curve
+from schemas.explanation import is_curve, with_source
 from schemas.manifest import RunManifest
 from schemas.sanity import SANITY_FOLDER, SANITY_SCHEMA
 
@@ -78,7 +80,21 @@ class Run(Tables):
         for part in self.parts:
             with damage_named(self.store, part.file):
                 table, _ = read_part(self.store.read(part.file))
-            yield part, table
+            yield part, with_source(table)
+
+    def extents(self, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], Extent]:
+        """Return where images lie, by (shard, image key); those of which no row says it are left out.
+
+        Threads may call it at once. A part that cannot be read says nothing.
+        """
+        wanted = pc.field("image_key").isin(sorted({key for _, key in places}))
+        try:
+            found = self._opened["parts"].to_table(["shard", "image_key", *Extent._fields], filter=wanted)
+        except (pa.ArrowException, OSError, UnicodeEncodeError):
+            return {}
+        rows = found.group_by(found.column_names).aggregate([]).to_pylist()
+        extents = {(row.pop("shard"), row.pop("image_key")): Extent(**row) for row in rows}
+        return {place: extents[place] for place in places if extents.get(place, NOWHERE) != NOWHERE}
 
     def refuse_damage(self) -> None:
         """Read every part, for exporters that pass parts on unread; raise DamagedRunError if one is damaged."""

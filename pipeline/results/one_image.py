@@ -1,0 +1,276 @@
+"""Reads single images of a run by their places, for a viewer: one ranged read and one decoding for each.
+
+Rows say where an image lies (`image_offset` and the columns after it). For rows of earlier versions, the headers of a
+tar, or the keys of a table, are read once and kept in memory; nothing is written. Compressed tars are searched each
+time. A shard is compared with that of the run before its first image, and again if its file changes.
+"""
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from queue import LifoQueue
+from threading import Lock, RLock
+from types import TracebackType
+from typing import Self
+
+from pipeline.data.decode import limits_for
+from pipeline.data.decode_sandbox import DecodeSandbox
+from pipeline.data.limits import DecoderSource, UnreadableImageError
+from pipeline.data.sources import Sample, Shard
+from pipeline.data.sources.gzip_stream import is_gzip_name
+from pipeline.data.sources.objects import RangeReader, is_url
+from pipeline.data.sources.one_image import (
+    MissingImageError,
+    extents_of,
+    is_located,
+    read_image,
+    search_image,
+)
+from pipeline.data.sources.parquet_sandbox import parquet_sandbox
+from pipeline.data.sources.shards import KNOWN_KINDS, NOWHERE, Extent
+from pipeline.errors import CamatlasError, ConfigError, first_line
+from pipeline.results.query import Run
+from pipeline.results.run_images import RunImages
+from pipeline.results.source_images import Original, Place, originals
+
+SANDBOXES = 4
+"""Most images that are decoded at once."""
+MOST_INDEXED = 500_000
+"""Most places of images that are kept in memory for runs whose rows do not say them."""
+_RETRY_SECONDS = 30.0
+"""How long a shard that could not be read is not tried again, if its file tells nothing."""
+_MOST_NOTES = 1000
+
+
+@dataclass
+class _Source:
+    """One shard: found and compared with that of the run, or the reason why it cannot be read."""
+
+    shard: Shard | None = None
+    note: str = ""
+    signature: tuple[int, ...] | None = None
+    checked: float = 0.0
+    lock: Lock = field(default_factory=Lock)
+
+
+class ImageReader:
+    """Reads images of an open run as the model saw them; a context manager that threads may share.
+
+    Args:
+        run: an open run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._lock, self._preparing = Lock(), RLock()
+        self._images: RunImages | None = None
+        self._note: str | None = None
+        self._sources: dict[str, _Source] = {}
+        self._indices: OrderedDict[str, dict[str, Extent]] = OrderedDict()
+        self._notes: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._scanned: list[str] = []
+        self._ranges = RangeReader()
+        self._exit = ExitStack()
+        self._tables = self._exit.enter_context(parquet_sandbox())
+        self._sandboxes: _Sandboxes | None = None
+
+    @property
+    def note(self) -> str:
+        """Say why no image of the run can be shown; empty if images can, except those of shards with a note."""
+        self._prepared()
+        return self._note or ""
+
+    @property
+    def remark(self) -> str:
+        """Say which shards had to be searched, because rows do not say where their images lie; empty if none."""
+        if not self._scanned:
+            return ""
+        names = ", ".join(self._scanned[:3]) + (f" and {len(self._scanned) - 3} more" if len(self._scanned) > 3 else "")
+        return (
+            f"The rows do not say where the images of {names} lie (an earlier version of camatlas, or a compressed "
+            "tar), so these shards were searched, which takes longer. `camatlas explain` in a new folder records it."
+        )
+
+    def note_for(self, shard: str, image_key: str | None = None) -> str:
+        """Say why images of a shard cannot be shown, or why the one that was last asked for by this key cannot."""
+        images = self._prepared()
+        if images is None:
+            return self._note or ""
+        source = self._source(images, shard)
+        return source.note or (self._notes.get((shard, image_key), "") if image_key is not None else "")
+
+    def original(self, shard: str, image_key: str, extent: Extent = NOWHERE) -> Original | None:
+        """Read one image; None if it cannot be shown, and `note_for` says why.
+
+        Args:
+            shard, image_key: the image.
+            extent: where it lies, if the caller has its row; else it is looked up.
+        """
+        images = self._prepared()
+        if images is None:
+            return None
+        source = self._source(images, shard)
+        if source.shard is None:
+            return None
+        try:
+            sample = self._sample(images, source.shard, image_key, extent)
+            return self._decoded(images, sample)
+        except (MissingImageError, UnreadableImageError, CamatlasError, OSError) as error:
+            self._remember(source, (shard, image_key), error)
+            return None
+
+    def originals(self, wanted: Iterable[Place]) -> Iterator[tuple[Place, Original]]:
+        """Yield several images by (shard, image key), in the order of their shards; those without a place come last."""
+        places = list(dict.fromkeys(wanted))
+        extents = self._run.extents(places)
+        images = self._prepared()
+        if images is None:
+            return
+        kinds = {name: entry.kind for name, (entry, _) in images.entries.items()}
+        located = [place for place in places if place in extents or kinds.get(place[0]) in KNOWN_KINDS]
+        for place in sorted(located, key=lambda place: (place[0], extents.get(place, NOWHERE)[:3] + place[1:])):
+            if (found := self.original(*place, extents.get(place, NOWHERE))) is not None:
+                yield place, found
+        yield from originals(self._run.manifest, set(places).difference(located))
+
+    def close(self) -> None:
+        """End the subprocesses."""
+        if self._sandboxes is not None:
+            self._sandboxes.close()
+        self._exit.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _prepared(self) -> RunImages | None:
+        """Return how images are read, found out once; None if they cannot be."""
+        with self._preparing:
+            if self._note is None:
+                try:
+                    self._images = RunImages.of(self._run.manifest)
+                    self._sandboxes = _Sandboxes(self._images.limits.decoder)
+                    self._note = ""
+                except (CamatlasError, OSError, KeyError, ValueError) as error:
+                    self._note = f"The images of the run cannot be read again: {_reason(error)}"
+        return self._images
+
+    def _source(self, images: RunImages, name: str) -> _Source:
+        """Return a shard, compared with that of the run; again if its file changed, or some time after a failure."""
+        with self._lock:
+            source = self._sources.setdefault(name, _Source())
+        with source.lock:
+            signature = _signature(images, name)
+            failed = source.note and signature is None and time.monotonic() - source.checked > _RETRY_SECONDS
+            if not source.checked or signature != source.signature or failed:
+                source.shard, source.note = None, ""
+                try:
+                    source.shard = images.shard(name)
+                except (CamatlasError, OSError) as error:
+                    source.note = f"The images of '{name}' cannot be shown: {_reason(error)}"
+                source.signature, source.checked = signature, time.monotonic()
+                with self._lock:
+                    self._indices.pop(name, None)
+        return source
+
+    def _sample(self, images: RunImages, shard: Shard, key: str, extent: Extent) -> Sample:
+        if not is_located(extent, shard) and shard.name not in self._indices:
+            extent = self._run.extents([(shard.name, key)]).get((shard.name, key), NOWHERE)
+        if not is_located(extent, shard):
+            if is_gzip_name(shard.location):
+                self._scans(shard.name)
+                return search_image(shard, images.reading, key, self._tables)
+            extent = self._index(images, shard).get(key, NOWHERE)
+            if not is_located(extent, shard):
+                raise MissingImageError(f"there is no such image in '{shard.name}'")
+        return read_image(shard, images.reading, key, extent, self._ranges, self._tables)
+
+    def _index(self, images: RunImages, shard: Shard) -> dict[str, Extent]:
+        """Return the places of all images of a shard, found once."""
+        with self._sources[shard.name].lock:
+            if shard.name not in self._indices:
+                self._scans(shard.name)
+                found = extents_of(shard, images.reading, self._tables)
+                with self._lock:
+                    self._indices[shard.name] = found
+                    while len(self._indices) > 1 and sum(map(len, self._indices.values())) > MOST_INDEXED:
+                        self._indices.popitem(last=False)
+                return found
+            return self._indices[shard.name]
+
+    def _scans(self, name: str) -> None:
+        with self._lock:
+            if name not in self._scanned:
+                self._scanned.append(name)
+
+    def _decoded(self, images: RunImages, sample: Sample) -> Original:
+        assert self._sandboxes is not None
+        with self._sandboxes.taken() as sandbox:
+            limits = limits_for(sample, images.limits)
+            framed = sandbox.frame(sample.image, sample.boxes_xyxy, images.preprocess, limits)
+        return Original(framed.pixels_HWC, framed.boxes_xyxy)
+
+    def _remember(self, source: _Source, place: Place, error: Exception) -> None:
+        """Keep why an image cannot be shown; if its shard is gone or replaced, that of the shard."""
+        shard, key = place
+        of_image = source.shard is not None and source.shard.kind in KNOWN_KINDS  # each has a file of its own
+        if isinstance(error, (CamatlasError, OSError)) and not of_image:
+            source.note = f"The images of '{shard}' cannot be shown: {_reason(error)}"
+            source.shard, source.checked = None, time.monotonic()
+            return
+        with self._lock:
+            self._notes[place] = f"'{key}' cannot be shown: {_reason(error)}"
+            while len(self._notes) > _MOST_NOTES:
+                self._notes.popitem(last=False)
+
+
+class _Sandboxes:
+    """A few subprocesses that decode images, each for one thread at a time; started on demand."""
+
+    def __init__(self, decoder: DecoderSource | None) -> None:
+        self._all = [DecodeSandbox(decoder=decoder) for _ in range(SANDBOXES)]
+        self._free: LifoQueue[DecodeSandbox] = LifoQueue()
+        for sandbox in self._all:
+            self._free.put(sandbox)
+
+    @contextmanager
+    def taken(self) -> Iterator[DecodeSandbox]:
+        """Lend one; waits until one is free."""
+        sandbox = self._free.get()
+        try:
+            yield sandbox
+        finally:
+            self._free.put(sandbox)
+
+    def close(self) -> None:
+        """End the subprocesses."""
+        for sandbox in self._all:
+            sandbox.close()
+
+
+def _reason(error: Exception) -> str:
+    """Say what happened in one line, without the name of an exception of ours."""
+    if isinstance(error, ConfigError):
+        return "; ".join(f"{one.what} ({one.hint})" if one.hint else one.what for one in error.mistakes)
+    if isinstance(error, (MissingImageError, UnreadableImageError, CamatlasError)):
+        return " ".join(str(error).split())
+    return first_line(error)
+
+
+def _signature(images: RunImages, name: str) -> tuple[int, ...] | None:
+    """Return what changes with the file of a shard; None if it has no file of its own on a disk, or is gone."""
+    entry, location = images.entries.get(name, (None, ""))
+    if entry is None or entry.kind in KNOWN_KINDS or is_url(location):
+        return None
+    try:
+        found = os.stat(location)  # noqa: PTH116 - one call, as often as an image is read
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
