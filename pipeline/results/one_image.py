@@ -8,17 +8,17 @@ time. A shard is compared with that of the run before its first image, and again
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from queue import LifoQueue
+from itertools import groupby
 from threading import Lock, RLock
 from types import TracebackType
 from typing import Self
 
 from pipeline.data.decode import limits_for
-from pipeline.data.decode_sandbox import DecodeSandbox
-from pipeline.data.limits import DecoderSource, UnreadableImageError
+from pipeline.data.limits import UnreadableImageError
+from pipeline.data.sandbox_pool import SandboxPool
 from pipeline.data.sources import Sample, Shard
 from pipeline.data.sources.gzip_stream import is_gzip_name
 from pipeline.data.sources.objects import RangeReader, is_url
@@ -30,19 +30,20 @@ from pipeline.data.sources.one_image import (
     search_image,
 )
 from pipeline.data.sources.parquet_sandbox import parquet_sandbox
-from pipeline.data.sources.shards import KNOWN_KINDS, NOWHERE, Extent
+from pipeline.data.sources.shards import KNOWN_KINDS, NOWHERE, TABLE_KINDS, Extent
 from pipeline.errors import CamatlasError, ConfigError, first_line
+from pipeline.results.places import Place
 from pipeline.results.query import Run
 from pipeline.results.run_images import RunImages
-from pipeline.results.source_images import Original, Place, originals
+from pipeline.results.source_images import Original, originals
 
-SANDBOXES = 4
-"""Most images that are decoded at once."""
 MOST_INDEXED = 500_000
 """Most places of images that are kept in memory for runs whose rows do not say them."""
 _RETRY_SECONDS = 30.0
 """How long a shard that could not be read is not tried again, if its file tells nothing."""
 _MOST_NOTES = 1000
+_MOST_ROWS = 4
+"""Most rows of a table that are read one by one; for more, it is read from its start."""
 
 
 @dataclass
@@ -75,7 +76,7 @@ class ImageReader:
         self._ranges = RangeReader()
         self._exit = ExitStack()
         self._tables = self._exit.enter_context(parquet_sandbox())
-        self._sandboxes: _Sandboxes | None = None
+        self._sandboxes: SandboxPool | None = None
 
     @property
     def note(self) -> str:
@@ -123,18 +124,28 @@ class ImageReader:
             return None
 
     def originals(self, wanted: Iterable[Place]) -> Iterator[tuple[Place, Original]]:
-        """Yield several images by (shard, image key), in the order of their shards; those without a place come last."""
-        places = list(dict.fromkeys(wanted))
-        extents = self._run.extents(places)
-        images = self._prepared()
+        """Yield several images by (shard, image key), as `originals` does; images that cannot be shown are left out.
+
+        Each is read by its place. A shard of which many images are wanted, or whose rows do not say where they lie, is
+        read from its start instead.
+        """
+        extents = self._run.extents(by_place := set(wanted))
+        listed = any(entry.kind in KNOWN_KINDS for entry in self._run.manifest.identity.shards)
+        images = self._prepared() if extents or listed else None
         if images is None:
+            yield from originals(self._run.manifest, by_place)
             return
-        kinds = {name: entry.kind for name, (entry, _) in images.entries.items()}
-        located = [place for place in places if place in extents or kinds.get(place[0]) in KNOWN_KINDS]
-        for place in sorted(located, key=lambda place: (place[0], extents.get(place, NOWHERE)[:3] + place[1:])):
-            if (found := self.original(*place, extents.get(place, NOWHERE))) is not None:
-                yield place, found
-        yield from originals(self._run.manifest, set(places).difference(located))
+        streamed: list[Place] = []
+        for name, places in groupby(sorted(by_place), key=lambda place: place[0]):
+            several = sorted(places, key=lambda place: (_order(extents.get(place, NOWHERE)), place))
+            shard = self._source(images, name).shard
+            if shard is None or not _is_cheap(shard, [extents.get(place, NOWHERE) for place in several]):
+                streamed += several
+                continue
+            for place in several:
+                if (found := self.original(*place, extents.get(place, NOWHERE))) is not None:
+                    yield place, found
+        yield from originals(self._run.manifest, streamed)
 
     def close(self) -> None:
         """End the subprocesses."""
@@ -156,7 +167,7 @@ class ImageReader:
             if self._note is None:
                 try:
                     self._images = RunImages.of(self._run.manifest)
-                    self._sandboxes = _Sandboxes(self._images.limits.decoder)
+                    self._sandboxes = SandboxPool(self._images.limits.decoder)
                     self._note = ""
                 except (CamatlasError, OSError, KeyError, ValueError) as error:
                     self._note = f"The images of the run cannot be read again: {_reason(error)}"
@@ -231,28 +242,24 @@ class ImageReader:
                 self._notes.popitem(last=False)
 
 
-class _Sandboxes:
-    """A few subprocesses that decode images, each for one thread at a time; started on demand."""
+def originals_of(run: Run, wanted: Iterable[Place]) -> Iterator[tuple[Place, Original]]:
+    """Yield images of an open run by (shard, image key), as `ImageReader.originals` does."""
+    with ImageReader(run) as reader:
+        yield from reader.originals(wanted)
 
-    def __init__(self, decoder: DecoderSource | None) -> None:
-        self._all = [DecodeSandbox(decoder=decoder) for _ in range(SANDBOXES)]
-        self._free: LifoQueue[DecodeSandbox] = LifoQueue()
-        for sandbox in self._all:
-            self._free.put(sandbox)
 
-    @contextmanager
-    def taken(self) -> Iterator[DecodeSandbox]:
-        """Lend one; waits until one is free."""
-        sandbox = self._free.get()
-        try:
-            yield sandbox
-        finally:
-            self._free.put(sandbox)
+def _order(extent: Extent) -> int:
+    """Return what sorts the images of a shard in the order in which they lie there."""
+    return next((place for place in (extent.sample_offset, extent.image_row) if place is not None), 0)
 
-    def close(self) -> None:
-        """End the subprocesses."""
-        for sandbox in self._all:
-            sandbox.close()
+
+def _is_cheap(shard: Shard, extents: Sequence[Extent]) -> bool:
+    """Return whether reading some images by their places costs less than reading the shard up to the last of them."""
+    if not all(is_located(extent, shard) for extent in extents):
+        return False
+    if shard.kind in TABLE_KINDS:  # a row costs half of its row group, and most tables have a few of them
+        return len(extents) <= _MOST_ROWS
+    return shard.kind in KNOWN_KINDS or sum(extent.sample_bytes or 0 for extent in extents) <= shard.size // 4
 
 
 def _reason(error: Exception) -> str:

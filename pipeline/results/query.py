@@ -26,16 +26,16 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipeline.data.sources.shards import NOWHERE, Extent
+from pipeline.data.sources.shards import Extent
 from pipeline.errors import ConfigError
 from pipeline.results.output_kind import OutputKind
+from pipeline.results.places import ImagePlaces, Place
 from pipeline.results.sql_engine import MAP_COLUMNS, RunFiles, Tables, damage_named, decode_row, decode_table
 from pipeline.results.views import VIEWS, view_statements
 from pipeline.storage.base import Store
 from pipeline.storage.checksums import open_checksummed
-from pipeline.storage.merged import checked_files_of
+from pipeline.storage.merged import checked_files_of, is_lost, rows_of
 from pipeline.storage.parts import read_part
 from pipeline.storage.run_folder import PartName, read_manifest
 from pipeline.storage.store import open_store
@@ -65,6 +65,7 @@ class Run(Tables):
             ),
             VIEWS,
         )
+        self._places = ImagePlaces(self._opened["parts"])
 
     @property
     def schema(self) -> pa.Schema:
@@ -82,19 +83,22 @@ class Run(Tables):
                 table, _ = read_part(self.store.read(part.file))
             yield part, with_source(table)
 
-    def extents(self, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], Extent]:
+    def extents(self, places: Collection[Place]) -> dict[Place, Extent]:
         """Return where images lie, by (shard, image key); those of which no row says it are left out.
 
-        Threads may call it at once. A part that cannot be read says nothing.
+        Threads may call it at once, also while a query runs. A file that cannot be read says nothing.
         """
-        wanted = pc.field("image_key").isin(sorted({key for _, key in places}))
         try:
-            found = self._opened["parts"].to_table(["shard", "image_key", *Extent._fields], filter=wanted)
-        except (pa.ArrowException, OSError, UnicodeEncodeError):
+            return self._places.find(places)
+        except (pa.ArrowException, OSError):
+            if not is_lost(self.store, self.files):  # a compaction replaced the merged copy
+                return {}
+        try:
+            files = self.files.without_merged()
+            self._places = ImagePlaces(rows_of(self.store.dataset(files.names), files))
+            return self._places.find(places)
+        except (pa.ArrowException, OSError):
             return {}
-        rows = found.group_by(found.column_names).aggregate([]).to_pylist()
-        extents = {(row.pop("shard"), row.pop("image_key")): Extent(**row) for row in rows}
-        return {place: extents[place] for place in places if extents.get(place, NOWHERE) != NOWHERE}
 
     def refuse_damage(self) -> None:
         """Read every part, for exporters that pass parts on unread; raise DamagedRunError if one is damaged."""

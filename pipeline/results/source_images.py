@@ -19,12 +19,10 @@ from pipeline.data.sources.parquet_sandbox import parquet_sandbox
 from pipeline.data.sources.shards import Boxes
 from pipeline.errors import CamatlasError
 from pipeline.maps.pictures import as_picture, picture_note
+from pipeline.results.places import Place
 from pipeline.results.run_images import run_config
 from pipeline.settings.preprocess import Preprocess
 from schemas.manifest import RunManifest
-
-Place = tuple[str, str]
-"""Names an image: its shard, and its key there."""
 
 
 @dataclass(frozen=True)
