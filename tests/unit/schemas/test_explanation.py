@@ -38,9 +38,7 @@ def test_every_metric_has_a_unit_and_a_direction(field: "pa.Field[pa.DataType]")
 
 
 def test_the_metrics_are_between_the_map_and_the_error() -> None:
-    expected = [
-        field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *METRIC_FIELDS, *ERROR_FIELDS, *SOURCE_FIELDS)
-    ]
+    expected = [field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *METRIC_FIELDS, *ERROR_FIELDS, *SOURCE_FIELDS)]
     assert SCHEMA.names == expected
 
 
