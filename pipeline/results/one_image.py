@@ -42,6 +42,8 @@ MOST_INDEXED = 500_000
 _RETRY_SECONDS = 30.0
 """How long a shard that could not be read is not tried again, if its file tells nothing."""
 _MOST_NOTES = 1000
+_ADVICE = ". Finished chunks are kept"
+"""Begins what errors of a store advise to who makes a run."""
 _MOST_ROWS = 4
 """Most rows of a table that are read one by one; for more, it is read from its start."""
 
@@ -55,6 +57,15 @@ class _Source:
     signature: tuple[int, ...] | None = None
     checked: float = 0.0
     lock: Lock = field(default_factory=Lock)
+
+    def find(self, images: RunImages, name: str) -> None:
+        """Find the shard and compare it; the caller holds the lock."""
+        self.shard, self.note = None, ""
+        try:
+            self.shard = images.shard(name)
+        except (CamatlasError, OSError) as error:
+            self.note = _cannot(name, error)
+        self.checked = time.monotonic()
 
 
 class ImageReader:
@@ -120,7 +131,7 @@ class ImageReader:
             sample = self._sample(images, source.shard, image_key, extent)
             return self._decoded(images, sample)
         except (MissingImageError, UnreadableImageError, CamatlasError, OSError) as error:
-            self._remember(source, (shard, image_key), error)
+            self._remember(images, source, (shard, image_key), error)
             return None
 
     def originals(self, wanted: Iterable[Place]) -> Iterator[tuple[Place, Original]]:
@@ -181,12 +192,8 @@ class ImageReader:
             signature = _signature(images, name)
             failed = source.note and signature is None and time.monotonic() - source.checked > _RETRY_SECONDS
             if not source.checked or signature != source.signature or failed:
-                source.shard, source.note = None, ""
-                try:
-                    source.shard = images.shard(name)
-                except (CamatlasError, OSError) as error:
-                    source.note = f"The images of '{name}' cannot be shown: {_reason(error)}"
-                source.signature, source.checked = signature, time.monotonic()
+                source.find(images, name)
+                source.signature = signature
                 with self._lock:
                     self._indices.pop(name, None)
         return source
@@ -228,13 +235,15 @@ class ImageReader:
             framed = sandbox.frame(sample.image, sample.boxes_xyxy, images.preprocess, limits)
         return Original(framed.pixels_HWC, framed.boxes_xyxy)
 
-    def _remember(self, source: _Source, place: Place, error: Exception) -> None:
-        """Keep why an image cannot be shown; if its shard is gone or replaced, that of the shard."""
+    def _remember(self, images: RunImages, source: _Source, place: Place, error: Exception) -> None:
+        """Keep why an image cannot be shown; if its shard is gone, replaced or out of reach, that of the shard."""
         shard, key = place
         of_image = source.shard is not None and source.shard.kind in KNOWN_KINDS  # each has a file of its own
         if isinstance(error, (CamatlasError, OSError)) and not of_image:
-            source.note = f"The images of '{shard}' cannot be shown: {_reason(error)}"
-            source.shard, source.checked = None, time.monotonic()
+            with source.lock:
+                source.find(images, shard)
+                source.note = source.note or _cannot(shard, error)
+                source.shard = None
             return
         with self._lock:
             self._notes[place] = f"'{key}' cannot be shown: {_reason(error)}"
@@ -262,12 +271,16 @@ def _is_cheap(shard: Shard, extents: Sequence[Extent]) -> bool:
     return shard.kind in KNOWN_KINDS or sum(extent.sample_bytes or 0 for extent in extents) <= shard.size // 4
 
 
+def _cannot(shard: str, error: Exception) -> str:
+    return f"The images of '{shard}' cannot be shown: {_reason(error)}"
+
+
 def _reason(error: Exception) -> str:
     """Say what happened in one line, without the name of an exception of ours."""
     if isinstance(error, ConfigError):
         return "; ".join(f"{one.what} ({one.hint})" if one.hint else one.what for one in error.mistakes)
     if isinstance(error, (MissingImageError, UnreadableImageError, CamatlasError)):
-        return " ".join(str(error).split())
+        return " ".join(str(error).split()).partition(_ADVICE)[0]
     return first_line(error)
 
 

@@ -87,6 +87,6 @@ class RunImages:
         entry, location = self.entries[name]
         found = self.listed.get(name) if entry.kind in KNOWN_KINDS else shard_at(location, name)
         if found is None or (found.kind, found.fingerprint) != (entry.kind, entry.fingerprint):
-            what = f"'{name}' at {location} is not what the run read: it was replaced, or changed, since"
+            what = f"'{name}' at {location} is not what the run read: it was replaced since"
             raise ConfigError.one("SHARD", what, "restore it")
         return found
