@@ -119,7 +119,7 @@ class ImageReader:
 
         Args:
             shard, image_key: the image.
-            extent: where it lies, if the caller has its row; else it is looked up.
+            extent: where it lies, if the caller has its row (`Extent.of`); else it is looked up.
         """
         images = self._prepared()
         if images is None:
@@ -213,15 +213,16 @@ class ImageReader:
     def _index(self, images: RunImages, shard: Shard) -> dict[str, Extent]:
         """Return the places of all images of a shard, found once."""
         with self._sources[shard.name].lock:
-            if shard.name not in self._indices:
+            found = self._indices.get(shard.name)
+            if found is None:
                 self._scans(shard.name)
                 found = extents_of(shard, images.reading, self._tables)
-                with self._lock:
-                    self._indices[shard.name] = found
-                    while len(self._indices) > 1 and sum(map(len, self._indices.values())) > MOST_INDEXED:
-                        self._indices.popitem(last=False)
-                return found
-            return self._indices[shard.name]
+        with self._lock:
+            self._indices[shard.name] = found
+            self._indices.move_to_end(shard.name)
+            while len(self._indices) > 1 and sum(map(len, self._indices.values())) > MOST_INDEXED:
+                self._indices.popitem(last=False)
+        return found
 
     def _scans(self, name: str) -> None:
         with self._lock:

@@ -25,7 +25,7 @@ def source_problems(table: pa.Table, shard: ShardEntry) -> Iterator[str]:
     places: dict[tuple[int | None, int | None], str] = {}
     keys: set[str] = set()
     for row in rows:
-        key, extent = row["image_key"], Extent(*(row[name] for name in _NAMES))
+        key, extent = row["image_key"], Extent.of(row)
         if key in keys:
             yield f"the rows of image '{key}' say that it lies in different places"
             return

@@ -1,8 +1,8 @@
 """Data types for reading a dataset: shards, samples, failures, and chunks, the unit of work."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pipeline.data.sources.columns import TableFacts
 from schemas.explanation import SHARD_STAGE
@@ -141,6 +141,11 @@ class Extent(NamedTuple):
     image_row: int | None = None
     sample_offset: int | None = None
     sample_bytes: int | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Extent":
+        """Return what a row of a run says; columns that it does not have say nothing."""
+        return cls(*(row.get(name) for name in cls._fields))
 
 
 NOWHERE = Extent()

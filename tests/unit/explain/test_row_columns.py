@@ -171,7 +171,7 @@ def test_rows_say_where_their_images_lie_also_those_that_failed() -> None:
     lost = failure_row(Failure("gone", "s.tar", "explain", "label", "no"), 3, replace(SAMPLE, extent=extent))
     batch = explained(failures=FAILED)
     found = table_of([UnmadeRows((batch, *failed, lost), SCHEMA)], SCHEMA)
-    by_key = {row["image_key"]: Extent(*(row[name] for name in Extent._fields)) for row in found.to_pylist()}
+    by_key = {row["image_key"]: Extent.of(row) for row in found.to_pylist()}
     assert by_key.pop("bad") == by_key.pop("gone") == extent
     assert set(by_key.values()) < {sample.extent for sample in batch.pairs.samples}
     assert len(by_key) == 3
