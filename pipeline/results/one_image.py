@@ -22,13 +22,7 @@ from pipeline.data.sandbox_pool import SandboxPool
 from pipeline.data.sources import Sample, Shard
 from pipeline.data.sources.gzip_stream import is_gzip_name
 from pipeline.data.sources.objects import RangeReader, is_url
-from pipeline.data.sources.one_image import (
-    MissingImageError,
-    extents_of,
-    is_located,
-    read_image,
-    search_image,
-)
+from pipeline.data.sources.one_image import MissingImageError, extents_of, is_located, read_image, search_image
 from pipeline.data.sources.parquet_sandbox import parquet_sandbox
 from pipeline.data.sources.shards import KNOWN_KINDS, NOWHERE, TABLE_KINDS, Extent
 from pipeline.errors import CamatlasError, ConfigError, first_line
@@ -91,9 +85,11 @@ class ImageReader:
 
     @property
     def note(self) -> str:
-        """Say why no image of the run can be shown; empty if images can, except those of shards with a note."""
+        """Say why no image can be shown; empty if images can, except those of some shards, see `note_for`."""
         self._prepared()
-        return self._note or ""
+        with self._lock:
+            notes = [source.note for source in self._sources.values() if source.checked]
+        return self._note or (notes[0] if notes and all(notes) else "")
 
     @property
     def remark(self) -> str:
@@ -186,6 +182,8 @@ class ImageReader:
 
     def _source(self, images: RunImages, name: str) -> _Source:
         """Return a shard, compared with that of the run; again if its file changed, or some time after a failure."""
+        if name not in images.entries:
+            return _Source(note=f"The run has no shard '{name}'.")
         with self._lock:
             source = self._sources.setdefault(name, _Source())
         with source.lock:

@@ -174,10 +174,10 @@ def test_a_shard_that_was_replaced_or_is_gone_is_never_shown(tmp_path: Path) -> 
         path.unlink()
         assert reader.original(*place) is None
         assert f"there is no file '{path}'" in reader.note_for("s.tar")
-        assert reader.note == ""
+        assert reader.note == reader.note_for("s.tar")
         replaced(path, was)
         assert same(reader.original(*place), original)
-        assert reader.note_for("s.tar") == ""
+        assert reader.note == reader.note_for("s.tar") == ""
 
 
 def test_bytes_that_are_not_the_image_are_refused_even_if_the_shard_looks_the_same(tmp_path: Path) -> None:
@@ -225,7 +225,8 @@ def test_hostile_names_are_images_that_are_not_there(tmp_path: Path, kind: str) 
             assert reader.original(shard, name) is None
             assert reader.note_for(shard, name)
             assert reader.original(name, "000") is None
-            assert "the run has no shard" in reader.note_for(name)
+            assert reader.note_for(name) == f"The run has no shard '{name}'."
+            assert reader.note == ""
         assert dict(reader.originals([(shard, name) for name in HOSTILE])) == {}
 
 
