@@ -85,8 +85,10 @@ class ImageReader:
 
     @property
     def note(self) -> str:
-        """Say why no image can be shown; empty if images can, except those of some shards, see `note_for`."""
-        self._prepared()
+        """Say why no image can be shown, as far as is known from those asked for; nothing is read for it.
+
+        Empty if images can be shown, except those of some shards: `note_for` says it of each.
+        """
         with self._lock:
             notes = [source.note for source in self._sources.values() if source.checked]
         return self._note or (notes[0] if notes and all(notes) else "")

@@ -50,9 +50,7 @@ def test_an_object_that_was_replaced_deleted_or_is_out_of_reach_is_said(
         store.delete("s.tar")
         store.publish("s.tar", tar_of([("000.jpg", jpeg(9)), *boxed_samples()[3:]]))
         assert reader.original(*place) is None
-        assert reader.note_for("s.tar").endswith(
-            "is not what the run read: it was replaced, or changed, since (restore it)"
-        )
+        assert reader.note_for("s.tar").endswith("is not what the run read: it was replaced since (restore it)")
         proxied.requests.clear()
         assert reader.original(*place) is None
         assert not proxied.requests
