@@ -161,7 +161,8 @@ def _members(store: Store) -> Iterator[_Member]:
         names = store_of_run.names()
         if MANIFEST in names:
             manifest = read_manifest(store_of_run)
-            yield _Member(name, store_of_run, manifest, checked_files_of(store_of_run, manifest.run_id))
+            files = checked_files_of(store_of_run, manifest.run_id, manifest.earlier_ids)
+            yield _Member(name, store_of_run, manifest, files)
         elif names:
             runs = [f"'{store.url}/{run}'" for run in runs_below(store)]
             hint = f"to query a run, name it: {', '.join(runs[:3])}" if runs else "put run folders into it"

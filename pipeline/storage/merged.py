@@ -11,7 +11,7 @@ folders whose names begin with `_`, so they never see a row twice.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow.dataset as ds
 
@@ -20,6 +20,7 @@ from pipeline.storage.base import Store
 from pipeline.storage.run_folder import PartName, checked_part_names, part_names
 from pipeline.storage.store import is_unanswered
 from schemas.compaction import CompactionRecord, MergedFile, OtherVersionError, PartsDigest
+from schemas.explanation import with_source_fields
 
 COMPACT = "_compact"
 _REMEDY = "`camatlas verify --repair` removes the merged copy, `camatlas compact` writes a new one"
@@ -40,6 +41,7 @@ class Files:
         unmerged: parts that the merged copy does not cover.
         parts: all parts; alone they hold every row, too.
         bounds: first and last image key of each merged file, by its name.
+        earlier: ids that the run had before its limit was raised; parts may have them.
     """
 
     run_id: str
@@ -47,6 +49,7 @@ class Files:
     unmerged: tuple[PartName, ...]
     parts: tuple[PartName, ...]
     bounds: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    earlier: frozenset[str] = frozenset()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,16 +58,16 @@ class Files:
 
     def without_merged(self) -> "Files":
         """Return the files for reading the same rows from parts alone."""
-        return Files(self.run_id, (), self.parts, self.parts)
+        return Files(self.run_id, (), self.parts, self.parts, earlier=self.earlier)
 
 
-def checked_files_of(store: Store, run_id: str) -> Files:
+def checked_files_of(store: Store, run_id: str, earlier: frozenset[str] = frozenset()) -> Files:
     """List the files to read for a query, after checking that every published part still exists.
 
     Raises:
         DamagedRunError: a part is missing although its receipt exists; query results would lack its rows.
     """
-    return _files(store, run_id, tuple(checked_part_names(store)))
+    return replace(_files(store, run_id, tuple(checked_part_names(store))), earlier=earlier)
 
 
 def files_of(store: Store, run_id: str) -> Files:
@@ -82,12 +85,13 @@ def _files(store: Store, run_id: str, parts: tuple[PartName, ...]) -> Files:
     return Files(run_id, tuple(map(merged_path, bounds)), unmerged, parts, bounds)
 
 
-def with_key_bounds(opened: ds.Dataset, files: Files) -> ds.Dataset:
-    """Attach the key range of each merged file to a dataset, so that finding an image opens only matching files."""
-    if not files.merged:
-        return opened
+def rows_of(opened: ds.Dataset, files: Files) -> ds.Dataset:
+    """Complete the dataset of a run's files: columns that earlier versions did not write, and the bounds of keys.
+
+    With the key range of each merged file, finding an image opens only the files that may hold it.
+    """
     fragments = [_bounded(fragment, files.bounds) for fragment in opened.get_fragments()]
-    return type(opened)(fragments, opened.schema, opened.format, opened.filesystem)
+    return type(opened)(fragments, with_source_fields(opened.schema), opened.format, opened.filesystem)
 
 
 def _bounded(fragment: ds.Fragment, bounds: Mapping[str, tuple[str, str]]) -> ds.Fragment:
