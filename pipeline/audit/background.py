@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.audit.checks import Check, Verdict, not_checked
+from pipeline.audit.checked import Checked, Verdict, not_checked
 from pipeline.audit.findings import MIN_IMAGES, Effect, Finding, percent, share_of
 from pipeline.audit.intervals import side
 from pipeline.audit.statistics import Indices, wilson
@@ -95,7 +95,7 @@ def worst_class(context: Context) -> int | None:
     return min(context.tested, key=lambda index: (-context.tested[index][0].value, index), default=None)
 
 
-def check(run: Run, context: Context, control: Effect | None, kept: Sequence[Finding]) -> Check:
+def check(run: Run, context: Context, control: Effect | None, kept: Sequence[Finding]) -> Checked:
     """Return the line about context reliance.
 
     Args:
@@ -116,7 +116,7 @@ def check(run: Run, context: Context, control: Effect | None, kept: Sequence[Fin
     counted = f"{len(sides)} classes tested, {sum(one == 'undecided' for one in sides.values())} undecided"
     failed = f"; {dropped} failed the control: the model gives the class to images without objects" if dropped else ""
     first = kept[0] if kept else None
-    return Check(
+    return Checked(
         "context", NAME, verdict, "context", context.images, _named(context.tested[shown][1], class_name(run, shown)),
         first.control if first else control, f"limit {MAJORITY}", counted + failed,
         "explain more images with boxes" if verdict == "undecided" else "",

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.audit.absent import absent
 from pipeline.audit.background import background
-from pipeline.audit.checks import NOTHING_EXPLAINED, Check, not_checked
+from pipeline.audit.checked import NOTHING_EXPLAINED, Checked, not_checked
 from pipeline.audit.clusters import check as check_clusters
 from pipeline.audit.clusters import strategies
 from pipeline.audit.exhibits import Exhibits, label_examples
@@ -106,14 +106,14 @@ def _findings(found: list[Finding], exhibits: Exhibits) -> dict[str, Any]:
     }
 
 
-def _nothing(check: Check) -> Check:
+def _nothing(check: Checked) -> Checked:
     """Replace the line of a detector that had nothing to look at; failures are counted all the same."""
     if check.detector == "failures":
         return check
     return not_checked(check.detector, check.name, check.section, NOTHING_EXPLAINED, "see the failures")
 
 
-def _unchecked(run: Run, values: Values, checks: Sequence[Check]) -> list[str]:
+def _unchecked(run: Run, values: Values, checks: Sequence[Checked]) -> list[str]:
     """List the checks that were not made, and what each of them needs."""
     if not len(values):
         return ["All checks: no image was explained."]

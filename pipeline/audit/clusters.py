@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.audit.checks import Check, Verdict, not_checked
+from pipeline.audit.checked import Checked, Verdict, not_checked
 from pipeline.audit.findings import Effect
 from pipeline.audit.maps import Maps
 from pipeline.audit.statistics import RARE, Indices, Numbers, wilson
@@ -58,7 +58,7 @@ def strategies(values: Values, maps: Maps, methods: Sequence[str], seed: int) ->
     return [entry for index in chosen if (entry := _class(values, maps, methods, index, seed)) is not None]
 
 
-def check(entries: Sequence[Mapping[str, Any]]) -> Check:
+def check(entries: Sequence[Mapping[str, Any]]) -> Checked:
     """Return the line about clusters, whose grade stays `seen`: they are shown, and not tested."""
     if not entries:
         return not_checked("clusters", NAME, "clusters", f"no class has {RARE} images with a map that is not constant")
@@ -71,7 +71,7 @@ def check(entries: Sequence[Mapping[str, Any]]) -> Check:
         effect = Effect("classes whose maps form several clusters", share, None, None, len(entries))
     named = f" ({', '.join(entry['name'] for entry in several)})" if several else ""
     unstable = ", unstable in all of them" if several and not stable else ""
-    return Check(
+    return Checked(
         "clusters", NAME, verdict, "clusters", sum(entry["images"] for entry in entries), effect, control,
         "grade: seen, not tested", f"{len(several)} of {len(entries)} classes{named}{unstable}",
         "inspect the images of the clusters" if several else "",

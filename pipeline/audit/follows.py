@@ -7,7 +7,7 @@ their mean rank correlation: yes when its upper end is below the limit, no when 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pipeline.audit.checks import Check, Verdict, not_checked
+from pipeline.audit.checked import Checked, Verdict, not_checked
 from pipeline.audit.findings import MIN_IMAGES, Effect
 from pipeline.audit.intervals import correlation_interval, side
 from pipeline.audit.tables import query_table
@@ -46,7 +46,7 @@ def answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, Follows]:
     return {row["method"]: row["follows"] for row in rows}
 
 
-def check_follows(rows: Sequence[Mapping[str, Any]]) -> Check:
+def check_follows(rows: Sequence[Mapping[str, Any]]) -> Checked:
     """Return the line about methods that ignore the model; it shows the method with the largest correlation."""
     base = ("model", "Maps that do not depend on the model", "sanity")
     if not rows:
@@ -55,7 +55,7 @@ def check_follows(rows: Sequence[Mapping[str, Any]]) -> Check:
     worst = min(rows, key=lambda row: (order.index(row["follows"]), -(row["spearman"] or -1), row["method"]))
     alike = [row["method"] for row in rows if row["follows"] == worst["follows"]]
     more = worst["follows"] == "undecided"
-    return Check(
+    return Checked(
         *(base[0], base[1], _VERDICTS[worst["follows"]], base[2]), worst["images"], effect_of(worst), None,
         f"limit {SANITY_THRESHOLD}", _why(worst["follows"], alike, len(rows)),
         "camatlas sanity RUN --images 64" if more else "",

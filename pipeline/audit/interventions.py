@@ -10,17 +10,18 @@ from pipeline.audit.absent import absent
 from pipeline.audit.background import NAME as CONTEXT
 from pipeline.audit.background import Context, control_of, with_control, without_objects, worst_class
 from pipeline.audit.background import check as check_context
-from pipeline.audit.checks import Check, model_missing, not_checked
+from pipeline.audit.checked import Checked, model_missing, not_checked
 from pipeline.audit.findings import MIN_IMAGES, Changed, Effect, Finding
 from pipeline.audit.maps import Maps
 from pipeline.audit.tables import class_name
 from pipeline.audit.values import Flags, Place, Values
 from pipeline.errors import CamatlasError, first_line
 from pipeline.maps.codec import FloatArray
+from pipeline.results.one_image import originals_of
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 from pipeline.results.rerun import RunModel, as_pixels
-from pipeline.results.source_images import Original, originals
+from pipeline.results.source_images import Original
 
 MAX_SHOWN, MAX_CONTROLS = 20, 64
 _NEEDS_MODEL = "Patches, colours, and the control of findings about context reliance"
@@ -47,13 +48,13 @@ class Interventions:
     ) -> None:  # fmt: skip
         self.run, self.values, self.following = run, values, following
         kind = OutputKind.of(run.manifest)
-        self.kind, self.checks, self.without_model = kind, list[Check](), ""
+        self.kind, self.checks, self.without_model = kind, list[Checked](), ""
         self.screened = patches.screen(values, maps, methods)
         self.suspects = self.screened.suspects
         self.sample = properties.sample(values) if kind.has_confidences else []
         self.of_suspect = {suspect.predicted: patches.sample(values, suspect) for suspect in self.suspects}
         places = {*shown, *self.sample, *(place for sampled in self.of_suspect.values() for place in sampled)}
-        self.pictures: dict[Place, Original] = dict(originals(run.manifest, sorted(places)))
+        self.pictures: dict[Place, Original] = dict(originals_of(run, places))
         self.rows = {place: row for row, place in enumerate(values.places) if place in places}
         self.unchecked: list[str] = []
         if len(self.pictures) < len(places):

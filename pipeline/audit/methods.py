@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.audit.checks import Check, Verdict, not_checked
+from pipeline.audit.checked import Checked, Verdict, not_checked
 from pipeline.audit.findings import MIN_IMAGES, MIN_SHARE, Effect, Finding, percent
 from pipeline.audit.follows import SANITY_THRESHOLD, effect_of
 from pipeline.audit.intervals import correlations, side
@@ -24,7 +24,7 @@ _VERDICTS: Mapping[str, Verdict] = {"above": "found", "undecided": "undecided", 
 
 def untrusted(
     sanity_rows: Sequence[Mapping[str, Any]], maps: Maps, board: Sequence[Mapping[str, Any]], images: int
-) -> tuple[list[Finding], list[Check]]:
+) -> tuple[list[Finding], list[Checked]]:
     """Report the methods that ignore the model or the image, or whose maps are mostly constant.
 
     Args:
@@ -73,19 +73,21 @@ def _mostly(effect: Effect) -> Verdict:
     return _VERDICTS[side(effect.low, effect.high, MIN_SHARE)] if effect.images >= MIN_IMAGES else "undecided"
 
 
-def _check_same(known: Mapping[str, Effect], images: int) -> Check:
+def _check_same(known: Mapping[str, Effect], images: int) -> Checked:
     if not known:
         return not_checked("image", NAME_IMAGE, "leaderboard", f"no method has {RARE} maps that are not constant")
     return _worst("image", NAME_IMAGE, {m: (_judged(e), e) for m, e in known.items()}, images, CONSTANT_CORRELATION)
 
 
-def _check_degenerate(shares: Mapping[str, Effect]) -> Check:
+def _check_degenerate(shares: Mapping[str, Effect]) -> Checked:
     judged = {method: (_mostly(effect), effect) for method, effect in shares.items()}
     images = max((effect.images for effect in shares.values()), default=0)
     return _worst("constant", NAME_CONSTANT, judged, images, MIN_SHARE)
 
 
-def _worst(detector: str, name: str, judged: Mapping[str, tuple[Verdict, Effect]], images: int, limit: float) -> Check:
+def _worst(
+    detector: str, name: str, judged: Mapping[str, tuple[Verdict, Effect]], images: int, limit: float
+) -> Checked:
     """Return the line that shows the method with the worst verdict, and among these the largest value."""
     if not judged:
         return not_checked(detector, name, "leaderboard", "the run has no maps")
@@ -94,7 +96,7 @@ def _worst(detector: str, name: str, judged: Mapping[str, tuple[Verdict, Effect]
     alike = [one for one, (own, _) in judged.items() if own == verdict]
     why = f"{len(alike)} of {len(judged)} methods" + (f": {', '.join(alike)}" if verdict != "not found" else "")
     command = "explain more images" if verdict == "undecided" else ""
-    return Check(detector, name, verdict, "leaderboard", images, effect, None, f"limit {limit}", why, command)
+    return Checked(detector, name, verdict, "leaderboard", images, effect, None, f"limit {limit}", why, command)
 
 
 def _ignores(row: Mapping[str, Any]) -> Finding:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.audit.checks import Check, not_checked, of_changes
+from pipeline.audit.checked import Checked, not_checked, of_changes
 from pipeline.audit.findings import MIN_IMAGES, Changed, Effect, Finding
 from pipeline.audit.intervals import side
 from pipeline.audit.patches import CHANGED, CONTROL, MIN_EXCESS, MIN_PATTERN, Screened
@@ -30,7 +30,7 @@ class Tried:
     changed: Changed | None
 
 
-def check(screened: Screened, images: int, name: str, tried: Sequence[Tried], found: Sequence[Finding]) -> Check:
+def check(screened: Screened, images: int, name: str, tried: Sequence[Tried], found: Sequence[Finding]) -> Checked:
     """Return the line about constant patches, of a run whose suspects could all be tested.
 
     Args:
@@ -40,14 +40,14 @@ def check(screened: Screened, images: int, name: str, tried: Sequence[Tried], fo
         tried: the suspects, tested.
         found: what was found.
     """
-    base = Check("patch", NAME, "undecided", "context", images)
+    base = Checked("patch", NAME, "undecided", "context", images)
     changes = [(one.name, one.changed) for one in tried if one.changed is not None]
     if changes:
         return of_changes(base, changes, found, CHANGED, CONTROL)
     known = [(one, one.pattern) for one in tried if one.pattern is not None]
     if known:
         one, pattern = max(known, key=lambda pair: pair[1][0])
-        return Check(
+        return Checked(
             "patch", NAME, "not found", "context", images,
             Effect(f"variation that the images of '{one.name}' share in the suspected region", pattern[0], None, None,
                    one.images),
@@ -62,7 +62,7 @@ def check(screened: Screened, images: int, name: str, tried: Sequence[Tried], fo
         return not_checked("patch", NAME, "context", TOO_FEW)
     measured = replace(largest, what=largest.what.format(name=name))
     below = side(largest.low, largest.high, MIN_EXCESS) == "below" and largest.images >= MIN_IMAGES
-    return Check(
+    return Checked(
         "patch", NAME, "not found" if below else "undecided", "context", images, measured, None,
         f"limit {MIN_EXCESS}", f"the maps of {screened.classes} classes suggest no region",
         "" if below else "explain more images of each class",

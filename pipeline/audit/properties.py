@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.audit.checks import Check, not_checked, of_changes
+from pipeline.audit.checked import Checked, not_checked, of_changes
 from pipeline.audit.findings import MIN_IMAGES, Changed, Effect, Finding, percent
 from pipeline.audit.intervals import auc, side
 from pipeline.audit.statistics import Indices, Numbers, holm
@@ -208,7 +208,7 @@ class Sampled:
 def check(
     sampled: Sampled, rows: Sequence[Association], names: Mapping[int, str], tried: Sequence[tuple[str, Changed]],
     found: Sequence[Finding],
-) -> Check:  # fmt: skip
+) -> Checked:  # fmt: skip
     """Return the line about colours, of a run whose suspects could all be tested.
 
     Args:
@@ -218,7 +218,7 @@ def check(
         tried: the suspected classes, with the predictions that a shift of the colour changed.
         found: what was found.
     """
-    base = Check("colour", NAME, "undecided", "properties", len(sampled.predicted_B))
+    base = Checked("colour", NAME, "undecided", "properties", len(sampled.predicted_B))
     if tried:
         return of_changes(base, tried, found, _CHANGED, _CONTROL)
     strongest = sampled.strongest(rows)
@@ -228,7 +228,7 @@ def check(
     association, effect = strongest
     effect = replace(effect, what=effect.what.format(name=names[association.predicted]))
     below = side(effect.low, effect.high, 0.5 + MIN_SEPARATION) == "below"
-    return Check(
+    return Checked(
         "colour", NAME, "not found" if below else "undecided", "properties", len(sampled.predicted_B), effect, None,
         f"limit {0.5 + MIN_SEPARATION}", "no colour separates a class on both halves",
         "" if below else "explain more images of each class",

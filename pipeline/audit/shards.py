@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.audit.checks import Check, Verdict, not_checked
+from pipeline.audit.checked import Checked, Verdict, not_checked
 from pipeline.audit.excess import Excess, Group, excesses
 from pipeline.audit.findings import MIN_IMAGES, Effect, Finding, percent
 from pipeline.audit.intervals import side
@@ -37,7 +37,7 @@ _CONTROL = "the same classes in other shards"
 Halves = Sequence[Mapping[Group, Excess]]
 
 
-def shards(run: Run) -> tuple[dict[str, Any], list[Finding], list[Check]]:
+def shards(run: Run) -> tuple[dict[str, Any], list[Finding], list[Checked]]:
     """Compute the section (the worst shards), findings about wrong labels and lost images, and their lines."""
     table, damage = query_table(run, SHARDS.format(failed=_failed(run))), query_table(run, _DAMAGE)
     halves = excesses(run)
@@ -64,7 +64,7 @@ def _labels(run: Run, halves: Halves | None = None) -> list[Finding]:
     return findings
 
 
-def _check_labels(rows: Sequence[Mapping[str, Any]], halves: Halves, found: Sequence[Finding]) -> Check:
+def _check_labels(rows: Sequence[Mapping[str, Any]], halves: Halves, found: Sequence[Finding]) -> Checked:
     """Return the line about labels; it shows the shard with the largest excess on the half that is searched."""
     first, second = halves
     tested = sorted(set(first) & set(second))
@@ -80,7 +80,7 @@ def _check_labels(rows: Sequence[Mapping[str, Any]], halves: Halves, found: Sequ
         key=lambda group: (first[group].elsewhere - first[group].errors, group),
     )
     verdict: Verdict = "found" if found else "undecided" if undecided > 0 else "not found"
-    return Check(
+    return Checked(
         "labels", NAME_LABELS, verdict, "shards", sum(one.images for half in halves for one in half.values()),
         _effect(worst[1], second[worst]), second[worst].control(_CONTROL),
         f"limit: {percent(MIN_EXCESS)} more than the control",
@@ -169,14 +169,14 @@ def _everywhere(images: int, failed: int) -> list[Finding]:
     )]  # fmt: skip
 
 
-def _check_failures(rows: list[dict[str, Any]], found: Sequence[Finding]) -> Check:
+def _check_failures(rows: list[dict[str, Any]], found: Sequence[Finding]) -> Checked:
     """Return the line about lost images."""
     images, failed = sum(row["images"] for row in rows), sum(row["failed"] for row in rows)
     if found:
         effect, control = found[0].effect, found[0].control
     else:
         effect, control = Effect("images that failed", failed / max(1, images), *wilson(failed, images), images), None
-    return Check(
+    return Checked(
         "failures", NAME_FAILURES, "found" if found else "not found", "failures", images, effect, control,
         f"limit {percent(MIN_FAILURE_EXCESS)}", f"{failed} of {images} images failed",
     )  # fmt: skip

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.audit.checks import Check, Verdict, not_checked
+from pipeline.audit.checked import Checked, Verdict, not_checked
 from pipeline.audit.findings import Effect, Finding, percent
 from pipeline.audit.slices import LEAST, MIN_EXCESS
 
 NAME = "Slices with more errors"
 
 
-def check_slices(chapter: Mapping[str, Any] | None, found: Sequence[Finding]) -> Check:
+def check_slices(chapter: Mapping[str, Any] | None, found: Sequence[Finding]) -> Checked:
     """Return the line about slices; it shows the one whose accuracy may be the furthest below that of the rest."""
     if chapter is None:
         why = "the run has no metadata"
@@ -25,7 +25,7 @@ def check_slices(chapter: Mapping[str, Any] | None, found: Sequence[Finding]) ->
     title = f"{row['name']} = {row['value']}"
     measured = Effect(f"accuracy where {title}, minus that of the rest", worst["difference"], worst["low"],
                       worst["high"], row["judged"])  # fmt: skip
-    return Check(
+    return Checked(
         "slices", NAME, verdict, "slices", max(column["images"] for column in chapter["columns"]),
         found[0].effect if found else measured, found[0].control if found else None,
         f"limit: {percent(MIN_EXCESS)} more errors than the same classes elsewhere",

@@ -13,7 +13,7 @@ _AUDIT = "camatlas audit RUN"
 
 
 @dataclass(frozen=True)
-class Check:
+class Checked:
     """One line of the table.
 
     Attributes:
@@ -50,14 +50,14 @@ class Check:
         return f"{self.name}: {self.why}{command}."
 
 
-def not_checked(detector: str, name: str, section: str, why: str, command: str = "") -> Check:
+def not_checked(detector: str, name: str, section: str, why: str, command: str = "") -> Checked:
     """Return the line of a detector that could not work."""
-    return Check(detector, name, "not checked", section, why=why, command=command)
+    return Checked(detector, name, "not checked", section, why=why, command=command)
 
 
 def of_changes(
-    base: Check, tried: Sequence[tuple[str, Changed]], findings: Sequence[Finding], what: str, of_control: str
-) -> Check:
+    base: Checked, tried: Sequence[tuple[str, Changed]], findings: Sequence[Finding], what: str, of_control: str
+) -> Checked:
     """Return the line of a detector that changes images and runs the model again.
 
     Args:
@@ -73,7 +73,7 @@ def of_changes(
     name, changed = min(tried, key=lambda one: (order.index(verdicts[one[0]]), -one[1].share(), one[0]))
     verdict: Verdict = "found" if found else verdicts[name]
     why = _counted(verdict, verdicts)
-    return Check(
+    return Checked(
         base.detector, base.name, verdict, base.section, base.images,
         changed.effect(what.format(name=name)), changed.control_effect(of_control), base.limit, why,
         "explain more images of the class" if verdict == "undecided" else "",

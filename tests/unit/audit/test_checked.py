@@ -11,7 +11,7 @@ from handmade import RunMaker
 from judged import JudgedRun, binary_case
 
 from pipeline.audit import properties
-from pipeline.audit.checks import Check, of_changes
+from pipeline.audit.checked import Checked, of_changes
 from pipeline.audit.clusters import check as check_clusters
 from pipeline.audit.excess import Excess
 from pipeline.audit.facts import Audited, audit
@@ -39,7 +39,7 @@ def test_changes_are_found_excluded_or_undecided(changed: Any, control: Any, ver
     made = Changed(changed, control, HALF_B)
     assert made.verdict() == verdict
     line = of_changes(
-        Check("patch", "A patch", "undecided", "context", 60), [("owl", made)], [], "of {name}", "control"
+        Checked("patch", "A patch", "undecided", "context", 60), [("owl", made)], [], "of {name}", "control"
     )
     assert line.effect is not None
     assert line.control is not None
