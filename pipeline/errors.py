@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-_USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
+_USER = re.compile(r"([a-z][a-z0-9+.-]{0,30}://)[^/@\s]+@", re.IGNORECASE)
 _SECRET = re.compile(
-    r"""((?:[\w-]*(?:secret|token|password|passwd|signature|credential|access_?key|api_?key)[\w-]*|[?&]sig)"""
+    r"""((?:(?:secret|token|password|passwd|signature|credential|access_?key|api_?key)[\w-]{0,200}|[?&]sig)"""
     r"""["']?\s*(?:[=:]|%3[AD])\s*["']?)[^\s"'&,;})]+""",
     re.IGNORECASE,
 )
@@ -45,7 +45,8 @@ class Mistake:
     hint: str = ""
 
     def __str__(self) -> str:
-        return masked(f"{self.where}: {self.what}" + (f" ({self.hint})" if self.hint else ""))
+        before_hint = "\n" if "\n" in self.what else " "  # what ends with a line of carets stays aligned
+        return masked(f"{self.where}: {self.what}" + (f"{before_hint}({self.hint})" if self.hint else ""))
 
 
 class ConfigError(CamatlasError, ValueError):

@@ -5,29 +5,32 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import duckdb
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
 
 from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line, nearest
-from pipeline.maps.codec import EncodedMap, FloatArray, decode, decode_stack
+from pipeline.maps.codec import FloatArray
+from pipeline.results.map_tables import MAP_COLUMNS, decode_table, enlarged_maps
 from pipeline.results.views import MAP_VALUES
 from pipeline.storage.base import Store
 from pipeline.storage.checksums import open_checksummed
-from pipeline.storage.merged import Files, is_lost, with_key_bounds
+from pipeline.storage.merged import Files, is_lost, rows_of
 from pipeline.storage.parts import Footer, read_part
 from pipeline.storage.store import is_unanswered
 
 T = TypeVar("T")
+SqlParameters = Sequence[object] | Mapping[str, object] | None
+"""The values of `?` in a query, in order, or of `$name`, by name."""
 _PARALLEL_READS = 16
 """Footers read in parallel."""
 SCRATCH_LIMIT = "1500MB"
 """Memory of the queries of a connection that may write intermediate results to a folder."""
-MAP_COLUMNS = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
+_LONGEST_PROBLEM = 2000
+"""Characters of an error message of DuckDB."""
 _USAGE_ERRORS = (
     duckdb.ParserException,
     duckdb.BinderException,
@@ -85,8 +88,8 @@ class Tables:
             for statement in (*MAP_VALUES, *statements, "SET lock_configuration = true"):
                 self._connection.execute(statement)
 
-    def sql(self, query: str, parameters: Sequence[object] | None = None) -> pd.DataFrame:
-        """Run a SELECT statement and return a data frame; each `?` in it stands for one of the parameters.
+    def sql(self, query: str, parameters: SqlParameters = None) -> pd.DataFrame:
+        """Run a SELECT statement and return a data frame; each `?` (or `$name`) stands for a parameter.
 
         Raises:
             ConfigError: the query is invalid.
@@ -96,14 +99,20 @@ class Tables:
         frame: pd.DataFrame = self.arrow(query, parameters).to_pandas()
         return frame
 
-    def arrow(self, query: str, parameters: Sequence[object] | None = None) -> pa.Table:
+    def arrow(self, query: str, parameters: SqlParameters = None) -> pa.Table:
         """Run a SELECT statement and return an Arrow table; raises the same errors as `sql`."""
-        return self._run_query(lambda: self._select(query, parameters))
+        return self._run_query(lambda: self._relation(query, parameters).to_arrow_table())
+
+    def columns(self, query: str) -> dict[str, str]:
+        """Return the columns of a SELECT statement with their SQL types, without running it; raises as `sql` does."""
+        with self._translated_errors():
+            relation = self._relation(query, None)
+            return dict(zip(relation.columns, map(str, relation.types), strict=True))
 
     def batches(self, query: str, parameters: Sequence[object] | None = None, rows: int = 4096) -> Iterator[pa.Table]:
         """Run a SELECT statement and yield its rows in batches, before any other query; raises the errors of `sql`."""
         with self._translated_errors():
-            reader = self._run_query(lambda: self._selected(query, parameters).to_arrow_reader(rows))
+            reader = self._run_query(lambda: self._relation(query, parameters).to_arrow_reader(rows))
             with reader:
                 for batch in reader:
                     yield pa.Table.from_batches([batch])
@@ -144,7 +153,7 @@ class Tables:
             ValueError: the maps do not all have the same grid; narrow the condition to one layer.
         """
         maps_Nuv = decode_table(self.table(MAP_COLUMNS, where))
-        return maps_Nuv if size is None else _enlarged(maps_Nuv, size)
+        return maps_Nuv if size is None else enlarged_maps(maps_Nuv, size)
 
     def interrupt(self) -> None:
         """Interrupt the running query; call this from another thread."""
@@ -172,7 +181,7 @@ class Tables:
             self._connection.register(name, table)
             return
         try:
-            opened = with_key_bounds(table.store.dataset(table.files.names), table.files)
+            opened = rows_of(table.store.dataset(table.files.names), table.files)
             _refuse_misplaced_parts(opened, table)
         except (pa.ArrowException, OSError) as error:
             if not is_lost(table.store, table.files):
@@ -183,15 +192,21 @@ class Tables:
             self._files[name], self._opened[name] = table, opened
             self._connection.register(name, opened)
 
-    def _select(self, query: str, parameters: Sequence[object] | None) -> pa.Table:
-        return self._selected(query, parameters).to_arrow_table()
-
-    def _selected(self, query: str, parameters: Sequence[object] | None) -> duckdb.DuckDBPyRelation:
+    def _relation(self, query: str, parameters: SqlParameters) -> duckdb.DuckDBPyRelation:
         query.encode()  # raises UnicodeEncodeError for lone surrogates
-        statements = self._connection.extract_statements(query)
+        without_tabs = query.replace("\t", " ")  # DuckDB leaves tabs out when it places carets
+        try:
+            statements = self._connection.extract_statements(query)
+        except duckdb.ParserException:
+            self._connection.extract_statements(without_tabs)
+            raise
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
             raise ConfigError.one("SQL", "the query must be exactly one SELECT", self._views)
-        return self._connection.sql(query, params=parameters or None)
+        try:
+            return self._connection.sql(query, params=parameters or None)
+        except (duckdb.BinderException, duckdb.CatalogException):
+            self._connection.execute(without_tabs, parameters or None)  # raises the same, with its line and carets
+            raise
 
     def _filtered(self, columns: Sequence[str] | None, where: str | None) -> pa.Table:
         relation = self._connection.view("explanations")
@@ -231,7 +246,15 @@ class Tables:
                         raise StoreError(
                             f"{first_line(error)}. The file can be read now: run the query again."
                         ) from None
-            raise ConfigError.one("SQL", first_line(error), self._views) from None
+            raise ConfigError.one("SQL", _sql_problem(error), self._views) from None
+
+
+def _sql_problem(error: BaseException) -> str:
+    """Format an error of a query; those of DuckDB keep their lines, since a line of carets marks the place."""
+    if not isinstance(error, duckdb.Error):
+        return first_line(error)
+    lines = [line.rstrip() for line in str(error).splitlines()]
+    return "\n".join(line for line in lines if line)[:_LONGEST_PROBLEM]
 
 
 def _refuse_misplaced_parts(opened: pyarrow.dataset.Dataset, table: RunFiles) -> None:
@@ -250,27 +273,6 @@ def _refuse_misplaced_parts(opened: pyarrow.dataset.Dataset, table: RunFiles) ->
                 raise DamagedRunError(f"{table.store.url}/{part.file} {'; '.join(wrong)}; run `camatlas verify`")
 
 
-def decode_row(row: Mapping[str, Any]) -> FloatArray:
-    """Decode the map of a row with the map columns, (u, v)."""
-    return decode(EncodedMap(*(row[name] for name in MAP_COLUMNS)))
-
-
-def decode_table(table: pa.Table) -> FloatArray:
-    """Decode the maps of a table with the map columns, (N, u, v), in its order.
-
-    Raises:
-        ValueError: the maps do not all have the same grid and dtype.
-    """
-    if not table.num_rows:
-        return np.empty((0, 0, 0), np.float32)
-    kinds = {tuple(row.values()) for row in table.select(["map_height", "map_width", "map_dtype"]).to_pylist()}
-    if len(kinds) > 1:
-        raise ValueError("the maps have several grids or encodings; narrow the condition to one layer")
-    ((height, width, dtype),) = kinds
-    ranges_N2 = np.stack([table["map_min"].to_numpy(), table["map_max"].to_numpy()], axis=1)
-    return decode_stack(table["map"].to_pylist(), height, width, dtype, ranges_N2)
-
-
 @contextmanager
 def damage_named(store: Store, name: str) -> Iterator[None]:
     """Turn read errors into a DamagedRunError that names the file; outages of the store stay StoreError."""
@@ -285,14 +287,3 @@ def damage_named(store: Store, name: str) -> Iterator[None]:
 def unreadable(store: Store, name: str, error: BaseException) -> str:
     """Format the message that a file of a run cannot be read."""
     return f"{store.url}/{name} cannot be read ({first_line(error)}); run `camatlas verify`"
-
-
-def _enlarged(maps_Nuv: FloatArray, size: tuple[int, int]) -> FloatArray:
-    import torch  # slow to import, and not needed to read tables
-
-    from pipeline.maps.heatmaps import upsample
-
-    if not len(maps_Nuv):
-        return np.empty((0, *size), np.float32)
-    enlarged: FloatArray = upsample(torch.from_numpy(maps_Nuv)[:, None], size)[:, 0].numpy()
-    return enlarged
