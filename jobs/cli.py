@@ -25,6 +25,7 @@ from jobs import (
     status,
     truth,
     verify,
+    view,
 )
 from jobs.support.console import leave_after
 
@@ -44,6 +45,7 @@ for verb in (
     compact.compact,
     query.query,
     show.show,
+    view.view,
     agreement.agreement,
     rank.rank,
     sanity.sanity,

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset
 
 from pipeline.errors import ConfigError
 from pipeline.results.output_kind import OutputKind
@@ -68,6 +69,10 @@ class Run(Tables):
     def schema(self) -> pa.Schema:
         """Return the schema of the rows."""
         return self._opened["parts"].schema
+
+    def dataset(self) -> pyarrow.dataset.Dataset:
+        """Return the rows as a dataset of pyarrow, whose reads verify checksums, for readers that do not use SQL."""
+        return self._opened["parts"]
 
     def tables(self) -> Iterator[tuple[PartName, pa.Table]]:
         """Yield each part and its rows, including failures, in the order of the parts.
