@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from pipeline.errors import CamatlasError, ConfigError, Mistake, first_line
 from pipeline.viewer.classes import show_class, show_classes
 from pipeline.viewer.comparison import show_comparison
-from pipeline.viewer.drawing import Drawings
+from pipeline.viewer.drawing import Drawings, show_sheet
 from pipeline.viewer.grid import show_grid, show_tiles
 from pipeline.viewer.guard import Guard
 from pipeline.viewer.image import show_image
@@ -35,12 +35,11 @@ def application(library: Library, port: int, token: str) -> ASGIApp:
     pages: dict[str, Page] = {
         "/": show_grid, "/tiles": show_tiles, "/image": show_image, "/classes": show_classes, "/class": show_class,
         "/compare": show_comparison, "/takeaway": show_takeaway, "/keys.csv": keys_csv, "/picked": show_picked,
-        "/reload": _reload,
+        "/sheet": show_sheet, "/reload": _reload,
     }  # fmt: skip
     pictures: dict[str, Picture] = {
         "/tile": drawings.tile, "/ground": drawings.ground, "/overlay": drawings.overlay, "/mean": drawings.mean,
-        "/sheet": drawings.sheet,
-    }  # fmt: skip
+            }  # fmt: skip
     routes = [Route(path, _page(library, show)) for path, show in pages.items()]
     routes += [Route(path, _picture(library, draw)) for path, draw in pictures.items()]
     routes.append(Route("/static/{name}", _static))
@@ -93,13 +92,13 @@ def _error_page(error: Exception) -> Response:
     return page("error.html", status, mistakes=mistakes, status=status)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return page("error.html", error.status_code, mistakes=[Mistake("", _WORDS.get(error.status_code, error.detail))],
                 status=error.status_code)  # fmt: skip
 
 
-async def _broken(request: Request, error: Exception) -> Response:
+async def _broken(_: Request, error: Exception) -> Response:
     mistake = Mistake("", f"The viewer made a mistake: {first_line(error)}")
     return page("error.html", 500, mistakes=[mistake], status=500)
 
@@ -108,9 +107,7 @@ _WORDS = {404: "There is no page at this address."}
 
 
 @asynccontextmanager
-async def _few_threads(app: Starlette) -> AsyncIterator[None]:
+async def _few_threads(_: Starlette) -> AsyncIterator[None]:
     """Draw few pictures at the same time, so that memory stays bounded."""
     anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
     yield
-
-

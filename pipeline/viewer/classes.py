@@ -1,5 +1,6 @@
 """The pages of classes: which are confused, how each fares, and the mean map, the best and the worst of one."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.viewer.filters import Filters
 from pipeline.viewer.grid import common, tiles
 from pipeline.viewer.rendering import page
-from pipeline.viewer.statistics import by_class, confusions, matrix
+from pipeline.viewer.statistics import Confusion, by_class, confusions, pairs
 from pipeline.viewer.visit import Visit
 
 _MATRIX, _ROWS, _STRIP = 12, 200, 8
@@ -21,10 +22,11 @@ def show_classes(visit: Visit) -> Response:
     """Render the confusion matrix of the most confused classes, and the table of all classes."""
     if not visit.index.kind.has_confidences:
         raise ConfigError.one("classes", "the outputs of this model are numbers, so its images have no classes")
-    pairs = confusions(visit.index, visit.ids, 200)
-    chosen = _most_confused(pairs)
-    cells = matrix(visit.index, visit.filters, chosen)
-    rows = _sorted(visit, by_class(visit.index, visit.ids, visit.index.columns.metrics))
+    found = pairs(visit.opened.arrays, visit.ids)
+    wrong = [pair for pair in found if pair.label != pair.predicted][:200]
+    chosen = _most_confused(wrong)
+    cells = {(pair.label, pair.predicted): pair.images for pair in found}
+    rows = _sorted(visit, by_class(visit.opened.arrays, visit.ids, ("confidence", *visit.index.columns.metrics)))
     return page(
         "classes.html",
         **common(visit),
@@ -34,7 +36,7 @@ def show_classes(visit: Visit) -> Response:
             {"text": f"{visit.index.class_name(pair.label)} → {visit.index.class_name(pair.predicted)}",
              "images": pair.images,
              "link": visit.link("/", replace(visit.filters, label=pair.label, predicted=pair.predicted))}
-            for pair in pairs[:40]
+            for pair in wrong[:40]
         ],
         rows=rows[:_ROWS],
         total=len(rows),
@@ -93,17 +95,17 @@ def _confused(visit: Visit, number: int) -> list[dict[str, Any]]:
     base = Filters(visit.filters.run, method=visit.filters.method)
     found = []
     for filters in (replace(base, label=number), replace(base, predicted=number)):
-        for pair in confusions(visit.index, visit.opened.ids(filters), 6):
+        for pair in confusions(visit.opened.arrays, visit.opened.ids(filters), 6):
             text = f"{visit.index.class_name(pair.label)} → {visit.index.class_name(pair.predicted)}"
             link = visit.link("/", replace(base, label=pair.label, predicted=pair.predicted))
             found.append({"text": text, "images": pair.images, "link": link})
     return found
 
 
-def _most_confused(pairs: Sequence[Any]) -> list[int]:
+def _most_confused(wrong: Sequence[Confusion]) -> list[int]:
     """Return the classes that occur in most confusions."""
     weight: Counter[int] = Counter()
-    for pair in pairs:
+    for pair in wrong:
         weight[pair.label] += pair.images
         weight[pair.predicted] += pair.images
     return sorted(number for number, _ in weight.most_common(_MATRIX))
@@ -111,13 +113,13 @@ def _most_confused(pairs: Sequence[Any]) -> list[int]:
 
 def _line(visit: Visit, label: int, chosen: Sequence[int], cells: Any) -> dict[str, Any]:  # noqa: ANN401 - counts
     """Return one line of the matrix."""
-    most = max([cells.get((label, other), 0) for other in chosen] or [0]) or 1
+    most = max((cells.get((one, other), 0) for one in chosen for other in chosen if one != other), default=0) or 1
     return {
         "name": visit.index.class_name(label),
         "cells": [
             {
                 "images": cells.get((label, other), 0), "other": visit.index.class_name(other),
-                "right": other == label, "shade": round(4 * cells.get((label, other), 0) / most),
+                "right": other == label, "shade": math.ceil(4 * cells.get((label, other), 0) / most) * (other != label),
                 "link": visit.link("/", replace(visit.filters, label=label, predicted=other)),
             }
             for other in chosen
@@ -126,11 +128,9 @@ def _line(visit: Visit, label: int, chosen: Sequence[int], cells: Any) -> dict[s
 
 
 def _sorted(visit: Visit, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    by = visit.field("by")
+    by = visit.field("by") or "-accuracy"
     name = by.removeprefix("-")
-    if not by:
-        return rows
-    if not rows or name not in rows[0]:
+    if rows and name not in rows[0]:
         known = ["label", "images", "accuracy", "confidence", *visit.index.columns.metrics]
         raise ConfigError.one("by", f"there is no column '{name[:80]}'", visit.index.columns.hint(name, known))
     known_rows = [row for row in rows if row[name] is not None]

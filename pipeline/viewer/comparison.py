@@ -30,9 +30,13 @@ def show_comparison(visit: Visit) -> Response:
     """Render the images that both runs have, those with the largest change first."""
     names = visit.library.names
     if len(names) < 2:
-        raise ConfigError.one("with", "there is one run only", "start `camatlas view RUN RUN2`, or with a folder of runs")
+        raise ConfigError.one(
+            "with", "there is one run only", "start `camatlas view RUN RUN2`, or with a folder of runs"
+        )
     other_name = visit.filters.other or next(name for name in names if name != visit.index.name)
-    other = Visit(visit.library, visit.library.get(other_name), (("run", other_name), ("method", _method(visit, other_name))))
+    other = Visit(
+        visit.library, visit.library.get(other_name), (("run", other_name), ("method", _method(visit, other_name)))
+    )
     shared = ["confidence", *[name for name in visit.index.columns.metrics if name in other.index.columns.metrics]]
     if not (visit.index.kind.has_confidences and other.index.kind.has_confidences):
         shared[0] = "target_logit"

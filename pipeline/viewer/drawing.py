@@ -72,14 +72,6 @@ class Drawings:
 
         return self._answer(visit, request, ("mean", visit.filters, len(ids)), draw, "image/png")
 
-    def sheet(self, visit: Visit, request: Request) -> Response:
-        """Draw an image with every map, to be saved."""
-        rows = visit.rows_of_image()
-        picture = png(_sheet(visit, rows))
-        name = re.sub(r"[^\w.-]+", "_", rows[0]["image_key"])[-100:].strip("._") or "image"
-        disposition = f"attachment; filename*=UTF-8''{quote(name)}.png"
-        return Response(picture, media_type="image/png", headers={"Content-Disposition": disposition})
-
     def _answer(
         self, visit: Visit, request: Request, key: tuple[object, ...], draw: Callable[[], bytes], kind: str
     ) -> Response:
@@ -91,6 +83,15 @@ class Drawings:
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
         return Response(self._drawn.get((whole, ground_note), draw), media_type=kind, headers=headers)
+
+
+def show_sheet(visit: Visit) -> Response:
+    """Draw an image with every map, to be saved."""
+    rows = visit.rows_of_image()
+    picture = png(_sheet(visit, rows))
+    name = re.sub(r"[^\w.-]+", "_", rows[0]["image_key"])[-100:].strip("._") or "image"
+    disposition = f"attachment; filename*=UTF-8''{quote(name)}.png"
+    return Response(picture, media_type="image/png", headers={"Content-Disposition": disposition})
 
 
 def _ground(visit: Visit, row: Mapping[str, Any]) -> Ground:
@@ -123,7 +124,9 @@ def _sheet(visit: Visit, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - a
     panels = [Panel("image", "" if ground.is_original else "not available any more", boxed(large, boxes))]
     for row in rows:
         if row["error_code"] is None and row["method"] is not None:
-            values = [f"{metric} {row[metric]:.2f}" for metric in visit.index.columns.metrics if row[metric] is not None]
+            values = [
+                f"{metric} {row[metric]:.2f}" for metric in visit.index.columns.metrics if row[metric] is not None
+            ]
             title = f"{row['method']}: {name(row['target'])}"
             try:
                 panels.append(Panel(title, "\n".join(values), blended(large, _map(visit, row))))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import duckdb
 import pyarrow as pa
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, first_line
 
 SECONDS = 5.0
 """Time after which a query is interrupted."""
@@ -33,15 +33,27 @@ class Engine:
             },
         )  # fmt: skip
 
-    def create(self, name: str, table: pa.Table, select: str) -> None:
-        """Make the table `name` by a SELECT over `source`; both texts are the viewer's own."""
-        self._rows += len(table)
-        self._connection.execute(f"SET memory_limit = '{_BASE_MB + self._rows * _ROW_BYTES // 1_000_000}MB'")
-        self._connection.register("source", table)
+    def create(self, name: str, source: pa.Table | pa.RecordBatchReader, select: str) -> None:
+        """Make the table `name` by a SELECT over `source`; both texts are the viewer's own.
+
+        Raises:
+            ConfigError: the source cannot be read.
+        """
+        self._connection.register("source", source)
         try:
             self._connection.execute(f"CREATE TABLE {name} AS {select}")
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise ConfigError.one("RUN", first_line(error)) from None
         finally:
             self._connection.unregister("source")
+        self._rows += self._connection.table(name).shape[0]
+        self._connection.execute(f"SET memory_limit = '{_BASE_MB + self._rows * _ROW_BYTES // 1_000_000}MB'")
+
+    def refine(self, name: str, select: str) -> None:
+        """Replace a table by a SELECT over it."""
+        self._connection.execute(f"CREATE TABLE refined AS {select}")
+        self._connection.execute(f"DROP TABLE {name}")
+        self._connection.execute(f"ALTER TABLE refined RENAME TO {name}")
 
     def execute(self, statement: str) -> None:
         """Run one of the viewer's own statements."""

@@ -1,7 +1,7 @@
 """What a page shows: filters that combine, a method, and an order; written as the query of an address."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
@@ -147,7 +147,7 @@ class _Reader:
     fields: Mapping[str, str]
     index: RunIndex
 
-    def readers(self) -> Mapping[str, "object"]:
+    def readers(self) -> Mapping[str, Callable[[], object]]:
         """Return what reads each attribute of `Filters`."""
         text = {name: (lambda name=name: self.fields.get(name, "")) for name in ("key", "where")}
         return {
@@ -194,8 +194,14 @@ class _Reader:
             return None
         head = text.partition(" ")[0]
         if head.isascii() and head.isdigit() and len(head) < 10 and (head == text or self._is_named(int(head), text)):
-            return int(head)
+            return self._numbered(name, int(head))
         return self._class_by_name(name, text)
+
+    def _numbered(self, name: str, number: int) -> int:
+        classes = len(self.index.manifest.classes)
+        if classes and number >= classes:
+            raise ConfigError.one(name, f"there is no class {number}", f"classes are numbered from 0 to {classes - 1}")
+        return number
 
     def _is_named(self, index: int, text: str) -> bool:
         return text == f"{index} {self.index.class_name(index)}"

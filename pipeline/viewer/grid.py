@@ -1,13 +1,14 @@
 """The page of tiles: filters, histograms and counts beside the images that are left."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.responses import Response
 
 from pipeline.errors import ConfigError
 from pipeline.viewer.filters import ALL_TARGETS, DEFAULT_SORT, Filters, Span
+from pipeline.viewer.index import Ids
 from pipeline.viewer.rendering import page
 from pipeline.viewer.selection import chips
 from pipeline.viewer.statistics import Counts, Histogram, confusions
@@ -43,14 +44,7 @@ class Range:
 
 def show_grid(visit: Visit) -> Response:
     """Render the page; a mistake in the user's condition stands under its box."""
-    problem, visit_ids = "", None
-    try:
-        visit_ids = visit.ids
-    except ConfigError as error:
-        if not visit.filters.where.strip() or any(mistake.where != "WHERE" for mistake in error.mistakes):
-            raise
-        problem = "; ".join(f"{mistake.what}. {mistake.hint}" for mistake in error.mistakes).removesuffix(". ")
-        visit_ids = visit.everything[:0]
+    visit_ids, problem = _selected(visit)
     start = visit.number("at", 0, max(0, len(visit_ids) - 1))
     count = visit.number("count", PAGE, MOST) or PAGE
     counts = visit.opened.arrays.counts(visit_ids)
@@ -70,11 +64,22 @@ def show_grid(visit: Visit) -> Response:
         previous=visit.link("/", at=max(0, start - count)) if start else "",
         following=visit.link("/", at=start + count) if start + count < len(visit_ids) else "",
         more=visit.link("/tiles"),
-        ranges=list(_ranges(visit, visit_ids)) if not problem else [],
+        ranges=list(_ranges(visit, visit_ids, replace(visit.filters, where="") if problem else visit.filters)),
         pairs=_pairs(visit, visit_ids),
         choices=_choices(visit),
         takeaway=visit.link("/takeaway"),
     )
+
+
+def _selected(visit: Visit) -> tuple[Ids, str]:
+    """Return the ids of the selection, or none and what is wrong with the user's condition."""
+    try:
+        return visit.ids, ""
+    except ConfigError as error:
+        if any(mistake.where != "WHERE" for mistake in error.mistakes):
+            raise
+        words = [mistake.what + (f"\n{mistake.hint}" if mistake.hint else "") for mistake in error.mistakes]
+        return visit.everything[:0], "\n".join(words)
 
 
 def show_tiles(visit: Visit) -> Response:
@@ -96,7 +101,7 @@ def common(visit: Visit) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def tiles(visit: Visit, ids: Any) -> Iterator[Tile]:  # noqa: ANN401 - an array of ids
+def tiles(visit: Visit, ids: Ids | Sequence[int]) -> Iterator[Tile]:
     """Yield the tiles of some rows."""
     for row in visit.index.rows(ids):
         yield Tile(
@@ -144,11 +149,11 @@ def _summary(counts: Counts) -> str:
     return " · ".join(words)
 
 
-def _ranges(visit: Visit, ids: Any) -> Iterator[Range]:  # noqa: ANN401 - an array of ids
+def _ranges(visit: Visit, ids: Ids, filters: Filters) -> Iterator[Range]:
     """Yield each number that varies, with its histogram over the selection without its own range."""
     for name in _offered_numbers(visit):
-        span = visit.filters.spans.get(name)
-        chosen = ids if span is None else visit.opened.ids(visit.filters.with_span(name, None))
+        span = filters.spans.get(name)
+        chosen = ids if span is None else visit.opened.ids(filters.with_span(name, None))
         histogram = visit.opened.arrays.histogram(name, visit.everything, chosen)
         if histogram is not None:
             column = visit.index.columns.known[name]
@@ -170,10 +175,8 @@ def _offered_numbers(visit: Visit) -> Iterator[str]:
             yield name
 
 
-def _pairs(visit: Visit, ids: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - an array of ids
+def _pairs(visit: Visit, ids: Ids) -> list[dict[str, Any]]:
     """Return the most frequent confusions of the selection, each with the link that filters it."""
-    from dataclasses import replace
-
     if not visit.index.kind.has_confidences:
         return []
     name = visit.index.class_name
@@ -182,7 +185,7 @@ def _pairs(visit: Visit, ids: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - an
             "text": f"{name(pair.label)} → {name(pair.predicted)}", "images": pair.images,
             "link": visit.link("/", replace(visit.filters, label=pair.label, predicted=pair.predicted)),
         }
-        for pair in confusions(visit.index, ids, 8)
+        for pair in confusions(visit.opened.arrays, ids, 8)
     ]  # fmt: skip
 
 

@@ -70,7 +70,7 @@ class Guard:
 
     def _is_known(self, headers: Headers, scope: Scope) -> bool:
         offered = [value for name, value in _query(scope) if name == "token"]
-        cookie = SimpleCookie[str]()
+        cookie = SimpleCookie()
         try:
             cookie.load(headers.get("cookie", ""))
         except CookieError:

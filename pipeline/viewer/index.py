@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.errors import DamagedRunError, StoreError, first_line
+from pipeline.errors import ConfigError, StoreError
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
-from pipeline.viewer.columns import Columns, narrow
+from pipeline.viewer.columns import Columns
 from pipeline.viewer.engine import Engine
+from pipeline.viewer.loading import ONE_TARGET, clean, named_view, read_rows, refined_rows
 from schemas.explanation import SHARD_STAGE
 from schemas.manifest import RunManifest
 
 Ids = npt.NDArray[np.int64]
-_FRAGMENT = "__fragment_index"
 _RULES = "SELECT DISTINCT target_rule AS value FROM {table} WHERE target_rule IS NOT NULL ORDER BY 1"
 _SHARDS = "SELECT DISTINCT shard AS value FROM {table} ORDER BY 1"
 _FAILURES = (
@@ -51,14 +51,17 @@ class RunIndex:
     def build(cls, ordinal: int, name: str, run: Run, engine: Engine) -> "RunIndex":
         """Read the narrow columns of all parts into memory."""
         index = cls(ordinal, name, run, engine)
-        rows = _rows(run)
-        engine.create(index.table, rows, _select(run.manifest))
-        del rows
+        try:
+            engine.create(index.table, read_rows(run), "SELECT * FROM source")
+        except ConfigError as error:  # a file that cannot be read, since the statement is the viewer's own
+            run.refuse_damage()
+            raise StoreError(f"{error}. The files can be read now: try again.") from None
+        engine.refine(index.table, refined_rows(index.table, run.manifest))
         pa.default_memory_pool().release_unused()
-        names = [_clean(class_name) for class_name in run.manifest.classes]
+        names = [clean(class_name) for class_name in run.manifest.classes]
         classes = pa.table({"number": pa.array(range(len(names)), pa.int32()), "name": pa.array(names, pa.string())})
         engine.create(f"classes_{ordinal}", classes, "SELECT * FROM source")
-        engine.execute(_view(ordinal))
+        engine.execute(named_view(ordinal))
         return index
 
     @property
@@ -89,7 +92,7 @@ class RunIndex:
     @property
     def has_one_target(self) -> bool:
         """Return whether each image has one target."""
-        return self.manifest.identity.targets in _ONE_TARGET
+        return self.manifest.identity.targets in ONE_TARGET
 
     @cached_property
     def rules(self) -> tuple[str, ...]:
@@ -178,58 +181,3 @@ class RunIndex:
 
 
 _IMAGES = f"error_stage IS DISTINCT FROM '{SHARD_STAGE}'"
-
-
-def _rows(run: Run) -> pa.Table:
-    """Read the narrow columns, with the file and the place in it of each row."""
-    dataset = run.dataset()
-    try:
-        table = dataset.scanner(columns=[*narrow(dataset.schema), _FRAGMENT]).to_table()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        run.refuse_damage()
-        raise StoreError(f"{first_line(error)}. The files can be read now: try again.") from None
-    file_N = table[_FRAGMENT].to_numpy()
-    if len(file_N) and (np.diff(file_N) < 0).any():
-        raise DamagedRunError(f"{run.store.url}: its parts were not read in order")
-    starts_N = np.searchsorted(file_N, file_N)
-    table = table.drop_columns([_FRAGMENT]).append_column("viewer_file", pa.array(file_N, pa.int32()))
-    numbers_N = np.arange(len(file_N))
-    table = table.append_column("viewer_place", pa.array(numbers_N - starts_N, pa.int32()))
-    return table.append_column("viewer_id", pa.array(numbers_N))
-
-
-def _select(manifest: RunManifest) -> str:
-    """Return the SQL of the table: the rows, whether each prediction is right, and which row is of the first target of its image."""
-    kind = OutputKind.of(manifest)
-    correct = kind.correct_sql().removeprefix("any_value") if not kind.is_independent else "judged.viewer_correct"
-    judged = "" if not kind.is_independent else (
-        f"LEFT JOIN (SELECT shard, image_key, {kind.correct_sql()} AS viewer_correct FROM source GROUP BY shard, image_key) "  # noqa: S608
-        "AS judged USING (shard, image_key)"
-    )  # fmt: skip
-    first = "TRUE" if manifest.identity.targets in _ONE_TARGET else f"{_RANK} = 1"
-    return f"SELECT source.*, {correct} AS viewer_correct, {first} AS viewer_first FROM source {judged}"  # noqa: S608
-
-
-_RANK = (
-    "row_number() OVER (PARTITION BY shard, image_key, method ORDER BY target_confidence DESC NULLS LAST, target)"
-)
-_ONE_TARGET = ("predicted", "label")
-"""Rules that choose one class of each image."""
-
-
-def _view(ordinal: int) -> str:
-    """Return the SQL of the view that conditions are written for: the table, with the names of classes."""
-    joins = " ".join(
-        f"LEFT JOIN classes_{ordinal} AS {column}_classes ON {column}_classes.number = rows.{column}"
-        for column in ("label", "predicted", "target")
-    )
-    names = ", ".join(f"{column}_classes.name AS {name}" for column, name in NAMED.items())
-    return f"CREATE VIEW explanations_{ordinal} AS SELECT rows.*, rows.viewer_correct AS correct, {names} FROM rows_{ordinal} AS rows {joins}"  # noqa: S608
-
-
-NAMED = {"label": "label_name", "predicted": "predicted_name", "target": "target_name"}
-
-
-def _clean(text: str) -> str:
-    """Replace lone surrogates, which Arrow does not hold."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -15,7 +15,7 @@ _CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160), 
 """Characters that HTML does not allow, and those that turn the direction of the text around them."""
 
 
-def page(template: str, status: int = 200, **context: object) -> HTMLResponse:
+def page(template: str, status: int = 200, /, **context: object) -> HTMLResponse:
     """Render a template as a response."""
     text = _environment().get_template(template).render(**context)
     return HTMLResponse(text.encode("utf-8", "backslashreplace"), status)

@@ -1,9 +1,10 @@
 """From filters to rows: the condition with its parameters, and the ids of the rows in the order of the page."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import duckdb
+import pyarrow as pa
 
 from pipeline.errors import ConfigError
 from pipeline.viewer.engine import condition, quoted
@@ -60,7 +61,7 @@ def ordering(filters: Filters) -> str:
     return f"{column} {direction} NULLS LAST, viewer_id"
 
 
-def select(index: RunIndex, filters: Filters, columns: Sequence[str] = ("viewer_id",)) -> "duckdb.Table":
+def select(index: RunIndex, filters: Filters, columns: Sequence[str] = ("viewer_id",)) -> pa.Table:
     """Return columns of the rows that the filters leave, in their order.
 
     Raises:
@@ -109,15 +110,18 @@ def _add_spans(where: Where, filters: Filters) -> None:
 
 def chips(filters: Filters, index: RunIndex) -> Iterator[tuple[str, Filters]]:
     """Yield each filter in words, and the filters without it."""
-    from dataclasses import replace
-
-    for name in ("label", "predicted"):
-        if (number := getattr(filters, name)) is not None:
-            yield f"{name} {index.class_name(number)}", replace(filters, **{name: None})
-    for name in ("right", "shard", "key", "failure"):
-        if value := getattr(filters, name):
-            text = {"right": value, "key": f"key contains “{value}”"}.get(name, f"{name} {value}")
-            yield text, replace(filters, **{name: ""})
+    if filters.label is not None:
+        yield f"label {index.class_name(filters.label)}", replace(filters, label=None)
+    if filters.predicted is not None:
+        yield f"predicted {index.class_name(filters.predicted)}", replace(filters, predicted=None)
+    if filters.right:
+        yield filters.right, replace(filters, right="")
+    if filters.shard:
+        yield f"shard {filters.shard}", replace(filters, shard="")
+    if filters.key:
+        yield f"key contains “{filters.key}”", replace(filters, key="")
+    if filters.failure:
+        yield f"failure {filters.failure}", replace(filters, failure="")
     for name, span in filters.spans.items():
         yield _spoken(name, span.low, span.high), filters.with_span(name, None)
     for name, value in filters.metadata.items():

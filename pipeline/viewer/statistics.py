@@ -1,9 +1,9 @@
 """What is counted over a selection: histograms, right and wrong, pairs of classes, and numbers of each class.
 
-Legend: N rows, E edges of bins.
+Legend: N rows, C classes, P pairs of classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.viewer.engine import quoted
-from pipeline.viewer.filters import Filters
 from pipeline.viewer.index import Ids, RunIndex
-from pipeline.viewer.selection import ids_of
 
 BINS = 24
 Numbers = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -65,26 +64,35 @@ class Arrays:
     def __init__(self, index: RunIndex) -> None:
         self._index = index
         self._found: dict[str, Numbers] = {}
+        self._integers: dict[str, Integers] = {}
 
     def column(self, name: str) -> Numbers:
         """Return a column as float32, NaN where it has no value, by the ids of the rows."""
         if name not in self._found:
-            query = f"SELECT {quoted(name)}::FLOAT AS value FROM {self._index.table} ORDER BY viewer_id"  # noqa: S608
-            values = self._index.engine.sql(query)["value"].to_numpy(zero_copy_only=False)
-            self._found[name] = np.asarray(values, np.float32)
+            self._found[name] = np.asarray(self._read(f"{quoted(name)}::FLOAT"), np.float32)
         return self._found[name]
 
-    @cached_property
-    def images(self) -> npt.NDArray[np.int32]:
-        """Return the number of the image of each row."""
-        query = f"SELECT dense_rank() OVER (ORDER BY shard, image_key) AS image FROM {self._index.table} ORDER BY viewer_id"  # noqa: S608, E501
-        return np.asarray(self._index.engine.sql(query)["image"].to_numpy(), np.int32)
+    def integers(self, expression: str) -> Integers:
+        """Return one of the viewer's own expressions as integers, -1 where it has no value."""
+        if expression not in self._integers:
+            self._integers[expression] = np.asarray(self._read(f"coalesce({expression}, -1)::INT"), np.int32)
+        return self._integers[expression]
 
     @cached_property
-    def failed(self) -> npt.NDArray[np.bool_]:
-        """Return whether each row is a failure."""
-        query = f"SELECT error_code IS NOT NULL AS failed FROM {self._index.table} ORDER BY viewer_id"  # noqa: S608
-        return np.asarray(self._index.engine.sql(query)["failed"].to_numpy(zero_copy_only=False), bool)
+    def images(self) -> Integers:
+        """Return the number of the image of each row."""
+        return np.asarray(self._read("dense_rank() OVER (ORDER BY shard, image_key)"), np.int32)
+
+    def one_each(self, ids: Ids) -> Ids:
+        """Return the first row of each image of a selection."""
+        if self._index.has_one_target:
+            return ids
+        return ids[np.unique(self.images[ids], return_index=True)[1]]
+
+    def _read(self, expression: str) -> npt.NDArray[Any]:
+        query = f"SELECT {expression} AS value FROM {self._index.table} ORDER BY viewer_id"  # noqa: S608
+        values: npt.NDArray[Any] = self._index.engine.sql(query)["value"].to_numpy(zero_copy_only=False)
+        return values
 
     def histogram(self, name: str, everything: Ids, ids: Ids) -> Histogram | None:
         """Count the values of a column among all rows and in a selection; None if there are none."""
@@ -104,10 +112,9 @@ class Arrays:
 
     def counts(self, ids: Ids) -> Counts:
         """Count a selection; an image with several targets counts once."""
-        firsts = np.unique(self.images[ids], return_index=True)[1]
-        one_N = ids[firsts]
-        correct_N = self.column("viewer_correct")[one_N]
-        failed_N = self.failed[one_N]
+        one_N = self.one_each(ids)
+        correct_N = self.integers("viewer_correct::INT")[one_N]
+        failed_N = self.integers("(error_code IS NOT NULL)::INT")[one_N]
         right, wrong = int((correct_N == 1).sum()), int((correct_N == 0).sum())
         return Counts(len(ids), len(one_N), right, wrong, int(failed_N.sum()))
 
@@ -121,36 +128,42 @@ class Confusion:
     images: int
 
 
-def confusions(index: RunIndex, ids: Ids, limit: int) -> list[Confusion]:
-    """Return the most frequent pairs of classes in a selection, the label first; right predictions are no pair."""
-    query = (
-        "SELECT label, predicted, count(DISTINCT (shard, image_key)) AS images "  # noqa: S608
-        f"FROM {index.table} WHERE viewer_id IN (SELECT unnest(?::BIGINT[])) "
-        "AND label <> predicted GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT ?"
-    )
-    rows = index.engine.sql(query, [ids, limit]).to_pylist()
-    return [Confusion(**row) for row in rows]
+def pairs(arrays: Arrays, ids: Ids) -> list[Confusion]:
+    """Count the images of a selection by label and predicted class, the most frequent pair first."""
+    one_N = arrays.one_each(ids)
+    label_N, predicted_N = arrays.integers("label")[one_N], arrays.integers("predicted")[one_N]
+    known_N = (label_N >= 0) & (predicted_N >= 0)
+    codes_N = label_N[known_N].astype(np.int64) << 32 | predicted_N[known_N]
+    codes_P, images_P = np.unique(codes_N, return_counts=True)
+    order = np.argsort(-images_P, kind="stable")
+    both = zip(codes_P[order].tolist(), images_P[order].tolist(), strict=True)
+    return [Confusion(code >> 32, code & 0xFFFFFFFF, images) for code, images in both]
 
 
-def matrix(index: RunIndex, filters: Filters, classes: Sequence[int]) -> Mapping[tuple[int, int], int]:
-    """Count the images of a selection by label and predicted class, among some classes."""
-    query = (
-        "SELECT label, predicted, count(DISTINCT (shard, image_key)) AS images "  # noqa: S608
-        f"FROM {index.table} WHERE viewer_id IN (SELECT unnest(?::BIGINT[])) "
-        "AND label IN (SELECT unnest(?::INT[])) AND predicted IN (SELECT unnest(?::INT[])) GROUP BY 1, 2"
-    )
-    chosen = list(classes)
-    rows = index.engine.sql(query, [ids_of(index, filters), chosen, chosen]).to_pylist()
-    return {(row["label"], row["predicted"]): row["images"] for row in rows}
+def confusions(arrays: Arrays, ids: Ids, limit: int) -> list[Confusion]:
+    """Return the most frequent pairs of different classes in a selection, the label first."""
+    return [pair for pair in pairs(arrays, ids) if pair.label != pair.predicted][:limit]
 
 
-def by_class(index: RunIndex, ids: Ids, metrics: Sequence[str]) -> list[dict[str, Any]]:
+def by_class(arrays: Arrays, ids: Ids, numbers: Sequence[str]) -> list[dict[str, Any]]:
     """Return for each label the images of a selection, the share that is right, and the mean of each number."""
-    means = "".join(f", avg({quoted(name)}) AS {quoted(name)}" for name in ("confidence", *metrics))
-    query = (
-        "SELECT label, count(DISTINCT (shard, image_key)) AS images, avg(viewer_correct::INT) AS accuracy"  # noqa: S608
-        f"{means} FROM {index.table} WHERE viewer_id IN (SELECT unnest(?::BIGINT[])) AND label IS NOT NULL "
-        "GROUP BY 1 ORDER BY accuracy NULLS LAST, images DESC, label"
-    )
-    rows: list[dict[str, Any]] = index.engine.sql(query, [ids]).to_pylist()
-    return rows
+    one_N = arrays.one_each(ids)
+    one_N = one_N[arrays.integers("label")[one_N] >= 0]
+    labels_C, class_N = np.unique(arrays.integers("label")[one_N], return_inverse=True)
+    correct_N = arrays.integers("viewer_correct::INT")[one_N].astype(np.float64)
+    correct_N[correct_N < 0] = np.nan
+    columns = {"accuracy": correct_N} | {name: arrays.column(name)[one_N].astype(np.float64) for name in numbers}
+    means = {name: _means(class_N, values_N, len(labels_C)) for name, values_N in columns.items()}
+    images_C = np.bincount(class_N, minlength=len(labels_C))
+    return [
+        {"label": label, "images": int(images_C[place]), **{name: means_C[place] for name, means_C in means.items()}}
+        for place, label in enumerate(labels_C.tolist())
+    ]
+
+
+def _means(class_N: npt.NDArray[np.int64], values_N: npt.NDArray[np.float64], classes: int) -> list[float | None]:
+    """Return the mean of the values of each class, None for a class without a value."""
+    finite_N = np.isfinite(values_N)
+    counts_C = np.bincount(class_N[finite_N], minlength=classes)
+    sums_C = np.bincount(class_N[finite_N], values_N[finite_N], minlength=classes)
+    return [float(total / count) if count else None for total, count in zip(sums_C, counts_C, strict=True)]

@@ -3,13 +3,12 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from starlette.responses import Response
 
-from pipeline.errors import ConfigError
-from pipeline.viewer.engine import quoted
-from pipeline.viewer.filters import DEFAULT_SORT, Filters
+from pipeline.viewer.filters import Filters
 from pipeline.viewer.grid import common
 from pipeline.viewer.rendering import page
 from pipeline.viewer.selection import select, where_of
@@ -25,7 +24,7 @@ def show_takeaway(visit: Visit) -> Response:
     return page(
         "takeaway.html",
         **common(visit),
-        sql=as_sql(visit.filters),
+        sql=as_sql(visit.filters, has_one_target=visit.index.has_one_target),
         total=len(visit.ids),
         csv=visit.link("/keys.csv"),
         back=visit.link("/"),
@@ -54,21 +53,32 @@ def show_picked(visit: Visit) -> Response:
         **common(visit),
         keys=keys,
         yaml=as_yaml(keys),
-        sql=f"SELECT * FROM explanations WHERE image_key IN ({', '.join(map(literal, keys))})" if keys else "",
+        sql=f"SELECT * FROM explanations WHERE image_key IN ({', '.join(map(literal, keys))})",  # noqa: S608 - shown
         back=visit.link("/"),
     )
 
 
-def as_sql(filters: Filters) -> str:
+def as_sql(filters: Filters, *, has_one_target: bool = True) -> str:
     """Write filters as a SELECT for `camatlas query`, with the values in it."""
-    where = where_of(filters, first=_first(filters), correct=_RIGHT)
-    pieces = " AND ".join(where.conditions).split("?")
-    values = [*map(literal, where.parameters), ""]
-    condition = "".join(piece + value for piece, value in zip(pieces, values, strict=True))
+    where = where_of(filters, first="TRUE" if has_one_target else "place = 1", correct=_RIGHT)
+    values = iter(where.parameters)
+    conditions = [_filled(text, values) for text in where.conditions if text != "TRUE"]
     if filters.where.strip():
-        condition += f"\n  AND (\n{filters.where.strip()}\n)"
-    lines = ["SELECT DISTINCT shard, image_key", "FROM parts", "WHERE " + condition.replace(" AND ", "\n  AND ")]
-    return "\n".join(lines)
+        conditions.append(f"(\n{filters.where.strip()}\n)")
+    source = "parts" if has_one_target or filters.target else _RANKED
+    return "\n".join(["SELECT DISTINCT shard, image_key", f"FROM {source}", "WHERE " + "\n  AND ".join(conditions)])
+
+
+_RANKED = (
+    "(SELECT *, row_number() OVER (PARTITION BY shard, image_key, method\n"
+    "  ORDER BY target_confidence DESC NULLS LAST, target) AS place FROM parts)"
+)
+_TOKEN = re.compile(r"""\"(?:[^\"]|\"\")*\"|\?""")
+
+
+def _filled(text: str, values: Iterator[object]) -> str:
+    """Replace each question mark outside of quoted names by the next value."""
+    return _TOKEN.sub(lambda found: literal(next(values)) if found[0] == "?" else found[0], text)
 
 
 def literal(value: object) -> str:
@@ -93,10 +103,6 @@ def _escaped(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
-def _first(filters: Filters) -> str:
-    return "TRUE"
-
-
 def _known(visit: Visit, picked: Sequence[str]) -> list[tuple[str, str]]:
     query = (
         f"SELECT DISTINCT shard, image_key FROM {visit.index.table} "  # noqa: S608
@@ -104,5 +110,3 @@ def _known(visit: Visit, picked: Sequence[str]) -> list[tuple[str, str]]:
     )
     table = visit.index.engine.sql(query, [list(picked)])
     return list(zip(table["shard"].to_pylist(), table["image_key"].to_pylist(), strict=True))
-
-
