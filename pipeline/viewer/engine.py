@@ -66,7 +66,7 @@ class Engine:
             ConfigError: the condition is invalid, takes too long, or needs too much memory.
         """
         cursor = self._connection.cursor()
-        with _translated_errors(self.seconds), _limited(cursor, self.seconds):
+        with translated_errors(self.seconds), _limited(cursor, self.seconds):
             return build(cursor).to_arrow_table()
 
     def sql(self, query: str, parameters: list[object] | None = None) -> pa.Table:
@@ -83,16 +83,6 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def condition(text: str) -> duckdb.Expression:
-    """Parse the user's condition: exactly one expression.
-
-    Raises:
-        ConfigError: it is no expression, or more than one.
-    """
-    with _translated_errors(SECONDS):
-        return duckdb.SQLExpression(text)
-
-
 @contextmanager
 def _limited(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
     timer = threading.Timer(seconds, cursor.interrupt)
@@ -106,7 +96,8 @@ def _limited(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None
 
 
 @contextmanager
-def _translated_errors(seconds: float) -> Iterator[None]:
+def translated_errors(seconds: float) -> Iterator[None]:
+    """Turn errors of DuckDB into ConfigError, with the time limit that was exceeded."""
     try:
         yield
     except duckdb.InterruptException:

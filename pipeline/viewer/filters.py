@@ -88,8 +88,7 @@ def parse(query: Query, index: RunIndex) -> Filters:
     Raises:
         ConfigError: all mistakes, with the nearest valid names.
     """
-    fields = [(name, value.strip() if name != "where" else value) for name, value in query]
-    fields = [(name, value) for name, value in fields if value.strip() and name not in PAGE_FIELDS]
+    fields = [(name, value) for name, value in query if value and name not in PAGE_FIELDS]
     reader = _Reader(dict(fields), index)
     mistakes = Mistakes()
     with mistakes.collecting():
@@ -189,7 +188,7 @@ class _Reader:
         return self._one_of("sort", known) or DEFAULT_SORT
 
     def _class(self, name: str) -> int | None:
-        text = self.fields.get(name, "")
+        text = self.fields.get(name, "").strip()
         if not text:
             return None
         head = text.partition(" ")[0]

@@ -92,10 +92,11 @@ def common(visit: Visit) -> dict[str, Any]:
     """Return what every page of a run shows."""
     index = visit.index
     model = index.manifest.identity.model
+    new_chunks, trouble = visit.opened.news()
     return {
         "visit": visit, "index": index, "filters": visit.filters, "model": model.get("name", ""),
         "runs": [(name, visit.link("/", Filters(run=name))) for name in visit.library.names],
-        "name": index.name, "new_chunks": visit.opened.new_chunks(), "reload": visit.link("/reload"),
+        "name": index.name, "new_chunks": new_chunks, "trouble": trouble, "reload": visit.link("/reload"),
         "note": visit.opened.grounds.note,
         "compare": visit.link("/compare") if len(visit.library.names) > 1 else "",
     }  # fmt: skip

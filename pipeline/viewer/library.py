@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.errors import ConfigError, nearest
+from pipeline.errors import CamatlasError, ConfigError, nearest
 from pipeline.results.query import open_run
 from pipeline.storage.run_folder import MANIFEST, part_names
 from pipeline.storage.store import open_store
@@ -32,18 +32,22 @@ class OpenedRun:
         self.grounds = Grounds(index.run)
         self.arrays = Arrays(index)
         self._selections: Bounded[Ids] = Bounded(_SELECTIONS_BYTES, lambda ids: ids.nbytes)
-        self._listed, self._new = time.monotonic(), 0
+        self._listed, self._new, self._trouble = time.monotonic(), 0, ""
 
     def ids(self, filters: Filters) -> Ids:
         """Return the ids of the rows that filters leave, in their order; remembers the last ones."""
         return self._selections.get(filters, lambda: ids_of(self.index, filters))
 
-    def new_chunks(self) -> int:
-        """Count the chunks that were finished since the run was opened; looks at most every ten seconds."""
+    def news(self) -> tuple[int, str]:
+        """Count the chunks finished since the run was opened, or say why not; looks at most every ten seconds."""
         if time.monotonic() - self._listed > _LISTING_SECONDS:
             self._listed = time.monotonic()
-            self._new = len(set(part_names(self.index.run.store)).difference(self.index.run.parts))
-        return self._new
+            try:
+                self._new = len(set(part_names(self.index.run.store)).difference(self.index.run.parts))
+                self._trouble = ""
+            except (CamatlasError, OSError) as error:
+                self._trouble = str(error)
+        return self._new, self._trouble
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
-from pipeline.viewer.engine import condition, quoted
+from pipeline.viewer.conditions import checked
+from pipeline.viewer.engine import quoted
 from pipeline.viewer.filters import ALL_TARGETS, DEFAULT_SORT, Filters
 from pipeline.viewer.index import Ids, RunIndex
 from schemas.explanation import SHARD_STAGE
@@ -33,8 +34,14 @@ class Where:
         return " AND ".join(self.conditions) or "TRUE"
 
 
-def where_of(filters: Filters, *, first: str = "viewer_first", correct: str = "viewer_correct") -> Where:
-    """Return the condition of the filters, without the user's own."""
+def where_of(filters: Filters, *, first: str = "viewer_first", correct: str = "{}viewer_correct") -> Where:
+    """Return the condition of the filters, without the user's own.
+
+    Args:
+        filters: what is shown.
+        first: SQL that is true of the rows of an image's first target.
+        correct: SQL that is true of right predictions, with a place for NOT.
+    """
     where = Where()
     where.add("(method = ? OR method IS NULL)", filters.method)
     where.add("error_stage IS DISTINCT FROM ?", SHARD_STAGE)
@@ -46,7 +53,7 @@ def where_of(filters: Filters, *, first: str = "viewer_first", correct: str = "v
         if value is not None:
             where.add(f"{name} = ?", value)
     if filters.right:
-        where.add(correct if filters.right == "right" else f"NOT {correct}")
+        where.add(correct.format("" if filters.right == "right" else "NOT "))
     _add_texts(where, filters)
     _add_spans(where, filters)
     return where
@@ -68,11 +75,13 @@ def select(index: RunIndex, filters: Filters, columns: Sequence[str] = ("viewer_
         ConfigError: the user's condition is invalid, or takes too long.
     """
     where = where_of(filters)
-    own = condition(filters.where) if filters.where.strip() else None
+    own = checked(index.engine, filters.where) if filters.where.strip() else None
     source = index.table if own is None else f"explanations_{index.ordinal}"
     query = f"SELECT * FROM {source} WHERE {where.sql}"  # noqa: S608 - constants and quoted names; values are parameters
 
     def build(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+        if own is not None:  # a subquery can name the view as `camatlas query` does
+            cursor.execute(f"CREATE TEMP VIEW explanations AS SELECT * FROM {source} WHERE method IS NOT NULL")  # noqa: S608
         relation = cursor.sql(query, params=where.parameters)
         if own is not None:
             relation = relation.filter(own)

@@ -16,7 +16,7 @@ from pipeline.viewer.visit import NotFoundError, Visit
 
 MOST_PICKED = 2000
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-_RIGHT = "(shard, image_key) IN (SELECT (shard, image_key) FROM images WHERE correct)"
+_RIGHT = "(shard, image_key) IN (SELECT (shard, image_key) FROM images WHERE {}correct)"
 
 
 def show_takeaway(visit: Visit) -> Response:
