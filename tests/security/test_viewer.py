@@ -28,6 +28,10 @@ HOSTILE = [payload.replace("\x00", "") for payload in PAYLOADS] + [
 NAMES = [name for name in HOSTILE if "\ud800" not in name and len(name) < 500]
 
 
+STRIDE = 6
+"""Hostile names are joined to this many."""
+
+
 class HostileRun(RunMaker):
     """A run whose names are all hostile: shards, keys, methods, metrics, classes and metadata."""
 
@@ -53,12 +57,12 @@ class HostileRun(RunMaker):
 
 
 def hostile(folder: Path, first: int) -> HostileRun:
-    payload = NAMES[first]
+    payload = "".join(NAMES[first::STRIDE])
     return HostileRun(folder, shards=(payload + "1", payload + "2"), methods=(payload + "m", payload + "n"),
                       metrics=(payload + "x", payload + "y"), prefix=payload).complete()  # fmt: skip
 
 
-@pytest.mark.parametrize("first", range(0, len(NAMES), 3))
+@pytest.mark.parametrize("first", range(STRIDE))
 def test_hostile_names_stay_text_on_every_page_and_every_link_works(tmp_path: Path, first: int) -> None:
     with viewing(hostile(tmp_path / "run", first).folder) as visitor:
         grid = visitor.get("/")
@@ -134,7 +138,8 @@ def test_a_condition_that_runs_on_is_stopped_while_others_are_answered(plain: Pa
     library.engine.seconds = 0.5
     visitor, answers = client(library), []
     tables = ", ".join(f"explanations t{place}" for place in range(16))
-    endless = f"EXISTS (SELECT 1 FROM {tables} WHERE t0.confidence + t15.confidence < -1 - image_height)"
+    every = ", ".join(f"t{place}.image_key" for place in range(16))
+    endless = f"(SELECT max(hash(concat({every}))) FROM {tables}) IS NULL"
     running = threading.Thread(target=lambda: answers.append(visitor.get("/", params={"where": endless})))
     running.start()
     other = client(library).get("/?label=dog")
@@ -206,6 +211,7 @@ def test_a_store_that_goes_down_is_a_sentence(tmp_path: Path, monkeypatch: pytes
     maker = RunMaker(tmp_path / "run").complete()
     monkeypatch.setattr("pipeline.viewer.library._LISTING_SECONDS", -1)
     with viewing(maker.folder) as visitor:
+        assert visitor.get("/").status_code == 200
 
         def down(*_: object) -> list[str]:
             raise StoreError("cannot list s3://bucket/run: connection refused")
