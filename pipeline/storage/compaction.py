@@ -39,6 +39,7 @@ from pipeline.storage.parts import read_part
 from pipeline.storage.run_folder import PartName, checked_part_names, read_manifest
 from pipeline.storage.sorting import SORTED_BY, KeySample, Spill, temporary_folder
 from schemas.compaction import CompactionRecord, MergedFile, PartsDigest, ranges
+from schemas.explanation import with_source
 
 _WITH_STATISTICS = [*SORTED_BY, "error_code"]
 """Columns with min/max statistics: readers use only these, and others would only make the footer longer."""
@@ -175,7 +176,7 @@ class _Attempt:
             table, footer = read_part(data)
             if footer.run_id != self._run_id:
                 raise ValueError(f"belongs to run {footer.run_id}, not {self._run_id}")
-            spill.add(table)
+            spill.add(with_source(table))
         digest.add(part.file, hashlib.sha256(data).hexdigest())
         return int(table.num_rows)
 
