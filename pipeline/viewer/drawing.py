@@ -31,33 +31,31 @@ class Drawings:
 
     def tile(self, visit: Visit, request: Request) -> Response:
         """Draw an image with one map over it, small."""
-        row = visit.row()
+        row, ground = _looked_up(visit)
 
         def draw() -> bytes:
-            return tile(_ground(visit, row).image, visit.opened.maps.map_of(row))
+            return tile(ground.image, visit.opened.maps.map_of(row))
 
-        return self._answer(visit, request, ("tile", row["viewer_id"]), draw, "image/jpeg")
+        return self._answer(visit, request, ("tile", row["viewer_id"], ground.is_original), draw, "image/jpeg")
 
     def ground(self, visit: Visit, request: Request) -> Response:
         """Draw an image with its boxes."""
-        row = visit.row()
+        row, ground = _looked_up(visit)
 
         def draw() -> bytes:
-            ground = _ground(visit, row)
             return jpeg(panel(ground.image, ground.boxes))
 
-        return self._answer(visit, request, ("ground", row["viewer_id"]), draw, "image/jpeg")
+        return self._answer(visit, request, ("ground", row["viewer_id"], ground.is_original), draw, "image/jpeg")
 
     def overlay(self, visit: Visit, request: Request) -> Response:
         """Draw a map alone, clear where it is 0."""
-        row = visit.row()
+        row, ground = _looked_up(visit)
 
         def draw() -> bytes:
-            map_uv = _map(visit, row)
-            large = fitted(_ground(visit, row).image, PANEL)
-            return png(overlay_layer(map_uv, (large.height, large.width)))
+            large = fitted(ground.image, PANEL)
+            return png(overlay_layer(_map(visit, row), (large.height, large.width)))
 
-        return self._answer(visit, request, ("overlay", row["viewer_id"]), draw, "image/png")
+        return self._answer(visit, request, ("overlay", row["viewer_id"], ground.image.size), draw, "image/png")
 
     def mean(self, visit: Visit, request: Request) -> Response:
         """Draw the mean of the heat maps of a selection's first maps."""
@@ -76,13 +74,12 @@ class Drawings:
         self, visit: Visit, request: Request, key: tuple[object, ...], draw: Callable[[], bytes], kind: str
     ) -> Response:
         """Answer with a picture, or that the browser's copy is still right."""
-        ground_note = visit.opened.grounds.note
         whole = (visit.index.manifest.run_id, visit.index.ordinal, *key)
-        etag = f'"{hashlib.sha256(repr((whole, ground_note)).encode("utf-8", "replace")).hexdigest()[:24]}"'
+        etag = f'"{hashlib.sha256(repr(whole).encode("utf-8", "replace")).hexdigest()[:24]}"'
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
-        return Response(self._drawn.get((whole, ground_note), draw), media_type=kind, headers=headers)
+        return Response(self._drawn.get(whole, draw), media_type=kind, headers=headers)
 
 
 def show_sheet(visit: Visit) -> Response:
@@ -94,8 +91,10 @@ def show_sheet(visit: Visit) -> Response:
     return Response(picture, media_type="image/png", headers={"Content-Disposition": disposition})
 
 
-def _ground(visit: Visit, row: Mapping[str, Any]) -> Ground:
-    return visit.opened.grounds.ground(row["shard"], row["image_key"])
+def _looked_up(visit: Visit) -> tuple[Mapping[str, Any], Ground]:
+    """Return the row that the address names, and what its map is laid over."""
+    row = visit.row()
+    return row, visit.opened.grounds.ground(row)
 
 
 def _map(visit: Visit, row: Mapping[str, Any]) -> FloatArray:
@@ -118,7 +117,7 @@ def _mean_picture(maps: list[FloatArray]) -> Any:  # noqa: ANN401 - a picture
 
 def _sheet(visit: Visit, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - a picture
     first = rows[0]
-    ground = _ground(visit, first)
+    ground = visit.opened.grounds.ground(first)
     large, boxes = at_least(ground.image, 224, ground.boxes)
     name = visit.index.class_name
     panels = [Panel("image", "" if ground.is_original else "not available any more", boxed(large, boxes))]

@@ -97,7 +97,7 @@ def common(visit: Visit) -> dict[str, Any]:
         "visit": visit, "index": index, "filters": visit.filters, "model": model.get("name", ""),
         "runs": [(name, visit.link("/", Filters(run=name))) for name in visit.library.names],
         "name": index.name, "new_chunks": new_chunks, "trouble": trouble, "reload": visit.link("/reload"),
-        "note": visit.opened.grounds.note,
+        "note": visit.opened.grounds.note, "remark": visit.opened.grounds.remark,
         "compare": visit.link("/compare") if len(visit.library.names) > 1 else "",
     }  # fmt: skip
 

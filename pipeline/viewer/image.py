@@ -28,7 +28,7 @@ def show_image(visit: Visit) -> Response:
     """Render the page of the image that the address names."""
     rows = visit.rows_of_image()
     first = rows[0]
-    ground = visit.opened.grounds.ground(first["shard"], first["image_key"])
+    ground = visit.opened.grounds.ground(first)
     explained = [row for row in rows if row["method"] is not None and row["error_code"] is None]
     failures = [row for row in rows if row["error_code"] is not None]
     return page(

@@ -1,14 +1,15 @@
 """The original images of a run, read when they are looked at; where they are gone, a grey ground and the reason."""
 
-import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from PIL import Image
 
-from pipeline.errors import CamatlasError
+from pipeline.data.sources.shards import Extent
+from pipeline.results.one_image import ImageReader
 from pipeline.results.query import Run
-from pipeline.results.source_images import Original, originals
 from pipeline.settings.preprocess import Preprocess
 from pipeline.viewer.bounded import Bounded
 
@@ -33,26 +34,12 @@ class Ground:
     is_original: bool
 
 
-class ImageReader:
-    """Reads one image at a time from the shards of a run."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self.note = ""
-
-    def original(self, shard: str, image_key: str) -> Original | None:
-        """Return an image, or None if it cannot be read any more."""
-        found = dict(originals(self._run.manifest, [(shard, image_key)]))
-        return found.get((shard, image_key))
-
-
 class Grounds:
-    """Remembers the images seen last, within a bound on memory."""
+    """Remembers the images seen last, within a bound on memory; those that cannot be read are tried again."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._reader = ImageReader(run)
-        self._reading = threading.Lock()
         self._found: Bounded[Ground] = Bounded(CACHE_BYTES, lambda ground: ground.image.width * ground.image.height * 3)
 
     @property
@@ -60,20 +47,28 @@ class Grounds:
         """Say why images cannot be shown; "" while they can."""
         return self._reader.note
 
-    def ground(self, shard: str, image_key: str) -> Ground:
-        """Return what the maps of an image are laid over."""
-        return self._found.get((shard, image_key), lambda: self._read(shard, image_key))
+    @property
+    def remark(self) -> str:
+        """Say why reading images takes long; "" where it does not."""
+        return self._reader.remark
 
-    def _read(self, shard: str, image_key: str) -> Ground:
-        with self._reading:
-            try:
-                original = self._reader.original(shard, image_key)
-                note = self._reader.note
-            except (CamatlasError, OSError) as error:
-                original, note = None, str(error)
+    def ground(self, row: Mapping[str, Any]) -> Ground:
+        """Return what the maps of a row's image are laid over."""
+        place = row["shard"], row["image_key"]
+        try:
+            return self._found.get(place, lambda: self._read(row))
+        except _UnreadableError as error:
+            return Ground(self._grey, (), str(error), False)
+
+    def close(self) -> None:
+        """End the processes that decode images."""
+        self._reader.close()
+
+    def _read(self, row: Mapping[str, Any]) -> Ground:
+        original = self._reader.original(row["shard"], row["image_key"], Extent.of(row))
         if original is None:
-            reason = note or "the image is no longer where the run read it, or was changed"
-            return Ground(self._grey, (), reason, False)
+            reason = self._reader.note_for(row["shard"], row["image_key"])
+            raise _UnreadableError(reason or "the image is no longer where the run read it, or was changed")
         return Ground(original.image, tuple(original.boxes_xyxy or ()), original.note, True)
 
     @cached_property
@@ -81,3 +76,7 @@ class Grounds:
         """Make a grey picture of the size of the model's input."""
         height, width = Preprocess.of(self._run.manifest.identity.data["preprocess"]).size
         return Image.new("RGB", (width, height), GREY)
+
+
+class _UnreadableError(Exception):
+    """An image cannot be read now; its message says why."""

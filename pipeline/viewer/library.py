@@ -38,6 +38,11 @@ class OpenedRun:
         """Return the ids of the rows that filters leave, in their order; remembers the last ones."""
         return self._selections.get(filters, lambda: ids_of(self.index, filters))
 
+    def close(self) -> None:
+        """Free the tables and end the processes that decode images."""
+        self.grounds.close()
+        self.index.drop()
+
     def news(self) -> tuple[int, str]:
         """Count the chunks finished since the run was opened, or say why not; looks at most every ten seconds."""
         if time.monotonic() - self._listed > _LISTING_SECONDS:
@@ -94,12 +99,12 @@ class Library:
         name = self.get(name).index.name
         with self._opening:
             before, self._opened[name] = self._opened[name], self._open(self.places[name])
-        before.index.drop()
+        before.close()
 
     def close(self) -> None:
         """Close all runs."""
         for opened in self._opened.values():
-            opened.index.run.close()
+            opened.close()
         self.engine.close()
 
     def _open(self, place: Place) -> OpenedRun:
