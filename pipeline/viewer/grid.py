@@ -119,7 +119,7 @@ def state_of(row: Mapping[str, Any]) -> str:
 
 
 def _short(key: str) -> str:
-    return key if len(key) <= 40 else f"{key[:12]}…{key[-26:]}"
+    return key if len(key) <= 20 else f"…{key[-18:]}"
 
 
 def _lines(visit: Visit, row: Mapping[str, Any]) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """The viewer under hostile names, hostile SQL, and runs that break while one looks."""
 
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -107,13 +106,15 @@ def visitor(plain: Path) -> Iterator[TestClient]:
         "EXISTS (SELECT 1 FROM read_csv('/etc/passwd'))", "EXISTS (FROM '/etc/passwd')", "EXISTS (FROM glob('/*'))",
         "(SELECT content FROM read_text('/etc/hostname')) = 'x'", "EXISTS (FROM read_parquet('https://x.example/a'))",
         "COPY rows_0 TO 'x.csv'", "(COPY rows_0 TO 'x.csv')", "ATTACH 'x.db'", "INSTALL httpfs", "LOAD httpfs",
-        "PRAGMA database_list", "SET threads = 1", "EXPORT DATABASE 'x'", "CALL pragma_version()", "getenv('HOME') = 'x'",
+        "PRAGMA database_list", "SET threads = 1", "EXPORT DATABASE 'x'", "CALL pragma_version()",
+        "getenv('HOME') = 'x'",
         "nextval('s') > 0", "confidence = ?", "confidence = $1", "\ud800", "confidence > 'abc'", "no_such_function(1)",
         "EXISTS (SELECT 1 FROM query('DROP TABLE rows_0'))", "(" * 2000 + "1" + ")" * 2000, "sum(confidence) > 1",
         "unnest([TRUE, FALSE])", "len(range(1000000000)) > 1", "len(repeat('x', 2000000000)) > 1",
         "len(list_transform(range(1000000000), lambda x: x * 2)) > 1", "len([x FOR x IN range(9)]) > 1",
         "EXISTS (WITH RECURSIVE t(s) AS (SELECT 'x' UNION ALL SELECT s || s FROM t) FROM t)",
-        "rpad('x', 2000000000, 'x') = 'x'", "EXISTS (FROM range(9))", "TRUE OR " * 2000 + "TRUE", "count(*) OVER () > 1 OR sniff_csv('/etc/passwd') IS NULL",
+        "rpad('x', 2000000000, 'x') = 'x'", "EXISTS (FROM range(9))", "TRUE OR " * 2000 + "TRUE",
+        "count(*) OVER () > 1 OR sniff_csv('/etc/passwd') IS NULL",
     ],
 )  # fmt: skip
 def test_sql_that_writes_or_reads_files_is_refused_and_nothing_changes(
@@ -125,7 +126,7 @@ def test_sql_that_writes_or_reads_files_is_refused_and_nothing_changes(
     assert answer.status_code == (200 if not sql.strip() else 400), text(answer.text)
     assert len(keys(visitor.get("/").text)) == 5
     assert state(plain) == before
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
@@ -249,4 +250,4 @@ def test_looking_writes_nothing(plain: Path, tmp_path: Path, monkeypatch: pytest
         ):
             visitor.get(link)
     assert state(plain) == before
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

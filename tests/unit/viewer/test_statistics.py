@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from handmade import RunMaker
 
+from pipeline.explain.rows import Row
 from pipeline.results.query import open_run
 from pipeline.storage.run_folder import PartName
 from pipeline.viewer.engine import Engine
@@ -14,16 +15,17 @@ from pipeline.viewer.filters import ALL_TARGETS, Filters
 from pipeline.viewer.index import RunIndex
 from pipeline.viewer.selection import ids_of
 from pipeline.viewer.statistics import BINS, Arrays, by_class, confusions, pairs
+from schemas.manifest import RunIdentity
 
 
 class TwoTargets(RunMaker):
     """A run that explains two classes of each image."""
 
     @property
-    def identity(self):  # type: ignore[no-untyped-def]
+    def identity(self) -> RunIdentity:
         return super().identity.model_copy(update={"targets": "predicted,label"})
 
-    def rows(self, part: PartName):  # type: ignore[no-untyped-def]
+    def rows(self, part: PartName) -> list[Row]:
         rows = super().rows(part)
         second = [
             row | {"target": 2, "target_rule": "label", "target_confidence": 0.5, "average_drop": 0.9}
