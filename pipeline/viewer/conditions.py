@@ -13,9 +13,19 @@ import duckdb
 from pipeline.errors import ConfigError, Mistake, nearest
 from pipeline.viewer.engine import Engine, translated_errors
 
-FUNCTIONS = frozenset(
-    ["abs", "acos", "any_value", "arg_max", "arg_min", "asin", "atan", "atan2", "avg", "bool_and", "bool_or", "cbrt", "ceil", "ceiling", "coalesce", "concat", "contains", "corr", "cos", "count", "count_star", "covar_pop", "date_part", "day", "degrees", "dense_rank", "element_at", "ends_with", "epoch", "exp", "extract", "first", "first_value", "floor", "greatest", "hash", "hour", "ifnull", "ilike_escape", "isfinite", "isinf", "isnan", "jaro_winkler_similarity", "last", "last_value", "least", "left", "length", "like_escape", "lcase", "len", "list_contains", "list_value", "ln", "log", "log10", "log2", "lower", "ltrim", "mad", "map_contains", "map_extract", "max", "mean", "median", "min", "minute", "mod", "mode", "month", "not_ilike_escape", "not_like_escape", "now", "nullif", "ntile", "percent_rank", "pi", "pow", "power", "prefix", "quantile", "quantile_cont", "quantile_disc", "radians", "rank", "regexp_extract", "regexp_full_match", "regexp_matches", "reverse", "right", "round", "row", "row_number", "rtrim", "sign", "sin", "split_part", "sqrt", "starts_with", "stddev", "stddev_pop", "stddev_samp", "strlen", "strpos", "strptime", "substr", "substring", "suffix", "sum", "tan", "trim", "trunc", "typeof", "ucase", "upper", "var_pop", "var_samp", "variance", "year", "array_extract", "list_extract", "struct_extract", "array_slice", "list_slice", "cume_dist", "lag", "lead", "nth_value", "is_distinct_from"]
+_NAMES = (
+    "abs acos any_value arg_max arg_min asin atan atan2 avg bool_and bool_or cbrt ceil ceiling coalesce concat "
+    "contains corr cos count count_star covar_pop date_part day degrees dense_rank element_at ends_with epoch exp "
+    "extract first first_value floor greatest hash hour ifnull ilike_escape isfinite isinf isnan "
+    "jaro_winkler_similarity last last_value least left length like_escape lcase len list_contains list_value ln "
+    "log log10 log2 lower ltrim mad map_contains map_extract max mean median min minute mod mode month "
+    "not_ilike_escape not_like_escape now nullif ntile percent_rank pi pow power prefix quantile quantile_cont "
+    "quantile_disc radians rank regexp_extract regexp_full_match regexp_matches reverse right round row "
+    "row_number rtrim sign sin split_part sqrt starts_with stddev stddev_pop stddev_samp strlen strpos strptime "
+    "substr substring suffix sum tan trim trunc typeof ucase upper var_pop var_samp variance year array_extract "
+    "list_extract struct_extract array_slice list_slice cume_dist lag lead nth_value "
 )
+FUNCTIONS = frozenset(_NAMES.split())
 _LONGEST = 10_000
 _ELSEWHERE = "`camatlas query` runs any SELECT"
 
