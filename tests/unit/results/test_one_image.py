@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from located import boxed_samples, jpeg, make_run, opened, places_of, table_file
+from pictures import noise, saved
 from tars import tar_of
 
 from pipeline.data.sources import tar_members
@@ -142,14 +143,18 @@ def test_older_rows_cost_one_look_at_the_headers_for_all_images(
         assert "do not say where the images of s.tar lie" in reader.remark
 
 
-def test_boxes_and_labels_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = opened(tmp_path / "run", in_tar(tmp_path))
+def test_threads_share_a_reader_that_reads_boxes_and_labels_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PNG is decoded in a subprocess, a plain JPEG in the thread."""
+    drawn = [(f"png{i}.png", saved(noise(40 + i, 36))) for i in range(6)]
+    run = opened(tmp_path / "run", tar_data(tmp_path, tar_of([*boxed_samples(), *drawn])))
     prepared = []
     of = one_image.RunImages.of
     monkeypatch.setattr(one_image.RunImages, "of", lambda manifest: prepared.append(1) or of(manifest))
     with ImageReader(run) as reader, ThreadPoolExecutor(8) as pool:
         known = expected(run)
-        found = list(pool.map(lambda place: (place, reader.original(*place)), places_of(run) * 10))
+        found = list(pool.map(lambda place: (place, reader.original(*place)), places_of(run) * 5))
     assert all(same(original, known[place]) for place, original in found)
     assert prepared == [1]
 
