@@ -121,30 +121,31 @@ class Library:
 def find_runs(paths: Sequence[str]) -> list[Place]:
     """Find the runs at paths or URLs: each is a run, or a folder of runs.
 
+    A run is called like its folder, with as many folders above as tell the runs apart.
+
     Raises:
         ConfigError: there is no run at one of them.
     """
-    found = [place for path in paths for place in _runs_at(path)]
-    urls = {place.url: place for place in found}
-    names: dict[str, int] = {}
-    places = []
-    for place in urls.values():
-        names[place.name] = names.get(place.name, 0) + 1
-        places.append(place if names[place.name] == 1 else Place(f"{place.name} ({names[place.name]})", place.url))
-    return places
+    urls = list(dict.fromkeys(url for path in paths for url in _runs_at(path)))
+    for parts in range(1, 20):
+        names = [_last(url, parts) for url in urls]
+        if len(set(names)) == len(urls):
+            return [Place(name, url) for name, url in zip(names, urls, strict=True)]
+    return [Place(url, url) for url in urls]
 
 
-def _runs_at(path: str) -> Iterator[Place]:
+def _runs_at(path: str) -> Iterator[str]:
     store = open_store(path)
     if MANIFEST in store.names() or part_names(store):
-        yield Place(_last(store.url), store.url)
+        yield store.url
         return
     inside = [open_store(f"{store.url}/{name}") for name in store.names() if not name.startswith(("_", "."))]
     runs = [one for one in inside if MANIFEST in one.names()]
     if not runs:
         raise ConfigError.one("RUN", f"'{store.url}' is not a run folder, and holds none", "name a run folder")
-    yield from (Place(_last(one.url), one.url) for one in runs)
+    yield from (one.url for one in runs)
 
 
-def _last(url: str) -> str:
-    return url.rstrip("/").rpartition("/")[2].encode("utf-8", "replace").decode() or "run"
+def _last(url: str, parts: int) -> str:
+    """Return the last parts of a path or URL, as a name."""
+    return "/".join(url.rstrip("/").split("/")[-parts:]).encode("utf-8", "replace").decode() or "run"

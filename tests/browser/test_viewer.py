@@ -80,19 +80,13 @@ def test_the_grid_scrolls_to_its_end_with_few_tiles_at_a_time(visit: Open) -> No
     first = shown(page)
     assert first[0].endswith("00000-0000")
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight / 2)")
-    page.wait_for_function(
-        "[...document.querySelectorAll('#grid input')].some(box => /0000-03|0000-04/.test(box.value))"
-    )
+    page.locator('#grid input[value*="00000-03"]').first.wait_for(state="attached")
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
-    page.wait_for_function(
-        "[...document.querySelectorAll('#grid input')].some(box => box.value.endsWith('00001-0199'))"
-    )
+    page.locator('#grid input[value$="00001-0199"]').wait_for(state="attached")
     assert shown(page)[-1].endswith("00001-0199")
     assert page.locator("#grid .tile").count() < 400
     page.evaluate("scrollTo(0, 0)")
-    page.wait_for_function(
-        "[...document.querySelectorAll('#grid input')].some(box => box.value.endsWith('00000-0000'))"
-    )
+    page.locator('#grid input[value$="00000-0000"]').wait_for(state="attached")
     assert shown(page) == first
     assert watched.quiet, (watched.messages, watched.requests)
 
@@ -149,7 +143,7 @@ def test_arrow_keys_lead_through_the_selection(visit: Open) -> None:
         seen.append(page.inner_text("h1"))
     assert seen == [key.partition("/")[2] for key in expected]
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function(f"document.querySelector('h1').innerText === {seen[1]!r}")
+    page.locator("h1", has_text=seen[1]).wait_for()
     page.focus("#opacity")
     before = page.url
     page.keyboard.press("ArrowRight")
@@ -178,7 +172,7 @@ def test_a_mistake_in_sql_is_told_under_its_box(visit: Open) -> None:
     assert "nonsense" in page.inner_text("#where-problem")
     page.fill("#where", "insertion > 0.9 AND confidence > 0.5")
     page.click("#filters button")
-    page.wait_for_function("!document.querySelector('#where-problem')")
+    page.locator("#where-problem").wait_for(state="detached")
     assert 0 < images_said(page) < IMAGES
 
 
