@@ -54,7 +54,9 @@ class TinyRun(RunMaker):
             "data": {"shards": str(self.folder.parent / "shards")}, "model": {"name": "torchvision/resnet18"},
             "output": {"path": str(self.folder)},
         }  # fmt: skip
-        update = {"config": config, "classes": tuple(f"class {number}" for number in range(1000))}
+        locations = tuple(str(self.folder.parent / "shards" / name) for name in self.shards)
+        classes = tuple(f"class {number}" for number in range(1000))
+        update = {"config": config, "classes": classes, "locations": locations}
         return super().manifest.model_copy(update=update)
 
 

@@ -22,17 +22,27 @@ class Bounded(Generic[T]):
         self._values: OrderedDict[Hashable, T] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return the value of a key, and make it if it is not remembered; two threads may make it twice."""
+    def peek(self, key: Hashable) -> T | None:
+        """Return the value of a key if it is remembered."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
-                return self._values[key]
+            return self._values.get(key)
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return the value of a key, and make it if it is not remembered; two threads may make it twice."""
+        found = self.peek(key)
+        if found is not None:
+            return found
         value = make()
+        self.put(key, value)
+        return value
+
+    def put(self, key: Hashable, value: T) -> None:
+        """Remember a value."""
         with self._lock:
             if key not in self._values:
                 self._values[key] = value
                 self._held += self._measure(value)
             while self._held > self._size and len(self._values) > 1:
                 self._held -= self._measure(self._values.popitem(last=False)[1])
-        return value

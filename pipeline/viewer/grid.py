@@ -12,7 +12,7 @@ from pipeline.viewer.index import Ids
 from pipeline.viewer.rendering import page
 from pipeline.viewer.selection import chips
 from pipeline.viewer.statistics import Counts, Histogram, confusions
-from pipeline.viewer.visit import Visit
+from pipeline.viewer.visit import Visit, name_of
 
 PAGE, MOST = 60, 240
 """Tiles of a page without scripts, and of one answer."""
@@ -105,6 +105,7 @@ def common(visit: Visit) -> dict[str, Any]:
 def tiles(visit: Visit, ids: Ids | Sequence[int]) -> Iterator[Tile]:
     """Yield the tiles of some rows."""
     for row in visit.index.rows(ids):
+        visit.opened.shown.put(name_of(row), row)
         yield Tile(
             row, visit.image_link(row), visit.picture_link("/tile", row), _short(row["image_key"]),
             list(_lines(visit, row)), state_of(row),

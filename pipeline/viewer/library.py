@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.errors import CamatlasError, ConfigError, nearest
 from pipeline.results.query import open_run
@@ -19,6 +20,8 @@ from pipeline.viewer.selection import ids_of
 from pipeline.viewer.statistics import Arrays
 
 _SELECTIONS_BYTES = 24_000_000
+_ROWS_SHOWN = 3000
+"""Rows of tiles that are remembered until their pictures are asked for."""
 _LISTING_SECONDS = 10.0
 """How long a listing of the parts is believed."""
 
@@ -32,6 +35,7 @@ class OpenedRun:
         self.grounds = Grounds(index.run)
         self.arrays = Arrays(index)
         self._selections: Bounded[Ids] = Bounded(_SELECTIONS_BYTES, lambda ids: ids.nbytes)
+        self.shown: Bounded[Mapping[str, Any]] = Bounded(_ROWS_SHOWN, lambda _: 1)
         self._listed, self._new, self._trouble = time.monotonic(), 0, ""
 
     def ids(self, filters: Filters) -> Ids:

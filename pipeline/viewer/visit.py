@@ -102,13 +102,21 @@ class Visit:
             raise NotFoundError.one("image", f"shard '{shard[:80]}' of this run has no image '{key[:200]}'", hint)
         return rows
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> Mapping[str, Any]:
         """Return the row of the image, target and method that the address names; the first that fits."""
         target, method = self.field("target"), self.field("method")
+        if (shown := self.opened.shown.peek((self.field("in"), self.field("image"), target, method))) is not None:
+            return shown
         for row in self.rows_of_image():
             if target in ("", str(row["target"])) and method in ("", row["method"] or ""):
                 return row
         raise NotFoundError.one("picture", "this image has no map of that class and method")
+
+
+def name_of(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return what names a row in addresses: shard, key, target and method; "" for those of a failed image."""
+    target = "" if row["target"] is None else str(row["target"])
+    return row["shard"], row["image_key"], target, row["method"] or ""
 
 
 def with_query(path: str, query: str) -> str:
