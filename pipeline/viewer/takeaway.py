@@ -65,14 +65,23 @@ def as_sql(filters: Filters, *, has_one_target: bool = True) -> str:
     conditions = [_filled(text, values) for text in where.conditions if text != "TRUE"]
     if filters.where.strip():
         conditions.append(f"(\n{filters.where.strip()}\n)")
-    source = "parts" if has_one_target or filters.target else _RANKED
+    source = _NAMED if filters.where.strip() else "parts"
+    if not has_one_target and not filters.target:
+        source = f"(SELECT *, {_PLACE} AS place\n  FROM {source})"  # noqa: S608 - shown, and not run here
     return "\n".join(["SELECT DISTINCT shard, image_key", f"FROM {source}", "WHERE " + "\n  AND ".join(conditions)])
 
 
-_RANKED = (
-    "(SELECT *, row_number() OVER (PARTITION BY shard, image_key, method\n"
-    "  ORDER BY target_confidence DESC NULLS LAST, target) AS place FROM parts)"
+_PLACE = (
+    "row_number() OVER (PARTITION BY shard, image_key, method\n    ORDER BY target_confidence DESC NULLS LAST, target)"
 )
+_NAMED = (
+    "(SELECT every.*, images.correct\n"
+    "  FROM (SELECT * FROM explanations UNION ALL BY NAME SELECT * FROM failures) AS every\n"
+    "  JOIN images USING (shard, image_key))"
+)
+"""All rows with the columns that the user's own condition may name."""
+
+
 _TOKEN = re.compile(r"""\"(?:[^\"]|\"\")*\"|\?""")
 
 

@@ -85,6 +85,7 @@ def test_a_folder_of_runs_offers_each(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "query", ["", "label=dog&min.average_drop=0.3", "right=wrong", "failure=any", "key=0-0", "where=label+%3D+1+--+x",
+              "where=label_name+%3D+'dog'+AND+NOT+correct", "where=error_code+IS+NOT+NULL",
               "method=scorecam&max.average_drop=0.5&shard=a.tar"]
 )  # fmt: skip
 def test_the_filter_as_sql_finds_the_same_images(page: TestClient, folder: Path, query: str) -> None:
@@ -118,3 +119,16 @@ def test_picked_images_become_lists(page: TestClient, folder: Path) -> None:
         assert set(run.sql(blocks[2])["image_key"]) == {"0-0-0", "1-0-0"}
     assert page.get("/picked?pick=a.tar/../../etc/passwd").status_code == 404
     assert "No image is picked" in text(page.get("/picked").text)
+
+
+@pytest.mark.parametrize(
+    "query", ["min.average_drop=0.4", "target=label&max.average_drop=0.9", "where=target_name='owl'"]
+)
+def test_the_filter_as_sql_knows_the_first_target(tmp_path: Path, query: str) -> None:
+    from unit.viewer.test_statistics import TwoTargets
+
+    folder = TwoTargets(tmp_path / "run").complete().folder
+    with viewing(folder) as client, open_run(folder) as run:
+        rows = run.arrow(copied(client.get(f"/takeaway?{query}").text)).to_pylist()
+        shown = keys(client.get(f"/?{query}").text)
+    assert sorted(f"{row['shard']}/{row['image_key']}" for row in rows) == sorted(set(shown))
