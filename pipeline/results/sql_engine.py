@@ -5,16 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import duckdb
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
 
 from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line, nearest
-from pipeline.maps.codec import EncodedMap, FloatArray, decode, decode_stack
+from pipeline.maps.codec import FloatArray
+from pipeline.results.map_tables import MAP_COLUMNS, decode_table, enlarged_maps
 from pipeline.results.views import MAP_VALUES
 from pipeline.storage.base import Store
 from pipeline.storage.checksums import open_checksummed
@@ -27,9 +27,10 @@ SqlParameters = Sequence[object] | Mapping[str, object] | None
 """The values of `?` in a query, in order, or of `$name`, by name."""
 _PARALLEL_READS = 16
 """Footers read in parallel."""
+SCRATCH_LIMIT = "1500MB"
+"""Memory of the queries of a connection that may write intermediate results to a folder."""
 _LONGEST_PROBLEM = 2000
 """Characters of an error message of DuckDB."""
-MAP_COLUMNS = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
 _USAGE_ERRORS = (
     duckdb.ParserException,
     duckdb.BinderException,
@@ -67,16 +68,19 @@ class Tables:
         tables: the tables by name; names must be constants, as they are part of SQL statements.
         statements: SQL statements that create the views.
         views: names of the views, for messages.
+        scratch: an empty folder for large intermediate results. With it, queries hold at most SCRATCH_LIMIT in memory.
     """
 
     def __init__(
-        self, tables: Mapping[str, RunFiles | pa.Table], statements: Sequence[str], views: Sequence[str]
-    ) -> None:
+        self, tables: Mapping[str, RunFiles | pa.Table], statements: Sequence[str], views: Sequence[str],
+        scratch: str | None = None,
+    ) -> None:  # fmt: skip
         self._views = f"views: {', '.join(views)}"
         self._files: dict[str, RunFiles] = {}
         self._opened: dict[str, pa.dataset.Dataset] = {}
+        spilling = {} if scratch is None else {"temp_directory": scratch, "memory_limit": SCRATCH_LIMIT}
         self._connection = duckdb.connect(
-            ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}
+            ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false", **spilling}
         )
         for name, table in tables.items():
             self._register(name, table)
@@ -105,6 +109,28 @@ class Tables:
             relation = self._relation(query, None)
             return dict(zip(relation.columns, map(str, relation.types), strict=True))
 
+    def batches(self, query: str, parameters: Sequence[object] | None = None, rows: int = 4096) -> Iterator[pa.Table]:
+        """Run a SELECT statement and yield its rows in batches, before any other query; raises the errors of `sql`."""
+        with self._translated_errors():
+            reader = self._run_query(lambda: self._relation(query, parameters).to_arrow_reader(rows))
+            with reader:
+                for batch in reader:
+                    yield pa.Table.from_batches([batch])
+
+    def keep(self, view: str) -> None:
+        """Compute a view once, so that later queries read its rows instead; its name must be a constant."""
+        with self._translated_errors():
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {view} AS SELECT * FROM memory.main.{view}")  # noqa: S608
+
+    @contextmanager
+    def with_table(self, name: str, table: pa.Table) -> Iterator[None]:
+        """Let queries read a small table by a name, which must be a constant."""
+        self._connection.register(name, table)
+        try:
+            yield
+        finally:
+            self._connection.unregister(name)
+
     def table(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Return columns of `explanations` as an Arrow table.
 
@@ -127,7 +153,7 @@ class Tables:
             ValueError: the maps do not all have the same grid; narrow the condition to one layer.
         """
         maps_Nuv = decode_table(self.table(MAP_COLUMNS, where))
-        return maps_Nuv if size is None else _enlarged(maps_Nuv, size)
+        return maps_Nuv if size is None else enlarged_maps(maps_Nuv, size)
 
     def interrupt(self) -> None:
         """Interrupt the running query; call this from another thread."""
@@ -247,27 +273,6 @@ def _refuse_misplaced_parts(opened: pyarrow.dataset.Dataset, table: RunFiles) ->
                 raise DamagedRunError(f"{table.store.url}/{part.file} {'; '.join(wrong)}; run `camatlas verify`")
 
 
-def decode_row(row: Mapping[str, Any]) -> FloatArray:
-    """Decode the map of a row with the map columns, (u, v)."""
-    return decode(EncodedMap(*(row[name] for name in MAP_COLUMNS)))
-
-
-def decode_table(table: pa.Table) -> FloatArray:
-    """Decode the maps of a table with the map columns, (N, u, v), in its order.
-
-    Raises:
-        ValueError: the maps do not all have the same grid and dtype.
-    """
-    if not table.num_rows:
-        return np.empty((0, 0, 0), np.float32)
-    kinds = {tuple(row.values()) for row in table.select(["map_height", "map_width", "map_dtype"]).to_pylist()}
-    if len(kinds) > 1:
-        raise ValueError("the maps have several grids or encodings; narrow the condition to one layer")
-    ((height, width, dtype),) = kinds
-    ranges_N2 = np.stack([table["map_min"].to_numpy(), table["map_max"].to_numpy()], axis=1)
-    return decode_stack(table["map"].to_pylist(), height, width, dtype, ranges_N2)
-
-
 @contextmanager
 def damage_named(store: Store, name: str) -> Iterator[None]:
     """Turn read errors into a DamagedRunError that names the file; outages of the store stay StoreError."""
@@ -282,14 +287,3 @@ def damage_named(store: Store, name: str) -> Iterator[None]:
 def unreadable(store: Store, name: str, error: BaseException) -> str:
     """Format the message that a file of a run cannot be read."""
     return f"{store.url}/{name} cannot be read ({first_line(error)}); run `camatlas verify`"
-
-
-def _enlarged(maps_Nuv: FloatArray, size: tuple[int, int]) -> FloatArray:
-    import torch  # slow to import, and not needed to read tables
-
-    from pipeline.maps.heatmaps import upsample
-
-    if not len(maps_Nuv):
-        return np.empty((0, *size), np.float32)
-    enlarged: FloatArray = upsample(torch.from_numpy(maps_Nuv)[:, None], size)[:, 0].numpy()
-    return enlarged
