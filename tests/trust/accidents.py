@@ -115,22 +115,30 @@ def raylet_killed(scenes: Scenes, seed: int) -> Outcome:
         if ended_within(driver, rng.uniform(6, 14)):
             return None
         names = ("raylet", "gcs_server") if rng.random() < 0.5 else ("gcs_server", "raylet")
-        processes = [
-            process
-            for wanted in names
-            for process in descendants(driver.pid)
-            if command(process).partition(" ")[0].endswith(f"/{wanted}")
-        ]
+        while not (processes := _of_ray(driver, names)) and not ended_within(driver, 1):
+            pass  # a busy machine starts Ray late
         if processes:
             signalled(processes[0], signal.SIGKILL)
         if not ended_within(driver, 60):
             driver.kill()
             driver.wait()
             return [f"the driver was still running 60 s after its {names[0]} died"]
-        complete = not check(scenes.folder / name, images=IMAGES, methods=METHODS)  # Ray may have died after the work
+        run = scenes.folder / name
+        begun = (run / "run.json").exists()
+        complete = begun and not check(run, images=IMAGES, methods=METHODS)  # Ray may have died after the work
         return [] if driver.returncode or complete else ["the driver ended with 0 although Ray died"]
 
     return _disturbed(scenes, name, 3, strike)
+
+
+def _of_ray(driver: Process, names: tuple[str, str]) -> list[int]:
+    """Return the processes of Ray with one of the names, those of the first name first."""
+    return [
+        process
+        for wanted in names
+        for process in descendants(driver.pid)
+        if command(process).partition(" ")[0].endswith(f"/{wanted}")
+    ]
 
 
 def two_drivers(scenes: Scenes, seed: int) -> Outcome:
