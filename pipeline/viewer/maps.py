@@ -11,8 +11,9 @@ import pyarrow.dataset as ds
 
 from pipeline.errors import DamagedRunError
 from pipeline.maps.codec import FloatArray
-from pipeline.results.query import Run, decode_row
-from pipeline.results.sql_engine import MAP_COLUMNS, damage_named
+from pipeline.results.map_tables import MAP_COLUMNS, decode_row
+from pipeline.results.query import Run
+from pipeline.results.sql_engine import damage_named
 from pipeline.viewer.bounded import Bounded
 
 CACHE_BYTES = 40_000_000
