@@ -29,6 +29,12 @@ class Key:
         """Return the number of sections around the key."""
         return self.name.count(".")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds keys of the user's."""
+        definitions = schema_of_run_file().get("$defs", {})
+        return any(choice.get("additionalProperties") not in (None, False) for choice in alternatives(self.schema, definitions))
+
 
 @cache
 def schema_of_run_file() -> dict[str, Any]:
