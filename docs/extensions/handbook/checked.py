@@ -23,7 +23,7 @@ def _check(app: Sphinx) -> None:
     known = vocabulary(root)
     for path in pages(root):
         for problem in problems(path.read_text(encoding="utf-8"), known):
-            _LOG.warning(problem.text, location=(str(path), problem.line), type="names")
+            _LOG.warning(problem.text, location=f"{path}:{problem.line}", type="names")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
