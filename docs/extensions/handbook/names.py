@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from handbook.blocks import COMMANDS, Block, blocks, spans
+from handbook.run_file_blocks import mistakes
 from handbook.vocabulary import Vocabulary
 
 _SECTIONS = ("data", "model", "explain", "compute", "output", "about")
@@ -39,6 +40,8 @@ def _in_block(block: Block, known: Vocabulary) -> Iterator[str]:
     if block.language in COMMANDS:
         for line in re.sub(r"\\\n", " ", block.text).splitlines():
             yield from _commands(line.removeprefix("$ "), known)
+    if block.language == "yaml":
+        yield from mistakes(block.text)
 
 
 def _in_span(text: str, known: Vocabulary) -> Iterator[str]:

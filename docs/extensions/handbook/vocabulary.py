@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import camatlas
 from handbook.columns import columns_of_views
-from handbook.run_file import keys
+from handbook.json_types import alternatives
+from handbook.run_file import keys, schema_of_run_file
 from handbook.verbs import general_options, verbs
 from jobs.support.event_fields import EVENTS, SESSION, WARNINGS
 from pipeline.cams import ADAPTERS, METHODS
 from pipeline.metrics import METRICS
+from pipeline.results.views import MAP_VALUES
 
 ALLOWED = Path(__file__).resolve().parents[2] / "allowed_names.toml"
 
@@ -44,7 +47,7 @@ class Vocabulary:
 def vocabulary(root: Path) -> Vocabulary:
     """Collect the names of this version."""
     names = frozenset(key.name for key in keys())
-    words = {*_columns(), *_parameters(), *_events(), *_public(), *_allowed()}
+    words = {*_columns(), *_parameters(), *_values_of_keys(), *_events(), *_public(), *_allowed()}
     words |= {part for name in names for part in name.split(".")}
     return Vocabulary(
         root=root,
@@ -56,7 +59,16 @@ def vocabulary(root: Path) -> Vocabulary:
     )
 
 
+def _values_of_keys() -> Iterator[str]:
+    """Yield the words that keys of the run file take."""
+    definitions = schema_of_run_file().get("$defs", {})
+    for key in keys():
+        for choice in alternatives(key.schema, definitions):
+            yield from (str(value) for value in (*choice.get("enum", ()), choice.get("const", "")))
+
+
 def _columns() -> Iterator[str]:
+    yield from re.findall(r"MACRO (\w+)", " ".join(MAP_VALUES))
     for view, columns in columns_of_views().items():
         yield view
         yield from (name for name, _ in columns)
