@@ -11,7 +11,7 @@ from handbook.run_file_blocks import mistakes
 from handbook.vocabulary import Vocabulary
 
 _SECTIONS = ("data", "model", "explain", "compute", "output", "about")
-_KEY = re.compile(rf"(?<![\w./-])(?:{'|'.join(_SECTIONS)})(?:\.[a-z_]\w*)+(?![\w(/])")
+_KEY = re.compile(rf"(?<![\w./-])(?:{'|'.join(_SECTIONS)})(?:\.[a-z_]\w*)+(?![\w(/\[])")
 _PATH = re.compile(r"(?<![\w/.:-])(?:tests|pipeline|jobs|schemas|deploy|docs|camatlas)/[\w./*-]*[\w*]")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _WORD = re.compile(r"(?<![\w./-])[a-z][a-z0-9]*(?:_[a-z0-9]+)+(?![\w/])")

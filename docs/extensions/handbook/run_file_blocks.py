@@ -12,6 +12,8 @@ from pipeline.settings.run_file import RunConfig, parse_config
 
 _INCOMPLETE = ("is required", "is empty")
 """Mistakes of a part of a run file that are none on a page."""
+_FILES = ".path"
+"""The parameter of methods that names files, which only the reader has."""
 
 
 def mistakes(text: str) -> Iterator[str]:
@@ -33,4 +35,4 @@ def _names(specs: Iterable[Any], build: Callable[[list[Any]], object]) -> Iterat
         try:
             build([spec])
         except ConfigError as error:
-            yield from map(str, error.mistakes)
+            yield from (str(mistake) for mistake in error.mistakes if not mistake.where.endswith(_FILES))
