@@ -13,6 +13,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_design",
+    "handbook.deployment",
     "handbook.docstrings",
     "handbook.reference",
     "handbook.mathml",

@@ -17,7 +17,7 @@ def pages(root: Path) -> Iterator[Path]:
     """Yield the files that people read: the README, and the pages and notebooks of the documentation."""
     yield root / "README.md"
     for path in sorted((root / "docs").rglob("*")):
-        if path.suffix in (".md", ".ipynb") and not {"_generated", ".ipynb_checkpoints"} & set(path.parts):
+        if path.suffix in (".md", ".ipynb") and not {"_generated", "_deploy", ".ipynb_checkpoints"} & set(path.parts):
             yield path
 
 
