@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from docs.commands import ROOT
-
 from handbook.blocks import blocks
 from handbook.checked import problems_of
 from handbook.names import problems
@@ -49,7 +48,7 @@ def test_a_name_that_nothing_has_is_a_problem(span: str, problem: str) -> None:
         "model.preprocess: {crop: 96}",
         "model.safetensors",
         "camatlas",
-        "camatlas query RUN \"SELECT count(*) FROM images\" --csv",
+        'camatlas query RUN "SELECT count(*) FROM images" --csv',
         "camatlas VERB --help",
         "camatlas truth make DEST --network vit",
         "tests/unit/results/test_*.py",

@@ -4,13 +4,13 @@ import dataclasses
 import re
 
 import pytest
-
 from handbook.mathml import mathml
 from handbook.methods_and_metrics import formulas
 from handbook.pages_of_classes import docstring, meanings
 from handbook.reference import PAGES
 from handbook.run_file import keys
 from handbook.verbs import verbs
+
 from jobs.support.console import (
     EXIT_INTERRUPTED,
     EXIT_NOT_VERIFIED,

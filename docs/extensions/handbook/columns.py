@@ -52,8 +52,8 @@ def page() -> str:
 
 
 def _described(connection: duckdb.DuckDBPyConnection, view: str) -> Iterator[tuple[str, str]]:
-    for name, kind, *_ in connection.execute("SELECT * FROM (DESCRIBE " + view + ")").fetchall():
-        yield name, kind
+    relation = connection.view(view)
+    yield from zip(relation.columns, map(str, relation.types), strict=True)
 
 
 def _type(kind: pa.DataType) -> str:
