@@ -6,7 +6,6 @@ import time
 
 import pytest
 from docs.commands import ROOT
-from handmade import RunMaker
 from handbook import columns
 from handbook.mathml import mathml
 from handbook.methods_and_metrics import formulas
@@ -14,6 +13,7 @@ from handbook.pages_of_classes import docstring, meanings
 from handbook.reference import PAGES
 from handbook.run_file import keys
 from handbook.verbs import verbs
+from handmade import RunMaker
 
 from jobs.support.console import (
     EXIT_INTERRUPTED,
