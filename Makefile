@@ -75,4 +75,4 @@ lock: ## resolve both lock files again (without index addresses)
 	@$(COMPILE) --extra cluster --extra timm --extra transformers --extra captum --extra simd --constraint requirements.lock -o deploy/requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and the demo
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build dist docs/_deploy docs/reference/_generated *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
