@@ -1,0 +1,97 @@
+"""Takes the page of a method or metric apart: its docstring, formula and parameters."""
+
+import dataclasses
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from handbook.json_types import in_words
+from handbook.markdown import code, escaped, fence, table
+
+_PARAMETER = re.compile(r"^    (\w+): (.*)$")
+
+
+@dataclass(frozen=True)
+class Docstring:
+    """A docstring, taken apart.
+
+    Attributes:
+        sentence: its first line.
+        formula: the lines of its formula; none if there is none.
+        paragraphs: what follows, without the parameters.
+        parameters: the meaning of each parameter.
+    """
+
+    sentence: str
+    formula: tuple[str, ...]
+    paragraphs: tuple[str, ...]
+    parameters: dict[str, str]
+
+
+def docstring(kind: type[Any]) -> Docstring:
+    """Take the docstring of a class apart."""
+    text, _, parameters = (inspect.getdoc(kind) or "").partition("\n\nParameters:\n")
+    sentence, *paragraphs = text.split("\n\n")
+    parameters, *after = parameters.split("\n\n", 1)
+    paragraphs += after
+    is_formula = bool(paragraphs) and re.match(r"^\S.* = ", paragraphs[0]) is not None
+    formula = tuple(paragraphs[0].splitlines()) if is_formula else ()
+    return Docstring(sentence, formula, tuple(paragraphs[is_formula:]), _meanings(parameters))
+
+
+def prose(paragraphs: tuple[str, ...]) -> str:
+    """Format the paragraphs of a docstring as Markdown."""
+    return "\n\n".join(map(_paragraph, paragraphs))
+
+
+def parameter_table(kind: type[Any], meanings: dict[str, str]) -> str:
+    """Format the parameters of a class: values, default and meaning."""
+    fields = dataclasses.fields(kind)
+    if not fields:
+        return "It has no parameters."
+    schema = TypeAdapter(kind).json_schema()
+    rows = [
+        [
+            code(field.name),
+            in_words(schema["properties"].get(field.name, {}), schema.get("$defs", {})),
+            _default(field),
+            escaped(meanings.get(field.name, "")),
+        ]
+        for field in fields
+    ]
+    return table(["parameter", "values", "default", "meaning"], rows)
+
+
+def preset_table(presets: dict[str, dict[str, Any]]) -> str:
+    """Format the named settings of a class."""
+    rows = [
+        [code(name), ", ".join(code(f"{key}: {value}") for key, value in preset.items()) or "the defaults"]
+        for name, preset in presets.items()
+    ]
+    return table(["preset", "sets"], rows)
+
+
+def _meanings(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        if match := _PARAMETER.match(line):
+            name, found[match[1]] = match[1], match[2]
+        elif name:
+            found[name] += f" {line.strip()}"
+    return found
+
+
+def _paragraph(text: str) -> str:
+    if text.startswith("|"):
+        return text
+    return fence(inspect.cleandoc(text)) if text.startswith(" ") else escaped(" ".join(text.split()))
+
+
+def _default(field: "dataclasses.Field[Any]") -> str:
+    if field.default is not dataclasses.MISSING:
+        return code(field.default)
+    return "none, it must be given" if field.default_factory is dataclasses.MISSING else code(field.default_factory())

@@ -1,0 +1,92 @@
+"""The reference of the command line, from the command itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import typer.main
+
+from handbook.markdown import code, escaped, fence, table
+from jobs.cli import app
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    Attributes:
+        name: with the group it is in, such as `truth make`.
+        command: what it takes and does; typer brings its own copy of click's classes.
+    """
+
+    name: str
+    command: Any
+
+    @property
+    def options(self) -> frozenset[str]:
+        """Return all its options, as they are written."""
+        found = {name for each in self.command.params for name in (*each.opts, *each.secondary_opts)}
+        return frozenset(name for name in found if name.startswith("-")) | {"--help"}
+
+
+@cache
+def verbs() -> tuple[Verb, ...]:
+    """Return all verbs, in the order of `camatlas --help`."""
+    return tuple(_verbs(typer.main.get_command(app), ""))
+
+
+@cache
+def general_options() -> frozenset[str]:
+    """Return the options of the command itself."""
+    return Verb("", typer.main.get_command(app)).options
+
+
+def page() -> str:
+    """Write the page."""
+    return "\n".join(_section(verb) for verb in verbs())
+
+
+def _verbs(command: Any, before: str) -> Iterator[Verb]:
+    for name, inner in getattr(command, "commands", {}).items():
+        if hasattr(inner, "commands"):
+            yield from _verbs(inner, f"{before}{name} ")
+        elif not inner.hidden:
+            yield Verb(f"{before}{name}", inner)
+
+
+def _section(verb: Verb) -> str:
+    command = verb.command
+    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    options = [each for each in command.params if each.param_type_name == "option" and "--help" not in each.opts]
+    usage = " ".join(["camatlas", verb.name, *["[OPTIONS]"] * bool(options), *map(_shown, arguments)])
+    example = (command.epilog or "").removeprefix("Example: ")
+    parts = [
+        f"(camatlas-{verb.name.replace(' ', '-')})=",
+        f"## `camatlas {verb.name}`\n",
+        f"{escaped(' '.join((command.help or '').split()))}\n",
+        f"{fence(usage)}\n",
+        *[f"Example: {code(example)}\n"] * bool(example),
+        *[f"{table(['argument', 'meaning'], map(_argument, arguments))}\n"] * bool(arguments),
+        *[f"{table(['option', 'meaning', 'default'], map(_option, options))}\n"] * bool(options),
+    ]
+    return "\n".join(parts)
+
+
+def _shown(argument: Any) -> str:
+    name = argument.metavar or argument.name.upper()
+    name = name.strip("[]")
+    return f"{name if argument.required else f'[{name}]'}{'...' if argument.nargs != 1 else ''}"
+
+
+def _argument(argument: Any) -> list[str]:
+    return [code(_shown(argument)), escaped(argument.help or "")]
+
+
+def _option(option: Any) -> list[str]:
+    value = option.metavar or option.name.upper()
+    takes = "" if option.is_flag else f" {value}"
+    names = ", ".join(code(name + takes) for name in (*option.opts, *option.secondary_opts))
+    default = option.default if isinstance(option.default, (str, int, float)) else None
+    shown = "" if default is None or isinstance(default, bool) else code(default)
+    return [names, escaped(option.help or ""), shown]

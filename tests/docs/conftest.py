@@ -1,0 +1,16 @@
+"""The pages of the documentation."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docs.commands import without_ray
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder in which verbs explain without Ray."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with without_ray():
+        yield tmp_path
