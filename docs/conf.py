@@ -13,6 +13,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_design",
+    "handbook.deployment",
+    "handbook.docstrings",
     "handbook.reference",
     "handbook.mathml",
     "handbook.checked",
@@ -29,13 +31,19 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
 
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {
+    "members": True,
+    "member-order": "bysource",
+    "inherited-members": "object,tuple,Exception,Protocol",
+}
 autodoc_typehints = "none"
 napoleon_use_ivar = True
 default_role = "literal"
 
 html_theme = "furo"
 html_title = "camatlas"
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_copyright = False
 html_math_renderer = "mathml"

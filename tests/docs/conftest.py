@@ -1,10 +1,13 @@
-"""The pages of the documentation."""
+"""A working folder for pages that are run, and a browser for those that are built."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser.conftest import browser
 from docs.commands import without_ray
+
+__all__ = ["browser", "empty_folder"]
 
 
 @pytest.fixture

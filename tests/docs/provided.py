@@ -37,7 +37,7 @@ def my_images() -> Mapping[str, Any]:
 
 def my_run() -> Mapping[str, Any]:
     """Copy a finished run of the demo's network over a few of its images."""
-    shutil.copytree(_run_of_the_demo(), "my_run")
+    shutil.copytree(run_of_the_demo(), "my_run")
     return {}
 
 
@@ -72,7 +72,7 @@ class _OfModel(RunMaker):
 
 
 @cache
-def _run_of_the_demo() -> Path:
+def run_of_the_demo() -> Path:
     """Explain a few images of the demo once for all pages; the images stay where they are."""
     folder = Path(mkdtemp(prefix="camatlas-docs-"))
     write_demo(folder, scenes=12, scenes_per_shard=6)

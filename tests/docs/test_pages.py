@@ -9,9 +9,9 @@ from docs.commands import ROOT
 from docs.sessions import Session
 
 from handbook.blocks import blocks
-from handbook.checked import pages
+from handbook.checked import pages, text_of
 
-PAGES = {str(path.relative_to(ROOT)): list(blocks(path.read_text(encoding="utf-8"))) for path in pages(ROOT)}
+PAGES = {str(path.relative_to(ROOT)): list(blocks(text_of(path))) for path in pages(ROOT)}
 RUN = sorted(name for name, found in PAGES.items() if any(block.runs for block in found))
 NOT_RUN = tomllib.loads((Path(__file__).parent / "not_run.toml").read_text(encoding="utf-8"))
 

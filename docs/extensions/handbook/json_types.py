@@ -42,7 +42,7 @@ def in_words(schema: Schema, definitions: Schema) -> str:
 def default_of(schema: Schema) -> str:
     """Format the default of a value, as YAML writes it; empty where there is none."""
     default = schema.get("default")
-    return "" if default is None else f"`{json.dumps(default) if not isinstance(default, str) else default}`"
+    return "" if default in (None, "") else f"`{json.dumps(default) if not isinstance(default, str) else default}`"
 
 
 def _one(schema: Schema, definitions: Schema) -> str:

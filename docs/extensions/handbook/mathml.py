@@ -1,10 +1,16 @@
 """Sets formulas as MathML, which browsers draw without a script."""
 
+from xml.etree import ElementTree
+
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.writers.html5 import HTML5Translator
+
+
+_CHILDREN = {"mfrac": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3}
+"""How many parts these elements have; the converter leaves out those that LaTeX does not give."""
 
 
 def mathml(latex: str, display: str = "inline") -> str:
@@ -23,6 +29,10 @@ def mathml(latex: str, display: str = "inline") -> str:
         raise ValueError(f"cannot set '{latex}': {type(error).__name__} {error}") from error
     if "\\" in made or "<mi>&</mi>" in made:
         raise ValueError(f"cannot set '{latex}': it has a command that latex2mathml does not know")
+    for element in ElementTree.fromstring(made).iter():  # noqa: S314 - made by the line above
+        name = element.tag.rpartition("}")[2]
+        if len(element) != _CHILDREN.get(name, len(element)):
+            raise ValueError(f"cannot set '{latex}': a part of <{name}> is missing")
     return made
 
 

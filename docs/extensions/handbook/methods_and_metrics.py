@@ -46,7 +46,7 @@ def _section(name: str, kind: type[Any], facts: Mapping[str, str]) -> str:
         *lines,
         prose(page.paragraphs),
         "\n".join(f"* {fact}: {escaped(text)}" for fact, text in facts.items() if text),
-        parameter_table(kind, page.parameters),
+        parameter_table(kind),
         *[preset_table(presets)] * bool(presets),
         _reference(getattr(kind, "paper", None)),
     ]

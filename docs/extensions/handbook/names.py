@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from handbook.blocks import COMMANDS, Block, blocks, spans
+from handbook.run_file_blocks import mistakes
 from handbook.vocabulary import Vocabulary
 
 _SECTIONS = ("data", "model", "explain", "compute", "output", "about")
-_KEY = re.compile(rf"(?<![\w./-])(?:{'|'.join(_SECTIONS)})(?:\.[a-z_]\w*)+(?![\w(/])")
+_KEY = re.compile(rf"(?<![\w./-])(?:{'|'.join(_SECTIONS)})(?:\.[a-z_]\w*)+(?![\w(/\[])")
 _PATH = re.compile(r"(?<![\w/.:-])(?:tests|pipeline|jobs|schemas|deploy|docs|camatlas)/[\w./*-]*[\w*]")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _WORD = re.compile(r"(?<![\w./-])[a-z][a-z0-9]*(?:_[a-z0-9]+)+(?![\w/])")
@@ -39,6 +40,8 @@ def _in_block(block: Block, known: Vocabulary) -> Iterator[str]:
     if block.language in COMMANDS:
         for line in re.sub(r"\\\n", " ", block.text).splitlines():
             yield from _commands(line.removeprefix("$ "), known)
+    if block.language == "yaml":
+        yield from mistakes(block.text)
 
 
 def _in_span(text: str, known: Vocabulary) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from handbook.json_types import in_words
 from handbook.markdown import code, escaped, fence, table
 
-_PARAMETER = re.compile(r"^    (\w+): (.*)$")
+_PARAMETERS = re.compile(r"^    (\w+(?:, \w+)*): (.*)$")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,12 @@ def prose(paragraphs: tuple[str, ...]) -> str:
     return "\n\n".join(map(_paragraph, paragraphs))
 
 
-def parameter_table(kind: type[Any], meanings: dict[str, str]) -> str:
+def meanings(kind: type[Any]) -> dict[str, str]:
+    """Return what the docstrings of a class and of its bases say of its parameters."""
+    return {name: text for base in reversed(kind.__mro__) for name, text in docstring(base).parameters.items()}
+
+
+def parameter_table(kind: type[Any]) -> str:
     """Format the parameters of a class: values, default and meaning."""
     fields = dataclasses.fields(kind)
     if not fields:
@@ -58,7 +63,7 @@ def parameter_table(kind: type[Any], meanings: dict[str, str]) -> str:
             code(field.name),
             in_words(schema["properties"].get(field.name, {}), schema.get("$defs", {})),
             _default(field),
-            escaped(meanings.get(field.name, "")),
+            escaped(meanings(kind).get(field.name, "")),
         ]
         for field in fields
     ]
@@ -76,12 +81,13 @@ def preset_table(presets: dict[str, dict[str, Any]]) -> str:
 
 def _meanings(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    name = ""
+    names: list[str] = []
     for line in text.splitlines():
-        if match := _PARAMETER.match(line):
-            name, found[match[1]] = match[1], match[2]
-        elif name:
-            found[name] += f" {line.strip()}"
+        if match := _PARAMETERS.match(line):
+            names = match[1].split(", ")
+            found |= dict.fromkeys(names, match[2])
+        else:
+            found |= {name: f"{found[name]} {line.strip()}" for name in names}
     return found
 
 

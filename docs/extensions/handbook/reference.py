@@ -6,6 +6,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 from handbook import columns, methods_and_metrics, programs, public_names, run_file, verbs
+from handbook.files import write_if_changed
 
 PAGES: dict[str, Callable[[], str]] = {
     "run-file": run_file.page,
@@ -21,12 +22,9 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def write_pages(folder: Path) -> None:
-    """Write the pages that have changed; unchanged files keep their time, so that Sphinx does not read them again."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the pages into a folder."""
     for name, write in PAGES.items():
-        file, text = folder / f"{name}.md", write()
-        if not file.exists() or file.read_text(encoding="utf-8") != text:
-            file.write_text(text, encoding="utf-8")
+        write_if_changed(folder / f"{name}.md", write())
 
 
 def _before_reading(app: Sphinx) -> None:

@@ -68,7 +68,7 @@ def _section(key: Key, definitions: Schema) -> str:
     lines = [f"({key.name})=", f"{'#' * min(4, key.depth + 2)} {_title(key)}", "", meaning, ""]
     if key.depth:
         facts = {"Values": in_words(key.schema, definitions), "Default": _default(key)}
-        lines += [f"{name}: {fact}" for name, fact in facts.items() if fact]
+        lines += [f"* {name}: {fact}" for name, fact in facts.items() if fact]
     return "\n".join([*lines, ""])
 
 

@@ -2,19 +2,27 @@
 
 import dataclasses
 import inspect
+import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 import camatlas
 from handbook.columns import columns_of_views
-from handbook.run_file import keys
+from handbook.json_types import Schema, alternatives
+from handbook.run_file import keys, schema_of_run_file
 from handbook.verbs import general_options, verbs
 from jobs.support.event_fields import EVENTS, SESSION, WARNINGS
+from jobs.support.watch import WORKER_DIED
 from pipeline.cams import ADAPTERS, METHODS
+from pipeline.explain.plugged import METHOD_ERROR, METRIC_ERROR
 from pipeline.metrics import METRICS
+from pipeline.results.views import MAP_VALUES
+from pipeline.telemetry import prometheus
 
 ALLOWED = Path(__file__).resolve().parents[2] / "allowed_names.toml"
 
@@ -44,7 +52,7 @@ class Vocabulary:
 def vocabulary(root: Path) -> Vocabulary:
     """Collect the names of this version."""
     names = frozenset(key.name for key in keys())
-    words = {*_columns(), *_parameters(), *_events(), *_public(), *_allowed()}
+    words = {*_columns(), *_parameters(), *_values_of_keys(), *_events(), *_codes(), *_public(), *_allowed()}
     words |= {part for name in names for part in name.split(".")}
     return Vocabulary(
         root=root,
@@ -56,7 +64,21 @@ def vocabulary(root: Path) -> Vocabulary:
     )
 
 
+def _values_of_keys() -> Iterator[str]:
+    """Yield the words that keys of the run file take."""
+    definitions = schema_of_run_file().get("$defs", {})
+    for key in keys():
+        yield from _words_of(key.schema, definitions)
+
+
+def _words_of(schema: Schema, definitions: Schema) -> Iterator[str]:
+    """Yield the words that a value may be."""
+    for choice in alternatives(schema, definitions):
+        yield from (str(value) for value in (*choice.get("enum", ()), choice.get("const", "")))
+
+
 def _columns() -> Iterator[str]:
+    yield from re.findall(r"MACRO (\w+)", " ".join(MAP_VALUES))
     for view, columns in columns_of_views().items():
         yield view
         yield from (name for name, _ in columns)
@@ -67,6 +89,9 @@ def _parameters() -> Iterator[str]:
         yield name
         yield from getattr(kind, "presets", {})
         yield from (each.name for each in dataclasses.fields(kind))
+        schema = TypeAdapter(kind).json_schema()
+        for field in schema["properties"].values():
+            yield from _words_of(field, schema.get("$defs", {}))
 
 
 def _events() -> Iterator[str]:
@@ -74,6 +99,13 @@ def _events() -> Iterator[str]:
     for name, event in (EVENTS | WARNINGS).items():
         yield name
         yield from event.fields
+
+
+def _codes() -> Iterator[str]:
+    """Yield codes of failures, and the names of counters as Prometheus shows them."""
+    yield from (METHOD_ERROR, METRIC_ERROR, WORKER_DIED)
+    for name in re.findall(r'"(camatlas_\w+)"', inspect.getsource(prometheus)):
+        yield from (name, f"ray_{name}", f"ray_{name}_total")
 
 
 def _public() -> Iterator[str]:
