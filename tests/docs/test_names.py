@@ -49,7 +49,7 @@ def test_a_name_that_nothing_has_is_a_problem(span: str, problem: str) -> None:
         "model.preprocess: {crop: 96}",
         "model.safetensors",
         "camatlas",
-        "camatlas query RUN \"SELECT count(*) FROM images\" --csv",
+        'camatlas query RUN "SELECT count(*) FROM images" --csv',
         "camatlas VERB --help",
         "camatlas truth make DEST --network vit",
         "tests/unit/results/test_*.py",
