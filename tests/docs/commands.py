@@ -85,6 +85,7 @@ def without_ray() -> Iterator[None]:
         patch.setattr(jobs.explain, "ray_started_early", lambda *_: nullcontext())
         patch.setattr(pipeline.run.cluster, "connected", lambda *_: nullcontext())
         patch.setattr(pipeline.run.cluster, "worker_count", lambda *_: 1)
+        patch.setattr(pipeline.run.cluster, "cluster_resources", dict)
         patch.setattr(pipeline.run.cluster, "missing_gpus", lambda *_: "")
         patch.setattr(pipeline.run.dataflow, "run_chunks", _explained_here)
         yield

@@ -4,6 +4,7 @@ import csv
 import shutil
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -17,6 +18,19 @@ from pipeline.demo.scenes import make_scene
 from schemas.manifest import RunIdentity
 
 _IMAGES = 6
+_NETWORK = """
+import torch
+from safetensors.torch import load_file
+from torchvision.transforms import v2
+
+from pipeline.demo.network import INPUT, MEAN_STD, build
+
+model = build().eval()
+model.load_state_dict({name: tensor.float() for name, tensor in load_file("my_model.safetensors").items()})
+transform = v2.Compose(
+    [v2.Resize((INPUT, INPUT)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*MEAN_STD)]
+)
+"""
 
 
 def my_images() -> Mapping[str, Any]:
@@ -32,6 +46,13 @@ def my_images() -> Mapping[str, Any]:
     for file, rows in {"labels.csv": labels, "boxes.csv": boxes}.items():
         with (folder / file).open("w", newline="", encoding="utf-8") as opened:
             csv.writer(opened).writerows(rows)
+    return {}
+
+
+def my_model() -> Mapping[str, Any]:
+    """Write weights, and a module `my_network` with the network, its builder and a transform."""
+    shutil.copy(str(files("pipeline.demo") / "network.safetensors"), "my_model.safetensors")
+    Path("my_network.py").write_text(_NETWORK, encoding="utf-8")
     return {}
 
 
@@ -58,7 +79,7 @@ def model() -> Mapping[str, Any]:
 
 
 PROVIDED: dict[str, Callable[[], Mapping[str, Any]]] = {
-    made.__name__: made for made in (my_images, my_run, atlas, model)
+    made.__name__: made for made in (my_images, my_model, my_run, atlas, model)
 }
 
 
