@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench judge campaign lock clean
+.PHONY: help setup demo test check docs bench judge campaign dist wheel image lowest lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,19 @@ judge: setup ## judge the metrics again (25 minutes on 2 cores), and write the r
 campaign: setup ## continue the long proofs: make campaign only=C1 minutes=60; writes docs/TRUST.md
 	@$(BIN)/python tests/trust/campaign.py $(if $(only),--only $(only)) $(if $(minutes),--minutes $(minutes))
 
+dist: setup ## build the wheel and the source archive into dist/
+	@rm -rf build dist
+	@$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
+
+wheel: dist ## run the demo with the wheel, in an environment of its own
+	@$(BIN)/python tests/release/try_wheel.py
+
+image: setup ## run the steps of deploy/Dockerfile as far as they can without a container engine
+	@$(BIN)/python tests/release/try_image.py
+
+lowest: setup ## run the fast tests with the lowest declared versions of the dependencies
+	@$(BIN)/python tests/release/try_lowest.py
+
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock'
 
@@ -62,4 +75,4 @@ lock: ## resolve both lock files again (without index addresses)
 	@$(COMPILE) --extra cluster --extra timm --extra transformers --extra captum --extra simd --constraint requirements.lock -o deploy/requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and the demo
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build dist docs/_deploy docs/reference/_generated *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -140,11 +140,14 @@ def _explain_pending(prepared: "PreparedRun", *, json_events: bool) -> "tuple[Ta
     """Take ownership of the run folder and explain what is missing there; return the counts and the stage times."""
     from pipeline.storage import parts
     from pipeline.storage.ownership import take_ownership
+    from pipeline.storage.run_folder import read_manifest
 
     new = take_ownership(prepared.store, prepared.manifest)
+    has_grown = bool(read_manifest(prepared.store).grown_from)
     progress = parts.progress(prepared.store)
     tally = Tally(prepared.images_left(progress), prepared.bytes_left(progress))
-    start = SessionStart(prepared, new, sum(map(len, progress.done.values())), tally.total_images)
+    done = sum(map(len, progress.done.values()))
+    start = SessionStart(prepared, new, done, tally.total_images, has_grown)
     start.report(json_events=json_events)
     if not prepared.pending(progress):
         return tally, None
@@ -155,19 +158,24 @@ def _explain_pending(prepared: "PreparedRun", *, json_events: bool) -> "tuple[Ta
 
 @dataclass(frozen=True)
 class SessionStart:
-    """State of a run at the start of a session; `images_left` is None where the number is not known."""
+    """State of a run at the start of a session; `images_left` is None where the number is not known.
+
+    It has grown if it began with a lower limit.
+    """
 
     prepared: "PreparedRun"
     new: bool
     chunks_done: int
     images_left: int | None
+    has_grown: bool
 
     def report(self, *, json_events: bool) -> None:
         """Print the run id, the path and the label account, or emit the events `start` and `labels`."""
         manifest, path = self.prepared.manifest, self.prepared.store.url
         if not json_events:
             state = "new run" if self.new else f"resuming after {counted(self.chunks_done, 'chunk')}"
-            err.say(f"run {manifest.run_id} in {path} ({state})")
+            grown = "; it began with a lower limit, and has grown" if self.has_grown else ""
+            err.say(f"run {manifest.run_id} in {path} ({state}{grown})")
             if draw := self.prepared.reading.draw:
                 err.say(str(draw))
             for note in self.prepared.notes():
@@ -179,6 +187,7 @@ class SessionStart:
             run_id=manifest.run_id,
             path=path,
             new=self.new,
+            grown=self.has_grown,
             chunks_done=self.chunks_done,
             images_left=self.images_left,
             notes=self.prepared.notes(),

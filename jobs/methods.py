@@ -1,11 +1,13 @@
 """camatlas methods: list the CAM methods, or print the page of one."""
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from jobs.support.answers import AsJson
 from jobs.support.console import command, leave_after, out
 from pipeline.errors import ConfigError, nearest
 
@@ -19,8 +21,13 @@ def methods(
         str | None,
         typer.Argument(metavar="[NAME]", help="print its page; yours: package.module:Class"),
     ] = None,
+    as_json: AsJson = False,
 ) -> int:
     """List the CAM methods with their paper and cost; with a name, print its page."""
+    if as_json:
+        from pipeline.results.catalogue_facts import method_facts
+
+        return print_facts(method_facts(), name, "method")
     from pipeline.cams import ADAPTERS, METHOD_PLUGINS, METHODS
     from pipeline.results.catalogue import adapter_rows, method_page, method_rows
 
@@ -39,6 +46,21 @@ def methods(
         out.print(method_page((METHODS | ADAPTERS)[name]))
     else:
         print_plugin(name, METHOD_PLUGINS, METHODS | ADAPTERS)
+    return 0
+
+
+def print_facts(facts: list[dict[str, Any]], name: str | None, noun: str) -> int:
+    """Print one JSON object per method or metric, or only that of one.
+
+    Raises:
+        ConfigError: there is none of this name; plug-ins have pages only.
+    """
+    wanted = [fact for fact in facts if name in (None, fact["name"])]
+    if not wanted:
+        hint = nearest(str(name), [fact["name"] for fact in facts])
+        raise ConfigError.one("NAME", f"camatlas has no {noun} '{name}' to describe as JSON", hint)
+    for fact in wanted:
+        out.print(json.dumps(fact))
     return 0
 
 

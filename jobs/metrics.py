@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.methods import print_plugin, print_plugins, print_rows
+from jobs.methods import print_facts, print_plugin, print_plugins, print_rows
+from jobs.support.answers import AsJson
 from jobs.support.console import command, leave_after, out
 
 
@@ -14,8 +15,13 @@ def metrics(
         str | None,
         typer.Argument(metavar="[NAME]", help="print its page; yours: package.module:Class"),
     ] = None,
+    as_json: AsJson = False,
 ) -> int:
     """List the metrics with their paper, unit and direction; with a name, print its page."""
+    if as_json:
+        from pipeline.results.catalogue_facts import metric_facts
+
+        return print_facts(metric_facts(), name, "metric")
     from pipeline.metrics import METRIC_PLUGINS, METRICS
     from pipeline.results.catalogue import metric_page, metric_rows
 

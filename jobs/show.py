@@ -8,7 +8,6 @@ import typer
 
 from jobs.support.console import command, err, leave_after, out, printable
 from pipeline.errors import ConfigError
-from schemas.explanation import is_curve
 
 PANEL_WIDTH = 224
 """Minimum width of a panel in pixels, so that captions fit."""
@@ -127,6 +126,8 @@ def _label_and_prediction(manifest: Any, row: dict[str, Any]) -> str:  # noqa: A
 
 
 def _metric_values(manifest: Any, row: dict[str, Any]) -> str:  # noqa: ANN401 - imported late
+    from schemas.explanation import is_curve
+
     numbers = [name for name in manifest.identity.metrics if not is_curve(name) and row[name] is not None]
     values = [f"{name} {row[name]:.2f}" for name in numbers]
     return "\n".join((["constant map"] if row["degenerate"] else []) + values)

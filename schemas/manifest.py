@@ -43,6 +43,16 @@ class RunIdentity(_Frozen):
     maps: str
 
 
+class EarlierLimit(_Frozen):
+    """A run of fewer of the same images, from which a run has grown when its limit was raised."""
+
+    run_id: str
+    shard: int
+    """Ordinal of the shard in which it ended, so that the last chunk of this shard was cut."""
+    take: int
+    """Number of images of that shard that it took."""
+
+
 class RunManifest(_Frozen):
     """The content of `run.json`: the identity and the provenance of a run."""
 
@@ -60,6 +70,17 @@ class RunManifest(_Frozen):
     packages: dict[str, str]
     code: dict[str, str]
     started_at: str
+    grown_from: tuple[EarlierLimit, ...] = ()
+    """The limits with which the run began; their parts are parts of this run, except for chunks that were cut."""
+
+    @property
+    def earlier_ids(self) -> frozenset[str]:
+        """Return the ids that the run had with lower limits."""
+        return frozenset(earlier.run_id for earlier in self.grown_from)
+
+    def has_cut(self, run_id: str, shard: int, *, last_chunk: bool) -> bool:
+        """Return whether a part is the chunk that an earlier limit cut: it lacks images, and is explained again."""
+        return last_chunk and any((each.run_id, each.shard) == (run_id, shard) for each in self.grown_from)
 
     @property
     def run_id(self) -> str:
@@ -77,7 +98,7 @@ class RunManifest(_Frozen):
 
     def to_json(self) -> bytes:
         """Serialise the manifest as canonical JSON, with its run id and a digest of all other fields."""
-        fields = {"run_id": self.run_id, **self.model_dump()}
+        fields = {"run_id": self.run_id, **self.model_dump(exclude=set() if self.grown_from else {"grown_from"})}
         return _encoded({"sha256": digest_of(fields), **fields})
 
     @classmethod

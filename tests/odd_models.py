@@ -117,6 +117,14 @@ class Returning(Body):
         return self.change(logits_BN)
 
 
+class Rounding(Body):
+    """Asks PyTorch for TF32 in every pass."""
+
+    def after(self, logits_BN: Tensor) -> object:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        return logits_BN
+
+
 class InPlace(Body):
     def before(self, pixels_BCHW: Tensor) -> Tensor:
         return pixels_BCHW.mul_(0.5).add_(0.1)
@@ -198,6 +206,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "four dimensions": (lambda: Returning(lambda z: z[:, :, None, None].expand(-1, -1, 4, 4)), "returns a tensor"),
     "fewer rows": (lambda: Returning(lambda z: z[:1]), "1 rows for 4 images"),
     "NaN": (lambda: Returning(lambda z: z / 0 * 0), "NaN or infinity"),
+    "sets the precision of products": (Rounding, "changes how PyTorch multiplies float32 numbers"),
     "counts calls": (Counting, "change from one pass to the next"),
     "counts many calls": (CountingLong, "change from one pass to the next"),
     "counts in a buffer": (CountingInBuffer, "change from one pass to the next"),

@@ -78,7 +78,7 @@ def command(verb: Callable[P, int]) -> Callable[P, NoReturn]:
 
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> NoReturn:
-        raise typer.Exit(_guarded(verb.__name__, lambda: verb(*args, **kwargs)))
+        raise typer.Exit(_guarded(_words_of(verb), lambda: verb(*args, **kwargs)))
 
     return run
 
@@ -131,6 +131,12 @@ def _guarded(name: str, verb: Callable[[], int]) -> int:
         _redirect_to_devnull(sys.stdout)
         err.say(f"error: cannot write the result: {error.strerror}")
         return EXIT_STORE
+
+
+def _words_of(verb: Callable[..., object]) -> str:
+    """Return the words that call a verb: the name of its file and, where that holds several, its own."""
+    package, _, file = verb.__module__.rpartition(".")
+    return " ".join(dict.fromkeys((file, verb.__name__))) if package == "jobs" else verb.__name__
 
 
 def _flushed(code: int) -> int:

@@ -21,12 +21,14 @@ _LEAST_SECONDS = 1.0
 class Tally:
     """Counts of a session so far, with its rate and an estimate of the time left.
 
-    The rate is measured from the first event on, without the start of the workers and the images of that event. If
-    less than a second has passed since then, it is measured from the start of the session.
+    The rate leaves out the start of the session: it is measured from when the first worker began its first chunk, as
+    the first chunk that is finished tells. Before, it is measured from the first event on, without the images of that
+    event, once a second has passed.
 
     Attributes:
         total_images: number of images to explain in this session, or None if unknown.
         total_bytes: bytes of the shards to read, from which the rest is estimated if the number of images is unknown.
+        working_since: when the first worker began its first chunk, by `clock`; None before a chunk is finished.
     """
 
     total_images: int | None
@@ -37,13 +39,10 @@ class Tally:
     committed_bytes: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     clock: Callable[[], float] = time.monotonic
+    working_since: float | None = None
 
-    _began: float = field(init=False)
     _first: tuple[float, int] | None = field(default=None, init=False)
     _latest: float = field(default=0.0, init=False)
-
-    def __post_init__(self) -> None:
-        self._began = self.clock()
 
     def mark(self) -> None:
         """Note the time of an event that has been counted."""
@@ -53,14 +52,14 @@ class Tally:
 
     @property
     def images_per_second(self) -> float:
-        """Mean rate up to the latest event; 0 before the second one."""
-        if self._first is None or self.images == self._first[1]:
+        """Mean rate up to the latest event; 0 as long as it is unknown."""
+        if self._first is None:
             return 0.0
-        began, images = self._first
-        if self._latest - began < _LEAST_SECONDS:
-            began, images = self._began, 0
-        seconds = self._latest - began
-        return (self.images - images) / seconds if seconds > 0 else 0.0
+        if self.working_since is not None:
+            seconds = self._latest - self.working_since
+            return self.images / seconds if seconds > 0 else 0.0
+        seconds = self._latest - self._first[0]
+        return (self.images - self._first[1]) / seconds if seconds >= _LEAST_SECONDS else 0.0
 
     @property
     def share(self) -> float | None:

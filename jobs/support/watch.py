@@ -44,7 +44,9 @@ class Watch:
         self._tally.committed_images += event.images
         self._tally.committed_bytes += event.encoded_bytes
         self._tally.failures.update(event.failures)
-        if self._session.note(event) and self._session.workers > self._workers:
+        new_worker = self._session.note(event)
+        self._tally.working_since = self._session.working_since
+        if new_worker and self._session.workers > self._workers:
             died = self._session.workers - self._workers
             self._warn("worker_replaced", f"a worker died and was replaced ({died} so far); if this continues, check "
                        "the memory of the workers", worker=event.worker)  # fmt: skip

@@ -137,10 +137,21 @@ def describe(
     parts: bool = False,
     of_model: Sequence[str] = (),
 ) -> Described:
-    """Collect labels, boxes and classes as `collect` does, and account for them.
+    """Collect labels, boxes and classes as `collect` does; account for them, and for the files that are ignored."""
+    found = describe_images(data, shards, outputs, rules, parts=parts, of_model=of_model)
+    return replace(found, account=replace(found.account, ignored=_ignored(shards, found.account)))
 
-    Tars and Parquet files, whose labels lie inside of them, are looked into.
-    """
+
+def describe_images(
+    data: DataConfig,
+    shards: Sequence[Shard],
+    outputs: int | None = None,
+    rules: TargetRules | None = None,
+    *,
+    parts: bool = False,
+    of_model: Sequence[str] = (),
+) -> Described:
+    """Collect and account as `describe` does, without looking for other files; tars and tables are looked into."""
     found = collect(data, shards, outputs, rules, parts=parts, of_model=of_model)
     annotations = found.annotations
     others = [shard for shard in shards if shard.kind not in KNOWN_KINDS]
@@ -151,7 +162,7 @@ def describe(
             annotations = replace(annotations, changes="rows by paths")
     in_list = [entry.key for shard in shards for entry in shard.entries]
     account = _account(data, found, len(others), seen, in_list)
-    account = replace(account, listed=listed(data, shards), ignored=_ignored(shards, account))
+    account = replace(account, listed=listed(data, shards))
     folder_names = {
         root: {index: name for name, index in folder.classes.index_of.items()} for root, folder in found.folders.items()
     }

@@ -22,7 +22,7 @@ from pipeline.explain.plugged import METHOD_ERROR, Failures, explain_each, measu
 from pipeline.explain.row_columns import Explained, Made, UnmadeRows, table_of
 from pipeline.explain.rows import MethodFacts, failed_method_row, failure_row
 from pipeline.explain.shared_pass import Pairs, SharedPass
-from pipeline.maps.codec import MapDtype
+from pipeline.maps.dtypes import MapDtype
 from pipeline.metrics import Metric, metric_fields
 from pipeline.model.arithmetic import multiplying
 from pipeline.model.baselines import Normalisation, unit_pixels

@@ -14,8 +14,8 @@ from pipeline.model.evidence import Evidence
 from pipeline.model.outputs import Outputs
 from pipeline.model.probe import Probe
 from pipeline.model.trial import random_images
+from pipeline.settings.explain import AboveTargets, Classes, Targets, TopTargets
 from pipeline.settings.registry import parameters
-from pipeline.settings.run_file import AboveTargets, Classes, Targets, TopTargets
 from pipeline.settings.targets import TargetRules
 
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.explain.rows import NONFINITE, MethodFacts, PairFacts, Row, joined_pairs, to_table
-from pipeline.maps.codec import EncodedStack, FloatArray, MapDtype, encode_stack
+from pipeline.maps.codec import EncodedStack, FloatArray, encode_stack
+from pipeline.maps.dtypes import MapDtype
 from schemas.explanation import METADATA_FIELD, SHARD_STAGE
 
 Flags = npt.NDArray[np.bool_]

@@ -12,12 +12,13 @@ plus the rounding error of float32. The bytes are not compressed here; Parquet c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-MapDtype = Literal["u8", "f16", "f32"]
+from pipeline.maps.dtypes import MapDtype
+
 MAP_DTYPES: tuple[str, ...] = get_args(MapDtype)
 STORED: dict[str, Any] = {"u8": np.dtype("u1"), "f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 

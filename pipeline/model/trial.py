@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError, LayerError, Mistakes
+from pipeline.model.arithmetic import Switches, multiplying
 from pipeline.model.engine import Exact, check_parameters
 from pipeline.model.evidence import Evidence
 from pipeline.model.kinds import WHERE, check_kind, exceptions_told
@@ -147,9 +148,25 @@ def _steady(
     """Find out how outputs are read, with notes, and check that they do not depend on chance or on the batch."""
     if isinstance(task, Detection):
         check_padding(model, pixels_BCHW)
-    outputs, notes = find_outputs(model, pixels_BCHW, kind, key, task)
-    scored = outputs.for_trials()
-    return outputs, notes, Steadiness(model, Exact(model, scored).logits, pixels_BCHW, scored.missed)
+    with _arithmetic_kept():
+        outputs, notes = find_outputs(model, pixels_BCHW, kind, key, task)
+        scored = outputs.for_trials()
+        return outputs, notes, Steadiness(model, Exact(model, scored).logits, pixels_BCHW, scored.missed)
+
+
+@contextmanager
+def _arithmetic_kept() -> Iterator[None]:
+    """Raise ConfigError if a pass sets how float32 numbers are multiplied, which is for the run's precision to say."""
+    with multiplying("fp32"):
+        before = Switches.now()
+        yield
+        if Switches.now() == before:
+            return
+    raise ConfigError.one(
+        WHERE,
+        "its forward pass changes how PyTorch multiplies float32 numbers, so that fp32 would not be fp32 on a GPU",
+        "remove the call (such as torch.set_float32_matmul_precision), and choose compute.precision instead",
+    )
 
 
 def _check_found(evidence: Evidence) -> None:

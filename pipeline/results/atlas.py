@@ -142,7 +142,8 @@ def _members(store: Store) -> Iterator[_Member]:
         names = store_of_run.names()
         if MANIFEST in names:
             manifest = read_manifest(store_of_run)
-            yield _Member(name, store_of_run, manifest, checked_files_of(store_of_run, manifest.run_id))
+            files = checked_files_of(store_of_run, manifest.run_id, manifest.earlier_ids)
+            yield _Member(name, store_of_run, manifest, files)
         elif names:
             hint = "move it elsewhere, or let its name start with _"
             raise ConfigError.one("FOLDER", f"'{store_of_run.url}' is not a run folder: it has no {MANIFEST}", hint)

@@ -50,7 +50,7 @@ class Run(Tables):
     def __init__(self, store: Store) -> None:
         self.store = store
         self.manifest: RunManifest = read_manifest(store)
-        self.files = checked_files_of(store, self.manifest.run_id)
+        self.files = checked_files_of(store, self.manifest.run_id, self.manifest.earlier_ids)
         self.parts = self.files.parts
         if not self.parts:
             raise ConfigError.one("RUN", f"'{store.url}' holds no finished chunk yet", "run `camatlas explain` first")

@@ -216,7 +216,7 @@ def _refuse_misplaced_parts(opened: pyarrow.dataset.Dataset, table: RunFiles) ->
             part = expected[fragment.path.rpartition("/")[2]]
             with damage_named(table.store, part.file):
                 footer = Footer.from_metadata(metadata.metadata)
-            if wrong := list(footer.contradictions(part, table.files.run_id)):
+            if wrong := list(footer.contradictions(part, table.files.run_id, table.files.earlier)):
                 raise DamagedRunError(f"{table.store.url}/{part.file} {'; '.join(wrong)}; run `camatlas verify`")
 
 

@@ -16,6 +16,7 @@ from pipeline.results.constant_maps import constant_shares
 from pipeline.results.footers import ScanResult, scan
 from pipeline.results.throughput import Straggler, Throughput, stragglers
 from pipeline.storage.base import Store
+from pipeline.storage.growth import ends_shard
 from pipeline.storage.merged import files_of
 from pipeline.storage.parts import Footer
 from pipeline.storage.run_folder import MANIFEST, PartName, is_temporary, published_parts, read_manifest
@@ -143,7 +144,7 @@ class Status:
 
     def _is_finished(self, shard: int, last: int) -> bool:
         footer = self.footers.get(PartName(shard, last))
-        return footer is not None and footer.last_chunk and len(self.chunks[shard]) == last + 1
+        return footer is not None and ends_shard(footer, self.manifest) and len(self.chunks[shard]) == last + 1
 
     def _total(self, known: Mapping[int, int], *, exact: bool) -> Count:
         """Add up the known counts of shards and extrapolate to the others by their bytes."""
@@ -175,7 +176,7 @@ def status(store: Store, now: float, patience: float | None = PATIENCE) -> Statu
     ends = {PartName(shard, max(found)) for shard, found in chunks.items()}
     order = sorted(times, key=lambda part: (part not in ends, -times[part]))
     scanned = scan(store, [part.file for part in order], patience)
-    footers, foreign = _footers(order, scanned, manifest.run_id)
+    footers, foreign = _footers(order, scanned, manifest)
     gone = published.difference(PartName.parse(file.name) for file in listing)
     lost = {part.file: "it is missing, but its receipt exists" for part in gone}
     return Status(
@@ -199,7 +200,7 @@ def _by_shard(times: Mapping[PartName, float]) -> Chunks:
 
 
 def _footers(
-    parts: Iterable[PartName], scanned: ScanResult, run_id: str
+    parts: Iterable[PartName], scanned: ScanResult, manifest: RunManifest
 ) -> tuple[dict[PartName, Footer], dict[str, str]]:
     """Return the footers of this run's parts, and the problems of parts without a footer or of another run or chunk."""
     footers: dict[PartName, Footer] = {}
@@ -210,7 +211,7 @@ def _footers(
         footer = scanned.statistics[part.file].footer
         if footer is None:
             foreign[part.file] = "has no camatlas footer"
-        elif wrong := list(footer.contradictions(part, run_id)):
+        elif wrong := list(footer.contradictions(part, manifest.run_id, manifest.earlier_ids)):
             foreign[part.file] = "; ".join(wrong)
         else:
             footers[part] = footer

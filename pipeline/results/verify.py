@@ -18,6 +18,7 @@ from pipeline.maps.codec import STORED
 from pipeline.results.label_tally import LabelTally
 from pipeline.settings.targets import TargetRules
 from pipeline.storage.base import Store
+from pipeline.storage.growth import ends_shard
 from pipeline.storage.merged import check_merged
 from pipeline.storage.parts import KEY_COLUMNS, Footer, read_part
 from pipeline.storage.run_folder import RECEIPTS, PartName, Receipt, part_names, read_manifest, receipts
@@ -166,7 +167,7 @@ def _rebuild_receipt(store: Store, part: PartName, receipt: Receipt) -> Iterator
 
 
 def _check_footer(part: PartName, footer: Footer, manifest: RunManifest) -> Iterator[str]:
-    yield from footer.contradictions(part, manifest.run_id)
+    yield from footer.contradictions(part, manifest.run_id, manifest.earlier_ids)
     if part.shard >= len(manifest.identity.shards):
         yield f"the run has only {len(manifest.identity.shards)} shards"
 
@@ -265,7 +266,11 @@ def _check_coverage(footers: Mapping[PartName, Footer | None], manifest: RunMani
     for ordinal, shard in enumerate(manifest.identity.shards):
         found = chunks.get(ordinal, {})
         wanted = max(found, default=-1) + 1
-        last = [chunk for chunk, footer in found.items() if (footer.last_chunk if footer else chunk == wanted - 1)]
+        last = [
+            chunk
+            for chunk, footer in found.items()
+            if (ends_shard(footer, manifest) if footer else chunk == wanted - 1)
+        ]
         if len(last) != 1 or last[0] != wanted - 1 or len(found) != wanted:
             yield (
                 f"shard {ordinal} ({shard.name}): incomplete, {len(found)} chunks were found; "

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.model.transformers_source import PREFIX, local_folder
+from pipeline.settings.explain import Spec
 from pipeline.settings.model import ModelConfig
-from pipeline.settings.run_file import RunConfig, Spec
+from pipeline.settings.run_file import RunConfig
 
 _STORED = "stored"
 """The name of the method whose maps are read from a path; importing its class would import torch."""

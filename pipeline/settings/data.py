@@ -50,12 +50,19 @@ class ColumnsConfig(Section):
     """Names of the columns of Parquet inputs and of manifests."""
 
     image: str = "image"
+    """Of the encoded image; in tables also found by its usual names or its type."""
     key: str = "key"
+    """Of the name of the image in the run; without it, the path or the file and row."""
     label: str = "label"
+    """Of the class of the image."""
     boxes: str | CornerColumns = "boxes"
+    """Of its boxes; or the columns of the four numbers of one box."""
     path: str | None = None
+    """Of the path or URL of the image, in a manifest."""
     labels: str | Annotated[list[str], Field(min_length=1)] | None = None
+    """Of a list of classes; or one column for each class, with 0 and 1."""
     box_labels: str | None = None
+    """Of the class of each box."""
     header: Annotated[list[str], Field(min_length=1)] | None = None
     """The names of the columns of a manifest that has no header."""
 
@@ -73,8 +80,11 @@ class MembersConfig(Section):
     """The members of tars that are the image and the label of a sample, and those that are no part of it."""
 
     image: str | None = None
+    """Suffix of the member that is the image, such as input.jpg; otherwise found by its suffix."""
     label: str | None = None
+    """Suffix of the member that is the label, such as output.cls; otherwise found by its suffix."""
     ignore: list[str] = []
+    """Patterns of members, and of files in folders, that are no images, such as *.mask.png."""
 
     @field_validator("image", "label")
     @classmethod
@@ -92,40 +102,76 @@ class SampleConfig(Section):
     """A random sample of `n` images."""
 
     n: Positive
+    """Number of images to draw at random, independent of the sharding."""
     seed: Annotated[int, Field(strict=True)] = 0
+    """Seed of the draw."""
 
 
 class DataConfig(Section):
     """Which images to explain, and where their labels, boxes and class names are."""
 
     shards: str | Annotated[list[str], Field(min_length=1)] = ""
+    """Folder of images, tars (also .tar.gz), Parquet or Arrow files, or URLs; braces and globs:
+    shard-{000000..000049}.tar. Required, unless data.manifest lists the images."""
     manifest: str | None = None
+    """A list of images anywhere, in CSV, TSV, JSON lines or Parquet."""
     root: str | None = None
+    """The folder or URL that relative paths of the manifest start from; otherwise the manifest's folder."""
     labels: str | None = None
+    """CSV file (path or URL) of labels: filename,class_index; otherwise labels.csv beside the images, if there is
+    one."""
     boxes: str | None = None
+    """Boxes of the images: a CSV file, Kaggle's LOC_val_solution.csv, COCO's JSON, a folder of Pascal VOC's XML or
+    of YOLO's texts; otherwise boxes.csv beside the images, if there is one."""
     classes: str | None = None
+    """Names of the classes: imagenet-1k, a CSV (class_index,class_name,wnid), a config.json with id2label, or a
+    text file with one name a line."""
     folders: Folders = "auto"
+    """Whether sub-folders are the classes of their images: auto (if that is certain), classes or ignore."""
     require_labels: Annotated[bool, Field(strict=True)] = False
+    """Refuse the run if an image in a folder has no label."""
     columns: ColumnsConfig = ColumnsConfig()
+    """Names of the columns of Parquet and Arrow inputs and of manifests; a list names all columns of a manifest
+    without a header."""
     chunk_images: Positive = 128
+    """Most images in a part file; with fewer, less work is repeated on resuming."""
     formats: Annotated[list[str], Field(min_length=1)] = ["JPEG", "PNG", "WEBP"]
+    """Formats that are decoded; also GIF, BMP, TIFF, JPEG2000, PPM, AVIF and HEIF."""
     max_pixels: Annotated[int, Field(ge=1, le=MOST_PIXELS, strict=True)] = 64_000_000
+    """Most pixels of an image; larger ones are failure rows."""
     sample: SampleConfig | None = None
+    """Draw images at random; otherwise all are taken."""
     limit: Positive | None = None
+    """Only the first images (--limit); with data.sample the first of the sample. A later run may raise it or leave
+    it out."""
     window: Window = "dtype"
+    """Range of 16-bit values that becomes [0, 1]: dtype, image, or [low, high]."""
     decoder: FunctionName | None = None
+    """package.module:function that decodes the bytes of an image into an array."""
     suffixes: Annotated[list[str], Field(min_length=1)] | None = None
+    """Suffixes of the images in folders and tars; otherwise every file that is not known to be something else."""
     members: MembersConfig = MembersConfig()
+    """The members of tars that are the image and the label, and those that are ignored."""
     split: str | None = None
+    """The split of a dataset that has several, such as validation."""
     truncated: Truncated = "refuse"
+    """A JPEG that ends early: refuse it, or fill its rest with grey."""
     alpha: Alpha = "white"
+    """What is transparent becomes white or black, or transparency is dropped."""
     too_large: TooLarge = "refuse"
+    """A JPEG above max_pixels: refuse it, or decode it at half or a quarter of its size (scale)."""
     resizer: Resizer = "pillow"
+    """What resizes images: pillow, or simd, which shrinks photographs by vector instructions."""
     decode: DecodePlace = "readers"
+    """Where plain JPEGs are decoded: by the readers, or by the device that explains."""
     boxes_format: BoxOrder = "xyxy"
+    """What the four numbers of a box are: xyxy, xywh (COCO) or cxcywh (YOLO)."""
     boxes_relative: Annotated[bool, Field(strict=True)] = False
+    """Boxes are shares of the width and height of the picture, not pixels."""
     label_separator: Annotated[str, Field(min_length=1)] | None = None
+    """What stands between several labels in one cell, such as "|"; otherwise a cell is one label."""
     metadata: list[Annotated[str, Field(min_length=1)]] = []
+    """Further columns, or fields of .json members, that the rows keep."""
 
     @field_validator("columns", mode="before")
     @classmethod

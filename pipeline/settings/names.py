@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pipeline.errors import Mistake
 from pipeline.settings.entry_points import METHOD_GROUP, METRIC_GROUP, entries
+from pipeline.settings.explain import ExplainConfig, Spec
 from pipeline.settings.registry import unknown_name
-from pipeline.settings.run_file import ExplainConfig, Spec
 
 _PLACES = {"methods": ("cams", METHOD_GROUP), "metrics": ("metrics", METRIC_GROUP)}
 """The package of the pages, and the entry points of plug-ins, by the key of the run file."""

@@ -7,79 +7,37 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.errors import ConfigError, Mistake, Mistakes, masked, nearest, reason
-from pipeline.maps.codec import MapDtype
+from pipeline.maps.dtypes import MapDtype
 from pipeline.settings.data import DataConfig, Positive, Section
+from pipeline.settings.explain import ExplainConfig
 from pipeline.settings.model import ModelConfig
 from pipeline.settings.precision import Precision
 
-TargetRule = Literal["predicted", "label", "labels"]
-Spec = str | dict[str, Any]
 Location = tuple[Any, ...]
-
-
-class TopTargets(Section):
-    """The `top` most likely classes of each image."""
-
-    top: Positive
-
-
-class AboveTargets(Section):
-    """Every class whose confidence is above a threshold, for models with independent labels."""
-
-    above: Annotated[float, Field(gt=0, lt=1)]
-
-
-class Classes(Section):
-    """The same classes for every image."""
-
-    classes: Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
-
-
-def _kind_of_targets(given: object) -> str:
-    """Tell which form was meant, so that only the mistakes of that form are reported."""
-    if isinstance(given, TopTargets) or (isinstance(given, dict) and "top" in given):
-        return "most_likely"
-    if isinstance(given, AboveTargets) or (isinstance(given, dict) and "above" in given):
-        return "above"
-    if isinstance(given, (Classes, dict)):
-        return "listed"
-    return "list" if isinstance(given, (list, tuple)) else "rule"
-
-
-Targets = Annotated[
-    Annotated[TargetRule, Tag("rule")]
-    | Annotated[list[TargetRule], Field(min_length=1), Tag("list")]
-    | Annotated[TopTargets, Tag("most_likely")]
-    | Annotated[AboveTargets, Tag("above")]
-    | Annotated[Classes, Tag("listed")],
-    Discriminator(_kind_of_targets),
-]
-
-
-class ExplainConfig(Section):
-    """Which classes to explain, with which methods, and which metrics to compute."""
-
-    targets: Targets = "predicted"
-    methods: list[Spec] = Field(default=["gradcam"], min_length=1)
-    metrics: list[Spec] = Field(default=[])
-    seed: Annotated[int, Field(strict=True)] = 0
 
 
 class ComputeConfig(Section):
     """Where and how fast to run; apart from `precision`, nothing here changes a row by more than rounding."""
 
     workers: Literal["auto"] | Positive = "auto"
+    """Number of workers (--workers), each with its own model; auto: one per GPU, or as many as fit the CPUs."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """The device of the workers; auto: a GPU where there is one."""
     precision: Precision = "fp32"
+    """fp32 (IEEE 754 on every device), tf32 (NVIDIA GPUs from Ampere on) or bf16."""
     batch: Literal["auto"] | Positive = "auto"
+    """Most images in one pass, rounded up to a multiple of 16; auto: the fastest in a short trial."""
     gpus_per_worker: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
     """The share of a GPU that each worker requests; workers with 0.5 share one in pairs."""
     compile: Literal["auto"] | Annotated[bool, Field(strict=True)] = "auto"
+    """Compile the masked passes; auto: in runs of very many passes."""
     address: str | None = None
+    """The Ray cluster to join; otherwise Ray starts on this machine."""
     stall_seconds: Literal["auto"] | Positive = "auto"
+    """End the run after this many seconds without progress; auto: by the cost of the methods."""
 
     @property
     def joins_cluster(self) -> bool:
@@ -91,17 +49,24 @@ class OutputConfig(Section):
     """Where the run folder is and how maps are stored."""
 
     path: str
+    """The run folder (--out): a path, or a URL of an object store."""
     maps: MapDtype = "u8"
+    """How maps are stored: u8, f16 or f32."""
 
 
 class RunConfig(Section):
     """A complete run file."""
 
     data: DataConfig
+    """Which images to explain, and where their labels, boxes and class names are."""
     model: ModelConfig
+    """The model, its weights, outputs, target layer and preprocessing."""
     explain: ExplainConfig = ExplainConfig()
+    """Which classes to explain, with which methods, and which metrics to compute."""
     compute: ComputeConfig = ComputeConfig()
+    """Where and how fast to run."""
     output: OutputConfig
+    """Where the run folder is and how maps are stored."""
 
 
 def load_config(path: str, settings: Sequence[str] = (), mistakes: Mistakes | None = None) -> RunConfig:

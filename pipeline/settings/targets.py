@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from pipeline.errors import ConfigError
-from pipeline.settings.run_file import AboveTargets, Classes, TargetRule, Targets, TopTargets
+from pipeline.settings.explain import AboveTargets, Classes, TargetRule, Targets, TopTargets
 
 if TYPE_CHECKING:
     from torch import Tensor

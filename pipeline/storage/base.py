@@ -39,6 +39,10 @@ class Store(Protocol):
         """Write `data` under `name` atomically, unless the name is taken; return False if it is taken."""
         ...
 
+    def replace(self, name: str, data: bytes) -> None:
+        """Write `data` under `name` atomically, in the place of what it held."""
+        ...
+
     def read(self, name: str) -> bytes:
         """Read one object; raise FileNotFoundError when it is absent, StoreError when it cannot be read."""
         ...

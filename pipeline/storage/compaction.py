@@ -25,6 +25,7 @@ import pyarrow as pa
 from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line
 from pipeline.storage.base import Store
 from pipeline.storage.checksums import checksummed, open_checksummed
+from pipeline.storage.growth import is_cut
 from pipeline.storage.merged import (
     COMPACT,
     covered_parts,
@@ -39,6 +40,7 @@ from pipeline.storage.parts import read_part
 from pipeline.storage.run_folder import PartName, checked_part_names, read_manifest
 from pipeline.storage.sorting import SORTED_BY, KeySample, Spill, temporary_folder
 from schemas.compaction import CompactionRecord, MergedFile, PartsDigest, ranges
+from schemas.manifest import RunManifest
 
 _WITH_STATISTICS = [*SORTED_BY, "error_code"]
 """Columns with min/max statistics: readers use only these, and others would only make the footer longer."""
@@ -85,7 +87,8 @@ def compact(store: Store, limits: Limits | None = None) -> CompactionResult:
         DamagedRunError: the manifest or a part is damaged, or a part is missing.
         StoreError: the store fails, or there is no room for temporary files.
     """
-    run_id = read_manifest(store).run_id
+    manifest = read_manifest(store)
+    run_id = manifest.run_id
     for _ in range(_TRIES):  # if another compaction wins the race, the next attempt finds and returns its copy
         parts = checked_part_names(store)
         if not parts:
@@ -95,7 +98,7 @@ def compact(store: Store, limits: Limits | None = None) -> CompactionResult:
         if record and _is_complete(store, record, parts):
             _remove_leftovers(store, number, record)
             return CompactionResult(record, new=False)
-        if record := _Attempt(store, run_id, number + 1, limits or Limits()).publish(parts):
+        if record := _Attempt(store, manifest, number + 1, limits or Limits()).publish(parts):
             return CompactionResult(record, new=True)
     raise StoreError(
         f"{store.url}/{COMPACT}: other compactions took the next number {_TRIES} times, "
@@ -129,8 +132,9 @@ def _remove_leftovers(store: Store, number: int, record: CompactionRecord) -> No
 class _Attempt:
     """One attempt to publish a merged copy under a given record number."""
 
-    def __init__(self, store: Store, run_id: str, number: int, limits: Limits) -> None:
-        self._store, self._run_id, self._number, self._limits = store, run_id, number, limits
+    def __init__(self, store: Store, manifest: RunManifest, number: int, limits: Limits) -> None:
+        self._store, self._manifest, self._number, self._limits = store, manifest, number, limits
+        self._run_id = manifest.run_id
         self._name = uuid.uuid4().hex
         self._files: list[MergedFile] = []
 
@@ -173,8 +177,10 @@ class _Attempt:
         with _name_damaged_part(self._store, part):
             data = self._store.read(part.file)
             table, footer = read_part(data)
-            if footer.run_id != self._run_id:
-                raise ValueError(f"belongs to run {footer.run_id}, not {self._run_id}")
+            for wrong in footer.contradictions(part, self._run_id, self._manifest.earlier_ids):
+                raise ValueError(wrong)
+            if is_cut(footer, self._manifest):
+                raise ValueError("an earlier limit cut this chunk, and the same `camatlas explain` completes it")
             spill.add(table)
         digest.add(part.file, hashlib.sha256(data).hexdigest())
         return int(table.num_rows)

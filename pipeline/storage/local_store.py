@@ -48,6 +48,20 @@ class LocalStore:
             with contextlib.suppress(OSError):
                 temporary.unlink()
 
+    def replace(self, name: str, data: bytes) -> None:
+        """Write and fsync a hidden temporary file, rename it, fsync the folder."""
+        target = self.folder / name
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            self._refuse_link(name.rpartition("/")[0])
+            _write_synced(temporary, data)
+            temporary.replace(target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            raise StoreError(_cannot_publish(target, len(data), error)) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
     def read(self, name: str) -> bytes:
         """Read one file, without following symbolic links."""
         path = self.folder / name

@@ -11,7 +11,7 @@ folders whose names begin with `_`, so they never see a row twice.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow.dataset as ds
 
@@ -40,6 +40,7 @@ class Files:
         unmerged: parts that the merged copy does not cover.
         parts: all parts; alone they hold every row, too.
         bounds: first and last image key of each merged file, by its name.
+        earlier: ids that the run had before its limit was raised; parts may have them.
     """
 
     run_id: str
@@ -47,6 +48,7 @@ class Files:
     unmerged: tuple[PartName, ...]
     parts: tuple[PartName, ...]
     bounds: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    earlier: frozenset[str] = frozenset()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,16 +57,16 @@ class Files:
 
     def without_merged(self) -> "Files":
         """Return the files for reading the same rows from parts alone."""
-        return Files(self.run_id, (), self.parts, self.parts)
+        return Files(self.run_id, (), self.parts, self.parts, earlier=self.earlier)
 
 
-def checked_files_of(store: Store, run_id: str) -> Files:
+def checked_files_of(store: Store, run_id: str, earlier: frozenset[str] = frozenset()) -> Files:
     """List the files to read for a query, after checking that every published part still exists.
 
     Raises:
         DamagedRunError: a part is missing although its receipt exists; query results would lack its rows.
     """
-    return _files(store, run_id, tuple(checked_part_names(store)))
+    return replace(_files(store, run_id, tuple(checked_part_names(store))), earlier=earlier)
 
 
 def files_of(store: Store, run_id: str) -> Files:

@@ -85,6 +85,10 @@ class ObjectStore:
             raise StoreError(f"{self.url}/{name} has {size} bytes, but {len(data)} were written: the store is faulty")
         return True
 
+    def replace(self, name: str, data: bytes) -> None:
+        """Put an object in the place of another one, which is atomic."""
+        self._with_retries("replace", name, lambda: obstore.put(self._objects, name, data, use_multipart=False))
+
     def read(self, name: str) -> bytes:
         """Read one object."""
         return self._with_retries("read", name, lambda: self._get(name)[0])

@@ -2,6 +2,8 @@
 
 from pipeline.errors import ConfigError
 from pipeline.storage.base import Store
+from pipeline.storage.compaction import drop
+from pipeline.storage.growth import drop_cut_parts, grown_manifest
 from pipeline.storage.parts import run_ids
 from pipeline.storage.run_folder import MANIFEST, PartName, find_manifest, is_temporary, part_names
 from schemas.manifest import RunManifest, changed_plugins, differences
@@ -10,25 +12,42 @@ from schemas.manifest import RunManifest, changed_plugins, differences
 def take_ownership(store: Store, manifest: RunManifest) -> bool:
     """Take ownership of the folder for this run; return True if the run is new, False if it is resumed.
 
-    A lost manifest is rewritten if every part in the folder belongs to this run.
+    A lost manifest is rewritten if every part in the folder belongs to this run. A run of fewer of the same images
+    grows into this one; its merged copy is removed.
 
     Raises:
         ConfigError: the folder holds another run, or other files.
         DamagedRunError: the manifest is damaged, or it is lost and a part's footer is damaged.
     """
-    check_ownership(store, manifest)
+    existing = check_ownership(store, manifest)
+    if existing is not None and (grown := grown_manifest(existing, manifest)):
+        drop(store)
+        store.replace(MANIFEST, grown.to_json())
+        existing = grown
+    if existing is not None:
+        drop_cut_parts(store, existing)
     new = store.publish(MANIFEST, manifest.to_json())
     if not new:
         check_ownership(store, manifest)  # another driver may have published the manifest of another run first
     return new and not part_names(store)
 
 
-def check_ownership(store: Store, manifest: RunManifest) -> None:
-    """Raise ConfigError if the folder holds another run, or other files; write nothing."""
+def check_ownership(store: Store, manifest: RunManifest) -> RunManifest | None:
+    """Return the manifest in the folder, if there is one; write nothing.
+
+    Raises:
+        ConfigError: the folder holds another run, or other files.
+    """
     existing = find_manifest(store)
     if existing is None:
         _check_orphans(store, manifest)
-    elif existing.run_id != manifest.run_id:
+    elif existing.run_id != manifest.run_id and not grown_manifest(existing, manifest):
+        if grown_manifest(manifest, existing):
+            raise ConfigError.one(
+                "data.limit",
+                f"'{store.url}' holds a run of more of these images ({existing.run_id}), and a run does not shrink",
+                "leave the limit out or raise it, choose another folder, or query the first images of this run",
+            )
         fields = ", ".join(differences(manifest.identity, existing.identity))
         plugins = ", ".join(changed_plugins(manifest.identity, existing.identity))
         changed = f" (the source of the plug-ins {plugins} has changed)" if plugins else ""
@@ -37,6 +56,7 @@ def check_ownership(store: Store, manifest: RunManifest) -> None:
             f"'{store.url}' holds another run ({existing.run_id}); it differs in: {fields}{changed}",
             "choose another folder, or the run file that made this one",
         )
+    return existing
 
 
 def _check_orphans(store: Store, manifest: RunManifest) -> None:

@@ -39,9 +39,14 @@ class Footer:
         """Convert the footer to Parquet key-value metadata."""
         return {f"{_PREFIX}{name}": str(int(v) if isinstance(v, bool) else v) for name, v in self.__dict__.items()}
 
-    def contradictions(self, part: PartName, run_id: str) -> Iterator[str]:
-        """Yield how this footer contradicts the part's name or run, as when another part was copied to this name."""
-        if self.run_id != run_id:
+    def contradictions(self, part: PartName, run_id: str, earlier: frozenset[str] = frozenset()) -> Iterator[str]:
+        """Yield how this footer contradicts the part's name or run, as when another part was copied to this name.
+
+        Args:
+            part: the name.
+            run_id, earlier: the id of the run, and those that it had before its limit was raised.
+        """
+        if self.run_id != run_id and self.run_id not in earlier:
             yield f"belongs to run {self.run_id}, not {run_id}"
         if (self.shard, self.chunk) != (part.shard, part.chunk):
             yield f"holds shard {self.shard} chunk {self.chunk}, which does not match its name"

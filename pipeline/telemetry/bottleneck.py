@@ -166,6 +166,11 @@ class Session:
         return new
 
     @property
+    def working_since(self) -> float | None:
+        """Return when the first worker began its first chunk; None before a chunk is finished."""
+        return min((trace.began for trace in self._traces.values()), default=None)
+
+    @property
     def workers(self) -> int:
         """Return the number of workers that have reported, including replacements of workers that died."""
         return len(self._traces)

@@ -57,7 +57,7 @@ def run(command: str) -> int:
     if words[0] != "camatlas" or _SHELL.search(_QUOTED.sub("", command.partition(" #")[0])):
         return _by_bash(command)
     ended = CliRunner().invoke(app, words[1:])
-    print(f"$ {command}\n{ended.output}")
+    sys.stdout.write(f"$ {command}\n{ended.output}")
     if ended.exception is not None and not isinstance(ended.exception, SystemExit):
         traceback.print_exception(ended.exception)
     return ended.exit_code
@@ -74,7 +74,7 @@ def _by_bash(command: str) -> int:
     paths = {"PATH": f"{folder}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
     script = ["bash", "-euo", "pipefail", "-c", command]
     ended = subprocess.run(script, env=os.environ | paths, capture_output=True, text=True, check=False, timeout=120)
-    print(f"$ {command}\n{ended.stdout}{ended.stderr}")
+    sys.stdout.write(f"$ {command}\n{ended.stdout}{ended.stderr}")
     return ended.returncode
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 from docs.commands import ROOT
-from sphinx.search.en import SearchEnglish
-
 from handbook.offline import mistakes
+from sphinx.search.en import SearchEnglish
 
 QUESTIONS = {
     "energy_in_box": "reference/metrics",

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from docs.commands import ROOT
-
 from handbook.blocks import blocks
 from handbook.checked import problems_of
 from handbook.names import problems

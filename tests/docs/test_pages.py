@@ -1,13 +1,12 @@
 """Every command and every block of Python of the documentation runs, or a list says why it does not."""
 
+import tomllib
 from collections import Counter
 from pathlib import Path
 
 import pytest
-import tomllib
 from docs.commands import ROOT
 from docs.sessions import Session
-
 from handbook.blocks import blocks
 from handbook.checked import pages, text_of
 

@@ -2,15 +2,19 @@
 
 import dataclasses
 import re
+import time
 
 import pytest
-
+from docs.commands import ROOT
+from handbook import columns
 from handbook.mathml import mathml
 from handbook.methods_and_metrics import formulas
 from handbook.pages_of_classes import docstring, meanings
 from handbook.reference import PAGES
 from handbook.run_file import keys
 from handbook.verbs import verbs
+from handmade import RunMaker
+
 from jobs.support.console import (
     EXIT_INTERRUPTED,
     EXIT_NOT_VERIFIED,
@@ -18,10 +22,18 @@ from jobs.support.console import (
     EXIT_TERMINATED,
     EXIT_TOO_MANY_FAILURES,
 )
+from jobs.support.ending import Ended
+from jobs.support.event_fields import EVENTS, SESSION, WARNINGS
 from jobs.support.exit_codes import EXIT_CODES
+from jobs.support.progress import Tally
+from jobs.support.watch import session_fields
 from pipeline import errors
 from pipeline.cams import ADAPTERS, METHODS
+from pipeline.data.account import LabelAccount
 from pipeline.metrics import METRICS
+from pipeline.results.atlas import ATLAS_VIEWS
+from pipeline.results.summary import totals
+from pipeline.telemetry.bottleneck import Environment, Session
 
 KINDS = METHODS | ADAPTERS | METRICS
 
@@ -71,6 +83,29 @@ def test_every_key_of_the_run_file_has_a_section() -> None:
     names = [key.name for key in keys()]
     assert {"data.shards", "data.columns.path", "model.preprocess.crop", "explain.seed"} <= set(names)
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_every_view_is_described_with_its_columns() -> None:
+    assert set(columns.VIEWS) == set(ATLAS_VIEWS)
+    found = {view: {name for name, _ in own} for view, own in columns.columns_of_views().items()}
+    assert {"image_key", "method", "average_drop", "metadata", "model"} <= found["explanations"]
+    assert {"correct", "maps"} <= found["images"]
+    assert {"started_at", "folder"} <= found["runs"]
+
+
+def test_events_have_the_fields_that_the_verb_emits(small_run: RunMaker) -> None:
+    ended = Ended(path="run", **vars(totals(small_run.store)))
+    assert set(ended.to_json()) - {"event", "time"} == set(EVENTS["end"].fields)
+    assert set(Tally(None, 0).event()) == set(EVENTS["progress"].fields) == set(EVENTS["stopped"].fields)
+    assert {field.name for field in dataclasses.fields(LabelAccount)} == set(EVENTS["labels"].fields)
+    times = Session(time.monotonic).stage_times(Environment(1, 0, "cpu", "fp32"))
+    assert set(session_fields(times) or ()) == set(SESSION)
+
+
+def test_events_and_kinds_of_warnings_are_those_in_the_code() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "jobs").rglob("*.py"))
+    assert set(re.findall(r'emit\(\s*"(\w+)"', source)) | {"end"} == set(EVENTS)
+    assert set(re.findall(r'(?:kind=|_warn\()"(\w+)"', source)) == set(WARNINGS)
 
 
 def test_every_exit_code_of_the_code_is_described() -> None:

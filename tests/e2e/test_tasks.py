@@ -24,7 +24,7 @@ from pipeline.results.verify import verify
 from pipeline.run.matching import check_names
 from pipeline.run.paths import absolute
 from pipeline.run.shipping import _named_functions
-from pipeline.settings.run_file import AboveTargets
+from pipeline.settings.explain import AboveTargets
 from pipeline.storage.store import open_store
 
 FILES = sorted((Path(made.__file__).parent).glob("*.yaml"))

@@ -55,6 +55,8 @@ def test_it_behaves_like_a_store_in_a_folder(store: ObjectStore) -> None:
     assert store.publish("empty", b"")
     assert store.read("a.bin") == b"first"
     assert (store.names(), store.names("_receipts")) == (["_receipts", "a.bin", "empty"], ["a.json"])
+    store.replace("a.bin", b"third")
+    assert store.read("a.bin") == b"third"
     store.delete("a.bin")
     store.delete("a.bin")
     with pytest.raises(FileNotFoundError):

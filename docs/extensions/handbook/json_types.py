@@ -7,6 +7,8 @@ from typing import Any
 Schema = Mapping[str, Any]
 
 _NAMES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "`true` or `false`"}
+_PLURALS = {"text": "texts", "whole number": "whole numbers", "number": "numbers"}
+_MOST_LISTED = 12
 _LIMITS = {
     "minimum": "at least {}",
     "exclusiveMinimum": "above {}",
@@ -26,7 +28,7 @@ def alternatives(schema: Schema, definitions: Schema) -> Iterator[Schema]:
     """Yield the types that a value may have."""
     schema = resolved(schema, definitions)
     choices = schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf")
-    if not choices:
+    if not choices or "properties" in schema:  # beside its keys, a schema may say which of them exclude each other
         yield schema
         return
     for choice in choices:
@@ -42,6 +44,8 @@ def in_words(schema: Schema, definitions: Schema) -> str:
 def default_of(schema: Schema) -> str:
     """Format the default of a value, as YAML writes it; empty where there is none."""
     default = schema.get("default")
+    if isinstance(default, dict):
+        return "those of its keys" if any(value is not None for value in default.values()) else ""
     return "" if default in (None, "") else f"`{json.dumps(default) if not isinstance(default, str) else default}`"
 
 
@@ -49,7 +53,9 @@ def _one(schema: Schema, definitions: Schema) -> str:
     if schema.get("type") == "null":
         return ""
     if "const" in schema or "enum" in schema:
-        return ", ".join(f"`{_plain(value)}`" for value in schema.get("enum", [schema.get("const")]))
+        values = schema.get("enum", [schema.get("const")])
+        listed = ", ".join(f"`{_plain(value)}`" for value in values)
+        return listed if len(values) <= _MOST_LISTED else f"one of {len(values)} names"
     if schema.get("type") == "array":
         return _array(schema, definitions)
     if schema.get("type") == "object":
@@ -64,11 +70,14 @@ def _one(schema: Schema, definitions: Schema) -> str:
 def _array(schema: Schema, definitions: Schema) -> str:
     if "prefixItems" in schema:
         return f"[{', '.join(in_words(item, definitions) for item in schema['prefixItems'])}]"
-    return f"list of: {in_words(schema.get('items', {}), definitions)}"
+    inner = in_words(schema.get("items", {}), definitions)
+    name = next((name for name in _PLURALS if inner.startswith(name)), "")
+    return f"a list of {_PLURALS.get(name, '')}{inner.removeprefix(name)}"
 
 
 def _object(schema: Schema) -> str:
-    return f"keys {', '.join(f'`{key}`' for key in schema['properties'])}" if "properties" in schema else "keys"
+    keys = ", ".join(f"`{key}`" for key in schema.get("properties", ()))
+    return f"a mapping with {keys}" if keys else "a mapping"
 
 
 def _plain(value: object) -> str:

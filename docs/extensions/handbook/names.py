@@ -15,7 +15,9 @@ _KEY = re.compile(rf"(?<![\w./-])(?:{'|'.join(_SECTIONS)})(?:\.[a-z_]\w*)+(?![\w
 _PATH = re.compile(r"(?<![\w/.:-])(?:tests|pipeline|jobs|schemas|deploy|docs|camatlas)/[\w./*-]*[\w*]")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _WORD = re.compile(r"(?<![\w./-])[a-z][a-z0-9]*(?:_[a-z0-9]+)+(?![\w/])")
-_FILE = re.compile(r"\.(?:py|md|yaml|csv|tsv|json|jsonl|txt|png|jpg|tar|parquet|safetensors|pt|pth|toml|html|db|tf|xml|cls|yml)$")
+_FILE = re.compile(
+    r"\.(?:py|md|yaml|csv|tsv|json|jsonl|txt|png|jpg|tar|parquet|safetensors|pt|pth|toml|html|db|tf|xml|cls|yml)$"
+)
 
 
 @dataclass(frozen=True)

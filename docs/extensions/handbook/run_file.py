@@ -33,7 +33,9 @@ class Key:
     def is_open(self) -> bool:
         """Whether it holds keys of the user's."""
         definitions = schema_of_run_file().get("$defs", {})
-        return any(choice.get("additionalProperties") not in (None, False) for choice in alternatives(self.schema, definitions))
+        return any(
+            choice.get("additionalProperties") not in (None, False) for choice in alternatives(self.schema, definitions)
+        )
 
 
 @cache

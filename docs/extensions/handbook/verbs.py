@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import typer.main
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from handbook.markdown import code, escaped, fence, table
 from jobs.cli import app
@@ -17,11 +17,11 @@ class Verb:
 
     Attributes:
         name: with the group it is in, such as `truth make`.
-        command: what it takes and does; typer brings its own copy of click's classes.
+        command: what it takes and does.
     """
 
     name: str
-    command: Any
+    command: TyperCommand | TyperGroup
 
     @property
     def options(self) -> frozenset[str]:
@@ -33,13 +33,13 @@ class Verb:
 @cache
 def verbs() -> tuple[Verb, ...]:
     """Return all verbs, in the order of `camatlas --help`."""
-    return tuple(_verbs(typer.main.get_command(app), ""))
+    return tuple(_verbs(_whole_command(), ""))
 
 
 @cache
 def general_options() -> frozenset[str]:
     """Return the options of the command itself."""
-    return Verb("", typer.main.get_command(app)).options
+    return Verb("", _whole_command()).options
 
 
 def page() -> str:
@@ -47,18 +47,24 @@ def page() -> str:
     return "\n".join(_section(verb) for verb in verbs())
 
 
-def _verbs(command: Any, before: str) -> Iterator[Verb]:
-    for name, inner in getattr(command, "commands", {}).items():
-        if hasattr(inner, "commands"):
+def _whole_command() -> TyperGroup:
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperGroup)
+    return command
+
+
+def _verbs(group: TyperGroup, before: str) -> Iterator[Verb]:
+    for name, inner in group.commands.items():
+        if isinstance(inner, TyperGroup):
             yield from _verbs(inner, f"{before}{name} ")
-        elif not inner.hidden:
+        elif isinstance(inner, TyperCommand) and not inner.hidden:
             yield Verb(f"{before}{name}", inner)
 
 
 def _section(verb: Verb) -> str:
     command = verb.command
-    arguments = [each for each in command.params if each.param_type_name == "argument"]
-    options = [each for each in command.params if each.param_type_name == "option" and "--help" not in each.opts]
+    arguments = [each for each in command.params if isinstance(each, TyperArgument)]
+    options = [each for each in command.params if isinstance(each, TyperOption) and "--help" not in each.opts]
     usage = " ".join(["camatlas", verb.name, *["[OPTIONS]"] * bool(options), *map(_shown, arguments)])
     example = (command.epilog or "").removeprefix("Example: ")
     parts = [
@@ -73,18 +79,17 @@ def _section(verb: Verb) -> str:
     return "\n".join(parts)
 
 
-def _shown(argument: Any) -> str:
-    name = argument.metavar or argument.name.upper()
-    name = name.strip("[]")
+def _shown(argument: TyperArgument) -> str:
+    name = (argument.metavar or str(argument.name).upper()).strip("[]")
     return f"{name if argument.required else f'[{name}]'}{'...' if argument.nargs != 1 else ''}"
 
 
-def _argument(argument: Any) -> list[str]:
+def _argument(argument: TyperArgument) -> list[str]:
     return [code(_shown(argument)), escaped(argument.help or "")]
 
 
-def _option(option: Any) -> list[str]:
-    value = option.metavar or option.name.upper()
+def _option(option: TyperOption) -> list[str]:
+    value = option.metavar or str(option.name).upper()
     takes = "" if option.is_flag else f" {value}"
     names = ", ".join(code(name + takes) for name in (*option.opts, *option.secondary_opts))
     default = option.default if isinstance(option.default, (str, int, float)) else None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -85,13 +86,14 @@ def _columns() -> Iterator[str]:
 
 
 def _parameters() -> Iterator[str]:
-    for name, kind in (METHODS | ADAPTERS | METRICS).items():
+    kinds: dict[str, type[Any]] = METHODS | ADAPTERS | METRICS
+    for name, kind in kinds.items():
         yield name
         yield from getattr(kind, "presets", {})
         yield from (each.name for each in dataclasses.fields(kind))
         schema = TypeAdapter(kind).json_schema()
-        for field in schema["properties"].values():
-            yield from _words_of(field, schema.get("$defs", {}))
+        for values in schema["properties"].values():
+            yield from _words_of(values, schema.get("$defs", {}))
 
 
 def _events() -> Iterator[str]:

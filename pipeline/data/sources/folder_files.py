@@ -1,9 +1,10 @@
 """Finds the images of a folder: follows links, and tells apart images, what belongs to them, and litter."""
 
+import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +52,7 @@ _MASK_FOLDERS = frozenset(
 )  # fmt: skip
 _HIDDEN_FOLDERS = (".", "@eaDir")
 """How the names of folders begin that programs keep for themselves."""
+_MOST_ENTRIES = 10_000
 _MOST_LINKS = 1000
 """How often one folder may be reached; folders that link to each other can be reached in more ways than can be read."""
 
@@ -79,8 +81,26 @@ def find_files(folder: Path, suffixes: Sequence[str] | None = None) -> FolderFil
     Raises:
         ConfigError: folders that link to each other can be reached in too many ways.
     """
+    return _sorted_files(_walk(folder), suffixes)
+
+
+def find_first_files(folder: Path, most: int, each: int) -> FolderFiles | None:
+    """Look at the first files of each folder, where there are more files than one wants to list; None if there are not.
+
+    Args:
+        folder: the folder.
+        most: number of files from which on there are too many.
+        each: number of files that are then taken of each folder, of which ten thousand entries are listed at most.
+    """
+    count = sum(1 for _ in itertools.islice(_walk(folder), most + 1))
+    if count <= most:
+        return None
+    return _sorted_files(itertools.islice(_walk(folder, each, _MOST_ENTRIES), most), None)
+
+
+def _sorted_files(entries: Iterable[tuple[str, bool]], suffixes: Sequence[str] | None) -> FolderFiles:
     found = FolderFiles()
-    for path, is_file in _walk(folder):
+    for path, is_file in entries:
         kind = _kind(path, suffixes) if is_file else "hidden folder" if path.endswith("/") else "not a file"
         (found.images if kind is None else found.ignored.setdefault(kind, [])).append(path)
     _take_out_masks(found)
@@ -109,10 +129,14 @@ def described(folder: Path, found: FolderFiles) -> Mistake:
     return Mistake("data.shards", what, _HINTS.get(kind, f"name them: data.shards: {folder}/{deep}*{suffix}"))
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, bool]]:
+def _walk(folder: Path, each: int | None = None, entries_each: int | None = None) -> Iterator[tuple[str, bool]]:
     """Yield each path within a folder that is not a folder, and whether it is a file; a broken link counts as one.
 
     A hidden folder is not entered: its path is given with a slash behind it.
+
+    Args:
+        folder: the folder.
+        each, entries_each: most paths that are yielded, and most entries that are listed, of each folder; None for all.
     """
     reached: Counter[tuple[int, int]] = Counter()
     pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
@@ -130,10 +154,13 @@ def _walk(folder: Path) -> Iterator[tuple[str, bool]]:
                 "name one of the linked folders",
             )
         with os.scandir(folder / inner) as entries:
-            for entry in entries:
+            left = each
+            for entry in itertools.islice(entries, entries_each):
                 path = f"{inner}/{entry.name}" if inner else entry.name
                 if not _is_folder(entry):
-                    yield path, _is_file(entry)
+                    if left != 0:
+                        yield path, _is_file(entry)
+                        left = None if left is None else left - 1
                 elif entry.name.startswith(_HIDDEN_FOLDERS):
                     yield f"{path}/", False
                 else:

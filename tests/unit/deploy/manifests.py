@@ -68,6 +68,8 @@ _SCHEMAS = {
     ("ray.io/v1", "RayJob"): f"{_LOCAL}#/$defs/RayJob",
     ("ray.io/v1", "RayCluster"): f"{_LOCAL}#/$defs/RayCluster",
     ("monitoring.coreos.com/v1", "PodMonitor"): f"{_LOCAL}#/$defs/PodMonitor",
+    ("apps/v1", "Deployment"): f"{_CORE}#/$defs/io.k8s.api.apps.v1.Deployment",
+    ("v1", "Service"): f"{_CORE}#/$defs/io.k8s.api.core.v1.Service",
     ("v1", "Namespace"): f"{_CORE}#/$defs/io.k8s.api.core.v1.Namespace",
     ("v1", "ServiceAccount"): f"{_CORE}#/$defs/io.k8s.api.core.v1.ServiceAccount",
     ("v1", "ConfigMap"): f"{_CORE}#/$defs/io.k8s.api.core.v1.ConfigMap",

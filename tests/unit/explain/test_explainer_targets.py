@@ -15,7 +15,7 @@ from pipeline.data.decode import DecodedChunk, DecodedSample
 from pipeline.explain.explainer import Explainer
 from pipeline.metrics import METRICS as ALL_METRICS
 from pipeline.metrics import build_metrics
-from pipeline.settings.run_file import TargetRule
+from pipeline.settings.explain import TargetRule
 from pipeline.settings.targets import TargetRules
 
 STAGED = {"layer": "stage2", "stages": StagedNet.STAGES}

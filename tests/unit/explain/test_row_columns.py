@@ -17,7 +17,8 @@ from pipeline.explain import row_columns
 from pipeline.explain.explainer import Explainer
 from pipeline.explain.row_columns import Explained, Made, UnmadeRows, table_of
 from pipeline.explain.rows import MethodFacts, PairFacts, failure_row, to_table
-from pipeline.maps.codec import MAP_DTYPES, MapDtype
+from pipeline.maps.codec import MAP_DTYPES
+from pipeline.maps.dtypes import MapDtype
 from schemas.explanation import described, explanation_schema
 
 METHODS = (MethodFacts("gradcam", '{"steps":1}', "layer4"), MethodFacts("scorecam", "{}", "layer4"))

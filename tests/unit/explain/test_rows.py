@@ -8,7 +8,8 @@ from reference.rows import explanation_row
 from pipeline.data.decode import DecodedSample
 from pipeline.data.sources.shards import Failure
 from pipeline.explain.rows import ImageFacts, MethodFacts, Row, failure_row, to_table
-from pipeline.maps.codec import FloatArray, MapDtype
+from pipeline.maps.codec import FloatArray
+from pipeline.maps.dtypes import MapDtype
 from pipeline.results.query import decode_row
 from schemas.explanation import ERROR_FIELDS, described, explanation_schema
 

@@ -14,7 +14,8 @@ from pictured import CURVE, PicturedRun
 from pipeline.explain.rows import Row
 from pipeline.export import export_run
 from pipeline.export.folders import distinct
-from pipeline.maps.codec import MapDtype, encode
+from pipeline.maps.codec import encode
+from pipeline.maps.dtypes import MapDtype
 from pipeline.results.query import decode_row, open_run
 from pipeline.storage.run_folder import PartName
 from schemas.explanation import ERROR_FIELDS

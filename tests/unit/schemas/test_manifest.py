@@ -32,6 +32,7 @@ PROVENANCE: dict[str, Any] = {
     "packages": {"numpy": "3"},
     "code": {"version": "9"},
     "started_at": "2030-01-01",
+    "grown_from": ({"run_id": "f" * 16, "shard": 0, "take": 3},),
 }
 
 

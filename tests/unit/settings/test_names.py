@@ -9,8 +9,8 @@ from pipeline.cams import ADAPTERS, METHODS, build_methods
 from pipeline.errors import ConfigError
 from pipeline.metrics import METRICS, build_metrics
 from pipeline.settings import names
+from pipeline.settings.explain import ExplainConfig
 from pipeline.settings.names import names_in, unknown_names
-from pipeline.settings.run_file import ExplainConfig
 
 WRONG: list[list[str | dict[str, Any]]] = [["gradcm"], ["gradcam", {"iskam": {"steps": 3}}], ["zzz"]]
 

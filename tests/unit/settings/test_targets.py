@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.errors import ConfigError
-from pipeline.settings.run_file import Classes, Targets, TopTargets
+from pipeline.settings.explain import Classes, Targets, TopTargets
 from pipeline.settings.targets import TargetRules
 
 LOGITS_IN = torch.tensor([[0.1, 0.9, 0.5], [2.0, 1.0, 2.0]])  # the second has a tie: the lower index comes first

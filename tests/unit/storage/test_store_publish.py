@@ -32,6 +32,16 @@ def test_publishing_again_changes_nothing(store: LocalStore) -> None:
     assert store.names() == ["a.bin"]
 
 
+def test_replacing_is_atomic_and_leaves_nothing_behind(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.publish("a.bin", b"first")
+    store.replace("a.bin", b"second")
+    assert (store.read("a.bin"), store.names()) == (b"second", ["a.bin"])
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    with pytest.raises(StoreError, match=r"a\.bin"):
+        store.replace("a.bin", b"third")
+    assert (store.read("a.bin"), store.names()) == (b"second", ["a.bin"])
+
+
 def test_of_sixteen_writers_at_once_exactly_one_wins(store: LocalStore) -> None:
     gate = threading.Barrier(16)
 

@@ -1,4 +1,4 @@
-"""Progress of a run: rates since the first event, estimates, lines, JSON events and the bar."""
+"""Progress of a run: rates without the start, estimates, lines, JSON events and the bar."""
 
 import io
 import json
@@ -9,6 +9,10 @@ from rich.console import Console
 
 from jobs.support import progress
 from jobs.support.progress import Reporter, Tally, duration
+from jobs.support.watch import Watch
+from pipeline.telemetry.bottleneck import Session
+from pipeline.telemetry.events import Committed, Heartbeat, Usage
+from pipeline.telemetry.timers import EXPLAIN, WAIT
 
 
 @dataclass
@@ -51,11 +55,49 @@ def test_the_first_event_gives_no_rate(clock: Clock) -> None:
     assert made.share == 0.1
 
 
-def test_events_within_a_second_give_the_rate_of_the_whole_session(clock: Clock) -> None:
+def test_events_within_a_second_give_no_rate_before_a_chunk_is_finished(clock: Clock) -> None:
     made = tally(clock)
     event(made, clock, 20, 16)
     event(made, clock, 0.002, 14)
-    assert made.images_per_second == pytest.approx(30 / 20.002)
+    assert (made.images_per_second, made.seconds_left) == (0.0, None)
+
+
+def test_the_rate_counts_from_when_the_first_finished_chunk_was_begun(clock: Clock) -> None:
+    """Ninety seconds to start, then four seconds for a chunk of eight images, and two for the next one."""
+    made = tally(clock, total_images=40)
+    session = Session(clock)
+    watch = Watch(made, session, 1, ("a.tar",), json_events=True)
+    for after, seconds in ((94, 4.0), (2, 2.0)):
+        clock.now += after
+        watch.note(Heartbeat(8))
+        watch.note(Committed(0, 0, 8, 100, {}, ours=True, worker="w", usage=Usage({EXPLAIN: seconds})))
+        made.mark()
+        assert made.images_per_second == pytest.approx(made.images / (clock.now - 1090))
+    assert made.images_per_second == pytest.approx(16 / 6)
+    assert made.seconds_left == pytest.approx(24 / (16 / 6))
+
+
+def test_chunks_that_are_reported_together_do_not_shorten_the_time(clock: Clock) -> None:
+    """The three chunks of a work unit arrive at once, when it ends."""
+    made = tally(clock)
+    watch = Watch(made, Session(clock), 1, ("a.tar",), json_events=True)
+    clock.now += 60 + 12
+    for _ in range(3):
+        watch.note(Heartbeat(4))
+        watch.note(Committed(0, 0, 4, 100, {}, ours=True, worker="w", usage=Usage({EXPLAIN: 3.0, WAIT: 1.0})))
+        made.mark()
+    assert made.images_per_second == pytest.approx(1.0)
+
+
+def test_a_second_worker_that_starts_later_does_not_move_the_start(clock: Clock) -> None:
+    made = tally(clock)
+    watch = Watch(made, Session(clock), 2, ("a.tar",), json_events=True)
+    for after, worker in ((10, "first"), (30, "second")):
+        clock.now += after
+        watch.note(Heartbeat(10))
+        watch.note(Committed(0, 0, 10, 100, {}, ours=True, worker=worker, usage=Usage({EXPLAIN: 5.0})))
+        made.mark()
+    assert made.images_per_second == pytest.approx(20 / 35)
 
 
 def test_the_rate_excludes_the_start_of_the_workers(clock: Clock) -> None:
