@@ -23,11 +23,12 @@ def show(
 ) -> int:
     """Draw images with the maps of every method; print the path of the PNG file."""
     from pipeline.maps.pictures import stacked
+    from pipeline.results.one_image import ImageReader
     from pipeline.results.query import open_run
 
     path = Path(output or re.sub(r"[^\w.-]+", "_", keys[0]) + ".png")
-    with open_run(run) as opened:
-        sheets = [_sheet(opened.manifest, _explained(opened, key)) for key in keys]
+    with open_run(run) as opened, ImageReader(opened) as reader:
+        sheets = [_sheet(opened.manifest, reader, _explained(opened, key)) for key in keys]
     try:
         stacked(sheets).save(path)
     except (OSError, ValueError) as error:
@@ -73,16 +74,15 @@ def _hint(opened: Any, key: str) -> str:  # noqa: ANN401 - pipeline.results.quer
     return f"did you mean '{nearest[0]['image_key']}'?" if nearest else ""
 
 
-def _sheet(manifest: Any, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - imported late
+def _sheet(manifest: Any, reader: Any, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - imported late
     from pipeline.maps.pictures import Panel, at_least, boxed, contact_sheet, overlay
     from pipeline.results.query import decode_row
-    from pipeline.results.source_images import originals
 
     first = rows[0]
-    images = dict(originals(manifest, [(first["shard"], first["image_key"])]))
-    original = images.get((first["shard"], first["image_key"]))
+    place = first["shard"], first["image_key"]
+    original = dict(reader.originals([place])).get(place)
     if original is None:
-        err.say(f"the original of {first['image_key']} {_lost(manifest)}; drawing only the maps")
+        err.say(f"{reader.note_for(*place) or 'The image cannot be read again.'} Only the maps are drawn.")
         panels, canvas = [], _grey(manifest)
     else:
         canvas, boxes = at_least(original.image, PANEL_WIDTH, original.boxes_xyxy)
@@ -96,14 +96,6 @@ def _sheet(manifest: Any, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - 
     heading = printable(f"{first['image_key']}: explained {explained}")
     heading = heading.replace("\n", "\\n")
     return contact_sheet(heading, panels)
-
-
-def _lost(manifest: Any) -> str:  # noqa: ANN401 - imported late
-    """Say why an original cannot be drawn."""
-    if "decoder" in manifest.identity.data:
-        decoder = manifest.identity.data["decoder"]["name"]
-        return f"cannot be read again: its shard has changed, or {decoder} has, or is not found from this folder"
-    return "is no longer where the run read it"
 
 
 def _grey(manifest: Any) -> Any:  # noqa: ANN401 - imported late

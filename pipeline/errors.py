@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-_USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
+_USER = re.compile(r"([a-z][a-z0-9+.-]{0,30}://)[^/@\s]+@", re.IGNORECASE)
 _SECRET = re.compile(
-    r"""((?:[\w-]*(?:secret|token|password|passwd|signature|credential|access_?key|api_?key)[\w-]*|[?&]sig)"""
+    r"""((?:(?:secret|token|password|passwd|signature|credential|access_?key|api_?key)[\w-]{0,200}|[?&]sig)"""
     r"""["']?\s*(?:[=:]|%3[AD])\s*["']?)[^\s"'&,;})]+""",
     re.IGNORECASE,
 )

@@ -68,22 +68,45 @@ ERROR_FIELDS = (
 )
 
 
+SOURCE_FIELDS = (
+    described(
+        "image_offset", pa.int64(), "bytes",
+        "where the encoded image begins in its file: in the tar; 0 for a file of its own; none in compressed tars and "
+        "in tables",
+    ),
+    described("image_bytes", pa.int64(), "bytes", "size of the encoded image"),
+    described("image_row", pa.int64(), "", "row of the table (Parquet or Arrow) that holds the image, from 0"),
+    described(
+        "sample_offset", pa.int64(), "bytes",
+        "where the first member of the image's sample begins in the tar, its header included",
+    ),
+    described(
+        "sample_bytes", pa.int64(), "bytes",
+        "length of the sample in the tar, from its first header to the last byte of its last member",
+    ),
+)  # fmt: skip
+"""Where an image lies, so that it can be read again without its shard; null in the parts of earlier versions."""
+
+
 METADATA_FIELD = described(
     "metadata", pa.map_(pa.string(), pa.string()), "", "further columns of the image, as data.metadata names them"
 )
 
 
+_AFTER_ERRORS = frozenset((METADATA_FIELD.name, *(field.name for field in SOURCE_FIELDS)))
+
+
 def explanation_schema(
     metric_fields: Sequence["pa.Field[pa.DataType]"] = (), *, has_metadata: bool = False
 ) -> pa.Schema:
-    """Build the schema of a run's parts: identity, map, one nullable float32 (or list of them) per metric, error.
+    """Build the schema of a run's parts: identity, map, one nullable float32 (or list) per metric, error, source.
 
     Args:
         metric_fields: the fields of the run's metrics, in the run's order.
         has_metadata: whether the run names further columns of its images; they come last.
     """
     last = [METADATA_FIELD] if has_metadata else []
-    return pa.schema([*IDENTITY_FIELDS, *MAP_FIELDS, *metric_fields, *ERROR_FIELDS, *last])
+    return pa.schema([*IDENTITY_FIELDS, *MAP_FIELDS, *metric_fields, *ERROR_FIELDS, *SOURCE_FIELDS, *last])
 
 
 def is_curve(label: str) -> bool:
@@ -97,6 +120,33 @@ def metric_columns(labels: Iterable[str]) -> list["pa.Field[pa.DataType]"]:
 
 
 def metric_names(schema: pa.Schema) -> list[str]:
-    """List the metric columns of a part: those between the map and the error fields."""
-    names: list[str] = [name for name in schema.names if name != METADATA_FIELD.name]
+    """List the metric columns of a part, also of an earlier version: those between the map and the error fields."""
+    names: list[str] = [name for name in schema.names if name not in _AFTER_ERRORS]
     return names[len(IDENTITY_FIELDS) + len(MAP_FIELDS) : len(names) - len(ERROR_FIELDS)]
+
+
+def without_source(schema: pa.Schema) -> pa.Schema:
+    """Return the schema that parts of earlier versions have."""
+    own = {field.name for field in SOURCE_FIELDS}
+    return pa.schema([field for field in schema if field.name not in own], schema.metadata)
+
+
+def with_source_fields(schema: pa.Schema) -> pa.Schema:
+    """Return the schema of a part with the columns that an earlier version did not write, at their place."""
+    place = schema.get_field_index(METADATA_FIELD.name)
+    for number, field in enumerate(SOURCE_FIELDS):
+        if field.name not in schema.names:
+            schema = schema.append(field) if place < 0 else schema.insert(place + number, field)
+    return schema
+
+
+def with_source(table: pa.Table) -> pa.Table:
+    """Return the rows of a part with null in the columns that an earlier version did not write."""
+    schema = with_source_fields(table.schema)
+    if schema is table.schema or schema.equals(table.schema):
+        return table
+    columns = [
+        table[field.name] if field.name in table.schema.names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

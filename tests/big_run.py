@@ -49,7 +49,7 @@ def _rows(maker: RunMaker, shard: int, images: int) -> pa.Table:
         "map": [spot.tobytes() for spot in _spots(random, count)],
         **{name: random.random(count).astype(np.float32) for name in maker.metrics},
     }  # fmt: skip
-    columns = {name: own[name] if name in own else [constant[name]] * count for name in maker.schema.names}
+    columns = {name: own[name] if name in own else [constant.get(name)] * count for name in maker.schema.names}
     return pa.Table.from_pydict(columns, schema=maker.schema)
 
 

@@ -59,7 +59,9 @@ class PicturedRun(RunMaker):
             "model": {"name": "torchvision/resnet18"},
             "output": {"path": str(self.folder)},
         }
-        return super().manifest.model_copy(update={"config": config, "classes": self.classes})
+        locations = tuple(str(self.data / name) for name in self.shards)
+        update = {"config": config, "classes": self.classes, "locations": locations}
+        return super().manifest.model_copy(update=update)
 
     @property
     def schema(self) -> pa.Schema:

@@ -14,10 +14,11 @@ from pipeline.audit.tables import class_name
 from pipeline.audit.values import Flags, Place, Values
 from pipeline.errors import CamatlasError, first_line
 from pipeline.maps.codec import FloatArray
+from pipeline.results.one_image import originals_of
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 from pipeline.results.rerun import RunModel, as_pixels
-from pipeline.results.source_images import Original, originals
+from pipeline.results.source_images import Original
 
 MAX_SHOWN = 20
 _NEEDS_MODEL = "Patches, colours, and the control of findings about surroundings"
@@ -41,7 +42,7 @@ class Interventions:
         self.sample = properties.sample(values) if kind.has_confidences else []
         self.of_suspect = {suspect.predicted: patches.sample(values, suspect) for suspect in self.suspects}
         places = {*shown, *self.sample, *(place for sampled in self.of_suspect.values() for place in sampled)}
-        self.pictures: dict[Place, Original] = dict(originals(run.manifest, sorted(places)))
+        self.pictures: dict[Place, Original] = dict(originals_of(run, places))
         self.rows = {place: row for row, place in enumerate(values.places) if place in places}
         self.unchecked: list[str] = []
         if len(self.pictures) < len(places):

@@ -17,7 +17,7 @@ from pipeline.storage.compaction import compact
 from pipeline.storage.local_store import LocalStore
 from pipeline.storage.ownership import take_ownership
 from pipeline.storage.parts import Footer, publish_part
-from schemas.explanation import ERROR_FIELDS, SCHEMA_VERSION, described, explanation_schema
+from schemas.explanation import ERROR_FIELDS, SCHEMA_VERSION, SOURCE_FIELDS, described, explanation_schema
 from schemas.manifest import RunIdentity, RunManifest, ShardEntry
 
 METHODS = tuple(f"method_{number:02d}" for number in range(32))
@@ -109,7 +109,7 @@ def _rows(images: Sequence[str], chunk: int) -> pa.Table:
     columns["map"] = pa.array([maps.tobytes() for maps in numbers.integers(0, 256, (count, _GRID**2), np.uint8)])
     classes = pa.array(numbers.integers(0, 1000, len(images)).repeat(len(METHODS)), pa.int32())
     columns |= dict.fromkeys(("label", "predicted", "target"), classes)
-    columns |= {field.name: pa.nulls(count, field.type) for field in ERROR_FIELDS}
+    columns |= {field.name: pa.nulls(count, field.type) for field in (*ERROR_FIELDS, *SOURCE_FIELDS)}
     rest = [name for name in SCHEMA.names if name not in columns]
     columns |= {name: pa.array(numbers.random(count), pa.float32()) for name in rest}
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)

@@ -35,7 +35,7 @@ from pipeline.data.part_masks import PartMask, index_image
 from pipeline.data.plain import decoded_jpeg, image_of, orientation_of
 from pipeline.data.scaled import frame_scaled
 from pipeline.data.sources.box_formats import in_pixels
-from pipeline.data.sources.shards import Boxes, Chunk, Failure, Metadata, PartValues, Sample
+from pipeline.data.sources.shards import NOWHERE, Boxes, Chunk, Extent, Failure, Metadata, PartValues, Sample
 from pipeline.settings.preprocess import Preprocess
 
 _SURE = frozenset(("JPEG", "PNG", "WEBP", "GIF"))
@@ -76,8 +76,8 @@ class DecodedParts:
 class DecodedSample:
     """Metadata of a decoded sample, without its pixels; `size` is (height, width) of the upright image.
 
-    `label`, `labels`, `box_labels` and `metadata` are as in `Sample`. `parts` is None if the run does not read parts.
-    `waiting` is what its pixels are made of on the device, None if they are ready.
+    `label`, `labels`, `box_labels`, `metadata` and `extent` are as in `Sample`. `parts` is None if the run does not
+    read parts. `waiting` is what its pixels are made of on the device, None if they are ready.
     """
 
     key: str
@@ -89,6 +89,7 @@ class DecodedSample:
     metadata: Metadata = ()
     parts: DecodedParts | None = None
     waiting: PlainJpeg | PixelArray | None = field(default=None, compare=False)
+    extent: Extent = field(default=NOWHERE, compare=False)
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -212,7 +213,7 @@ def _decoded(sample: Sample, framed: Framed) -> DecodedSample:
     parts = None if found[0] is None or found[1] is None else DecodedParts(found[0], found[1])
     return DecodedSample(
         sample.key, sample.label, framed.boxes_xyxy, framed.size, sample.labels, box_labels, sample.metadata, parts,
-        framed.waiting,
+        framed.waiting, sample.extent,
     )  # fmt: skip
 
 
@@ -288,4 +289,5 @@ def _coding(image: Image.Image, data: bytes) -> Coding:
 
 
 def _failure(sample: Sample, error: UnreadableImageError) -> Failure:
-    return Failure(sample.key, sample.shard, "decode", error.code, " ".join(str(error).split())[:300], sample.metadata)
+    detail = " ".join(str(error).split())[:300]
+    return Failure(sample.key, sample.shard, "decode", error.code, detail, sample.metadata, sample.extent)

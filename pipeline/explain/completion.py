@@ -119,7 +119,7 @@ def _by_reader(
         return frame_image(image.data, None, preprocess, limits).pixels_HWC
     except UnreadableImageError as error:
         detail = " ".join(str(error).split())[:300]
-        return Failure(sample.key, chunk.chunk.shard.name, "decode", error.code, detail, sample.metadata)
+        return Failure(sample.key, chunk.chunk.shard.name, "decode", error.code, detail, sample.metadata, sample.extent)
 
 
 def _framed(image_CHW: Tensor, orientation: int, preprocess: Preprocess) -> Tensor:

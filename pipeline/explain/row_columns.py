@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.data.sources.shards import Extent
 from pipeline.explain.rows import NONFINITE, MethodFacts, PairFacts, Row, joined_pairs, to_table
 from pipeline.maps.codec import EncodedStack, FloatArray, encode_stack
 from pipeline.maps.dtypes import MapDtype
@@ -223,6 +224,7 @@ def _pair_columns(pairs: PairFacts, schema: pa.Schema) -> Columns:
     }
     if METADATA_FIELD.name in schema.names:
         lists[METADATA_FIELD.name] = [sample.metadata for sample in samples]
+    lists |= {name: [getattr(sample.extent, name) for sample in samples] for name in Extent._fields}
     columns = {name: pa.array(values, schema.field(name).type) for name, values in lists.items()}
     columns["target"] = pa.array(pairs.targets_B.astype(np.int32))
     if pairs.predicted_B is not None:

@@ -38,6 +38,11 @@ class ImageFacts:
     target_confidence: float | None
     target_logit: float | None
     metadata: Metadata = ()
+    image_offset: int | None = None
+    image_bytes: int | None = None
+    image_row: int | None = None
+    sample_offset: int | None = None
+    sample_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class PairFacts:
                 target_confidence=target_confidences[i],
                 target_logit=target_logits[i],
                 metadata=sample.metadata,
+                **sample.extent._asdict(),
             )
             for i, (sample, target) in enumerate(zip(self.samples, self.targets_B.tolist(), strict=True))
         ]
@@ -125,6 +131,7 @@ def failure_row(failure: Failure, chunk: int, sample: DecodedSample | None = Non
     if sample is not None:
         row |= {"image_height": sample.size[0], "image_width": sample.size[1], "label": sample.label}
         row["metadata"] = sample.metadata
+    row |= (failure if sample is None else sample).extent._asdict()
     return row | _error(failure.stage, failure.code, failure.detail)
 
 

@@ -118,14 +118,14 @@ class Pictures:
 def write_pictures(run: Run, folder: Path) -> Pictures:
     """Write every image that has a map as a JPEG of the model's input size."""
     from pipeline.maps.pictures import picture_note
-    from pipeline.results.source_images import originals  # imports torch, which tables do not need
+    from pipeline.results.one_image import originals_of  # late, as tables do not need it
 
     folder.mkdir()
     rows = run.arrow(_IMAGES).to_pylist()
     preprocess = Preprocess.of(run.manifest.identity.data["preprocess"])
     numbers = {(row["shard"], row["image_key"]): i for i, row in enumerate(rows)}
     pictures = Pictures(folder, {}, numbers, picture_note(preprocess.channels))
-    for place, original in originals(run.manifest, pictures.numbers):
+    for place, original in originals_of(run, pictures.numbers):
         pictures.boxes[place] = original.boxes_xyxy
         original.image.save(pictures.path(place), quality=95)
     if pictures.lost:

@@ -22,22 +22,24 @@ For example, the mean map of a class:
     run.maps("method = 'gradcam' AND label = 1").mean(0)  # the same values as an array (u, v)
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.data.sources.shards import Extent
 from pipeline.errors import ConfigError
 from pipeline.results.output_kind import OutputKind
+from pipeline.results.places import ImagePlaces, Place
 from pipeline.results.sql_engine import MAP_COLUMNS, RunFiles, Tables, damage_named, decode_row, decode_table
 from pipeline.results.views import VIEWS, view_statements
 from pipeline.storage.base import Store
 from pipeline.storage.checksums import open_checksummed
-from pipeline.storage.merged import checked_files_of
+from pipeline.storage.merged import checked_files_of, is_lost, rows_of
 from pipeline.storage.parts import read_part
 from pipeline.storage.run_folder import PartName, read_manifest
 from pipeline.storage.store import open_store
-from schemas.explanation import is_curve
+from schemas.explanation import is_curve, with_source
 from schemas.manifest import RunManifest
 from schemas.sanity import SANITY_FOLDER, SANITY_SCHEMA
 
@@ -63,6 +65,7 @@ class Run(Tables):
             ),
             VIEWS,
         )
+        self._places = ImagePlaces(self._opened["parts"])
 
     @property
     def schema(self) -> pa.Schema:
@@ -78,7 +81,24 @@ class Run(Tables):
         for part in self.parts:
             with damage_named(self.store, part.file):
                 table, _ = read_part(self.store.read(part.file))
-            yield part, table
+            yield part, with_source(table)
+
+    def extents(self, places: Collection[Place]) -> dict[Place, Extent]:
+        """Return where images lie, by (shard, image key); those of which no row says it are left out.
+
+        Threads may call it at once, also while a query runs. A file that cannot be read says nothing.
+        """
+        try:
+            return self._places.find(places)
+        except (pa.ArrowException, OSError):
+            if not is_lost(self.store, self.files):  # a compaction replaced the merged copy
+                return {}
+        try:
+            files = self.files.without_merged()
+            self._places = ImagePlaces(rows_of(self.store.dataset(files.names), files))
+            return self._places.find(places)
+        except (pa.ArrowException, OSError):
+            return {}
 
     def refuse_damage(self) -> None:
         """Read every part, for exporters that pass parts on unread; raise DamagedRunError if one is damaged."""

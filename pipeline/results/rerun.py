@@ -17,9 +17,11 @@ from pipeline.model.arithmetic import multiplying
 from pipeline.model.baselines import Normalisation
 from pipeline.model.batching import DEFAULT_BATCH
 from pipeline.model.zoo import LoadedModel, load_model
+from pipeline.results.one_image import originals_of
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
-from pipeline.results.source_images import Original, originals, run_config
+from pipeline.results.run_images import run_config
+from pipeline.results.source_images import Original
 
 Indices = npt.NDArray[np.int64]
 
@@ -32,7 +34,7 @@ class RunModel:
     """
 
     def __init__(self, run: Run) -> None:
-        self.manifest = run.manifest
+        self.run = run
         self.config = run_config(run.manifest)
         embedded = self.config.model.text_embeddings or self.config.model.reference_embeddings
         self.loaded: LoadedModel = load_model(self.config.model, run.manifest.classes if embedded else ())
@@ -56,7 +58,7 @@ class RunModel:
 
     def pictures(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Original]:
         """Read images by (shard, image key), preprocessed for the model; missing images are left out."""
-        return dict(originals(self.manifest, wanted))
+        return dict(originals_of(self.run, wanted))
 
     def confidences(self, pixels_BHWC: FloatArray) -> FloatArray:
         """Run the model on pixels in [0, 1], (B, H, W, C); return the confidence of every class (B, N)."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from PIL import Image
-from pydantic import ValidationError
 
 from pipeline.data.annotations import read_annotations
 from pipeline.data.decode import limits_for
@@ -18,10 +17,11 @@ from pipeline.data.limits import DecodeLimits, UnreadableImageError
 from pipeline.data.sources import Sample, read_shard
 from pipeline.data.sources.parquet_sandbox import parquet_sandbox
 from pipeline.data.sources.shards import Boxes
-from pipeline.errors import CamatlasError, ConfigError
+from pipeline.errors import CamatlasError
 from pipeline.maps.pictures import as_picture, picture_note
+from pipeline.results.places import Place
+from pipeline.results.run_images import run_config
 from pipeline.settings.preprocess import Preprocess
-from pipeline.settings.run_file import RunConfig
 from schemas.manifest import RunManifest
 
 
@@ -48,22 +48,7 @@ class Original:
         return picture_note(self.pixels_HWC.shape[2])
 
 
-def run_config(manifest: RunManifest) -> RunConfig:
-    """Parse the run file stored in a manifest.
-
-    Raises:
-        ConfigError: this version of camatlas cannot parse it.
-    """
-    try:
-        return RunConfig.model_validate(manifest.config)
-    except ValidationError as error:
-        wrong = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
-        raise ConfigError.one(
-            "RUN", f"its run file is not valid in this version ({wrong})", "use the version that created the run"
-        ) from None
-
-
-def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Original]]:
+def originals(manifest: RunManifest, wanted: Iterable[Place]) -> Iterator[tuple[Place, Original]]:
     """Yield images by (shard, image key); images of missing or changed shards are left out.
 
     So are all images if the run has a decoder that cannot be imported here, or was changed since. Reads each shard
@@ -101,7 +86,7 @@ def originals(manifest: RunManifest, wanted: Iterable[tuple[str, str]]) -> Itera
 
 def _decode(
     sample: Sample, preprocess: Preprocess, limits: DecodeLimits, sandbox: DecodeSandbox
-) -> Iterator[tuple[tuple[str, str], Original]]:
+) -> Iterator[tuple[Place, Original]]:
     try:
         framed = sandbox.frame(sample.image, sample.boxes_xyxy, preprocess, limits_for(sample, limits))
     except UnreadableImageError:

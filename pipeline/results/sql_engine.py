@@ -18,7 +18,7 @@ from pipeline.maps.codec import EncodedMap, FloatArray, decode, decode_stack
 from pipeline.results.views import MAP_VALUES
 from pipeline.storage.base import Store
 from pipeline.storage.checksums import open_checksummed
-from pipeline.storage.merged import Files, is_lost, with_key_bounds
+from pipeline.storage.merged import Files, is_lost, rows_of
 from pipeline.storage.parts import Footer, read_part
 from pipeline.storage.store import is_unanswered
 
@@ -145,7 +145,7 @@ class Tables:
             self._connection.register(name, table)
             return
         try:
-            opened = with_key_bounds(table.store.dataset(table.files.names), table.files)
+            opened = rows_of(table.store.dataset(table.files.names), table.files)
             _refuse_misplaced_parts(opened, table)
         except (pa.ArrowException, OSError) as error:
             if not is_lost(table.store, table.files):

@@ -16,6 +16,7 @@ from pipeline.data.sources import Draw
 from pipeline.errors import StoreError
 from pipeline.maps.codec import STORED
 from pipeline.results.label_tally import LabelTally
+from pipeline.results.source_check import source_problems
 from pipeline.settings.targets import TargetRules
 from pipeline.storage.base import Store
 from pipeline.storage.growth import ends_shard
@@ -23,7 +24,7 @@ from pipeline.storage.merged import check_merged
 from pipeline.storage.parts import KEY_COLUMNS, Footer, read_part
 from pipeline.storage.run_folder import RECEIPTS, PartName, Receipt, part_names, read_manifest, receipts
 from pipeline.storage.store import is_unanswered
-from schemas.explanation import SHARD_STAGE, explanation_schema, metric_columns
+from schemas.explanation import SHARD_STAGE, explanation_schema, metric_columns, with_source
 from schemas.manifest import RunManifest
 
 _REMEDY = "`camatlas verify --repair` explains it again"
@@ -86,7 +87,9 @@ def verify(store: Store) -> Findings:
             continue
         footers[part] = footer
         problems = list(_check_footer(part, footer, manifest))
+        table = with_source(table)
         if table.schema.equals(expected, check_metadata=False):
+            problems += _check_source(table, part, manifest)
             problems += [*_check_location(table, part, manifest), *_check_sample(table, manifest), *_check_maps(table)]
             problems += _check_rows(table, footer, manifest, seen[part.shard])
             _count(table, findings)
@@ -187,6 +190,11 @@ def _check_sample(table: pa.Table, manifest: RunManifest) -> Iterator[str]:
     unexpected = [row["image_key"] for row in rows if known and not Draw(**known).holds(row["shard"], row["image_key"])]
     if unexpected:
         yield f"holds {len(unexpected)} images that are not in the sample, for example '{min(unexpected)}'"
+
+
+def _check_source(table: pa.Table, part: PartName, manifest: RunManifest) -> list[str]:
+    shards = manifest.identity.shards
+    return list(source_problems(table, shards[part.shard])) if part.shard < len(shards) else []
 
 
 def _check_maps(table: pa.Table) -> Iterator[str]:

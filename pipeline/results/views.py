@@ -2,7 +2,15 @@
 
 from collections.abc import Sequence
 
-from schemas.explanation import CURVE_SUFFIX, ERROR_FIELDS, IDENTITY_FIELDS, MAP_FIELDS, METADATA_FIELD, SHARD_STAGE
+from schemas.explanation import (
+    CURVE_SUFFIX,
+    ERROR_FIELDS,
+    IDENTITY_FIELDS,
+    MAP_FIELDS,
+    METADATA_FIELD,
+    SHARD_STAGE,
+    SOURCE_FIELDS,
+)
 
 VIEWS = ("explanations", "images", "failures", "leaderboard", "sanity")
 RUN_COLUMNS = ("run", "model", "dataset")
@@ -37,7 +45,9 @@ CREATE MACRO map_values(map, map_dtype, map_min, map_max) AS CASE
 )
 """Decode a map in SQL to a list of its values in row-major order, bit for bit like `pipeline.maps.codec.decode`."""
 
-_FIXED_COLUMNS = tuple(field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *ERROR_FIELDS, METADATA_FIELD))
+_FIXED_COLUMNS = tuple(
+    field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *ERROR_FIELDS, *SOURCE_FIELDS, METADATA_FIELD)
+)
 _EXPLANATIONS = "CREATE VIEW explanations AS SELECT * FROM parts WHERE method IS NOT NULL AND error_code IS NULL"
 _FAILURES = "CREATE VIEW failures AS SELECT * FROM parts WHERE error_code IS NOT NULL"
 
@@ -58,13 +68,14 @@ def view_statements(
     means = f"""
 , avg(COLUMNS(lambda name: name NOT IN ({fixed}) AND NOT ends_with(lower(name), '{CURVE_SUFFIX}'))) AS '\\0'
 """
+    source = ", ".join(f"any_value({field.name}) AS {field.name}" for field in SOURCE_FIELDS)
     metadata = ", any_value(metadata) AS metadata" if has_metadata else ""
     images = f"""
 CREATE VIEW images AS
 SELECT {run} shard, image_key, any_value(chunk) AS chunk, any_value(image_height) AS image_height,
   any_value(image_width) AS image_width, any_value(label) AS label, any_value(predicted) AS predicted,
   any_value(confidence) AS confidence, {correct} AS correct, count(map) AS maps,
-  any_value(error_stage) AS error_stage, any_value(error_code) AS error_code{metadata}
+  any_value(error_stage) AS error_stage, any_value(error_code) AS error_code, {source}{metadata}
 FROM parts WHERE error_stage IS DISTINCT FROM '{SHARD_STAGE}' GROUP BY {run} shard, image_key
 """  # noqa: S608 - constants only
     leaderboard = f"""

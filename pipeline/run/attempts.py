@@ -59,7 +59,8 @@ def work_of(chunk: DecodedChunk) -> Work:
 def _failure(chunk: DecodedChunk, image: int, attempt: Attempt) -> Failure:
     reason = attempt.reasons.get(image, "it ran out of memory, or a library crashed")
     detail = f"the worker died at this image {ENDS} times: {reason}"
-    return Failure(chunk.samples[image].key, chunk.chunk.shard.name, "explain", "worker_died", detail)
+    sample, shard = chunk.samples[image], chunk.chunk.shard.name
+    return Failure(sample.key, shard, "explain", "worker_died", detail, extent=sample.extent)
 
 
 def _last(attempt: Attempt) -> str:

@@ -40,6 +40,7 @@ from pipeline.storage.parts import read_part
 from pipeline.storage.run_folder import PartName, checked_part_names, read_manifest
 from pipeline.storage.sorting import SORTED_BY, KeySample, Spill, temporary_folder
 from schemas.compaction import CompactionRecord, MergedFile, PartsDigest, ranges
+from schemas.explanation import with_source
 from schemas.manifest import RunManifest
 
 _WITH_STATISTICS = [*SORTED_BY, "error_code"]
@@ -181,7 +182,7 @@ class _Attempt:
                 raise ValueError(wrong)
             if is_cut(footer, self._manifest):
                 raise ValueError("an earlier limit cut this chunk, and the same `camatlas explain` completes it")
-            spill.add(table)
+            spill.add(with_source(table))
         digest.add(part.file, hashlib.sha256(data).hexdigest())
         return int(table.num_rows)
 

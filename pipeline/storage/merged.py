@@ -20,6 +20,7 @@ from pipeline.storage.base import Store
 from pipeline.storage.run_folder import PartName, checked_part_names, part_names
 from pipeline.storage.store import is_unanswered
 from schemas.compaction import CompactionRecord, MergedFile, OtherVersionError, PartsDigest
+from schemas.explanation import with_source_fields
 
 COMPACT = "_compact"
 _REMEDY = "`camatlas verify --repair` removes the merged copy, `camatlas compact` writes a new one"
@@ -84,12 +85,13 @@ def _files(store: Store, run_id: str, parts: tuple[PartName, ...]) -> Files:
     return Files(run_id, tuple(map(merged_path, bounds)), unmerged, parts, bounds)
 
 
-def with_key_bounds(opened: ds.Dataset, files: Files) -> ds.Dataset:
-    """Attach the key range of each merged file to a dataset, so that finding an image opens only matching files."""
-    if not files.merged:
-        return opened
+def rows_of(opened: ds.Dataset, files: Files) -> ds.Dataset:
+    """Complete the dataset of a run's files: columns that earlier versions did not write, and the bounds of keys.
+
+    With the key range of each merged file, finding an image opens only the files that may hold it.
+    """
     fragments = [_bounded(fragment, files.bounds) for fragment in opened.get_fragments()]
-    return type(opened)(fragments, opened.schema, opened.format, opened.filesystem)
+    return type(opened)(fragments, with_source_fields(opened.schema), opened.format, opened.filesystem)
 
 
 def _bounded(fragment: ds.Fragment, bounds: Mapping[str, tuple[str, str]]) -> ds.Fragment:

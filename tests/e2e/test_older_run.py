@@ -21,9 +21,12 @@ from pipeline.errors import ConfigError
 from pipeline.results.query import open_run
 from pipeline.results.verify import verify
 from pipeline.storage.store import open_store
+from schemas.explanation import SOURCE_FIELDS
 from schemas.manifest import digest_of
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "run_0_1"
+LATER = [field.name for field in SOURCE_FIELDS]
+"""Columns that later versions write in addition."""
 MADE_IN = "/srv/atlas"
 """The folder that the run was made in; its manifest names it."""
 
@@ -50,7 +53,14 @@ def settings_of(older: Path) -> Settings:
 
 def rows_of(run: Path) -> pa.Table:
     with open_run(str(run)) as opened:
-        return opened.arrow("SELECT * FROM parts ORDER BY ALL")
+        return opened.arrow(f"SELECT * EXCLUDE ({', '.join(LATER)}) FROM parts ORDER BY ALL")
+
+
+def located(run: Path) -> dict[str, bool]:
+    """Return of each shard whether its rows say where its images lie."""
+    with open_run(str(run)) as opened:
+        rows = opened.arrow("SELECT shard, count(sample_offset) AS n FROM images GROUP BY 1").to_pylist()
+    return {row["shard"]: row["n"] > 0 for row in rows}
 
 
 def camatlas(*arguments: str) -> Result:
@@ -75,6 +85,8 @@ def test_it_resumes_and_its_rows_are_those_of_today(
     ended = explained(fields)
     assert (ended.images, ended.damages) == (16, 0)
     assert rows_of(older / "quiet").equals(whole)
+    assert sorted(located(older / "quiet").values()) == [False, True]
+    assert not verify(open_store(str(older / "quiet"))).problems
     publish_all({**fields, "output": {"path": str(tmp_path / "anew")}})
     assert rows_of(tmp_path / "anew").equals(whole)
 

@@ -160,3 +160,13 @@ def test_secrets_are_masked_in_every_error(text: str) -> None:
 )
 def test_text_without_a_secret_is_not_masked(text: str) -> None:
     assert masked(text) == text
+
+
+@pytest.mark.parametrize("text", ["x" * 200_000, "key-" * 50_000, "a" * 100_000 + "://", "token" * 20_000])
+def test_long_hostile_text_is_masked_in_linear_time(text: str) -> None:
+    """A name of 10,000 letters once took seconds, in which a server answers nobody."""
+    assert masked(text) == text
+
+
+def test_a_long_word_before_a_secret_is_kept() -> None:
+    assert masked(f"{'a' * 500}_token_{'b' * 50}=hidden") == f"{'a' * 500}_token_{'b' * 50}=***"

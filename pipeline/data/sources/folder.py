@@ -1,11 +1,12 @@
 """Reads folders of image files; `pipeline.data.annotations` finds their labels and boxes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.data.sources.annotated import annotated
 from pipeline.data.sources.annotations import Annotations
-from pipeline.data.sources.shards import Failure, Item, Sample, Shard, clean_text
+from pipeline.data.sources.shards import Extent, Failure, Item, Sample, Shard, clean_text
 from pipeline.data.sources.tar_members import MAX_MEMBER_BYTES
 
 FILES_PER_SHARD = 1024
@@ -26,7 +27,7 @@ def read_folder(shard: Shard, annotations: Annotations) -> Iterator[Item]:
             detail = error.strerror if isinstance(error, OSError) else error
             yield Failure(name, shard.name, "read", "unreadable", str(detail))
             continue
-        yield annotated(name, shard, data, {}, annotations)
+        yield replace(annotated(name, shard, data, {}, annotations), extent=Extent(0, len(data)))
 
 
 def list_folder(shard: Shard) -> Iterator[Item]:

@@ -81,6 +81,21 @@ def list_shards(
     return shards
 
 
+def shard_at(location: str, name: str) -> Shard:
+    """Identify one tar or table again, by the place and the name that it had in a run.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read.
+        StoreError: its store cannot be reached.
+    """
+    with parquet_sandbox() as sandbox:
+        if is_url(location):
+            return inspect_shards({location: name}, sandbox.describe)[location]
+        if not Path(location).is_file():
+            raise ConfigError.one(_WHERE, f"there is no file '{location}'")
+        return _open(location, name, sandbox.describe, None, MemberRules())[0]
+
+
 def _expand(spec: str, suffixes: Sequence[str], split: str | None) -> list[str]:
     from braceexpand import braceexpand  # here, so that what reads no shards does without it
 

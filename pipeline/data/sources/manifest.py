@@ -26,7 +26,7 @@ from pipeline.data.sources.manifest_places import Places, common_folder, is_plac
 from pipeline.data.sources.manifest_rows import Rows
 from pipeline.data.sources.manifest_table import WHERE, ManifestTable, Record, open_table
 from pipeline.data.sources.objects import bucket, is_url, split_url
-from pipeline.data.sources.shards import Entry, Failure, Item, Sample, Shard, clean_text
+from pipeline.data.sources.shards import Entry, Extent, Failure, Item, Sample, Shard, clean_text
 from pipeline.data.sources.tar_members import MAX_MEMBER_BYTES
 from pipeline.data.sources.wrong_rows import WrongRowError
 from pipeline.errors import ConfigError, StoreError
@@ -95,7 +95,8 @@ def read_manifest(shard: Shard, annotations: Annotations) -> Iterator[Item]:
         if isinstance(data, Failure):
             yield replace(data, metadata=entry.said.metadata)
             continue
-        yield annotated(entry.key, shard, data, {}, annotations, entry.said)
+        item = annotated(entry.key, shard, data, {}, annotations, entry.said)
+        yield replace(item, extent=Extent(0, len(data)))
 
 
 def list_entries(shard: Shard) -> Iterator[Item]:

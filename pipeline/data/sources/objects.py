@@ -6,6 +6,8 @@ the chunk is written, and the same command resumes the run once the store works 
 """
 
 import io
+import os
+from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 from urllib.parse import unquote
 
@@ -56,6 +58,38 @@ class ShardFile(ObjectFile):
                 f"{error} existed when the run began and is gone. Finished chunks are kept. Restore it and run the "
                 "same command again."
             ) from None
+
+
+class RangeReader:
+    """Reads ranges of shards, each with one request; every bucket is opened once, and threads may share a reader."""
+
+    def __init__(self) -> None:
+        self._stores: dict[str, ObjectStore] = {}
+        self._lock = Lock()
+
+    def read(self, shard: Shard, start: int, length: int) -> bytes:
+        """Read the bytes from `start` on.
+
+        Raises:
+            OSError: the file is gone, or ends before.
+            StoreError: its store cannot be reached, or the shard was replaced.
+        """
+        if is_url(shard.location):
+            bucket_url, name = split_url(shard.location)
+            return self._bucket(bucket_url).piece(name, start, start + length, shard.etag)
+        with open(shard.location, "rb", buffering=0) as file:  # noqa: PTH123 - as `open_shard`
+            data = os.pread(file.fileno(), length, start)
+            while len(data) < length and (more := os.pread(file.fileno(), length - len(data), start + len(data))):
+                data += more
+        if len(data) < length:
+            raise OSError(f"it ends after {start + len(data)} bytes")
+        return data
+
+    def _bucket(self, url: str) -> "ObjectStore":
+        with self._lock:
+            if url not in self._stores:
+                self._stores[url] = bucket(url, "data.shards")
+            return self._stores[url]
 
 
 def open_shard(shard: Shard) -> BinaryIO:

@@ -4,16 +4,15 @@ The image is bytes, a struct with a field `bytes`, as the library writes it, or 
 """
 
 import math
-import os
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from pipeline.data.sources.annotated import annotated
 from pipeline.data.sources.annotations import Annotations
+from pipeline.data.sources.beside import file_beside
 from pipeline.data.sources.box_formats import BadAnnotationError, Form
 from pipeline.data.sources.cells import boxes_cell, cell_of, labels_cell, labels_in_order, metadata_of, one_hot
 from pipeline.data.sources.columns import (
@@ -28,12 +27,10 @@ from pipeline.data.sources.columns import (
     names_of,
 )
 from pipeline.data.sources.hive import partition_columns
-from pipeline.data.sources.objects import is_url
 from pipeline.data.sources.other_names import columns_of_names, contradiction
-from pipeline.data.sources.shards import Described, Failure, Item, Metadata, Sample, Shard, damage, reader_died
+from pipeline.data.sources.shards import Described, Extent, Failure, Item, Metadata, Sample, Shard, damage, reader_died
 from pipeline.data.sources.stored_names import names_to_read_by
 from pipeline.data.sources.tables import ROWS_AT_A_TIME, Record, Table, open_table
-from pipeline.data.sources.tar_members import MAX_MEMBER_BYTES
 
 __all__ = ["ROWS_AT_A_TIME", "UNREADABLE", "ReaderDiedError", "Row", "Rows", "list_parquet", "read_parquet"]
 
@@ -73,16 +70,46 @@ def rows_in_process(shard: Shard, columns: Columns, only_keys: bool) -> Iterator
         by_path = key is None and image.has_path and _paths_are_keys(table, image)
         only = [image_path(image)] if by_path else [key or ""]
         partitions = partition_columns(shard.location)
-        label = columns["label"]
-        if label not in partitions:
-            label = label_column(facts_of(table.schema), label)
-        found = {**columns, "image": image.name, "key": key or "", "label": label}
-        is_named = columns["label"] != DEFAULT_COLUMNS["label"]
-        found["names"] = [] if is_named else [name for name in columns_of_names(table.schema.names) if name != label]
+        found = _roles(table, image, key, partitions, columns)
         wanted = only if only_keys else _outermost(found, table)
         for number, record in enumerate(_records(table, wanted)):
             row = _row({**partitions, **record}, found, number, shard)
             yield _with_path(row, record, image, shard, by_path, only_keys) if image.has_path else row
+
+
+def row_in_process(shard: Shard, columns: Columns, number: int, wanted_key: str) -> Row | None:
+    """Read one row of a table by its number; None if the table is shorter, or the row has another key.
+
+    Of a Parquet file, only the row group of the row is read, up to the row. Whether paths are keys is not looked up in
+    all rows: a row has its key, or its path is the key.
+
+    Raises:
+        ArrowException, OSError, ValueError, OverflowError: the file cannot be read.
+    """
+    with open_table(shard) as table:
+        image = image_column(table.schema, columns["image"])
+        key = key_column(table.schema, columns["key"])
+        partitions = partition_columns(shard.location)
+        found = _roles(table, image, key, partitions, columns)
+        record = next(_records(table, _outermost(found, table), number), None)
+        if record is None:
+            return None
+        row = _row({**partitions, **record}, found, number, shard)
+        by_path = key is None and image.has_path and _path(record.get(image.name)) == wanted_key
+        row = _with_path(row, record, image, shard, by_path, False) if image.has_path else row
+        return row if row.key == wanted_key else None
+
+
+def _roles(
+    table: Table, image: ImageColumn, key: str | None, partitions: Mapping[str, Any], columns: Columns
+) -> Columns:
+    """Return the columns of a table by role, with those that it has by another name, and other names of the class."""
+    label = columns["label"]
+    if label not in partitions:
+        label = label_column(facts_of(table.schema), label)
+    is_named = columns["label"] != DEFAULT_COLUMNS["label"]
+    names = [] if is_named else [name for name in columns_of_names(table.schema.names) if name != label]
+    return {**columns, "image": image.name, "key": key or "", "label": label, "names": names}
 
 
 def image_path(image: ImageColumn) -> str:
@@ -108,27 +135,8 @@ def _with_path(row: Row, record: Record, image: ImageColumn, shard: Shard, by_pa
         row = row._replace(key=path)
     if only_keys or row.image is not None or not path:
         return row
-    data, problem = _file_beside(shard, path)
+    data, problem = file_beside(shard, path)
     return row._replace(image=data, problem=problem)
-
-
-def _file_beside(shard: Shard, path: str) -> tuple[bytes | None, str]:
-    """Read a file in the folder of a table; return its bytes, or why they are missing."""
-    if is_url(shard.location) or is_url(path):
-        return None, f"'{path[:200]}' is a path, and only files beside a table on a disk are read"
-    folder = Path(shard.location).parent.resolve()
-    try:
-        file = Path(folder, path).resolve()
-        if not file.is_relative_to(folder):
-            return None, f"'{path[:200]}' leaves the folder of the table; list the images in data.manifest"
-        # without O_NONBLOCK, opening a pipe would wait for a writer
-        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as opened:  # noqa: PTH123
-            facts = os.fstat(opened.fileno())
-            if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_MEMBER_BYTES:
-                return None, f"'{path[:200]}' is no file, or larger than {MAX_MEMBER_BYTES} bytes"
-            return opened.read(), ""
-    except (OSError, ValueError) as error:
-        return None, f"no bytes, and '{path[:200]}': {getattr(error, 'strerror', None) or error}"
 
 
 def read_parquet(
@@ -145,7 +153,7 @@ def read_parquet(
         rows: source of the rows.
     """
     names = names_to_read_by(shard, columns["label"], annotations.classes)
-    return _items(shard, rows(shard, columns, False), lambda row: _item(row, shard, annotations, columns, names))
+    return _items(shard, rows(shard, columns, False), lambda row: item_of(row, shard, annotations, columns, names))
 
 
 def list_parquet(shard: Shard, columns: Columns, rows: Rows = rows_in_process) -> Iterator[Item]:
@@ -159,7 +167,8 @@ def _items(shard: Shard, rows: Iterator[Row], make: Callable[[Row], Item]) -> It
     seen: set[str] = set()
     try:
         for row in rows:
-            yield _repeated(row.key, count, shard) if row.key in seen else make(row)
+            extent = Extent(image_bytes=None if row.image is None else len(row.image), image_row=count)
+            yield _repeated(row.key, count, shard) if row.key in seen else replace(make(row), extent=extent)
             seen.add(row.key)
             count += 1
     except ReaderDiedError:
@@ -168,12 +177,9 @@ def _items(shard: Shard, rows: Iterator[Row], make: Callable[[Row], Item]) -> It
         yield damage(shard, count, "damaged" if count else "unreadable", f"row {count}: {error}; the rest was not read")
 
 
-def _records(table: Table, wanted: list[str]) -> Iterator[Record]:
+def _records(table: Table, wanted: list[str], start: int = 0) -> Iterator[Record]:
     present = [name for name in dict.fromkeys(wanted) if name in table.schema.names or _is_field(name, table)]
-    if not present:
-        yield from ({} for _ in range(table.rows()))
-        return
-    yield from table.records(present)
+    return table.records(present, start) if present else ({} for _ in range(start, table.rows()))
 
 
 def _is_field(name: str, table: Table) -> bool:
@@ -217,7 +223,8 @@ def _repeated(key: str, row: int, shard: Shard) -> Failure:
     return Failure(f"{key}@{row}", shard.name, "read", "duplicate_key", "the key occurs earlier in this shard")
 
 
-def _item(row: Row, shard: Shard, annotations: Annotations, columns: Columns, names: Sequence[str]) -> Item:
+def item_of(row: Row, shard: Shard, annotations: Annotations, columns: Columns, names: Sequence[str]) -> Item:
+    """Return the image of a row, or why it cannot be used; `names` stand for the numbers of its labels."""
     if row.image is None:
         problem = row.problem or f"column '{columns['image']}' contains no bytes"
         return Failure(row.key, shard.name, "read", "no_image", problem, _metadata(row))

@@ -17,7 +17,14 @@ import pyarrow.parquet as pq
 
 from pipeline.data.sandbox import Response, Sandbox, serve, start_python
 from pipeline.data.sources.columns import Columns, TableFacts, facts_of
-from pipeline.data.sources.parquet import ROWS_AT_A_TIME, UNREADABLE, ReaderDiedError, Row, rows_in_process
+from pipeline.data.sources.parquet import (
+    ROWS_AT_A_TIME,
+    UNREADABLE,
+    ReaderDiedError,
+    Row,
+    row_in_process,
+    rows_in_process,
+)
 from pipeline.data.sources.shards import Shard
 from pipeline.data.sources.tables import open_table
 from pipeline.errors import StoreError
@@ -75,6 +82,15 @@ class ParquetSandbox(Sandbox):
                 return
         raise ReaderDiedError
 
+    def row(self, shard: Shard, columns: Columns, number: int, key: str) -> Row | None:
+        """Read one row of a file, like `row_in_process`; raises as `rows`."""
+        request = {"shard": asdict(replace(shard, table=None)), "columns": columns, "row": number, "key": key}
+        for _ in range(_TRIES):
+            if response := self._request(request):
+                _raise_reported(response[0])
+                return next(_unpacked(response[0]["rows"], response[1]), None)
+        raise ReaderDiedError
+
     def _start(self) -> "subprocess.Popen[bytes]":
         return start_python("-m", "pipeline.data.sources.parquet_sandbox")
 
@@ -122,8 +138,10 @@ class Reader:
         self._rows: Iterator[Row] = iter(())
 
     def handle(self, request: dict[str, Any], data: bytes) -> Response:
-        """Return the number of rows, given a footer, or the next rows of a file."""
+        """Return the number of rows, given a footer, or the next rows of a file, or one of its rows."""
         del request["bytes"]
+        if "row" in request:
+            return _one_row(request)
         return self._next_rows(request) if "shard" in request else (_described(data, request["describe"]), b"")
 
     def _next_rows(self, request: dict[str, Any]) -> Response:
@@ -140,8 +158,24 @@ class Reader:
             response["error"] = str(error)
         ended = response or len(rows) < ROWS_AT_A_TIME
         self._next = {} if ended else {**request, "start": request["start"] + len(rows)}
-        response["rows"] = [(row.key, _size(row.image), row.label, row.boxes, row.problem, row.more) for row in rows]
-        return response, b"".join(row.image or b"" for row in rows)
+        return _packed(response, rows)
+
+
+def _one_row(request: dict[str, Any]) -> Response:
+    response: dict[str, Any] = {}
+    row = None
+    try:
+        row = row_in_process(Shard(**request["shard"]), request["columns"], request["row"], request["key"])
+    except StoreError as error:
+        response["store"] = str(error)
+    except UNREADABLE as error:
+        response["error"] = str(error)
+    return _packed(response, [] if row is None else [row])
+
+
+def _packed(response: dict[str, Any], rows: list[Row]) -> Response:
+    fields = [(row.key, _size(row.image), row.label, row.boxes, row.problem, row.more) for row in rows]
+    return {**response, "rows": fields}, b"".join(row.image or b"" for row in rows)
 
 
 def _described(footer: bytes, arrow: str) -> dict[str, Any]:

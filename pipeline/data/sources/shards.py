@@ -1,8 +1,8 @@
 """Data types for reading a dataset: shards, samples, failures, and chunks, the unit of work."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from pipeline.data.sources.columns import TableFacts
 from schemas.explanation import SHARD_STAGE
@@ -124,6 +124,34 @@ class PartValues:
     weights: str = ""
 
 
+class Extent(NamedTuple):
+    """Where an image lies, so that it can be read again without its shard; the fields are columns of the rows.
+
+    It follows from the shard alone, never from how it is divided into chunks and tasks.
+
+    Attributes:
+        image_offset: first byte of the encoded image in its file; None in compressed tars and in tables.
+        image_bytes: bytes of the encoded image.
+        image_row: row of the table that holds it; None elsewhere.
+        sample_offset, sample_bytes: where the members of its sample lie in the tar, from the first header on.
+    """
+
+    image_offset: int | None = None
+    image_bytes: int | None = None
+    image_row: int | None = None
+    sample_offset: int | None = None
+    sample_bytes: int | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Extent":
+        """Return what a row of a run says; columns that it does not have say nothing."""
+        return cls(*(row.get(name) for name in cls._fields))
+
+
+NOWHERE = Extent()
+"""The extent of what is no image, or of an image whose bytes were not found."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One encoded image with its labels, boxes and parts.
@@ -140,6 +168,7 @@ class Sample:
         metadata: further columns of the image.
         parts: the values of its parts.
         part_mask: the encoded mask of its parts; None if there are none, or if the run does not read them.
+        extent: where the image lies.
     """
 
     key: str
@@ -153,6 +182,7 @@ class Sample:
     metadata: Metadata = ()
     parts: PartValues | None = None
     part_mask: bytes | None = None
+    extent: Extent = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True)
@@ -165,6 +195,7 @@ class Failure:
     code: str
     detail: str
     metadata: Metadata = ()
+    extent: Extent = field(default=NOWHERE, compare=False)
 
     @property
     def is_image(self) -> bool:

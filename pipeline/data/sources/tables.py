@@ -29,8 +29,8 @@ class Table(Protocol):
         """Count the rows."""
         ...
 
-    def records(self, columns: list[str]) -> Iterator[Record]:
-        """Stream rows as dicts of these columns, which exist; a field of a struct is named `image.path`."""
+    def records(self, columns: list[str], start: int = 0) -> Iterator[Record]:
+        """Stream rows from a number on, as dicts of these columns, which exist; a field is named `image.path`."""
         ...
 
 
@@ -58,9 +58,14 @@ class _ParquetTable:
         count: int = self.file.metadata.num_rows
         return count
 
-    def records(self, columns: list[str]) -> Iterator[Record]:
-        for batch in self.file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=columns):
-            yield from batch.to_pylist()
+    def records(self, columns: list[str], start: int = 0) -> Iterator[Record]:
+        groups = list(range(self.file.metadata.num_row_groups))
+        while groups and start >= (rows := self.file.metadata.row_group(groups[0]).num_rows):
+            start -= rows
+            del groups[0]
+        for batch in self.file.iter_batches(batch_size=ROWS_AT_A_TIME, row_groups=groups, columns=columns):
+            yield from batch.slice(start).to_pylist()
+            start = max(0, start - batch.num_rows)
 
 
 @dataclass(frozen=True)
@@ -78,12 +83,13 @@ class _ArrowTable:
     def rows(self) -> int:
         return sum(batch.num_rows for batch in self._batches())
 
-    def records(self, columns: list[str]) -> Iterator[Record]:
+    def records(self, columns: list[str], start: int = 0) -> Iterator[Record]:
         tops = list(dict.fromkeys(name if name in self.schema.names else name.partition(".")[0] for name in columns))
         nested = [name for name in columns if name not in self.schema.names]
         for batch in self._batches():
-            for start in range(0, batch.num_rows, ROWS_AT_A_TIME):
-                part = batch.select(tops).slice(start, ROWS_AT_A_TIME)
+            first, start = start, max(0, start - batch.num_rows)
+            for row in range(first, batch.num_rows, ROWS_AT_A_TIME):
+                part = batch.select(tops).slice(row, ROWS_AT_A_TIME)
                 yield from (_only_paths(part, nested) if nested else part.to_pylist())
 
     def _reader(self) -> Any:  # noqa: ANN401 - as above

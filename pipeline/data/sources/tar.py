@@ -5,13 +5,15 @@ several images one sample (see `tar_names`); the suffix (in lower case) is the t
 """
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
 
 from pipeline.data.sources.annotated import annotated
 from pipeline.data.sources.annotations import Annotations
-from pipeline.data.sources.shards import Failure, Item, Shard, is_image
+from pipeline.data.sources.gzip_stream import is_gzip_name
+from pipeline.data.sources.shards import Extent, Failure, Item, Shard, is_image
 from pipeline.data.sources.tar_members import (
     Member,
     ReadMember,
@@ -58,6 +60,19 @@ def read_tar(
     """
     with open_tar(shard) as file:
         yield from _items_in(file, shard, annotations, with_data, _naming(shard, suffixes, rules))
+
+
+def read_sample(
+    data: bytes,
+    key: str,
+    shard: Shard,
+    annotations: Annotations,
+    suffixes: Sequence[str] = IMAGE_SUFFIXES,
+    rules: MemberRules = MemberRules(),  # noqa: B008 - immutable
+) -> Iterator[Item]:
+    """Yield the items in a range of a tar that holds one sample, whose key is known; their offsets are in the range."""
+    naming = Naming(suffixes, rules, tuple, long_keys=frozenset((key,)))
+    return _items_in(io.BytesIO(data), shard, annotations, with_data, naming)
 
 
 def list_tar(
@@ -151,7 +166,8 @@ def _sample(key: str, members: dict[str, Member], shard: Shard, annotations: Ann
     data = {suffix: member.data for suffix, member in members.items() if member.data is not None}
     images = _image_suffixes(list(data), naming)
     if len(images) != 1:
-        return Failure(key, shard.name, "read", *_wrong_number(images, list(data), naming.rules))
+        wrong = _wrong_number(images, list(data), naming.rules)
+        return Failure(key, shard.name, "read", *wrong, extent=_extent(members, None, shard))
     label = naming.rules.label
     if label in data:  # a suffix of its own, such as `output.cls`, counts as the last part of it
         last = label.rpartition(".")[2]
@@ -159,7 +175,18 @@ def _sample(key: str, members: dict[str, Member], shard: Shard, annotations: Ann
     image = data[images[0]]
     if images[0] == PARTS_SUFFIX:  # without another image it is one, and shows no parts
         del data[PARTS_SUFFIX]
-    return annotated(key, shard, image, data, annotations)
+    item = annotated(key, shard, image, data, annotations)
+    return replace(item, extent=_extent(members, members[images[0]], shard))
+
+
+def _extent(members: Mapping[str, Member], image: Member | None, shard: Shard) -> Extent:
+    """Return where a sample and its image lie; nothing can be found by its offset in a compressed tar."""
+    size = None if image is None else image.size
+    if is_gzip_name(shard.location):
+        return Extent(image_bytes=size)
+    start = min(member.offset for member in members.values())
+    end = max(member.data_offset + member.size for member in members.values())
+    return Extent(None if image is None else image.data_offset, size, None, start, end - start)
 
 
 def _wrong_number(images: list[str], suffixes: list[str], rules: MemberRules) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
 from pipeline.data.sources.gzip_stream import GzipStream, is_gzip_name
@@ -27,12 +27,22 @@ _BLOCK = tarfile.BLOCKSIZE
 
 @dataclass(frozen=True)
 class Member:
-    """One member of the archive; if it could not be read, `data` is None and `code` is the reason."""
+    """One member of the archive; if it could not be read, `data` is None and `code` is the reason.
+
+    Attributes:
+        name: its path.
+        offset: where its header begins.
+        data: its content.
+        code: why there is none.
+        data_offset, size: where its content lies.
+    """
 
     name: str
     offset: int
     data: bytes | None
     code: str = ""
+    data_offset: int = 0
+    size: int = 0
 
 
 ReadMember = Callable[[BinaryIO, tarfile.TarInfo], Member]
@@ -100,7 +110,7 @@ def members_in(file: BinaryIO, shard: Shard, read: ReadMember) -> Iterator[Membe
             yield from _gap_damage(file, shard, end, info.offset)
             end = following
             if not info.isdir():
-                yield read(file, info)
+                yield replace(read(file, info), data_offset=info.offset_data, size=info.size)
             if not reaches(end):
                 yield damage(shard, info.offset, "truncated", f"the file ends inside {clean_text(info.name)}")
                 return

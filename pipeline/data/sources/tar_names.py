@@ -55,11 +55,18 @@ class Naming:
         suffixes: those of images; empty for any that is not one of annotations.
         rules: the members that the run file names.
         all_names: lists all names of the tar; called at most once, and only if a name needs it.
+        long_keys: keys that reach beyond the first dot, if they are known; then no names are listed.
     """
 
-    def __init__(self, suffixes: Sequence[str], rules: MemberRules, all_names: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self,
+        suffixes: Sequence[str],
+        rules: MemberRules,
+        all_names: Callable[[], Iterable[str]],
+        long_keys: frozenset[str] | None = None,
+    ) -> None:
         self.suffixes, self.rules, self._all_names = suffixes, rules, all_names
-        self._long_keys: frozenset[str] | None = None
+        self._long_keys = long_keys
         self.has_parts = not any(map(_shows_parts, (rules.image or "", *suffixes)))
         """Whether `parts.png` is a mask of the parts of an image, and not what the run file calls an image."""
 

@@ -13,6 +13,7 @@ from reference.rows import explanation_row
 
 from pipeline.data.decode import DecodedSample
 from pipeline.data.sources import Failure
+from pipeline.data.sources.shards import NOWHERE, Extent
 from pipeline.explain import row_columns
 from pipeline.explain.explainer import Explainer
 from pipeline.explain.row_columns import Explained, Made, UnmadeRows, table_of
@@ -25,6 +26,7 @@ METHODS = (MethodFacts("gradcam", '{"steps":1}', "layer4"), MethodFacts("scoreca
 FIELDS = [described("drop", pa.float32(), "", ""), described("kept_curve", pa.list_(pa.float32()), "", "")]
 SCHEMA = explanation_schema(FIELDS)
 WITH_METADATA = explanation_schema(FIELDS, has_metadata=True)
+SAMPLE = DecodedSample("gone", None, None, (30, 40))
 FAILED = {("scorecam", 1): ("method_error", "said no"), ("gradcam", 4): ("stored", "no such key")}
 
 
@@ -54,7 +56,12 @@ def explained(
     metrics["kept_curve"]["gradcam"][3, 2] = np.nan
     samples = tuple(
         DecodedSample(
-            f"k{seed}-{i // 2}", None if i % 3 else i, None, (30, 40 + i), metadata=(("camera", f"c{i}"),) * (i % 2)
+            f"k{seed}-{i // 2}",
+            None if i % 3 else i,
+            None,
+            (30, 40 + i),
+            metadata=(("camera", f"c{i}"),) * (i % 2),
+            extent=Extent(512 * i, None if i % 2 else 7 + i, i, 9_000_000_000 + i, 3) if i else NOWHERE,
         )
         for i in range(pairs)
     )
@@ -157,3 +164,15 @@ def test_the_images_of_rows_are_counted_once_and_damage_is_none() -> None:
     bad = failure_row(Failure("bad", "s.tar", "decode", "corrupt", "broken"), 3)
     assert UnmadeRows((explained(6), bad, damage), SCHEMA).images == 4
     assert row_columns.UnmadeRows((), SCHEMA).images == 0
+
+
+def test_rows_say_where_their_images_lie_also_those_that_failed() -> None:
+    extent = Extent(512, 7, None, 0, 519)
+    failed = [failure_row(Failure("bad", "s.tar", "decode", "corrupt", "broken", extent=extent), 3)]
+    lost = failure_row(Failure("gone", "s.tar", "explain", "label", "no"), 3, replace(SAMPLE, extent=extent))
+    batch = explained(failures=FAILED)
+    found = table_of([UnmadeRows((batch, *failed, lost), SCHEMA)], SCHEMA)
+    by_key = {row["image_key"]: Extent.of(row) for row in found.to_pylist()}
+    assert by_key.pop("bad") == by_key.pop("gone") == extent
+    assert set(by_key.values()) < {sample.extent for sample in batch.pairs.samples}
+    assert len(by_key) == 3

@@ -28,7 +28,8 @@ def test_explanations_are_the_rows_with_a_map(opened: Run, small_run: RunMaker) 
 def test_images_have_one_row_each_including_failed_ones_but_not_shard_damage(opened: Run) -> None:
     assert opened.arrow("SELECT * FROM images").column_names == [
         "shard", "image_key", "chunk", "image_height", "image_width", "label", "predicted", "confidence", "correct",
-        "maps", "error_stage", "error_code",
+        "maps", "error_stage", "error_code", "image_offset", "image_bytes", "image_row", "sample_offset",
+        "sample_bytes",
     ]  # fmt: skip
     assert rows(
         opened, "SELECT shard, image_key, chunk, label, predicted, correct, maps, error_code FROM images ORDER BY ALL"

@@ -182,3 +182,43 @@ def test_a_part_with_other_columns_is_found(small_run: RunMaker, tmp_path: Path,
     table = RunMaker(tmp_path / "other", metrics=metrics).table(FIRST)
     replace_part(small_run, FIRST, table)
     assert only_problem(small_run) == f"{FIRST.file}: its columns differ from those of this run"
+
+
+WRONG_PLACES: dict[str, dict[str, list[int | None]]] = {
+    "say that it lies in different places": {"sample_offset": [0, 512], "sample_bytes": [100, 100]},
+    "image_offset is negative": {"image_offset": [-1, -1]},
+    "image_row, in a shard that is a tar": {"image_row": [0, 0]},
+    "sample_offset without sample_bytes": {"sample_offset": [0, 0]},
+    "image_offset without its sample": {"image_offset": [0, 0]},
+    "its sample ends at 1001, but the shard has 1000 bytes": {"sample_offset": [0, 0], "sample_bytes": [1001, 1001]},
+    "it is not within its sample": {
+        "image_offset": [512, 512], "image_bytes": [9, 9], "sample_offset": [0, 0], "sample_bytes": [520, 520]
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("problem", WRONG_PLACES)
+def test_a_place_where_an_image_cannot_lie_is_found(small_run: RunMaker, problem: str) -> None:
+    table = small_run.table(SECOND)
+    for name, values in WRONG_PLACES[problem].items():
+        table = with_column(table, name, lambda _, values=values: values)
+    replace_part(small_run, SECOND, table)
+    assert problem in only_problem(small_run)
+    assert only_problem(small_run).startswith(f"{SECOND.file}: ")
+
+
+def test_two_images_in_one_place_are_found(small_run: RunMaker) -> None:
+    table = small_run.table(FIRST)
+    for name, value in {"image_offset": 512, "image_bytes": 9, "sample_offset": 0, "sample_bytes": 521}.items():
+        table = with_column(table, name, lambda keys, value=value: [value] * len(keys))
+    replace_part(small_run, FIRST, table)
+    first, second = small_run.image(FIRST, 0), small_run.image(FIRST, 1)
+    assert f"images '{first}' and '{second}' lie in one place" in only_problem(small_run)
+
+
+def test_places_that_are_possible_are_no_problem(small_run: RunMaker) -> None:
+    table = small_run.table(SECOND)
+    for name, value in {"image_offset": 512, "image_bytes": 9, "sample_offset": 0, "sample_bytes": 521}.items():
+        table = with_column(table, name, lambda keys, value=value: [value] * len(keys))
+    replace_part(small_run, SECOND, table)
+    assert not verify(small_run.store).problems

