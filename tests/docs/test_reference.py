@@ -83,6 +83,7 @@ def test_every_key_of_the_run_file_has_a_section() -> None:
     names = [key.name for key in keys()]
     assert {"data.shards", "data.columns.path", "model.preprocess.crop", "explain.seed"} <= set(names)
     assert [name for name in names if f"`{name}`" not in page] == []
+    assert [key.name for key in keys() if not key.schema.get("description")] == []
 
 
 def test_every_view_is_described_with_its_columns() -> None:

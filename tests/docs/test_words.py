@@ -1,10 +1,9 @@
 """Sentences that need a second reading are not written again, and exceptions for names are few and used."""
 
 import re
-
 import tomllib
-from docs.commands import ROOT
 
+from docs.commands import ROOT
 from handbook.blocks import blocks, spans
 from handbook.checked import pages, text_of
 from handbook.vocabulary import ALLOWED

@@ -5,17 +5,21 @@ import re
 from sphinx.application import Sphinx
 
 _CODE = re.compile(r"(`[^`]+`)")
+_SEVERAL_NAMES = re.compile(r"^( +)(\w+(?:, \w+)+):(?= )", re.MULTILINE)
+_VALUES = ("property", "attribute", "data")
 
 
-def as_rst(line: str) -> str:
+def as_rst(text: str) -> str:
     """Mark code as reStructuredText does, and escape signs that mean something there."""
-    parts = _CODE.split(line)
+    parts = _CODE.split(text)
     return "".join(f"`{part}`" if part.startswith("`") else re.sub(r"([|*])", r"\\\1", part) for part in parts)
 
 
-def _convert(_app: Sphinx, _what: str, _name: str, _found: object, _options: object, lines: list[str]) -> None:
-    text = "\n".join(lines)  # a span may go on in the next line
-    lines[:] = "".join(map(as_rst, re.split(r"(?<=\n)(?=\s*\n)", text))).split("\n")
+def _convert(_app: Sphinx, what: str, _name: str, _found: object, _options: object, lines: list[str]) -> None:
+    text = _SEVERAL_NAMES.sub(lambda found: f"{found[1]}{found[2].replace(' ', '')}:", "\n".join(lines))
+    lines[:] = as_rst(text).split("\n")
+    if what in _VALUES:  # napoleon would take the words before a colon in the first line for a type
+        lines.insert(0, "")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -35,20 +35,21 @@ def mathml(latex: str, display: str = "inline") -> str:
     return made
 
 
-def _set(node: nodes.Element, display: str) -> str:
+def _set(latex: str, display: str) -> str:
     try:
-        return mathml(" ".join(node.astext().split()), display)
+        return mathml(" ".join(latex.split()), display)
     except ValueError as error:
         raise ExtensionError(str(error)) from error
 
 
 def _visit_inline(translator: HTML5Translator, node: nodes.Element) -> None:
-    translator.body.append(_set(node, "inline"))
+    translator.body.append(_set(node.astext(), "inline"))
     raise nodes.SkipNode
 
 
 def _visit_block(translator: HTML5Translator, node: nodes.Element) -> None:
-    translator.body.append(f'<div class="math">{_set(node, "block")}</div>\n')
+    clauses = [_set(clause, "block") for clause in node.astext().split(r"\qquad")]  # a line may break between them
+    translator.body.append(f'<div class="math">{"".join(f"<span>{clause}</span>" for clause in clauses)}</div>\n')
     raise nodes.SkipNode
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from handbook.json_types import Schema, alternatives, default_of, in_words, resolved
 from handbook.markdown import escaped
-from pipeline.settings.run_file import RunConfig
+from pipeline.settings.json_schema import run_file_schema
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Key:
 @cache
 def schema_of_run_file() -> dict[str, Any]:
     """Return the JSON Schema of the run file."""
-    return RunConfig.model_json_schema()
+    return run_file_schema()
 
 
 def keys() -> Iterator[Key]:

@@ -18,10 +18,12 @@ class Verb:
     Attributes:
         name: with the group it is in, such as `truth make`.
         command: what it takes and does.
+        group: the group in which `camatlas --help` lists it.
     """
 
     name: str
     command: TyperCommand | TyperGroup
+    group: str = ""
 
     @property
     def options(self) -> frozenset[str]:
@@ -33,7 +35,7 @@ class Verb:
 @cache
 def verbs() -> tuple[Verb, ...]:
     """Return all verbs, in the order of `camatlas --help`."""
-    return tuple(_verbs(_whole_command(), ""))
+    return tuple(_verbs(_whole_command(), "", "Verbs"))
 
 
 @cache
@@ -43,8 +45,10 @@ def general_options() -> frozenset[str]:
 
 
 def page() -> str:
-    """Write the page."""
-    return "\n".join(_section(verb) for verb in verbs())
+    """Write the page: the verbs by their groups, as `camatlas --help` lists them."""
+    groups = dict.fromkeys(verb.group for verb in verbs())
+    sections = {group: [_section(verb) for verb in verbs() if verb.group == group] for group in groups}
+    return "\n".join(f"## {group}\n\n{''.join(texts)}" for group, texts in sections.items())
 
 
 def _whole_command() -> TyperGroup:
@@ -53,12 +57,17 @@ def _whole_command() -> TyperGroup:
     return command
 
 
-def _verbs(group: TyperGroup, before: str) -> Iterator[Verb]:
-    for name, inner in group.commands.items():
+def _verbs(several: TyperGroup, before: str, group: str) -> Iterator[Verb]:
+    for name, inner in several.commands.items():
         if isinstance(inner, TyperGroup):
-            yield from _verbs(inner, f"{before}{name} ")
+            yield from _verbs(inner, f"{before}{name} ", _group_of(inner) or group)
         elif isinstance(inner, TyperCommand) and not inner.hidden:
-            yield Verb(f"{before}{name}", inner)
+            yield Verb(f"{before}{name}", inner, _group_of(inner) or group)
+
+
+def _group_of(command: TyperCommand | TyperGroup) -> str:
+    panel = command.rich_help_panel
+    return panel if isinstance(panel, str) else ""
 
 
 def _section(verb: Verb) -> str:
@@ -69,14 +78,14 @@ def _section(verb: Verb) -> str:
     example = (command.epilog or "").removeprefix("Example: ")
     parts = [
         f"(camatlas-{verb.name.replace(' ', '-')})=",
-        f"## `camatlas {verb.name}`\n",
+        f"### `camatlas {verb.name}`\n",
         f"{escaped(' '.join((command.help or '').split()))}\n",
         f"{fence(usage)}\n",
         *[f"Example: {code(example)}\n"] * bool(example),
         *[f"{table(['argument', 'meaning'], map(_argument, arguments))}\n"] * bool(arguments),
         *[f"{table(['option', 'meaning', 'default'], map(_option, options))}\n"] * bool(options),
     ]
-    return "\n".join(parts)
+    return "\n".join(parts) + "\n"
 
 
 def _shown(argument: TyperArgument) -> str:
