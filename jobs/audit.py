@@ -1,10 +1,12 @@
 """camatlas audit: write an HTML report on a run, with its numbers as JSON and its long tables as CSV."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,7 +35,8 @@ def audit(
     run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
     output: Annotated[str | None, typer.Option("--out", help="folder for the report (default: RUN/_audit)")] = None,
     compare: Annotated[
-        str | None, typer.Option("--compare", metavar="RUN2", help="compare with another run on the same images")
+        str | None,
+        typer.Option("--compare", metavar="RUN2", help="compare with another run: image by image, or the drift"),
     ] = None,
     gallery: Annotated[
         Gallery, typer.Option("--gallery", help="images per group: normal keeps the page below 3 MB, large below 8 MB")
@@ -89,7 +92,11 @@ def _audited(
     from pipeline.audit.facts import audit as audit_run
     from pipeline.results.query import open_run
 
-    with open_run(run) as opened, nullcontext() if compare is None else open_run(compare) as other:
+    with (
+        TemporaryDirectory(prefix="camatlas-audit-") as scratch,
+        open_run(run, f"{scratch}/run") as opened,
+        nullcontext() if compare is None else open_run(compare, f"{scratch}/compared") as other,
+    ):
         audited = audit_run(opened, other, gallery=gallery, ask_model=ask_model, judged=judged)
     for sentence in audited.facts["unchecked"]:
         err.say(f"not checked: {sentence}")
@@ -114,8 +121,10 @@ def _write(audited: "Audited", folder: Path, budget: int) -> str:
     page = folder / "report.html"
     try:
         (folder / "tables").mkdir(parents=True, exist_ok=True)
-        page.write_text(html, encoding="utf-8", errors="backslashreplace")  # paths need not be UTF-8
-        facts_text = json.dumps(facts, indent=1, ensure_ascii=False)
+        content = html.encode("utf-8", "backslashreplace")  # paths need not be UTF-8
+        page.write_bytes(content)
+        digest = {"file": page.name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        facts_text = json.dumps({"report": digest, **facts}, indent=1, ensure_ascii=False)
         (folder / "audit.json").write_text(facts_text, encoding="utf-8", errors="backslashreplace")
         for name, rows in _tables(facts).items():
             _write_csv(rows, folder / "tables" / f"{name}.csv")
@@ -134,12 +143,26 @@ def _tables(facts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         "shards": facts["shards"]["worst"]["rows"],
         "agreement": facts["agreement"]["rows"],
         "findings": facts["findings"],
+        **({"slices": _measures(facts["slices"]["slices"])} if "slices" in facts else {}),
+        **({"drift": facts["drift"]["rows"]} if facts.get("drift") else {}),
         **_tables_of_outputs(facts.get("outputs", {})),
     }
     return {
         name: [{key: value for key, value in row.items() if not isinstance(value, (dict, list))} for row in rows]
         for name, rows in tables.items()
     }
+
+
+def _measures(slices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row for each slice and measure."""
+    return [
+        {**one, **measured}
+        for one in slices
+        for measured in (
+            *({"measure": name, **found} for name, found in one["model"].items() if found),
+            *one["metrics"],
+        )
+    ]
 
 
 def _tables_of_outputs(outputs: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

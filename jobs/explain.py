@@ -143,6 +143,7 @@ def _explain_pending(prepared: "PreparedRun", *, json_events: bool) -> "tuple[Ta
     from pipeline.storage.run_folder import read_manifest
 
     new = take_ownership(prepared.store, prepared.manifest)
+    _warn_of_about(prepared, new=new, json_events=json_events)
     has_grown = bool(read_manifest(prepared.store).grown_from)
     progress = parts.progress(prepared.store)
     tally = Tally(prepared.images_left(progress), prepared.bytes_left(progress))
@@ -154,6 +155,15 @@ def _explain_pending(prepared: "PreparedRun", *, json_events: bool) -> "tuple[Ta
     stage_times = _work(start, progress, tally, json_events=json_events)
     parts.sweep(prepared.store)
     return tally, stage_times
+
+
+def _warn_of_about(prepared: "PreparedRun", *, new: bool, json_events: bool) -> None:
+    """Say that a run keeps the section `about` that it was started with, if the run file has another one now."""
+    from pipeline.storage.run_folder import find_manifest
+
+    stored = None if new or json_events else find_manifest(prepared.store)
+    if stored is not None and stored.config.get("about") != prepared.manifest.config.get("about"):
+        err.say("note: about differs from run.json, which keeps the text that the run was started with")
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,17 @@ from pipeline.results.query import Run
 MAX_CLASSES = 50
 
 _CLASSES = """
-SELECT {group} AS class, count(*) AS images, avg(correct::INT) AS accuracy,
+SELECT {group} AS class, count(*) AS images, count(correct) AS judged, avg(correct::INT) AS accuracy,
   avg(confidence) AS mean_confidence
 FROM images WHERE maps > 0{known} GROUP BY class ORDER BY images DESC, class
 """
 
 
 def classes(run: Run, values: Values, maps: Maps) -> dict[str, Any]:
-    """Compute the numbers of every class, and mean maps for the MAX_CLASSES largest classes."""
+    """Compute the numbers of every class, and mean maps for the MAX_CLASSES largest classes.
+
+    Metrics, agreement and mean maps rest on the sample; a class none of whose images is drawn has none.
+    """
     kind = OutputKind.of(run.manifest)
     known = "" if kind.has_confidences else " AND FALSE"
     table = query_table(run, _CLASSES.format(group=group_sql(kind), known=known))
@@ -30,16 +33,18 @@ def classes(run: Run, values: Values, maps: Maps) -> dict[str, Any]:
     kept_I = np.where(np.isin(values.classes_I, list(shown)), values.classes_I, -1)
     means = {method: maps.means(method, kept_I) for method in run.manifest.identity.methods}
     grouped = _Grouped(values)
-    agreement, judged = grouped.means(maps.agreement()), grouped.counts(values.correct_I)
+    agreement, drawn = grouped.means(maps.agreement()), grouped.counts(values.confidences_I)
     metrics = {
         method: {name: grouped.means(values.metric(name, method)) for name in metric_labels(run)} for method in means
     }
     for row in table["rows"]:
         index, accuracy = row["class"], row["accuracy"]
-        row |= {"name": class_name(run, index), "rare": row["images"] < RARE, "agreement": agreement[index]}
-        row["low"], row["high"] = wilson(round((accuracy or 0) * judged[index]), judged[index])
+        row |= {"name": class_name(run, index), "rare": row["images"] < RARE, "agreement": agreement.get(index)}
+        row["low"], row["high"] = wilson(round((accuracy or 0) * row["judged"]), row["judged"])
+        if not values.sample.is_whole:
+            row["drawn"] = drawn.get(index, 0)
         row["metrics"] = {
-            method: {name: means_of[index] for name, means_of in by_metric.items()}
+            method: {name: means_of.get(index) for name, means_of in by_metric.items()}
             for method, by_metric in metrics.items()
         }
         row["mean_maps"] = {method: _listed(maps_of[index]) for method, maps_of in means.items() if index in maps_of}

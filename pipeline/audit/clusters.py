@@ -1,4 +1,4 @@
-"""Prediction strategies: clusters of the images of one class by their maps (SpRAy).
+"""Clusters of maps: groups of the images of one class by their maps (SpRAy).
 
 Spectral relevance analysis, Lapuschkin et al., Nature Communications 2019. Maps on a common coarse grid, of unit sum,
 are clustered by the spectrum of their neighbourhood graph (10 nearest neighbours, symmetric normalised Laplacian). The
@@ -7,12 +7,14 @@ largest eigengap gives the number of clusters. Clusters are graded `seen`: they 
 Legend: B images of a class, P cells, K clusters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from pipeline.audit.checked import Checked, Verdict, not_checked
+from pipeline.audit.findings import Effect
 from pipeline.audit.maps import Maps
 from pipeline.audit.statistics import RARE, Indices, Numbers, wilson
 from pipeline.audit.values import Place, Values
@@ -24,6 +26,10 @@ MAX_EIGENVALUE_RATIO = 0.2
 """An eigengap counts only when the eigenvalue below it is at most this share of the one above it. A single cluster has
 gaps too, but its eigenvalues grow at most as 1 : 4 : 9, so that this share is at least 0.25."""
 
+MIN_STABILITY = 0.5
+"""Clusters with a lower stability are not interpreted."""
+
+NAME = "Clusters of maps within a class"
 SMALL_SHARE, NARROW_RATIO = 0.25, 0.7
 """A cluster is flagged when it holds less than SMALL_SHARE of the images of its class, and its width is less than
 NARROW_RATIO times that of the class."""
@@ -50,6 +56,46 @@ def strategies(values: Values, maps: Maps, methods: Sequence[str], seed: int) ->
     order = np.argsort(-counts, kind="stable")
     chosen = [int(classes[i]) for i in order if counts[i] >= RARE and classes[i] >= 0][:MAX_CLASSES]
     return [entry for index in chosen if (entry := _class(values, maps, methods, index, seed)) is not None]
+
+
+def check(entries: Sequence[Mapping[str, Any]]) -> Checked:
+    """Return the line about clusters, whose grade stays `seen`: they are shown, and not tested."""
+    if not entries:
+        return not_checked("clusters", NAME, "clusters", f"no class has {RARE} images with a map that is not constant")
+    several = [entry for entry in entries if len(entry["clusters"]) > 1]
+    stable = [entry for entry in several if entry["stability"] >= MIN_STABILITY]
+    verdict: Verdict = "found" if stable else "undecided" if several else "not found"
+    effect, control = _errors_of(stable) if stable else (None, None)
+    if effect is None:
+        share = len(several) / len(entries)
+        effect = Effect("classes whose maps form several clusters", share, None, None, len(entries))
+    named = f" ({', '.join(entry['name'] for entry in several)})" if several else ""
+    unstable = ", unstable in all of them" if several and not stable else ""
+    return Checked(
+        "clusters", NAME, verdict, "clusters", sum(entry["images"] for entry in entries), effect, control,
+        "grade: seen, not tested", f"{len(several)} of {len(entries)} classes{named}{unstable}",
+        "inspect the images of the clusters" if several else "",
+    )  # fmt: skip
+
+
+def _errors_of(entries: Sequence[Mapping[str, Any]]) -> tuple[Effect | None, Effect | None]:
+    """Return the errors in the cluster that differs most from the rest of its class, and those in the rest."""
+    pairs = [pair for entry in entries for place in range(len(entry["clusters"])) if (pair := _pair(entry, place))]
+    return max(pairs, key=lambda pair: abs(pair[0].value - pair[1].value), default=(None, None))
+
+
+def _pair(entry: Mapping[str, Any], place: int) -> tuple[Effect, Effect] | None:
+    mine = entry["clusters"][place]
+    others = [cluster for number, cluster in enumerate(entry["clusters"]) if number != place and cluster["judged"]]
+    judged = sum(cluster["judged"] for cluster in others)
+    if not mine["judged"] or not judged:
+        return None
+    wrong = round(sum(cluster["judged"] * cluster["errors"] for cluster in others))
+    what = f"wrong predictions in cluster {place + 1} of '{entry['name']}'"
+    return (
+        Effect(what, mine["errors"], mine["low"], mine["high"], mine["judged"]),
+        Effect("the other clusters of the class", wrong / judged, *wilson(wrong, judged), judged),
+    )
 
 
 def _class(values: Values, maps: Maps, methods: Sequence[str], index: int, seed: int) -> dict[str, Any] | None:
@@ -128,6 +174,7 @@ def _cluster(values: Values, rows: Indices, cells_BP: Numbers, clusters: Split, 
     side = round(len(centre_P) ** 0.5)
     return {
         "images": len(own),
+        "judged": len(known),
         "errors": float(1 - known.mean()) if len(known) else None,
         "low": low,
         "high": high,

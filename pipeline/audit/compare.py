@@ -1,4 +1,7 @@
-"""Comparison of two runs over the same images: changed predictions, paired metric differences, maps of both runs."""
+"""Comparison of two runs over the same images: changed predictions, paired metric differences, maps of both runs.
+
+Pairs are taken from the sample of the smaller run, and looked up among all images of the larger one.
+"""
 
 from typing import Any
 
@@ -8,26 +11,25 @@ from pipeline.audit.absent import absent
 from pipeline.audit.gallery import image_details
 from pipeline.audit.statistics import differences, holm, paired_p, resampled
 from pipeline.audit.tables import class_name
-from pipeline.audit.values import Column, Place, Values, load_values
-from pipeline.errors import ConfigError
+from pipeline.audit.values import Column, Place, Values, values_at
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 
 MAX_PAIRS = 12
 
 
-def compare_runs(run: Run, values: Values, other: Run) -> dict[str, Any]:
-    """Compare a run with another one, image by image (same shard name and image key).
-
-    Raises:
-        ConfigError: the runs have no image in common.
-    """
-    others = load_values(other)
+def compare_runs(run: Run, values: Values, other: Run, others: Values) -> dict[str, Any] | None:
+    """Compare a run with another one, image by image (same shard name and image key); None without a common image."""
+    sizes = [values.sample.of, others.sample.of]
+    smaller = values if sizes[0] <= sizes[1] else others
+    if not values.sample.is_whole and smaller is others:
+        values = values_at(run, others.places)
+    elif not others.sample.is_whole:
+        others = values_at(other, values.places)
     rows, partners = _matched(values, others)
     if not len(rows):
-        raise ConfigError.one(
-            "--compare", f"no image of '{other.store.url}' is in this run", "compare runs over the same dataset"
-        )
+        return None
+    counted = smaller.sample.is_whole
     changed = np.flatnonzero(values.predicted_I[rows] != others.predicted_I[partners])
     raw = [kind for each in (run, other) if not (kind := OutputKind.of(each.manifest)).has_confidences]
     changed = changed[:0] if raw else changed
@@ -35,8 +37,10 @@ def compare_runs(run: Run, values: Values, other: Run) -> dict[str, Any]:
         "run": {"id": other.manifest.run_id, "model": other.manifest.identity.model["name"],
                 "weights sha256": other.manifest.identity.model["weights_sha256"]},
         "images": len(rows),
-        "only_here": len(values) - len(rows),
-        "only_there": len(others) - len(partners),
+        "only_here": sizes[0] - len(rows) if counted else None,
+        "only_there": sizes[1] - len(rows) if counted else None,
+        "drawn": smaller.sample.sentence,
+        "same_images": len(rows) == smaller.sample.images and sizes[0] == sizes[1],
         "changed": len(changed),
         "answers": _correctness(values, others, rows, partners),
         "metrics": _metrics(run, values, others, rows, partners),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-THUMBNAIL = 112
+THUMBNAIL = 160
 """Longer side of a thumbnail in pixels."""
 
 
@@ -29,6 +29,23 @@ def thumbnail(image: Image.Image) -> str:
 def grey_map(map_uv: Sequence[Sequence[float]]) -> str:
     """Encode a map in [0, 1] as a grey PNG of one pixel per cell."""
     return _data_url(Image.fromarray(np.rint(np.array(map_uv) * 255).astype(np.uint8)), "PNG", optimize=True)
+
+
+def outline(cells: Sequence[Sequence[float]], size: Sequence[int]) -> str:
+    """Return the path of the border of a region in SVG: each edge between a cell of the region and one outside.
+
+    Args:
+        cells: 1 in the region, 0 outside.
+        size: width and height of the picture.
+    """
+    inside_uv = np.pad(np.array(cells) > 0, 1)
+    rows, columns = (side - 2 for side in inside_uv.shape)
+    across, down = size[0] / columns, size[1] / rows
+    vertical = zip(*np.nonzero(inside_uv[:, 1:] != inside_uv[:, :-1]), strict=True)
+    horizontal = zip(*np.nonzero(inside_uv[1:] != inside_uv[:-1]), strict=True)
+    lines = [f"M{column * across:.1f} {(row - 1) * down:.1f}v{down:.1f}" for row, column in vertical]
+    lines += [f"M{(column - 1) * across:.1f} {row * down:.1f}h{across:.1f}" for row, column in horizontal]
+    return "".join(lines)
 
 
 def _data_url(image: Image.Image, kind: str, **options: int | bool) -> str:

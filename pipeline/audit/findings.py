@@ -14,13 +14,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from pipeline.audit.statistics import wilson
 from pipeline.audit.values import Flags
 
 Grade = Literal["recorded", "intervened", "replicated"]
-Kind = Literal["watermark", "background", "shard_labels", "shard_failures", "method", "colour"]
+Kind = Literal["watermark", "background", "shard_labels", "shard_failures", "failures", "method", "colour", "slice"]
 
 MAX_FINDINGS = 7
 MIN_IMAGES = 8
@@ -44,14 +42,15 @@ class Effect:
 
     Attributes:
         what: description of the quantity.
-        value, low, high: in [-1, 1].
+        value, low, high: in [-1, 1]; without an interval, where nothing was drawn at random or too little is known,
+            the ends are None.
         images: number of images it was measured on.
     """
 
     what: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     images: int
 
 
@@ -69,6 +68,7 @@ class Finding:
         effect: measured size of the effect.
         proof: how it was tested.
         advice: what to do about it.
+        control: the same quantity where nothing should be found.
     """
 
     kind: Kind
@@ -80,6 +80,7 @@ class Finding:
     effect: Effect
     proof: str
     advice: str
+    control: Effect | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Convert the finding to plain JSON."""
@@ -114,21 +115,44 @@ class Changed:
         only, control_only = int((changed & ~control).sum()), int((control & ~changed).sum())
         return only > control_only and binomtest(only, only + control_only, alternative="greater").pvalue < 0.01
 
+    def verdict(self) -> Literal["found", "not found", "undecided"]:
+        """Judge both halves: found if the effect holds on both, not found if one half excludes it, else undecided."""
+        if self.holds(False) and self.holds(True):
+            return "found"
+        return "not found" if self._excluded(False) or self._excluded(True) else "undecided"
+
+    def _excluded(self, half: bool) -> bool:
+        """Tell whether a half excludes the effect: its interval ends below MIN_SHARE, or the control does as much."""
+        rows = self.held_out_B == half
+        changed, control = int(self.changed_B[rows].sum()), int(self.control_B[rows].sum())
+        images = int(rows.sum())
+        _, high = wilson(changed, images)
+        return images >= MIN_IMAGES and high is not None and (high < MIN_SHARE or changed <= control)
+
+    def share(self) -> float:
+        """Return the share of changed predictions of the held-out half; 0 without images."""
+        changed = self.changed_B[self.held_out_B]
+        return float(changed.mean()) if len(changed) else 0.0
+
     def effect(self, what: str) -> Effect:
         """Measure the share of changed predictions on the held-out half."""
-        changed = self.changed_B[self.held_out_B]
-        low, high = wilson(int(changed.sum()), len(changed))
-        return Effect(what, float(changed.mean()), low or 0.0, high or 0.0, len(changed))
+        return share_of(self.changed_B[self.held_out_B], what)
 
-    def control_share(self) -> float:
-        """Return the share of predictions of the held-out half that the control changed."""
-        return float(np.mean(self.control_B[self.held_out_B]))
+    def control_effect(self, what: str) -> Effect:
+        """Measure the share of predictions of the held-out half that the control changed."""
+        return share_of(self.control_B[self.held_out_B], what)
+
+
+def share_of(hits_B: Flags, what: str) -> Effect:
+    """Measure the share of images that meet a condition, with its 95 % Wilson interval."""
+    low, high = wilson(int(hits_B.sum()), len(hits_B))
+    return Effect(what, float(hits_B.mean()) if len(hits_B) else 0.0, low, high, len(hits_B))
 
 
 def ranked(findings: list[Finding]) -> list[Finding]:
     """Sort findings: grade `recorded` first, then by the lower bound of the effect's interval, largest first."""
     return sorted(
-        findings, key=lambda finding: (finding.grade != "recorded", -abs(finding.effect.low), finding.subject)
+        findings, key=lambda finding: (finding.grade != "recorded", -abs(finding.effect.low or 0.0), finding.subject)
     )
 
 

@@ -30,6 +30,7 @@ _OUTPUTS = """
 SELECT shard, image_key FROM explanations WHERE {order} IS NOT NULL
 GROUP BY shard, image_key ORDER BY max({order}) DESC, shard, image_key LIMIT {n}
 """
+_COUNT = "SELECT count(*) AS images FROM ({sql})"
 _RIGHT_OF_LABELS = "(shard, image_key) IN (SELECT (shard, image_key) FROM images WHERE correct)"
 _ROWS = """
 SELECT * FROM explanations
@@ -49,12 +50,14 @@ class Group:
         note: what that means, or how the images were chosen.
         sql: the query that chose the images; "" for groups chosen by their maps.
         places: the images, in order.
+        total: number of images that meet the condition.
     """
 
     title: str
     note: str
     sql: str
     places: list[Place]
+    total: int
 
 
 def groups(run: Run, values: Values, maps: Maps, size: int) -> list[Group]:
@@ -74,7 +77,7 @@ def _by_output(run: Run, size: int) -> list[Group]:
     if is_single(run):
         orders = {"Largest residuals": "abs(target_logit - label)", **orders}
     sqls = {title: _OUTPUTS.format(order=order, n=size) for title, order in orders.items()}
-    return [Group(title, "", sql, _places(run, sql)) for title, sql in sqls.items()]
+    return [_group(run, title, "", sql) for title, sql in sqls.items()]
 
 
 def _labelled(run: Run, values: Values, maps: Maps, size: int) -> list[Group]:
@@ -104,8 +107,7 @@ def _most(run: Run, title: str, condition: str, size: int) -> Group:
 
 
 def _ordered(run: Run, title: str, note: str, condition: str, order: str, size: int) -> Group:
-    sql = _ORDERED.format(condition=condition, order=order, n=size)
-    return Group(title, note, sql, _places(run, sql))
+    return _group(run, title, note, _ORDERED.format(condition=condition, order=order, n=size))
 
 
 def _elsewhere(run: Run, size: int) -> list[Group]:
@@ -117,33 +119,41 @@ def _elsewhere(run: Run, size: int) -> list[Group]:
     if removed is None:
         sql = _ELSEWHERE.format(right=right, energy=quoted(energy), n=size)
         return [
-            Group(
+            _group(
+                run,
                 "Correct, with the least energy in the box",
                 "Grade: seen. The run did not measure the confidence without the object.",
                 sql,
-                _places(run, sql),
             )
         ]
     columns = {"right": right, "energy": quoted(energy), "removed": quoted(removed)}
     sqls = [_RELIANCE.format(**columns, sign=sign, n=size) for sign in (">=", "<")]
     return [
-        Group(
-            "Right for the wrong reason",
+        _group(
+            run, "Right for the wrong reason",
             "Correct predictions with the least energy in the box, whose confidence without the object is 0.5 or more.",
-            sqls[0], _places(run, sqls[0]),
+            sqls[0],
         ),
-        Group(
-            "Correct, with the least energy in the box, and the object is needed",
+        _group(
+            run, "Correct, with the least energy in the box, and the object is needed",
             "The confidence without the object is below 0.5. Either the object is small for the grid of the maps, or "
             "the maps are misleading.",
-            sqls[1], _places(run, sqls[1]),
+            sqls[1],
         ),
     ]  # fmt: skip
 
 
 def _chosen(values: Values, title: str, note: str, order_by_I: Any, size: int) -> Group:  # noqa: ANN401 - numpy
     order = np.argsort(-order_by_I, kind="stable")[:size]
-    return Group(title, note, "", [values.places[row] for row in order if np.isfinite(order_by_I[row])])
+    places = [values.places[row] for row in order if np.isfinite(order_by_I[row])]
+    return Group(title, note, "", places, int(np.isfinite(order_by_I).sum()))
+
+
+def _group(run: Run, title: str, note: str, sql: str) -> Group:
+    """Run the query of a group, and count its images without the limit."""
+    unlimited, _, _ = sql.rpartition(" LIMIT ")
+    (counted,) = run.arrow(_COUNT.format(sql=unlimited)).to_pylist()
+    return Group(title, note, sql, _places(run, sql), int(counted["images"]))
 
 
 def _places(run: Run, sql: str) -> list[Place]:
@@ -158,6 +168,7 @@ def describe_groups(run: Run, chosen: Sequence[Group]) -> list[dict[str, Any]]:
             "title": group.title,
             "note": group.note,
             "sql": tidy(group.sql),
+            "total": group.total,
             "images": [items[place] for place in group.places if place in items],
         }
         for group in chosen

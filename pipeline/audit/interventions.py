@@ -1,14 +1,17 @@
 """Interventions: reads the images once, loads the model once, and runs every detector that modifies images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.audit import patches, properties
+from pipeline.audit import patch_check, patches, properties
 from pipeline.audit.absent import absent
-from pipeline.audit.background import with_control, without_objects
-from pipeline.audit.findings import MIN_IMAGES, Finding
+from pipeline.audit.background import NAME as CONTEXT
+from pipeline.audit.background import Context, control_of, with_control, without_objects, worst_class
+from pipeline.audit.background import check as check_context
+from pipeline.audit.checked import Checked, model_missing, not_checked
+from pipeline.audit.findings import MIN_IMAGES, Changed, Effect, Finding
 from pipeline.audit.maps import Maps
 from pipeline.audit.tables import class_name
 from pipeline.audit.values import Flags, Place, Values
@@ -20,8 +23,8 @@ from pipeline.results.query import Run
 from pipeline.results.rerun import RunModel, as_pixels
 from pipeline.results.source_images import Original
 
-MAX_SHOWN = 20
-_NEEDS_MODEL = "Patches, colours, and the control of findings about surroundings"
+MAX_SHOWN, MAX_CONTROLS = 20, 64
+_NEEDS_MODEL = "Patches, colours, and the control of findings about context reliance"
 """The checks that run the model."""
 
 
@@ -31,14 +34,23 @@ class Interventions:
     Attributes:
         pictures: original images by (shard, image key); those that cannot be read are left out.
         unchecked: the checks that could not be made, and why.
+        checks: the lines of the detectors, once `findings` and `confirmed` have run.
+        without_model: why the model was not run; "" where it can be.
+
+    Args:
+        methods: those whose maps may suggest a region: all but those that do not follow the model.
+        following: those that are known to follow the model, whose maps count as evidence.
     """
 
     def __init__(
-        self, run: Run, values: Values, maps: Maps, methods: Sequence[str], shown: set[Place], *, ask_model: bool
-    ) -> None:
-        self.run, self.values = run, values
+        self, run: Run, values: Values, maps: Maps, methods: Sequence[str], following: Sequence[str],
+        shown: set[Place], *, ask_model: bool,
+    ) -> None:  # fmt: skip
+        self.run, self.values, self.following = run, values, following
         kind = OutputKind.of(run.manifest)
-        self.suspects = patches.suspects(values, maps, methods)
+        self.kind, self.checks, self.without_model = kind, list[Checked](), ""
+        self.screened = patches.screen(values, maps, methods)
+        self.suspects = self.screened.suspects
         self.sample = properties.sample(values) if kind.has_confidences else []
         self.of_suspect = {suspect.predicted: patches.sample(values, suspect) for suspect in self.suspects}
         places = {*shown, *self.sample, *(place for sampled in self.of_suspect.values() for place in sampled)}
@@ -48,40 +60,57 @@ class Interventions:
         if len(self.pictures) < len(places):
             lost = len(places) - len(self.pictures)
             self.unchecked.append(f"{lost} of {len(places)} original images could not be read from the shards.")
-        self.rerun = self._model() if ask_model and kind.has_confidences else None
         if not kind.has_confidences:
             self.unchecked.append(absent(kind)["interventions"])
         elif not ask_model:
-            self.unchecked.append(f"{_NEEDS_MODEL}: the model was not loaded (--no-model).")
+            self._no_model("the model was not loaded (--no-model)")
+        self.rerun = self._model() if ask_model and kind.has_confidences else None
         self.sampled = [place for place in self.sample if place in self.pictures]
         self.predicted_B = values.predicted_I[[self.rows[place] for place in self.sampled]]
         self.held_out_B = self._held_out(self.sampled)
         sizes_B2 = values.sizes_I2[[self.rows[place] for place in self.sampled]]
         measured = properties.measure(map(self._pixels, self.sampled), sizes_B2)
+        self.properties = properties.Sampled(measured, self.predicted_B, self.held_out_B)
         self.associations = properties.associations(measured, self.predicted_B, self.held_out_B)
 
     def findings(self) -> list[Finding]:
         """Test every suspected patch and colour by intervention; empty without the model."""
-        if self.rerun is None:
+        if not self.kind.has_confidences:
+            reason = absent(self.kind)["interventions"].split(": ", 1)[1].rstrip(".")
+            self.checks += [not_checked("patch", patch_check.NAME, "context", reason)]
+            self.checks += [not_checked("colour", properties.NAME, "properties", reason)]
             return []
-        return [*self._patches(self.rerun), *self._colours(self.rerun)]
+        return [*self._patches(), *self._colours()]
 
-    def confirmed(self, findings: list[Finding]) -> list[Finding]:
-        """Drop findings about surroundings that fail their control; without the model, all of them are kept."""
-        if not findings or self.rerun is None:
-            return findings
+    def confirmed(self, context: Context) -> list[Finding]:
+        """Drop findings about context reliance that fail their control; without the model, all of them are kept."""
+        kept, control = context.findings, None
+        if self.rerun is not None and context.tested:
+            kept, control = self._controlled(context, self.rerun)
+        if not self.kind.has_confidences:
+            self.checks.append(not_checked("context", CONTEXT, "context", absent(self.kind)["background"].rstrip(".")))
+        else:
+            self.checks.append(check_context(self.run, context, control, kept))
+        return kept
+
+    def _controlled(self, context: Context, rerun: RunModel) -> tuple[list[Finding], Effect | None]:
+        """Remove the objects from images of other classes; without a finding, from a few, for the worst class."""
         places = [place for place in self.sampled if self.pictures[place].boxes_xyxy]
+        if not context.findings:
+            places = places[:: max(1, -(-len(places) // MAX_CONTROLS))]
         predicted_B = self.values.predicted_I[[self.rows[place] for place in places]]
-        if any(np.count_nonzero(predicted_B != int(finding.subject)) < MIN_IMAGES for finding in findings):
+        if any(np.count_nonzero(predicted_B != int(finding.subject)) < MIN_IMAGES for finding in context.findings):
             self.unchecked.append(
-                f"Control of findings about surroundings: fewer than {MIN_IMAGES} images of other classes have boxes."
+                f"Control of findings about context reliance: fewer than {MIN_IMAGES} images of other classes have "
+                "boxes."
             )
         if not places:
-            return findings
-        fill_C = self.rerun.normalisation.mean
-        modified_BHWC = np.stack([without_objects(self.pictures[place], fill_C) for place in places])
-        confidences_BN = self.rerun.confidences(modified_BHWC)
-        return [kept for finding in findings if (kept := with_control(finding, confidences_BN, predicted_B))]
+            return context.findings, None
+        modified_BHWC = np.stack([without_objects(self.pictures[place], rerun.normalisation.mean) for place in places])
+        confidences_BN = rerun.confidences(modified_BHWC)
+        kept = [kept for one in context.findings if (kept := with_control(one, confidences_BN, predicted_B))]
+        worst = worst_class(context)
+        return kept, None if worst is None else control_of(worst, confidences_BN, predicted_B)
 
     def associated(self) -> list[dict[str, Any]]:
         """Return the strongest associations between image properties and classes; they are not findings."""
@@ -92,30 +121,77 @@ class Interventions:
         try:
             return RunModel(self.run)
         except CamatlasError as error:
-            self.unchecked.append(f"{_NEEDS_MODEL}: the model could not be loaded ({first_line(error)}).")
+            self._no_model(f"the model could not be loaded ({first_line(error)})")
             return None
 
-    def _patches(self, rerun: RunModel) -> Iterator[Finding]:
-        for suspect in self.suspects:
-            own = [place for place in self.of_suspect[suspect.predicted] if place in self.pictures]
-            others = self._chosen(self.predicted_B != suspect.predicted)
-            step = -(-len(others) // max(1, len(own)))
-            others = others[:: max(1, step)]  # about as many as there are images of the class, from all other classes
-            pixels = self._stacked(own), self._held_out(own), self._stacked(others)
-            evidence = patches.intervene(suspect, *pixels, rerun)
-            finding = evidence and patches.finding(suspect, evidence, class_name(self.run, suspect.predicted))
-            if finding:
-                yield finding
+    def _no_model(self, why: str) -> None:
+        self.without_model = why
+        self.unchecked.append(f"{_NEEDS_MODEL}: {why}.")
 
-    def _colours(self, rerun: RunModel) -> Iterator[Finding]:
-        for association in properties.colour_suspects(self.associations):
-            mine_B = self.predicted_B == association.predicted
-            mean_C = np.mean([self._pixels(place).mean((0, 1)) for place in self._chosen(~mine_B)], axis=0)
-            class_BHWC = self._stacked(self._chosen(mine_B))
-            changed = properties.intervene(association.predicted, class_BHWC, self.held_out_B[mine_B], mean_C, rerun)
-            finding = changed and properties.finding(association, changed, class_name(self.run, association.predicted))
-            if finding:
-                yield finding
+    def _patches(self) -> list[Finding]:
+        tried, found = list[patch_check.Tried](), list[Finding]()
+        for suspect in self.suspects if self.rerun else ():
+            one, finding = self._patch(suspect, self.rerun)
+            tried.append(one)
+            found += [finding] if finding else []
+        if self.suspects and self.rerun is None:
+            line = not_checked("patch", patch_check.NAME, "context", self._suspected(len(self.suspects)), self._restore)
+        else:
+            name = class_name(self.run, self.screened.of_class)
+            line = patch_check.check(self.screened, len(self.values), name, tried, found)
+        self.checks.append(line)
+        return found
+
+    def _patch(self, suspect: patches.Suspect, rerun: RunModel | None) -> tuple[patch_check.Tried, Finding | None]:
+        """Overwrite one suspected region, and run the model."""
+        name = class_name(self.run, suspect.predicted)
+        own = [place for place in self.of_suspect[suspect.predicted] if place in self.pictures]
+        others = self._chosen(self.predicted_B != suspect.predicted)
+        step = -(-len(others) // max(1, len(own)))
+        others = others[:: max(1, step)]  # about as many as there are images of the class, from all other classes
+        if rerun is None or min(len(own), len(others)) < 2 * MIN_IMAGES:
+            return patch_check.Tried(name, len(own), None, None), None
+        pixels = self._stacked(own), self._held_out(own), self._stacked(others)
+        pattern = patches.common_pixels(suspect, pixels[0], pixels[2])
+        evidence = patches.intervene(suspect, *pixels, rerun)
+        if evidence is None:
+            return patch_check.Tried(name, len(own), pattern, None), None
+        finding = patches.finding(suspect, evidence, name, self.following)
+        return patch_check.Tried(name, len(own), pattern, evidence.changed), finding
+
+    def _colours(self) -> list[Finding]:
+        suspects = properties.colour_suspects(self.associations)
+        if suspects and self.rerun is None:
+            why = self._suspected(len(suspects))
+            self.checks.append(not_checked("colour", properties.NAME, "properties", why, self._restore))
+            return []
+        tried, found = list[tuple[str, Changed]](), list[Finding]()
+        for association in suspects if self.rerun else ():
+            name = class_name(self.run, association.predicted)
+            changed = self._recoloured(association, self.rerun)
+            tried += [(name, changed)] if changed else []
+            finding = changed and properties.finding(association, changed, name)
+            found += [finding] if finding else []
+        names = {row.predicted: class_name(self.run, row.predicted) for row in self.associations}
+        self.checks.append(properties.check(self.properties, self.associations, names, tried, found))
+        return found
+
+    def _recoloured(self, association: properties.Association, rerun: RunModel | None) -> Changed | None:
+        """Shift the colour of the images of a class, and run the model."""
+        mine_B = self.predicted_B == association.predicted
+        mean_C = np.mean([self._pixels(place).mean((0, 1)) for place in self._chosen(~mine_B)], axis=0)
+        class_BHWC = self._stacked(self._chosen(mine_B))
+        held_out_B = self.held_out_B[mine_B]
+        return None if rerun is None else properties.intervene(
+            association.predicted, class_BHWC, held_out_B, mean_C, rerun
+        )  # fmt: skip
+
+    def _suspected(self, classes: int) -> str:
+        return f"suspected in {classes} {'class' if classes == 1 else 'classes'}, but {self.without_model}"
+
+    @property
+    def _restore(self) -> str:
+        return model_missing(self.without_model)
 
     def _chosen(self, chosen_B: Flags) -> list[Place]:
         """Return the chosen images of the sample."""

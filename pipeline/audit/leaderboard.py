@@ -1,6 +1,6 @@
 """Leaderboard: mean metrics of the methods of a run with intervals, ties with the best, and sanity results."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,26 +15,24 @@ from pipeline.results.query import Run
 APPROXIMATE = ("clusters", "channels")
 """Parameters of methods that trade exactness for fewer forward passes."""
 
-SANITY_THRESHOLD = 0.75
-"""A method fails the sanity check when its maps of the randomised model correlate more than this with the original maps
-(rank correlation, lower end of the 95 % interval)."""
 
-_SANITY = """
-SELECT method, images, maps, spearman, spearman_half_width AS half_width, ssim FROM sanity
-WHERE test = 'randomisation' QUALIFY step = max(step) OVER () ORDER BY method
-"""
+def leaderboard(run: Run, values: Values, checked: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Compute the section: rows of the view `leaderboard`, with interval and ties with the best for each metric.
 
-
-def leaderboard(run: Run, values: Values) -> dict[str, Any]:
-    """Compute the section: rows of the view `leaderboard`, with interval and ties with the best for each metric."""
+    Args:
+        run: the run.
+        values: its values.
+        checked: the rows of `follows.sanity`.
+    """
     table = query_table(run, "SELECT * FROM leaderboard")
-    passed = passed_sanity(run)
+    answers = {row["method"]: row for row in checked}
     for row in table["rows"]:
         fields = run.manifest.identity.methods[row["method"]]
         kind = METHODS.get(str(fields["name"]))
         row["interpretation"] = kind is not None and kind.interpretation
         row["approximate"] = any(fields.get(name) is not None for name in APPROXIMATE)
-        row["sane"] = passed.get(row["method"])
+        known = answers.get(row["method"], {})
+        row["follows"], row["pairs"] = known.get("follows"), known.get("maps")
         row["intervals"] = {}
     bests = _bests(run, table["rows"])
     drawn = _Drawn(values, bests, run.manifest.identity.seed)
@@ -64,23 +62,6 @@ def _described(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": kind.name, "unit": kind.unit, "better": kind.better, "reads": kind.reads}
 
 
-def passed_sanity(run: Run) -> dict[str, bool]:
-    """Return whether each method passed the sanity check (`camatlas sanity`); empty when it was not run."""
-    return {
-        row["method"]: row["spearman"] is None or row["spearman"] - (row["half_width"] or 0) <= SANITY_THRESHOLD
-        for row in query_table(run, _SANITY)["rows"]
-    }
-
-
-def sanity(run: Run) -> dict[str, Any]:
-    """Compute the section: the last step of the randomisation check, with the result of each method."""
-    table = query_table(run, _SANITY)
-    passed = passed_sanity(run)
-    for row in table["rows"]:
-        row["passed"] = passed[row["method"]]
-    return table
-
-
 def _bests(run: Run, rows: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
     """Find the best method for each target rule and each metric with a better direction."""
     bests = {}
@@ -98,6 +79,7 @@ class _Drawn:
 
     def __init__(self, values: Values, bests: Mapping[tuple[str, str], str], seed: int) -> None:
         self.columns = values.columns
+        self.scale = 1.0 if values.sample.is_whole else (values.sample.images / values.sample.of) ** 0.5
         self.known_K = np.count_nonzero(values.counts_IK, axis=0)
         columns = [(values.sums_IK[:, index], values.counts_IK[:, index]) for index in range(len(values.columns))]
         self.against: dict[Column, int] = {}
@@ -116,9 +98,18 @@ class _Drawn:
         """Count the images with a value in a column; not every metric is defined for every image."""
         return int(self.known_K[self.columns[column]])
 
-    def interval(self, column: Column) -> tuple[float | None, float | None]:
-        """Return the 95 % interval of the mean of a column."""
-        return self.drawn.interval(self.columns[column])
+    def interval(self, column: Column, mean: float) -> tuple[float | None, float | None]:
+        """Return the 95 % interval of the mean of a column over all images.
+
+        From a sample of n of N images comes the spread of its mean, which is larger by sqrt(N / n) than that of the
+        mean over all:   mean + (resampled means - mean of the sample) sqrt(n / N)
+        """
+        ends = self.drawn.interval(self.columns[column])
+        if self.scale == 1:
+            return ends
+        own = float(self.drawn.mean_K[self.columns[column]])
+        low, high = (None if end is None else mean + (end - own) * self.scale for end in ends)
+        return low, high
 
     def difference(self, column: Column) -> Difference:
         """Return the difference of a column from the best of its metric."""
@@ -130,7 +121,7 @@ def _compare(rows: list[dict[str, Any]], metric: str, best: str | None, drawn: _
     against_best: dict[str, Difference] = {}
     for row in rows:
         column = (row["target_rule"], row["method"], metric)
-        low, high = drawn.interval(column)
+        low, high = drawn.interval(column, row[metric])
         row["intervals"][metric] = {"low": low, "high": high, "images": drawn.images(column)}
         row["intervals"][metric] |= {"best": row["method"] == best, "tied": False, "p": None}
         if best is not None and row["method"] != best:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.audit.statistics import Indices, Numbers
-from pipeline.audit.values import Place
+from pipeline.audit.values import Place, numbered
 from pipeline.maps.codec import FloatArray
 from pipeline.maps.heatmaps import heatmaps
 from pipeline.results.query import Run, decode_table
@@ -20,11 +20,17 @@ GRID = 14
 _ROWS_AT_ONCE = 4096
 
 _PRIMARY = """
-SELECT shard, image_key, map, map_height, map_width, map_dtype, map_min, map_max FROM (
+SELECT shard, image_key, target, drawn.row FROM (
   SELECT *, coalesce(label, predicted) AS class FROM explanations WHERE method = ?
-) QUALIFY row_number() OVER (PARTITION BY shard, image_key ORDER BY target <> class, target <> predicted, target) = 1
+) JOIN drawn USING (shard, image_key)
+QUALIFY row_number() OVER (PARTITION BY shard, image_key ORDER BY target <> class, target <> predicted, target) = 1
 """
-"""One map per image: of its label if that was explained, else of the predicted class, else of the first target."""
+"""One target per image: its label if that was explained, else the predicted class, else the first target."""
+
+_MAPS = """
+SELECT chosen.row, map, map_height, map_width, map_dtype, map_min, map_max
+FROM explanations JOIN chosen USING (shard, image_key, target) WHERE method = ?
+"""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -74,19 +80,17 @@ class Maps:
 
 def load_maps(run: Run, places: Sequence[Place]) -> Maps:
     """Read one map per image and method, and resize them to the common grid."""
-    rows = {place: index for index, place in enumerate(places)}
-    return Maps({method: _loaded(run, method, rows) for method in run.manifest.identity.methods})
+    with run.with_table("drawn", numbered(places)):
+        return Maps({method: _loaded(run, method, len(places)) for method in run.manifest.identity.methods})
 
 
-def _loaded(run: Run, method: str, rows: Mapping[Place, int]) -> Bytes:
-    table = run.arrow(_PRIMARY, [method])
-    maps_Iuv = np.zeros((len(rows), GRID, GRID), np.uint8)
-    places = zip(table["shard"].to_pylist(), table["image_key"].to_pylist(), strict=True)
-    row_N = np.array([rows[place] for place in places], np.int64)
-    for start in range(0, table.num_rows, _ROWS_AT_ONCE):
-        raw_Nuv = decode_table(table.slice(start, _ROWS_AT_ONCE))
-        heat_NGG = heatmaps(torch.from_numpy(raw_Nuv)[:, None].float(), (GRID, GRID))[:, 0].numpy()
-        maps_Iuv[row_N[start : start + _ROWS_AT_ONCE]] = np.rint(255 * np.nan_to_num(heat_NGG))
+def _loaded(run: Run, method: str, images: int) -> Bytes:
+    maps_Iuv = np.zeros((images, GRID, GRID), np.uint8)
+    with run.with_table("chosen", run.arrow(_PRIMARY, [method])):
+        for batch in run.batches(_MAPS, [method], _ROWS_AT_ONCE):
+            raw_Nuv = decode_table(batch)
+            heat_NGG = heatmaps(torch.from_numpy(raw_Nuv)[:, None].float(), (GRID, GRID))[:, 0].numpy()
+            maps_Iuv[batch["row"].to_numpy()] = np.rint(255 * np.nan_to_num(heat_NGG))
     return maps_Iuv
 
 

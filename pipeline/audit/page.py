@@ -12,7 +12,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from pipeline.audit import charts
 from pipeline.audit.facts import Audited
-from pipeline.audit.figures import grey_map, thumbnail, thumbnail_size
+from pipeline.audit.figures import grey_map, outline, thumbnail, thumbnail_size
 from pipeline.audit.output_charts import chapter_charts
 from pipeline.errors import ConfigError
 from pipeline.maps.pictures import VIRIDIS, picture_note
@@ -21,11 +21,14 @@ from pipeline.settings.preprocess import Preprocess
 
 _TEMPLATES = files("pipeline.audit") / "templates"
 _SECTIONS = (
-    ("findings", "Findings"), ("provenance", "Provenance"), ("coverage", "Coverage"), ("accuracy", "Accuracy"),
-    ("leaderboard", "Methods"), ("agreement", "Agreement"), ("classes", "Classes"), ("gallery", "Gallery"),
-    ("background", "Surroundings"), ("strategies", "Strategies"), ("compare", "Comparison"),
-    ("failures", "Failures"), ("cost", "Cost"), ("methods", "Method notes"), ("reproduce", "Reproduce"),
+    ("checked", "What was checked"), ("findings", "Findings"), ("provenance", "Provenance"), ("coverage", "Coverage"),
+    ("accuracy", "Accuracy"), ("slices", "Slices"), ("leaderboard", "Methods"), ("classes", "Classes"),
+    ("gallery", "Gallery"), ("context", "Context reliance"), ("clusters", "Clusters of maps"),
+    ("compare", "Comparison"), ("drift", "Drift"), ("failures", "Failures"), ("cost", "Cost"),
+    ("reproduce", "Reproduce"), ("signoff", "Sign-off"),
 )  # fmt: skip
+METRICS_A_PAGE = 4
+"""Metrics beside each other on paper; wider tables are split."""
 _SOFTMAX = {"kind": "softmax", "independent": False, "absent": {}}
 """What the templates read of outputs in facts that do not name their kind."""
 _CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "\ufffd")
@@ -44,8 +47,9 @@ def render(facts: Mapping[str, Any], pictures: Mapping[tuple[str, str], Original
     )  # fmt: skip
     environment.filters |= {
         "number": _number, "percent": _percent, "small": _small, "pretty": _pretty, "grey_map": grey_map,
-        "counted": _counted,
+        "counted": _counted, "outline": outline,
     }  # fmt: skip
+    environment.globals["zip"] = zip
     environment.tests["single"] = lambda clusters: len(clusters) == 1
     style, script = _read("report.css"), _read("report.js")
     places = _places(facts)
@@ -63,8 +67,11 @@ def render(facts: Mapping[str, Any], pictures: Mapping[tuple[str, str], Original
         methods=list(dict.fromkeys(row["method"] for row in facts["leaderboard"]["rows"])),
         energy=next((label for label, about in facts["metrics"].items() if about["name"] == "energy_in_box"), ""),
         charts=_charts(facts),
+        metrics_a_page=METRICS_A_PAGE,
+        metric_numbers={name: number for number, name in enumerate(facts["metrics"], 1)},
         shown=shown,
         ids=ids,
+        boxes=defaultdict(list, {key: picture["boxes"] for key, picture in shown.items()}),
         thumb=thumbnail_size(*preprocess.size),
         picture_note=picture_note(preprocess.channels) if shown else "",
     )
@@ -96,8 +103,8 @@ def _digest(text: str) -> str:
 
 
 def _has_section(facts: Mapping[str, Any], section: str) -> bool:
-    if section == "agreement":
-        return bool(facts["agreement"]["rows"])
+    if section in ("slices", "drift"):
+        return facts.get(section) is not None
     return section != "compare" or facts["compare"] is not None
 
 
@@ -118,6 +125,7 @@ def _places(facts: Mapping[str, Any]) -> set[tuple[str, str]]:
     """Return shard and key of every image on the page."""
     images = [image for group in facts["gallery"] for image in group["images"]]
     images += (facts["compare"] or {"pairs": []})["pairs"]
+    images += [image for one in facts["findings"] if one["picture"] for image in one["picture"]["images"]]
     clusters = [cluster for entry in facts["strategies"] for cluster in entry["clusters"]]
     nearest = [place for cluster in clusters for place in cluster["nearest"]]
     return {(image["shard"], image["image_key"]) for image in images} | {(shard, key) for shard, key in nearest}

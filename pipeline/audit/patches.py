@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.audit.findings import MIN_IMAGES, Changed, Finding, percent
+from pipeline.audit.findings import MIN_IMAGES, Changed, Effect, Finding, percent
+from pipeline.audit.intervals import difference_of_means
 from pipeline.audit.maps import GRID, Maps
 from pipeline.audit.values import Flags, Place, Values
 from pipeline.maps.codec import FloatArray
@@ -22,6 +23,7 @@ IMAGES_PER_HALF = 32
 MIN_EXCESS = 0.15
 """The peak of the excess of a class's mean map over that of the other classes must reach this."""
 
+_MOST_HELD_OUT = 500
 MAX_REGION = 0.3
 """Share of the image; a larger region is not treated as a patch."""
 
@@ -50,24 +52,65 @@ class Suspect:
     methods: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Screened:
+    """What the maps of the classes suggest.
+
+    Attributes:
+        classes: number of predicted classes that are large enough.
+        suspects: regions to be tested.
+        largest: the largest excess of a class, measured again on the held-out half; None with fewer than two classes.
+        of_class: the class with the largest excess, -1 for none.
+    """
+
+    classes: int
+    suspects: list[Suspect]
+    largest: Effect | None
+    of_class: int
+
+
 def suspects(values: Values, maps: Maps, methods: Sequence[str]) -> list[Suspect]:
     """Find regions where the mean map of one predicted class exceeds that of the others, without the held-out half."""
+    return screen(values, maps, methods).suspects
+
+
+def screen(values: Values, maps: Maps, methods: Sequence[str]) -> Screened:
+    """Find suspected regions on one half of the images, and measure the largest excess on the other half."""
     predicted_I = np.where(values.held_out_I, -1, values.predicted_I)
     classes, sizes = np.unique(predicted_I[predicted_I >= 0], return_counts=True)
     large = [int(index) for index, size in zip(classes, sizes, strict=True) if size >= MIN_IMAGES]
     if len(large) < 2 or not methods:
-        return []
+        return Screened(len(large), [], None, -1)
     means = {method: maps.means(method, predicted_I) for method in methods}
-    scored = []
+    scored, peaks = [], {}
     for predicted in large:
         excesses = {method: _excess(own, predicted, large) for method, own in means.items()}
         excess_uv = np.mean(list(excesses.values()), axis=0)
+        peaks[predicted] = excess_uv
         region_uv = _region(excess_uv)
         if region_uv is not None:
             showing = tuple(m for m, own_uv in excesses.items() if own_uv[region_uv].mean() >= MIN_EXCESS / 2)
             scored.append((float(excess_uv[region_uv].mean()), Suspect(predicted, region_uv, showing)))
     scored.sort(key=lambda pair: (-pair[0], pair[1].predicted))
-    return [suspect for _, suspect in scored[:MAX_SUSPECTS]]
+    strongest = max(peaks, key=lambda index: (float(peaks[index].max()), -index))
+    largest = _held_out_excess(values, maps, methods, strongest, peaks[strongest])
+    return Screened(len(large), [suspect for _, suspect in scored[:MAX_SUSPECTS]], largest, strongest)
+
+
+def _held_out_excess(
+    values: Values, maps: Maps, methods: Sequence[str], predicted: int, excess_uv: FloatArray
+) -> Effect | None:
+    """Measure the excess of a class at its peak on the held-out half, with Welch's interval."""
+    mine_I = values.predicted_I == predicted
+    groups = [np.flatnonzero(values.held_out_I & chosen_I) for chosen_I in (mine_I, ~mine_I)]
+    peak = np.unravel_index(int(excess_uv.argmax()), excess_uv.shape)
+    heats = [maps.consensus(methods, rows[:: max(1, -(-len(rows) // _MOST_HELD_OUT))]) for rows in groups]
+    at_peak = [heat_Buv[heat_Buv.any((1, 2))][:, peak[0], peak[1]].astype(np.float64) for heat_Buv in heats]
+    if min(map(len, at_peak)) < 2:
+        return None
+    value, low, high = difference_of_means(at_peak[0], at_peak[1])
+    what = "largest excess of the mean map of '{name}' over that of other classes"
+    return Effect(what, value, max(-1.0, low), min(1.0, high), len(at_peak[0]))
 
 
 def _excess(means: Mapping[int, FloatArray], predicted: int, large: Sequence[int]) -> FloatArray:
@@ -130,11 +173,11 @@ def intervene(
     count = min(len(class_BHWC), len(other_BHWC))
     if count < 2 * MIN_IMAGES:
         return None
-    region_HW = _enlarged(suspect.region_uv, class_BHWC.shape[1:3])
-    own, others = _pattern(class_BHWC[:count], region_HW), _pattern(other_BHWC[:count], region_HW)
+    own, others = common_pixels(suspect, class_BHWC, other_BHWC)
     if own < MIN_PATTERN or own < MIN_PATTERN_RATIO * others:
         return None
-    elsewhere_HW = _elsewhere(region_HW)
+    region_HW = _enlarged(suspect.region_uv, class_BHWC.shape[1:3])
+    elsewhere_HW = elsewhere(region_HW)
     partner_BHWC = other_BHWC[np.arange(len(class_BHWC)) % len(other_BHWC)]
     right_B = rerun.predicted(class_BHWC) == suspect.predicted
     edited = [np.where(mask[None, ..., None], partner_BHWC, class_BHWC) for mask in (region_HW, elsewhere_HW)]
@@ -145,27 +188,51 @@ def intervene(
     return PatchEvidence(Changed(changed_B[right_B], control_B[right_B], held_out_B[right_B]), float(turned_B.mean()))
 
 
-def finding(suspect: Suspect, evidence: PatchEvidence, name: str) -> Finding | None:
-    """Return the finding when both halves show the effect, else None."""
+def common_pixels(suspect: Suspect, class_BHWC: FloatArray, other_BHWC: FloatArray) -> tuple[float, float]:
+    """Return the share of the variation within the region that images have in common: of the class, and of others."""
+    count = min(len(class_BHWC), len(other_BHWC))
+    region_HW = _enlarged(suspect.region_uv, class_BHWC.shape[1:3])
+    return _pattern(class_BHWC[:count], region_HW), _pattern(other_BHWC[:count], region_HW)
+
+
+def finding(suspect: Suspect, evidence: PatchEvidence, name: str, following: Sequence[str] = ()) -> Finding | None:
+    """Return the finding when both halves show the effect, else None.
+
+    Args:
+        suspect: the region.
+        evidence: what overwriting it changed.
+        name: name of the class.
+        following: the methods that follow the model; two of them that show the region make a replicated finding.
+    """
     changed = evidence.changed
-    if not (changed.holds(False) and changed.holds(True)):
+    if changed.verdict() != "found":
         return None
-    effect = changed.effect("predictions that change without the patch")
-    where = _where(suspect.region_uv)
+    effect, control = changed.effect(CHANGED.format(name=name)), changed.control_effect(CONTROL)
+    shown_by = [method for method in suspect.methods if method in following]
     return Finding(
-        "watermark", str(suspect.predicted), name, "background",
-        "replicated" if len(suspect.methods) > 1 else "intervened",
-        f"A constant patch {where} makes the model predict '{name}': with the patch overwritten, "
-        f"{percent(effect.value)} of these predictions change (control, an equal area elsewhere: "
-        f"{percent(changed.control_share())}). With the patch pasted in, the model predicts '{name}' for "
-        f"{percent(evidence.others)} of the sampled images of other classes.",
+        "watermark", str(suspect.predicted), name, "context", "replicated" if len(shown_by) > 1 else "intervened",
+        f"A constant patch {_where(suspect.region_uv)} makes the model predict '{name}'. With the patch overwritten, "
+        f"{percent(effect.value)} of these predictions change (control: {percent(control.value)}). With the patch "
+        f"pasted in, the model predicts '{name}' for {percent(evidence.others)} of sampled images of other classes.",
         effect,
         f"The region was found in the mean maps of {', '.join(suspect.methods)} on one half of the images. It was then "
         "overwritten with the same region of images of other classes, and the model was run again. The effect holds on "
-        "both halves, and its value is that of the held-out half.",
+        f"both halves, and its value is that of the held-out half. {_followed(shown_by)}",
         "Look for a watermark, a frame or a scanner mark in this region. Crop it, or add training images from other "
         "sources.",
+        control,
     )  # fmt: skip
+
+
+CHANGED = "predictions of '{name}' that change with the patch overwritten"
+CONTROL = "the same with an equal area elsewhere overwritten"
+
+
+def _followed(shown_by: Sequence[str]) -> str:
+    if not shown_by:
+        return "No method that shows the region is known to follow the model."
+    verb = "follows" if len(shown_by) == 1 else "follow"
+    return f"Of these methods, {', '.join(shown_by)} {verb} the model."
 
 
 def _pattern(pictures_BHWC: FloatArray, region_HW: Flags) -> float:
@@ -181,7 +248,7 @@ def _enlarged(region_uv: Flags, size: tuple[int, ...]) -> Flags:
     return region_HW
 
 
-def _elsewhere(region_HW: Flags) -> Flags:
+def elsewhere(region_HW: Flags) -> Flags:
     """Return the region mirrored or shifted by half the image, whichever overlaps the original least."""
     height, width = region_HW.shape
     mirrored = [region_HW[::-1], region_HW[:, ::-1], region_HW[::-1, ::-1]]

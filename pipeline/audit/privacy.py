@@ -36,7 +36,7 @@ def redacted(audited: Audited, secret: bytes) -> Audited:
             return [] if isinstance(value, list) else "(left out)"
         if name in _KEYS and isinstance(value, str):
             return hidden(value)
-        if name == "nearest":
+        if name == "nearest" and isinstance(value, list):
             return [[shard, hidden(key)] for shard, key in value]
         if isinstance(value, Mapping):
             return {key: walked(inner, str(key)) for key, inner in value.items()}

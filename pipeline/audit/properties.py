@@ -7,12 +7,14 @@ Legend: B images, C colour channels, (H, W) pixels.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from pipeline.audit.findings import MIN_IMAGES, Changed, Finding, percent
+from pipeline.audit.checked import Checked, not_checked, of_changes
+from pipeline.audit.findings import MIN_IMAGES, Changed, Effect, Finding, percent
+from pipeline.audit.intervals import auc, side
 from pipeline.audit.statistics import Indices, Numbers, holm
 from pipeline.audit.values import Flags, Place, Values
 from pipeline.maps.codec import FloatArray
@@ -152,23 +154,84 @@ def intervene(
     return Changed(changed_B[right_B], control_B[right_B], held_out_B[right_B])
 
 
+_CHANGED = "predictions of '{name}' that change with the mean colour of other images"
+_CONTROL = "the same with an equal shift in the opposite direction"
+NAME = "Colour or brightness of the whole image"
+
+
 def finding(association: Association, changed: Changed, name: str) -> Finding | None:
     """Return the finding when both halves show the effect, else None."""
-    if not (changed.holds(False) and changed.holds(True)):
+    if changed.verdict() != "found":
         return None
-    effect = changed.effect("predictions that change with the mean colour")
+    effect, control = changed.effect(_CHANGED.format(name=name)), changed.control_effect(_CONTROL)
     larger = "larger" if association.separation > 0 else "smaller"
     return Finding(
-        "colour", str(association.predicted), name, "background", "replicated",
-        f"The model predicts '{name}' from the colour of the image: with the mean colour shifted to that of other "
-        f"images, {percent(effect.value)} of these predictions change (control, an equal shift in the opposite "
-        f"direction: {percent(changed.control_share())}).",
+        "colour", str(association.predicted), name, "properties", "replicated",
+        f"The model predicts '{name}' from the colour of the image. With the mean colour shifted to that of other "
+        f"images, {percent(effect.value)} of these predictions change (control: {percent(control.value)}).",
         effect,
         f"Images predicted as '{name}' have {larger} values of '{association.property}' than others (AUC "
         f"{0.5 + abs(association.separation):.2f}). Their mean colour was shifted, and the model was run again. The "
         "effect holds on both halves of the images, and its value is that of the held-out half.",
         "Decide whether the colour belongs to the class or to how its images were taken. In the second case, use "
         "colour augmentation in training.",
+        control,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The sampled images, with the properties that were measured.
+
+    Attributes:
+        measured: values of each property.
+        predicted_B, held_out_B: predicted class and half of each image.
+    """
+
+    measured: Mapping[str, Numbers]
+    predicted_B: Indices
+    held_out_B: Flags
+
+    def strongest(self, rows: Sequence[Association]) -> tuple[Association, Effect] | None:
+        """Return the strongest colour of one half, and its AUC on the other half; None where nothing was measured."""
+        colours = [row for row in rows if row.property in COLOURS]
+        if not colours:
+            return None
+        first = max(colours, key=lambda row: (abs(row.halves[0]), -row.predicted, row.property))
+        mine_B = self.predicted_B == first.predicted
+        values_B = self.measured[first.property] * (1 if first.halves[0] >= 0 else -1)
+        own_n = values_B[mine_B & self.held_out_B]
+        what = f"AUC of '{first.property}' for '{{name}}' against other classes"
+        return first, Effect(what, *auc(own_n, values_B[~mine_B]), len(own_n))
+
+
+def check(
+    sampled: Sampled, rows: Sequence[Association], names: Mapping[int, str], tried: Sequence[tuple[str, Changed]],
+    found: Sequence[Finding],
+) -> Checked:  # fmt: skip
+    """Return the line about colours, of a run whose suspects could all be tested.
+
+    Args:
+        sampled: the sampled images.
+        rows: the associations of properties and classes.
+        names: name of each class in `rows`.
+        tried: the suspected classes, with the predictions that a shift of the colour changed.
+        found: what was found.
+    """
+    base = Checked("colour", NAME, "undecided", "properties", len(sampled.predicted_B))
+    if tried:
+        return of_changes(base, tried, found, _CHANGED, _CONTROL)
+    strongest = sampled.strongest(rows)
+    if strongest is None:
+        few = f"no sampled class has {MIN_IMAGES} readable images in each half, beside another class"
+        return not_checked("colour", NAME, "properties", few)
+    association, effect = strongest
+    effect = replace(effect, what=effect.what.format(name=names[association.predicted]))
+    below = side(effect.low, effect.high, 0.5 + MIN_SEPARATION) == "below"
+    return Checked(
+        "colour", NAME, "not found" if below else "undecided", "properties", len(sampled.predicted_B), effect, None,
+        f"limit {0.5 + MIN_SEPARATION}", "no colour separates a class on both halves",
+        "" if below else "explain more images of each class",
     )  # fmt: skip
 
 

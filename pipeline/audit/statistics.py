@@ -24,7 +24,7 @@ NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)
 RARE = 20
 """Classes with fewer images are marked as small, and are not clustered."""
 
-_BYTES_AT_ONCE = 1 << 27
+_BYTES_AT_ONCE = 1 << 25
 
 
 def wilson(successes: int, trials: int) -> tuple[float | None, float | None]:

@@ -1,15 +1,17 @@
-"""The values of a run, one row per image: the input of the statistics and detectors.
+"""The values of the sample of a run, one row per image: the input of the statistics and detectors.
 
-Legend: I images that have a map, K columns (target rule, method, metric).
+Legend: I images of the sample, K columns (target rule, method, metric).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from pipeline.audit.sample import Sample, draw
 from pipeline.audit.statistics import Indices, Numbers
 from pipeline.audit.tables import quoted
 from pipeline.results.output_kind import OutputKind
@@ -24,20 +26,26 @@ Column = tuple[str, str, str]
 
 Flags = npt.NDArray[np.bool_]
 
-_IMAGES = """
-SELECT shard, image_key, chunk, label, predicted, confidence, correct, {group} AS class,
-  image_height, image_width, left(md5(concat_ws(chr(31), shard, image_key)), 1) < '8' AS held_out
-FROM images WHERE maps > 0 ORDER BY shard, image_key
-"""
+HELD_OUT = "left(md5(concat_ws(chr(31), shard, image_key)), 1) < '8'"
+"""SQL that tells whether an image is in the held-out half."""
+
+_IMAGES = f"""
+SELECT shard, image_key, label, predicted, confidence, correct, {{group}} AS class,
+  image_height, image_width, {HELD_OUT} AS held_out
+FROM images WHERE maps > 0 AND {{drawn}} ORDER BY shard, image_key
+"""  # noqa: S608 - constants only
 _SUMS = """
-SELECT shard, image_key, method, target_rule, sum({metric}) AS total, count({metric}) AS known
-FROM explanations WHERE {metric} IS NOT NULL AND NOT isnan({metric}) GROUP BY ALL
+SELECT drawn.row, method, target_rule, sum({metric}) AS total, count({metric}) AS known
+FROM explanations JOIN drawn USING (shard, image_key)
+WHERE {metric} IS NOT NULL AND NOT isnan({metric}) GROUP BY ALL
 """
+_AMONG_WANTED = "(shard, image_key) IN (SELECT (shard, image_key) FROM wanted)"
+_PLACES = pa.schema([pa.field("shard", pa.string()), pa.field("image_key", pa.string())])
 
 
 @dataclass(frozen=True)
 class Values:
-    """The images of a run that have a map.
+    """Images of a run that have a map: all of them, or a sample.
 
     Attributes:
         places: shard and image key of each image, sorted.
@@ -49,6 +57,7 @@ class Values:
         sizes_I2: height and width of the upright image, in pixels.
         columns: index of each column in `sums_IK` and `counts_IK`.
         sums_IK, counts_IK: sum and number of the values of each image.
+        sample: how the images were drawn.
     """
 
     places: list[Place]
@@ -62,6 +71,7 @@ class Values:
     columns: Mapping[Column, int]
     sums_IK: npt.NDArray[np.float32]
     counts_IK: npt.NDArray[np.float32]
+    sample: Sample = field(default_factory=Sample)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -76,11 +86,25 @@ class Values:
         return means_I
 
 
-def load_values(run: Run) -> Values:
-    """Read the values of a run."""
-    table = run.arrow(_IMAGES.format(group=group_sql(OutputKind.of(run.manifest))))
+def load_values(run: Run, sample: Sample | None = None) -> Values:
+    """Read the values of the images of a sample, by default the one that `draw` draws."""
+    sample = draw(run) if sample is None else sample
+    query = _IMAGES.format(group=group_sql(OutputKind.of(run.manifest)), drawn=sample.condition)
+    return _values(run, run.arrow(query), sample)
+
+
+def values_at(run: Run, places: Sequence[Place]) -> Values:
+    """Read the values of given images; those without a map are left out."""
+    wanted = pa.table({"shard": [shard for shard, _ in places], "image_key": [key for _, key in places]}, _PLACES)
+    query = _IMAGES.format(group=group_sql(OutputKind.of(run.manifest)), drawn=_AMONG_WANTED)
+    with run.with_table("wanted", wanted):
+        table = run.arrow(query)
+    return _values(run, table, Sample(table.num_rows, table.num_rows))
+
+
+def _values(run: Run, table: pa.Table, sample: Sample) -> Values:
     places = list(zip(table["shard"].to_pylist(), table["image_key"].to_pylist(), strict=True))
-    columns, sums_IK, counts_IK = _columns(run, {place: index for index, place in enumerate(places)})
+    columns, sums_IK, counts_IK = _columns(run, places)
     return Values(
         places=places,
         labels_I=_integers(table["label"]),
@@ -93,7 +117,14 @@ def load_values(run: Run) -> Values:
         columns=columns,
         sums_IK=sums_IK,
         counts_IK=counts_IK,
+        sample=sample,
     )
+
+
+def numbered(places: Sequence[Place]) -> pa.Table:
+    """Return the images as a table with their row, to be read by queries as `drawn`."""
+    shards, keys = [shard for shard, _ in places], [key for _, key in places]
+    return pa.table([shards, keys, np.arange(len(places))], _PLACES.append(pa.field("row", pa.int64())))
 
 
 def group_sql(kind: OutputKind) -> str:
@@ -115,20 +146,20 @@ def metric_label(run: Run, kind: str) -> str | None:
 
 
 def _columns(
-    run: Run, rows: Mapping[Place, int]
+    run: Run, places: Sequence[Place]
 ) -> tuple[dict[Column, int], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     columns: dict[Column, int] = {}
     pairs: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
-    for metric in metric_labels(run):
-        frame = run.sql(_SUMS.format(metric=quoted(metric)))
-        frame["row"] = [rows[place] for place in zip(frame["shard"], frame["image_key"], strict=True)]
-        for (rule, method), own in sorted(frame.groupby(["target_rule", "method"]), key=lambda pair: pair[0]):
-            columns[str(rule), str(method), metric] = len(pairs)
-            pair = (np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32))
-            for target_I, name in zip(pair, ("total", "known"), strict=True):
-                target_I[own["row"]] = own[name]
-            pairs.append(pair)
-    empty = np.zeros((len(rows), 0), np.float32)
+    with run.with_table("drawn", numbered(places)):
+        for metric in metric_labels(run):
+            frame = run.sql(_SUMS.format(metric=quoted(metric)))
+            for (rule, method), own in sorted(frame.groupby(["target_rule", "method"]), key=lambda pair: pair[0]):
+                columns[str(rule), str(method), metric] = len(pairs)
+                pair = (np.zeros(len(places), np.float32), np.zeros(len(places), np.float32))
+                for target_I, name in zip(pair, ("total", "known"), strict=True):
+                    target_I[own["row"]] = own[name]
+                pairs.append(pair)
+    empty = np.zeros((len(places), 0), np.float32)
     sums_IK = np.stack([sums for sums, _ in pairs], axis=1) if pairs else empty
     counts_IK = np.stack([counts for _, counts in pairs], axis=1) if pairs else empty
     return columns, sums_IK, counts_IK

@@ -79,6 +79,12 @@ def run_file(folder: Path) -> dict[str, object]:
             ],
         },
         "output": {"path": f"{folder}/run"},
+        "about": {
+            "owner": "the camatlas demonstration",
+            "intended_use": "to show what a report says of drawn scenes",
+            "not_intended": "any other use",
+            "limitations": "a watermark is planted in the images of the class 'star', and the network relies on it",
+        },
     }
 
 

@@ -31,7 +31,7 @@ class Reporting:
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
-        if sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        if sys.stderr is not None and (sys.stderr.isatty() or _is_of_a_notebook(sys.stderr)):
             self._thread.start()
         return self
 
@@ -64,3 +64,8 @@ class Reporting:
 
 def _passes(counts: "Counts") -> int:
     return counts.forwards + counts.head_passes + counts.backwards
+
+
+def _is_of_a_notebook(stream: object) -> bool:
+    """Tell whether a stream is shown below the cell of a notebook."""
+    return type(stream).__module__.partition(".")[0] == "ipykernel"

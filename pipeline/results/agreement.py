@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.errors import ConfigError
 from pipeline.maps.codec import FloatArray
 from pipeline.maps.similarity import enlarged, mean_interval, spearman, ssim
-from pipeline.results.query import Run, decode_row
+from pipeline.results.query import MAP_COLUMNS, Run, decode_row
 
 SAMPLE = """
 SELECT shard, image_key, min_by(target, md5(concat_ws(chr(31), shard, image_key, target))) AS target
@@ -21,10 +21,10 @@ ORDER BY md5(concat_ws(chr(31), shard, image_key)), shard, image_key LIMIT ?
 """
 """Selects images, and one target of each, by a hash of their names: independent of the order of the rows."""
 
-_MAPS = """
-SELECT explanations.* FROM explanations JOIN ({sample}) USING (shard, image_key, target) WHERE method = ?
-ORDER BY shard, image_key, target
-"""
+_MAPS = f"""
+SELECT shard, image_key, target, {", ".join(MAP_COLUMNS)} FROM explanations
+JOIN agreement_sample USING (shard, image_key, target) WHERE method = ? ORDER BY shard, image_key, target
+"""  # noqa: S608 - constants only
 
 AGREEMENT_SCHEMA = pa.schema(
     [
@@ -53,7 +53,8 @@ def agreement(run: Run, images: int = 200) -> pa.Table:
     methods = list(run.manifest.identity.methods)
     if len(methods) < 2:
         raise ConfigError.one("RUN", "agreement needs at least two methods", f"this run has {', '.join(methods)}")
-    maps = {method: _read_heatmaps(run, method, images) for method in methods}
+    with run.with_table("agreement_sample", run.arrow(SAMPLE, [images])):
+        maps = {method: _read_heatmaps(run, method) for method in methods}
     if not any(maps.values()):
         raise ConfigError.one("RUN", "it holds no explanation", "see the view failures")
     rows = [_compare(first, second, maps) for first, second in itertools.combinations(methods, 2)]
@@ -63,8 +64,8 @@ def agreement(run: Run, images: int = 200) -> pa.Table:
 Place = tuple[str, str, int]
 
 
-def _read_heatmaps(run: Run, method: str, images: int) -> dict[Place, FloatArray]:
-    rows = run.arrow(_MAPS.format(sample=SAMPLE), [images, method]).to_pylist()
+def _read_heatmaps(run: Run, method: str) -> dict[Place, FloatArray]:
+    rows = run.arrow(_MAPS, [method]).to_pylist()
     return {(row["shard"], row["image_key"], row["target"]): enlarged(decode_row(row)[None])[0] for row in rows}
 
 

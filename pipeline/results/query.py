@@ -54,9 +54,14 @@ __all__ = ["MAP_COLUMNS", "VIEWS", "Run", "decode_row", "decode_table", "open_ru
 
 
 class Run(Tables):
-    """An open run: a snapshot of the parts that existed when it was opened; close it, or use a `with` block."""
+    """An open run: a snapshot of the parts that existed when it was opened; close it, or use a `with` block.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: the run folder.
+        scratch: an empty folder for large intermediate results; see `Tables`.
+    """
+
+    def __init__(self, store: Store, scratch: str | None = None) -> None:
         self.store = store
         self.manifest: RunManifest = read_manifest(store)
         self.files = checked_files_of(store, self.manifest.run_id, self.manifest.earlier_ids)
@@ -77,6 +82,7 @@ class Run(Tables):
             },
             (*name_statements(["classes"]), *views),
             VIEWS,
+            scratch,
         )
         self._places = ImagePlaces(self._opened["parts"])
 
@@ -162,14 +168,14 @@ class Run(Tables):
         RunFiles(self.store, self.files.without_merged()).refuse_damage()
 
 
-def open_run(path: str | Path) -> Run:
-    """Open a run folder for queries.
+def open_run(path: str | Path, scratch: str | None = None) -> Run:
+    """Open a run folder for queries; with a scratch folder, large intermediate results go there.
 
     Raises:
         ConfigError: there is no run, or it has no finished chunk.
         DamagedRunError: its manifest or a part is damaged, or a part is missing.
     """
-    return Run(open_store(str(path)))
+    return Run(open_store(str(path)), scratch)
 
 
 def has_scalar_metrics(manifest: RunManifest) -> bool:

@@ -27,6 +27,8 @@ SqlParameters = Sequence[object] | Mapping[str, object] | None
 """The values of `?` in a query, in order, or of `$name`, by name."""
 _PARALLEL_READS = 16
 """Footers read in parallel."""
+SCRATCH_LIMIT = "1500MB"
+"""Memory of the queries of a connection that may write intermediate results to a folder."""
 _LONGEST_PROBLEM = 2000
 """Characters of an error message of DuckDB."""
 MAP_COLUMNS = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
@@ -67,16 +69,19 @@ class Tables:
         tables: the tables by name; names must be constants, as they are part of SQL statements.
         statements: SQL statements that create the views.
         views: names of the views, for messages.
+        scratch: an empty folder for large intermediate results. With it, queries hold at most SCRATCH_LIMIT in memory.
     """
 
     def __init__(
-        self, tables: Mapping[str, RunFiles | pa.Table], statements: Sequence[str], views: Sequence[str]
-    ) -> None:
+        self, tables: Mapping[str, RunFiles | pa.Table], statements: Sequence[str], views: Sequence[str],
+        scratch: str | None = None,
+    ) -> None:  # fmt: skip
         self._views = f"views: {', '.join(views)}"
         self._files: dict[str, RunFiles] = {}
         self._opened: dict[str, pa.dataset.Dataset] = {}
+        spilling = {} if scratch is None else {"temp_directory": scratch, "memory_limit": SCRATCH_LIMIT}
         self._connection = duckdb.connect(
-            ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}
+            ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false", **spilling}
         )
         for name, table in tables.items():
             self._register(name, table)
@@ -104,6 +109,28 @@ class Tables:
         with self._translated_errors():
             relation = self._relation(query, None)
             return dict(zip(relation.columns, map(str, relation.types), strict=True))
+
+    def batches(self, query: str, parameters: Sequence[object] | None = None, rows: int = 4096) -> Iterator[pa.Table]:
+        """Run a SELECT statement and yield its rows in batches, before any other query; raises the errors of `sql`."""
+        with self._translated_errors():
+            reader = self._run_query(lambda: self._relation(query, parameters).to_arrow_reader(rows))
+            with reader:
+                for batch in reader:
+                    yield pa.Table.from_batches([batch])
+
+    def keep(self, view: str) -> None:
+        """Compute a view once, so that later queries read its rows instead; its name must be a constant."""
+        with self._translated_errors():
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {view} AS SELECT * FROM memory.main.{view}")  # noqa: S608
+
+    @contextmanager
+    def with_table(self, name: str, table: pa.Table) -> Iterator[None]:
+        """Let queries read a small table by a name, which must be a constant."""
+        self._connection.register(name, table)
+        try:
+            yield
+        finally:
+            self._connection.unregister(name)
 
     def table(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Return columns of `explanations` as an Arrow table.
@@ -176,6 +203,7 @@ class Tables:
             raise
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
             raise ConfigError.one("SQL", "the query must be exactly one SELECT", self._views)
+        return self._connection.sql(query, params=parameters or None)
         try:
             return self._connection.sql(query, params=parameters or None)
         except (duckdb.BinderException, duckdb.CatalogException):

@@ -86,6 +86,7 @@ def verify(store: Store) -> Findings:
             findings.damaged.append(part.file)
             continue
         footers[part] = footer
+        seen = seen if part.shard in seen else defaultdict(set)  # parts are sorted: earlier shards are complete
         problems = list(_check_footer(part, footer, manifest))
         table = with_source(table)
         if table.schema.equals(expected, check_metadata=False):

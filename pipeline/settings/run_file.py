@@ -11,12 +11,15 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.errors import ConfigError, Mistake, Mistakes, masked, nearest, reason
 from pipeline.maps.dtypes import MapDtype
+from pipeline.settings.about import AboutConfig
 from pipeline.settings.data import DataConfig, Positive, Section
 from pipeline.settings.explain import ExplainConfig
 from pipeline.settings.model import ModelConfig
 from pipeline.settings.precision import Precision
 
 Location = tuple[Any, ...]
+MOST_SHOWN = 300
+"""Characters of a wrong value that a message repeats."""
 
 
 class ComputeConfig(Section):
@@ -67,6 +70,8 @@ class RunConfig(Section):
     """Where and how fast to run."""
     output: OutputConfig
     """Where the run folder is and how maps are stored."""
+    about: AboutConfig | None = None
+    """Who answers for the model, and what it is for: the head of the report. It changes no row."""
 
 
 def load_config(path: str, settings: Sequence[str] = (), mistakes: Mistakes | None = None) -> RunConfig:
@@ -204,7 +209,13 @@ def _mistake(place: Location, problems: Sequence[Any]) -> Mistake:
     wanted = " or ".join(dict.fromkeys(_plain(problem["msg"]) for problem in problems))
     if kind == "absent":  # required by another setting
         return Mistake(where, wanted)
-    return Mistake(where, f"{wanted}, got {problems[0]['input']!r}")
+    return Mistake(where, f"{wanted}, got {_shortened(problems[0]['input'])}")
+
+
+def _shortened(value: object) -> str:
+    """Show a value, of a long one only its beginning."""
+    shown = repr(value)
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
 
 
 def _plain(sentence: str) -> str:

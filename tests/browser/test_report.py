@@ -132,3 +132,78 @@ def test_payloads_in_every_place_do_nothing(opened: Open, monkeypatch: pytest.Mo
         watched.page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
         assert watched.quiet, (payload, watched)
         assert watched.page.locator("script").count() == 1
+
+
+def test_a_tile_is_enlarged_and_reduced_without_a_script(opened: Open, report: str) -> None:
+    page = opened(report, java_script_enabled=False, viewport={"width": 1240, "height": 900}).page
+    tile = page.locator("#tile-1-1")
+    grid = page.locator(".tiles").first.bounding_box()
+    small = tile.bounding_box()
+    assert small["width"] < grid["width"] / 2.5, "three columns"
+    assert not tile.locator(".reduce").is_visible()
+    tile.locator(".enlarge").click()
+    large = tile.bounding_box()
+    assert large["width"] > 0.95 * grid["width"]
+    assert tile.locator("svg").first.bounding_box()["width"] > 180
+    tile.locator(".reduce").click()
+    assert tile.bounding_box()["width"] == small["width"]
+
+
+def test_an_overlay_leaves_the_image_unchanged_where_the_map_is_zero(opened: Open, report: str) -> None:
+    page = opened(report, viewport={"width": 1240, "height": 900}).page
+    cell = page.locator("#tile-1-1 [data-method] svg").first
+    with Image.open(io.BytesIO(cell.screenshot())) as picture:
+        shown = picture.convert("RGB")
+    corner, opposite = (shown.getpixel((at * shown.width // 10, at * shown.height // 10)) for at in (1, 9))
+    assert isinstance(corner, tuple)
+    assert all(abs(one - other) < 12 for one, other in zip(corner, (0xA0, 0x52, 0x2D), strict=True)), "not purple"
+    assert isinstance(opposite, tuple)
+    assert opposite[1] > 140, "yellow where the map is 1"
+
+
+METRICS = [f"metric_number_{number}" for number in range(9)]
+METHODS = [f"method_with_a_name_{number}" for number in range(9)]
+
+
+def wide_facts() -> dict[str, Any]:
+    """Build facts with nine metrics and nine methods."""
+    facts = full_facts()
+    (row, *_), (name, *_) = facts["leaderboard"]["rows"], facts["metrics"]
+    facts["reliability"]["metrics"] = dict.fromkeys(METRICS, facts["reliability"]["metrics"][name])
+    facts["metrics"] = dict.fromkeys(METRICS, facts["metrics"][name])
+    estimate = row["intervals"][name] | {"low": 0.1234, "high": 0.5678}
+    facts["leaderboard"]["rows"] = [
+        row | {"method": method, "intervals": dict.fromkeys(METRICS, estimate)} | dict.fromkeys(METRICS, 0.25)
+        for method in METHODS
+    ]
+    facts["classes"]["rows"] = [
+        own | {"metrics": {method: {"energy_in_box": 0.5} for method in METHODS},
+               "mean_maps": {method: [[0.0, 1.0], [0.5, 0.2]] for method in METHODS}}
+        for own in facts["classes"]["rows"]
+    ]  # fmt: skip
+    return facts
+
+
+def test_on_paper_nothing_is_cut(opened: Open) -> None:
+    """A4: every metric, the content of closed details, the run on each page, and no word beyond the margin."""
+    import pypdfium2
+
+    facts = wide_facts()
+    page = opened(render(facts, pictures_of(facts))).page
+    with pypdfium2.PdfDocument(page.pdf(prefer_css_page_size=True)) as paper:
+        sheets = [sheet.get_textpage() for sheet in paper]
+        texts = [sheet.get_text_bounded() for sheet in sheets]
+        whole = " ".join(" ".join(texts).split())
+        sizes = [tuple(round(side) for side in sheet.get_size()) for sheet in paper]
+        edges = [max(text.get_rect(i)[2] for i in range(text.count_rects())) for text in sheets]
+        least = [min(text.get_rect(i)[0] for i in range(text.count_rects())) for text in sheets]
+    assert set(sizes) == {(595, 842)}
+    assert all(facts["run"]["id"] in text for text in texts)
+    squeezed = whole.replace(" ", "").replace("\u00ad", "").replace("\ufffe", "")
+    for name in (*METRICS, *METHODS):
+        assert squeezed.count(name) >= 2, name
+    assert "Sign-off" in whole
+    assert "What the grades mean" in whole
+    assert "visible in maps, and not tested" in whole, "in a closed part of the page"
+    assert max(edges) <= 595 - 30
+    assert min(least) >= 30

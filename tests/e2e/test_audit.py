@@ -1,14 +1,18 @@
 """The report on a real run: queries reproduce its numbers, rebuilding gives the same bytes, keys can be hidden."""
 
 import copy
+import hashlib
+import html
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from inline import publish_all
+from inline import config_of, publish_all
 from typer.testing import CliRunner
 
 from jobs.audit import BUDGETS, Gallery
@@ -18,6 +22,9 @@ from pipeline.audit.sanity import check_sanity
 from pipeline.audit.tables import rounded
 from pipeline.demo.data import run_file
 from pipeline.results.query import open_run
+from pipeline.run.paths import absolute
+from pipeline.run.preflight import prepare
+from pipeline.storage.ownership import take_ownership
 
 SECRET = b"sixteen bytes of secret"
 
@@ -35,6 +42,7 @@ def folders(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Folders:
         "metrics": ["average_drop", "increase", "energy_in_box", "box_removed_confidence", "box_only_confidence"],
     }
     one, other = copy.deepcopy(fields), copy.deepcopy(fields)
+    one["about"] = {"owner": "An owner", "intended_use": "A test", "our own key": "Its text"}
     one["output"]["path"], other["output"]["path"] = str(base / "one"), str(base / "other")
     other["explain"]["methods"] = ["gradcam", "layercam"]
     other["model"]["weights"] = weights_that_never_predict_star(fields["model"]["weights"], base)
@@ -93,7 +101,40 @@ def test_rebuilding_gives_the_same_bytes(folders: Folders, tmp_path: Path) -> No
     assert Path("tables/classes.csv") in files
     for file in files:
         assert (written[0] / file).read_bytes() == (written[1] / file).read_bytes(), file
-    assert (written[0] / "report.html").stat().st_size < BUDGETS[Gallery.normal]
+    page = (written[0] / "report.html").read_bytes()
+    assert len(page) < BUDGETS[Gallery.normal]
+    stated = json.loads((written[0] / "audit.json").read_text())["report"]
+    assert stated == {"file": "report.html", "sha256": hashlib.sha256(page).hexdigest(), "bytes": len(page)}
+
+
+def test_the_printed_command_tells_a_changed_page(folders: Folders, tmp_path: Path) -> None:
+    report(folders[0], "--out", str(tmp_path), "--no-model")
+    page = tmp_path / "report.html"
+    lines = html.unescape(page.read_text()).splitlines()
+    (command,) = [line.removeprefix("<pre>").removesuffix("</pre>") for line in lines if "sha256sum -c" in line]
+    command = command.replace("python3", sys.executable, 1)
+
+    def is_sound() -> bool:
+        return subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, check=False).returncode == 0
+
+    assert is_sound()
+    page.write_bytes(page.read_bytes().replace(b"Findings", b"findings", 1))
+    assert not is_sound()
+
+
+def test_about_heads_the_report_and_is_no_part_of_the_identity(folders: Folders, scenes: Path) -> None:
+    with open_run(folders[0]) as opened:
+        facts, manifest = audited(opened, ask_model=False).facts, opened.manifest
+    assert facts["about"] == [
+        {"name": "owner", "text": "An owner"},
+        {"name": "intended use", "text": "A test"},
+        {"name": "our own key", "text": "Its text"},
+    ]
+    fields: Any = copy.deepcopy(manifest.config) | {"about": {"owner": "Another owner"}}
+    run = prepare(absolute(config_of(fields)))
+    assert run.manifest.run_id == manifest.run_id
+    assert run.manifest.config["about"]["owner"] == "Another owner"
+    assert not take_ownership(run.store, run.manifest), "the same run, which is resumed"
 
 
 def test_a_report_without_pictures_or_keys(folders: Folders, tmp_path: Path) -> None:

@@ -25,9 +25,11 @@ class Truth:
         """List the missing and the unexpected findings.
 
         Args:
-            findings: dicts with `kind` and `subject`, and with `name` if the subject is an index.
+            findings: dicts with `kind` and `subject`, and with `name` if the subject is an index; a merged finding
+                counts with each kind of its evidence.
         """
-        actual = {(finding["kind"], finding.get("name", finding["subject"])) for finding in findings}
+        kinds = [(evidence["kind"], finding) for finding in findings for evidence in finding.get("evidence", [finding])]
+        actual = {(kind, finding.get("name", finding["subject"])) for kind, finding in kinds}
         expected = {(self.kind, subject) for subject in self.subjects}
         allowed = {(kind, subject) for kind in self.also_allowed for subject in self.subjects}
         problems = [

@@ -33,7 +33,10 @@ FACTS = full_facts()
 NAMES = {*(row["method"] for row in FACTS["leaderboard"]["rows"]), *FACTS["metrics"], *FACTS["method_pages"]}
 """User-supplied names that are also keys of the facts."""
 
-STRUCTURE = {"higher", "lower", "neither"}
+STRUCTURE = {
+    "higher", "lower", "neither", "yes", "no", "undecided", "found", "not found", "not checked",
+    "region", "object", "colour", "labels", "maps", "failures",
+}  # fmt: skip
 """Values that the templates compare, which are not texts."""
 
 

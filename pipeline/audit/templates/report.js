@@ -1,5 +1,8 @@
 "use strict";
-const forEach = (selector, act, root = document) => root.querySelectorAll(selector).forEach(act);
+const forEach = (selector, act, inside = document) => inside.querySelectorAll(selector).forEach(act);
+const root = document.documentElement;
+root.classList.add("scripted");
+root.style.setProperty("--head", JSON.stringify(document.title));
 forEach("[hidden].controls, [hidden].filter", (part) => { part.hidden = false; });
 
 const showMethod = (name) => forEach("[data-method]", (cell) => { cell.hidden = name !== "" && cell.dataset.method !== name; });
@@ -8,11 +11,12 @@ forEach("input[name=method]", (radio) => radio.addEventListener("change", () => 
 const threshold = document.getElementById("threshold");
 threshold.addEventListener("input", () => {
   const steps = Number(threshold.max) + 1, from = Number(threshold.value);
-  document.getElementById("cut").setAttribute("tableValues", Array.from({ length: steps }, (_, i) => (i < from ? 0 : 1)).join(" "));
+  const values = Array.from({ length: steps }, (_, i) => (i < from ? 0 : 1)).join(" ");
+  forEach(".cut", (mask) => mask.setAttribute("tableValues", values));
   document.getElementById("threshold-shown").textContent = (from / steps).toFixed(2);
 });
 const opacity = document.getElementById("opacity");
-opacity.addEventListener("input", () => document.documentElement.style.setProperty("--heat", opacity.value / 100));
+opacity.addEventListener("input", () => root.style.setProperty("--heat", opacity.value / 100));
 
 const sortValue = (row, column) => {
   const cell = row.cells[column], text = cell.dataset.value ?? cell.textContent.trim().replace(/ %$/, "");
@@ -40,3 +44,6 @@ forEach("input[data-filters]", (field) => field.addEventListener("input", () => 
   const words = field.value.toLowerCase();
   forEach(`#${field.dataset.filters} tbody tr`, (row) => { row.hidden = !row.cells[0].textContent.toLowerCase().includes(words); });
 }));
+
+window.addEventListener("beforeprint", () => forEach("details:not([open])", (part) => { part.open = true; part.dataset.closed = ""; }));
+window.addEventListener("afterprint", () => forEach("details[data-closed]", (part) => { part.open = false; delete part.dataset.closed; }));

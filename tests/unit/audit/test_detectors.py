@@ -1,17 +1,21 @@
 """Detectors on synthetic data: each reports the planted defect, and nothing without one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
+import duckdb
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from pipeline.audit import background, patches, properties, shards
+from pipeline.audit.excess import excesses
 from pipeline.audit.findings import Changed, Effect, Finding, ranked
 from pipeline.audit.maps import GRID, Maps
 from pipeline.audit.methods import untrusted
-from pipeline.audit.values import Values
+from pipeline.audit.values import HELD_OUT, Values
 
 IMAGES = 400
 
@@ -52,11 +56,39 @@ class RuleModel:
         return self.rule(pixels_BHWC)
 
 
+class ImagesRun:
+    """A stand-in for a run that can only be asked for its images."""
+
+    class manifest:  # noqa: N801
+        class identity:  # noqa: N801
+            model: ClassVar[dict[str, str]] = {}
+            targets = "predicted"
+
+    def __init__(self, values: Values) -> None:
+        self.images = pa.table({
+            "shard": [shard for shard, _ in values.places], "image_key": [key for _, key in values.places],
+            "label": values.labels_I, "predicted": values.predicted_I, "confidence": values.confidences_I,
+            "correct": values.correct_I == 1, "maps": np.ones(len(values), int),
+        })  # fmt: skip
+
+    def arrow(self, sql: str, parameters: Sequence[object] | None = None) -> pa.Table:
+        with duckdb.connect() as connection:
+            connection.register("images", self.images)
+            return connection.sql(sql, params=parameters).to_arrow_table()
+
+    def sql(self, sql: str) -> pd.DataFrame:
+        return self.arrow(sql).to_pandas()
+
+
+def shard_labels(values: Values) -> list[Finding]:
+    return shards._labels(ImagesRun(values))  # type: ignore[arg-type]
+
+
 def test_wrong_labels_of_one_shard_are_reported(values: Values) -> None:
-    assert shards._labels(values) == []
+    assert shard_labels(values) == []
     mine_I = np.array([shard == "s3" for shard, _ in values.places])
     wrong_I = mine_I & (np.arange(IMAGES) % 3 > 0)
-    (found,) = shards._labels(replace(values, correct_I=np.where(wrong_I, 0.0, values.correct_I)))
+    (found,) = shard_labels(replace(values, correct_I=np.where(wrong_I, 0.0, values.correct_I)))
     assert (found.kind, found.subject, found.grade) == ("shard_labels", "s3", "replicated")
     assert found.effect.low > 0.5
     assert "labels are suspect" in found.sentence
@@ -69,9 +101,29 @@ def test_a_hard_class_in_one_shard_is_not_a_label_error(values: Values) -> None:
         for i, (label, (_, key)) in enumerate(zip(values.labels_I, values.places, strict=True))
     ]
     hard_I = (values.labels_I == 2) & (np.arange(IMAGES) % 8 < 6)
-    assert shards._labels(replace(values, places=places, correct_I=np.where(hard_I, 0.0, 1.0))) == []
+    assert shard_labels(replace(values, places=places, correct_I=np.where(hard_I, 0.0, 1.0))) == []
     alone = [(f"s{label}", key) for label, (_, key) in zip(values.labels_I, values.places, strict=True)]
-    assert shards._labels(replace(values, places=alone, correct_I=np.where(hard_I, 0.0, 1.0))) == []
+    assert shard_labels(replace(values, places=alone, correct_I=np.where(hard_I, 0.0, 1.0))) == []
+
+
+def test_excesses_are_those_of_a_count_image_by_image(values: Values) -> None:
+    """Half by half: the errors of a shard, and the mean over its images of the error rate of their class elsewhere."""
+    run = ImagesRun(values)
+    halves = excesses(run)  # type: ignore[arg-type]
+    held_out_I = run.arrow(f"SELECT {HELD_OUT} AS half FROM images ORDER BY shard, image_key")["half"].to_numpy(
+        zero_copy_only=False
+    )
+    for half, found in zip((False, True), halves, strict=True):
+        assert len(found) == 8
+        for (_, shard), excess in found.items():
+            inside_I = np.array([own == shard for own, _ in values.places])
+            rates = []
+            for label in values.labels_I[inside_I & (held_out_I == half)]:
+                outside_I = ~inside_I & (held_out_I == half) & (values.labels_I == label)
+                rates.append(((values.correct_I[outside_I] == 0).sum() + 0.5) / (outside_I.sum() + 1))
+            assert excess.images == len(rates)
+            assert excess.errors == pytest.approx((values.correct_I[inside_I & (held_out_I == half)] == 0).mean())
+            assert excess.elsewhere == pytest.approx(np.mean(rates))
 
 
 def rows(*failed: int) -> list[dict[str, Any]]:
@@ -145,14 +197,16 @@ def test_overwriting_confirms_a_patch(values: Values) -> None:
     evidence = patches.intervene(suspect, own, half_B, others, RuleModel(has_patch))  # type: ignore[arg-type]
     assert evidence is not None
     assert evidence.others == 1
-    found = patches.finding(suspect, evidence, "owl")
+    found = patches.finding(suspect, evidence, "owl", ["m0", "m1"])
     assert found is not None
+    assert found.control is not None
+    assert found.control.value < 0.2
     assert (found.kind, found.subject, found.grade) == ("watermark", "2", "replicated")
     assert found.effect.value == 1
     assert "bottom left" in found.sentence
-    alone = patches.finding(replace(suspect, methods=("m0",)), evidence, "owl")
+    alone = patches.finding(suspect, evidence, "owl", ["m0"])
     assert alone is not None
-    assert alone.grade == "intervened"
+    assert alone.grade == "intervened", "only one of the methods is known to follow the model"
 
 
 def test_a_patch_that_the_model_ignores_is_not_a_finding(values: Values) -> None:
@@ -228,12 +282,17 @@ def test_methods_that_ignore_the_model_or_the_image() -> None:
         "constant": np.broadcast_to(random.integers(0, 256, (GRID, GRID)).astype(np.uint8), (40, GRID, GRID)),
     })  # fmt: skip
     checked = [
-        {"method": "varied", "passed": False, "spearman": 0.97, "half_width": 0.01, "maps": 16},
-        {"method": "constant", "passed": True, "spearman": 0.1, "half_width": 0.01, "maps": 16},
+        {"method": "varied", "follows": "no", "spearman": 0.97, "low": 0.96, "high": 0.98, "maps": 16},
+        {"method": "constant", "follows": "yes", "spearman": 0.1, "low": 0.09, "high": 0.11, "maps": 16},
     ]
-    assert [(found.subject, found.grade) for found in untrusted(checked, maps)] == [
-        ("varied", "intervened"), ("constant", "recorded"),
-    ]  # fmt: skip
+    board = [{"method": name, "images": 40, "degenerate": 0.0} for name in maps.by_method]
+    findings, checks = untrusted(checked, maps, board, 40)
+    assert [(found.subject, found.grade) for found in findings] == [("varied", "intervened"), ("constant", "recorded")]
+    assert {check.detector: check.verdict for check in checks} == {"image": "found", "constant": "not found"}
+    board[0]["degenerate"] = 0.9
+    findings, checks = untrusted([], maps, board, 40)
+    assert [found.subject for found in findings] == ["constant", "varied"]
+    assert checks[1].verdict == "found"
 
 
 def with_boxes(values: Values, relies_I: np.ndarray) -> Values:
@@ -258,7 +317,7 @@ class NamedRun:
             methods = {"gradcam": {"name": "gradcam"}}  # noqa: RUF012
 
 
-def test_a_class_that_relies_on_its_surroundings(values: Values) -> None:
+def test_a_class_that_relies_on_its_context(values: Values) -> None:
     relies_I = (values.predicted_I == 1) & (np.arange(IMAGES) % 4 < 3)
     right_I = values.correct_I == 1
     (found,) = background._findings(NamedRun(), with_boxes(values, relies_I), right_I, relies_I, ["gradcam"])  # type: ignore[arg-type]

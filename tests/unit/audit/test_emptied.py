@@ -1,4 +1,4 @@
-"""Control of findings about surroundings: the model runs on images of other classes without their objects."""
+"""Control of findings about context reliance: the model runs on images of other classes without their objects."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,8 @@ def test_a_class_predicted_for_other_images_without_objects_is_not_a_finding(pre
     found = with_control(FOUND, confidences_BN, PREDICTED_B)
     assert (found is not None) == kept
     if found:
-        assert f"0.5 or more for {100 * predicted / 16:.0f} % of them" in found.proof
+        assert found.control is not None
+        assert (found.control.value, found.control.images) == (predicted / 16, 16)
 
 
 def test_without_enough_other_images_there_is_no_control() -> None:

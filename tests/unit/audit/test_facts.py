@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 from handmade import RunMaker
 
-from pipeline.audit.compare import compare_runs
 from pipeline.audit.facts import audit
 from pipeline.audit.page import fitted, render
-from pipeline.audit.values import load_values
 from pipeline.data.sources.shards import Failure
 from pipeline.errors import ConfigError
 from pipeline.explain.rows import Row, failure_row
@@ -75,16 +73,6 @@ def test_missing_prerequisites_are_listed_as_unchecked(tmp_path: Path) -> None:
     assert "box_removed_confidence" in unchecked
     assert "original images could not be read" in unchecked
     assert "the model could not be loaded" in unchecked
-
-
-def test_runs_without_a_common_image_cannot_be_compared(tmp_path: Path) -> None:
-    makers = [RunMaker(tmp_path / name, prefix=name).complete() for name in ("one", "two")]
-    with (
-        open_run(makers[0].folder) as run,
-        open_run(makers[1].folder) as other,
-        pytest.raises(ConfigError, match="no image of"),
-    ):
-        compare_runs(run, load_values(run), other)
 
 
 def test_the_gallery_shrinks_to_the_byte_budget(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pipeline.audit.figures import THUMBNAIL, thumbnail, thumbnail_size
 
 @pytest.mark.parametrize(
     ("height", "width", "size"),
-    [(224, 224, (112, 112)), (224, 448, (112, 56)), (448, 224, (56, 112)), (32, 32, (112, 112)), (1, 999, (112, 1))],
+    [(224, 224, (160, 160)), (224, 448, (160, 80)), (448, 224, (80, 160)), (32, 32, (160, 160)), (1, 999, (160, 1))],
 )
 def test_the_longer_side_is_that_of_every_thumbnail(height: int, width: int, size: tuple[int, int]) -> None:
     assert thumbnail_size(height, width) == size
