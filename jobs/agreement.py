@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.support.answers import AsCsv, AsJson, Output, output_table
+from jobs.support.answers import AsCsv, AsJson, Force, Output, check_output, output_table
 from jobs.support.console import command, leave_after
 
 
@@ -15,14 +15,16 @@ def agreement(
     as_csv: AsCsv = False,
     as_json: AsJson = False,
     output: Output = None,
+    force: Force = False,
 ) -> int:
     """Compare the stored maps of every pair of methods: rank correlation and SSIM, with 95 % intervals."""
     from pipeline.results.agreement import agreement as compare_methods
     from pipeline.results.query import open_run
 
+    check_output(output, as_csv=as_csv, as_json=as_json, force=force)
     with open_run(run) as opened:
         table = compare_methods(opened, images)
-    output_table(table, as_csv=as_csv, as_json=as_json, output=output)
+    output_table(table, as_csv=as_csv, as_json=as_json, output=output, force=force)
     return 0
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.support.answers import AsCsv, AsJson, Output, output_table
+from jobs.support.answers import AsCsv, AsJson, Force, Output, check_output, output_table
 from jobs.support.console import command, leave_after
 
 
@@ -18,14 +18,16 @@ def sanity(
     as_csv: AsCsv = False,
     as_json: AsJson = False,
     output: Output = None,
+    force: Force = False,
 ) -> int:
     """Test whether maps change when weights are randomised or the class is swapped; `query` has the view sanity."""
     from pipeline.audit.sanity import check_sanity
     from pipeline.results.query import open_run
 
+    check_output(output, as_csv=as_csv, as_json=as_json, force=force)
     with open_run(run) as opened:
         table = check_sanity(opened, images, steps)
-    output_table(table, as_csv=as_csv, as_json=as_json, output=output)
+    output_table(table, as_csv=as_csv, as_json=as_json, output=output, force=force)
     return 0
 
 

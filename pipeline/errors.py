@@ -45,7 +45,8 @@ class Mistake:
     hint: str = ""
 
     def __str__(self) -> str:
-        return masked(f"{self.where}: {self.what}" + (f" ({self.hint})" if self.hint else ""))
+        before_hint = "\n" if "\n" in self.what else " "  # what ends with a line of carets stays aligned
+        return masked(f"{self.where}: {self.what}" + (f"{before_hint}({self.hint})" if self.hint else ""))
 
 
 class ConfigError(CamatlasError, ValueError):

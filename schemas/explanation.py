@@ -14,6 +14,9 @@ SCHEMA_VERSION = 1
 CURVE_SUFFIX = "_curve"
 """Suffix of metric columns that hold lists; columns that hold numbers must not have it."""
 
+NAME_COLUMNS = {"label_name": "label", "predicted_name": "predicted", "target_name": "target"}
+"""Columns of class names that the SQL views add to the rows, each with the column of the class index."""
+
 SHARD_STAGE = "shard"
 """`error_stage` of rows that describe damage to a shard instead of an image."""
 

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import typer
 from rich.table import Table
 
 from jobs.support.console import out, printable
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,13 +25,29 @@ if TYPE_CHECKING:
 AsCsv = Annotated[bool, typer.Option("--csv", help="print CSV")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON lines, one object per row")]
 Output = Annotated[str | None, typer.Option("--out", help="write a .csv, .json or .parquet file instead")]
+Force = Annotated[bool, typer.Option("--force", help="let --out replace a file that is there")]
+_SUFFIXES = (".csv", ".json", ".parquet")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def output_table(table: "pa.Table", *, as_csv: bool, as_json: bool, output: str | None) -> None:
-    """Print a table, or write it to a file and print the file's name."""
+def check_output(output: str | None, *, as_csv: bool, as_json: bool, force: bool) -> None:
+    """Raise ConfigError with all mistakes in the options of an output, before the work; see `output_table`."""
+    mistakes = []
     if as_csv and as_json:
-        raise ConfigError.one("--csv, --json", "only one of them can be used at a time")
+        mistakes.append(Mistake("--csv, --json", "only one of them can be used at a time"))
+    if output is not None and Path(output).suffix not in _SUFFIXES:
+        mistakes.append(Mistake("--out", f"'{output}' has an unknown suffix", "use .csv, .json or .parquet"))
+    elif output is not None and not force and os.path.lexists(output):
+        mistakes.append(Mistake("--out", f"'{output}' is already there", "give another name, or --force to replace it"))
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def output_table(
+    table: "pa.Table", *, as_csv: bool = False, as_json: bool = False, output: str | None = None, force: bool = False
+) -> None:
+    """Print a table, or write it to a file and print the file's name; a file that is there is kept without `force`."""
+    check_output(output, as_csv=as_csv, as_json=as_json, force=force)
     table = _distinct(table)
     if output is not None:
         _write(table, Path(output))
@@ -58,11 +75,9 @@ def _write(table: "pa.Table", path: Path) -> None:
             import pyarrow.parquet as pq
 
             pq.write_table(table, path)
-        elif path.suffix in writers:
+        else:
             with path.open("w", newline="", encoding="utf-8") as file:
                 writers[path.suffix](table, file)
-        else:
-            raise ConfigError.one("--out", f"'{path}' has an unknown suffix", "use .csv, .json or .parquet")
     except OSError as error:
         raise ConfigError.one("--out", f"cannot write '{path}': {error.strerror or error}") from None
     out.print(str(path))

@@ -1,7 +1,8 @@
 """Output streams, error messages and exit codes of all verbs.
 
 stdout carries only the result. Progress and messages go to stderr. Exit codes: 0 ok, 1 unexpected, 2 usage or
-config, 3 finished with too many failures, 4 verification failed, 5 store unreachable, 130 interrupted, 143 terminated.
+config, 3 finished with too many failures, 4 verification failed, 5 store unreachable, 6 a check failed,
+130 interrupted, 143 terminated.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ P = ParamSpec("P")
 EXIT_TOO_MANY_FAILURES = 3
 EXIT_NOT_VERIFIED = 4
 EXIT_STORE = 5
+EXIT_CHECK_FAILED = 6
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 

@@ -1,18 +1,21 @@
-"""Explains and evaluates one batch of tensors, for notebooks and scripts that need no run: `explain`, `evaluate`.
+"""Explains and evaluates one batch of images, for notebooks and scripts that need no run: `explain`, `evaluate`.
 
 Legend: B images (or rows, where an image has several targets), T targets of one image, C colours, (H, W) pixels,
 (u, v) grid of a map, N classes, S points of a curve, R rows with finite pixels and logits.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.cams import CamMethod, build_methods
+from pipeline.explain.arguments import check_inputs, check_normalisation, class_indices
 from pipeline.explain.explanations import Explanations, explain_evidence, measure, observe
 from pipeline.explain.given_truth import boxes_inside, checked_masks, checked_parts
+from pipeline.explain.inputs import Images, Inputs, Transform, normalised
 from pipeline.explain.requirements import (
     check_adapters,
     check_attention,
@@ -21,10 +24,10 @@ from pipeline.explain.requirements import (
     check_stages,
     check_stored,
 )
+from pipeline.explain.waiting import Reporting
 from pipeline.maps.heatmaps import is_degenerate
 from pipeline.metrics import Metric, Parts, Truth, build_metrics
 from pipeline.model.arithmetic import multiplying
-from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from pipeline.model.batching import DEFAULT_BATCH
 from pipeline.model.evidence import Evidence, Observation
 from pipeline.model.kinds import exceptions_told
@@ -41,15 +44,15 @@ from pipeline.settings.registry import Spec
 
 def explain(
     model: nn.Module,
-    pixels_BCHW: Tensor,
+    images: Images,
     *,
     methods: Iterable[Spec] = ("gradcam",),
     layer: str | nn.Module = "auto",
     targets: Sequence[int] | Sequence[Sequence[int]] | Tensor | None = None,
     precision: Precision = "fp32",
     batch: int = DEFAULT_BATCH,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     stages: Sequence[str] | None = None,
     seed: int = 0,
     keys: Sequence[str] | None = None,
@@ -57,6 +60,8 @@ def explain(
     output_key: OutputKey | None = None,
     layout: Layout = "auto",
     task: Tasks | None = None,
+    transform: Transform | None = None,
+    class_names: Sequence[str] = (),
 ) -> Explanations:
     """Compute the saliency maps of several CAM methods for a batch of images, with one shared forward pass.
 
@@ -65,7 +70,8 @@ def explain(
 
     Args:
         model: a classifier from (B, C, H, W) to logits (B, N), in float32, on any device; it is left unchanged.
-        pixels_BCHW: float images, (B, C, H, W), normalised for the model.
+        images: one or several PIL images, paths of files, or arrays (H, W, C) or tensors (C, H, W) of uint8, which
+            become the model's input by its transform; or float tensors, (C, H, W) or (B, C, H, W), already normalised.
         methods: method names, `{name: {parameter: value}}`, or method objects; `camatlas methods` lists the names.
         layer: the target layer as a module or by name: `layer4`, `relu#2` (the second call of a module that runs
             several times), `bn1:input` (what goes into a module). "auto" takes the last layer at the deepest resolution
@@ -74,7 +80,8 @@ def explain(
             rows, image by image. None explains the predicted classes.
         precision: "fp32" (IEEE 754, on GPUs too), "tf32", or "bf16" for autocast; results are always float32.
         batch: most images in one pass, at least 1; halved when memory runs out.
-        mean, std: the normalisation of the pixels, one number per colour, std > 0; only the baseline "black" uses it.
+        mean, std: the normalisation of the pixels, one number per colour, std > 0; only the baseline "black" and
+            pictures use it. None takes that of the transform, where it is known, or ImageNet's.
         stages: names of the layers for methods that combine several, shallow to deep, the target layer last. None finds
             the last layer of each resolution.
         seed: seed of the methods that draw random numbers.
@@ -92,6 +99,10 @@ def explain(
         task: what makes logits (B, N) of the results of a model that is no classifier: "segmentation", "detection", a
             function of what the model returns, or its name "package.module:function", `camatlas.Similarity(names,
             vectors)` or `camatlas.ZeroShot(names, vectors)`. A row whose class a detector does not find is degenerate.
+        transform: how images become the input: weights of torchvision, their `transforms()`, or a function from an
+            upright RGB PIL image to a float tensor (C, H, W). None takes that of a model of timm; other models do not
+            know theirs.
+        class_names: names by class index, for pictures and tables; weights of torchvision bring theirs.
 
     Returns:
         Explanations with `maps` ({method: (B, u, v) float32}, not normalised, for most methods at the resolution of the
@@ -99,7 +110,8 @@ def explain(
         ((B, H, W) in [0, 1]).
 
     Raises:
-        ConfigError: a method is unknown or has a wrong parameter (also a ValueError).
+        ConfigError: a method is unknown or has a wrong parameter; an image cannot be read, or is ambiguous; or no
+            transform is known (also a ValueError).
         LayerError: a layer is unknown or outputs no activation maps, or the model is not float32 (also a ValueError).
         ValueError: another argument has a wrong type, shape or range.
 
@@ -109,11 +121,12 @@ def explain(
         explanations.heatmap("iscam").shape  # (B, H, W), for example (8, 224, 224)
     """
     chosen = build_methods(methods)
-    normalisation = Normalisation(mean, std)
-    indices = None if targets is None else _indices(targets)
-    _check_inputs(pixels_BCHW, indices)
-    _check_normalisation(pixels_BCHW, mean, std)
+    indices = None if targets is None else class_indices(targets)
     model = unwrapped(model)
+    given = Inputs.of(images, model, transform)
+    pixels_BCHW, normalisation = given.pixels_BCHW, given.normalisation(mean, std)
+    check_inputs(pixels_BCHW, indices)
+    check_normalisation(pixels_BCHW, normalisation.mean, normalisation.std)
     found = tried_outputs(model, pixels_BCHW, outputs, output_key, task_of(task, model))
     check_confidences(found, chosen, {})
     wanted = Wanted(layer, stages, layout, found.task)
@@ -134,12 +147,14 @@ def explain(
             shape = (pixels_BCHW.shape[1], pixels_BCHW.shape[2], pixels_BCHW.shape[3])
             check_adapters(chosen, lambda: _trial_probe(probe, pixels_BCHW), shape)
         remember(model, wanted, probe, pixels_BCHW)
-        return _explain_finite_rows(evidence, chosen, probe)
+        with Reporting(f"explaining {len(pixels_BCHW)} images", probe.counts):
+            explained = _explain_finite_rows(evidence, chosen, probe)
+    return replace(explained, preparation=given.preparation, class_names=tuple(class_names) or given.class_names)
 
 
 def evaluate(
     model: nn.Module,
-    pixels_BCHW: Tensor,
+    images: Images,
     explanations: Explanations,
     *,
     metrics: Iterable[Spec] = ("average_drop",),
@@ -153,7 +168,7 @@ def evaluate(
 
     Args:
         model: the model that was given to `explain`.
-        pixels_BCHW: the images that were given to `explain`, (B, C, H, W).
+        images: the images that were given to `explain`.
         explanations: the result of `explain`.
         metrics: metric names, `{name: {parameter: value}}`, or metric objects; `camatlas metrics` lists the names.
         boxes: per image, the boxes (x0, y0, x1, y1) of the target class in pixels of the input, (n, 4), or None.
@@ -179,6 +194,7 @@ def evaluate(
         raise ValueError("the explanations are of another model; pass the model that was given to explain")
     explanations.probe.renew()
     evidence = explanations.evidence
+    pixels_BCHW = _pixels_again(images, explanations)
     if len(pixels_BCHW) != int(evidence.images_B[-1]) + 1 or not _same(
         pixels_BCHW.to(evidence.pixels_BCHW)[evidence.images_B], evidence.pixels_BCHW
     ):
@@ -200,7 +216,9 @@ def evaluate(
     check_redrawn(explanations.methods, chosen)
     if not images:
         return {name: dict.fromkeys(explanations.maps, _no_values(metric, finite_B)) for name, metric in chosen.items()}
-    with torch.inference_mode(False), multiplying(explanations.probe.precision):
+    probe = explanations.probe
+    reporting = Reporting(f"measuring {len(pixels_BCHW)} images", probe.counts)
+    with torch.inference_mode(False), multiplying(probe.precision), reporting:
         measured = measure(explanations.select(rows), chosen, truth)
     return {
         name: {label: _all_rows(values, finite_B, torch.nan) for label, values in by_method.items()}
@@ -208,39 +226,18 @@ def evaluate(
     }
 
 
+def _pixels_again(images: Images, explanations: Explanations) -> Tensor:
+    """Return the input of the model as `explain` made it."""
+    ready = normalised(images)
+    if ready is not None:
+        return ready
+    if explanations.preparation is None:
+        raise ValueError("the explanations are of a float tensor; pass the tensor that was given to explain")
+    return explanations.preparation(images)
+
+
 def _same(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
-
-
-def _indices(targets: object) -> Tensor:
-    try:
-        indices = torch.as_tensor(targets)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"targets must be class indices, (B,) or (B, T), or None for the predicted classes: {error}"
-        ) from None
-    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
-        raise ValueError(f"targets must be class indices, not {indices.dtype}")
-    return indices
-
-
-def _check_normalisation(pixels_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
-    colours = pixels_BCHW.shape[1]
-    if len(mean) != colours or len(std) != colours or min(std) <= 0:
-        raise ValueError(f"mean and std must have {colours} numbers each, one per colour, and std must be positive")
-
-
-def _check_inputs(pixels_BCHW: Tensor, targets: Tensor | None) -> None:
-    if not isinstance(pixels_BCHW, Tensor):
-        raise ValueError(f"pixels must be a float tensor (B, C, H, W), not {type(pixels_BCHW).__name__}")
-    if pixels_BCHW.ndim != 4 or not len(pixels_BCHW) or not pixels_BCHW.is_floating_point():
-        shape = tuple(pixels_BCHW.shape)
-        raise ValueError(f"pixels must be a float tensor (B, C, H, W) with B > 0, not {pixels_BCHW.dtype} {shape}")
-    if targets is None:
-        return
-    if targets.shape[:1] != pixels_BCHW.shape[:1] or targets.ndim > 2 or not targets.numel():
-        count = len(pixels_BCHW)
-        raise ValueError(f"{count} images need targets of shape ({count},) or ({count}, T), not {tuple(targets.shape)}")
 
 
 def _explain_finite_rows(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Probe) -> Explanations:

@@ -5,12 +5,17 @@ Legend: I images, B rows (image, target), M methods, (H, W) pixels, (u, v) grid,
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pipeline.cams import CamMethod
+from pipeline.errors import ConfigError, nearest
+from pipeline.explain.inputs import Preparation
+from pipeline.explain.showing import heading, page, shown_rows
 from pipeline.maps.codec import FloatArray
+from pipeline.maps.gallery import chosen, figure, html
 from pipeline.maps.heatmaps import heatmaps, is_degenerate, upsample
 from pipeline.metrics import Metric, Redraw, ScoringBatch, Truth, View
 from pipeline.metrics.plugged import PluggedMetric
@@ -19,11 +24,17 @@ from pipeline.model.counts import Counts
 from pipeline.model.evidence import Evidence, Observation
 from pipeline.model.probe import Probe
 from pipeline.model.transfers import host_arrays
+from pipeline.settings.libraries import import_matplotlib
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanations:
     """The saliency maps of a batch, with the forward pass and the methods that they were computed from.
+
+    A notebook shows the first images with their maps; `plot` draws them with matplotlib.
 
     Attributes:
         maps: per method (B, u, v) float32 at grid resolution: not normalised, and signed where the paper's maps are.
@@ -31,6 +42,8 @@ class Explanations:
         evidence: logits, targets, activations and gradients of the shared forward pass.
         probe: runs the model; `evaluate` uses it again.
         methods: the methods, by the same names as `maps`.
+        preparation: how images became the model's input; None if that was given.
+        class_names: names of the classes, by index; empty if not known.
     """
 
     maps: Mapping[str, Tensor]
@@ -38,6 +51,36 @@ class Explanations:
     evidence: Evidence
     probe: Probe
     methods: Mapping[str, CamMethod]
+    preparation: Preparation | None = None
+    class_names: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        return f"<{heading(self)}>"
+
+    def _repr_html_(self) -> str:
+        return html(page(self))
+
+    def plot(self, rows: Sequence[int] | None = None, methods: Sequence[str] | None = None) -> "Figure":
+        """Draw images with their maps, one row each, as a figure of matplotlib (`pip install 'camatlas[plot]'`).
+
+        Args:
+            rows: which rows (images, or pairs of image and target); None draws the first ones.
+            methods: names of the methods; None draws all.
+
+        Raises:
+            ConfigError: matplotlib is not installed, or there is no such row or method (also a ValueError).
+        """
+        import_matplotlib()
+        names = list(self.maps) if methods is None else list(methods)
+        drawn = range(chosen(len(self.targets), names)[0]) if rows is None else rows
+        unknown = [name for name in names if name not in self.maps]
+        if unknown:
+            raise ConfigError.one("methods", f"there are no maps of '{unknown[0]}'", nearest(unknown[0], self.maps))
+        if not drawn or not all(0 <= row < len(self.targets) for row in drawn):
+            raise ConfigError.one(
+                "rows", f"{list(drawn)} are not rows", f"they count from 0 to {len(self.targets) - 1}"
+            )
+        return figure(shown_rows(self, drawn, names))
 
     @property
     def logits(self) -> Tensor:
@@ -65,6 +108,8 @@ class Explanations:
 
     def heatmap(self, name: str, size: tuple[int, int] | None = None) -> Tensor:
         """Return one method's heat maps (B, H, W) in [0, 1], by default at the size of the images."""
+        if name not in self.maps:
+            raise ConfigError.one("name", f"there are no maps of '{name}'", nearest(name, self.maps))
         height, width = self.evidence.pixels_BCHW.shape[-2:]
         return heatmaps(self.maps[name][:, None], size or (height, width))[:, 0]
 

@@ -22,7 +22,7 @@ from pipeline.metrics.scoring import Redraw, ScoringBatch
 from pipeline.metrics.shape import EnergyOutsideCentre, Entropy, Sparsity, TotalVariation
 from pipeline.metrics.views import View
 from pipeline.settings.registry import Spec, build_all
-from schemas.explanation import described, explanation_schema, is_curve
+from schemas.explanation import NAME_COLUMNS, described, explanation_schema, is_curve
 
 __all__ = [
     "METRICS", "METRIC_PLUGINS", "BaseMetric", "Metric", "Parts", "Redraw", "Redrawn", "ScoringBatch", "Truth", "View",
@@ -72,8 +72,8 @@ _OF_BOXES = (
 _OF_PARTS = (PartMass, PartRank, PartSign)
 """Metrics that apply only to images with the values of their parts."""
 
-_LEADERBOARD = ("images",)
-"""Columns of the leaderboard that are not columns of the rows."""
+_OF_VIEWS = ("images", *NAME_COLUMNS)
+"""Columns of SQL views that are not columns of the rows."""
 
 _RENAME = "give it another name with {as: ...}"
 
@@ -83,11 +83,11 @@ def build_metrics(specs: Iterable[Spec]) -> dict[str, Metric]:
 
     Raises:
         ConfigError: the list has mistakes, all of which are reported at once; a name is already a column of the rows or
-            of the leaderboard, ignoring case as SQL does; or a name ends in `_curve` although the metric is a number,
+            of an SQL view, ignoring case as SQL does; or a name ends in `_curve` although the metric is a number,
             or does not although it is a curve.
     """
     metrics = build_all(specs, METRICS, "explain.metrics", METRIC_PLUGINS)
-    columns = Counter(name.lower() for name in (*explanation_schema(has_metadata=True).names, *_LEADERBOARD, *metrics))
+    columns = Counter(name.lower() for name in (*explanation_schema(has_metadata=True).names, *_OF_VIEWS, *metrics))
     clashing = [label for label in metrics if columns[label.lower()] > 1]
     if clashing:
         raise ConfigError(

@@ -1,6 +1,5 @@
 """Builds the architecture that a run file names: of torchvision, timm, transformers or a function of the user's."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from pipeline.errors import ConfigError, Mistakes, first_line, nearest
 from pipeline.model.outputs import OutputKind
 from pipeline.model.torchvision_tasks import arguments_of, preprocess_of, tasks_of_torchvision
 from pipeline.model.transformers_models import Purpose, build_transformers
+from pipeline.model.transforms import timm_preprocess, torchvision_preprocess
 from pipeline.settings.functions import called, imported
 from pipeline.settings.libraries import import_torchvision
 from pipeline.settings.model import ModelConfig
@@ -110,7 +110,7 @@ def _torchvision(name: str, config: ModelConfig) -> Architecture:
     if name in ("googlenet", "inception_v3") and named is None:
         extra["init_weights"] = True  # leaving it out causes a warning
     model = _build_library_model(lambda: models.get_model(name, weights=named, **extra))
-    return Architecture(model, _torchvision_preprocess((named or options.DEFAULT).transforms()))
+    return Architecture(model, torchvision_preprocess((named or options.DEFAULT).transforms()))
 
 
 def _torchvision_task(name: str, config: ModelConfig) -> Architecture:
@@ -132,20 +132,9 @@ def _named_weights(options: Any, weights: str | None) -> Any:  # noqa: ANN401 - 
     return options.DEFAULT if weights == "DEFAULT" else options[weights]
 
 
-def _torchvision_preprocess(transforms: Any) -> Preprocess:  # noqa: ANN401 - torchvision is untyped
-    return Preprocess(
-        transforms.crop_size[0],
-        transforms.resize_size[0],
-        transforms.interpolation.value,
-        tuple(transforms.mean),
-        tuple(transforms.std),
-    )
-
-
 def _timm(name: str, config: ModelConfig) -> Architecture:
     try:
         import timm
-        from timm.data.config import resolve_model_data_config
         from timm.models import get_arch_pretrained_cfgs
     except ImportError:
         raise ConfigError.one(_WHERE, "timm is not installed", "run pip install 'camatlas[timm]'") from None
@@ -164,11 +153,7 @@ def _timm(name: str, config: ModelConfig) -> Architecture:
         _check_classifier(settings.num_classes, config)
     extra: dict[str, Any] = {} if config.num_classes is None else {"num_classes": config.num_classes}
     model = _build_library_model(lambda: timm.create_model(name, pretrained=weights == "DEFAULT", **extra))
-    data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
-    crop = data["input_size"][-1]
-    resize = math.floor(crop / data["crop_pct"])
-    preprocess = Preprocess(crop, resize, data["interpolation"], tuple(data["mean"]), tuple(data["std"]))
-    return Architecture(model, preprocess)
+    return Architecture(model, timm_preprocess(model))
 
 
 def _transformers(config: ModelConfig, purpose: Purpose) -> Architecture:

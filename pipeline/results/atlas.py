@@ -16,17 +16,19 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
+from pipeline.results.class_names import class_table, name_columns, name_statements
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import has_scalar_metrics, sanity_table
 from pipeline.results.sql_engine import RunFiles, Tables
 from pipeline.results.views import RUN_COLUMNS, VIEWS, view_statements
 from pipeline.storage.base import Store
 from pipeline.storage.merged import Files, checked_files_of
-from pipeline.storage.run_folder import MANIFEST, read_manifest
+from pipeline.storage.run_folder import MANIFEST, read_manifest, runs_below
 from pipeline.storage.store import open_store
 from schemas.explanation import described, explanation_schema
 from schemas.manifest import RunManifest, canonical_json
@@ -97,13 +99,30 @@ class Atlas(Tables):
         rows = {f"parts_{place}": member.rows for place, member in enumerate(members)}
         runs = pa.Table.from_pylist([member.row for member in members], schema=RUNS_SCHEMA)
         sanity = pa.concat_tables([_with_run(sanity_table(member.store), member) for member in members])
+        manifests = [member.manifest for member in members]
+        classes = {f"classes_{place}": class_table(manifest) for place, manifest in enumerate(manifests)}
+        of_runs = [_with_run(table, member) for table, member in zip(classes.values(), members, strict=True)]
         views = view_statements(
             scalar_metrics=any(member.has_leaderboard for member in members),
             correct=_correct(self.manifests),
+            names=name_columns(manifests, {name for one in manifests for name in one.identity.metrics}),
             run_columns=RUN_COLUMNS,
             has_metadata=any(member.files.parts and member.manifest.has_metadata for member in members),
         )
-        super().__init__({"runs": runs, "sanity": sanity, **rows}, (_union(list(self.manifests)), *views), ATLAS_VIEWS)
+        super().__init__(
+            {"runs": runs, "sanity": sanity, "classes": pa.concat_tables(of_runs), **classes, **rows},
+            (*name_statements(list(classes)), _union(list(self.manifests)), *views),
+            ATLAS_VIEWS,
+        )
+
+    @property
+    def metrics(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the parameters of each metric by its name; of a name with several meanings, those of the first run."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for manifest in self.manifests.values():
+            for label, fields in manifest.identity.metrics.items():
+                found.setdefault(label, fields)
+        return found
 
 
 def open_atlas(folder: str | Path) -> Atlas:
@@ -145,7 +164,9 @@ def _members(store: Store) -> Iterator[_Member]:
             files = checked_files_of(store_of_run, manifest.run_id, manifest.earlier_ids)
             yield _Member(name, store_of_run, manifest, files)
         elif names:
-            hint = "move it elsewhere, or let its name start with _"
+            runs = [f"'{store.url}/{run}'" for run in runs_below(store)]
+            hint = f"to query a run, name it: {', '.join(runs[:3])}" if runs else "put run folders into it"
+            hint += "; an atlas holds runs alone: move others elsewhere, or let their names start with _"
             raise ConfigError.one("FOLDER", f"'{store_of_run.url}' is not a run folder: it has no {MANIFEST}", hint)
 
 

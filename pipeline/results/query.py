@@ -1,9 +1,10 @@
 """Queries a run with SQL (DuckDB, read-only) and returns maps as arrays.
 
 Views: `explanations` (one row per image, target and method), `images` (one row per image), `failures` (one row
-per image, method or shard that failed), `leaderboard` (per method: images, share of degenerate maps, mean of
-each metric), `sanity` (results of `camatlas sanity`). DuckDB cannot open files or the network and its configuration
-is locked; it reads the run's files through pyarrow only.
+per image, method or shard that failed), `classes` (index and name of each class), `leaderboard` (per method: images,
+share of degenerate maps, mean of each metric), `sanity` (results of `camatlas sanity`). `explanations`, `images` and
+`failures` also have the columns `label_name`, `predicted_name` and (not `images`) `target_name`. DuckDB cannot open
+files or the network and its configuration is locked; it reads the run's files through pyarrow only.
 
 The column `correct` of `images` is NULL where the rows do not tell whether a prediction is right: without labels, for
 raw outputs, and for independent labels that are not all stored.
@@ -22,13 +23,15 @@ For example, the mean map of a class:
     run.maps("method = 'gradcam' AND label = 1").mean(0)  # the same values as an array (u, v)
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from pipeline.data.sources.shards import Extent
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, nearest
+from pipeline.results.class_names import class_table, name_columns, name_statements
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.places import ImagePlaces, Place
 from pipeline.results.sql_engine import MAP_COLUMNS, RunFiles, Tables, damage_named, decode_row, decode_table
@@ -43,6 +46,9 @@ from schemas.explanation import is_curve, with_source
 from schemas.manifest import RunManifest
 from schemas.sanity import SANITY_FOLDER, SANITY_SCHEMA
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["MAP_COLUMNS", "VIEWS", "Run", "decode_row", "decode_table", "open_run", "sanity_table"]
 
 
@@ -56,16 +62,62 @@ class Run(Tables):
         self.parts = self.files.parts
         if not self.parts:
             raise ConfigError.one("RUN", f"'{store.url}' holds no finished chunk yet", "run `camatlas explain` first")
+        views = view_statements(
+            scalar_metrics=has_scalar_metrics(self.manifest),
+            correct=OutputKind.of(self.manifest).correct_sql(),
+            names=name_columns([self.manifest], self.manifest.identity.metrics),
+            has_metadata=self.manifest.has_metadata,
+        )
         super().__init__(
-            {"parts": RunFiles(store, self.files), "sanity": sanity_table(store)},
-            view_statements(
-                scalar_metrics=has_scalar_metrics(self.manifest),
-                correct=OutputKind.of(self.manifest).correct_sql(),
-                has_metadata=self.manifest.has_metadata,
-            ),
+            {
+                "parts": RunFiles(store, self.files),
+                "classes": class_table(self.manifest),
+                "sanity": sanity_table(store),
+            },
+            (*name_statements(["classes"]), *views),
             VIEWS,
         )
         self._places = ImagePlaces(self._opened["parts"])
+
+    def __repr__(self) -> str:
+        from pipeline.results.showing import heading
+
+        return f"<{heading(self)}>"
+
+    def _repr_html_(self) -> str:
+        from pipeline.maps.gallery import html
+        from pipeline.results.showing import page
+
+        return html(page(self))
+
+    def plot(self, images: int = 4, methods: Sequence[str] | None = None) -> "Figure":
+        """Draw the first images with their maps as a figure of matplotlib (`pip install 'camatlas[plot]'`).
+
+        Args:
+            images: the number of images, or of pairs of image and target.
+            methods: names of the methods; None draws all.
+
+        Raises:
+            ConfigError: matplotlib is not installed, or the run has no such method, or nothing was explained.
+        """
+        from pipeline.maps.gallery import figure
+        from pipeline.results.showing import first_images
+        from pipeline.settings.libraries import import_matplotlib
+
+        import_matplotlib()
+        known = list(self.manifest.identity.methods)
+        for name in methods or ():
+            if name not in known:
+                raise ConfigError.one("methods", f"the run has no method '{name}'", nearest(name, known))
+        shown = first_images(self, images, known if methods is None else methods)
+        if not shown:
+            raise ConfigError.one("images", "no image was explained", "see the view failures")
+        return figure(shown)
+
+    @property
+    def metrics(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the parameters of each metric, with its name in the registry, by its name in the run."""
+        return self.manifest.identity.metrics
 
     @property
     def schema(self) -> pa.Schema:

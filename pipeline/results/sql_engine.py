@@ -23,8 +23,12 @@ from pipeline.storage.parts import Footer, read_part
 from pipeline.storage.store import is_unanswered
 
 T = TypeVar("T")
+SqlParameters = Sequence[object] | Mapping[str, object] | None
+"""The values of `?` in a query, in order, or of `$name`, by name."""
 _PARALLEL_READS = 16
 """Footers read in parallel."""
+_LONGEST_PROBLEM = 2000
+"""Characters of an error message of DuckDB."""
 MAP_COLUMNS = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
 _USAGE_ERRORS = (
     duckdb.ParserException,
@@ -80,8 +84,8 @@ class Tables:
             for statement in (*MAP_VALUES, *statements, "SET lock_configuration = true"):
                 self._connection.execute(statement)
 
-    def sql(self, query: str, parameters: Sequence[object] | None = None) -> pd.DataFrame:
-        """Run a SELECT statement and return a data frame; each `?` in it stands for one of the parameters.
+    def sql(self, query: str, parameters: SqlParameters = None) -> pd.DataFrame:
+        """Run a SELECT statement and return a data frame; each `?` (or `$name`) stands for a parameter.
 
         Raises:
             ConfigError: the query is invalid.
@@ -91,9 +95,15 @@ class Tables:
         frame: pd.DataFrame = self.arrow(query, parameters).to_pandas()
         return frame
 
-    def arrow(self, query: str, parameters: Sequence[object] | None = None) -> pa.Table:
+    def arrow(self, query: str, parameters: SqlParameters = None) -> pa.Table:
         """Run a SELECT statement and return an Arrow table; raises the same errors as `sql`."""
-        return self._run_query(lambda: self._select(query, parameters))
+        return self._run_query(lambda: self._relation(query, parameters).to_arrow_table())
+
+    def columns(self, query: str) -> dict[str, str]:
+        """Return the columns of a SELECT statement with their SQL types, without running it; raises as `sql` does."""
+        with self._translated_errors():
+            relation = self._relation(query, None)
+            return dict(zip(relation.columns, map(str, relation.types), strict=True))
 
     def table(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Return columns of `explanations` as an Arrow table.
@@ -156,12 +166,21 @@ class Tables:
             self._files[name], self._opened[name] = table, opened
             self._connection.register(name, opened)
 
-    def _select(self, query: str, parameters: Sequence[object] | None) -> pa.Table:
+    def _relation(self, query: str, parameters: SqlParameters) -> duckdb.DuckDBPyRelation:
         query.encode()  # raises UnicodeEncodeError for lone surrogates
-        statements = self._connection.extract_statements(query)
+        without_tabs = query.replace("\t", " ")  # DuckDB leaves tabs out when it places carets
+        try:
+            statements = self._connection.extract_statements(query)
+        except duckdb.ParserException:
+            self._connection.extract_statements(without_tabs)
+            raise
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
             raise ConfigError.one("SQL", "the query must be exactly one SELECT", self._views)
-        return self._connection.sql(query, params=parameters or None).to_arrow_table()
+        try:
+            return self._connection.sql(query, params=parameters or None)
+        except (duckdb.BinderException, duckdb.CatalogException):
+            self._connection.execute(without_tabs, parameters or None)  # raises the same, with its line and carets
+            raise
 
     def _filtered(self, columns: Sequence[str] | None, where: str | None) -> pa.Table:
         relation = self._connection.view("explanations")
@@ -201,7 +220,15 @@ class Tables:
                         raise StoreError(
                             f"{first_line(error)}. The file can be read now: run the query again."
                         ) from None
-            raise ConfigError.one("SQL", first_line(error), self._views) from None
+            raise ConfigError.one("SQL", _sql_problem(error), self._views) from None
+
+
+def _sql_problem(error: BaseException) -> str:
+    """Format an error of a query; those of DuckDB keep their lines, since a line of carets marks the place."""
+    if not isinstance(error, duckdb.Error):
+        return first_line(error)
+    lines = [line.rstrip() for line in str(error).splitlines()]
+    return "\n".join(line for line in lines if line)[:_LONGEST_PROBLEM]
 
 
 def _refuse_misplaced_parts(opened: pyarrow.dataset.Dataset, table: RunFiles) -> None:

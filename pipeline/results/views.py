@@ -1,6 +1,6 @@
 """The SQL of the views and of `map_values`; it contains only constants of this project, never text from the data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from schemas.explanation import (
     CURVE_SUFFIX,
@@ -12,7 +12,7 @@ from schemas.explanation import (
     SOURCE_FIELDS,
 )
 
-VIEWS = ("explanations", "images", "failures", "leaderboard", "sanity")
+VIEWS = ("explanations", "images", "failures", "classes", "leaderboard", "sanity")
 RUN_COLUMNS = ("run", "model", "dataset")
 """Columns that an atlas prepends to the columns of a run."""
 
@@ -48,18 +48,27 @@ CREATE MACRO map_values(map, map_dtype, map_min, map_max) AS CASE
 _FIXED_COLUMNS = tuple(
     field.name for field in (*IDENTITY_FIELDS, *MAP_FIELDS, *ERROR_FIELDS, *SOURCE_FIELDS, METADATA_FIELD)
 )
-_EXPLANATIONS = "CREATE VIEW explanations AS SELECT * FROM parts WHERE method IS NOT NULL AND error_code IS NULL"
-_FAILURES = "CREATE VIEW failures AS SELECT * FROM parts WHERE error_code IS NOT NULL"
+_EXPLAINED = "FROM parts WHERE method IS NOT NULL AND error_code IS NULL"
+_FAILED = "FROM parts WHERE error_code IS NOT NULL"
 
 
 def view_statements(
-    *, scalar_metrics: bool, correct: str, run_columns: Sequence[str] = (), has_metadata: bool = False
+    *,
+    scalar_metrics: bool,
+    correct: str,
+    names: Mapping[str, str],
+    run_columns: Sequence[str] = (),
+    has_metadata: bool = False,
 ) -> tuple[str, ...]:
     """Return the SQL statements that create the views on `parts`.
+
+    The columns of class names come last, and cost nothing in queries that do not use them. A metric of an earlier
+    version may have the name of one; then only the metric is there.
 
     Args:
         scalar_metrics: whether any metric is a number per map, so that the leaderboard can average it.
         correct: SQL that tells over the rows of one image whether the prediction is right; see `OutputKind`.
+        names: SQL of the columns of class names; see `pipeline.results.class_names`.
         run_columns: columns of `parts` that identify the run in an atlas.
         has_metadata: whether `parts` has the column `metadata`.
     """
@@ -70,18 +79,24 @@ def view_statements(
 """
     source = ", ".join(f"any_value({field.name}) AS {field.name}" for field in SOURCE_FIELDS)
     metadata = ", any_value(metadata) AS metadata" if has_metadata else ""
+    every = "".join(f", {sql} AS {name}" for name, sql in names.items())
+    of_images = "".join(f", {sql} AS {name}" for name, sql in names.items() if name != "target_name")
+    rows = [
+        f"CREATE VIEW explanations AS SELECT *{every} {_EXPLAINED}",
+        f"CREATE VIEW failures AS SELECT *{every} {_FAILED}",
+    ]
     images = f"""
-CREATE VIEW images AS
+CREATE VIEW images AS SELECT *{of_images} FROM (
 SELECT {run} shard, image_key, any_value(chunk) AS chunk, any_value(image_height) AS image_height,
   any_value(image_width) AS image_width, any_value(label) AS label, any_value(predicted) AS predicted,
   any_value(confidence) AS confidence, {correct} AS correct, count(map) AS maps,
   any_value(error_stage) AS error_stage, any_value(error_code) AS error_code, {source}{metadata}
-FROM parts WHERE error_stage IS DISTINCT FROM '{SHARD_STAGE}' GROUP BY {run} shard, image_key
+FROM parts WHERE error_stage IS DISTINCT FROM '{SHARD_STAGE}' GROUP BY {run} shard, image_key)
 """  # noqa: S608 - constants only
     leaderboard = f"""
 CREATE VIEW leaderboard AS
 SELECT {run} method, target_rule, count(DISTINCT (shard, image_key)) AS images, avg(degenerate::INT) AS degenerate
   {means if scalar_metrics else ""}
-FROM explanations GROUP BY {run} method, target_rule ORDER BY {run} method, target_rule
-"""  # noqa: S608 - constants only
-    return (_EXPLANATIONS, _FAILURES, images, leaderboard)
+{_EXPLAINED} GROUP BY {run} method, target_rule ORDER BY {run} method, target_rule
+"""
+    return (*rows, images, leaderboard)

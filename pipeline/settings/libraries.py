@@ -1,7 +1,12 @@
-"""Imports torchvision without torch's compiler, which costs a second of every process and which no run uses."""
+"""Imports libraries that need care: torchvision, without torch's compiler, and matplotlib, which may be missing.
+
+The compiler costs a second of every process, and no run uses it.
+"""
 
 import sys
 from types import ModuleType
+
+from pipeline.errors import ConfigError
 
 _UNUSED = "torch._dynamo.utils"
 """The module that torchvision imports for one function of `roi_align`; it imports the whole compiler, with sympy."""
@@ -38,3 +43,15 @@ def _is_compile_supported(device_type: str) -> bool:
     from torch._dynamo.utils import is_compile_supported
 
     return bool(is_compile_supported(device_type))
+
+
+def import_matplotlib() -> None:
+    """Import matplotlib, which only figures need.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        raise ConfigError.one("plot", "matplotlib is not installed", "run pip install 'camatlas[plot]'") from None

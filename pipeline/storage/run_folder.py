@@ -12,12 +12,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.errors import ConfigError, DamagedRunError
+from pipeline.errors import ConfigError, DamagedRunError, StoreError
 from pipeline.storage.base import Store
 from schemas.manifest import RunManifest, canonical_json
 
 MANIFEST = "run.json"
 RECEIPTS = "_receipts"
+_ENTRIES = 100
+"""Entries of a folder in which a run is looked for, to name it in a message."""
 _PART = re.compile(r"part-([0-9]{5,})-([0-9]{3,})\.parquet")
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 
@@ -124,7 +126,23 @@ def read_manifest(store: Store) -> RunManifest:
             "Restore it from a backup, or run the same `camatlas explain` again: it rewrites the manifest if the parts "
             "belong to that run."
         )
-    raise ConfigError.one("RUN", f"'{store.url}' is not a run folder: it has no {MANIFEST}")
+    below = [f"'{store.url}/{name}'" for name in runs_below(store)]
+    hint = f"did you mean {' or '.join(below[:3])}?" if below else ""
+    raise ConfigError.one("RUN", f"'{store.url}' is not a run folder: it has no {MANIFEST}", hint)
+
+
+def runs_below(store: Store) -> list[str]:
+    """List the subfolders that are runs, among the first entries of a folder."""
+    visible = [name for name in store.names() if not name.startswith(("_", "."))]
+    return [name for name in visible[:_ENTRIES] if MANIFEST in _names_in(store, name)]
+
+
+def _names_in(store: Store, folder: str) -> list[str]:
+    """List the names in a subfolder; none for a file, and for what cannot be listed."""
+    try:
+        return store.names(folder)
+    except (OSError, StoreError):
+        return []
 
 
 def find_manifest(store: Store) -> RunManifest | None:

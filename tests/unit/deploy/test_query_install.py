@@ -131,6 +131,9 @@ def test_finished_runs_are_queried_verified_and_shown(python: Path, run: Path, t
     assert json.loads(state.stdout)["state"] == "complete", state.stderr
     shown = camatlas(python, "show", str(run), "scene_00003", cwd=tmp_path)
     assert (shown.returncode, shown.stdout) == (0, "scene_00003.png\n"), shown.stderr
+    (tmp_path / "checks.yaml").write_text("checks: [failures <= 20, accuracy > 0]", encoding="utf-8")
+    judged = camatlas(python, "check", str(run), "checks.yaml", cwd=tmp_path)
+    assert (judged.returncode, judged.stdout.splitlines()[-1:]) == (0, ["0 failed, 2 passed"]), judged.stderr
     code = "import camatlas; print(camatlas.open_run('run').maps(\"method = 'gradcam'\").shape)"
     maps = subprocess.run([str(python), "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert maps.stdout == "(15, 12, 12)\n", maps.stderr

@@ -15,6 +15,10 @@ from typer.testing import CliRunner, Result
 
 from jobs.query import query
 from jobs.support.answers import _distinct, _to_json, _to_terminal, write_csv
+from pipeline.errors import ConfigError
+from pipeline.metrics import METRICS
+from pipeline.results.leaderboard import MODEL_METRICS, direction
+from pipeline.results.query import open_run
 
 app = typer.Typer()
 app.command()(query)
@@ -52,11 +56,61 @@ def test_the_default_query_prints_the_leaderboard(small_run: RunMaker) -> None:
     ended = run_query(small_run)
     assert ended.exit_code == 0
     header, *lines = [line.split() for line in ended.stdout.splitlines()]
-    assert header == ["method", "target_rule", "images", "degenerate", "average_drop", "pointing_game"]
+    assert header == [
+        "method", "target_rule", "images", "degenerate", "average_drop", "↓", "pointing_game", "↑",
+    ]  # fmt: skip
     assert lines == [
         ["gradcam", "predicted", "4", "0", "0.3125", "0.3125"],
         ["scorecam", "predicted", "3", "0", "0.5833", "0.5833"],
     ]
+
+
+def test_metrics_that_judge_the_model_stand_apart(tmp_path: Path) -> None:
+    made = RunMaker(tmp_path / "run", metrics=("box_only_confidence", "energy_in_box", "sparsity")).complete()
+    ended = run_query(made)
+    maps, model = ended.stdout.split("\n\nThe next metrics judge the model, not the maps")
+    assert maps.splitlines()[0].split()[4:] == ["energy_in_box", "↑", "sparsity"]
+    assert [line.split() for line in model.splitlines()[1:]] == [
+        ["target_rule", "images", "box_only_confidence"],
+        ["predicted", "4", "0.3125"],
+    ]
+    plain = run_query(made, "--csv").stdout.splitlines()[0]
+    assert plain == "method,target_rule,images,degenerate,box_only_confidence,energy_in_box,sparsity"
+
+
+def test_the_metrics_of_the_model_are_those_that_read_no_map() -> None:
+    found = [name for name, kind in METRICS.items() if kind.better == "neither" and kind.reads != "map"]
+    assert sorted(found) == sorted(MODEL_METRICS)
+    for name, kind in METRICS.items():
+        assert direction({"name": name}) == ("neither" if kind.curve else kind.better), name
+
+
+def test_a_file_that_is_there_is_kept_without_force(small_run: RunMaker, tmp_path: Path) -> None:
+    path = tmp_path / "answer.csv"
+    path.write_text("mine", encoding="utf-8")
+    refused = run_query(small_run, "SELECT 1 AS n", "--out", str(path))
+    assert (refused.exit_code, path.read_text(encoding="utf-8")) == (2, "mine")
+    assert f"--out: '{path}' is already there (give another name, or --force to replace it)" in refused.stderr
+    assert run_query(small_run, "SELECT 1 AS n", "--out", str(path), "--force").exit_code == 0
+    assert path.read_text(encoding="utf-8") == "n\n1\n"
+
+
+def test_a_folder_one_too_high_names_its_run(small_run: RunMaker) -> None:
+    above = small_run.folder.parent
+    (above / "shards").mkdir()
+    (above / "shards" / "a.tar").write_bytes(b"")
+    ended = CliRunner().invoke(app, [str(above)])
+    assert ended.exit_code == 2
+    assert f"to query a run, name it: '{small_run.folder}'" in ended.stderr
+    with pytest.raises(ConfigError, match=f"did you mean '{small_run.folder}'"):
+        open_run(above)
+
+
+def test_the_place_of_a_mistake_is_printed_below_its_line(small_run: RunMaker) -> None:
+    ended = run_query(small_run, "SELECT label,\n  bogus\nFROM images")
+    lines = ended.stderr.splitlines()
+    place = lines.index("LINE 2:   bogus")
+    assert lines[place + 1] == " " * lines[place].index("bogus") + "^" * len("bogus")
 
 
 def test_csv_goes_to_stdout(small_run: RunMaker) -> None:

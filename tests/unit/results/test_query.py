@@ -14,12 +14,12 @@ import pipeline
 from pipeline.errors import ConfigError, DamagedRunError
 from pipeline.results.query import MAP_COLUMNS, Run, decode_row, decode_table, open_run
 from pipeline.storage.run_folder import PartName
-from schemas.explanation import explanation_schema
+from schemas.explanation import NAME_COLUMNS, explanation_schema
 
 
 def test_explanations_are_the_rows_with_a_map(opened: Run, small_run: RunMaker) -> None:
     table = opened.arrow("SELECT * FROM explanations")
-    assert table.column_names == small_run.schema.names
+    assert table.column_names == [*small_run.schema.names, *NAME_COLUMNS]
     assert table.num_rows == 7
     assert table["map"].null_count == 0
     assert table["error_code"].null_count == 7
@@ -29,7 +29,7 @@ def test_images_have_one_row_each_including_failed_ones_but_not_shard_damage(ope
     assert opened.arrow("SELECT * FROM images").column_names == [
         "shard", "image_key", "chunk", "image_height", "image_width", "label", "predicted", "confidence", "correct",
         "maps", "error_stage", "error_code", "image_offset", "image_bytes", "image_row", "sample_offset",
-        "sample_bytes",
+        "sample_bytes", "label_name", "predicted_name",
     ]  # fmt: skip
     assert rows(
         opened, "SELECT shard, image_key, chunk, label, predicted, correct, maps, error_code FROM images ORDER BY ALL"
@@ -87,7 +87,7 @@ def test_a_run_without_metrics_has_a_leaderboard_without_them(tmp_path: Path) ->
             ("gradcam", "predicted", 4, 0.0),
             ("scorecam", "predicted", 3, 0.0),
         ]
-        assert run.table().column_names == explanation_schema().names
+        assert run.table().column_names == [*explanation_schema().names, *NAME_COLUMNS]
 
 
 @pytest.mark.parametrize("name", ["select", "order", "group", "count", "avg", "drop", "été"])

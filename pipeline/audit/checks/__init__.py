@@ -1,0 +1,1 @@
+"""Thresholds on a run for continuous integration: a file of checks, the measured values, and the verdicts."""
