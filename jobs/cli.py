@@ -29,6 +29,7 @@ from jobs import (
     status,
     truth,
     verify,
+    view,
 )
 from jobs.support.console import leave_after
 from jobs.support.verbs import DATA, JUDGE, LOOK, REFERENCE, RUN, START, Options, Verb, print_version
@@ -70,6 +71,7 @@ VERBS = (
     Verb(query.query, LOOK, "camatlas query my_run 'SELECT method, count(*) FROM explanations GROUP BY 1'",
          "camatlas audit {run}"),
     Verb(show.show, LOOK, "camatlas show my_run cat.jpg", "camatlas audit {run}"),
+    Verb(view.view, LOOK, "camatlas view my_run my_other_run"),
     Verb(audit.audit, LOOK, "camatlas audit my_run --compare my_other_run"),
     Verb(export.export, LOOK, "camatlas export my_run my_export --to hf"),
     Verb(sanity.sanity, JUDGE, "camatlas sanity my_run", "camatlas audit {run}"),

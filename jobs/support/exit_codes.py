@@ -7,6 +7,7 @@ EXIT_CODES = {
     3: "more failed images than `--max-failure-rate` allows",
     4: "the run is damaged or not verified",
     5: "the store cannot be reached",
+    6: "a check of `camatlas check` failed",
     130: "stopped by Ctrl-C",
     143: "stopped by SIGTERM",
 }

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.dataset
 
 from pipeline.data.sources.shards import Extent
 from pipeline.errors import ConfigError, nearest
@@ -123,6 +124,10 @@ class Run(Tables):
     def schema(self) -> pa.Schema:
         """Return the schema of the rows."""
         return self._opened["parts"].schema
+
+    def dataset(self) -> pyarrow.dataset.Dataset:
+        """Return the rows as a dataset of pyarrow, whose reads verify checksums, for readers that do not use SQL."""
+        return self._opened["parts"]
 
     def tables(self) -> Iterator[tuple[PartName, pa.Table]]:
         """Yield each part and its rows, including failures, in the order of the parts.

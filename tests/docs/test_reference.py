@@ -16,6 +16,7 @@ from handbook.verbs import verbs
 from handmade import RunMaker
 
 from jobs.support.console import (
+    EXIT_CHECK_FAILED,
     EXIT_INTERRUPTED,
     EXIT_NOT_VERIFIED,
     EXIT_STORE,
@@ -111,5 +112,5 @@ def test_events_and_kinds_of_warnings_are_those_in_the_code() -> None:
 
 def test_every_exit_code_of_the_code_is_described() -> None:
     own = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")}
-    constants = {EXIT_TOO_MANY_FAILURES, EXIT_NOT_VERIFIED, EXIT_STORE, EXIT_INTERRUPTED, EXIT_TERMINATED}
+    constants = {EXIT_CHECK_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_NOT_VERIFIED, EXIT_STORE, EXIT_INTERRUPTED, EXIT_TERMINATED}
     assert own | constants | {0} == set(EXIT_CODES)

@@ -19,6 +19,7 @@ VIEWS = {
     "explanations": "One row for each image, target and method: the columns of the parts, without failures.",
     "images": "One row for each image. `correct` is null where the rows do not tell whether a prediction is right.",
     "failures": "One row for each image, method or place in a shard that failed.",
+    "classes": "One row for each class: its index and its name, where names are known.",
     "leaderboard": "One row for each method and rule of targets, with the mean of each metric.",
     "sanity": "The results of `camatlas sanity`.",
     "runs": "One row for each run of an atlas.",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,7 @@ def parameter_table(kind: type[Any]) -> str:
 def preset_table(presets: dict[str, dict[str, Any]]) -> str:
     """Format the named settings of a class."""
     rows = [
-        [code(name), ", ".join(code(f"{key}: {value}") for key, value in preset.items()) or "the defaults"]
+        [code(name), ", ".join(code(f"{key}: {_as_yaml(value)}") for key, value in preset.items()) or "the defaults"]
         for name, preset in presets.items()
     ]
     return table(["preset", "sets"], rows)
@@ -99,5 +100,12 @@ def _paragraph(text: str) -> str:
 
 def _default(field: "dataclasses.Field[Any]") -> str:
     if field.default is not dataclasses.MISSING:
-        return code(field.default)
-    return "none, it must be given" if field.default_factory is dataclasses.MISSING else code(field.default_factory())
+        return code(_as_yaml(field.default))
+    if field.default_factory is dataclasses.MISSING:
+        return "none, it must be given"
+    return code(_as_yaml(field.default_factory()))
+
+
+def _as_yaml(value: object) -> str:
+    """Format a value as a run file writes it."""
+    return str(value) if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,12 +1,15 @@
 """An analyst's machine without torch and Ray: the wheel and deploy/requirements.query.txt serve finished runs."""
 
+import html
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
+import urllib.request
 import venv
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
@@ -163,3 +166,24 @@ def test_the_wheel_carries_types_templates_and_the_demo(wheel: Path) -> None:
         "pipeline/results/judged.json",
     } <= names
     assert not [name for name in names if name.startswith("tests")]
+
+
+def test_the_viewer_shows_a_run_and_ends_with_ctrl_c(python: Path, run: Path, tmp_path: Path) -> None:
+    before = sorted(path for path in tmp_path.rglob("*"))
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [str(python.with_name("camatlas")), "view", str(run), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env) as server:
+        assert server.stdout is not None
+        base, _, token = server.stdout.readline().strip().partition("/?token=")
+        cookie = {"Cookie": f"camatlas_view_{base.rpartition(':')[2]}={token}"}
+
+        def get(path: str) -> str:
+            with urllib.request.urlopen(urllib.request.Request(base + path, headers=cookie), timeout=60) as answer:
+                return str(answer.read().decode("utf-8", "replace"))
+
+        page = get("/")
+        assert get(html.unescape(re.findall(r'src="(/tile[^"]+)"', page)[0]))
+        assert "--accent" in get("/static/view.css")
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 0
+    assert sorted(path for path in tmp_path.rglob("*")) == before

@@ -1,0 +1,38 @@
+"""A cache with a bound on its bytes, that forgets what was not used for longest; safe between threads."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Bounded(Generic[T]):
+    """Remembers values up to a total size.
+
+    Args:
+        size: bytes of all values together.
+        measure: returns the bytes of one value.
+    """
+
+    def __init__(self, size: int, measure: Callable[[T], int]) -> None:
+        self._size, self._measure = size, measure
+        self._held = 0
+        self._values: OrderedDict[Hashable, T] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return the value of a key, and make it if it is not remembered; two threads may make it twice."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = make()
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = value
+                self._held += self._measure(value)
+            while self._held > self._size and len(self._values) > 1:
+                self._held -= self._measure(self._values.popitem(last=False)[1])
+        return value
