@@ -107,8 +107,8 @@ def rows_of(maker: RunMaker, shard: int, chunk: int, images: int, shift: float =
         **{name: pa.array(np.clip(random.random(count) - shift, 0, 1).astype(np.float32)) for name in maker.metrics},
         **{f"error_{name}": pa.nulls(count, pa.string()) for name in ("stage", "code", "detail")},
     }  # fmt: skip
-    unknown = {field.name: pa.nulls(count, field.type) for field in maker.schema if field.name not in columns}
-    return pa.table([(columns | unknown)[field.name] for field in maker.schema], schema=maker.schema)
+    known = [columns.get(field.name, pa.nulls(count, field.type)) for field in maker.schema]
+    return pa.table(known, schema=maker.schema)
 
 
 def constant(value: object, dtype: pa.DataType, count: int) -> pa.Array:

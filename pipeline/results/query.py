@@ -33,9 +33,10 @@ import pyarrow.dataset
 from pipeline.data.sources.shards import Extent
 from pipeline.errors import ConfigError, nearest
 from pipeline.results.class_names import class_table, name_columns, name_statements
+from pipeline.results.map_tables import MAP_COLUMNS, decode_row, decode_table
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.places import ImagePlaces, Place
-from pipeline.results.sql_engine import MAP_COLUMNS, RunFiles, Tables, damage_named, decode_row, decode_table
+from pipeline.results.sql_engine import RunFiles, Tables, damage_named
 from pipeline.results.views import VIEWS, view_statements
 from pipeline.storage.base import Store
 from pipeline.storage.checksums import open_checksummed

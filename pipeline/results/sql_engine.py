@@ -5,16 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import duckdb
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
 
 from pipeline.errors import ConfigError, DamagedRunError, StoreError, first_line, nearest
-from pipeline.maps.codec import EncodedMap, FloatArray, decode, decode_stack
+from pipeline.maps.codec import FloatArray
+from pipeline.results.map_tables import MAP_COLUMNS, decode_table, enlarged_maps
 from pipeline.results.views import MAP_VALUES
 from pipeline.storage.base import Store
 from pipeline.storage.checksums import open_checksummed
@@ -31,7 +31,6 @@ SCRATCH_LIMIT = "1500MB"
 """Memory of the queries of a connection that may write intermediate results to a folder."""
 _LONGEST_PROBLEM = 2000
 """Characters of an error message of DuckDB."""
-MAP_COLUMNS = ("map", "map_height", "map_width", "map_dtype", "map_min", "map_max")
 _USAGE_ERRORS = (
     duckdb.ParserException,
     duckdb.BinderException,
@@ -154,7 +153,7 @@ class Tables:
             ValueError: the maps do not all have the same grid; narrow the condition to one layer.
         """
         maps_Nuv = decode_table(self.table(MAP_COLUMNS, where))
-        return maps_Nuv if size is None else _enlarged(maps_Nuv, size)
+        return maps_Nuv if size is None else enlarged_maps(maps_Nuv, size)
 
     def interrupt(self) -> None:
         """Interrupt the running query; call this from another thread."""
@@ -203,7 +202,6 @@ class Tables:
             raise
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
             raise ConfigError.one("SQL", "the query must be exactly one SELECT", self._views)
-        return self._connection.sql(query, params=parameters or None)
         try:
             return self._connection.sql(query, params=parameters or None)
         except (duckdb.BinderException, duckdb.CatalogException):
@@ -275,27 +273,6 @@ def _refuse_misplaced_parts(opened: pyarrow.dataset.Dataset, table: RunFiles) ->
                 raise DamagedRunError(f"{table.store.url}/{part.file} {'; '.join(wrong)}; run `camatlas verify`")
 
 
-def decode_row(row: Mapping[str, Any]) -> FloatArray:
-    """Decode the map of a row with the map columns, (u, v)."""
-    return decode(EncodedMap(*(row[name] for name in MAP_COLUMNS)))
-
-
-def decode_table(table: pa.Table) -> FloatArray:
-    """Decode the maps of a table with the map columns, (N, u, v), in its order.
-
-    Raises:
-        ValueError: the maps do not all have the same grid and dtype.
-    """
-    if not table.num_rows:
-        return np.empty((0, 0, 0), np.float32)
-    kinds = {tuple(row.values()) for row in table.select(["map_height", "map_width", "map_dtype"]).to_pylist()}
-    if len(kinds) > 1:
-        raise ValueError("the maps have several grids or encodings; narrow the condition to one layer")
-    ((height, width, dtype),) = kinds
-    ranges_N2 = np.stack([table["map_min"].to_numpy(), table["map_max"].to_numpy()], axis=1)
-    return decode_stack(table["map"].to_pylist(), height, width, dtype, ranges_N2)
-
-
 @contextmanager
 def damage_named(store: Store, name: str) -> Iterator[None]:
     """Turn read errors into a DamagedRunError that names the file; outages of the store stay StoreError."""
@@ -310,14 +287,3 @@ def damage_named(store: Store, name: str) -> Iterator[None]:
 def unreadable(store: Store, name: str, error: BaseException) -> str:
     """Format the message that a file of a run cannot be read."""
     return f"{store.url}/{name} cannot be read ({first_line(error)}); run `camatlas verify`"
-
-
-def _enlarged(maps_Nuv: FloatArray, size: tuple[int, int]) -> FloatArray:
-    import torch  # slow to import, and not needed to read tables
-
-    from pipeline.maps.heatmaps import upsample
-
-    if not len(maps_Nuv):
-        return np.empty((0, *size), np.float32)
-    enlarged: FloatArray = upsample(torch.from_numpy(maps_Nuv)[:, None], size)[:, 0].numpy()
-    return enlarged
