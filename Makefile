@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench judge campaign dist wheel image lowest lock clean
+.PHONY: help setup demo test check docs bench judge campaign dist wheel image lowest lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,7 +28,7 @@ demo: setup ## explain, verify and audit the bundled data, offline
 LONGEST_FIRST := tests/cluster tests/e2e tests/planted tests/faults
 
 test: setup ## run the tests (about 15 minutes on 2 cores)
-	@$(BIN)/python -m pytest -q -m "not campaign" -n 2 --dist worksteal tests/unit tests/models tests/layouts tests/oracle tests/device tests/security tests/browser
+	@$(BIN)/python -m pytest -q -m "not campaign" -n 2 --dist worksteal tests/unit tests/docs tests/models tests/layouts tests/oracle tests/device tests/security tests/browser
 	@$(BIN)/python -m pytest -q -m "not campaign" -n 3 --dist loadfile --no-loadscope-reorder $(LONGEST_FIRST)
 
 check: setup ## lint, formatting, types and the direction of imports
@@ -37,6 +37,10 @@ check: setup ## lint, formatting, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/mypy tests/users_script.py
 	@$(BIN)/lint-imports --no-cache
+
+docs: setup ## build the documentation in build/docs; an unknown name, a broken link or a failing notebook is an error
+	@$(BIN)/sphinx-build -q -W --keep-going docs build/docs
+	@echo "open build/docs/index.html"
 
 bench: setup ## time the methods, relative to forward passes of the model
 	@$(BIN)/camatlas bench
@@ -71,4 +75,4 @@ lock: ## resolve both lock files again (without index addresses)
 	@$(COMPILE) --extra cluster --extra timm --extra transformers --extra captum --extra simd --constraint requirements.lock -o deploy/requirements.lock pyproject.toml
 
 clean: ## remove .venv, caches and the demo
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build dist docs/_deploy docs/reference/_generated *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

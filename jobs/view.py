@@ -36,7 +36,7 @@ def _announce(address: str, *, open_browser: bool) -> None:
     """Print the address, and open it where there is a display."""
     out.print(address)
     sys.stdout.flush()
-    err.say("Ctrl-C ends the viewer. The address is a secret: whoever on this machine has it can look, too.")
+    err.say("Ctrl-C ends the viewer. The address is a secret: anybody on this machine who has it can look, too.")
     if open_browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform == "darwin"):
         import webbrowser
 

@@ -22,7 +22,7 @@ def import_torch_early(config: RunConfig) -> None:
 
 
 def _import_torch(model: str) -> None:
-    with suppress(Exception):  # whoever needs it imports it again, and reports the error
+    with suppress(Exception):  # the code that needs it imports it again, and reports the error
         import torch  # noqa: F401
 
         if model.startswith("torchvision/"):

@@ -1,4 +1,4 @@
-"""What the rows of a run tell of independent labels: which labels an image has, and which classes the model sees in it.
+"""What the rows of a run say about independent labels: those of each image, and the classes that the model finds.
 
 A run stores the confidences of the explained classes, of the most likely class, and one label. Which pairs of image and
 class are known therefore depends on the targets.

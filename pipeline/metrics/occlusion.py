@@ -1,4 +1,4 @@
-"""Agreement of the map with what the model loses when windows of the image are painted over from their surroundings.
+"""Agreement of the map with the drop of the output when windows of the image are painted over from their surroundings.
 
 Legend: B rows, M maps, W windows, P changed images, C colours, (H, W) pixels in shapes of images. E heat map in [0, 1].
 """
@@ -19,7 +19,7 @@ from pipeline.metrics.views import PaintedOver, View
 
 @dataclass(frozen=True, config=STRICT)
 class OcclusionAgreement(ReadsMap):
-    """How far the map stands where the model loses most when a window of the image is painted over.
+    """Agreement of the map with the drop of the output when windows of the image are painted over, one at a time.
 
     occlusion_agreement = ( sum_n min( e_n / sum e, d_n+ / sum d+ ) + rho(e, d) ) / 2
     d_n = f(x) - f(x without window n),   d_n+ = max(0, d_n),   e_n = mean of E over window n
@@ -27,11 +27,12 @@ class OcclusionAgreement(ReadsMap):
     f is the target's logit on the image x, and rho Spearman's rank correlation. The windows are centred on the cells of
     a grid and two cells wide, clipped at the borders of the image. A window is painted over from its surroundings, by
     linear imputation as in ROAD, without noise: a smooth patch, which looks more like the data than a grey or blurred
-    one. The first term asks whether the map stands where it counts and nowhere else, the second whether it orders the
-    windows rightly. In [-1/2, 1], higher is better. 0 for a degenerate map; NaN if no window lowers the output.
+    one. The first term is high if the map lies on the windows that matter and on no others, the second if it orders the
+    windows as the drops do. In [-1/2, 1], higher is better. 0 for a degenerate map; NaN if no window lowers the output.
 
     All methods, and all targets of an image, share the passes, so that the metric costs the same for one method as for
-    thirty. Of two parts of which one would do, it sees neither: painting over one changes nothing.
+    thirty. Where either of two parts suffices for the prediction, painting over one of them changes nothing, and the
+    metric notices neither.
 
     Parameters:
         cells: cells along each side of the image; cells^2 windows.

@@ -30,8 +30,8 @@ def run_file_text(data: FirstData, model: ChosenModel, machine: Machine, output:
     """
     lines = [
         f"# yaml-language-server: $schema={schema}",
-        *_comment("A run file of camatlas, written by `camatlas init`. README.md lists every key, and so does "
-                  "`camatlas schema`."),
+        *_comment("A run file of camatlas, written by `camatlas init`. `camatlas schema` prints every key with its "
+                  "meaning."),
         "",
         *_comment(f"Found: {data.kind}."),
         *_comments(data.account.lines()),

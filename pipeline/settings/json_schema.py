@@ -9,8 +9,10 @@ import inspect
 from itertools import pairwise
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from pipeline.settings.about import AboutConfig
 from pipeline.settings.data import Section
 from pipeline.settings.entry_points import METHOD_GROUP, METRIC_GROUP, entries
 from pipeline.settings.names import names_in
@@ -34,7 +36,7 @@ def run_file_schema() -> dict[str, Any]:
     schema = RunConfig.model_json_schema(schema_generator=_Untitled)
     sections = schema["$defs"]
     _describe(schema, RunConfig)
-    for kind in Section.__subclasses__():
+    for kind in (*Section.__subclasses__(), AboutConfig):
         _describe(sections.get(kind.__name__, {}), kind)
     for key, (package, group) in _SPECS.items():
         names = sorted({*names_in(package), *entries(group)})
@@ -63,13 +65,13 @@ def _allow(field: dict[str, Any], other: dict[str, Any]) -> None:
     field["anyOf"] = [{"$ref": field.pop("$ref")}, other]
 
 
-def _describe(schema: dict[str, Any], kind: type[Section]) -> None:
+def _describe(schema: dict[str, Any], kind: type[BaseModel]) -> None:
     """Add the meaning of each key of a section."""
     for key, text in meanings(kind).items():
         schema.get("properties", {}).get(key, {})["description"] = text
 
 
-def meanings(kind: type[Section]) -> dict[str, str]:
+def meanings(kind: type[BaseModel]) -> dict[str, str]:
     """Return the texts below the fields of a section, each on one line, by key."""
     (section,) = ast.parse(inspect.getsource(kind)).body
     assert isinstance(section, ast.ClassDef)

@@ -41,7 +41,7 @@ class Committed:
         worker: name of the worker process.
         isolated: an earlier attempt ended early, so the chunk was explained image by image.
         reasons: why the earlier attempts ended, as far as the workers could tell.
-        waiting: other work units that the worker holds ready.
+        waiting: further work units that wait in the worker.
         usage: the worker's usage since its last report, and the time to read this chunk.
         deep_images, deep_peak: number of images of more than 8 bits whose range is that of their type, and their
             largest value.

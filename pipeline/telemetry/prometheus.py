@@ -21,7 +21,9 @@ class Counters:
         self.passes = _counter("camatlas_forwards", "images passed through the model", "kind")
         self.failures = _counter("camatlas_failures", "failure rows", "code")
         self.seconds = _counter("camatlas_busy_seconds", "seconds of workers and of reading, by stage", "stage")
-        self.queue = Gauge("camatlas_queue", "work units that a worker holds ready", tag_keys=("run_id",))
+        self.queue = Gauge(
+            "camatlas_queue", "work units that wait in the worker; at 0 it waits for data", tag_keys=("run_id",)
+        )
         self.busy = Gauge("camatlas_busy_share", "share of the time in which the model is in use", ("run_id",))
 
     def note(self, events: Iterable[Heartbeat | Committed]) -> None:

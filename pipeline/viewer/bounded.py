@@ -1,4 +1,4 @@
-"""A cache with a bound on its bytes, that forgets what was not used for longest; safe between threads."""
+"""A cache with a bound on its bytes, which drops the values that were not used for longest; safe between threads."""
 
 import threading
 from collections import OrderedDict

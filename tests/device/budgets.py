@@ -1,7 +1,7 @@
 """Waits and launches of the device for one batch of images: what they may be today at most, in one table.
 
 `python tests/device/budgets.py` prints what they are, with the lines that wait. A test holds them under the numbers of
-`BUDGETS`; whoever lowers one also lowers its number here.
+`BUDGETS`; a change that lowers one also lowers its number here.
 """
 
 import sys

@@ -44,7 +44,7 @@ class Expression:
 
     Attributes:
         name: of the quantity or metric.
-        of: what stands in the brackets: a method, or a method and a target rule; None without brackets.
+        of: what is in the brackets: a method, or a method and a target rule; None without brackets.
         bound: what the quantity must meet.
     """
 

@@ -1,6 +1,6 @@
 """The picture of a ranking: mean rank of every method by every metric, as a heat map with its numbers.
 
-Ranks are one hue from dark to pale, so that readers who confuse colours, and prints in black and white, lose nothing.
+Ranks are one hue from dark to pale, which is readable without colour vision and in black and white.
 """
 
 import json

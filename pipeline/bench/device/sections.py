@@ -1,6 +1,6 @@
 """All measurements of a device, one after the other, within a given time; what is found is kept after each.
 
-The order is that of their worth: whether values are right, then how fast, then what becomes of failures.
+The most important come first: whether values are right, then speed, then failures.
 """
 
 import json

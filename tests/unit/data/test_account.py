@@ -1,4 +1,4 @@
-"""The label account: whoever reads it sees what each image will be called, from where, and what does not fit."""
+"""The label account shows what each image will be called, where that comes from, and what does not fit."""
 
 import json
 from collections.abc import Callable

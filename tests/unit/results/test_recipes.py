@@ -1,4 +1,4 @@
-"""The recipes of the README and of module docstrings run unchanged and give the stated results."""
+"""The recipes of the page on queries and of module docstrings run unchanged and give the stated results."""
 
 import re
 import textwrap
@@ -16,9 +16,8 @@ import pipeline.results.query
 from pipeline.storage.compaction import compact
 from schemas.manifest import RunIdentity
 
-README = Path(__file__).resolve().parents[3] / "README.md"
-SECTION = README.read_text(encoding="utf-8").partition("\n## Recipes\n")[2].partition("\n## ")[0]
-RECIPES = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "howto" / "query.md").read_text(encoding="utf-8")
+RECIPES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 class OfModel(RunMaker):
@@ -59,7 +58,7 @@ def run_recipes(recipes: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("before", [without_compaction, compacted])
-def test_every_recipe_of_the_readme_runs(place: Path, before: Callable[[Path], None]) -> None:
+def test_every_recipe_of_the_page_runs(place: Path, before: Callable[[Path], None]) -> None:
     before(place)
     assert len(RECIPES) == 4
     found = run_recipes(RECIPES)
@@ -90,7 +89,7 @@ def test_third_party_readers_agree_on_the_mean_of_a_metric(place: Path) -> None:
 
 
 def test_the_recipes_use_only_files_created_by_the_fixture() -> None:
-    assert set(re.findall(r"[\"'](\w+)/", SECTION)) <= {"my_run", "torchvision"}
+    assert set(re.findall(r"[\"'](\w+)/", "".join(RECIPES))) <= {"my_run", "torchvision"}
 
 
 @pytest.mark.parametrize("page", [pipeline.results.query.__doc__, pipeline.results.atlas.__doc__])
