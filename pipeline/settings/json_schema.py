@@ -36,7 +36,8 @@ def run_file_schema() -> dict[str, Any]:
     schema = RunConfig.model_json_schema(schema_generator=_Untitled)
     sections = schema["$defs"]
     _describe(schema, RunConfig)
-    for kind in (*Section.__subclasses__(), AboutConfig):
+    kinds: list[type[BaseModel]] = [*Section.__subclasses__(), AboutConfig]
+    for kind in kinds:
         _describe(sections.get(kind.__name__, {}), kind)
     for key, (package, group) in _SPECS.items():
         names = sorted({*names_in(package), *entries(group)})
