@@ -11,7 +11,7 @@ from pipeline.viewer.filters import ALL_TARGETS, DEFAULT_SORT, Filters, Span
 from pipeline.viewer.index import Ids
 from pipeline.viewer.rendering import page
 from pipeline.viewer.selection import chips
-from pipeline.viewer.statistics import Counts, Histogram, confusions
+from pipeline.viewer.statistics import Counts, Histogram, confusions, worst_shards
 from pipeline.viewer.visit import Visit, name_of
 
 PAGE, MOST = 60, 240
@@ -66,6 +66,7 @@ def show_grid(visit: Visit) -> Response:
         more=visit.link("/tiles"),
         ranges=list(_ranges(visit, visit_ids, replace(visit.filters, where="") if problem else visit.filters)),
         pairs=_pairs(visit, visit_ids),
+        shards=_shards(visit, visit_ids),
         choices=_choices(visit),
         takeaway=visit.link("/takeaway"),
     )
@@ -140,7 +141,7 @@ def _lines(visit: Visit, row: Mapping[str, Any]) -> Iterator[str]:
     sort = visit.filters.sort
     if sort in visit.index.columns.metrics or sort in ("target_logit", "target_confidence"):
         value = row[sort]
-        yield f"{sort} {'–' if value is None else format(value, '.3g')}"
+        yield f"{'–' if value is None else format(value, '.3g')} {sort}"
 
 
 def _summary(counts: Counts) -> str:
@@ -188,6 +189,20 @@ def _pairs(visit: Visit, ids: Ids) -> list[dict[str, Any]]:
             "link": visit.link("/", replace(visit.filters, label=pair.label, predicted=pair.predicted)),
         }
         for pair in confusions(visit.opened.arrays, ids, 8)
+    ]  # fmt: skip
+
+
+def _shards(visit: Visit, ids: Ids) -> list[dict[str, Any]]:
+    """Return the shards with the largest share of wrong predictions, each with the link that filters them."""
+    names = visit.index.shards
+    if len(names) < 2 or visit.filters.shard:
+        return []
+    return [
+        {
+            "text": found.shard, "wrong": found.wrong, "judged": found.judged,
+            "link": visit.link("/", replace(visit.filters, shard=found.shard, right="wrong")),
+        }
+        for found in worst_shards(visit.opened.arrays, ids, names, 8)
     ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""What is counted over a selection: histograms, right and wrong, pairs of classes, and numbers of each class.
+"""What is counted over a selection: histograms, right and wrong, pairs of classes, shards, numbers of each class.
 
-Legend: N rows, C classes, P pairs of classes.
+Legend: N rows, C classes, P pairs of classes, S shards.
 """
 
 from collections.abc import Sequence
@@ -83,6 +83,11 @@ class Arrays:
         """Return the number of the image of each row."""
         return np.asarray(self._read("dense_rank() OVER (ORDER BY shard, image_key)"), np.int32)
 
+    @cached_property
+    def shards(self) -> Integers:
+        """Return the place of the shard of each row among `RunIndex.shards`."""
+        return np.asarray(self._read("dense_rank() OVER (ORDER BY shard) - 1"), np.int32)
+
     def one_each(self, ids: Ids) -> Ids:
         """Return the first row of each image of a selection."""
         if self._index.has_one_target:
@@ -143,6 +148,26 @@ def pairs(arrays: Arrays, ids: Ids) -> list[Confusion]:
 def confusions(arrays: Arrays, ids: Ids, limit: int) -> list[Confusion]:
     """Return the most frequent pairs of different classes in a selection, the label first."""
     return [pair for pair in pairs(arrays, ids) if pair.label != pair.predicted][:limit]
+
+
+@dataclass(frozen=True)
+class ShardErrors:
+    """How many images of a shard are wrong, among those that can be judged."""
+
+    shard: str
+    wrong: int
+    judged: int
+
+
+def worst_shards(arrays: Arrays, ids: Ids, names: Sequence[str], limit: int) -> list[ShardErrors]:
+    """Return the shards of a selection with the largest share of wrong predictions, those without one left out."""
+    one_N = arrays.one_each(ids)
+    correct_N, shard_N = arrays.integers("viewer_correct::INT")[one_N], arrays.shards[one_N]
+    wrong_S = np.bincount(shard_N[correct_N == 0], minlength=len(names))
+    judged_S = np.bincount(shard_N[correct_N >= 0], minlength=len(names))
+    order = np.lexsort((-wrong_S, -wrong_S / np.maximum(judged_S, 1)))
+    counted = [ShardErrors(names[place], int(wrong_S[place]), int(judged_S[place])) for place in order[:limit]]
+    return [shard for shard in counted if shard.wrong]
 
 
 def by_class(arrays: Arrays, ids: Ids, numbers: Sequence[str]) -> list[dict[str, Any]]:

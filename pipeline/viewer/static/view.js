@@ -16,6 +16,7 @@ for (const form of all("form")) {
 }
 addEventListener("pageshow", () => all("form [disabled]").forEach((field) => { field.disabled = false; }));
 if (matchMedia("(max-width: 52rem)").matches && find(".side") && !find(".problem")) find(".side").open = false;
+find(".problem")?.scrollIntoView({ block: "nearest" });
 
 // Brushing: dragging over a histogram fills the two numbers beside it.
 for (const bars of all("[data-brush]")) {

@@ -140,8 +140,22 @@ def test_a_mistake_in_sql_stands_under_its_box_and_the_filters_stay(page: TestCl
     assert answer.status_code == 400
     assert "average_drp" in text(answer.text)
     assert 'role="alert"' in answer.text
+    assert "No image is shown, because the SQL condition has a mistake." in text(answer.text)
     assert 'name="min.confidence" placeholder="0" value="0.5"' in answer.text
     assert keys(answer.text) == []
+
+
+def test_the_shards_with_most_mistakes_lead_to_their_images(page: TestClient, rows: list[Row]) -> None:
+    answer = page.get("/")
+    (link,) = {link for link in addresses(answer.text, "href") if "shard=a.tar" in link and "right=wrong" in link}
+    wrong = expected(rows, lambda row: row["shard"] == "a.tar" and row["label"] not in (None, row["predicted"]))
+    assert keys(page.get(link).text) == wrong
+    assert f"a.tar {len(wrong)} of {len(wrong)} wrong" in text(answer.text)
+    assert "largest share of wrong" not in page.get("/?shard=a.tar").text, "of one shard there is nothing to compare"
+
+
+def test_the_value_that_sorts_stands_before_its_long_name(page: TestClient) -> None:
+    assert "0.25 average_drop" in text(page.get("/?sort=average_drop").text)
 
 
 def test_tiles_come_in_pieces(page: TestClient) -> None:

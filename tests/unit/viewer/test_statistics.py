@@ -14,7 +14,7 @@ from pipeline.viewer.engine import Engine
 from pipeline.viewer.filters import ALL_TARGETS, Filters
 from pipeline.viewer.index import RunIndex
 from pipeline.viewer.selection import ids_of
-from pipeline.viewer.statistics import BINS, Arrays, by_class, confusions, pairs
+from pipeline.viewer.statistics import BINS, Arrays, ShardErrors, by_class, confusions, pairs, worst_shards
 from schemas.manifest import RunIdentity
 
 
@@ -66,6 +66,26 @@ def test_pairs_and_classes_are_those_of_a_loop(index: RunIndex) -> None:
     assert [(pair.label, pair.predicted, pair.images) for pair in confusions(Arrays(index), ids, 1)] == [(1, 0, 3)]
     (dogs,) = by_class(Arrays(index), ids, ["confidence", "pointing_game"])
     assert dogs == {"label": 1, "images": 3, "accuracy": 0.0, "confidence": 0.75, "pointing_game": 0.25}
+
+
+def test_the_worst_shards_are_those_of_a_loop(index: RunIndex) -> None:
+    ids = ids_of(index, Filters(method="gradcam", target=ALL_TARGETS))
+    images = {(row["shard"], row["image_key"]): row for row in index.rows(ids)}
+    judged = [row for row in images.values() if row["label"] is not None and row["predicted"] is not None]
+    wrong = Counter(row["shard"] for row in judged if row["label"] != row["predicted"])
+    found = worst_shards(Arrays(index), ids, index.shards, 8)
+    assert {shard.shard: shard.wrong for shard in found} == dict(wrong)
+    assert {shard.shard: shard.judged for shard in found} == Counter(row["shard"] for row in judged)
+    assert worst_shards(Arrays(index), ids[:0], index.shards, 8) == []
+
+
+def test_a_small_shard_that_is_all_wrong_comes_before_a_large_one(index: RunIndex) -> None:
+    arrays = Arrays(index)
+    arrays.__dict__["shards"] = np.array([0, 0, 0, 1, 2] * 20, np.int32)
+    arrays._integers["viewer_correct::INT"] = np.array([0, 0, 1, 0, -1] * 20, np.int32)
+    arrays.one_each = lambda ids: ids
+    found = worst_shards(arrays, np.arange(5), ("large", "small", "unlabelled"), 8)
+    assert found == [ShardErrors("small", 1, 1), ShardErrors("large", 2, 3)]
 
 
 def test_a_histogram_counts_every_value_once(index: RunIndex) -> None:
