@@ -178,7 +178,7 @@ def _check_failures(rows: list[dict[str, Any]], found: Sequence[Finding]) -> Che
         effect, control = Effect("images that failed", failed / max(1, images), *wilson(failed, images), images), None
     return Checked(
         "failures", NAME_FAILURES, "found" if found else "not found", "failures", images, effect, control,
-        f"limit {percent(MIN_FAILURE_EXCESS)}", f"{failed} of {images} images failed",
+        f"limit {percent(MIN_FAILURE_EXCESS)}", f"{failed} of {images} images failed, counted in all rows",
     )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def heading(run: "Run") -> str:
     """Return one line, from the manifest alone."""
     identity = run.manifest.identity
     what = f"Run {run.manifest.run_id} of {identity.model.get('name', 'a model')} by {', '.join(identity.methods)}"
-    return f"{what}; {len(run.parts)} parts in {run.store.url}"
+    return f"{what}; {len(run.parts)} part{'' if len(run.parts) == 1 else 's'} in {run.store.url}"
 
 
 def page(run: "Run") -> Page:

@@ -120,6 +120,26 @@ def test_a_number_filters_by_keyboard_and_by_brushing_and_the_address_is_the_vie
     assert images_said(again) == filtered
 
 
+def test_a_page_says_once_why_pictures_are_missing(visit: Open) -> None:
+    page = visit().page
+    page.route(
+        "**/tile?**", lambda route: route.fulfill(status=500, body="part-7 cannot be read; run `camatlas verify`")
+    )
+    page.reload()
+    page.get_by_role("alert").first.wait_for()
+    assert page.get_by_role("alert").all_inner_texts() == [
+        "Some pictures cannot be shown: part-7 cannot be read; run `camatlas verify`"
+    ]
+
+
+def test_a_mistake_in_the_condition_is_on_the_screen(visit: Open) -> None:
+    page = visit("/?run=large&where=confidnce+%3E+1").page
+    inside = """box => { const { top, bottom } = box.getBoundingClientRect();
+        const over = document.elementFromPoint(box.getBoundingClientRect().left + 9, (top + bottom) / 2);
+        return over === box; }"""
+    assert page.eval_on_selector(".problem", inside), "neither below the fold nor behind the buttons"
+
+
 def test_choices_apply_at_once(visit: Open) -> None:
     page = visit().page
     page.select_option("#sort", "confidence")

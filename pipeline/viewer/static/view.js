@@ -16,7 +16,22 @@ for (const form of all("form")) {
 }
 addEventListener("pageshow", () => all("form [disabled]").forEach((field) => { field.disabled = false; }));
 if (matchMedia("(max-width: 52rem)").matches && find(".side") && !find(".problem")) find(".side").open = false;
-find(".problem")?.scrollIntoView({ block: "nearest" });
+find(".problem")?.scrollIntoView({ block: "center" });
+
+// A picture that cannot be drawn: its answer says why, and is shown once at the head of the page.
+let told = false;
+const tell = async (picture) => {
+  if (told || !picture.src) return;
+  told = true;
+  const answer = await fetch(picture.src).catch(() => null);
+  if (answer?.ok) { told = false; return; }
+  const why = answer ? await answer.text() : "the viewer does not answer; start it again.";
+  const notice = Object.assign(document.createElement("p"), { className: "notice", textContent: `Some pictures cannot be shown: ${why}` });
+  notice.setAttribute("role", "alert");
+  find("main").before(notice);
+};
+addEventListener("error", (event) => { if (event.target instanceof HTMLImageElement) tell(event.target); }, true);
+all("img").filter((picture) => picture.complete && !picture.naturalWidth).forEach(tell);
 
 // Brushing: dragging over a histogram fills the two numbers beside it.
 for (const bars of all("[data-brush]")) {
