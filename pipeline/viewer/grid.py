@@ -121,7 +121,7 @@ def state_of(row: Mapping[str, Any]) -> str:
 
 
 def _short(key: str) -> str:
-    return key if len(key) <= 20 else f"…{key[-18:]}"
+    return key if len(key) <= 16 else f"…{key[-15:]}"
 
 
 def _lines(visit: Visit, row: Mapping[str, Any]) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _lines(visit: Visit, row: Mapping[str, Any]) -> Iterator[str]:
     if row["predicted"] is None:
         yield f"output {row['target']}: {row['target_logit']:.4g}"
     else:
-        yield f"{name(row['predicted'])} {row['confidence']:.2f}"
+        yield f"{row['confidence']:.2f} {name(row['predicted'])}"
     if row["label"] is not None and row["viewer_correct"] is not True:
         yield f"label {name(row['label']) if row['predicted'] is not None else row['label']}"
     if visit.filters.target and row["target"] != row["predicted"]:

@@ -154,8 +154,8 @@ def test_the_shards_with_most_mistakes_lead_to_their_images(page: TestClient, ro
     assert "largest share of wrong" not in page.get("/?shard=a.tar").text, "of one shard there is nothing to compare"
 
 
-def test_the_value_that_sorts_stands_before_its_long_name(page: TestClient) -> None:
-    assert "0.25 average_drop" in text(page.get("/?sort=average_drop").text)
+def test_numbers_stand_before_names_which_may_be_cut_off(page: TestClient) -> None:
+    assert "0.75 cat label dog 0.25 average_drop" in text(page.get("/?sort=average_drop").text)
 
 
 def test_tiles_come_in_pieces(page: TestClient) -> None:
