@@ -57,6 +57,7 @@ campaign: setup ## continue the long proofs: make campaign only=C1 minutes=60; w
 dist: setup ## build the wheel and the source archive into dist/
 	@rm -rf build dist
 	@$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
+	@rm -rf build camatlas.egg-info  # pip would take the folder for an installed package
 
 wheel: dist ## run the demo with the wheel, in an environment of its own
 	@$(BIN)/python tests/release/try_wheel.py
