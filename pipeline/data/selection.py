@@ -154,7 +154,7 @@ def _none_found(keys: KeyList, searched: Sequence[_Searched]) -> ConfigError:
     """Return the error for a list of which the dataset has no image."""
     names = [name for one in searched for name in one.first][:_EXAMPLES]
     damaged = sum(one.damaged for one in searched)
-    what = f"no image has any of its {counted(len(keys), 'key')}, such as {keys.examples()}; "
+    what = f"no image is in this list of {counted(len(keys), 'key')}, such as {keys.examples()}; "
     if names:
         what += f"images are called {quoted(names)}"
     else:

@@ -98,7 +98,7 @@ class KeyMatch:
             text += f"; {missing(self.missing, self.n, self.examples)}"
         if self.several:
             text += (
-                f"; {counted(self.several, 'key')}, such as {self.example}, occur in several shards: all of these "
+                f"; several shards have {counted(self.several, 'key')}, such as {self.example}: all of these "
                 f"images are taken (a CSV file with the columns {SHARD_COLUMN},{KEY_COLUMN} tells them apart)"
             )
         return text

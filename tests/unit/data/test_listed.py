@@ -116,7 +116,7 @@ def test_a_shard_tells_images_of_one_key_apart(tmp_path: Path) -> None:
         ("two[0]", "a.jpg"),
         ("three[0]", "a.jpg"),
     ]
-    assert "; 1 key, such as 'a.jpg', occur in several shards: all of these images are taken" in note(reading)
+    assert "; several shards have 1 key, such as 'a.jpg': all of these images are taken" in note(reading)
 
 
 def test_shards_without_a_listed_image_are_left_out_and_unnamed_ones_are_not_opened(tmp_path: Path) -> None:
@@ -144,7 +144,10 @@ def test_a_damaged_shard_is_reported_while_a_key_is_missing(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        (["a", "b"], "no image has any of its 2 keys, such as 'a', 'b'; images are called 'image_000', 'image_004', "),
+        (
+            ["a", "b"],
+            "no image is in this list of 2 keys, such as 'a', 'b'; images are called 'image_000', 'image_004', ",
+        ),
         ([("s7.tar", KEYS[0])], "such as 'image_000' in shard 's7.tar'; the shards are called 's0.tar', 's1.tar', "),
         ([("s1.tar", KEYS[0])], "such as 'image_000' in shard 's1.tar'; images are called 'image_001', "),
     ],
@@ -152,7 +155,7 @@ def test_a_damaged_shard_is_reported_while_a_key_is_missing(tmp_path: Path) -> N
 def test_a_list_of_other_images_is_refused(tmp_path: Path, keys: list[str], told: str) -> None:
     with pytest.raises(ConfigError) as error:
         chosen(tars(tmp_path / "data"), listed(*keys))
-    assert str(error.value).startswith("data.keys: no image has any of its ")
+    assert str(error.value).startswith("data.keys: no image is in this list of ")
     assert told in str(error.value)
 
 

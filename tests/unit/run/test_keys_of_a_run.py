@@ -82,7 +82,7 @@ def test_the_exports_of_the_viewer_explain_exactly_their_images(shards: Path, wh
 def test_missing_keys_are_in_the_account_and_status_counts_the_listed(shards: Path, tmp_path: Path) -> None:
     fields = fields_of(shards, tmp_path / "run", keys=["a", "both", "nowhere"])
     run = prepared(fields)
-    sentence = "data.keys: 3 images; 1 of its 3 keys has no image, such as 'nowhere'; 1 key, such as 'both', occur"
+    sentence = "data.keys: 3 images; 1 of its 3 keys has no image, such as 'nowhere'; several shards have 1 key"
     assert run.account.notes[0].startswith(sentence)
     assert any(sentence in line for line in run.account.lines())
     assert run.manifest.images == (2, 1)
@@ -142,4 +142,6 @@ def test_lists_that_cannot_be_meant_are_refused_with_all_other_mistakes(shards: 
     told = refused({**fields, "model": {**fields["model"], "name": "nowhere:net"}})
     assert "data.keys: cannot read" in told
     assert "model.name" in told
-    assert "no image has any of its 1 key, such as 'zzz'" in refused(fields_of(shards, tmp_path / "r", keys=["zzz"]))
+    assert "no image is in this list of 1 key, such as 'zzz'" in refused(
+        fields_of(shards, tmp_path / "r", keys=["zzz"])
+    )
