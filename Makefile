@@ -28,8 +28,8 @@ demo: setup ## explain, verify and audit the bundled data, offline
 LONGEST_FIRST := tests/cluster tests/e2e tests/planted tests/faults
 
 test: setup ## run the tests (about 15 minutes on 2 cores)
-	@$(BIN)/python -m pytest -q -m "not campaign" -n 2 --dist worksteal tests/unit tests/docs tests/models tests/layouts tests/oracle tests/device tests/security tests/browser
-	@$(BIN)/python -m pytest -q -m "not campaign" -n 3 --dist loadfile --no-loadscope-reorder $(LONGEST_FIRST)
+	@$(BIN)/python -m pytest -q -m "not campaign and not docs" -n 2 --durations=25 --dist worksteal tests/unit tests/docs tests/models tests/layouts tests/oracle tests/device tests/security tests/browser
+	@$(BIN)/python -m pytest -q -m "not campaign and not docs" -n 3 --durations=25 --dist loadfile --no-loadscope-reorder $(LONGEST_FIRST)
 
 check: setup ## lint, formatting, types and the direction of imports
 	@$(BIN)/ruff check .
@@ -38,8 +38,9 @@ check: setup ## lint, formatting, types and the direction of imports
 	@$(BIN)/mypy tests/users_script.py
 	@$(BIN)/lint-imports --no-cache
 
-docs: setup ## build the documentation in build/docs; an unknown name, a broken link or a failing notebook is an error
+docs: setup ## build the documentation in build/docs, run its notebooks and tutorial; any warning is an error
 	@$(BIN)/sphinx-build -q -W --keep-going docs build/docs
+	@$(BIN)/python -m pytest -q -m docs -n 2 tests/docs
 	@echo "open build/docs/index.html"
 
 bench: setup ## time the methods, relative to forward passes of the model
@@ -57,6 +58,7 @@ campaign: setup ## continue the long proofs: make campaign only=C1 minutes=60; w
 dist: setup ## build the wheel and the source archive into dist/
 	@rm -rf build dist
 	@$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
+	@rm -rf build camatlas.egg-info  # pip would take the folder for an installed package
 
 wheel: dist ## run the demo with the wheel, in an environment of its own
 	@$(BIN)/python tests/release/try_wheel.py

@@ -20,7 +20,7 @@ QUESTIONS = {
 }
 """What people type into the search, and the page that answers it."""
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.docs
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def test_a_notebook_is_stored_without_results(path: Path) -> None:
     assert [cell.id for cell in cells if cell.cell_type == "code" and (cell.outputs or cell.execution_count)] == []
 
 
-@pytest.mark.slow
+@pytest.mark.docs
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(run_of_the_demo(), tmp_path / "demo" / "run")  # so that it does not run the demo

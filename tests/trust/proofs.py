@@ -19,7 +19,7 @@ class Tests:
     fault: str
     extent: str
     paths: tuple[str, ...]
-    marks: str = "not campaign and not gpu"
+    marks: str = "not campaign and not docs and not gpu"
     processes: int = 1
 
 
