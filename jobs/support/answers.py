@@ -18,6 +18,7 @@ from rich.table import Table
 
 from jobs.support.console import out, printable
 from pipeline.errors import ConfigError, Mistake
+from schemas.key_file import escaped
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +28,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON lines, one obje
 Output = Annotated[str | None, typer.Option("--out", help="write a .csv, .json or .parquet file instead")]
 Force = Annotated[bool, typer.Option("--force", help="let --out replace a file that is there")]
 _SUFFIXES = (".csv", ".json", ".parquet")
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def check_output(output: str | None, *, as_csv: bool, as_json: bool, force: bool) -> None:
@@ -139,7 +139,7 @@ def _for_json(value: object) -> Any:  # noqa: ANN401 - any type of JSON
 
 
 def _escape_formula(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+    return escaped(value) if isinstance(value, str) else value
 
 
 def _short(value: object) -> str:

@@ -146,7 +146,8 @@ def _compared(run: Run, values: Values, maps: Maps, other: Run) -> tuple[dict[st
 
 def _shards(run: Run) -> tuple[Any, Any]:
     """Return what determines which images a run explains."""
-    return run.manifest.identity.shards, run.manifest.identity.data.get("sample")
+    data = run.manifest.identity.data
+    return run.manifest.identity.shards, (data.get("sample"), data.get("key_list"))
 
 
 def _labels(run: Run) -> dict[str, Any]:

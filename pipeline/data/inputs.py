@@ -79,9 +79,11 @@ def limits_of(identity: Mapping[str, Any]) -> DecodeLimits:
 
 def data_identity(data: DataConfig, shards: Sequence[Shard], reading: Reading, limits: DecodeLimits) -> dict[str, Any]:
     """Return what a run's identity records of its data, besides the shards and how images fit the model."""
-    drawn = {} if reading.draw is None else {"sample": vars(reading.draw)}
+    drawn: dict[str, Any] = {} if reading.draw is None else {"sample": vars(reading.draw)}
+    listed = {} if reading.keys is None else {"key_list": reading.keys.identity()}
     return {
         **drawn,
+        **listed,
         "annotations": reading.annotations.digest(),
         **({"classes": "model"} if reading.annotations.classes.source == OF_MODEL else {}),
         "columns": data.columns.named(),

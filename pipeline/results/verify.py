@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.sources import Draw
 from pipeline.errors import StoreError
 from pipeline.maps.codec import STORED
 from pipeline.results.label_tally import LabelTally
+from pipeline.results.selection_check import SelectionCheck
 from pipeline.results.source_check import source_problems
 from pipeline.settings.targets import TargetRules
 from pipeline.storage.base import Store
@@ -74,7 +74,7 @@ def verify(store: Store) -> Findings:
     seen: dict[int, set[str]] = defaultdict(set)
     footers: dict[PartName, Footer | None] = {}
     digests: dict[PartName, str] = {}
-    tally = LabelTally(manifest)
+    tally, selection = LabelTally(manifest), SelectionCheck(manifest)
     findings.account = [] if tally.account is None else tally.account.lines()
     for part in part_names(store):
         receipt = known.pop(part.file, None)
@@ -91,7 +91,8 @@ def verify(store: Store) -> Findings:
         table = with_source(table)
         if table.schema.equals(expected, check_metadata=False):
             problems += _check_source(table, part, manifest)
-            problems += [*_check_location(table, part, manifest), *_check_sample(table, manifest), *_check_maps(table)]
+            problems += [*_check_location(table, part, manifest), *selection.part(table, part, footer)]
+            problems += _check_maps(table)
             problems += _check_rows(table, footer, manifest, seen[part.shard])
             _count(table, findings)
             tally.add(table)
@@ -103,7 +104,8 @@ def verify(store: Store) -> Findings:
     findings.problems.extend(f"{name}: the part is missing, but its receipt exists" for name in sorted(known))
     findings.problems.extend(_foreign_files(store))
     findings.problems.extend(_check_coverage(footers, manifest))
-    findings.problems.extend(tally.problems())
+    findings.problems.extend([*tally.problems(), *selection.problems()])
+    findings.notes.extend(selection.notes)
     findings.merged.extend(check_merged(store, manifest.run_id, digests, findings.notes))
     findings.problems.extend(findings.merged)
     return findings
@@ -181,16 +183,6 @@ def _check_location(table: pa.Table, part: PartName, manifest: RunManifest) -> I
     places = {(row["shard"], row["chunk"]) for row in table.select(["shard", "chunk"]).to_pylist()}
     if part.shard < len(shards) and not places <= {(shards[part.shard], part.chunk)}:
         yield "some rows name another shard or chunk"
-
-
-def _check_sample(table: pa.Table, manifest: RunManifest) -> Iterator[str]:
-    """Yield a problem if there are images that are not in the run's sample."""
-    known = manifest.identity.data.get("sample")
-    images = table.filter(pc.not_equal(pc.fill_null(table["error_stage"], ""), SHARD_STAGE))
-    rows = images.select(["shard", "image_key"]).group_by(["shard", "image_key"]).aggregate([]).to_pylist()
-    unexpected = [row["image_key"] for row in rows if known and not Draw(**known).holds(row["shard"], row["image_key"])]
-    if unexpected:
-        yield f"holds {len(unexpected)} images that are not in the sample, for example '{min(unexpected)}'"
 
 
 def _check_source(table: pa.Table, part: PartName, manifest: RunManifest) -> list[str]:

@@ -27,6 +27,7 @@ def absolute(config: RunConfig) -> RunConfig:
                     "root": data.root and _absolute(data.root),
                     "labels": data.labels and _absolute(data.labels),
                     "boxes": data.boxes and _absolute(data.boxes),
+                    "keys": _absolute(data.keys) if isinstance(data.keys, str) else data.keys,
                     "classes": data.classes and _absolute(data.classes, "imagenet-1k"),
                 }
             ),

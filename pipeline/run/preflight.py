@@ -10,7 +10,7 @@ from pipeline.data.box_check import check_boxes
 from pipeline.data.class_counts import with_counts
 from pipeline.data.inputs import framing_of, reading_of
 from pipeline.data.limits import DecodeLimits
-from pipeline.data.selection import select
+from pipeline.data.selection import select, with_notes
 from pipeline.data.sources import Reading, Shard
 from pipeline.data.sources.parquet_sandbox import parquet_sandbox
 from pipeline.errors import Mistakes
@@ -228,10 +228,10 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None, surveyed: Surve
     reading = reading_of(config.data, described.annotations)
     with found.collecting():
         check_boxes(shards, reading, limits, loaded.preprocess, config.data.boxes_format)
-    shards, reading = select(config.data, shards, reading)
+    shards, reading = select(config.data, shards, reading, seen.keys)
     with found.collecting():
         check_stored_keys(methods, shards, reading)
-    account = with_counts(described, shards)
+    account = with_notes(with_counts(described, shards), reading)
     check_account(account, config, metrics, found)
     found.found.extend(wrong_parts(account, config.data, metrics, loaded.weights_digest))
     found.raise_if_any()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pipeline.data.inputs import decode_limits, shards_of
 from pipeline.data.limits import DecodeLimits
 from pipeline.data.sources import Shard
+from pipeline.data.sources.key_list import KeyList, read_keys
 from pipeline.errors import Mistakes
 from pipeline.run.surroundings import check_output, check_working_folder
 from pipeline.settings.run_file import RunConfig
@@ -19,6 +20,7 @@ class Survey:
     shards: tuple[Shard, ...] = ()
     limits: DecodeLimits | None = None
     store: Store | None = None
+    keys: KeyList | None = None
 
     def checked(self) -> tuple[DecodeLimits, Store]:
         """Return the limits and the store of a survey without mistakes."""
@@ -37,16 +39,19 @@ def survey(config: RunConfig, mistakes: Mistakes) -> Survey:
     shards: list[Shard] = []
     limits: DecodeLimits | None = None
     store: Store | None = None
+    keys: KeyList | None = None
     with mistakes.collecting():
         check_working_folder()
     with mistakes.collecting():
         shards = shards_of(config.data)
     with mistakes.collecting():
         limits = decode_limits(config)
+    with mistakes.collecting():
+        keys = read_keys(config.data.keys)
     if config.output.path:
         with mistakes.collecting():
             check_output(config.output.path, config.data.shards or (), shards)
         with mistakes.collecting():
             store = open_store(config.output.path)
             store.check_writable()
-    return Survey(tuple(shards), limits, store)
+    return Survey(tuple(shards), limits, store, keys)

@@ -107,6 +107,19 @@ class SampleConfig(Section):
     """Seed of the draw."""
 
 
+class ImageKey(Section):
+    """One image of `data.keys`, where its key alone does not tell it from images of other shards."""
+
+    shard: Annotated[str, Field(min_length=1)]
+    """Name of the shard, as the column shard of a run has it."""
+    image_key: Annotated[str, Field(min_length=1)]
+    """Key of the image, as the column image_key of a run has it."""
+
+
+MOST_KEYS = 10_000
+"""Most keys in a run file itself, whose text is kept in run.json."""
+
+
 class DataConfig(Section):
     """Which images to explain, and where their labels, boxes and class names are."""
 
@@ -142,8 +155,11 @@ class DataConfig(Section):
     sample: SampleConfig | None = None
     """Draw images at random; otherwise all are taken."""
     limit: Positive | None = None
-    """Only the first images (--limit); with data.sample the first of the sample. A later run may raise it or leave
-    it out."""
+    """Only the first images (--limit); with data.sample the first of the sample, with data.keys of those listed. A
+    later run may raise it or leave it out."""
+    keys: str | Annotated[list[Annotated[str, Field(min_length=1)] | ImageKey], Field(min_length=1)] | None = None
+    """Only these images: a list of keys, or a file with one key a line, or a CSV with the columns shard,image_key,
+    such as `camatlas view` exports."""
     window: Window = "dtype"
     """Range of 16-bit values that becomes [0, 1]: dtype, image, or [low, high]."""
     decoder: FunctionName | None = None
@@ -178,6 +194,18 @@ class DataConfig(Section):
     def _takes_the_names_of_all_columns(cls, columns: object) -> object:
         """Take a list for the names of the columns of a manifest without a header."""
         return {"header": columns} if isinstance(columns, list) else columns
+
+    @field_validator("keys")
+    @classmethod
+    def _fits_a_run_file(cls, keys: str | list[str | ImageKey] | None) -> str | list[str | ImageKey] | None:
+        if keys is not None and len(keys) > MOST_KEYS and not isinstance(keys, str):
+            raise PydanticCustomError(
+                "keys", "at most {most} keys fit in a run file, not {n}; name a file with one key a line",
+                {"most": MOST_KEYS, "n": len(keys)},
+            )  # fmt: skip
+        if keys == "":
+            raise PydanticCustomError("keys", "must name a file of keys, or list keys")
+        return keys
 
     @field_validator("window")
     @classmethod

@@ -44,6 +44,8 @@ def run_file_schema() -> dict[str, Any]:
         sections["ExplainConfig"]["properties"][key]["items"] = _spec(names)
     data = sections["DataConfig"]
     data["oneOf"] = [{"required": ["shards"]}, {"required": ["manifest"]}]
+    given = {"not": {"type": "null"}}
+    data["not"] = {"required": ["keys", "sample"], "properties": {"keys": given, "sample": given}}
     _allow(data["properties"]["columns"], {"type": "array", "items": {"type": "string"}, "minItems": 1})
     return {"$schema": _DIALECT, **schema, "title": "The run file of camatlas"}
 

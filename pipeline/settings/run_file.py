@@ -115,10 +115,12 @@ def parse_config(raw: dict[str, Any]) -> tuple[RunConfig, list[Mistake]]:
 
 
 def _images(raw: dict[str, Any]) -> Iterator[Mistake]:
-    """Find out whether the section `data` names images, and names them once."""
+    """Find out whether the section `data` names images, and chooses them in one way."""
     data = raw.get("data")
     if not isinstance(data, dict):
         return
+    if data.get("keys") is not None and data.get("sample") is not None:
+        yield Mistake("data.sample", "draws images at random, and data.keys lists them", "leave out one of them")
     shards, manifest = data.get("shards"), data.get("manifest")
     if shards and manifest:
         yield Mistake("data.manifest", "names the images, and so does data.shards", "leave out one of them")

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from starlette.responses import Response
 
@@ -13,9 +13,9 @@ from pipeline.viewer.grid import common
 from pipeline.viewer.rendering import page
 from pipeline.viewer.selection import select, where_of
 from pipeline.viewer.visit import NotFoundError, Visit
+from schemas.key_file import KEY_COLUMN, SHARD_COLUMN, escaped
 
 MOST_PICKED = 2000
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _RIGHT = "(shard, image_key) IN (SELECT (shard, image_key) FROM images WHERE {}correct)"
 
 
@@ -36,7 +36,7 @@ def keys_csv(visit: Visit) -> Response:
     """Return the shard and key of each image of the selection as CSV; text that is a formula gets an apostrophe."""
     table = select(visit.index, visit.filters, ["shard", "image_key"])
     pairs = dict.fromkeys(zip(*(table[name].to_pylist() for name in ("shard", "image_key")), strict=True))
-    lines = csv_lines([("shard", "image_key"), *pairs])
+    lines = csv_lines([(SHARD_COLUMN, KEY_COLUMN), *pairs])
     disposition = {"Content-Disposition": 'attachment; filename="keys.csv"'}
     return Response(lines.encode("utf-8", "replace"), media_type="text/csv; charset=utf-8", headers=disposition)
 
@@ -47,12 +47,13 @@ def show_picked(visit: Visit) -> Response:
     found = {f"{row[0]}/{row[1]}": row for row in _known(visit, picked)}
     if unknown := [name for name in picked if name not in found]:
         raise NotFoundError.one("pick", f"the run has no image '{unknown[0][:200]}'")
-    keys = [found[name][1] for name in picked]
+    pairs = [found[name] for name in picked]
+    keys = [key for _, key in pairs]
     return page(
         "picked.html",
         **common(visit),
         keys=keys,
-        yaml=as_yaml(keys),
+        yaml=as_yaml(pairs, _of_several_shards(visit, keys)),
         sql=f"SELECT * FROM explanations WHERE image_key IN ({', '.join(map(literal, keys))})",  # noqa: S608 - shown
         back=visit.link("/"),
     )
@@ -95,21 +96,31 @@ def literal(value: object) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
 
 
-def as_yaml(keys: Sequence[str]) -> str:
-    """Write keys as a list of YAML; JSON strings are strings of YAML, too."""
-    return "keys:\n" + "".join(f"  - {json.dumps(key, ensure_ascii=False)}\n" for key in keys)
+def as_yaml(pairs: Sequence[tuple[str, str]], ambiguous: Collection[str] = ()) -> str:
+    """Write images, as pairs of shard and key, as `keys` of the section `data`; ambiguous keys with their shard."""
+    lines = [
+        f"    - {{shard: {_quoted(shard)}, image_key: {_quoted(key)}}}" if key in ambiguous else f"    - {_quoted(key)}"
+        for shard, key in pairs
+    ]
+    return "  keys:\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _quoted(text: str) -> str:
+    """Write a string of YAML: that of JSON, and with escapes for what YAML does not allow, or takes for a new line."""
+    return "".join(
+        f"\\u{ord(one):04x}" if _UNPRINTABLE.match(one) else one for one in json.dumps(text, ensure_ascii=False)
+    )
+
+
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 def csv_lines(rows: Iterable[Sequence[str]]) -> str:
     """Write rows as CSV."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
-    writer.writerows([_escaped(cell) for cell in row] for row in rows)
+    writer.writerows([escaped(cell) for cell in row] for row in rows)
     return file.getvalue()
-
-
-def _escaped(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def _known(visit: Visit, picked: Sequence[str]) -> list[tuple[str, str]]:
@@ -119,3 +130,12 @@ def _known(visit: Visit, picked: Sequence[str]) -> list[tuple[str, str]]:
     )
     table = visit.index.engine.sql(query, [list(picked)])
     return list(zip(table["shard"].to_pylist(), table["image_key"].to_pylist(), strict=True))
+
+
+def _of_several_shards(visit: Visit, keys: Sequence[str]) -> set[str]:
+    """Return the keys that images of more than one shard have."""
+    query = (
+        f"SELECT image_key FROM {visit.index.table} WHERE image_key IN (SELECT unnest(?::VARCHAR[])) "  # noqa: S608
+        "GROUP BY image_key HAVING count(DISTINCT shard) > 1"
+    )
+    return set(visit.index.engine.sql(query, [list(keys)])["image_key"].to_pylist())

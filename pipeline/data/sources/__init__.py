@@ -7,6 +7,7 @@ from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.columns import DEFAULT_COLUMNS, Columns
 from pipeline.data.sources.folder import list_folder, read_folder
 from pipeline.data.sources.gzip_stream import is_gzip_name
+from pipeline.data.sources.key_list import KeyMatch
 from pipeline.data.sources.manifest import list_entries, read_manifest
 from pipeline.data.sources.objects import is_url
 from pipeline.data.sources.parquet import Rows, list_parquet, read_parquet, rows_in_process
@@ -53,6 +54,8 @@ class Reading:
     columns: Columns = field(default_factory=lambda: dict(PARQUET_COLUMNS))
     draw: Draw | None = None
     """The drawn images; None means all."""
+    keys: KeyMatch | None = None
+    """What the list of the run's images is like, if there is one; each shard has its own images in `only`."""
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES
     """Suffixes of the images in tars; empty for any member that is not an annotation."""
     members: MemberRules = field(default_factory=MemberRules)
@@ -72,7 +75,7 @@ def read_shard(shard: Shard, reading: Reading, rows: Rows = rows_in_process) -> 
     Raises:
         StoreError: an object store cannot be reached, or the shard was replaced or deleted.
     """
-    return taking(_drawn(_guarded(shard, _read(shard, reading, rows)), shard, reading.draw), shard.take)
+    return taking(_chosen(_guarded(shard, _read(shard, reading, rows)), shard, reading.draw), shard.take)
 
 
 def list_items(shard: Shard, reading: Reading, rows: Rows = rows_in_process) -> Iterator[Item]:
@@ -83,8 +86,10 @@ def list_items(shard: Shard, reading: Reading, rows: Rows = rows_in_process) -> 
     return _guarded(shard, _list(shard, reading, rows))
 
 
-def _drawn(items: Iterable[Item], shard: Shard, draw: Draw | None) -> Iterator[Item]:
-    """Keep the drawn images, and rows that report damage to the shard."""
+def _chosen(items: Iterable[Item], shard: Shard, draw: Draw | None) -> Iterator[Item]:
+    """Keep the images that are drawn or listed, and rows that report damage to the shard."""
+    if shard.only is not None:
+        return (item for item in items if item.key in shard.only or not is_image(item))
     return (item for item in items if draw is None or not is_image(item) or draw.holds(shard.name, item.key))
 
 

@@ -67,7 +67,7 @@ class ParquetSandbox(Sandbox):
             ValueError: the file, or its next row, cannot be read.
             StoreError: its store cannot be reached.
         """
-        request = {"shard": asdict(replace(shard, table=None)), "columns": columns, "only_keys": only_keys}
+        request = {"shard": asdict(replace(shard, table=None, only=None)), "columns": columns, "only_keys": only_keys}
         start, tries = 0, _TRIES
         while tries:
             response = self._request({**request, "start": start})
@@ -84,7 +84,12 @@ class ParquetSandbox(Sandbox):
 
     def row(self, shard: Shard, columns: Columns, number: int, key: str) -> Row | None:
         """Read one row of a file, like `row_in_process`; raises as `rows`."""
-        request = {"shard": asdict(replace(shard, table=None)), "columns": columns, "row": number, "key": key}
+        request = {
+            "shard": asdict(replace(shard, table=None, only=None)),
+            "columns": columns,
+            "row": number,
+            "key": key,
+        }
         for _ in range(_TRIES):
             if response := self._request(request):
                 _raise_reported(response[0])

@@ -93,7 +93,7 @@ class Shard:
     take: int | None = None
     """Number of leading images that belong to the run; None means all."""
     held: int | None = None
-    """Total number of images in the shard, if the run draws only some of them."""
+    """Total number of images in the shard, if the run takes only some of them."""
     members: tuple[str, ...] = ()
     """The files of a folder shard, relative to `location`."""
     table: TableFacts | None = None
@@ -102,6 +102,8 @@ class Shard:
     """ETag of the listed object, if `location` is a URL; an object with another ETag is not read."""
     entries: tuple[Entry, ...] = ()
     """The images of a manifest, which lies at `location`."""
+    only: frozenset[str] | None = None
+    """The keys of the images that belong to the run, if it lists them; None means all."""
 
     @property
     def bytes(self) -> int:

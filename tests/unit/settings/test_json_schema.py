@@ -69,12 +69,17 @@ RIGHT = [
     given(data={"columns": {"label": "target"}}, model={"preprocess": {"crop": [100, 200], "mean": [0, 0, 0]}}),
     given(model={"layout": {"tokens": {"prefix": 1, "grid": [14, 14]}}, "arguments": {"any": [1]}}),
     {**SMALLEST, "data": {"manifest": "list.csv"}},
+    given(data={"keys": ["a", {"shard": "s.tar", "image_key": "b"}]}),
+    given(data={"keys": "keys.csv", "sample": None}),
 ]
 WRONG = [
     {},
     given(data={"chunk_image": 3}),
     given(data={"manifest": "list.csv"}),
     given(data={"chunk_images": 0}),
+    given(data={"keys": ["a"], "sample": {"n": 5}}),
+    given(data={"keys": [{"shard": "s.tar"}]}),
+    given(data={"keys": []}),
     given(explain={"methods": ["gradcan"]}),
     given(explain={"methods": [{"gradcam": {}, "iscam": {}}]}),
     given(explain={"metrics": ["insertions"]}),
