@@ -102,7 +102,7 @@ def test_text_that_is_not_yaml_is_refused(tmp_path: Path, text: str) -> None:
 def test_yaml_without_sections_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(text, encoding="utf-8")
-    assert refusal(path) == f"CONFIG: '{path}' has no sections (expected data, model, explain, compute, output)"
+    assert refusal(path) == f"CONFIG: '{path}' has no sections (expected data, model, explain, compute, output, about)"
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
