@@ -4,8 +4,10 @@ The registries in `pipeline/cams/` and `pipeline/metrics/` check names, paramete
 takes seconds. A wrong name is told before that.
 """
 
+import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from pipeline.errors import Mistake
@@ -31,6 +33,18 @@ def names_in(package: str) -> frozenset[str]:
     """Return the names of the classes in the pages of a package; none if there is no source to read."""
     pages = (Path(__file__).resolve().parents[1] / package).rglob("*.py")
     return frozenset(name for page in pages for name in _NAME.findall(page.read_text(encoding="utf-8")))
+
+
+@cache
+def sentences_in(package: str) -> dict[str, str]:
+    """Return the first sentence of each class in the pages of a package by its name, such as what a metric measures."""
+    found: dict[str, str] = {}
+    for page in sorted((Path(__file__).resolve().parents[1] / package).rglob("*.py")):
+        text = page.read_text(encoding="utf-8")
+        for node in ast.parse(text).body if _NAME.search(text) else ():
+            if isinstance(node, ast.ClassDef) and (named := _NAME.search(ast.get_source_segment(text, node) or "")):
+                found[named[1]] = (ast.get_docstring(node) or "").partition("\n")[0]
+    return found
 
 
 def _name_of(spec: Spec) -> str | None:

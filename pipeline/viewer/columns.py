@@ -1,4 +1,4 @@
-"""The columns that the viewer filters and sorts by, with their units and meanings from the schema."""
+"""The columns that the viewer filters and sorts by, with their units and meanings."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Literal
 import pyarrow as pa
 
 from pipeline.errors import nearest
+from pipeline.settings.names import sentences_in
 from schemas.explanation import METADATA_FIELD, metric_names
 
 Kind = Literal["number", "class", "text", "flag"]
@@ -71,4 +72,11 @@ def narrow(schema: pa.Schema) -> list[str]:
 def _described(name: str, kind: Kind, schema: pa.Schema) -> Column:
     found = schema.field(name).metadata or {} if name in schema.names else {}
     meaning = found.get(b"meaning", b"").decode() or OWN_MEANINGS.get(name, "")
-    return Column(name, kind, found.get(b"unit", b"").decode(), meaning)
+    return Column(name, kind, found.get(b"unit", b"").decode(), _defined(meaning))
+
+
+def _defined(meaning: str) -> str:
+    """Say what one of our metrics measures where the schema has its name and direction alone."""
+    metric, _, direction = meaning.partition(", ")
+    sentence = sentences_in("metrics").get(metric)
+    return f"{sentence} {direction.capitalize()}." if sentence and direction else meaning
