@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -232,10 +232,12 @@ def _work(start: SessionStart, progress: "Progress", tally: Tally, *, json_event
             timeout = prepared.stall_seconds() + MARGIN_SECONDS
             deadline.put_off(timeout)
             try:
-                for event in dataflow.run_chunks(prepared, progress, workers):
-                    deadline.put_off(timeout)
-                    watch.note(event)
-                    reporter.update()
+                # Closed at once on a signal: Ray Data must end before Ray does.
+                with closing(dataflow.run_chunks(prepared, progress, workers)) as events:
+                    for event in events:
+                        deadline.put_off(timeout)
+                        watch.note(event)
+                        reporter.update()
             finally:
                 deadline.put_off(STOPPING_SECONDS)
             pending = len(prepared.pending(progress))

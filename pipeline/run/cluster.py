@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -23,6 +24,10 @@ _LOCAL_HEAD = {
 _HELPERS = ("start_monitor", "start_log_monitor", "start_api_server")
 """Methods of Ray's node that start the autoscaler, the forwarder of logs, and the dashboard: a local run needs none."""
 
+_EXECUTOR = "StreamingExecutor"
+"""First word in the names of the threads in which Ray Data runs a graph; they have been told to end by then."""
+_EXECUTOR_SECONDS = 20
+
 
 @contextmanager
 def connected(address: str | None, cpus: int | None = None) -> Iterator[str | None]:
@@ -41,6 +46,7 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[str | No
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
+        stack.callback(_wait_for_executors)
         if requested := address or os.environ.get("RAY_ADDRESS"):
             check_reachable(requested)
             yield _connect(f"cannot join the Ray cluster at '{requested}'", address=address or "auto")
@@ -51,6 +57,16 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[str | No
                 # "local": otherwise Ray would join any cluster that is still running on this machine
                 _connect("Ray did not start on this machine", address="local", _system_config=_LOCAL_HEAD, **size)
             yield None
+
+
+def _wait_for_executors() -> None:
+    """Wait until the threads of Ray Data have ended, which an interrupted run leaves behind for a moment.
+
+    One that still asks Ray for something after `ray.shutdown` ends this process with exit code 1, in native code.
+    """
+    for thread in threading.enumerate():
+        if thread.name.startswith(_EXECUTOR):
+            thread.join(_EXECUTOR_SECONDS)
 
 
 def check_reachable(address: str) -> None:

@@ -14,7 +14,7 @@ takes long.
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ _UNITS_PER_WORKER = 16
 """Least number of work units per worker, so that all workers finish at about the same time."""
 
 
-def run_chunks(run: "PreparedRun", progress: Progress, workers: int) -> Iterator[WorkerEvent]:
+def run_chunks(run: "PreparedRun", progress: Progress, workers: int) -> Generator[WorkerEvent, None, None]:
     """Explain every chunk that is not done yet, and stream the events of the workers.
 
     Args:
@@ -76,7 +76,7 @@ def run_chunks(run: "PreparedRun", progress: Progress, workers: int) -> Iterator
 
 def stream_chunks(
     run: "PreparedRun", progress: Progress, workers: int, make_explain: Callable[[], Explain]
-) -> Iterator[WorkerEvent]:
+) -> Generator[WorkerEvent, None, None]:
     """Run the graph with any explain function; `make_explain` is called once in each worker."""
     pending = run.pending(progress)
     if not pending:

@@ -1,6 +1,7 @@
 """Joining or starting a cluster, with a fake Ray."""
 
 import socket
+import threading
 from typing import NoReturn
 
 import pytest
@@ -112,3 +113,12 @@ def test_a_ray_without_these_methods_is_started_as_it_is(
     with pytest.raises(StalledError, match="nobody answers"), connected(None):
         pass
     assert len(ray_options) == 1
+
+
+def test_threads_of_ray_data_end_before_ray() -> None:
+    told = threading.Event()
+    executor = threading.Thread(target=told.wait, name="StreamingExecutor-dataset_1", daemon=True)
+    executor.start()
+    threading.Timer(0.2, told.set).start()
+    cluster._wait_for_executors()
+    assert not executor.is_alive()
