@@ -28,7 +28,7 @@ demo: setup ## explain, verify and audit the bundled data, offline
 LONGEST_FIRST := tests/cluster tests/e2e tests/planted tests/faults
 
 test: setup ## run the tests (about 15 minutes on 2 cores)
-	@$(BIN)/python -m pytest -q -m "not campaign and not docs" -n 2 --durations=25 --dist worksteal tests/unit tests/docs tests/models tests/layouts tests/oracle tests/device tests/security tests/browser
+	@$(BIN)/python -m pytest -q -m "not campaign and not docs" -n 3 --durations=25 --dist worksteal tests/unit tests/docs tests/models tests/layouts tests/oracle tests/device tests/security tests/browser
 	@$(BIN)/python -m pytest -q -m "not campaign and not docs" -n 3 --durations=25 --dist loadfile --no-loadscope-reorder $(LONGEST_FIRST)
 
 check: setup ## lint, formatting, types and the direction of imports

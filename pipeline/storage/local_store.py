@@ -33,7 +33,7 @@ class LocalStore:
     def publish(self, name: str, data: bytes) -> bool:
         """Write and fsync a hidden temporary file, hard-link it to its name unless taken, fsync the folder."""
         target = self.folder / name
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        temporary = _hidden(target)
         try:
             self._refuse_link(name.rpartition("/")[0])
             _make_folder(target.parent)
@@ -51,7 +51,7 @@ class LocalStore:
     def replace(self, name: str, data: bytes) -> None:
         """Write and fsync a hidden temporary file, rename it, fsync the folder."""
         target = self.folder / name
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        temporary = _hidden(target)
         try:
             self._refuse_link(name.rpartition("/")[0])
             _write_synced(temporary, data)
@@ -122,6 +122,11 @@ def _make_folder(folder: Path) -> None:
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
+
+
+def _hidden(target: Path) -> Path:
+    """Return a new name for a temporary file beside its target."""
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -216,9 +216,7 @@ def disagreements(seed: int) -> dict[str, float]:
     return worst
 
 
-@pytest.mark.parametrize(
-    "seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(3, 200))]
-)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(1, 200))])
 def test_metrics_agree_with_their_references(seed: int) -> None:
     errors = disagreements(seed)
     assert not {name: error for name, error in errors.items() if error > LOOSE.get(name, 5e-6)}

@@ -147,7 +147,8 @@ def test_a_condition_that_runs_on_is_stopped_while_others_are_answered(plain: Pa
     running.join()
     assert other.status_code == 200
     assert answers[0].status_code == 400
-    assert "stopped after 0.5 s" in text(answers[0].text)
+    limits = ("stopped after 0.5 s", "needs more memory than the viewer may use")  # whichever comes first
+    assert any(limit in text(answers[0].text) for limit in limits)
     assert visitor.get("/").status_code == 200
     library.close()
 

@@ -20,6 +20,7 @@ from pipeline.errors import (
     masked,
     nearest,
 )
+from pipeline.viewer.visit import NotFoundError
 
 EXIT_CODES = {
     CamatlasError: 1,
@@ -27,6 +28,7 @@ EXIT_CODES = {
     PluginError: 2,
     LayerError: 2,
     UnknownLayerError: 2,
+    NotFoundError: 2,
     DamagedRunError: 4,
     StoreError: 5,
     StalledError: 1,

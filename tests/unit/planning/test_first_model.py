@@ -57,14 +57,17 @@ def test_weights_of_unknown_names_ask_for_their_architecture(tmp_path: Path) -> 
 def test_without_a_model_a_usual_one_is_assumed_and_nothing_is_downloaded(
     tmp_path: Path, built: list[ModelConfig]
 ) -> None:
-    save_file({"a.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    found = choose_model(None, None, tmp_path)
+    images = tmp_path / "images"
+    images.mkdir()
+    save_file({"a.weight": torch.zeros(2)}, images / "other.safetensors")
+    found = choose_model(None, None, images)
     assert (found.fields, found.is_assumed) == ({"name": "torchvision/resnet50", "weights": "DEFAULT"}, True)
     assert [config.weights for config in built] == ["random"]
     assert any("Files of models lie beside the images (other.safetensors)" in note for note in found.notes)
 
 
 def test_a_folder_of_transformers_is_named_by_its_path(tmp_path: Path, built: list[ModelConfig]) -> None:
+    (tmp_path / "images").mkdir()
     for name in ("config.json", "model.safetensors"):
         (tmp_path / "vit" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "vit" / name).write_bytes(b"{}")
