@@ -171,7 +171,7 @@ def test_one_channel(tmp_path: Path) -> None:
     inside_HW3 = panel_HW3[36:76, 64:132]
     assert (inside_HW3.max(2) == inside_HW3.min(2)).all(), "the image is grey"
     assert panel_HW3[28, 56:140].tolist().count([255, 45, 120]) > 60, "its box is coloured"
-    assert 'viewBox="0 0 112 56"' in audited(ended.path, tmp_path)
+    assert 'viewBox="0 0 160 80"' in audited(ended.path, tmp_path)
 
 
 def test_six_channels_by_a_decoder(tmp_path: Path) -> None:
@@ -227,8 +227,8 @@ def test_an_image_of_two_different_sides(tmp_path: Path) -> None:
     sheet_HW3 = shown(ended.path, "i2.png", tmp_path)
     assert np.abs(sheet_HW3[60:200, 20:340].astype(int) - cropped[2][20:160, 8:328]).max() == 0
     page = audited(ended.path, tmp_path)
-    assert 'viewBox="0 0 112 56"' in page
-    assert '<rect class="box" x="0.0" y="0.0" width="84.0" height="56.0"/>' in page
+    assert 'viewBox="0 0 160 80"' in page
+    assert '<rect class="box" x="0.0" y="0.0" width="120.0" height="80.0"/>' in page
 
 
 @pytest.mark.campaign
