@@ -40,24 +40,24 @@ class Accident:
 
 ACCIDENTS = (
     Accident(
-        "C1", "exactly one, resume", "SIGKILL of a random worker, reader or ledger", 200, accidents.workers_killed
+        "C1", "exactly one, resume", "SIGKILL of a random worker, reader or ledger", 240, accidents.workers_killed
     ),
-    Accident("C2", "exactly one, resume", "SIGKILL of the driver, then the same command", 100, accidents.driver_killed),
-    Accident("C3", "exactly one, resume", "SIGKILL of Ray's node or head process", 30, accidents.raylet_killed),
-    Accident("C6", "exactly one", "a second and a third driver on the same run", 50, accidents.two_drivers),
+    Accident("C2", "exactly one, resume", "SIGKILL of the driver, then the same command", 125, accidents.driver_killed),
+    Accident("C3", "exactly one, resume", "SIGKILL of Ray's node or head process", 46, accidents.raylet_killed),
+    Accident("C6", "exactly one", "a second and a third driver on the same run", 63, accidents.two_drivers),
     Accident(
         "C7",
         "exactly one",
         "drivers stopped (SIGSTOP) and continued after another one completed the run; up to three per run",
-        50,
+        65,
         accidents.zombie,
     ),
-    Accident("C9", "resume", "SIGINT or SIGTERM", 50, accidents.stopped),
+    Accident("C9", "resume", "SIGINT or SIGTERM", 69, accidents.stopped),
     Accident(
         "S1",
         "all or nothing, resume",
         "a disk that fills up at a random point of a run, then has space again",
-        10,
+        22,
         accidents.disk_full,
     ),
     Accident(

@@ -222,6 +222,28 @@ TESTS = (
             "tests/unit/explain/test_memory_runs_out.py",
         ),
     ),
+    Tests(
+        "M8",
+        "no silent loss",
+        "layers of other people's models: found and read right, or refused",
+        "the corpus of models",
+        ("tests/models",),
+    ),
+    Tests(
+        "M9",
+        "numbers as in the papers",
+        "a simulated device: tensors that stay on the host, and waits",
+        "every method and metric, three networks, fp32 and bf16",
+        ("tests/device",),
+    ),
+    Tests(
+        "R5",
+        "no code from data, bounded",
+        "the viewer: forged hosts and tokens, keys that are paths, SQL that writes, reads files or runs on, hostile "
+        "names, damaged parts, stores that go down",
+        "each",
+        ("tests/unit/viewer", "tests/security/test_viewer.py"),
+    ),
     Tests("R1", "no foreign code in the report", "payloads in every name of the report", "320", ("tests/security",)),
     Tests(
         "R2, R3",
