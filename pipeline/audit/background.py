@@ -18,13 +18,14 @@ from pipeline.audit.checked import Checked, Verdict, not_checked
 from pipeline.audit.findings import MIN_IMAGES, Effect, Finding, percent, share_of
 from pipeline.audit.intervals import side
 from pipeline.audit.statistics import Indices, wilson
-from pipeline.audit.tables import class_name, query_table, quoted
+from pipeline.audit.tables import class_name, query_table
 from pipeline.audit.values import Flags, Values, metric_label
 from pipeline.maps.codec import FloatArray
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 from pipeline.results.rerun import as_pixels
 from pipeline.results.source_images import Original
+from pipeline.results.sql_engine import quoted
 
 MAX_POINTS, MAX_CLASSES = 400, 4
 MAJORITY = 0.5

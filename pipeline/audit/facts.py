@@ -20,7 +20,7 @@ from pipeline.audit.metadata import metadata
 from pipeline.audit.multilabel import multilabel
 from pipeline.audit.regression import regression
 from pipeline.audit.reliability import judgement
-from pipeline.audit.tables import Table, query_table, quoted, rounded
+from pipeline.audit.tables import Table, query_table, rounded
 from pipeline.audit.values import Place, Values, load_values, metric_label
 from pipeline.cams import ADAPTERS, METHODS
 from pipeline.errors import ConfigError
@@ -31,6 +31,7 @@ from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
 from pipeline.results.reliability import shipped_record
 from pipeline.results.source_images import Original
+from pipeline.results.sql_engine import quoted
 from pipeline.results.verify import verify
 from pipeline.settings.about import AboutConfig
 from schemas.judged import JudgedRecord

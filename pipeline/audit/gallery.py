@@ -8,11 +8,12 @@ import numpy as np
 
 from pipeline.audit.maps import Maps
 from pipeline.audit.regression import is_single
-from pipeline.audit.tables import class_name, label_name, quoted, target_name, tidy
+from pipeline.audit.tables import class_name, label_name, target_name, tidy
 from pipeline.audit.values import Place, Values, metric_label, metric_labels
 from pipeline.maps.codec import FloatArray
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run, decode_row
+from pipeline.results.sql_engine import quoted
 
 _ORDERED = (
     "SELECT shard, image_key FROM images WHERE maps > 0 AND {condition} ORDER BY {order}, shard, image_key LIMIT {n}"

@@ -10,6 +10,7 @@ from pipeline.audit.tables import query_table
 from pipeline.audit.values import Column, Values, metric_labels
 from pipeline.cams import METHODS
 from pipeline.metrics import METRICS
+from pipeline.results.leaderboard import MODEL_METRICS
 from pipeline.results.query import Run
 
 APPROXIMATE = ("clusters", "channels")
@@ -41,10 +42,6 @@ def leaderboard(run: Run, values: Values, checked: Sequence[Mapping[str, Any]] =
             rows = [row for row in table["rows"] if row["target_rule"] == rule and row[metric] is not None]
             _compare(rows, metric, bests.get((rule, metric)), drawn)
     return table
-
-
-MODEL_METRICS = ("box_removed_confidence", "box_only_confidence")
-"""Metrics of the model, equal for every method. They are shown in the section on surroundings."""
 
 
 def metrics(run: Run) -> dict[str, dict[str, Any]]:

@@ -18,10 +18,11 @@ from pipeline.audit.findings import Effect, Finding, percent
 from pipeline.audit.leaderboard import metrics
 from pipeline.audit.slice_tests import Tested, calibration, means, shares
 from pipeline.audit.statistics import holm, wilson
-from pipeline.audit.tables import quoted, tidy
+from pipeline.audit.tables import tidy
 from pipeline.audit.values import HELD_OUT, group_sql
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
+from pipeline.results.sql_engine import quoted
 
 LEAST, MAX_PLAIN, MAX_VALUES, SHOWN = 30, 20, 10_000, 20
 """Images from which a slice is judged, different numbers that are not yet cut, slices of a column that are judged (the

@@ -19,11 +19,6 @@ def tidy(sql: str) -> str:
     return " ".join(sql.split())
 
 
-def quoted(label: str) -> str:
-    """Quote a metric label as a column name in SQL."""
-    return '"' + label.replace('"', '""') + '"'
-
-
 def class_name(run: Run, index: int | None) -> str:
     """Return the name of a class; `class INDEX` when it has no name, and `-` for no class."""
     if index is None or index < 0:

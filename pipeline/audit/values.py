@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from pipeline.audit.sample import Sample, draw
 from pipeline.audit.statistics import Indices, Numbers
-from pipeline.audit.tables import quoted
 from pipeline.results.output_kind import OutputKind
 from pipeline.results.query import Run
+from pipeline.results.sql_engine import quoted
 from schemas.explanation import is_curve
 
 Place = tuple[str, str]

@@ -42,6 +42,11 @@ _USAGE_ERRORS = (
 """Errors that DuckDB raises for an invalid query; other errors may come from a file that could not be read."""
 
 
+def quoted(name: str) -> str:
+    """Quote the name of a column for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """The files of a table and the store that holds them."""

@@ -7,9 +7,8 @@ earlier limit was cut: it may lack images, so it is removed and explained again.
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.errors import DamagedRunError
 from pipeline.storage.base import Store
-from pipeline.storage.parts import Footer, read_footer
+from pipeline.storage.parts import Footer, stored_footer
 from pipeline.storage.run_folder import PartName, part_names
 from schemas.manifest import EarlierLimit, RunManifest, ShardEntry, differences
 
@@ -56,7 +55,7 @@ def drop_cut_parts(store: Store, manifest: RunManifest) -> None:
     """
     for earlier in manifest.grown_from:
         for part in _candidates(store, manifest, earlier):
-            footer = _footer(store, part)
+            footer = stored_footer(store, part)
             if footer.run_id != earlier.run_id:
                 break  # explained since, and so are those behind it
             if is_cut(footer, manifest):
@@ -68,12 +67,3 @@ def _candidates(store: Store, manifest: RunManifest, earlier: EarlierLimit) -> I
     """Yield the parts of a shard in order, from the chunk on in which a limit ends; damage to a shard moves it on."""
     least = (earlier.take - 1) // manifest.identity.chunk_images
     return (part for part in part_names(store) if part.shard == earlier.shard and part.chunk >= least)
-
-
-def _footer(store: Store, part: PartName) -> Footer:
-    try:
-        return read_footer(store.read(part.file))
-    except ValueError as error:
-        raise DamagedRunError(
-            f"{store.url}/{part.file} is damaged ({error}); `camatlas verify --repair` explains its images again"
-        ) from None

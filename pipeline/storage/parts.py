@@ -168,7 +168,7 @@ def progress(store: Store) -> Progress:
         done.setdefault(part.shard, set()).add(part.chunk)
     ends = [PartName(shard, max(chunks)) for shard, chunks in done.items() if len(chunks) == max(chunks) + 1]
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        footers = pool.map(partial(_footer, store), ends)
+        footers = pool.map(partial(stored_footer, store), ends)
         finished = {part.shard for part, footer in zip(ends, footers, strict=True) if footer.last_chunk}
     return Progress({shard: frozenset(chunks) for shard, chunks in done.items()}, frozenset(finished))
 
@@ -180,10 +180,11 @@ def run_ids(store: Store, parts: Sequence[PartName]) -> set[str]:
         DamagedRunError: a part's footer cannot be read.
     """
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
-        return {footer.run_id for footer in pool.map(partial(_footer, store), parts)}
+        return {footer.run_id for footer in pool.map(partial(stored_footer, store), parts)}
 
 
-def _footer(store: Store, part: PartName) -> Footer:
+def stored_footer(store: Store, part: PartName) -> Footer:
+    """Read the footer of a part; raise DamagedRunError if it cannot be read."""
     try:
         return read_footer(store.read(part.file))
     except ValueError as error:

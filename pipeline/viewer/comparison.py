@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import Response
 
 from pipeline.errors import ConfigError
-from pipeline.viewer.engine import quoted
+from pipeline.results.sql_engine import quoted
 from pipeline.viewer.grid import Tile, common, tiles
 from pipeline.viewer.rendering import page
 from pipeline.viewer.selection import where_of

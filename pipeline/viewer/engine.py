@@ -78,11 +78,6 @@ class Engine:
         self._connection.close()
 
 
-def quoted(name: str) -> str:
-    """Quote the name of a column for SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 @contextmanager
 def _limited(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
     timer = threading.Timer(seconds, cursor.interrupt)

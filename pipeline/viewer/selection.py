@@ -7,8 +7,8 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
+from pipeline.results.sql_engine import quoted
 from pipeline.viewer.conditions import checked
-from pipeline.viewer.engine import quoted
 from pipeline.viewer.filters import ALL_TARGETS, DEFAULT_SORT, Filters
 from pipeline.viewer.index import Ids, RunIndex
 from schemas.explanation import SHARD_STAGE

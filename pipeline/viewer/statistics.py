@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.viewer.engine import quoted
+from pipeline.results.sql_engine import quoted
 from pipeline.viewer.index import Ids, RunIndex
 
 BINS = 24

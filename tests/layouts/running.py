@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from layouts.base import Truth
+from layouts.net import model_section
 from PIL import Image
 
 from pipeline.data.decode import decode_chunk
@@ -23,7 +24,6 @@ from pipeline.storage.ownership import take_ownership
 from pipeline.storage.parts import publish_part
 
 CLASSES = {"imagenet-1k": 1000}
-SIZE = 32
 
 
 def fields_of(folder: Path | str, truth: Truth, output: Path | str) -> dict[str, Any]:
@@ -33,15 +33,7 @@ def fields_of(folder: Path | str, truth: Truth, output: Path | str) -> dict[str,
     data = {"shards": str(folder)} | {name: value for name, value in stated.items() if value is not None}
     if stated.get("shards", "") is None:
         del data["shards"]
-    model = {
-        "name": "layouts.net:of",
-        "weights": None,
-        "arguments": {"classes": classes},
-        "preprocess": {"resize": SIZE, "crop": SIZE, "mean": [0.5] * 3, "std": [0.5] * 3},
-        "layer": "features.3",
-        "layout": "channels_first",
-        "outputs": "softmax",
-    }
+    model = model_section() | {"arguments": {"classes": classes}}
     return {
         "data": data,
         "model": model,

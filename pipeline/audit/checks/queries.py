@@ -3,8 +3,8 @@
 from pipeline.audit.checks.file import Check
 from pipeline.audit.checks.quantities import DEGENERATE
 from pipeline.audit.checks.selecting import literal, selection
-from pipeline.audit.tables import quoted
 from pipeline.results.query import Run
+from pipeline.results.sql_engine import quoted
 
 _IMAGES = "SELECT shard, image_key, label_name, predicted_name, confidence FROM images WHERE"
 _OF_IMAGES = {

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from pipeline.audit.checks.file import Check, metadata_columns
 from pipeline.audit.checks.quantities import DEGENERATE, Quantity
-from pipeline.audit.tables import quoted
 from pipeline.results.query import Run
+from pipeline.results.sql_engine import quoted
 
 Write = Callable[[str], str]
 """Writes a value into SQL."""

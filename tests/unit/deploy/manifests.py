@@ -41,16 +41,20 @@ def _loaded() -> str:
 
 def changed(where: str, path: str, value: object = None) -> Manifests:
     """Copy the manifests and set a value at a dotted path of one object; None deletes the key, ~ stands for a dot."""
-    copied = load()
+    return set_at(load(), where, path, value)
+
+
+def set_at(objects: Manifests, where: str, path: str, value: object = None) -> Manifests:
+    """Set a value at a dotted path of one of the objects, or delete the key, and return them."""
     *folders, last = [int(step) if step.isdigit() else step.replace("~", ".") for step in path.split(".")]
-    place: Any = copied[where]
+    place: Any = objects[where]
     for step in folders:
         place = place[step]
     if value is None:
         del place[last]
     else:
         place[last] = value
-    return copied
+    return objects
 
 
 def schema_errors(each: Object) -> list[str]:

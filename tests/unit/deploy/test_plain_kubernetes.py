@@ -4,11 +4,10 @@ import copy
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import yaml
-from unit.deploy.manifests import DEPLOY, Object, schema_errors
+from unit.deploy.manifests import DEPLOY, Object, schema_errors, set_at
 from unit.deploy.pod_rules import Pod, pod_errors
 
 RUN_WORKERS: int = yaml.safe_load((DEPLOY / "imagenet-val.yaml").read_text(encoding="utf-8"))["compute"]["workers"]
@@ -24,20 +23,6 @@ def load() -> dict[str, Object]:
     objects = yaml.safe_load_all((DEPLOY / "kubernetes" / "ray.yaml").read_text(encoding="utf-8"))
     loaded: dict[str, Object] = json.loads(json.dumps({each["metadata"]["name"]: each for each in objects}))
     return loaded
-
-
-def changed(where: str, path: str, value: object) -> dict[str, Object]:
-    """Copy the objects and set or remove a value at a dotted path of one of them; ~ stands for a dot."""
-    objects = load()
-    *folders, last = [int(step) if step.isdigit() else step.replace("~", ".") for step in path.split(".")]
-    place: Any = objects[where]
-    for step in folders:
-        place = place[step]
-    if value is REMOVED:
-        del place[last]
-    else:
-        place[last] = value
-    return objects
 
 
 def broken(objects: dict[str, Object]) -> list[str]:
@@ -111,5 +96,5 @@ def test_the_manifests_follow_the_rules() -> None:
 
 @pytest.mark.parametrize(("where", "path", "value", "error"), WORSE)
 def test_a_change_for_the_worse_is_found(where: str, path: str, value: object, error: str) -> None:
-    errors = broken(changed(where, path, value))
+    errors = broken(set_at(load(), where, path, value))
     assert any(error in each for each in errors), errors

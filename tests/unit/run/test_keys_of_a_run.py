@@ -9,7 +9,7 @@ import pytest
 import yaml
 from inline import publish_all
 from layouts.base import picture, tar
-from layouts.net import of
+from layouts.net import model_section
 from preparing import prepared, refused, rows_of
 from viewing import viewing
 
@@ -34,14 +34,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fields_of(shards: Path, run: Path, **data: Any) -> dict[str, Any]:
     return {
         "data": {"shards": str(shards), "chunk_images": 3, **data},
-        "model": {
-            "name": f"{of.__module__}:of",
-            "weights": None,
-            "preprocess": {"resize": 32, "crop": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
-            "layer": "features.3",
-            "layout": "channels_first",
-            "outputs": "softmax",
-        },
+        "model": model_section(),
         "explain": {"methods": ["gradcam"]},
         "output": {"path": str(run)},
     }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from inline import config_of
 from layouts.base import put_pictures
-from layouts.net import of
+from layouts.net import model_section
 from preparing import rows_of
 
 from pipeline.errors import ConfigError, DamagedRunError
@@ -32,14 +32,7 @@ CHUNK, IMAGES = 3, 14
 def fields_of(images: Path, run: Path, limit: int | None, **data: Any) -> dict[str, Any]:
     return {
         "data": {"shards": str(images), "chunk_images": CHUNK, **({} if limit is None else {"limit": limit}), **data},
-        "model": {
-            "name": f"{of.__module__}:of",
-            "weights": None,
-            "preprocess": {"resize": 32, "crop": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
-            "layer": "features.3",
-            "layout": "channels_first",
-            "outputs": "softmax",
-        },
+        "model": model_section(),
         "explain": {"methods": ["gradcam"], "metrics": ["average_drop"]},
         "output": {"path": str(run)},
     }

@@ -1,28 +1,16 @@
 """The page of tiles: every filter alone and together, against plain loops over the rows; and what it says."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from handmade import RunMaker
 from starlette.testclient import TestClient
-from viewing import addresses, keys, text, viewing
+from viewing import addresses, keys, text
 
 from pipeline.results.query import open_run
 
 Row = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return RunMaker(tmp_path_factory.mktemp("runs") / "small").complete().folder
-
-
-@pytest.fixture(scope="module")
-def page(folder: Path) -> Iterator[TestClient]:
-    with viewing(folder) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

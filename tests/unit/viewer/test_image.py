@@ -1,32 +1,20 @@
 """The page of one image, its pictures and its neighbours."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from handmade import PARTS, RunMaker
+from handmade import PARTS
 from PIL import Image
 from starlette.testclient import TestClient
-from viewing import addresses, text, viewing
+from viewing import addresses, text
 
 from pipeline.results.query import decode_row, open_run
 from pipeline.viewer.maps import MapReader
 from pipeline.viewer.pictures import overlay_layer
 
 FIRST = "in=a.tar&image=0-0-0"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return RunMaker(tmp_path_factory.mktemp("runs") / "small").complete().folder
-
-
-@pytest.fixture(scope="module")
-def page(folder: Path) -> Iterator[TestClient]:
-    with viewing(folder) as client:
-        yield client
 
 
 def test_it_shows_every_method_the_numbers_and_where_the_image_lies(page: TestClient) -> None:
