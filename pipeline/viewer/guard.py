@@ -4,6 +4,7 @@ Other pages in the same browser, other users of the machine and names that lead 
 """
 
 import hmac
+import html
 import secrets
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
@@ -86,7 +87,7 @@ class Guard:
             return None
         rest = urlencode([(name, value) for name, value in query if name != "token"], errors="replace")
         path = scope["path"] if scope["path"] in ("/", "/image", "/classes", "/class", "/compare") else "/"
-        response = HTMLResponse(_ENTER.format(address=path + (f"?{rest}" if rest else "")))
+        response = HTMLResponse(_ENTER.format(address=html.escape(path + (f"?{rest}" if rest else ""))))
         response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
         return response
 
