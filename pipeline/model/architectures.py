@@ -14,7 +14,7 @@ from pipeline.model.transformers_models import Purpose, build_transformers
 from pipeline.model.transforms import timm_preprocess, torchvision_preprocess
 from pipeline.settings.functions import called, imported
 from pipeline.settings.libraries import import_torchvision
-from pipeline.settings.model import ModelConfig
+from pipeline.settings.model import ModelConfig, PreprocessConfig
 from pipeline.settings.preprocess import Preprocess
 
 Built = TypeVar("Built")
@@ -22,6 +22,13 @@ Built = TypeVar("Built")
 _WHERE = "model.name"
 _RANDOM = "random"
 """`weights: random` initialises the weights from seed 0, for tests and benchmarks."""
+
+
+_ASSUMED = (
+    "model.preprocess is not stated, so images become 224 x 224 pixels, normalised as for ImageNet: state it if the "
+    "model was trained in another way"
+)
+"""What a function does not say of its model."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,8 @@ def build_architecture(config: ModelConfig, purpose: Purpose = "classification")
             )
         return _transformers(config, purpose) if source == "transformers" else _LIBRARIES[source](name, config)
     if ":" in config.name:
-        return Architecture(_by_function(config), Preprocess(224, 256))
+        stated = isinstance(config.preprocess, PreprocessConfig)
+        return Architecture(_by_function(config), Preprocess(224, 256), notes=() if stated else (_ASSUMED,))
     raise ConfigError.one(
         _WHERE,
         f"'{config.name}' is not a model name",

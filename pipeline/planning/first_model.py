@@ -75,7 +75,8 @@ def choose_model(name: str | None, weights: str | None, folder: Path) -> ChosenM
     from pipeline.model.zoo import load_model  # late: it imports torch
 
     is_assumed = name is None and weights is None and fields.get("weights") == "DEFAULT"
-    return ChosenModel(fields, notes, load_model(tried), tried, is_assumed)
+    loaded = load_model(tried)
+    return ChosenModel(fields, (*notes, *loaded.notes), loaded, tried, is_assumed)
 
 
 def _named(name: str, weights: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -84,7 +84,10 @@ def _class_of(visit: Visit) -> int:
     from pipeline.viewer.filters import parse
 
     text = visit.field("class")
-    number = parse([("label", text)], visit.index).label if text else None
+    try:
+        number = parse([("label", text)], visit.index).label if text else None
+    except ConfigError as error:
+        raise ConfigError([replace(mistake, where="class") for mistake in error.mistakes]) from None
     if number is None:
         raise ConfigError.one("class", "is missing", "choose one on the page of classes")
     return number

@@ -106,6 +106,14 @@ def test_one_output_is_read_as_stated_and_refused_otherwise(outputs: str, classe
 
 
 @pytest.mark.usefixtures("mine")
+def test_a_preprocessing_that_nobody_stated_is_said() -> None:
+    said = [note for note in load_model(config("Identity", preprocess="default")).notes if "model.preprocess" in note]
+    assert said[0].startswith("model.preprocess is not stated, so images become 224 x 224 pixels")
+    stated = {"resize": 32, "crop": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
+    assert not any("model.preprocess" in note for note in load_model(config("Identity", preprocess=stated)).notes)
+
+
+@pytest.mark.usefixtures("mine")
 def test_weights_can_be_pinned_to_their_hash() -> None:
     loaded = load_model(config("Identity"))
     assert loaded.weights_digest == digest(loaded.model)

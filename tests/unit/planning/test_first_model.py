@@ -1,6 +1,7 @@
 """The model of a new run file: named, found beside the images, or assumed."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,7 +34,12 @@ def test_weights_beside_the_images_are_found_with_their_architecture(weights: Pa
 def built(monkeypatch: pytest.MonkeyPatch) -> list[ModelConfig]:
     """The sections `model` that are asked for; none is built."""
     asked: list[ModelConfig] = []
-    monkeypatch.setattr("pipeline.model.zoo.load_model", asked.append)
+
+    def load(config: ModelConfig) -> SimpleNamespace:
+        asked.append(config)
+        return SimpleNamespace(notes=())
+
+    monkeypatch.setattr("pipeline.model.zoo.load_model", load)
     return asked
 
 
@@ -79,6 +85,7 @@ def test_a_folder_of_transformers_is_named_by_its_path(tmp_path: Path, built: li
 def test_a_function_keeps_the_weights_that_it_loads() -> None:
     found = choose_model("layouts.net:of", None, Path("/"))
     assert (dict(found.fields), found.outputs) == ({"name": "layouts.net:of", "weights": None}, 10)
+    assert any("model.preprocess is not stated" in note for note in found.notes)
 
 
 def test_the_machine_is_described_within_the_limits_of_its_container(tmp_path: Path) -> None:
