@@ -81,6 +81,15 @@ def cropping() -> nn.Module:
     return Cropping(3)
 
 
+class Padding(Net):
+    def forward(self, pixels_BCHW: Tensor) -> Any:
+        return super().forward(functional.pad(pixels_BCHW, (0, pixels_BCHW.shape[3] // 2)))
+
+
+def padding() -> nn.Module:
+    return Padding(3)
+
+
 def chance() -> nn.Module:
     return Chance(3)
 
@@ -155,6 +164,7 @@ REFUSED = {
     "chance": Case("change from one pass to the next"),
     "statistics": Case("other logits alone than in a batch"),
     "cropping": Case("does not read all of the image: 8 at the top"),
+    "padding": Case("reaches out of the image (right)"),
     "listing": Case("outputs list, not one tensor", {"layer": "cut"}),
     "swin": Case("rows for 6 images", {"layer": "layers.2.blocks.1.attn"}, side=224),
     "hiera": Case("follows it in no layout", {"layer": "blocks.0"}, side=224),

@@ -24,6 +24,7 @@ from pipeline.model.layout_choice import (
 )
 from pipeline.model.layout_trial import Shape, Trial
 from pipeline.model.outputs import Outputs
+from pipeline.model.registration import check_registration
 from pipeline.model.stages import find_stages
 from pipeline.model.trace import Calls, traced
 
@@ -125,6 +126,7 @@ class CapturedLayers:
             found = self._tried(trial, missing)
             if self._found is None and self.target in found:
                 check_frame(trial.model, self._outputs, shape, found[self.target], self.target)
+                check_registration(trial, found[self.target], self.target)
             self._views |= {(layer, shape): view for layer, view in found.items()}
         return {layer: self._views[layer, shape] for layer in layers}
 

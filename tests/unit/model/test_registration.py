@@ -1,0 +1,97 @@
+"""A model that pads, shifts or shrinks its input is refused: cells of its grid do not lie where the image is."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from nets import ToyNet
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision import models
+
+import pipeline
+from pipeline.errors import LayerError
+from pipeline.model.layout import GridView
+from pipeline.model.layout_trial import Trial
+from pipeline.model.outputs import SOFTMAX
+from pipeline.model.registration import banded_images, check_registration
+
+LAYER = "net.features.3"
+
+
+class Reframed(nn.Module):
+    """Changes the frame of its images before a network sees them."""
+
+    def __init__(self, net: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.net, self.change = net, change
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return self.net(self.change(pixels_BCHW))
+
+
+def padded(*sides: int, mode: str = "constant") -> Callable[[Tensor], Tensor]:
+    return lambda pixels: functional.pad(pixels, sides, mode=mode)
+
+
+def shrunk(pixels: Tensor) -> Tensor:
+    return functional.pad(functional.interpolate(pixels, scale_factor=0.5), (0, 16, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("change", "sides"),
+    [
+        (padded(8, 8, 8, 8), "(top, bottom, left, right)"),
+        (padded(8, 8, 8, 8, mode="reflect"), "(top, bottom, left, right)"),
+        (padded(0, 0, 0, 12), "(bottom)"),
+        (padded(12, 0), "(left)"),
+        (shrunk, "(top, bottom, right)"),
+    ],
+)
+def test_a_model_that_changes_the_frame_is_refused(change: Callable[[Tensor], Tensor], sides: str) -> None:
+    pixels_BCHW = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(LayerError, match=f"reaches out of the image {re.escape(sides)}: the model pads"):
+        pipeline.explain(Reframed(ToyNet(0), change), pixels_BCHW, layer=LAYER, layout="channels_first")
+
+
+@pytest.mark.parametrize("change", [lambda pixels: pixels, lambda pixels: functional.interpolate(pixels, (48, 40))])
+def test_a_model_that_keeps_the_frame_is_explained(change: Callable[[Tensor], Tensor]) -> None:
+    pixels_BCHW = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    maps = pipeline.explain(Reframed(ToyNet(0), change), pixels_BCHW, layer=LAYER, layout="channels_first").maps
+    assert torch.isfinite(maps["gradcam"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "side", "cells"),
+    [
+        ("alexnet", "features", 224, 6),
+        ("resnet18", "layer4", 224, 7),
+        ("resnet18", "layer4", 200, 7),
+        ("resnet18", "layer3", 231, 15),
+        ("vgg11", "features", 224, 7),
+        ("mobilenet_v2", "features", 224, 7),
+        ("squeezenet1_1", "features", 224, 13),
+        ("efficientnet_b0", "features", 224, 7),
+    ],
+)
+def test_strides_and_kernels_are_no_change_of_the_frame(name: str, layer: str, side: int, cells: int) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = models.get_model(name, weights=None, num_classes=5).eval()
+    view = GridView("channels_first", cells, cells)
+    check_registration(Trial(model, SOFTMAX, (3, side, side)), view, layer)
+    right_half = Trial(Reframed(model, padded(side // 2, 0)), SOFTMAX, (3, side, side // 2))
+    with pytest.raises(LayerError, match=r"\(left\)"):
+        check_registration(right_half, view, f"net.{layer}")
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shape", [(3, 32, 20), (1, 5, 7)])
+def test_bands_cover_the_image_once(shape: tuple[int, int, int], axis: int) -> None:
+    image_CHW, *copies = banded_images(shape, axis, content=0)
+    changed_PHW = torch.stack([(copy_CHW != image_CHW).all(0) for copy_CHW in copies])
+    assert torch.equal(changed_PHW.sum(0), torch.ones(shape[1:], dtype=torch.int64))
+    along_P = changed_PHW.sum(1 + axis).amax(1)
+    assert len(copies) == min(8, shape[1 + axis])
+    assert int(along_P.max()) - int(along_P.min()) <= 1
