@@ -9,7 +9,6 @@ whether or not bands weigh the same. Then the outermost cells may hardly change 
 Legend: P images or bands, C colours, (H, W) pixels, K channels, (u, v) grid, L cells along one axis.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -91,7 +90,7 @@ def _crossed(energy_PL: Tensor, names: tuple[str, str]) -> list[str]:
 def _unreached(energy_PL: Tensor) -> tuple[bool, bool]:
     """Tell of the first and the last cells whether the image hardly changes them, as if they lay beside it."""
     energy_L = energy_PL.sum(0)
-    least, outer = _REACHED * energy_L.median(), math.ceil(_PART_OUTSIDE * len(energy_L))
+    least, outer = _REACHED * energy_L.median(), max(1, round(_PART_OUTSIDE * len(energy_L)))
     first, last = energy_L[:outer].mean(), energy_L[-outer:].mean()
     return bool(first < least), bool(last < least)
 
