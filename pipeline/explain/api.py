@@ -4,6 +4,7 @@ Legend: B images (or rows, where an image has several targets), T targets of one
 (u, v) grid of a map, N classes, S points of a curve, R rows with finite pixels and logits.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -138,7 +139,8 @@ def explain(
     with torch.inference_mode(False), multiplying(precision):
         indices = None if indices is None else indices.clone()
         with exceptions_told(model, pixels_BCHW, "the forward or backward pass", RuntimeError):
-            probe.resolve(pixels_BCHW)
+            for note in probe.resolve(pixels_BCHW):
+                warnings.warn(note, stacklevel=2)
             check_attention(chosen, lambda: probe.attention(pixels_BCHW))
             evidence = _evidence_for(observe(pixels_BCHW, chosen, probe, keys), indices)
             if stages is None:  # one stage that the user names is what he wants

@@ -63,6 +63,8 @@ class CapturedLayers:
         self._views: dict[tuple[str, Shape], View] = {}
         self._trace: tuple[Shape, Calls] | None = None
         self._attention: dict[Shape, TokenAttention] = {}
+        self.notes: tuple[str, ...] = ()
+        """What the user should know of the target layer, as far as it was tried."""
         if self._found is not None and self._found.attention is not None:
             self._attention[self._found.shape] = self._found.attention
         if layer != "auto":
@@ -126,7 +128,7 @@ class CapturedLayers:
             found = self._tried(trial, missing)
             if self._found is None and self.target in found:
                 check_frame(trial.model, self._outputs, shape, found[self.target], self.target)
-                check_registration(trial, found[self.target], self.target)
+                self.notes = check_registration(trial, found[self.target], self.target)
             self._views |= {(layer, shape): view for layer, view in found.items()}
         return {layer: self._views[layer, shape] for layer in layers}
 

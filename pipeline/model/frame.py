@@ -14,31 +14,33 @@ from pipeline.model.layout_trial import Shape
 from pipeline.model.outputs import Outputs
 from pipeline.model.recording import watching
 
-_UNREAD = 0.3
-"""Largest part of a cell that may be left out on one side; strides and kernels leave out a few pixels."""
+_UNREAD_BEFORE, _UNREAD_AFTER = 0.3, 1.0
+"""Largest parts of a cell that may be left out at the top and the left, and at the bottom and the right: strides and
+kernels leave out a few pixels, mostly after the last cell."""
 _IMAGES = 2
 
 
 def check_frame(model: nn.Module, outputs: Outputs, shape: Shape, view: View, layer: str = "") -> None:
-    """Raise LayerError if the outer pixels of an image, a good part of a cell wide, do not reach the logits.
+    """Raise LayerError if the outer pixels of an image, a good part of a cell wide, do not reach the target layer.
 
     Args:
         model: the model.
         outputs: how the model's return value becomes logits.
         shape: colours, height and width of the images.
         view: layout of the target layer.
-        layer: the target layer. Scores that read the best place alone, as of a detector, depend on few pixels, so
-            that all of them must reach this layer instead.
+        layer: the target layer. What a later layer leaves out has cells in the map, and their place is right. Without
+            a name, all pixels must reach the logits.
     """
     unread = _unread_margins(model, outputs, shape, layer)
     cells = (shape[1] / view.height, shape[1] / view.height, shape[2] / view.width, shape[2] / view.width)
-    if any(pixels > _UNREAD * cell for pixels, cell in zip(unread, cells, strict=True)):
+    allowed = (_UNREAD_BEFORE, _UNREAD_AFTER) * 2
+    if any(pixels > part * cell for pixels, part, cell in zip(unread, allowed, cells, strict=True)):
         named = zip(unread, ("top", "bottom", "left", "right"), strict=True)
         margins = ", ".join(f"{pixels} at the {side}" for pixels, side in named if pixels)
         raise LayerError(
             f"the model does not read all of the image: {margins} of {shape[1]} x {shape[2]} pixels never reach its "
-            "outputs, so it crops its input, and maps would lie in wrong places; give it images of the size that it "
-            "reads (model.preprocess)"
+            "target layer, so it crops its input, and maps would lie in wrong places; give it images of the size "
+            "that it reads (model.preprocess)"
         )
 
 
@@ -62,8 +64,7 @@ def _unread_margins(model: nn.Module, outputs: Outputs, shape: Shape, layer: str
 def _reached(model: nn.Module, outputs: Outputs, pixels_BCHW: Tensor, layer: str) -> Tensor:
     """Return what every pixel should reach, (B, N): the logits, or what the target layer gives."""
     acts = dict[str, Tensor]()
-    at_layer = outputs.task is not None and not outputs.task.reads_all and layer != ""
-    with watching({layer: model.get_submodule(module_of(layer))} if at_layer else {}, acts):
+    with watching({layer: model.get_submodule(module_of(layer))} if layer else {}, acts):
         logits_BN = Exact(model, outputs).logits(pixels_BCHW, differentiable=True)
     return acts[layer].flatten(1) if layer in acts else logits_BN
 

@@ -181,7 +181,7 @@ def picked(returned: object, key: OutputKey | None) -> Any:  # noqa: ANN401 - an
     first = next(iter(found.values()), None)
     others = list(tensors.values())[1:]
     in_order = isinstance(returned, (tuple, list)) and not named
-    if in_order and isinstance(first, Tensor) and first.ndim == 2 and all(part.shape != first.shape for part in others):
+    if in_order and isinstance(first, Tensor) and first.ndim == 2 and all(_is_no_row(part, first) for part in others):
         return first
     raise ConfigError.one(
         "model.output_key",
@@ -190,6 +190,11 @@ def picked(returned: object, key: OutputKey | None) -> Any:  # noqa: ANN401 - an
         if tensors
         else "wrap the model so that it returns a tensor",
     )
+
+
+def _is_no_row(part: Tensor, first: Tensor) -> bool:
+    """Tell whether a part is not one row of numbers for each image, as logits and embeddings are."""
+    return part.ndim != 2 or len(part) != len(first)
 
 
 def how_picked(returned: object, outputs: object) -> str:

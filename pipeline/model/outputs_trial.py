@@ -3,7 +3,7 @@
 Legend: B images, N outputs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -19,6 +19,11 @@ _WHERE = "model.outputs"
 _SUM_TOLERANCE = 1e-4
 """How far a row of probabilities may be from the sum 1."""
 _ENDS = {"SoftmaxBackward0": "softmax", "SafeSoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
+_LOG_SIGMOID = "LogSigmoidBackward0"
+_LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "MkldnnConvolution", "Linear")
+"""Beginnings of the names of functions of linear layers: their outputs are logits, even if they are in [0, 1]."""
+_CONTRAST = 1000.0
+"""Logits grow with the contrast of an image, probabilities stay in [0, 1]."""
 _VIEWS = ("View", "Reshape", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone", "Alias", "ToCopy", "Flatten", "Unsafe")
 """Beginnings of the names of autograd functions that do not change a number."""
 _BOUNDED = ("Sigmoid", "Softmax", "SafeSoftmax", "Clamp", "Hardtanh", "Hardsigmoid", "Div", "Exp", "Where")
@@ -33,7 +38,10 @@ class Observed:
     Attributes:
         values_BN: the outputs, one row per image.
         end: softmax or sigmoid, if one of them made the outputs.
-        is_bounded: whether the function that made them may have bounded them to [0, 1], or is unknown.
+        is_bounded: whether the function that made them may have bounded them to [0, 1], or is unknown, or whether they
+            stay there for images of much contrast.
+        is_linear: whether a linear layer made them.
+        is_log_sigmoid: whether the logarithm of a sigmoid made them.
         last_module: name and class of the last module that ran and has no children.
         picked: which part of the returned value is read, where the user has not said it.
         is_headless: whether the model seems to be a feature extractor: the last module with parameters is a
@@ -43,6 +51,8 @@ class Observed:
     values_BN: Tensor
     end: str | None
     is_bounded: bool
+    is_linear: bool
+    is_log_sigmoid: bool
     last_module: str
     picked: str
     is_headless: bool
@@ -70,6 +80,9 @@ def find_outputs(
     kind = _kind_of(task, kind)
     seen = observe_outputs(model, pixels_BCHW, key, task)
     if kind == "auto":
+        if not seen.is_linear and not seen.is_bounded and _within_unit(seen):
+            strong = observe_outputs(model, _CONTRAST * pixels_BCHW, key, task)
+            seen = replace(seen, is_bounded=_within_unit(strong))
         _check_auto(seen)
         return Outputs("softmax", key, task=task), _notes(kind, seen)
     _CHECKS[kind](seen)
@@ -119,6 +132,8 @@ def observe_outputs(model: nn.Module, pixels_BCHW: Tensor, key: OutputKey | None
         values_BN.detach().float() if task is None else _rows(outputs),
         _ENDS.get(end),
         end.startswith(_BOUNDED),
+        end.startswith(_LINEAR),
+        end == _LOG_SIGMOID,
         last,
         "" if key is not None else how_picked(returned, outputs),
         vars(model).get("num_classes") == 0 or _ends_in_norm(parametric, values_BN.shape[1]),
@@ -170,6 +185,19 @@ def _check_auto(seen: Observed) -> None:
             _WHERE,
             f"all outputs lie in [0, 1], as after a sigmoid (last module: {seen.last_module})",
             "set probabilities" if seen.end else "set probabilities, or softmax or sigmoid if they are logits",
+        )
+    if (total := _equal_sum(seen)) is not None:
+        raise ConfigError.one(
+            _WHERE,
+            f"no output is negative, and each row sums to {total:.6g}, as probabilities times {total:.6g} do "
+            f"(last module: {seen.last_module})",
+            "explain the model without its softmax, or set softmax if they are logits",
+        )
+    if seen.is_log_sigmoid:
+        raise ConfigError.one(
+            _WHERE,
+            f"the outputs are logarithms of a sigmoid (last module: {seen.last_module}), and softmax would not undo it",
+            "explain the model without its log-sigmoid, and set sigmoid",
         )
     if seen.is_headless:
         raise ConfigError.one(
@@ -244,6 +272,16 @@ def _sums_to_one(seen: Observed) -> bool:
         and bool((values_BN >= 0).all())
         and bool(((values_BN.sum(1) - 1).abs() <= _SUM_TOLERANCE).all())
     )
+
+
+def _equal_sum(seen: Observed) -> float | None:
+    """Return the sum of every row, if no output is negative and the rows differ but not their sums."""
+    values_BN = seen.values_BN
+    sums_B = values_BN.sum(1)
+    mean = float(sums_B.mean())
+    same = bool(((sums_B - mean).abs() <= _SUM_TOLERANCE * abs(mean)).all())
+    alike = float(values_BN.std(0).max()) <= _SUM_TOLERANCE * abs(mean)
+    return mean if values_BN.shape[1] > 1 and same and not alike and bool((values_BN >= 0).all()) else None
 
 
 def _within_unit(seen: Observed) -> bool:

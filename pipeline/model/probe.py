@@ -41,14 +41,13 @@ class Probe:
 
     Args:
         model: any classifier that maps (B, C, H, W) to logits (B, N); never changed.
-        layer: name of a layer, such as `layer4`, `relu#2` (its second call) or `bn1:input` (what goes in), a module of
-            the model, or "auto" for the last one at the deepest resolution.
+        layer: `layer4`, `relu#2` (its second call), `bn1:input` (what goes in), a module, or "auto" for the last one
+            at the deepest resolution.
         stages: layers for methods that combine several, ending with `layer`; None: the last layer of each resolution.
         precision: "bf16" for autocast, except in passes that capture several stages; else see `arithmetic.multiplying`.
         batch: most images in one pass; halved when memory runs out.
         batch_multiple: passes are padded to a multiple of this many images; see `Batcher`.
-        normalisation: mean and std of the inputs; the baseline `black` needs them.
-        seed: of methods that draw random numbers.
+        normalisation, seed: mean and std of the inputs, for the baseline `black`; seed of methods that draw numbers.
         compiled: whether to compile masked passes, which takes up to a minute.
         outputs: how the model's return value becomes logits and confidences.
         layout: how the target layer's output is read; "auto" finds out by a trial, which found layouts need not.
@@ -128,7 +127,7 @@ class Probe:
         self.scorer.batcher.size = self.batcher.size
 
     def stages(self, pixels_BCHW: Tensor) -> tuple[str, ...]:
-        """Return the layers for methods that combine several, shallow to deep; found once if they were not given."""
+        """Return the layers for methods that combine several, shallow to deep; found once if not given."""
         return self._layers(pixels_BCHW, stages=True)
 
     def _layers(self, pixels_BCHW: Tensor, *, stages: bool) -> tuple[str, ...]:
@@ -136,9 +135,10 @@ class Probe:
         self._engine.keep(names)
         return names
 
-    def resolve(self, pixels_BCHW: Tensor) -> None:
-        """Find the target layer and its layout, if they are not known; raises LayerError if it cannot serve."""
+    def resolve(self, pixels_BCHW: Tensor) -> tuple[str, ...]:
+        """Find the target layer if it is not known, and return notes on it; raises LayerError if it cannot serve."""
         self._captured.views(self._layers(pixels_BCHW, stages=False), shape_of(pixels_BCHW))
+        return self._captured.notes
 
     def attention(self, pixels_BCHW: Tensor) -> TokenAttention:
         """Return what the model's attention means, found out once; raises LayerError if there is none to be read."""

@@ -1,159 +1,45 @@
-"""Checks that each cell of the target layer lies where its part of the image is: maps are laid over the whole image.
-
-Bands of rows of a test image are changed, one at a time, and then bands of columns. What every band changes in a cell
-(global attention, normalisation) says nothing; the rest says where in the image the cell lies: at the mean place of the
-bands, weighted by the energies of their changes, the squared differences to the unchanged image. A line through these
-places tells where the edges of the grid lie. They lie outside of the image if the model pads, shifts or shrinks it,
-whether or not bands weigh the same. Then the outermost cells may hardly change at all.
-
-Legend: P images or bands, C colours, (H, W) pixels, K channels, (u, v) grid, L cells along one axis.
-"""
-
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-from torch.nn import functional
+"""Checks that cells of the target layer lie where maps show them: maps are laid over the whole image, edge to edge."""
 
 from pipeline.errors import LayerError
-from pipeline.model.engine import Exact
-from pipeline.model.layer_names import module_of
+from pipeline.model.bands import SIDES, crossed_sides
+from pipeline.model.extents import centres_of_outer_cells
 from pipeline.model.layout import View
-from pipeline.model.layout_trial import Shape, Trial
-from pipeline.model.recording import capturing
+from pipeline.model.layout_trial import Trial
 
-_SIDES = (("top", "bottom"), ("left", "right"))
-_BANDS = 8
-_FEWEST_CELLS, _FEWEST_CHANNELS = 4, 4
-"""Fewer cells along an axis do not determine a line, and fewer channels may all be zero at an edge."""
-_INNER = 0.6
-"""The middle part of the grid on which the line is fitted: at the edges, places are drawn inwards."""
-_CELLS_OUTSIDE, _PART_OUTSIDE = 1.0, 0.1
-"""The grid may reach out of the image by the larger one of so many cells and this part of it: strides make half a
-cell of it, and models that were tried at most 0.8."""
-_REACHED = 0.2
-"""Least energy of the outermost cells, relative to the median; models that were tried have 0.34 and more."""
-_CONTENTS = 8
-"""A model is refused if the bands' first content makes it suspect, and so do two, three and so many together."""
-_ON_A_LINE = 0.9
-"""Least coefficient of determination of the line; below, the trial decides nothing."""
-_BASE, _BAND = 0.3, 2.0
-"""Standard deviation of the unchanged noise, and of the coarse squares in a changed band."""
-_TINY = torch.finfo(torch.float64).tiny
+_CELLS, _PART = 1.0, 0.04
+"""Outer cells may lie beside their places in the map by the larger one of so many cells and this part of the image."""
+_ROUNDING = 0.01
 
 
-@dataclass(frozen=True)
-class _Line:
-    """Where the grid's edges lie along one axis: 0 is the first edge of the image, 1 the last one."""
+def check_registration(trial: Trial, view: View, layer: str) -> tuple[str, ...]:
+    """Return a sentence if maps are stretched; raise LayerError if the grid reaches out of the image.
 
-    first: float
-    last: float
-    certain: bool
-
-    def outside(self, cells: int) -> tuple[bool, bool]:
-        """Tell whether the grid reaches out of the image before its first edge, and after its last one."""
-        allowed = max(_CELLS_OUTSIDE / cells, _PART_OUTSIDE)
-        return self.certain and -self.first > allowed, self.certain and self.last - 1 > allowed
-
-
-def check_registration(trial: Trial, view: View, layer: str) -> None:
-    """Raise LayerError if the target layer's grid reaches out of the image by more than a cell.
+    Convolutions without padding leave the outer cells inside of the image, so that maps, as they are laid over images
+    everywhere, are wider than what they show. Padding by the model itself brings cells beside the image.
 
     Args:
         trial: the model, how its outputs are read, and the shape of the images.
         view: layout of the target layer.
         layer: its name.
     """
-    energies = [torch.zeros(())] * len(_SIDES)
-    for content in range(_CONTENTS):
-        energies = [energies[axis] + _energies(trial, view, layer, axis, content) for axis in range(len(_SIDES))]
-        sides = [side for axis, names in enumerate(_SIDES) for side in _crossed(energies[axis], names)]
-        if not sides:
-            return
-    raise LayerError(
-        f"the grid of layer '{layer}' reaches out of the image ({', '.join(sides)}): the model pads, shifts or shrinks "
-        "its input, and maps would lie in wrong places; do this before the model (model.preprocess)"
+    outside, inside = list[str](), list[str]()
+    for axis, (cells, pixels) in enumerate(zip((view.height, view.width), trial.size, strict=True)):
+        centres = centres_of_outer_cells(trial, view, layer, axis)
+        inwards = (0.0, 0.0) if centres is None else (centres[0] - 0.5 / cells, 1 - 0.5 / cells - centres[1])
+        allowed = max(_CELLS / cells, _PART) + _ROUNDING
+        if centres is None or max(map(abs, inwards)) > allowed:  # cells may read pixels that padding has mirrored
+            outside += crossed_sides(trial, view, layer, axis)
+        placed = tuple(zip(SIDES[axis], inwards, strict=True))
+        outside += [side for side, part in placed if part < -allowed and side not in outside]
+        inside += [f"{pixels * part:.0f} pixels at the {side}" for side, part in placed if part > allowed]
+    if outside:
+        raise LayerError(
+            f"the grid of layer '{layer}' reaches out of the image ({', '.join(outside)}): the model pads, shifts or "
+            "shrinks its input, and maps would lie in wrong places; do this before the model (model.preprocess)"
+        )
+    if not inside:
+        return ()
+    return (
+        f"the outer cells of layer '{layer}' lie further inside of the image than maps show them, because convolutions "
+        f"before it have no padding: {', '.join(inside)} of {trial.size[0]} x {trial.size[1]}",
     )
-
-
-def _crossed(energy_PL: Tensor, names: tuple[str, str]) -> list[str]:
-    """Name the sides of one axis at which the grid reaches out of the image."""
-    cells = energy_PL.shape[1]
-    if cells < _FEWEST_CELLS:
-        return []
-    relative_PL = energy_PL / energy_PL.sum(1, keepdim=True).clamp_min(_TINY)  # bands weigh the same
-    lines = _line(energy_PL).outside(cells), _line(relative_PL).outside(cells)
-    judged = zip(names, *lines, _unreached(relative_PL), strict=True)
-    return [name for name, outside, also_outside, unreached in judged if (outside and also_outside) or unreached]
-
-
-def _unreached(energy_PL: Tensor) -> tuple[bool, bool]:
-    """Tell of the first and the last cells whether the image hardly changes them, as if they lay beside it."""
-    energy_L = energy_PL.sum(0)
-    least, outer = _REACHED * energy_L.median(), max(1, round(_PART_OUTSIDE * len(energy_L)))
-    first, last = energy_L[:outer].mean(), energy_L[-outer:].mean()
-    return bool(first < least), bool(last < least)
-
-
-def _energies(trial: Trial, view: View, layer: str, axis: int, content: int) -> Tensor:
-    """Return how much each band of rows (axis 0) or columns (axis 1) changes each row or column of cells, (P, L).
-
-    The sum is 1. Zeros decide nothing.
-    """
-    images_PCHW = banded_images(trial.shape, axis, content).to(trial.device)
-    raw = list[Tensor]()
-
-    def take(_layer: str, tensor: Tensor) -> Tensor:
-        raw.append(tensor.clone())
-        return tensor
-
-    module = trial.model.get_submodule(module_of(layer))
-    with torch.inference_mode(False), torch.no_grad(), capturing({layer: module}, take):
-        Exact(trial.model, trial.outputs).logits(images_PCHW)
-    maps_PKuv = view.grid(raw[0])
-    if maps_PKuv.shape[1] < _FEWEST_CHANNELS:
-        return torch.zeros(len(maps_PKuv) - 1, maps_PKuv.shape[2 + axis], dtype=torch.float64)
-    changes_Puv = (maps_PKuv[1:] - maps_PKuv[:1]).double().square().sum(1)
-    energy_PL = changes_Puv.sum(2 - axis).nan_to_num(0, 0, 0).cpu()
-    return energy_PL / energy_PL.sum().clamp_min(_TINY)
-
-
-def banded_images(shape: Shape, axis: int, content: int) -> Tensor:
-    """Return an image of noise, and copies of it in each of which another band has another content, (P, C, H, W)."""
-    rng = torch.Generator().manual_seed(content)
-    image_CHW = _BASE * torch.randn(shape, generator=rng)
-    squares_1Cyx = torch.randn(1, shape[0], 12, 12, generator=rng)
-    other_CHW = torch.randn(shape, generator=rng) + _BAND * functional.interpolate(squares_1Cyx, shape[1:])[0]
-    length = shape[1 + axis]
-    bands = min(_BANDS, length)
-    places = torch.arange(length) * bands // length
-    return torch.stack([image_CHW, *(_spliced(image_CHW, other_CHW, places == band, axis) for band in range(bands))])
-
-
-def _spliced(image_CHW: Tensor, other_CHW: Tensor, chosen: Tensor, axis: int) -> Tensor:
-    """Return an image with the chosen rows or columns of another one."""
-    return torch.where(chosen[:, None] if axis == 0 else chosen, other_CHW, image_CHW)
-
-
-def _line(energy_PL: Tensor) -> _Line:
-    """Fit the places of the inner cells by a line, each cell weighing as much as the bands say about its place."""
-    bands, cells = energy_PL.shape
-    local_PL = energy_PL - energy_PL.amin(0)
-    own_L = _centres(cells) - 0.5
-    weight_L = local_PL.sum(0) * (own_L.abs() < _INNER / 2)
-    place_L = _centres(bands) @ local_PL / local_PL.sum(0).clamp_min(_TINY)
-    weight_L = weight_L / weight_L.sum().clamp_min(_TINY)
-    own_mean, place_mean = weight_L @ own_L, weight_L @ place_L
-    own_L, place_L = own_L - own_mean, place_L - place_mean
-    spread, moved = float(weight_L @ own_L.square()), float(weight_L @ place_L.square())
-    if min(spread, moved) < 1e-9:
-        return _Line(0, 1, certain=False)
-    slope = float(weight_L @ (own_L * place_L)) / spread
-    middle = float(place_mean - slope * own_mean)
-    unexplained = float(weight_L @ (place_L - slope * own_L).square()) / moved
-    return _Line(middle - slope / 2, middle + slope / 2, certain=slope > 0 and 1 - unexplained >= _ON_A_LINE)
-
-
-def _centres(number: int) -> Tensor:
-    """Return the centres of equal parts of the line from 0 to 1."""
-    return (torch.arange(number, dtype=torch.float64) + 0.5) / number

@@ -87,7 +87,8 @@ def tried(
         if any(mistake.where == WHERE for mistake in mistakes.found):  # it does not run
             _check_names(model, {"model.layer": [config.layer], "model.stages": config.stages})
         else:
-            probe, evidence = _captured(trial, config, outputs.for_trials(), pixels_BCHW[:1])
+            probe, evidence, about_layer = _captured(trial, config, outputs.for_trials(), pixels_BCHW[:1])
+            notes += about_layer
             _check_found(evidence)
     mistakes.found += [each for each in in_layers.found if each.where in _OF_LAYERS or not mistakes.found]
     mistakes.raise_if_any()
@@ -193,8 +194,10 @@ def _check_found(evidence: Evidence) -> None:
     )
 
 
-def _captured(model: nn.Module, config: ModelConfig, outputs: Outputs, pixels_1CHW: Tensor) -> tuple[Probe, Evidence]:
-    """Capture the target layer, then all stages, with their gradients."""
+def _captured(
+    model: nn.Module, config: ModelConfig, outputs: Outputs, pixels_1CHW: Tensor
+) -> tuple[Probe, Evidence, tuple[str, ...]]:
+    """Capture the target layer, then all stages, with their gradients; also returns notes about the target layer."""
     mistakes = Mistakes()
     with mistakes.collecting(), _layer_errors("model.layer"):
         probe = Probe(model, config.layer, outputs=outputs, layout=config.layout)
@@ -203,10 +206,11 @@ def _captured(model: nn.Module, config: ModelConfig, outputs: Outputs, pixels_1C
         _check_names(model, {"model.stages": config.stages})
     mistakes.raise_if_any()
     with _layer_errors("model.stages"):
+        notes = probe.resolve(pixels_1CHW)
         if config.stages != "auto":
             found = probe.layouts(pixels_1CHW)
             probe = Probe(model, probe.layer, stages=config.stages, outputs=outputs, layout=found)
-        return probe, probe.capture(pixels_1CHW, gradients=True, stages=True)
+        return probe, probe.capture(pixels_1CHW, gradients=True, stages=True), notes
 
 
 def _check_names(model: nn.Module, named: Mapping[str, str | Sequence[str]]) -> None:

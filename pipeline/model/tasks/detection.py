@@ -50,7 +50,6 @@ class Detection(Task):
 
     name = "detection"
     kinds = ("probabilities",)
-    reads_all = False
     may_miss = True
 
     @classmethod

@@ -34,7 +34,6 @@ class FunctionTask(Task):
     name = "function"
     kinds = OUTPUT_KINDS
     is_guessed = True
-    reads_all = False
 
     def outputs(self, returned: object, key: OutputKey | None) -> Tensor:  # noqa: ARG002 - refused before
         """Return what the function makes of the returned value, (B, N).

@@ -1,5 +1,6 @@
 """A model that crops its input is refused, because its maps would lie in wrong places; others read the whole image."""
 
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -48,6 +49,18 @@ def test_pixels_that_strides_leave_out_are_no_crop(name: str, cells: int) -> Non
     model = models.get_model(name, weights=None, num_classes=5).eval()
     for side in (224, 231):
         check_frame(model, SOFTMAX, (3, side, side), GridView("channels_first", cells, cells))
+
+
+@pytest.mark.parametrize("side", [28, 32, 48, 64, 96, 100, 180])
+@pytest.mark.parametrize("blocks", [2, 3])
+def test_pixels_that_later_layers_leave_out_are_no_crop(blocks: int, side: int) -> None:
+    layers = [(nn.Conv2d(3 if index == 0 else 16, 16, 3), nn.ReLU(), nn.MaxPool2d(2)) for index in range(blocks)]
+    body = nn.Sequential(*(layer for block in layers for layer in block))
+    model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)).eval()
+    pixels_BCHW = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that cells lie further inside
+        assert torch.isfinite(pipeline.explain(model, pixels_BCHW).maps["gradcam"]).all()
 
 
 def test_outputs_without_gradients_are_left_to_other_checks() -> None:

@@ -12,10 +12,11 @@ from torchvision import models
 
 import pipeline
 from pipeline.errors import LayerError
+from pipeline.model.bands import banded_images
 from pipeline.model.layout import GridView
 from pipeline.model.layout_trial import Trial
 from pipeline.model.outputs import SOFTMAX
-from pipeline.model.registration import banded_images, check_registration
+from pipeline.model.registration import check_registration
 
 LAYER = "net.features.3"
 
@@ -53,6 +54,51 @@ def test_a_model_that_changes_the_frame_is_refused(change: Callable[[Tensor], Te
     pixels_BCHW = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with pytest.raises(LayerError, match=f"reaches out of the image {re.escape(sides)}: the model pads"):
         pipeline.explain(Reframed(ToyNet(0), change), pixels_BCHW, layer=LAYER, layout="channels_first")
+
+
+def stride_4() -> nn.Module:
+    """A grid of many cells that read few pixels each."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)).eval()
+
+
+@pytest.mark.parametrize(
+    ("change", "sides"),
+    [
+        (padded(0, 12), "(right)"),
+        (padded(0, 0, 16, 0), "(top)"),
+        (padded(12, 12, 12, 12), "(top, bottom, left, right)"),
+        (lambda pixels: pixels.roll(12, 3), "(left)"),
+    ],
+)
+def test_on_a_fine_grid_two_cells_are_enough(change: Callable[[Tensor], Tensor], sides: str) -> None:
+    pixels_BCHW = torch.randn(1, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(LayerError, match=f"reaches out of the image {re.escape(sides)}: the model pads"):
+        pipeline.explain(Reframed(stride_4(), change), pixels_BCHW, layer="net.0")
+
+
+def without_padding(convolutions: int) -> nn.Module:
+    layers = [nn.Conv2d(3 if index == 0 else 8, 8, 3) for index in range(convolutions)]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        body = nn.Sequential(*(layer for conv in layers for layer in (conv, nn.ReLU())))
+        return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)).eval()
+
+
+def test_convolutions_without_padding_are_said() -> None:
+    pixels_BCHW = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    said = (
+        "the outer cells of layer '0' lie further inside of the image than maps show them, .* 8 pixels at the top, 8 "
+    )
+    with pytest.warns(UserWarning, match=said):
+        pipeline.explain(without_padding(8), pixels_BCHW, layer="0")
+
+
+def test_one_convolution_without_padding_is_less_than_a_cell() -> None:
+    pixels_BCHW = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.isfinite(pipeline.explain(without_padding(1), pixels_BCHW, layer="0").maps["gradcam"]).all()
 
 
 @pytest.mark.parametrize("change", [lambda pixels: pixels, lambda pixels: functional.interpolate(pixels, (48, 40))])
