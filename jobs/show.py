@@ -13,6 +13,8 @@ from pipeline.errors import ConfigError
 PANEL_WIDTH = 224
 """Minimum width of a panel in pixels, so that captions fit."""
 
+_SOME_KEYS = "SELECT image_key FROM images LIMIT 5"
+
 
 @command
 def show(
@@ -24,7 +26,7 @@ def show(
 ) -> int:
     """Draw images with the maps of every method; print the path of the PNG file."""
     if not keys:
-        example = f'camatlas query {shlex.quote(run)} "SELECT image_key FROM images LIMIT 5"'
+        example = " ".join(["camatlas query", shlex.quote(run), f'"{_SOME_KEYS}"'])
         raise ConfigError.one("KEY", "no image is named", f"some keys of the run: {example}")
     from pipeline.maps.pictures import stacked
     from pipeline.results.one_image import ImageReader

@@ -164,7 +164,9 @@ def test_names_that_agree_by_chance_under_a_prefix_are_no_guess(tmp_path: Path) 
 def test_the_same_names_with_other_shapes_are_listed_by_their_shapes(tmp_path: Path) -> None:
     narrow, wide = (nn.Sequential(nn.Linear(3, width), nn.Linear(width, 3)) for width in (2, 4))
     message = refusal(narrow.state_dict(), tmp_path, wide)
-    assert "1 of its 4 tensors are found by name; of another shape or type: 0.weight (2, 3) instead of (4, 3)" in message
+    assert (
+        "1 of its 4 tensors are found by name; of another shape or type: 0.weight (2, 3) instead of (4, 3)" in message
+    )
 
 
 def test_a_deeper_or_shallower_network_is_refused(tmp_path: Path) -> None:
