@@ -60,7 +60,7 @@ def _outcomes(row: Mapping[str, Any]) -> dict[str, int]:
 
 
 def whiskers(rows: Rows, metric: str) -> str:
-    """Draw the mean of one metric of each method with its interval; blue diamonds mark the best and its ties, by rule."""
+    """Draw the mean of one metric of each method with its interval; blue diamonds are the best of a rule and ties."""
     import altair as alt  # costs time to import
 
     marks = ["best or tied", "other"]
