@@ -168,8 +168,8 @@ def test_labels_that_seem_to_count_from_one_are_noted(
 ) -> None:
     names = ("a/1.jpg", "a/2.jpg", "b/3.jpg")
     _, told = account(labelled("".join(f"{name},{label}\n" for name, label in zip(names, labels, strict=True))))
-    note = f"labels run from 1 to {labels[-1]} and class 0 has no image: if the file counts from 1, every label is off by one"
-    assert told.notes == ((note,) if is_noted else ())
+    note = f"labels run from 1 to {labels[-1]} and class 0 has no image: if the file counts from 1, every label is off"
+    assert told.notes == ((f"{note} by one",) if is_noted else ())
 
 
 def test_an_account_of_a_thousand_classes_has_at_most_forty_lines() -> None:
