@@ -43,7 +43,7 @@ def query(
     else:
         output_table(table, as_csv=as_csv, as_json=as_json, output=output, force=force)
     if sql == LEADERBOARD:
-        _print_note(opened.metrics)
+        _print_notes(table, opened.metrics)
     return 0
 
 
@@ -58,12 +58,13 @@ def _print_leaderboard(table: "pa.Table", metrics: "Metrics") -> None:
         output_table(judging)
 
 
-def _print_note(metrics: "Metrics") -> None:
-    """Say on stderr which metrics cannot carry a conclusion about methods."""
+def _print_notes(table: "pa.Table", metrics: "Metrics") -> None:
+    """Say on stderr which rows cannot be compared, and which metrics cannot carry a conclusion about methods."""
+    from pipeline.results.leaderboard import note_of_rules
     from pipeline.results.reliability import leaderboard_note, shipped_record
 
-    note = leaderboard_note(metrics, shipped_record())
-    if note:
+    notes = note_of_rules(table["target_rule"].to_pylist()), leaderboard_note(metrics, shipped_record())
+    for note in filter(None, notes):
         err.say(note)
 
 

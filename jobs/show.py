@@ -1,6 +1,7 @@
 """camatlas show: draw images with their maps from every method of a run, as a PNG contact sheet."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,21 +13,26 @@ from pipeline.errors import ConfigError
 PANEL_WIDTH = 224
 """Minimum width of a panel in pixels, so that captions fit."""
 
+_SOME_KEYS = "SELECT image_key FROM images LIMIT 5"
+
 
 @command
 def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="the run folder")],
     keys: Annotated[
-        list[str], typer.Argument(metavar="KEY...", help="image keys; SHARD/KEY for a key in several shards")
-    ],
+        list[str] | None, typer.Argument(metavar="KEY...", help="image keys; SHARD/KEY for a key in several shards")
+    ] = None,
     output: Annotated[str | None, typer.Option("--out", help="PNG file to write (default: KEY.png)")] = None,
 ) -> int:
     """Draw images with the maps of every method; print the path of the PNG file."""
+    if not keys:
+        example = " ".join(["camatlas query", shlex.quote(run), f'"{_SOME_KEYS}"'])
+        raise ConfigError.one("KEY", "no image is named", f"some keys of the run: {example}")
     from pipeline.maps.pictures import stacked
     from pipeline.results.one_image import ImageReader
     from pipeline.results.query import open_run
 
-    path = Path(output or re.sub(r"[^\w.-]+", "_", keys[0]) + ".png")
+    path = Path(output or _file_name(keys[0]))
     with open_run(run) as opened, ImageReader(opened) as reader:
         sheets = [_sheet(opened.manifest, reader, _explained(opened, key)) for key in keys]
     try:
@@ -35,6 +41,13 @@ def show(
         raise ConfigError.one("--out", f"cannot write '{path}': {error}") from None
     out.say(str(path))
     return 0
+
+
+def _file_name(key: str) -> str:
+    """Return the name of the picture of a key; it is never the key itself, which may be an image in this folder."""
+    name = re.sub(r"[^\w.-]+", "_", key)
+    shorter = f"{name.removesuffix('.png')}.png"
+    return shorter if shorter != key else f"{name}.png"
 
 
 def _explained(opened: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - pipeline.results.query is imported late

@@ -176,3 +176,13 @@ class RunMaker:
             target_confidence=0.75,
             target_logit=-2.5,
         )
+
+
+class TwoRules(RunMaker):
+    """A run that explains labels beside predictions: rows of the rule `label` are of wrong predictions only."""
+
+    def explained(self, part: PartName, number: int, failing: str = "") -> list[Row]:
+        """Return the rows of the predicted class, and of the label where it is another class."""
+        rows = super().explained(part, number, failing)
+        of_label = [row | {"target": row["label"], "target_rule": "label"} for row in rows]
+        return [*rows, *(row for row in of_label if row["label"] not in (None, row["predicted"]))]

@@ -60,12 +60,14 @@ def _outcomes(row: Mapping[str, Any]) -> dict[str, int]:
 
 
 def whiskers(rows: Rows, metric: str) -> str:
-    """Draw the mean of one metric for every method with its interval; blue diamonds mark the best and its ties."""
+    """Draw the mean of one metric of each method with its interval; blue diamonds are the best of a rule and ties."""
     import altair as alt  # costs time to import
 
     marks = ["best or tied", "other"]
+    several = len({row["target_rule"] for row in rows}) > 1
     points = [
-        {"method": row["method"], "value": row[metric], "low": interval["low"], "high": interval["high"],
+        {"method": f"{row['method']} ({row['target_rule']})" if several else row["method"], "value": row[metric],
+         "low": interval["low"], "high": interval["high"],
          "mark": marks[not (interval["best"] or interval["tied"])]}
         for row in rows
         if (interval := row["intervals"].get(metric)) and row[metric] is not None

@@ -16,6 +16,7 @@ from pipeline.audit.figures import grey_map, outline, thumbnail, thumbnail_size
 from pipeline.audit.output_charts import chapter_charts
 from pipeline.errors import ConfigError
 from pipeline.maps.pictures import VIRIDIS, picture_note
+from pipeline.results.leaderboard import note_of_rules
 from pipeline.results.source_images import Original
 from pipeline.settings.preprocess import Preprocess
 
@@ -66,6 +67,7 @@ def render(facts: Mapping[str, Any], pictures: Mapping[tuple[str, str], Original
         contents=[(key, title) for key, title in _SECTIONS if _has_section(facts, key)],
         methods=list(dict.fromkeys(row["method"] for row in facts["leaderboard"]["rows"])),
         energy=next((label for label, about in facts["metrics"].items() if about["name"] == "energy_in_box"), ""),
+        rules_note=note_of_rules(row["target_rule"] for row in facts["leaderboard"]["rows"]),
         charts=_charts(facts),
         metrics_a_page=METRICS_A_PAGE,
         metric_numbers={name: number for number, name in enumerate(facts["metrics"], 1)},

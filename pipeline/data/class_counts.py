@@ -71,10 +71,11 @@ def with_counts(described: Described, shards: Sequence[Shard]) -> LabelAccount:
     )
     present = {one.index for one in classes}
     absent = [index for index in range(len(described.class_names)) if index not in present] if classes else []
+    notes = (*(_doubt(described, *pair) for pair in counts.doubtful.items()), *_counted_from_one(classes))
     return replace(
         described.account, images=counts.images, labelled=counts.labelled, several=counts.several, boxed=counts.boxed,
         unreadable=counts.unreadable, unreadable_example=counts.example.strip()[:80], classes=classes,
-        notes=(*described.account.notes, *(_doubt(described, *pair) for pair in counts.doubtful.items())),
+        notes=(*described.account.notes, *notes),
         absent=len(absent), absent_examples=tuple(f"{i} {_name(described, i)}" for i in absent[:_EXAMPLES]),
     )  # fmt: skip
 
@@ -91,6 +92,16 @@ def _images(shard: Shard, table: Annotations) -> Iterator[tuple[str, data.Descri
 def _name(described: Described, index: int) -> str:
     names = described.class_names
     return names[index] if 0 <= index < len(names) else ""
+
+
+def _counted_from_one(classes: Sequence[ClassCount]) -> Iterator[str]:
+    """Say that labels may count from 1, where all are written as numbers, from 1 to the last without a gap."""
+    are_numbers = all(one.written.isdecimal() and int(one.written) == one.index for one in classes)
+    if are_numbers and len(classes) > 1 and [one.index for one in classes] == [*range(1, len(classes) + 1)]:
+        yield (
+            f"labels run from 1 to {len(classes)} and class 0 has no image: if the file counts from 1, every label is "
+            "off by one"
+        )
 
 
 def _doubt(described: Described, text: str, index: int) -> str:

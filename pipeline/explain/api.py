@@ -82,7 +82,7 @@ def explain(
         precision: "fp32" (IEEE 754, on GPUs too), "tf32", or "bf16" for autocast; results are always float32.
         batch: most images in one pass, at least 1; halved when memory runs out.
         mean, std: the normalisation of the pixels, one number per colour, std > 0; only the baseline "black" and
-            pictures use it. None takes that of the transform, where it is known, or ImageNet's.
+            pictures use it. None takes that of the transform, where it is known, or, of three channels, ImageNet's.
         stages: names of the layers for methods that combine several, shallow to deep, the target layer last. None finds
             the last layer of each resolution.
         seed: seed of the methods that draw random numbers.
@@ -127,7 +127,8 @@ def explain(
     given = Inputs.of(images, model, transform)
     pixels_BCHW, normalisation = given.pixels_BCHW, given.normalisation(mean, std)
     check_inputs(pixels_BCHW, indices)
-    check_normalisation(pixels_BCHW, normalisation.mean, normalisation.std)
+    if normalisation.is_known:
+        check_normalisation(pixels_BCHW, normalisation.mean, normalisation.std)
     found = tried_outputs(model, pixels_BCHW, outputs, output_key, task_of(task, model))
     check_confidences(found, chosen, {})
     wanted = Wanted(layer, stages, layout, found.task)

@@ -119,12 +119,21 @@ class Inputs:
         return () if self.preparation is None else self.preparation.classes
 
     def normalisation(self, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Normalisation:
-        """Return the normalisation of the pixels: as stated, else that of the preparation, else ImageNet's."""
+        """Return the normalisation of the pixels: as stated, else that of the preparation, else ImageNet's for colours.
+
+        Other images than those of three channels have none by default.
+        """
         known = self.preparation
+        if mean is None and std is None and not (known and known.mean and known.std) and self._is_no_colour:
+            return Normalisation((), ())
         return Normalisation(
             mean or (known and known.mean) or IMAGENET_MEAN,
             std or (known and known.std) or IMAGENET_STD,
         )
+
+    @property
+    def _is_no_colour(self) -> bool:
+        return self.pixels_BCHW.ndim == 4 and self.pixels_BCHW.shape[1] != len(IMAGENET_MEAN)
 
     @classmethod
     def of(cls, images: object, model: nn.Module, transform: Any) -> "Inputs":  # noqa: ANN401 - as above

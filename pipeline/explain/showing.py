@@ -40,14 +40,15 @@ def page(explanations: "Explanations") -> Page:
 
 def shown_rows(explanations: "Explanations", rows: Sequence[int], methods: Sequence[str]) -> list[Shown]:
     """Return rows with their pictures and maps."""
-    evidence, normalisation = explanations.evidence, explanations.probe.normalisation
+    evidence, stated = explanations.evidence, explanations.probe.normalisation
+    mean, std = (stated.mean, stated.std) if stated.is_known else ((0.0,), (1.0,))
     images, targets = evidence.images_B.tolist(), evidence.targets_B.tolist()
     confidences = evidence.target_confidences_B.tolist()
     return [
         Shown(
             name_of(explanations, targets[row]),
             f"image {images[row]}{_confidence(', ', confidences[row])}",
-            as_picture(picture(evidence.pixels_BCHW[row], normalisation.mean, normalisation.std)),
+            as_picture(picture(evidence.pixels_BCHW[row], mean, std)),
             {name: explanations.maps[name][row].detach().float().cpu().numpy() for name in methods},
         )
         for row in rows

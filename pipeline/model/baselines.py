@@ -28,17 +28,33 @@ _BLUR_KERNEL, _BLUR_SIGMA = 51, 50.0
 
 
 class Normalisation:
-    """Per-channel mean and standard deviation, of pixels in [0, 1], that normalise the model's inputs."""
+    """Per-channel mean and standard deviation, of pixels in [0, 1], that normalise the model's inputs.
+
+    Empty ones are not known: what needs them is refused.
+    """
 
     def __init__(self, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> None:
         self.mean, self.std = tuple(mean), tuple(std)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there are a mean and a standard deviation."""
+        return bool(self.mean and self.std)
 
     def apply(self, pixels_BCHW: Tensor) -> Tensor:
         """Normalise pixels in [0, 1], (B, C, H, W)."""
         return (pixels_BCHW - self._column(self.mean, pixels_BCHW)) / self._column(self.std, pixels_BCHW)
 
     def black(self, pixels_BCHW: Tensor) -> Tensor:
-        """Return the normalised value of black, (1, C, 1, 1)."""
+        """Return the normalised value of black, (1, C, 1, 1); raise ConfigError if the normalisation is not known."""
+        if not self.is_known:
+            channels = pixels_BCHW.shape[1]
+            plural = "" if channels == 1 else "s"
+            raise ConfigError.one(
+                "baseline",
+                f"'black' needs the mean and std of images of {channels} channel{plural}",
+                f"give mean= and std= with {channels} number{plural} each, or another baseline, such as mean",
+            )
         return -self._column(self.mean, pixels_BCHW) / self._column(self.std, pixels_BCHW)
 
     def _column(self, values: tuple[float, ...], like: Tensor) -> Tensor:

@@ -71,9 +71,14 @@ class Reading:
         return [name for name in shared if not _fits(name, self.state[name], self.wanted[name])]
 
     @cached_property
+    def shared(self) -> int:
+        """Number of the model's names that the checkpoint has, whatever their tensors are."""
+        return sum(name in self.state for name in self.wanted)
+
+    @cached_property
     def fitting(self) -> int:
         """Number of the model's tensors that the checkpoint gives."""
-        return sum(name in self.state for name in self.wanted) - len(self.different)
+        return self.shared - len(self.different)
 
     def is_complete(self, *, alone: bool) -> bool:
         """Tell whether every tensor fits; `alone` also requires that no tensor lies outside of the prefix."""

@@ -136,6 +136,9 @@ def _misfit(path: str, best: Reading, all_readings: Sequence[Reading]) -> Config
             f"{_named(outside)}",
             f"set {_KEY} to {' or '.join(map(repr, crowded))} to leave them out",
         )
+    if 2 * max(reading.shared for reading in all_readings) < len(best.wanted):
+        whole = max(as_named or all_readings, key=lambda reading: (len(reading.state), -len(reading.prefix)))
+        return _other_architecture(path, whole)
     shapes = [
         f"{name} {described(best.state[name])} instead of {described(best.wanted[name])}" for name in best.different
     ]
@@ -148,6 +151,17 @@ def _misfit(path: str, best: Reading, all_readings: Sequence[Reading]) -> Config
     problems = "; ".join(f"{what}: {_named(names)}" for what, names in parts.items() if names)
     how = f"{best.fitting} of its {len(best.wanted)} tensors are found {best}"
     return ConfigError.one(WHERE, f"'{path}' does not fit the model: {how}; {problems}", _advice(best, all_readings))
+
+
+def _other_architecture(path: str, whole: Reading) -> ConfigError:
+    """Show the names of a file beside those of the model; so few agree that no prefix explains the others."""
+    kinds = {"only in the file": whole.unexpected, "only in the model": whole.missing}
+    names = "; ".join(f"{where}: {_named(found)}" for where, found in kinds.items() if found)
+    return ConfigError.one(
+        WHERE,
+        f"'{path}' does not fit the model: these seem to be the weights of another architecture; {names}",
+        "give the weights of this architecture, or correct model.name",
+    )
 
 
 def _advice(best: Reading, all_readings: Sequence[Reading]) -> str:

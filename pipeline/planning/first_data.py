@@ -23,6 +23,7 @@ from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.metrics import Metric
 from pipeline.planning.first_model import ChosenModel
 from pipeline.run.matching import check_account, check_classes, check_labels, check_names
+from pipeline.run.paths import absolute_path
 from pipeline.settings.data import DataConfig
 from pipeline.settings.run_file import RunConfig
 
@@ -75,7 +76,7 @@ def find_data(source: str, model: ChosenModel) -> FirstData:
     Raises:
         ConfigError: there are no images, kinds are mixed, or labels contradict each other or the model.
     """
-    place = _place(Path(source).expanduser().absolute())
+    place = _place(Path(absolute_path(source)))
     refused: dict[Path | None, list[Mistake]] = {}
     files = _files_in(place.folder) if place.shards[0].kind == "folder" and place.is_whole else []
     for (key, file), classes in itertools.product([*files, ("", None)], _classes_in(place.folder, model)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ConfigError
 from pipeline.model.transformers_source import CONFIG, PREFIX, WEIGHTS, local_folder
+from pipeline.run.paths import absolute_path
 from pipeline.settings.model import ModelConfig
 
 if TYPE_CHECKING:
@@ -83,13 +84,13 @@ def _named(name: str, weights: str | None) -> tuple[dict[str, Any], tuple[str, .
     """Return the keys of a model that the user names."""
     path = Path(name).expanduser()
     if _is_transformers(path):
-        return {"name": f"{PREFIX}{path.absolute()}"}, ()
+        return {"name": f"{PREFIX}{absolute_path(str(path))}"}, ()
     if path.suffix == ".safetensors" and path.is_file():
         return _by_weights(path)
     folder = local_folder(name)
-    fields: dict[str, Any] = {"name": name if folder is None else f"{PREFIX}{folder}"}
+    fields: dict[str, Any] = {"name": name if folder is None else f"{PREFIX}{absolute_path(str(folder))}"}
     if weights is not None:
-        fields["weights"] = str(Path(weights).absolute()) if "." in weights else weights
+        fields["weights"] = absolute_path(weights) if "." in weights else weights
         classes = _classes_in(_header(Path(weights)))
         if name.partition("/")[0] in _LIBRARIES and classes not in (None, _IMAGENET):
             fields["num_classes"] = classes
@@ -151,7 +152,7 @@ def _by_weights(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
             "name it, and the file with --weights: --model torchvision/NAME --weights FILE",
         )
     name, classes = found
-    fields: dict[str, Any] = {"name": f"torchvision/{name}", "weights": str(path.absolute())}
+    fields: dict[str, Any] = {"name": f"torchvision/{name}", "weights": absolute_path(str(path))}
     note = f"The names of the weights are those of torchvision's {name}."
     return fields | ({"num_classes": classes} if classes != _IMAGENET else {}), (note,)
 

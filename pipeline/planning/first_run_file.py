@@ -11,6 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.planning.first_data import FirstData
 from pipeline.planning.first_model import ChosenModel
 from pipeline.planning.machine import Machine
+from pipeline.run.paths import absolute_path
 from pipeline.settings.run_file import RunConfig, parse_config
 
 METHODS = ("gradcam", "gradcam_pp", "shuffled_gradcam")
@@ -122,7 +123,7 @@ def _comment(text: str, indent: str = "") -> list[str]:
 
 def free_output(source: Path, beside: Path) -> str:
     """Return the path of a run folder that does not exist: beside the run file, and outside of the data."""
-    data, place = source.absolute(), beside.absolute()
+    data, place = Path(absolute_path(str(source))), Path(absolute_path(str(beside)))
     name = (data.name if data.is_dir() else data.stem) or "images"
     if place == data or data in place.parents:
         place = data.parent

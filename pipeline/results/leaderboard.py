@@ -1,6 +1,6 @@
 """The leaderboard as people read it: an arrow for the direction of each metric; what judges the model stands apart."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,10 @@ MODEL_METRICS = ("box_removed_confidence", "box_only_confidence")
 """Metrics that read no map: they say how the model depends on the boxes, and are the same for every method."""
 
 _ARROWS = {"higher": " ↑", "lower": " ↓"}
+_RULES_APART = (
+    "Rows of different target rules are of different images and must not be compared: a label that is also the "
+    "predicted class has rows under one of the rules only."
+)
 _GROUP = (*RUN_COLUMNS, "target_rule")
 
 
@@ -25,6 +29,11 @@ def direction(fields: Mapping[str, Any]) -> str:
         return str(plugin["better"])
     judged = shipped_record().metrics.get(str(fields["name"]))
     return "neither" if judged is None else judged.better
+
+
+def note_of_rules(rules: Iterable[str]) -> str:
+    """Say that rows of several target rules must not be compared; empty if there is one rule only."""
+    return _RULES_APART if len(set(rules)) > 1 else ""
 
 
 def of_maps(table: pa.Table, metrics: Metrics) -> pa.Table:

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.errors import CamatlasError
 from pipeline.maps.codec import EncodedMap, decode
 from pipeline.maps.gallery import MOST_PICTURES, Page, Shown, chosen
-from pipeline.results.leaderboard import MODEL_METRICS, of_maps
+from pipeline.results.leaderboard import MODEL_METRICS, note_of_rules, of_maps
 from pipeline.results.source_images import originals
 from pipeline.settings.preprocess import Preprocess
 
@@ -58,7 +58,8 @@ def page(run: "Run") -> Page:
     rows = [[_cell(value) for value in row.values()] for row in board.to_pylist()]
     judging = [name for name, fields in run.metrics.items() if fields["name"] in MODEL_METRICS]
     apart = f"not in the table, since they judge the model and not the maps: {', '.join(judging)}" if judging else ""
-    notes = "; ".join(filter(None, (note, apart)))
+    of_rules = note_of_rules(board["target_rule"].to_pylist())
+    notes = "; ".join(filter(None, (note, apart, of_rules)))
     return Page(heading(run), first_images(run, count, methods), notes, board.column_names, rows)
 
 

@@ -22,24 +22,24 @@ def absolute(config: RunConfig) -> RunConfig:
         update={
             "data": data.model_copy(
                 update={
-                    "shards": [_absolute(shard) for shard in shards] if data.shards else "",
-                    "manifest": data.manifest and _absolute(data.manifest),
-                    "root": data.root and _absolute(data.root),
-                    "labels": data.labels and _absolute(data.labels),
-                    "boxes": data.boxes and _absolute(data.boxes),
-                    "keys": _absolute(data.keys) if isinstance(data.keys, str) else data.keys,
-                    "classes": data.classes and _absolute(data.classes, "imagenet-1k"),
+                    "shards": [absolute_path(shard) for shard in shards] if data.shards else "",
+                    "manifest": data.manifest and absolute_path(data.manifest),
+                    "root": data.root and absolute_path(data.root),
+                    "labels": data.labels and absolute_path(data.labels),
+                    "boxes": data.boxes and absolute_path(data.boxes),
+                    "keys": absolute_path(data.keys) if isinstance(data.keys, str) else data.keys,
+                    "classes": data.classes and absolute_path(data.classes, "imagenet-1k"),
                 }
             ),
             "explain": config.explain.model_copy(update={"methods": methods}),
             "model": config.model.model_copy(update=_absolute_files(config.model)),
-            "output": config.output.model_copy(update={"path": _absolute(config.output.path)}),
+            "output": config.output.model_copy(update={"path": absolute_path(config.output.path)}),
         }
     )
 
 
-def _absolute(path: str, name: str = "") -> str:
-    """Make a path absolute; leave a URL and the built-in name `name` unchanged."""
+def absolute_path(path: str, name: str = "") -> str:
+    """Make a path absolute, without `..`; leave a URL and the built-in name `name` unchanged."""
     return path if "://" in path or path in ("", name) else os.path.abspath(Path(path).expanduser())  # noqa: PTH100
 
 
@@ -48,9 +48,9 @@ def _absolute_files(model: ModelConfig) -> dict[str, str | None]:
     named = bool(model.weights and "." not in model.weights)
     return {
         "name": _absolute_model(model.name),
-        "weights": model.weights if named else model.weights and _absolute(model.weights),
-        "text_embeddings": model.text_embeddings and _absolute(model.text_embeddings),
-        "reference_embeddings": model.reference_embeddings and _absolute(model.reference_embeddings),
+        "weights": model.weights if named else model.weights and absolute_path(model.weights),
+        "text_embeddings": model.text_embeddings and absolute_path(model.text_embeddings),
+        "reference_embeddings": model.reference_embeddings and absolute_path(model.reference_embeddings),
     }
 
 
@@ -65,4 +65,4 @@ def _absolute_method(spec: Spec) -> Spec:
     options: Any = spec.get(_STORED) if isinstance(spec, dict) else None
     if not isinstance(options, dict) or not isinstance(options.get("path"), str):
         return spec
-    return {_STORED: {**options, "path": _absolute(options["path"])}}
+    return {_STORED: {**options, "path": absolute_path(options["path"])}}

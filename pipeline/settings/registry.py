@@ -1,6 +1,7 @@
 """Builds methods and metrics from the run file: by name, preset and parameters."""
 
 import dataclasses
+import difflib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -63,7 +64,15 @@ def build_all(
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> Mistake:
     """Describe a name that no method or metric has."""
-    return Mistake(where, f"unknown name '{name}'", nearest(name, known))
+    by_letters = {_letters(one): one for one in sorted(known)}
+    close = difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.5)
+    hint = f"did you mean '{by_letters[close[0]]}'?" if close else nearest(name, by_letters.values())
+    return Mistake(where, f"unknown name '{name}'", hint)
+
+
+def _letters(name: str) -> str:
+    """Reduce a name to what its spellings share: `Grad-CAM++`, `GradCAM++` and `gradcam_pp` are one."""
+    return "".join(char for char in name.lower().replace("++", "pp") if char.isalnum())
 
 
 def parameters(thing: object) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 import torch
+import yaml
 from handmade import RunMaker
 from inline import publish_all
 
@@ -62,6 +63,15 @@ def my_run() -> Mapping[str, Any]:
     return {}
 
 
+def copies_elsewhere() -> Mapping[str, Any]:
+    """Copy the shards and weights of `my_run` to another place, and write its run file, whose paths are the first."""
+    folder = run_of_the_demo().parent
+    shutil.copytree(folder / "shards", "elsewhere/shards")
+    shutil.copy(str(files("pipeline.demo") / "network.safetensors"), "elsewhere")
+    Path("run.yaml").write_text(yaml.safe_dump(_fields_of_the_demo(folder)), encoding="utf-8")
+    return {}
+
+
 def atlas() -> Mapping[str, Any]:
     """Make a folder of two runs, of two models over the same images."""
     for model in ("resnet50", "mobilenet_v2"):
@@ -79,7 +89,7 @@ def model() -> Mapping[str, Any]:
 
 
 PROVIDED: dict[str, Callable[[], Mapping[str, Any]]] = {
-    made.__name__: made for made in (my_images, my_model, my_run, atlas, model)
+    made.__name__: made for made in (my_images, my_model, my_run, copies_elsewhere, atlas, model)
 }
 
 
@@ -97,9 +107,12 @@ def run_of_the_demo() -> Path:
     """Explain a few images of the demo once for all pages; the images stay where they are."""
     folder = Path(mkdtemp(prefix="camatlas-docs-"))
     write_demo(folder, scenes=12, scenes_per_shard=6)
-    fields = run_file(folder)
-    fields["explain"] = {
+    return publish_all(_fields_of_the_demo(folder))
+
+
+def _fields_of_the_demo(folder: Path) -> dict[str, Any]:
+    explain = {
         "methods": ["gradcam", "gradcam_pp", {"scorecam": {"channels": 8}}],
         "metrics": ["average_drop", "insertion", "pointing_game", "energy_in_box"],
     }
-    return publish_all(fields)
+    return run_file(folder) | {"explain": explain}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handmade import RunMaker
+from handmade import RunMaker, TwoRules
 
 from pipeline.audit.facts import audit
 from pipeline.audit.page import fitted, render
@@ -52,6 +52,18 @@ def test_missing_labels_are_listed_as_unchecked(tmp_path: Path) -> None:
     assert [group["title"] for group in facts["gallery"]] == ["Most confident"]
     assert any("no labels" in sentence for sentence in facts["unchecked"])
     assert any("no class was predicted for 16 images" in sentence for sentence in facts["unchecked"])
+
+
+def test_methods_are_compared_within_a_target_rule_only(tmp_path: Path) -> None:
+    with open_run(TwoRules(tmp_path / "run").complete().folder) as run:
+        found = audit(run)
+    bests = [row for row in found.facts["leaderboard"]["rows"] if row["intervals"]["average_drop"]["best"]]
+    assert {(row["target_rule"], row["method"]) for row in bests} == {("label", "gradcam"), ("predicted", "gradcam")}
+    page = render(found.facts, found.pictures)
+    assert "★ best of its target rule" in page
+    assert "target rules are of different images and must not be compared" in page
+    assert "gradcam (label)" in page
+    assert "gradcam (predicted)" in page
 
 
 def test_metrics_are_identified_by_kind_not_by_label(tmp_path: Path) -> None:

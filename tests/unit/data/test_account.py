@@ -159,6 +159,19 @@ def test_labels_that_are_no_class_are_counted(labelled: Callable[[str], Path], a
     assert "          1 have one that is no class, such as 'bird'" in told.lines()
 
 
+@pytest.mark.parametrize(
+    ("labels", "is_noted"),
+    [("123", True), ("112", True), ("012", False), ("133", False), ("111", False), ("234", False)],
+)
+def test_labels_that_seem_to_count_from_one_are_noted(
+    labels: str, is_noted: bool, labelled: Callable[[str], Path], account: Account
+) -> None:
+    names = ("a/1.jpg", "a/2.jpg", "b/3.jpg")
+    _, told = account(labelled("".join(f"{name},{label}\n" for name, label in zip(names, labels, strict=True))))
+    note = f"labels run from 1 to {labels[-1]} and class 0 has no image: if the file counts from 1, every label is off"
+    assert told.notes == ((f"{note} by one",) if is_noted else ())
+
+
 def test_an_account_of_a_thousand_classes_has_at_most_forty_lines() -> None:
     classes = tuple(ClassCount(i, f"name {i}", f"n{i:08d}", i + 1) for i in range(1000))
     notes = tuple(f"note {i}" for i in range(20))

@@ -46,6 +46,13 @@ def put(root: Path, name: str, text: str) -> Path:
     return root / name
 
 
+@pytest.mark.parametrize(("labels", "notes"), [("123", 1), ("012", 0)])
+def test_labels_of_a_manifest_that_seem_to_count_from_one_are_noted(root: Path, labels: str, notes: int) -> None:
+    rows = "".join(f"i/{name}.jpg,{label}\n" for name, label in zip("abc", labels, strict=True))
+    account = account_of(manifest=put(root, "list.csv", f"file,label\n{rows}"))
+    assert len([note for note in account.notes if note.startswith("labels run from 1 to 3 and class 0")]) == notes
+
+
 def test_a_manifest_is_accounted_for(root: Path) -> None:
     text = "file,label,x0,y0,x1,y1\ni/a.jpg,cat,1,2,3,4\ni/b.jpg,dog,,,,\ni/c.jpg,-1,,,,\ni/no.jpg,cat,,,,\n"
     account = account_of(manifest=put(root, "list.csv", text), classes=root / "names.txt")

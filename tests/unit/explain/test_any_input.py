@@ -10,6 +10,7 @@ from quick import OF_ATTENTION, SPECS
 from torch import Tensor, nn
 
 import pipeline
+from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD
 
 Maps = Mapping[str, Tensor]
 Values = Mapping[str, Maps]
@@ -119,3 +120,25 @@ def test_noise_has_the_shape_of_the_image(channels: int) -> None:
         mean=(0.5,) * channels, std=(0.5,) * channels,
     )  # fmt: skip
     assert all(map_Buv.isfinite().all() for map_Buv in found.maps.values())
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_tensors_without_colours_need_a_normalisation_only_where_black_is_meant(channels: int) -> None:
+    net = network(torch.randn(6, channels, 3, 3, generator=torch.Generator().manual_seed(1)))
+    pixels_BCHW, stated = images(channels), {"mean": (0.5,) * channels, "std": (0.5,) * channels}
+    found = pipeline.explain(net, pixels_BCHW, layer=LAYER, outputs="softmax")
+    same = pipeline.explain(net, pixels_BCHW, layer=LAYER, outputs="softmax", **stated)
+    assert torch.equal(found.maps["gradcam"], same.maps["gradcam"])
+    assert pipeline.evaluate(net, pixels_BCHW, found)["average_drop"]["gradcam"].isfinite().all()
+    assert "data:image/" in found._repr_html_()
+    path = {"methods": ["integrated_gradcam"], "layer": LAYER, "outputs": "softmax"}
+    with pytest.raises(ValueError, match=rf"'black' needs the mean and std .*with {channels} numbers? each"):
+        pipeline.explain(net, pixels_BCHW, **path)
+    assert pipeline.explain(net, pixels_BCHW, **path, **stated).maps["integrated_gradcam"].isfinite().all()
+    with pytest.raises(ValueError, match=f"mean and std must have {channels} numbers each"):
+        pipeline.explain(net, pixels_BCHW, **path, mean=stated["mean"])
+
+
+def test_tensors_of_three_channels_are_normalised_as_imagenet_by_default() -> None:
+    found = pipeline.explain(network(), images(), layer=LAYER, outputs="softmax")
+    assert (found.probe.normalisation.mean, found.probe.normalisation.std) == (IMAGENET_MEAN, IMAGENET_STD)

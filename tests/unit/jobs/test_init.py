@@ -91,6 +91,15 @@ def test_the_run_file_has_comments_a_schema_and_the_account(tmp_path: Path, here
     assert read(here / "sub" / "my.yaml")["output"]["path"] == str(here / "sub" / "data_run")
 
 
+def test_paths_are_written_without_dots(tmp_path: Path, here: Path) -> None:
+    class_folders(tmp_path / "data")
+    made = init("../data", *MODEL, "--out", "../here/run.yaml")
+    assert made.exit_code == 0, made.stderr
+    fields = read("run.yaml")
+    assert fields["data"]["shards"] == str(tmp_path / "data")
+    assert fields["output"]["path"] == str(here / "data_run")
+
+
 @pytest.mark.parametrize(
     "name",
     ["<script>alert(1)</script>", "=1+1", "a: b # c", "quote'\"s", "line\nbreak", "- x", "null", "é\udcff", "%TAG"],

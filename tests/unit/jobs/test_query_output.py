@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
-from handmade import RunMaker
+from handmade import RunMaker, TwoRules
 from typer.testing import CliRunner, Result
 
 from jobs.query import query
@@ -63,6 +63,14 @@ def test_the_default_query_prints_the_leaderboard(small_run: RunMaker) -> None:
         ["gradcam", "predicted", "4", "0", "0.3125", "0.3125"],
         ["scorecam", "predicted", "3", "0", "0.5833", "0.5833"],
     ]
+
+
+def test_rows_of_several_target_rules_are_said_to_be_of_different_images(small_run: RunMaker, tmp_path: Path) -> None:
+    ended = run_query(TwoRules(tmp_path / "two").complete())
+    lines = [line.split()[:3] for line in ended.stdout.splitlines()[1:]]
+    assert lines[:2] == [["gradcam", "label", "3"], ["gradcam", "predicted", "4"]]
+    assert "target rules are of different images and must not be compared" in ended.stderr
+    assert "target rules" not in run_query(small_run).stderr
 
 
 def test_metrics_that_judge_the_model_stand_apart(tmp_path: Path) -> None:

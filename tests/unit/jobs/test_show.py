@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from handmade import PARTS, RunMaker
+from typer.testing import CliRunner
 
-from jobs.show import _explained, _label_and_prediction
+from jobs.cli import app
+from jobs.show import _explained, _file_name, _label_and_prediction
 from pipeline.errors import ConfigError
 from pipeline.results.query import open_run
 from pipeline.storage.run_folder import PartName
@@ -49,6 +51,25 @@ def test_a_key_must_name_one_explained_image(folder: Path, key: str, message: st
     with open_run(folder) as run, pytest.raises(ConfigError, match="KEY") as caught:
         _explained(run, key)
     assert message in str(caught.value)
+
+
+def test_a_call_without_a_key_says_where_keys_come_from(folder: Path) -> None:
+    ended = CliRunner().invoke(app, ["show", str(folder)])
+    assert ended.exit_code == ConfigError.exit_code
+    assert f'camatlas query {folder} "SELECT image_key FROM images LIMIT 5"' in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("triangle/004.png", "triangle_004.png"),
+        ("triangle/004.jpg", "triangle_004.jpg.png"),
+        ("scene_00001", "scene_00001.png"),
+        ("004.png", "004.png.png"),  # '004.png' may be the image itself
+    ],
+)
+def test_the_picture_is_named_after_the_key_and_never_as_the_image(key: str, name: str) -> None:
+    assert _file_name(key) == name
 
 
 def test_raw_outputs_have_a_caption_without_class_and_confidence(small_run: RunMaker) -> None:

@@ -140,14 +140,33 @@ def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
     assert message.startswith("model.weights_key: ")
 
 
-def test_another_architecture_is_refused_with_what_differs(tmp_path: Path) -> None:
-    message = refusal({"state_dict": {f"module.{name}": t for name, t in ToyNet(1).state_dict().items()}}, tmp_path)
-    assert "of its 17 tensors are found" in message
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_another_architecture_is_refused_with_names_of_both_and_no_guess(prefix: str, tmp_path: Path) -> None:
+    message = refusal({"state_dict": under(prefix, ToyNet(1))}, tmp_path)
+    assert "seem to be the weights of another architecture; only in the file: " in message
+    assert f"{prefix}features.0.weight" in message
     assert (
-        "missing: stage1.0.weight, stage1.0.bias, stage1.1.weight, stage1.1.bias, stage1.1.running_mean and" in message
+        "only in the model: stage1.0.weight, stage1.0.bias, stage1.1.weight, stage1.1.bias, stage1.1.running_mean and"
+        in message
     )
-    assert "not in the model: " in message
+    assert "prefix" not in message
     assert "give the weights of this architecture" in message
+
+
+def test_names_that_agree_by_chance_under_a_prefix_are_no_guess(tmp_path: Path) -> None:
+    model = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(4)))
+    message = refusal({"stem.weight": torch.zeros(9, 3), **under("layer2.0.downsample.", model[:1])}, tmp_path, model)
+    assert "another architecture; only in the file: stem.weight, layer2.0.downsample.0.weight, " in message
+    assert "only in the model: 0.weight, 0.bias, 1.weight, 1.bias, 2.weight and 3 more" in message
+    assert "prefix" not in message
+
+
+def test_the_same_names_with_other_shapes_are_listed_by_their_shapes(tmp_path: Path) -> None:
+    narrow, wide = (nn.Sequential(nn.Linear(3, width), nn.Linear(width, 3)) for width in (2, 4))
+    message = refusal(narrow.state_dict(), tmp_path, wide)
+    assert (
+        "1 of its 4 tensors are found by name; of another shape or type: 0.weight (2, 3) instead of (4, 3)" in message
+    )
 
 
 def test_a_deeper_or_shallower_network_is_refused(tmp_path: Path) -> None:

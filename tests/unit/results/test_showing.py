@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from handmade import RunMaker
+from handmade import RunMaker, TwoRules
 
 from pipeline.data.sources.shards import Failure
 from pipeline.errors import ConfigError
@@ -38,6 +38,11 @@ def test_a_notebook_shows_maps_and_the_leaderboard(opened: Run) -> None:
     assert "average_drop ↓" in page
     assert re.findall(r"<td>(gradcam|scorecam)</td>", page) == ["gradcam", "scorecam"]
     assert "0-0-0, label dog, 0.750" in page
+
+
+def test_a_notebook_says_that_target_rules_are_of_different_images(tmp_path: Path) -> None:
+    with open_run(TwoRules(tmp_path / "run").complete().folder) as run:
+        assert "target rules are of different images and must not be compared" in run._repr_html_()
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

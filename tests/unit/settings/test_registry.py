@@ -73,6 +73,22 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     assert mistakes_of(["gradcan"]) == ["explain.methods: unknown name 'gradcan' (did you mean 'gradcam'?)"]
 
 
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("Grad-CAM", "gradcam"),
+        ("Grad-CAM++", "gradcam_pp"),
+        ("GradCAM++", "gradcam_pp"),
+        ("Smooth Grad-CAM++", "smooth_gradcam_pp"),
+        ("Score-CAM", "scorecam"),
+        ("IS-CAM", "iscam"),
+        ("Integrated Grad-CAM", "integrated_gradcam"),
+    ],
+)
+def test_a_name_as_papers_spell_it_is_refused_with_the_one_that_is_meant(written: str, name: str) -> None:
+    assert mistakes_of([written]) == [f"explain.methods: unknown name '{written}' (did you mean '{name}'?)"]
+
+
 def test_an_unknown_parameter_is_refused_with_the_nearest() -> None:
     assert mistakes_of([{"iscam": {"num_step": 3}}]) == [
         "explain.methods.iscam: unknown parameter 'num_step' (did you mean 'num_steps'?)"
