@@ -18,7 +18,7 @@ from pipeline.audit.interventions import Interventions
 from pipeline.audit.leaderboard import leaderboard
 from pipeline.audit.maps import Maps
 from pipeline.audit.merged import merged, to_json
-from pipeline.audit.methods import untrusted
+from pipeline.audit.methods import untrusted, without_controls
 from pipeline.audit.shards import shards
 from pipeline.audit.slice_check import check_slices
 from pipeline.audit.slices import slices
@@ -59,7 +59,7 @@ def claim(run: Run, values: Values, maps: Maps, shown: set[Place], *, ask_model:
         ask_model: load the model and run it on modified images.
     """
     checked = sanity(run)
-    followed, methods = answers(checked["rows"]), list(run.manifest.identity.methods)
+    followed, methods = answers(checked["rows"]), without_controls(run.manifest.identity.methods)
     trusted = [method for method in methods if followed.get(method) != "no"]
     following = [method for method in methods if followed.get(method) == "yes"]
     clustered = strategies(values, maps, trusted, run.manifest.identity.seed)
