@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pipeline.audit.checks.measuring import Measured
     from pipeline.results.query import Run
 
+_WITH_MODEL = "camatlas check RUN CHECKS --model"
+
 
 @command
 def check(
@@ -75,16 +77,22 @@ def _needs_all(checks: list["Check"]) -> None:
 
 def _findings(run: "Run", *, ask_model: bool) -> "Measured":
     """Count the findings of the report, and name them and what was not checked; none without an explained image."""
+    from pipeline.audit.checked import Unasked
     from pipeline.audit.checks.measuring import Measured
     from pipeline.audit.facts import audit
 
     if not run.arrow("SELECT 1 FROM explanations LIMIT 1").num_rows:
         return Measured(None, problem="no image was explained")
-    facts = audit(run, ask_model=ask_model).facts
+    audited = audit(run, ask_model=ask_model, unasked=Unasked("the model was not run on changed images", _WITH_MODEL))
+    facts = audited.facts
     found = [str(finding["sentence"]) for finding in facts["findings"]] + list(facts["more_findings"])
     without = [] if ask_model else ["without --model, the model was not run on changed images"]
     unchecked = [f"not checked: {sentence}" for sentence in facts["unchecked"]]
-    return Measured(float(len(found)), notes=(*found, *without, *unchecked))
+    if audited.suspicions:
+        known = f"{len(found)} found, and the others are not known without the model"
+        return Measured(None, problem="; ".join([known, *audited.suspicions, *found]))
+    undecided = [f"undecided: {line['name']}" for line in facts["checked"] if line["verdict"] == "undecided"]
+    return Measured(float(len(found)), notes=(*found, *without, *undecided, *unchecked))
 
 
 def _notes(run: "Run") -> list[str]:

@@ -13,6 +13,23 @@ _AUDIT = "camatlas audit RUN"
 
 
 @dataclass(frozen=True)
+class Unasked:
+    """Why the model was not asked, and what asks it.
+
+    Attributes:
+        why: the reason, in words that follow "but".
+        command: what would ask it.
+    """
+
+    why: str
+    command: str
+
+
+NO_MODEL = Unasked("the model was not loaded (--no-model)", f"{_AUDIT}, without --no-model")
+"""The model is not wanted in a report."""
+
+
+@dataclass(frozen=True)
 class Checked:
     """One line of the table.
 
@@ -85,6 +102,11 @@ def _counted(verdict: str, verdicts: Mapping[str, Verdict]) -> str:
     return f"{len(alike)} of {len(verdicts)} suspected classes: {', '.join(alike)}" if len(verdicts) > 1 else ""
 
 
-def model_missing(why: str) -> str:
-    """Return what lets the detectors run the model, by the reason why it is missing."""
-    return f"{_AUDIT}, without --no-model" if "--no-model" in why else f"restore the model, then {_AUDIT}"
+def not_loaded(why: str) -> Unasked:
+    """Return the reason why a model could not be loaded, and what asks it."""
+    return Unasked(f"the model could not be loaded ({why})", f"restore the model, then {_AUDIT}")
+
+
+def counted(classes: int) -> str:
+    """Format a number of classes."""
+    return f"{classes} class" if classes == 1 else f"{classes} classes"

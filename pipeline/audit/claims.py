@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.audit.absent import absent
 from pipeline.audit.background import background
-from pipeline.audit.checked import NOTHING_EXPLAINED, Checked, not_checked
+from pipeline.audit.checked import NOTHING_EXPLAINED, Checked, Unasked, not_checked
 from pipeline.audit.clusters import check as check_clusters
 from pipeline.audit.clusters import strategies
 from pipeline.audit.exhibits import Exhibits, label_examples
@@ -18,7 +18,7 @@ from pipeline.audit.interventions import Interventions
 from pipeline.audit.leaderboard import leaderboard
 from pipeline.audit.maps import Maps
 from pipeline.audit.merged import merged, to_json
-from pipeline.audit.methods import untrusted
+from pipeline.audit.methods import untrusted, without_controls
 from pipeline.audit.shards import shards
 from pipeline.audit.slice_check import check_slices
 from pipeline.audit.slices import slices
@@ -41,14 +41,16 @@ class Claims:
         facts: the findings, the lines of what was checked, and the sections.
         shown: the images of findings and clusters.
         pictures: the original images that could be read.
+        suspicions: what is suspected and could not be tested without the model.
     """
 
     facts: dict[str, Any]
     shown: set[Place]
     pictures: Mapping[Place, Original]
+    suspicions: list[str]
 
 
-def claim(run: Run, values: Values, maps: Maps, shown: set[Place], *, ask_model: bool) -> Claims:
+def claim(run: Run, values: Values, maps: Maps, shown: set[Place], *, ask_model: bool, unasked: Unasked) -> Claims:
     """Run every detector.
 
     Args:
@@ -57,9 +59,10 @@ def claim(run: Run, values: Values, maps: Maps, shown: set[Place], *, ask_model:
         maps: the maps of its sample.
         shown: images of other sections of the page, which are read together with those of the findings.
         ask_model: load the model and run it on modified images.
+        unasked: why the model is not asked, where it is not.
     """
     checked = sanity(run)
-    followed, methods = answers(checked["rows"]), list(run.manifest.identity.methods)
+    followed, methods = answers(checked["rows"]), without_controls(run.manifest.identity.methods)
     trusted = [method for method in methods if followed.get(method) != "no"]
     following = [method for method in methods if followed.get(method) == "yes"]
     clustered = strategies(values, maps, trusted, run.manifest.identity.seed)
@@ -70,7 +73,9 @@ def claim(run: Run, values: Values, maps: Maps, shown: set[Place], *, ask_model:
     examples = label_examples(run, shard_findings)
     own = {place for entry in clustered for cluster in entry["clusters"] for place in cluster["nearest"]}
     own |= {(image["shard"], image["image_key"]) for images in examples.values() for image in images}
-    interventions = Interventions(run, values, maps, trusted, following, shown | own, ask_model=ask_model)
+    interventions = Interventions(
+        run, values, maps, trusted, following, shown | own, ask_model=ask_model, unasked=unasked
+    )
     board, context = leaderboard(run, values, checked["rows"]), background(run, values, following)
     found = [*shard_findings, *slice_findings, *interventions.findings(), *interventions.confirmed(context)]
     of_methods, method_checks = untrusted(checked["rows"], maps, board["rows"], len(values))
@@ -94,7 +99,7 @@ def claim(run: Run, values: Values, maps: Maps, shown: set[Place], *, ask_model:
     }
     pictures = [one["picture"] for one in findings["findings"] if one["picture"]]
     own |= {(image["shard"], image["image_key"]) for picture in pictures for image in picture["images"]}
-    return Claims(facts, own, interventions.pictures)
+    return Claims(facts, own, interventions.pictures, interventions.suspicions)
 
 
 def _findings(found: list[Finding], exhibits: Exhibits) -> dict[str, Any]:

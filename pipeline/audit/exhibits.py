@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.audit.findings import Finding
 from pipeline.audit.interventions import Interventions
 from pipeline.audit.maps import Maps
-from pipeline.audit.patches import elsewhere
+from pipeline.audit.patch_regions import elsewhere
 from pipeline.audit.statistics import Indices
 from pipeline.audit.tables import class_name
 from pipeline.audit.values import Flags, Place, Values
@@ -86,8 +86,7 @@ class Exhibits:
         }  # fmt: skip
 
     def _region(self, finding: Finding) -> dict[str, Any]:
-        suspects = self.interventions.screened.suspects
-        region_uv = next(one.region_uv for one in suspects if str(one.predicted) == finding.subject)
+        region_uv = self.interventions.regions[int(finding.subject)]
         return {
             "what": "region", "images": self._examples(finding, 3),
             "region": _cells(region_uv), "control": _cells(elsewhere(region_uv)),

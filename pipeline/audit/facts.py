@@ -1,12 +1,13 @@
 """Every number of the report, as plain JSON. The page is rendered from these facts and from the original images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.audit.absent import absent
 from pipeline.audit.accuracy import accuracy
 from pipeline.audit.binary import binary
+from pipeline.audit.checked import NO_MODEL, Unasked
 from pipeline.audit.claims import claim
 from pipeline.audit.classes import classes
 from pipeline.audit.compare import compare_runs
@@ -64,10 +65,12 @@ class Audited:
     Attributes:
         facts: every number and text of the page.
         pictures: original images of the page by (shard, image key); an image without an entry is shown as maps only.
+        suspicions: what is suspected and could not be tested without the model, in sentences.
     """
 
     facts: dict[str, Any]
     pictures: Mapping[Place, Original]
+    suspicions: Sequence[str] = ()
 
 
 def audit(
@@ -77,6 +80,7 @@ def audit(
     gallery: str = "normal",
     ask_model: bool = True,
     judged: JudgedRecord | None = None,
+    unasked: Unasked = NO_MODEL,
 ) -> Audited:
     """Compute all facts of the report on a run.
 
@@ -86,6 +90,7 @@ def audit(
         gallery: size of the groups in the gallery, a key of `GALLERY_IMAGES`.
         ask_model: load the model and run it on modified images; without it, findings that need this are left out.
         judged: how far metrics can be believed; by default the record that comes with the package.
+        unasked: why the model is not asked, and what asks it, where it is not.
 
     Raises:
         ConfigError: a run that is to be compared explained no image.
@@ -99,7 +104,7 @@ def audit(
     comparison, drifted = (None, None) if other is None else _compared(run, values, maps, other)
     shown = {place for group in grouped for place in group.places}
     shown |= {(pair["shard"], pair["image_key"]) for pair in (comparison or {"pairs": []})["pairs"]}
-    claims = claim(run, values, maps, shown, ask_model=ask_model)
+    claims = claim(run, values, maps, shown, ask_model=ask_model, unasked=unasked)
     facts = {
         "facts_version": FACTS_VERSION,
         **_outputs(run),
@@ -126,7 +131,7 @@ def audit(
         "method_pages": _method_pages(run),
     }
     pictures = {place: original for place, original in claims.pictures.items() if place in shown | claims.shown}
-    return Audited(rounded(facts), pictures)
+    return Audited(rounded(facts), pictures, claims.suspicions)
 
 
 def _compared(run: Run, values: Values, maps: Maps, other: Run) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:

@@ -100,17 +100,17 @@ class Changed:
     control_B: Flags
     held_out_B: Flags
 
-    def holds(self, half: bool) -> bool:
+    def holds(self, half: bool, share: float = MIN_SHARE) -> bool:
         """Test one half: enough predictions change, and more than under the control (one-sided exact McNemar test).
 
-        The Wilson interval of the share must not reach below MIN_SHARE, and p must be below 0.01.
+        The Wilson interval of the share must not reach below `share`, and p must be below 0.01.
         """
         from scipy.stats import binomtest  # costs time to import
 
         rows = self.held_out_B == half
         changed, control = self.changed_B[rows], self.control_B[rows]
         low, _ = wilson(int(changed.sum()), len(changed))
-        if len(changed) < MIN_IMAGES or low is None or low < MIN_SHARE:
+        if len(changed) < MIN_IMAGES or low is None or low < share:
             return False
         only, control_only = int((changed & ~control).sum()), int((control & ~changed).sum())
         return only > control_only and binomtest(only, only + control_only, alternative="greater").pvalue < 0.01

@@ -1,18 +1,20 @@
 """Interventions: reads the images once, loads the model once, and runs every detector that modifies images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from pipeline.audit import patch_check, patches, properties
+from pipeline.audit import patch_check, patch_finding, patches, properties
 from pipeline.audit.absent import absent
 from pipeline.audit.background import NAME as CONTEXT
 from pipeline.audit.background import Context, control_of, with_control, without_objects, worst_class
 from pipeline.audit.background import check as check_context
-from pipeline.audit.checked import Checked, model_missing, not_checked
+from pipeline.audit.checked import NO_MODEL, Checked, Unasked, counted, not_checked, not_loaded
 from pipeline.audit.findings import MIN_IMAGES, Changed, Effect, Finding
 from pipeline.audit.maps import Maps
+from pipeline.audit.patch_regions import grown
 from pipeline.audit.tables import class_name
 from pipeline.audit.values import Flags, Place, Values
 from pipeline.errors import CamatlasError, first_line
@@ -34,23 +36,26 @@ class Interventions:
     Attributes:
         pictures: original images by (shard, image key); those that cannot be read are left out.
         unchecked: the checks that could not be made, and why.
+        regions: the tested region of each suspected class.
         checks: the lines of the detectors, once `findings` and `confirmed` have run.
-        without_model: why the model was not run; "" where it can be.
+        suspicions: what is suspected and could not be tested without the model, in sentences.
+        unasked: why the model was not run, where it was not.
 
     Args:
-        methods: those whose maps may suggest a region: all but those that do not follow the model.
+        methods: those whose maps may suggest a region: all but controls and those that do not follow the model.
         following: those that are known to follow the model, whose maps count as evidence.
     """
 
     def __init__(
         self, run: Run, values: Values, maps: Maps, methods: Sequence[str], following: Sequence[str],
-        shown: set[Place], *, ask_model: bool,
+        shown: set[Place], *, ask_model: bool, unasked: Unasked = NO_MODEL,
     ) -> None:  # fmt: skip
         self.run, self.values, self.following = run, values, following
         kind = OutputKind.of(run.manifest)
-        self.kind, self.checks, self.without_model = kind, list[Checked](), ""
+        self.kind, self.checks, self.unasked = kind, list[Checked](), unasked
+        self.suspicions: list[str] = []
         self.screened = patches.screen(values, maps, methods)
-        self.suspects = self.screened.suspects
+        self.suspects, self.regions = self.screened.suspects, dict[int, Flags]()
         self.sample = properties.sample(values) if kind.has_confidences else []
         self.of_suspect = {suspect.predicted: patches.sample(values, suspect) for suspect in self.suspects}
         places = {*shown, *self.sample, *(place for sampled in self.of_suspect.values() for place in sampled)}
@@ -63,7 +68,7 @@ class Interventions:
         if not kind.has_confidences:
             self.unchecked.append(absent(kind)["interventions"])
         elif not ask_model:
-            self._no_model("the model was not loaded (--no-model)")
+            self._no_model(unasked)
         self.rerun = self._model() if ask_model and kind.has_confidences else None
         self.sampled = [place for place in self.sample if place in self.pictures]
         self.predicted_B = values.predicted_I[[self.rows[place] for place in self.sampled]]
@@ -121,12 +126,12 @@ class Interventions:
         try:
             return RunModel(self.run)
         except CamatlasError as error:
-            self._no_model(f"the model could not be loaded ({first_line(error)})")
+            self._no_model(not_loaded(first_line(error)))
             return None
 
-    def _no_model(self, why: str) -> None:
-        self.without_model = why
-        self.unchecked.append(f"{_NEEDS_MODEL}: {why}.")
+    def _no_model(self, unasked: Unasked) -> None:
+        self.unasked = unasked
+        self.unchecked.append(f"{_NEEDS_MODEL}: {unasked.why}.")
 
     def _patches(self) -> list[Finding]:
         tried, found = list[patch_check.Tried](), list[Finding]()
@@ -135,10 +140,11 @@ class Interventions:
             tried.append(one)
             found += [finding] if finding else []
         if self.suspects and self.rerun is None:
-            line = not_checked("patch", patch_check.NAME, "context", self._suspected(len(self.suspects)), self._restore)
+            line = self._suspected("patch", patch_check.NAME, "context", len(self.suspects))
         else:
             name = class_name(self.run, self.screened.of_class)
-            line = patch_check.check(self.screened, len(self.values), name, tried, found)
+            few = {class_name(self.run, index): images for index, images in self.screened.few.items()}
+            line = patch_check.check(self.screened, len(self.values), name, tried, few)
         self.checks.append(line)
         return found
 
@@ -146,24 +152,33 @@ class Interventions:
         """Overwrite one suspected region, and run the model."""
         name = class_name(self.run, suspect.predicted)
         own = [place for place in self.of_suspect[suspect.predicted] if place in self.pictures]
-        others = self._chosen(self.predicted_B != suspect.predicted)
-        step = -(-len(others) // max(1, len(own)))
-        others = others[:: max(1, step)]  # about as many as there are images of the class, from all other classes
+        others = self._compared(suspect.predicted, self._held_out(own))
+        few = patch_check.Tried(name, len(own), len(others), None, None)
         if rerun is None or min(len(own), len(others)) < 2 * MIN_IMAGES:
-            return patch_check.Tried(name, len(own), None, None), None
-        pixels = self._stacked(own), self._held_out(own), self._stacked(others)
-        pattern = patches.common_pixels(suspect, pixels[0], pixels[2])
-        evidence = patches.intervene(suspect, *pixels, rerun)
-        if evidence is None:
-            return patch_check.Tried(name, len(own), pattern, None), None
-        finding = patches.finding(suspect, evidence, name, self.following)
-        return patch_check.Tried(name, len(own), pattern, evidence.changed), finding
+            return few, None
+        own_BHWC, held_out_B = self._stacked(own), self._held_out(own)
+        other_BHWC, others_held_out_B = self._stacked(others), self._held_out(others)
+        searched = own_BHWC[~held_out_B], other_BHWC[~others_held_out_B]
+        if min(map(len, searched)) < MIN_IMAGES:
+            return few, None
+        suspect = replace(suspect, region_uv=grown(suspect.region_uv, *searched, patches.MAX_REGION))
+        self.regions[suspect.predicted] = suspect.region_uv
+        evidence = patches.intervene(suspect, own_BHWC, held_out_B, other_BHWC, others_held_out_B, rerun)
+        pattern = patches.common_pixels(suspect, own_BHWC, other_BHWC)
+        finding = None if evidence is None else patch_finding.finding(suspect, evidence, name, self.following)
+        return replace(few, pattern=pattern, evidence=evidence), finding
+
+    def _compared(self, predicted: int, held_out_B: Flags) -> list[Place]:
+        """Choose images of all other classes: of each half as many as of the class, or as the test needs."""
+        others = self._chosen(self.predicted_B != predicted)
+        halves = [(half, [place for place in others if self._held_out([place])[0] == half]) for half in (False, True)]
+        counts = [max(MIN_IMAGES, int((held_out_B == half).sum())) for half, _ in halves]
+        return [place for (_, own), count in zip(halves, counts, strict=True) for place in evenly(own, count)]
 
     def _colours(self) -> list[Finding]:
         suspects = properties.colour_suspects(self.associations)
         if suspects and self.rerun is None:
-            why = self._suspected(len(suspects))
-            self.checks.append(not_checked("colour", properties.NAME, "properties", why, self._restore))
+            self.checks.append(self._suspected("colour", properties.NAME, "properties", len(suspects)))
             return []
         tried, found = list[tuple[str, Changed]](), list[Finding]()
         for association in suspects if self.rerun else ():
@@ -186,12 +201,12 @@ class Interventions:
             association.predicted, class_BHWC, held_out_B, mean_C, rerun
         )  # fmt: skip
 
-    def _suspected(self, classes: int) -> str:
-        return f"suspected in {classes} {'class' if classes == 1 else 'classes'}, but {self.without_model}"
-
-    @property
-    def _restore(self) -> str:
-        return model_missing(self.without_model)
+    def _suspected(self, detector: str, name: str, section: str, classes: int) -> Checked:
+        """Return the line of a detector whose suspects cannot be tested without the model."""
+        why = f"suspected in {counted(classes)}, but {self.unasked.why}"
+        line = not_checked(detector, name, section, why, self.unasked.command)
+        self.suspicions.append(line.sentence())
+        return line
 
     def _chosen(self, chosen_B: Flags) -> list[Place]:
         """Return the chosen images of the sample."""
@@ -205,3 +220,9 @@ class Interventions:
 
     def _stacked(self, places: Sequence[Place]) -> FloatArray:
         return np.stack(list(map(self._pixels, places))) if places else np.zeros((0, 1, 1, 3), np.float32)
+
+
+def evenly(places: Sequence[Place], count: int) -> list[Place]:
+    """Choose a number of places, evenly spaced; all of them where there are not more."""
+    count = min(count, len(places))
+    return [places[index * len(places) // count] for index in range(count)]

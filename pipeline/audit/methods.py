@@ -11,6 +11,7 @@ from pipeline.audit.follows import SANITY_THRESHOLD, effect_of
 from pipeline.audit.intervals import correlations, side
 from pipeline.audit.maps import Maps, standardised
 from pipeline.audit.statistics import RARE, wilson
+from pipeline.cams import CONTROLS
 
 CONSTANT_CORRELATION = 0.98
 """A method ignores the image when the mean correlation of its maps with their mean map reaches this."""
@@ -20,6 +21,11 @@ _MOST = 500
 _ADVICE = "Do not use the maps of this method on this model as evidence."
 _ORDER = ("found", "undecided", "not found")
 _VERDICTS: Mapping[str, Verdict] = {"above": "found", "undecided": "undecided", "below": "not found"}
+
+
+def without_controls(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the methods of a run whose maps may suggest something: all but the controls."""
+    return [label for label, fields in methods.items() if fields["name"] not in CONTROLS]
 
 
 def untrusted(

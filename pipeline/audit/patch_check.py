@@ -1,16 +1,20 @@
 """The line about constant patches in the table of what was checked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.audit.checked import Checked, not_checked, of_changes
-from pipeline.audit.findings import MIN_IMAGES, Changed, Effect, Finding
+from pipeline.audit.checked import Checked, counted, not_checked
+from pipeline.audit.findings import MIN_IMAGES, Effect, percent
 from pipeline.audit.intervals import side
-from pipeline.audit.patches import CHANGED, CONTROL, MIN_EXCESS, MIN_PATTERN, Screened
+from pipeline.audit.patch_finding import measured
+from pipeline.audit.patches import MIN_EXCESS, MIN_PATTERN, MIN_PATTERN_RATIO, PatchEvidence, Screened
 
 NAME = "Constant patch, such as a watermark"
 TOO_FEW = f"fewer than two classes were predicted for {MIN_IMAGES} images of the half that is searched"
+_NO_METHOD = "no method of the run has maps that may suggest a region"
 _SHARDS = "restore the shards, then camatlas audit RUN"
+_ORDER = ("found", "undecided", "not found")
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -20,50 +24,122 @@ class Tried:
     Attributes:
         name: name of its class.
         images: number of images of the class that could be read.
+        others: number of images of other classes that it is compared with.
         pattern: shares of common pixels, of the class and of other classes; None with too few images.
-        changed: what overwriting changed; None without a constant patch.
+        evidence: what overwriting and pasting changed; None without a constant patch.
     """
 
     name: str
     images: int
+    others: int
     pattern: tuple[float, float] | None
-    changed: Changed | None
+    evidence: PatchEvidence | None
+
+    @property
+    def closeness(self) -> float:
+        """Return how near the common pixels are to those of a patch, which has at least 1; -1 if it is not known."""
+        if self.pattern is None:
+            return -1.0
+        own, others = self.pattern
+        return min(own / MIN_PATTERN, own / max(MIN_PATTERN_RATIO * others, 1e-9))
 
 
-def check(screened: Screened, images: int, name: str, tried: Sequence[Tried], found: Sequence[Finding]) -> Checked:
-    """Return the line about constant patches, of a run whose suspects could all be tested.
+def check(screened: Screened, images: int, name: str, tried: Sequence[Tried], few: Mapping[str, int]) -> Checked:
+    """Return the line about constant patches, of a run whose model could be run.
 
     Args:
         screened: what the maps suggest.
         images: number of images whose maps were screened.
         name: name of the class with the largest excess.
         tried: the suspects, tested.
-        found: what was found.
+        few: number of images of each predicted class that is too small to be searched.
     """
-    base = Checked("patch", NAME, "undecided", "context", images)
-    changes = [(one.name, one.changed) for one in tried if one.changed is not None]
-    if changes:
-        return of_changes(base, changes, found, CHANGED, CONTROL)
-    known = [(one, one.pattern) for one in tried if one.pattern is not None]
-    if known:
-        one, pattern = max(known, key=lambda pair: pair[1][0])
-        return Checked(
-            "patch", NAME, "not found", "context", images,
-            Effect(f"variation that the images of '{one.name}' share in the suspected region", pattern[0], None, None,
-                   one.images),
-            Effect("the same region of other classes", pattern[1], None, None, one.images),
-            f"limit {MIN_PATTERN}", f"maps suggest a region in {len(tried)} classes, but its pixels differ from image "
-            "to image",
-        )  # fmt: skip
-    if tried:
+    if screened.largest is None and not tried:
+        return not_checked("patch", NAME, "context", TOO_FEW if screened.classes < 2 else _NO_METHOD)
+    if tried and not any(min(one.images, one.others) for one in tried):
         return not_checked("patch", NAME, "context", "the images of the suspected classes could not be read", _SHARDS)
+    line = _line(screened, images, name, tried)
+    missing = _missing([one for one in tried if one.pattern is None], few)
+    if line.verdict == "found" or not missing:
+        return line
+    why = "; ".join([line.why] * bool(line.why) + missing)
+    return replace(line, verdict="undecided", why=why, command="explain more images of these classes")
+
+
+def _line(screened: Screened, images: int, name: str, tried: Sequence[Tried]) -> Checked:
+    """Return the line about what was tested."""
+    base = Checked("patch", NAME, "undecided", "context", images)
+    changes = [(one, one.evidence) for one in tried if one.evidence is not None]
+    if changes:
+        return _changed(base, changes)
+    known = [one for one in tried if one.pattern is not None]
+    if known:
+        return _differing(base, max(known, key=lambda one: one.closeness), len(known))
     largest = screened.largest
-    if largest is None:
-        return not_checked("patch", NAME, "context", TOO_FEW)
-    measured = replace(largest, what=largest.what.format(name=name))
+    measured_here = None if largest is None else replace(largest, what=largest.what.format(name=name))
+    base = replace(base, effect=measured_here, limit=f"a region needs at least {MIN_EXCESS}")
+    if tried or largest is None:
+        return replace(base, why=f"maps suggest a region in {counted(len(tried))}")
     below = side(largest.low, largest.high, MIN_EXCESS) == "below" and largest.images >= MIN_IMAGES
-    return Checked(
-        "patch", NAME, "not found" if below else "undecided", "context", images, measured, None,
-        f"limit {MIN_EXCESS}", f"the maps of {screened.classes} classes suggest no region",
-        "" if below else "explain more images of each class",
+    return replace(
+        base, verdict="not found" if below else "undecided",
+        why=f"the maps of {screened.classes} classes suggest no region",
+        command="" if below else "explain more images of each class",
     )  # fmt: skip
+
+
+def _changed(base: Checked, changes: Sequence[tuple[Tried, PatchEvidence]]) -> Checked:
+    """Return the line about constant patches that the model was asked about; it shows the strongest."""
+    verdicts = {one.name: evidence.verdict() for one, evidence in changes}
+    first = min(verdicts.values(), key=_ORDER.index)
+    alike = sorted(name for name, own in verdicts.items() if own == first)
+    shown = [(one, evidence) for one, evidence in changes if one.name in alike]
+    one, evidence = max(shown, key=lambda pair: _share(pair[1]))
+    effect, control = measured(evidence, one.name, pasting=_by_pasting(evidence))
+    why = [f"{len(alike)} of {counted(len(verdicts))} with a constant patch: {', '.join(alike)}"] * (len(verdicts) > 1)
+    why += [
+        f"with the patch overwritten, {percent(evidence.changed.share())} of the predictions of '{one.name}' change"
+    ] * _by_pasting(evidence)
+    command = "explain more images of the class" if first == "undecided" else ""
+    return replace(base, verdict=first, effect=effect, control=control, why="; ".join(why), command=command)
+
+
+def _by_pasting(evidence: PatchEvidence) -> bool:
+    """Tell whether pasting shows more than overwriting."""
+    verdicts = [_ORDER.index(one.verdict()) for one in (evidence.changed, evidence.pasted)]
+    return verdicts[1] < verdicts[0]
+
+
+def _share(evidence: PatchEvidence) -> float:
+    return (evidence.pasted if _by_pasting(evidence) else evidence.changed).share()
+
+
+def _differing(base: Checked, one: Tried, classes: int) -> Checked:
+    """Return the line about suspected regions without common pixels; it shows the one nearest to a patch."""
+    own, others = one.pattern or (0.0, 0.0)
+    what = f"variation that the images of '{one.name}' share in the suspected region"
+    return replace(
+        base, verdict="not found", effect=Effect(what, own, None, None, one.images),
+        control=Effect("the same region of other classes", others, None, None, one.others),
+        limit=f"a patch needs at least {MIN_PATTERN}, and {MIN_PATTERN_RATIO} times that of other classes",
+        why=f"maps suggest a region in {counted(classes)}, but its pixels differ from image to image",
+    )  # fmt: skip
+
+
+def _missing(untested: Sequence[Tried], few: Mapping[str, int]) -> list[str]:
+    """Name the classes with too few images, and say how many are needed."""
+    suspected = [f"{one.name} ({one.images}, and {one.others} of other classes)" for one in untested]
+    unsearched = [f"{name} ({images})" for name, images in few.items()]
+    return [
+        f"too few images to {what} {counted(len(named))}: {_listed(named)}; {needed}"
+        for what, named, needed in (
+            ("test a suspected region of", suspected, f"{2 * MIN_IMAGES} are needed, {MIN_IMAGES} in each half"),
+            ("search", unsearched, f"{MIN_IMAGES} are needed in the half that is searched"),
+        )
+        if named
+    ]
+
+
+def _listed(named: Sequence[str]) -> str:
+    more = len(named) - _MOST_NAMED
+    return ", ".join(named[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,19 +1,22 @@
 """Constant patches such as watermarks: a region that the maps of one class share, with the same pixels in each image.
 
 Maps of one half of the images suggest the region. The model then tests it on both halves: the region is overwritten
-with that of images of other classes and, as a control, so is a region of the same shape elsewhere.
+with that of images of other classes and, as a control, so is a region of the same shape elsewhere. It is also pasted
+into images of other classes and, as a control, so is the same region of images of other classes.
 
 Legend: B images, N classes, (u, v) the common grid of maps, (H, W) pixels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from pipeline.audit.findings import MIN_IMAGES, Changed, Effect, Finding, percent
+from pipeline.audit.findings import MIN_IMAGES, Changed, Effect
 from pipeline.audit.intervals import difference_of_means
 from pipeline.audit.maps import GRID, Maps
+from pipeline.audit.patch_regions import elsewhere, enlarged
 from pipeline.audit.values import Flags, Place, Values
 from pipeline.maps.codec import FloatArray
 from pipeline.results.rerun import RunModel
@@ -22,6 +25,9 @@ MAX_SUSPECTS = 6
 IMAGES_PER_HALF = 32
 MIN_EXCESS = 0.15
 """The peak of the excess of a class's mean map over that of the other classes must reach this."""
+
+MIN_PASTED = 0.5
+"""Pasting proves a patch alone when, on both halves, the interval of the share of images that turn starts here."""
 
 _MOST_HELD_OUT = 500
 MAX_REGION = 0.3
@@ -61,12 +67,14 @@ class Screened:
         suspects: regions to be tested.
         largest: the largest excess of a class, measured again on the held-out half; None with fewer than two classes.
         of_class: the class with the largest excess, -1 for none.
+        few: number of images of each predicted class that is too small to be searched.
     """
 
     classes: int
     suspects: list[Suspect]
     largest: Effect | None
     of_class: int
+    few: Mapping[int, int] = field(default_factory=dict)
 
 
 def suspects(values: Values, maps: Maps, methods: Sequence[str]) -> list[Suspect]:
@@ -77,10 +85,11 @@ def suspects(values: Values, maps: Maps, methods: Sequence[str]) -> list[Suspect
 def screen(values: Values, maps: Maps, methods: Sequence[str]) -> Screened:
     """Find suspected regions on one half of the images, and measure the largest excess on the other half."""
     predicted_I = np.where(values.held_out_I, -1, values.predicted_I)
-    classes, sizes = np.unique(predicted_I[predicted_I >= 0], return_counts=True)
-    large = [int(index) for index, size in zip(classes, sizes, strict=True) if size >= MIN_IMAGES]
+    sizes = {int(index): int((predicted_I == index).sum()) for index in np.unique(values.predicted_I) if index >= 0}
+    large = [index for index, size in sizes.items() if size >= MIN_IMAGES]
+    few = {index: size for index, size in sizes.items() if size < MIN_IMAGES}
     if len(large) < 2 or not methods:
-        return Screened(len(large), [], None, -1)
+        return Screened(len(large), [], None, -1, few)
     means = {method: maps.means(method, predicted_I) for method in methods}
     scored, peaks = [], {}
     for predicted in large:
@@ -94,7 +103,7 @@ def screen(values: Values, maps: Maps, methods: Sequence[str]) -> Screened:
     scored.sort(key=lambda pair: (-pair[0], pair[1].predicted))
     strongest = max(peaks, key=lambda index: (float(peaks[index].max()), -index))
     largest = _held_out_excess(values, maps, methods, strongest, peaks[strongest])
-    return Screened(len(large), [suspect for _, suspect in scored[:MAX_SUSPECTS]], largest, strongest)
+    return Screened(len(large), [suspect for _, suspect in scored[:MAX_SUSPECTS]], largest, strongest, few)
 
 
 def _held_out_excess(
@@ -147,20 +156,38 @@ def sample(values: Values, suspect: Suspect) -> list[Place]:
 
 @dataclass(frozen=True)
 class PatchEvidence:
-    """Result of overwriting the region.
+    """Result of overwriting the region, and of pasting it.
 
     Attributes:
         changed: predictions changed by overwriting the region, and by the control.
-        others: share of images of other classes that are predicted as the class with the patch pasted in.
+        pasted: images of other classes that are predicted as the class with the patch pasted in, and by the control.
     """
 
     changed: Changed
-    others: float
+    pasted: Changed
+
+    @property
+    def others(self) -> float:
+        """Return the share of images of other classes that are predicted as the class with the patch pasted in."""
+        return float(self.pasted.changed_B.mean())
+
+    @property
+    def by_pasting(self) -> bool:
+        """Tell whether the pasted patch alone proves the effect: on both halves, for most images of other classes."""
+        return all(self.pasted.holds(half, MIN_PASTED) for half in (False, True))
+
+    def verdict(self) -> Literal["found", "not found", "undecided"]:
+        """Judge both tests: found if one of them shows the effect, not found if both exclude it, else undecided."""
+        verdicts = self.changed.verdict(), self.pasted.verdict()
+        if verdicts[0] == "found" or self.by_pasting:
+            return "found"
+        return "not found" if verdicts == ("not found", "not found") else "undecided"
 
 
 def intervene(
-    suspect: Suspect, class_BHWC: FloatArray, held_out_B: Flags, other_BHWC: FloatArray, rerun: RunModel
-) -> PatchEvidence | None:
+    suspect: Suspect, class_BHWC: FloatArray, held_out_B: Flags, other_BHWC: FloatArray, others_held_out_B: Flags,
+    rerun: RunModel,
+) -> PatchEvidence | None:  # fmt: skip
     """Run the model on modified images; None when there is no constant patch, or when there are too few images.
 
     Args:
@@ -168,6 +195,7 @@ def intervene(
         class_BHWC: images with the suspected prediction, in [0, 1].
         held_out_B: which of them are of the held-out half.
         other_BHWC: images with other predictions, in [0, 1].
+        others_held_out_B: which of these are of the held-out half.
         rerun: the model.
     """
     count = min(len(class_BHWC), len(other_BHWC))
@@ -176,63 +204,30 @@ def intervene(
     own, others = common_pixels(suspect, class_BHWC, other_BHWC)
     if own < MIN_PATTERN or own < MIN_PATTERN_RATIO * others:
         return None
-    region_HW = _enlarged(suspect.region_uv, class_BHWC.shape[1:3])
-    elsewhere_HW = elsewhere(region_HW)
+    region_HW = enlarged(suspect.region_uv, class_BHWC.shape[1:3])
     partner_BHWC = other_BHWC[np.arange(len(class_BHWC)) % len(other_BHWC)]
-    right_B = rerun.predicted(class_BHWC) == suspect.predicted
-    edited = [np.where(mask[None, ..., None], partner_BHWC, class_BHWC) for mask in (region_HW, elsewhere_HW)]
-    changed_B, control_B = (rerun.predicted(pixels_BHWC) != suspect.predicted for pixels_BHWC in edited)
     donor_BHWC = class_BHWC[np.arange(len(other_BHWC)) % len(class_BHWC)]
-    pasted_BHWC = np.where(region_HW[None, ..., None], donor_BHWC, other_BHWC)
-    turned_B = rerun.predicted(pasted_BHWC) == suspect.predicted
-    return PatchEvidence(Changed(changed_B[right_B], control_B[right_B], held_out_B[right_B]), float(turned_B.mean()))
+    control_BHWC = np.roll(other_BHWC, len(other_BHWC) // 2, axis=0)
+
+    def gives_B(into_BHWC: FloatArray, from_BHWC: FloatArray, mask_HW: Flags) -> Flags:
+        pixels_BHWC = np.where(mask_HW[None, ..., None], from_BHWC, into_BHWC)
+        given_B: Flags = rerun.predicted(pixels_BHWC) == suspect.predicted
+        return given_B
+
+    right_B = rerun.predicted(class_BHWC) == suspect.predicted
+    changed_B, control_B = (~gives_B(class_BHWC, partner_BHWC, mask) for mask in (region_HW, elsewhere(region_HW)))
+    pasted_B, unpasted_B = (gives_B(other_BHWC, pixels_BHWC, region_HW) for pixels_BHWC in (donor_BHWC, control_BHWC))
+    return PatchEvidence(
+        Changed(changed_B[right_B], control_B[right_B], held_out_B[right_B]),
+        Changed(pasted_B, unpasted_B, others_held_out_B),
+    )
 
 
 def common_pixels(suspect: Suspect, class_BHWC: FloatArray, other_BHWC: FloatArray) -> tuple[float, float]:
     """Return the share of the variation within the region that images have in common: of the class, and of others."""
     count = min(len(class_BHWC), len(other_BHWC))
-    region_HW = _enlarged(suspect.region_uv, class_BHWC.shape[1:3])
+    region_HW = enlarged(suspect.region_uv, class_BHWC.shape[1:3])
     return _pattern(class_BHWC[:count], region_HW), _pattern(other_BHWC[:count], region_HW)
-
-
-def finding(suspect: Suspect, evidence: PatchEvidence, name: str, following: Sequence[str] = ()) -> Finding | None:
-    """Return the finding when both halves show the effect, else None.
-
-    Args:
-        suspect: the region.
-        evidence: what overwriting it changed.
-        name: name of the class.
-        following: the methods that follow the model; two of them that show the region make a replicated finding.
-    """
-    changed = evidence.changed
-    if changed.verdict() != "found":
-        return None
-    effect, control = changed.effect(CHANGED.format(name=name)), changed.control_effect(CONTROL)
-    shown_by = [method for method in suspect.methods if method in following]
-    return Finding(
-        "watermark", str(suspect.predicted), name, "context", "replicated" if len(shown_by) > 1 else "intervened",
-        f"A constant patch {_where(suspect.region_uv)} makes the model predict '{name}'. With the patch overwritten, "
-        f"{percent(effect.value)} of these predictions change (control: {percent(control.value)}). With the patch "
-        f"pasted in, the model predicts '{name}' for {percent(evidence.others)} of sampled images of other classes.",
-        effect,
-        f"The region was found in the mean maps of {', '.join(suspect.methods)} on one half of the images. It was then "
-        "overwritten with the same region of images of other classes, and the model was run again. The effect holds on "
-        f"both halves, and its value is that of the held-out half. {_followed(shown_by)}",
-        "Look for a watermark, a frame or a scanner mark in this region. Crop it, or add training images from other "
-        "sources.",
-        control,
-    )  # fmt: skip
-
-
-CHANGED = "predictions of '{name}' that change with the patch overwritten"
-CONTROL = "the same with an equal area elsewhere overwritten"
-
-
-def _followed(shown_by: Sequence[str]) -> str:
-    if not shown_by:
-        return "No method that shows the region is known to follow the model."
-    verb = "follows" if len(shown_by) == 1 else "follow"
-    return f"Of these methods, {', '.join(shown_by)} {verb} the model."
 
 
 def _pattern(pictures_BHWC: FloatArray, region_HW: Flags) -> float:
@@ -240,25 +235,3 @@ def _pattern(pictures_BHWC: FloatArray, region_HW: Flags) -> float:
     inside_BPC = pictures_BHWC[:, region_HW]
     mean_variance = float(inside_BPC.var(axis=1).mean())
     return float(inside_BPC.mean(0).var(axis=0).mean()) / mean_variance if mean_variance > 0 else 0.0
-
-
-def _enlarged(region_uv: Flags, size: tuple[int, ...]) -> Flags:
-    rows, columns = (np.arange(side) * GRID // side for side in size)
-    region_HW: Flags = region_uv[rows[:, None], columns[None, :]]
-    return region_HW
-
-
-def elsewhere(region_HW: Flags) -> Flags:
-    """Return the region mirrored or shifted by half the image, whichever overlaps the original least."""
-    height, width = region_HW.shape
-    mirrored = [region_HW[::-1], region_HW[:, ::-1], region_HW[::-1, ::-1]]
-    moved = [*mirrored, np.roll(region_HW, (height // 2, width // 2), (0, 1))]
-    return min(moved, key=lambda mask: int((mask & region_HW).sum()))
-
-
-def _where(region_uv: Flags) -> str:
-    """Describe the position of a region in words."""
-    rows, columns = (np.flatnonzero(region_uv.any(axis)).mean() / (GRID - 1) for axis in (1, 0))
-    vertical = "at the top" if rows < 1 / 3 else "at the bottom" if rows > 2 / 3 else "in the middle"
-    across = " left" if columns < 1 / 3 else " right" if columns > 2 / 3 else ""
-    return vertical + across

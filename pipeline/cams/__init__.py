@@ -46,6 +46,9 @@ METHODS: dict[str, type[CamMethod]] = {
     kind.name: kind
     for kind in (*_PAPERS, *_GRADIENTS, *_ACTIVATIONS, *_PERTURBATIONS, *_PIXELS, *_ATTENTION, *_CONTROLS)
 }
+CONTROLS = frozenset(kind.name for kind in _CONTROLS)
+"""Methods whose maps carry no information: baselines for metrics, and no explanations."""
+
 ADAPTERS: dict[str, type[CamMethod]] = {Captum.name: Captum, Stored.name: Stored}
 """Methods of others, apart from the published CAM methods: computed by another library, or stored."""
 

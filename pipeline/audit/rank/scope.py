@@ -13,7 +13,7 @@ from pipeline.audit.rank.families import FAMILIES, family_of
 from pipeline.audit.rank.members import Member
 from pipeline.audit.statistics import Numbers
 from pipeline.audit.values import Flags, Values
-from pipeline.cams.control import ShuffledGradCam
+from pipeline.cams import CONTROLS
 from pipeline.errors import ConfigError, nearest
 from pipeline.metrics import METRICS
 from pipeline.results.marks import listed
@@ -99,7 +99,7 @@ def scope_of(members: Sequence[Member], methods: Sequence[str], metrics: Sequenc
         raise _nothing("have no metric in common that can rank methods", members, left_out)
     return Scope(
         methods=tuple(shared),
-        controls=frozenset(name for name in shared if own[0][name]["name"] == ShuffledGradCam.name),
+        controls=frozenset(name for name in shared if own[0][name]["name"] in CONTROLS),
         metrics=tuple(usable),
         paired={(a, k): one for k, metric in enumerate(usable) for a, one in enumerate(found[metric.label])},
         left_out=tuple(left_out),

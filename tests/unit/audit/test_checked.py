@@ -10,7 +10,7 @@ import pytest
 from handmade import RunMaker
 from judged import JudgedRun, binary_case
 
-from pipeline.audit import properties
+from pipeline.audit import patch_finding, properties
 from pipeline.audit.checked import Checked, of_changes
 from pipeline.audit.clusters import check as check_clusters
 from pipeline.audit.excess import Excess
@@ -20,7 +20,7 @@ from pipeline.audit.merged import merged, to_json
 from pipeline.audit.page import render
 from pipeline.audit.patch_check import Tried
 from pipeline.audit.patch_check import check as check_patch
-from pipeline.audit.patches import Screened
+from pipeline.audit.patches import PatchEvidence, Screened, Suspect
 from pipeline.audit.shards import _check_failures, _check_labels
 from pipeline.results.query import open_run
 from pipeline.storage.checksums import checksummed
@@ -55,15 +55,53 @@ def test_seven_images_do_not_exclude_anything() -> None:
 
 def test_the_line_of_patches_says_where_the_search_ended() -> None:
     screened = Screened(4, [], EXCESS, 1)
-    assert check_patch(screened, 80, "owl", [], []).verdict == "not found"
-    assert check_patch(replace(screened, largest=replace(EXCESS, high=0.2)), 80, "owl", [], []).verdict == "undecided"
-    assert check_patch(replace(screened, largest=None), 80, "owl", [], []).verdict == "not checked"
-    other = check_patch(screened, 80, "owl", [Tried("fox", 30, (0.05, 0.04), None)], [])
-    assert other.verdict == "not found"
+    assert check_patch(screened, 80, "owl", [], {}).verdict == "not found"
+    assert check_patch(replace(screened, largest=replace(EXCESS, high=0.2)), 80, "owl", [], {}).verdict == "undecided"
+    assert check_patch(replace(screened, largest=None), 80, "owl", [], {}).verdict == "not checked"
+    other = check_patch(screened, 80, "owl", [Tried("fox", 30, 20, (0.05, 0.04), None)], {})
+    assert (other.verdict, "in 1 class, but" in other.why) == ("not found", True)
     assert other.control is not None
     assert (other.effect and other.effect.value, other.control.value) == (0.05, 0.04)
-    unread = check_patch(screened, 80, "owl", [Tried("fox", 0, None, None)], [])
+    unread = check_patch(screened, 80, "owl", [Tried("fox", 0, 20, None, None)], {})
     assert (unread.verdict, "restore the shards" in unread.command) == ("not checked", True)
+
+
+def test_the_line_of_patches_shows_the_suspect_nearest_to_a_patch_and_what_a_patch_needs() -> None:
+    tried = [Tried("fox", 30, 30, (0.3, 0.29), None), Tried("owl", 30, 30, (0.19, 0.02), None)]
+    line = check_patch(Screened(4, [], EXCESS, 1), 80, "owl", tried, {})
+    assert (line.verdict, line.effect and "'owl'" in line.effect.what) == ("not found", True)
+    assert line.limit == "a patch needs at least 0.2, and 2.5 times that of other classes"
+
+
+def test_a_class_that_could_not_be_tested_leaves_the_line_of_patches_undecided() -> None:
+    screened = Screened(4, [], EXCESS, 1)
+    tested, untested = Tried("fox", 30, 20, (0.05, 0.04), None), Tried("owl", 25, 13, None, None)
+    line = check_patch(screened, 80, "owl", [tested, untested], {"cat": 7})
+    assert line.verdict == "undecided"
+    assert "a suspected region of 1 class: owl (25, and 13 of other classes); 16 are needed" in line.why
+    assert "to search 1 class: cat (7); 8 are needed" in line.why
+    assert check_patch(screened, 80, "owl", [untested], {}).verdict == "undecided"
+    assert check_patch(screened, 80, "owl", [], {"cat": 7}).verdict == "undecided"
+    found = PatchEvidence(Changed(EVERY, NONE, HALF_B), Changed(EVERY, NONE, HALF_B))
+    assert check_patch(screened, 80, "owl", [Tried("fox", 60, 60, (0.6, 0.1), found), untested], {}).verdict == "found"
+
+
+@pytest.mark.parametrize(
+    ("changed", "pasted", "control", "verdict"),
+    [
+        (NONE, EVERY, NONE, "found"), (NONE, FEW, NONE, "undecided"), (NONE, NONE, NONE, "not found"),
+        (NONE, EVERY, EVERY, "not found"), (FEW, NONE, NONE, "undecided"), (EVERY, NONE, NONE, "found"),
+    ],
+)  # fmt: skip
+def test_a_patch_is_proven_by_overwriting_or_by_pasting(changed: Any, pasted: Any, control: Any, verdict: str) -> None:
+    evidence = PatchEvidence(Changed(changed, NONE, HALF_B), Changed(pasted, control, HALF_B))
+    assert evidence.verdict() == verdict
+    line = check_patch(Screened(4, [], EXCESS, 1), 80, "owl", [Tried("fox", 60, 60, (0.6, 0.1), evidence)], {})
+    assert (line.verdict, bool(line.command)) == (verdict, verdict == "undecided")
+    assert line.effect is not None
+    assert ("pasted in" in line.effect.what) == (pasted.any() and not control.any())
+    found = patch_finding.finding(Suspect(1, np.eye(14, dtype=bool), ("gradcam",)), evidence, "fox")
+    assert (found is not None) == (verdict == "found")
 
 
 def test_the_line_of_colours_has_an_auc_of_the_held_out_half() -> None:

@@ -4,14 +4,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from pipeline.audit import background, patches, properties
+from pipeline.audit import background, patch_finding, patches, properties
 from pipeline.audit.findings import Changed, Effect, Finding, ranked
+from pipeline.audit.interventions import evenly
 from pipeline.audit.maps import GRID, Maps
-from pipeline.audit.methods import untrusted
+from pipeline.audit.methods import untrusted, without_controls
+from pipeline.audit.patch_regions import grown
 from pipeline.audit.values import Values
 
 IMAGES = 400
+OTHERS_HELD_OUT_B = np.arange(41) % 2 == 0
 
 
 class RuleModel:
@@ -76,17 +80,17 @@ def test_overwriting_confirms_a_patch(values: Values) -> None:
     (suspect,) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
     half_B = np.arange(40) % 2 == 0
     own, others = pictures(40, patch=True), pictures(41, patch=False)
-    evidence = patches.intervene(suspect, own, half_B, others, RuleModel(has_patch))  # type: ignore[arg-type]
+    evidence = patches.intervene(suspect, own, half_B, others, OTHERS_HELD_OUT_B, RuleModel(has_patch))  # type: ignore[arg-type]
     assert evidence is not None
     assert evidence.others == 1
-    found = patches.finding(suspect, evidence, "owl", ["m0", "m1"])
+    found = patch_finding.finding(suspect, evidence, "owl", ["m0", "m1"])
     assert found is not None
     assert found.control is not None
     assert found.control.value < 0.2
     assert (found.kind, found.subject, found.grade) == ("watermark", "2", "replicated")
     assert found.effect.value == 1
     assert "bottom left" in found.sentence
-    alone = patches.finding(suspect, evidence, "owl", ["m0"])
+    alone = patch_finding.finding(suspect, evidence, "owl", ["m0"])
     assert alone is not None
     assert alone.grade == "intervened", "only one of the methods is known to follow the model"
 
@@ -95,18 +99,62 @@ def test_a_patch_that_the_model_ignores_is_not_a_finding(values: Values) -> None
     (suspect,) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
     constant = RuleModel(lambda pixels_BHWC: np.full(len(pixels_BHWC), 2))
     half_B = np.arange(40) % 2 == 0
-    evidence = patches.intervene(suspect, pictures(40, patch=True), half_B, pictures(41, patch=False), constant)  # type: ignore[arg-type]
+    own, others = pictures(40, patch=True), pictures(41, patch=False)
+    evidence = patches.intervene(suspect, own, half_B, others, OTHERS_HELD_OUT_B, constant)  # type: ignore[arg-type]
     assert evidence is not None
-    assert patches.finding(suspect, evidence, "owl") is None
+    assert patch_finding.finding(suspect, evidence, "owl") is None
 
 
 def test_a_region_without_common_pixels_is_not_a_patch(values: Values) -> None:
     (suspect,) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
     half_B = np.arange(40) % 2 == 0
-    assert (
-        patches.intervene(suspect, pictures(40, patch=False), half_B, pictures(41, patch=False), RuleModel(has_patch))
-        is None
-    )  # type: ignore[arg-type]
+    own, others, model = pictures(40, patch=False), pictures(41, patch=False), RuleModel(has_patch)
+    assert patches.intervene(suspect, own, half_B, others, OTHERS_HELD_OUT_B, model) is None  # type: ignore[arg-type]
+
+
+def test_a_region_grows_to_the_constant_pixels_and_to_the_border() -> None:
+    """The maps show one cell of a patch of four by four in the corner; one image in ten lacks the patch."""
+    random = np.random.default_rng(0)
+    own, others = (random.random((count, 56, 56, 3)).astype(np.float32) for count in (20, 30))
+    own[2:, :16, :16] = (1, 0, 1)
+    region_uv = np.zeros((GRID, GRID), bool)
+    region_uv[2, 2] = True
+    larger_uv = grown(region_uv, own, others, patches.MAX_REGION)
+    assert larger_uv[:4, :4].all()
+    assert not larger_uv[6:].any()
+    assert (grown(region_uv, others[:15], others[15:], 0.3) == region_uv).all(), "nothing is constant"
+    own[:] = 0.5
+    assert (grown(region_uv, own, others, 0.3) == region_uv).all(), "whole images are no patch"
+    region_uv[1, 2] = True
+    assert grown(region_uv, others[:15], others[15:], 0.3)[:2, 2].all(), "the border is one cell away"
+
+
+def test_a_pasted_patch_that_the_model_does_not_need_is_found(values: Values) -> None:
+    """The images of the class have the patch, and something else by which the model knows them."""
+    (suspect,) = patches.suspects(values, maps_with_spot(values, 2), ["m0", "m1"])
+    own, others = pictures(40, patch=True), pictures(41, patch=False)
+    own[:, 0, 0] = 2
+    either = RuleModel(lambda pixels_BHWC: np.where(pixels_BHWC[:, 0, 0, 0] > 1, 2, has_patch(pixels_BHWC)))
+    evidence = patches.intervene(suspect, own, np.arange(40) % 2 == 0, others, OTHERS_HELD_OUT_B, either)  # type: ignore[arg-type]
+    assert evidence is not None
+    assert evidence.changed.share() == 0
+    found = patch_finding.finding(suspect, evidence, "owl")
+    assert found is not None
+    assert found.control is not None
+    assert (found.effect.value, found.control.value) == (1, 0)
+    assert "With the patch overwritten, 0 % of the predictions of 'owl' change" in found.sentence
+
+
+def test_controls_suggest_nothing() -> None:
+    methods = {"gradcam": {"name": "gradcam"}, "noise": {"name": "shuffled_gradcam"}}
+    assert without_controls(methods) == ["gradcam"]
+
+
+@pytest.mark.parametrize(("available", "wanted", "chosen"), [(40, 25, 25), (19, 16, 16), (9, 16, 9), (0, 8, 0)])
+def test_as_many_images_are_compared_as_the_test_needs(available: int, wanted: int, chosen: int) -> None:
+    places = [("shard", f"{index:02d}") for index in range(available)]
+    found = evenly(places, wanted)
+    assert (len(set(found)), found) == (chosen, sorted(found))
 
 
 def tinted(count: int, red: float, seed: int) -> np.ndarray:

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import junitparser
+import numpy as np
 import pytest
 from handmade import PARTS, RunMaker
 from unit.audit.checks.sliced import HOSTILE, Sliced, judged, ran, values_of, written
 
+from pipeline.audit import patches
 from pipeline.audit.checks.file import read_checks
 from pipeline.audit.checks.judging import judge
 from pipeline.audit.checks.measuring import Measured
@@ -110,6 +112,26 @@ def test_findings_are_those_of_the_report_and_what_was_not_checked_is_said(small
     assert "failed: findings == 0: 1 is not == 0; " in ended.stdout  # a shard lost images
     assert "without --model, the model was not run on changed images" in ended.stdout
     assert "the weights were not randomised" in ended.stdout
+
+
+def test_an_untested_suspicion_is_no_number_of_findings(
+    small_run: RunMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suspect = patches.Suspect(0, np.eye(14, dtype=bool), ("gradcam",))
+    monkeypatch.setattr(patches, "screen", lambda *_: patches.Screened(2, [suspect], None, 0))
+    ended = ran(small_run.folder, tmp_path, ["findings <= 5"])
+    assert ended.exit_code == 6, ended.stderr
+    assert "failed: findings <= 5: no number: 1 found, and the others are not known without the model; " in ended.stdout
+    assert "suspected in 1 class, but the model was not run on changed images" in ended.stdout
+    assert "(camatlas check RUN CHECKS --model)" in ended.stdout
+    assert "--no-model" not in ended.stdout
+
+
+def test_what_is_undecided_is_said_beside_a_check_that_passes(small_run: RunMaker, tmp_path: Path) -> None:
+    ended = ran(small_run.folder, tmp_path, ["findings <= 5"])
+    assert ended.exit_code == 0, ended.stderr
+    assert "passed: findings <= 5: " in ended.stdout
+    assert "undecided: " in ended.stdout
 
 
 def test_findings_of_a_run_of_failures_alone_are_no_pass(tmp_path: Path) -> None:
