@@ -4,15 +4,17 @@ Bands of rows of a test image are changed, one at a time, and then bands of colu
 (global attention, normalisation) says nothing; the rest says where in the image the cell lies: at the mean place of the
 bands, weighted by the energies of their changes, the squared differences to the unchanged image. A line through these
 places tells where the edges of the grid lie. They lie outside of the image if the model pads, shifts or shrinks it,
-whether or not bands weigh the same. Then the outermost cells may hardly change at all.
+whether or not bands weigh the same. Then the outermost cells may hardly change at all. All this is seen in a copy of
+the model whose weights are shuffled.
 
 Legend: P images or bands, C colours, (H, W) pixels, K channels, (u, v) grid, L cells along one axis.
 """
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.model.engine import Exact
@@ -38,6 +40,8 @@ _ON_A_LINE = 0.9
 """Least coefficient of determination of the line; below, the trial decides nothing."""
 _BASE, _BAND = 0.3, 2.0
 """Standard deviation of the unchanged noise, and of the coarse squares in a changed band."""
+_SMALLER = 0.5
+"""Factor of shuffled weights, so that functions such as ReLU6 are not saturated."""
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -64,13 +68,38 @@ def crossed_sides(trial: Trial, view: View, layer: str, axis: int) -> list[str]:
         layer: its name.
         axis: 0 for the top and the bottom, 1 for the left and the right.
     """
+    model = _shuffled(trial.model)
+    if model is None:
+        return []
+    shuffled = replace(trial, model=model)
     energy_PL, sides = torch.zeros(()), list[str]()
     for content in range(_CONTENTS):
-        energy_PL = energy_PL + _energies(trial, view, layer, axis, content)
+        energy_PL = energy_PL + _energies(shuffled, view, layer, axis, content)
         sides = _crossed(energy_PL, SIDES[axis])
         if not sides:
             break
     return sides
+
+
+def _shuffled(model: nn.Module) -> nn.Module | None:
+    """Return a copy of a model with shuffled weights and without biases; None if it cannot be copied.
+
+    Where cells lie is a matter of the architecture. What a network has learned to look at, such as text along an edge,
+    would draw the places of its cells there.
+    """
+    try:
+        copied = copy.deepcopy(model)
+    except Exception:  # it may hold what cannot be copied, or need too much memory
+        return None
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in (*copied.named_parameters(), *copied.named_buffers()):
+            if tensor.ndim > 1 and tensor.is_floating_point():
+                order = torch.randperm(tensor.numel(), generator=rng).to(tensor.device)
+                tensor.copy_(_SMALLER * tensor.flatten()[order].reshape(tensor.shape))
+            elif name.endswith(("bias", "running_mean")):
+                tensor.zero_()
+    return copied
 
 
 def _crossed(energy_PL: Tensor, names: tuple[str, str]) -> list[str]:
