@@ -35,13 +35,15 @@ cell of it, and models that were tried at most 0.8."""
 _REACHED = 0.2
 """Least energy of the outermost cells, relative to the median; models that were tried have 0.34 and more."""
 _CONTENTS = 8
-"""A model is refused if the bands' first content makes it suspect, and so do two, three and so many together."""
+"""A model is refused if one content of the bands makes it suspect, and so do two and more, up to so many, together."""
 _ON_A_LINE = 0.9
 """Least coefficient of determination of the line; below, the trial decides nothing."""
 _BASE, _BAND = 0.3, 2.0
 """Standard deviation of the unchanged noise, and of the coarse squares in a changed band."""
 _SMALLER = 0.5
 """Factor of shuffled weights, so that functions such as ReLU6 are not saturated."""
+_LARGEST = 1 << 23
+"""Most numbers of a tensor that is shuffled; larger ones are those of linear layers after the grid."""
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -68,20 +70,19 @@ def crossed_sides(trial: Trial, view: View, layer: str, axis: int) -> list[str]:
         layer: its name.
         axis: 0 for the top and the bottom, 1 for the left and the right.
     """
-    model = _shuffled(trial.model)
-    if model is None:
-        return []
-    shuffled = replace(trial, model=model)
     energy_PL, sides = torch.zeros(()), list[str]()
     for content in range(_CONTENTS):
-        energy_PL = energy_PL + _energies(shuffled, view, layer, axis, content)
+        model = _shuffled(trial.model, content)
+        if model is None:
+            return []
+        energy_PL = energy_PL + _energies(replace(trial, model=model), view, layer, axis, content)
         sides = _crossed(energy_PL, SIDES[axis])
         if not sides:
             break
     return sides
 
 
-def _shuffled(model: nn.Module) -> nn.Module | None:
+def _shuffled(model: nn.Module, seed: int) -> nn.Module | None:
     """Return a copy of a model with shuffled weights and without biases; None if it cannot be copied.
 
     Where cells lie is a matter of the architecture. What a network has learned to look at, such as text along an edge,
@@ -91,10 +92,10 @@ def _shuffled(model: nn.Module) -> nn.Module | None:
         copied = copy.deepcopy(model)
     except Exception:  # it may hold what cannot be copied, or need too much memory
         return None
-    rng = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in (*copied.named_parameters(), *copied.named_buffers()):
-            if tensor.ndim > 1 and tensor.is_floating_point():
+            if tensor.ndim > 1 and tensor.numel() <= _LARGEST and tensor.is_floating_point():
                 order = torch.randperm(tensor.numel(), generator=rng).to(tensor.device)
                 tensor.copy_(_SMALLER * tensor.flatten()[order].reshape(tensor.shape))
             elif name.endswith(("bias", "running_mean")):

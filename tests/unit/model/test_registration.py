@@ -112,24 +112,44 @@ def test_a_model_that_keeps_the_frame_is_explained(change: Callable[[Tensor], Te
     ("name", "layer", "side", "cells"),
     [
         ("alexnet", "features", 224, 6),
-        ("resnet18", "layer4", 224, 7),
         ("resnet18", "layer4", 200, 7),
         ("resnet18", "layer3", 231, 15),
-        ("vgg11", "features", 224, 7),
         ("mobilenet_v2", "features", 224, 7),
         ("squeezenet1_1", "features", 224, 13),
-        ("efficientnet_b0", "features", 224, 7),
     ],
 )
 def test_strides_and_kernels_are_no_change_of_the_frame(name: str, layer: str, side: int, cells: int) -> None:
+    view = GridView("channels_first", cells, cells)
+    assert check_registration(Trial(deep(name), SOFTMAX, (3, side, side)), view, layer) == ()
+
+
+def deep(name: str) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = models.get_model(name, weights=None, num_classes=5).eval()
-    view = GridView("channels_first", cells, cells)
-    check_registration(Trial(model, SOFTMAX, (3, side, side)), view, layer)
-    right_half = Trial(Reframed(model, padded(side // 2, 0)), SOFTMAX, (3, side, side // 2))
+        return models.get_model(name, weights=None, num_classes=5).eval()
+
+
+def test_a_deep_network_that_pads_is_refused() -> None:
+    right_half = Trial(Reframed(deep("resnet18"), padded(112, 0)), SOFTMAX, (3, 224, 112))
     with pytest.raises(LayerError, match=r"\(left\)"):
-        check_registration(right_half, view, f"net.{layer}")
+        check_registration(right_half, GridView("channels_first", 7, 7), "net.layer4")
+
+
+def test_what_a_network_has_learned_does_not_draw_its_cells() -> None:
+    class Learned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = deep("resnet18")
+            with torch.no_grad():
+                for module in self.net.modules():
+                    if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+                        module.weight[:, :, 0].mul_(3)  # its filters look upwards
+
+        def forward(self, pixels_BCHW: Tensor) -> Tensor:
+            return self.net(pixels_BCHW)
+
+    view = GridView("channels_first", 7, 7)
+    assert check_registration(Trial(Learned().eval(), SOFTMAX, (3, 224, 224)), view, "net.layer4") == ()
 
 
 @pytest.mark.parametrize("axis", [0, 1])
