@@ -10,11 +10,10 @@ the model whose weights are shuffled.
 Legend: P images or bands, C colours, (H, W) pixels, K channels, (u, v) grid, L cells along one axis.
 """
 
-import copy
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pipeline.model.engine import Exact
@@ -22,6 +21,7 @@ from pipeline.model.layer_names import module_of
 from pipeline.model.layout import View
 from pipeline.model.layout_trial import Shape, Trial
 from pipeline.model.recording import capturing
+from pipeline.model.shuffled import shuffled
 
 SIDES = (("top", "bottom"), ("left", "right"))
 _BANDS = 8
@@ -40,10 +40,6 @@ _ON_A_LINE = 0.9
 """Least coefficient of determination of the line; below, the trial decides nothing."""
 _BASE, _BAND = 0.3, 2.0
 """Standard deviation of the unchanged noise, and of the coarse squares in a changed band."""
-_SMALLER = 0.5
-"""Factor of shuffled weights, so that functions such as ReLU6 are not saturated."""
-_LARGEST = 1 << 23
-"""Most numbers of a tensor that is shuffled; larger ones are those of linear layers after the grid."""
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -72,7 +68,7 @@ def crossed_sides(trial: Trial, view: View, layer: str, axis: int) -> list[str]:
     """
     energy_PL, sides = torch.zeros(()), list[str]()
     for content in range(_CONTENTS):
-        model = _shuffled(trial.model, content)
+        model = shuffled(trial.model, content)
         if model is None:
             return []
         energy_PL = energy_PL + _energies(replace(trial, model=model), view, layer, axis, content)
@@ -80,27 +76,6 @@ def crossed_sides(trial: Trial, view: View, layer: str, axis: int) -> list[str]:
         if not sides:
             break
     return sides
-
-
-def _shuffled(model: nn.Module, seed: int) -> nn.Module | None:
-    """Return a copy of a model with shuffled weights and without biases; None if it cannot be copied.
-
-    Where cells lie is a matter of the architecture. What a network has learned to look at, such as text along an edge,
-    would draw the places of its cells there.
-    """
-    try:
-        copied = copy.deepcopy(model)
-    except Exception:  # it may hold what cannot be copied, or need too much memory
-        return None
-    rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in (*copied.named_parameters(), *copied.named_buffers()):
-            if tensor.ndim > 1 and tensor.numel() <= _LARGEST and tensor.is_floating_point():
-                order = torch.randperm(tensor.numel(), generator=rng).to(tensor.device)
-                tensor.copy_(_SMALLER * tensor.flatten()[order].reshape(tensor.shape))
-            elif name.endswith(("bias", "running_mean")):
-                tensor.zero_()
-    return copied
 
 
 def _crossed(energy_PL: Tensor, names: tuple[str, str]) -> list[str]:

@@ -9,6 +9,8 @@ nothing is known.
 Legend: P images, C colours, (H, W) pixels, K channels, (u, v) grid.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from pipeline.model.layer_names import module_of
 from pipeline.model.layout import View
 from pipeline.model.layout_trial import Trial
 from pipeline.model.recording import capturing
+from pipeline.model.shuffled import shuffled
 
 _IMAGES = 4
 _BEFORE, _AFTER = -1.0, 2.0
@@ -33,6 +36,10 @@ def centres_of_outer_cells(trial: Trial, view: View, layer: str, axis: int) -> t
         axis: 0 for rows, 1 for columns.
     """
     noise = torch.randn(_IMAGES, *trial.shape, generator=torch.Generator().manual_seed(0))
+    model = shuffled(trial.model, seed=0)  # a trained network may respond to nothing in noise
+    if model is None:
+        return None
+    trial = replace(trial, model=model)
     with torch.inference_mode(False), torch.enable_grad():
         pixels_PCHW = noise.to(trial.device).requires_grad_()
         maps_PKuv = _maps(trial, view, layer, pixels_PCHW)
