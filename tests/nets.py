@@ -1,5 +1,7 @@
 """Small networks with random weights, for tests that need a model and no photographs."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,6 +37,17 @@ class ToyNet(nn.Module):
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         return self.linear(self.head(self.features(pixels_BCHW)).mean((2, 3)))
+
+
+class Reframed(nn.Module):
+    """Changes the frame of its images before a network sees them."""
+
+    def __init__(self, net: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.net, self.change = net, change
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return self.net(self.change(pixels_BCHW))
 
 
 class GapNet(nn.Module):

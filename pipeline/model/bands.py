@@ -16,11 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.model.engine import Exact
-from pipeline.model.layer_names import module_of
+from pipeline.model.extents import maps_of
 from pipeline.model.layout import View
 from pipeline.model.layout_trial import Shape, Trial
-from pipeline.model.recording import capturing
 from pipeline.model.shuffled import shuffled
 
 SIDES = (("top", "bottom"), ("left", "right"))
@@ -103,16 +101,8 @@ def _energies(trial: Trial, view: View, layer: str, axis: int, content: int) -> 
     The sum is 1. Zeros decide nothing.
     """
     images_PCHW = banded_images(trial.shape, axis, content).to(trial.device)
-    raw = list[Tensor]()
-
-    def take(_layer: str, tensor: Tensor) -> Tensor:
-        raw.append(tensor.clone())
-        return tensor
-
-    module = trial.model.get_submodule(module_of(layer))
-    with torch.inference_mode(False), torch.no_grad(), capturing({layer: module}, take):
-        Exact(trial.model, trial.outputs).logits(images_PCHW)
-    maps_PKuv = view.grid(raw[0])
+    with torch.inference_mode(False), torch.no_grad():
+        maps_PKuv = maps_of(trial, view, layer, images_PCHW)
     if maps_PKuv.shape[1] < _FEWEST_CHANNELS:
         return torch.zeros(len(maps_PKuv) - 1, maps_PKuv.shape[2 + axis], dtype=torch.float64)
     changes_Puv = (maps_PKuv[1:] - maps_PKuv[:1]).double().square().sum(1)

@@ -42,7 +42,7 @@ def centres_of_outer_cells(trial: Trial, view: View, layer: str, axis: int) -> t
     trial = replace(trial, model=model)
     with torch.inference_mode(False), torch.enable_grad():
         pixels_PCHW = noise.to(trial.device).requires_grad_()
-        maps_PKuv = _maps(trial, view, layer, pixels_PCHW)
+        maps_PKuv = maps_of(trial, view, layer, pixels_PCHW)
         cells, pixels = maps_PKuv.shape[2 + axis], trial.size[axis]
         middle = _read(pixels_PCHW, maps_PKuv, axis, cells // 2)
         if middle is None or middle[0] == 0 or middle[1] == pixels:
@@ -54,8 +54,8 @@ def centres_of_outer_cells(trial: Trial, view: View, layer: str, axis: int) -> t
     return _BEFORE if before is None or before > 0.5 else before, _AFTER if after is None or after < 0.5 else after
 
 
-def _maps(trial: Trial, view: View, layer: str, pixels_PCHW: Tensor) -> Tensor:
-    """Return what the layer gives, (P, K, u, v), connected to the pixels by the autograd graph."""
+def maps_of(trial: Trial, view: View, layer: str, pixels_PCHW: Tensor) -> Tensor:
+    """Return what a layer gives for some images, (P, K, u, v); with its autograd graph where gradients are enabled."""
     raw = list[Tensor]()
 
     def take(_layer: str, tensor: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def _maps(trial: Trial, view: View, layer: str, pixels_PCHW: Tensor) -> Tensor:
         return tensor
 
     with capturing({layer: trial.model.get_submodule(module_of(layer))}, take):
-        Exact(trial.model, trial.outputs).logits(pixels_PCHW, differentiable=True)
+        Exact(trial.model, trial.outputs).logits(pixels_PCHW, differentiable=torch.is_grad_enabled())
     return view.grid(raw[0])
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from nets import ToyNet
+from nets import Reframed, ToyNet
 from torch import Tensor, nn
 from torchvision import models
 
@@ -14,17 +14,6 @@ from pipeline.errors import LayerError
 from pipeline.model.frame import check_frame
 from pipeline.model.layout import GridView
 from pipeline.model.outputs import SOFTMAX
-
-
-class Cropped(nn.Module):
-    """Changes the frame of its images before a network sees them."""
-
-    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.change, self.net = change, ToyNet(0)
-
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        return self.net(self.change(pixels_BCHW))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +28,7 @@ class Cropped(nn.Module):
 def test_a_model_that_crops_is_refused(change: Callable[[Tensor], Tensor], margins: str) -> None:
     pixels_BCHW = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with pytest.raises(LayerError, match=f"does not read all of the image: {margins}"):
-        pipeline.explain(Cropped(change), pixels_BCHW, layer="net.features.3", layout="channels_first")
+        pipeline.explain(Reframed(ToyNet(0), change), pixels_BCHW, layer="net.features.3", layout="channels_first")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from nets import ToyNet
+from nets import Reframed, ToyNet
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
@@ -19,17 +19,6 @@ from pipeline.model.outputs import SOFTMAX
 from pipeline.model.registration import check_registration
 
 LAYER = "net.features.3"
-
-
-class Reframed(nn.Module):
-    """Changes the frame of its images before a network sees them."""
-
-    def __init__(self, net: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.net, self.change = net, change
-
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        return self.net(self.change(pixels_BCHW))
 
 
 def padded(*sides: int, mode: str = "constant") -> Callable[[Tensor], Tensor]:
