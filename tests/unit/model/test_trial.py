@@ -26,6 +26,12 @@ def loaded(monkeypatch: pytest.MonkeyPatch, build: Callable[[], object], **field
     return load_model(ModelConfig.model_validate(given))
 
 
+@pytest.fixture(autouse=True)
+def _the_same_weights() -> None:
+    """Outputs that happen to be in [0, 1] take one more pass, which models that count their passes notice."""
+    torch.manual_seed(0)
+
+
 @pytest.mark.filterwarnings("ignore")  # torch warns of its own deprecated kinds of models
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_model_that_cannot_be_trusted_is_refused_by_one_sentence(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
