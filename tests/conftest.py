@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the cores; read when numpy is imported
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -27,9 +28,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_finish() -> None:
-    """Take the collected tests out of the garbage collector, which would visit them again and again."""
+    """Take the collected tests out of the garbage collector, which would visit them again and again.
+
+    From here on, imported modules are not cached on disk: some tests change a module within one second, and Python
+    would take the older code.
+    """
     gc.collect()
     gc.freeze()
+    sys.dont_write_bytecode = True
 
 
 def pytest_unconfigure() -> None:
