@@ -90,7 +90,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="names of proofs, separated by commas")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no trial after this many minutes")
     parser.add_argument("--seed", type=int, help="run only the trial of this seed, even if it was run before")
-    parser.add_argument("--again", action="store_true", help="rerun tests that were last run at another commit")
+    parser.add_argument("--again", action="store_true", help="count only what was run at this commit")
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
     chosen = set(options.only.split(",")) if options.only else None
@@ -128,7 +128,7 @@ def page(results: list[Result]) -> str:
     for proof in (*ACCIDENTS, *TESTS):
         mine = [result for result in results if result.name == proof.name]
         if isinstance(proof, Accident):
-            extent = f"{sum(result.accidents for result in mine)} times ({proof.count} required)"
+            extent = _times(mine, proof.count)
         else:
             extent = f"{proof.extent}; {mine[-1].accidents} tests" if mine else "not run yet"
         problems = sum(bool(result.problems) for result in mine if result is mine[-1] or isinstance(proof, Accident))
@@ -145,11 +145,15 @@ def page(results: list[Result]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _times(results: list[Result], required: int) -> str:
+    last = sum(result.accidents for result in results if result.commit == results[-1].commit)
+    times = sum(result.accidents for result in results)
+    return f"{times} times ({required} required); {last} at the last commit" if times else "not run yet"
+
+
 def _missing(proof: Accident | Tests, results: list[Result], *, again: bool) -> bool:
-    mine = [result for result in results if result.name == proof.name]
-    if isinstance(proof, Accident):
-        return sum(result.accidents for result in mine) < proof.count
-    return not any(result.commit == _commit() for result in mine) if again else not mine
+    mine = [result for result in results if result.name == proof.name and (not again or result.commit == _commit())]
+    return sum(result.accidents for result in mine) < proof.count if isinstance(proof, Accident) else not mine
 
 
 def _trials(name: str, results: list[Result]) -> int:
