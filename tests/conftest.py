@@ -38,6 +38,11 @@ def pytest_collection_finish() -> None:
     sys.dont_write_bytecode = True
 
 
+def pytest_runtest_setup() -> None:
+    """Begin each test with the same random numbers: networks without a seed of their own are the same in every run."""
+    torch.manual_seed(0)
+
+
 def pytest_unconfigure() -> None:
     """Give it back: some libraries complain about objects that are alive at the end."""
     gc.unfreeze()

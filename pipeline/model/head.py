@@ -188,7 +188,10 @@ def _attention(layer: int) -> str:
 
 
 def _no_influence(layer: str) -> LayerError:
-    return LayerError(f"layer '{layer}' has no influence on the logits; choose a layer between input and logits")
+    return LayerError(
+        f"layer '{layer}' has no influence on the logits; choose a layer between input and logits, or if it is one, "
+        "let the model keep its gradients (no detach, no reentrant checkpointing)"
+    )
 
 
 def _hessian_product(grads: Tensor, acts: Tensor) -> Tensor:

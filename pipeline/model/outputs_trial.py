@@ -3,59 +3,23 @@
 Legend: B images, N outputs.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from pipeline.errors import ConfigError
-from pipeline.model.outputs import OutputKey, OutputKind, Outputs, by_class, how_picked, picked
-from pipeline.model.recording import evaluating
+from pipeline.model.outputs import OutputKey, OutputKind, Outputs
+from pipeline.model.outputs_rules import no_logits, sums_to_one, within_unit
+from pipeline.model.outputs_seen import SOFTMAX, SUM_TOLERANCE, Observed, observe_outputs
 from pipeline.model.tasks.base import Task
 
 _WHERE = "model.outputs"
-_SUM_TOLERANCE = 1e-4
-"""How far a row of probabilities may be from the sum 1."""
-_ENDS = {"SoftmaxBackward0": "softmax", "SafeSoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
-_LOG_SIGMOID = "LogSigmoidBackward0"
-_LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "MkldnnConvolution", "Linear")
-"""Beginnings of the names of functions of linear layers: their outputs are logits, even if they are in [0, 1]."""
+_ENDS = dict.fromkeys(SOFTMAX, "softmax") | {"Sigmoid": "sigmoid"}
 _CONTRAST = 1000.0
 """Logits grow with the contrast of an image, probabilities stay in [0, 1]."""
-_VIEWS = ("View", "Reshape", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone", "Alias", "ToCopy", "Flatten", "Unsafe")
-"""Beginnings of the names of autograd functions that do not change a number."""
-_BOUNDED = ("Sigmoid", "Softmax", "SafeSoftmax", "Clamp", "Hardtanh", "Hardsigmoid", "Div", "Exp", "Where")
+_BOUNDED = ("Sigmoid", *SOFTMAX, "Clamp", "Hardtanh", "Hardsigmoid", "Div", "Exp", "Where")
 """Beginnings of the names of functions that may make probabilities; a linear layer, a mean or a sum does not."""
-_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What a model returned for the trial images.
-
-    Attributes:
-        values_BN: the outputs, one row per image.
-        end: softmax or sigmoid, if one of them made the outputs.
-        is_bounded: whether the function that made them may have bounded them to [0, 1], or is unknown, or whether they
-            stay there for images of much contrast.
-        is_linear: whether a linear layer made them.
-        is_log_sigmoid: whether the logarithm of a sigmoid made them.
-        last_module: name and class of the last module that ran and has no children.
-        picked: which part of the returned value is read, where the user has not said it.
-        is_headless: whether the model seems to be a feature extractor: the last module with parameters is a
-            normalisation of N channels, or the model states no classes, as those of timm do.
-    """
-
-    values_BN: Tensor
-    end: str | None
-    is_bounded: bool
-    is_linear: bool
-    is_log_sigmoid: bool
-    last_module: str
-    picked: str
-    is_headless: bool
 
 
 def find_outputs(
@@ -79,17 +43,36 @@ def find_outputs(
     """
     kind = _kind_of(task, kind)
     seen = observe_outputs(model, pixels_BCHW, key, task)
+
+    def strong_BN() -> Tensor:
+        return observe_outputs(model, _CONTRAST * pixels_BCHW, key, task).values_BN
+
+    _CHECKS[kind](seen, _is_bounded(seen, kind, strong_BN))
     if kind == "auto":
-        if not seen.is_linear and not seen.is_bounded and _within_unit(seen):
-            strong = observe_outputs(model, _CONTRAST * pixels_BCHW, key, task)
-            seen = replace(seen, is_bounded=_within_unit(strong))
-        _check_auto(seen)
         return Outputs("softmax", key, task=task), _notes(kind, seen)
-    _CHECKS[kind](seen)
     detects = task is not None and task.may_miss
-    independent = kind == "probabilities" and seen.values_BN.shape[1] > 1 and (detects or not _sums_to_one(seen))
+    independent = (
+        kind == "probabilities" and seen.values_BN.shape[1] > 1 and (detects or not sums_to_one(seen.values_BN))
+    )
     notes = () if task is not None and not task.is_guessed else _notes(kind, seen)
     return Outputs(kind, key, independent, task), notes
+
+
+def _is_bounded(seen: Observed, kind: str, strong_BN: Callable[[], Tensor]) -> bool:
+    """Tell whether outputs lie in [0, 1] for every image, as far as the function that made them and contrast show.
+
+    Args:
+        seen: what the model returned for the trial images.
+        kind: what the user states, which only what is certain contradicts; "auto" where nothing is stated.
+        strong_BN: returns the outputs for images of much contrast.
+    """
+    if kind == "raw" or not within_unit(seen.values_BN):
+        return False
+    if seen.end.startswith(_BOUNDED if kind == "auto" else tuple(_ENDS)):
+        return True
+    if kind == "probabilities":
+        return not bool(((values_BN := strong_BN()) < -SUM_TOLERANCE).any() or (values_BN > 1 + SUM_TOLERANCE).any())
+    return not seen.is_linear and bool(((values_BN := strong_BN()) >= 0).all() and (values_BN <= 1).all())
 
 
 def _kind_of(task: Task | None, kind: Literal["auto"] | OutputKind) -> Literal["auto"] | OutputKind:
@@ -103,130 +86,59 @@ def _kind_of(task: Task | None, kind: Literal["auto"] | OutputKind) -> Literal["
     )
 
 
-def observe_outputs(model: nn.Module, pixels_BCHW: Tensor, key: OutputKey | None, task: Task | None = None) -> Observed:
-    """Run a model once with autograd, and observe its outputs and how it made them."""
-    ran: list[tuple[str, nn.Module]] = []
-    handles = [
-        module.register_forward_hook(lambda own, _inputs, _output, name=name: ran.append((name, own)))
-        for name, module in model.named_modules()
-        if not next(module.children(), None)
-    ]
-    try:
-        with evaluating(model), torch.inference_mode(False), torch.enable_grad():
-            returned = model(pixels_BCHW.detach().requires_grad_().clone())
-    finally:
-        for handle in handles:
-            handle.remove()
-    outputs = picked(returned, key) if task is None else task.observed(returned, key)
-    values_BN = by_class(outputs) if task is None else by_class(task.outputs(returned, key))
-    if len(values_BN) != len(pixels_BCHW):
-        raise ConfigError.one(
-            _WHERE,
-            f"the model returns {len(values_BN)} rows for {len(pixels_BCHW)} images",
-            "wrap the model so that it returns one row per image",
-        )
-    last = f"'{ran[-1][0]}' ({type(ran[-1][1]).__name__})" if ran else "none"
-    parametric = [module for _, module in ran if next(module.parameters(recurse=False), None) is not None]
-    end = _end(values_BN if task is None else outputs)
-    return Observed(
-        values_BN.detach().float() if task is None else _rows(outputs),
-        _ENDS.get(end),
-        end.startswith(_BOUNDED),
-        end.startswith(_LINEAR),
-        end == _LOG_SIGMOID,
-        last,
-        "" if key is not None else how_picked(returned, outputs),
-        vars(model).get("num_classes") == 0 or _ends_in_norm(parametric, values_BN.shape[1]),
-    )
-
-
-def _rows(outputs: Tensor) -> Tensor:
-    """Return outputs (B, N, ...), of pixels for example, as rows of N numbers."""
-    outputs = outputs.detach().float()
-    return outputs.movedim(1, -1).flatten(0, -2) if outputs.ndim > 1 else outputs[:, None]
-
-
-def _end(values_BN: Tensor) -> str:
-    """Name the autograd function that made the outputs, looking through reshapes; "" if there is none."""
-    node = values_BN.grad_fn
-    while node is not None and node.name() not in _ENDS and node.name().startswith(_VIEWS):
-        node = next((following for following, _ in node.next_functions if following is not None), None)
-    return "" if node is None else node.name()
-
-
-def _ends_in_norm(parametric: list[nn.Module], width: int) -> bool:
-    """Tell whether a normalisation of `width` channels is the last module with parameters, after no classifier."""
-    if not parametric or not isinstance(parametric[-1], _NORMS):
-        return False
-    norm, before = parametric[-1], parametric[-2] if len(parametric) > 1 else None
-    channels = norm.weight.numel() if isinstance(norm.weight, Tensor) else 0
-    return channels == width and not (isinstance(before, nn.Linear) and before.out_features == width)
-
-
-def _check_auto(seen: Observed) -> None:
+def _check_auto(seen: Observed, is_bounded: bool) -> None:
     outputs = seen.values_BN.shape[1]
     if outputs == 1:
-        stated = (
-            "probabilities" if seen.end == "sigmoid" else "binary for two classes, sigmoid for one label, raw for a"
-        )
-        raise ConfigError.one(
-            _WHERE,
-            "the model has one output per image, and auto cannot tell what it is",
-            stated if seen.end == "sigmoid" else f"set it to {stated} number such as a regression",
-        )
-    if _sums_to_one(seen):
-        raise ConfigError.one(
-            _WHERE,
-            f"the outputs are probabilities already: each row sums to 1 (last module: {seen.last_module})",
+        _check_single(seen, is_bounded)
+    if sums_to_one(seen.values_BN):
+        raise _refused(
+            seen,
+            "the outputs are probabilities already: each row sums to 1",
             "set probabilities, or better, explain the model without its softmax",
         )
-    if seen.end == "sigmoid" or (seen.is_bounded and _within_unit(seen)):
-        raise ConfigError.one(
-            _WHERE,
-            f"all outputs lie in [0, 1], as after a sigmoid (last module: {seen.last_module})",
-            "set probabilities" if seen.end else "set probabilities, or softmax or sigmoid if they are logits",
+    if seen.end.startswith("Sigmoid") or is_bounded:
+        certain = seen.end.startswith(tuple(_ENDS))
+        raise _refused(
+            seen,
+            "all outputs lie in [0, 1], as after a sigmoid",
+            "set probabilities" if certain else "set probabilities, or raw to explain the outputs as they are",
         )
-    if (total := _equal_sum(seen)) is not None:
-        raise ConfigError.one(
-            _WHERE,
-            f"no output is negative, and each row sums to {total:.6g}, as probabilities times {total:.6g} do "
-            f"(last module: {seen.last_module})",
-            "explain the model without its softmax, or set softmax if they are logits",
-        )
-    if seen.is_log_sigmoid:
-        raise ConfigError.one(
-            _WHERE,
-            f"the outputs are logarithms of a sigmoid (last module: {seen.last_module}), and softmax would not undo it",
-            "explain the model without its log-sigmoid, and set sigmoid",
-        )
+    _check_rules("auto", seen)
     if seen.is_headless:
-        raise ConfigError.one(
-            _WHERE,
-            f"the model seems to be a feature extractor: its {outputs} outputs come from no classifier "
-            f"(last module: {seen.last_module})",
+        raise _refused(
+            seen,
+            f"the model seems to be a feature extractor: its {outputs} outputs come from no classifier",
             "use the model with its classifier, or set softmax, sigmoid or raw to explain the outputs as they are",
         )
 
 
-def _check_softmax(seen: Observed) -> None:
+def _check_single(seen: Observed, is_bounded: bool) -> None:
+    """Refuse one output per image, whose meaning only the user knows, with the advice that fits it."""
+    probability = seen.end.startswith("Sigmoid") or is_bounded
+    if not probability:
+        _check_rules("auto", seen)
+    raise ConfigError.one(
+        _WHERE,
+        "the model has one output per image, and auto cannot tell what it is",
+        "probabilities"
+        if probability
+        else "set it to binary for two classes, sigmoid for one label, raw for a number such as a regression",
+    )
+
+
+def _check_softmax(seen: Observed, is_bounded: bool) -> None:
     if seen.values_BN.shape[1] == 1:
         raise ConfigError.one(
             _WHERE, "softmax needs two outputs or more, but the model has one", "set binary, sigmoid or raw"
         )
-    if seen.end is not None or _sums_to_one(seen):
-        raise ConfigError.one(
-            _WHERE, f"softmax needs logits, but the outputs are {_how_made(seen)}", "set probabilities"
-        )
+    _check_logits("softmax", seen, is_bounded)
 
 
-def _check_sigmoid(seen: Observed) -> None:
-    if seen.end is not None or _sums_to_one(seen):
-        raise ConfigError.one(
-            _WHERE, f"sigmoid needs logits, but the outputs are {_how_made(seen)}", "set probabilities"
-        )
+def _check_sigmoid(seen: Observed, is_bounded: bool) -> None:
+    _check_logits("sigmoid", seen, is_bounded)
 
 
-def _check_binary(seen: Observed) -> None:
+def _check_binary(seen: Observed, is_bounded: bool) -> None:
     outputs = seen.values_BN.shape[1]
     if outputs != 1:
         raise ConfigError.one(
@@ -234,25 +146,53 @@ def _check_binary(seen: Observed) -> None:
             f"binary needs one output per image, but the model has {outputs}",
             "set softmax where exactly one class is true, sigmoid for independent labels",
         )
-    if seen.end is not None:
-        raise ConfigError.one(_WHERE, f"binary needs a logit, but the output is {_how_made(seen)}", "set probabilities")
+    _check_logits("binary", seen, is_bounded)
 
 
-def _check_probabilities(seen: Observed) -> None:
+def _check_logits(kind: str, seen: Observed, is_bounded: bool) -> None:
+    """Refuse outputs that are certain not to be the logits that a kind needs."""
+    one = kind == "binary"
+    needs = f"{kind} needs {'a logit, but the output' if one else 'logits, but the outputs'}"
+    made = next((name for end, name in _ENDS.items() if seen.end.startswith(end)), None)
+    if made is not None or sums_to_one(seen.values_BN):
+        are = "is" if one else "are"
+        raise _refused(seen, f"{needs} {are} made by a {made or 'softmax'} already", "set probabilities")
+    if is_bounded:
+        raise _refused(
+            seen,
+            f"{needs} {'lies' if one else 'lie'} in [0, 1] for images of any contrast",
+            "set probabilities, or raw to explain the outputs as they are",
+        )
+    _check_rules(kind, seen)
+
+
+def _check_rules(kind: str, seen: Observed) -> None:
+    if (reason := no_logits(kind, seen)) is not None:
+        raise _refused(seen, reason.what, reason.advice)
+
+
+def _check_probabilities(seen: Observed, is_bounded: bool) -> None:
     low, high = float(seen.values_BN.min()), float(seen.values_BN.max())
-    if low < -_SUM_TOLERANCE or high > 1 + _SUM_TOLERANCE:
+    if low < -SUM_TOLERANCE or high > 1 + SUM_TOLERANCE:
         raise ConfigError.one(
             _WHERE,
             f"probabilities lie in [0, 1], but the trial images give outputs from {low:.3g} to {high:.3g}",
             "set softmax, sigmoid, binary or raw",
         )
+    if within_unit(seen.values_BN) and not is_bounded:
+        raise _refused(
+            seen,
+            "probabilities lie in [0, 1], but images of much contrast give outputs outside of it",
+            "set softmax, sigmoid, binary or raw",
+        )
 
 
-def _check_raw(_seen: Observed) -> None:
+def _check_raw(_seen: Observed, _is_bounded: bool) -> None:
     """Accept any number."""
 
 
 _CHECKS = {
+    "auto": _check_auto,
     "softmax": _check_softmax,
     "sigmoid": _check_sigmoid,
     "binary": _check_binary,
@@ -261,31 +201,8 @@ _CHECKS = {
 }
 
 
-def _how_made(seen: Observed) -> str:
-    return f"made by a {seen.end or 'softmax'} already (last module: {seen.last_module})"
-
-
-def _sums_to_one(seen: Observed) -> bool:
-    values_BN = seen.values_BN
-    return (
-        values_BN.shape[1] > 1
-        and bool((values_BN >= 0).all())
-        and bool(((values_BN.sum(1) - 1).abs() <= _SUM_TOLERANCE).all())
-    )
-
-
-def _equal_sum(seen: Observed) -> float | None:
-    """Return the sum of every row, if no output is negative and the rows differ but not their sums."""
-    values_BN = seen.values_BN
-    sums_B = values_BN.sum(1)
-    mean = float(sums_B.mean())
-    same = bool(((sums_B - mean).abs() <= _SUM_TOLERANCE * abs(mean)).all())
-    alike = float(values_BN.std(0).max()) <= _SUM_TOLERANCE * abs(mean)
-    return mean if values_BN.shape[1] > 1 and same and not alike and bool((values_BN >= 0).all()) else None
-
-
-def _within_unit(seen: Observed) -> bool:
-    return bool(((seen.values_BN >= 0) & (seen.values_BN <= 1)).all()) and float(seen.values_BN.std()) > 0
+def _refused(seen: Observed, what: str, advice: str) -> ConfigError:
+    return ConfigError.one(_WHERE, f"{what} (last module: {seen.last_module})", advice)
 
 
 def _notes(kind: Literal["auto"] | OutputKind, seen: Observed) -> tuple[str, ...]:

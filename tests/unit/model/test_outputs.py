@@ -32,6 +32,14 @@ class Returning(nn.Module):
         return self.change(self.net(pixels_BCHW))
 
 
+def cosines(z_BN: Tensor) -> Tensor:
+    return nn.functional.normalize(z_BN) @ nn.functional.normalize(Z_BN).T
+
+
+def squares(z_BN: Tensor) -> Tensor:
+    return z_BN * z_BN
+
+
 class Pair(NamedTuple):
     first: Tensor
     second: Tensor
@@ -163,8 +171,26 @@ def test_what_cannot_be_told_is_refused(change: Callable[[Tensor], Any], key: st
         (Returning(lambda z: 1 - (1 - z.sigmoid()) ** 2), "all outputs lie in [0, 1]"),
         (Returning(lambda z: z.sigmoid().cumprod(1)), "all outputs lie in [0, 1]"),
         (Returning(lambda z: 0.9 * z.softmax(1)), "all outputs lie in [0, 1]"),
-        (Returning(lambda z: 100 * z.softmax(1)), "each row sums to 100, as probabilities times 100 do"),
+        (Returning(lambda z: 100 * z.softmax(1)), "made by a softmax already, shifted or scaled"),
+        (Returning(lambda z: z.softmax(1) - 0.25), "made by a softmax already, shifted or scaled"),
+        (Returning(lambda z: 2 * z.sigmoid() - 1), "made by a sigmoid already, shifted or scaled"),
+        (Returning(lambda z: z.exp() / z.exp().sum(1, keepdim=True) * 100), "as probabilities times 100 do"),
         (Returning(nn.functional.logsigmoid), "the outputs are logarithms of a sigmoid"),
+        (Returning(lambda z: torch.stack([nn.functional.logsigmoid(z)] * 2).mean(0)), "logarithms of a sigmoid"),
+        (Returning(lambda z: (z.sigmoid() + 1e-6).log()), "logarithms of a sigmoid"),
+        (Returning(lambda z: -nn.functional.softplus(-z)), "logarithms of a sigmoid"),
+        (Returning(lambda z: -z.log_softmax(1)), "the largest is the least likely class"),
+        (Returning(lambda z: torch.cat([z.log_softmax(1), (3 * z).log_softmax(1)], 1)), "sum to 2, as those of 2"),
+        (Returning(lambda z: z[:, :1] + torch.tensor([0.0, -1.0, -2.0])), "as the thresholds of an ordinal regression"),
+        (Returning(lambda z: torch.cdist(z, Z_BN)[:, :2], 3), "no output is negative, as with distances"),
+        (Returning(lambda z: ((z[:, None] - Z_BN) ** 2).sum(2), 3), "no output is negative, as with distances"),
+        (Returning(lambda z: ((z[:, None] - Z_BN) * (z[:, None] - Z_BN)).sum(2), 3), "no output is negative"),
+        (Returning(squares), "no output is negative"),
+        (Returning(lambda z: nn.functional.softplus(z) + 1), "with evidence"),
+        (Returning(lambda z: z.exp()), "no output is negative"),
+        (Returning(torch.tanh), "all outputs lie in [-1, 1], as after a tanh"),
+        (Returning(cosines, 3), "the outputs are cosines in [-1, 1]"),
+        (Returning(lambda z: nn.functional.cosine_similarity(z[:, None], Z_BN, 2), 3), "the outputs are cosines"),
         (nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
          "seems to be a feature extractor: its 6 outputs come from no classifier"),
         (nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(6)),
@@ -185,6 +211,18 @@ def test_auto_refuses_what_it_cannot_decide(model: nn.Module, sentence: str) -> 
         (Returning(torch.sigmoid, 1), "binary", "made by a sigmoid already"),
         (ToyNet(0), "binary", "binary needs one output per image, but the model has 4"),
         (ToyNet(0), "probabilities", "probabilities lie in [0, 1], but the trial images give outputs from"),
+        (Returning(lambda z: 0.5 + 0.1 * z), "probabilities", "images of much contrast give outputs outside of it"),
+        (Returning(lambda z: torch.stack([z.sigmoid(), (2 * z).sigmoid()]).mean(0), 1), "binary", "for images of any"),
+        (Returning(lambda z: 1 / (1 + (-z).exp()), 1), "binary", "binary needs a logit, but the output lies in [0, 1]"),
+        (Returning(lambda z: 1 / (1 + (-z).exp())), "softmax", "softmax needs logits, but the outputs lie in [0, 1]"),
+        (Returning(lambda z: torch.stack([z.sigmoid(), (2 * z).sigmoid()]).mean(0)), "sigmoid", "lie in [0, 1] for"),
+        (Returning(nn.functional.logsigmoid, 1), "binary", "logarithms of a sigmoid"),
+        (Returning(nn.functional.logsigmoid), "sigmoid", "logarithms of a sigmoid"),
+        (Returning(nn.functional.logsigmoid), "softmax", "logarithms of a sigmoid"),
+        (Returning(lambda z: z.log_softmax(1)), "sigmoid", "made by a log-softmax"),
+        (Returning(lambda z: 100 * z.softmax(1)), "softmax", "made by a softmax already, shifted or scaled"),
+        (Returning(lambda z: -z.log_softmax(1)), "softmax", "the largest is the least likely class"),
+        (Returning(lambda z: z[:, :1] + torch.tensor([0.0, -1.0])), "softmax", "set sigmoid: each output is then the"),
     ],
 )
 def test_a_stated_kind_that_the_outputs_contradict_is_refused(model: nn.Module, kind: str, sentence: str) -> None:
@@ -204,6 +242,18 @@ def test_a_stated_kind_that_the_outputs_contradict_is_refused(model: nn.Module, 
         (Returning(lambda z: z[:, 0]), "binary"),
         (Returning(lambda z: z.log_softmax(1)), "auto"),
         (Returning(lambda z: z - z.mean(1, keepdim=True)), "auto"),
+        (Returning(lambda z: -torch.cdist(z, Z_BN), 3), "auto"),  # a prototypical network
+        (Returning(lambda z: torch.cdist(z, Z_BN), 3), "softmax"),
+        (Returning(lambda z: 16 * cosines(z), 3), "auto"),
+        (Returning(cosines, 3), "softmax"),
+        (Returning(torch.relu), "auto"),  # SqueezeNet
+        (Returning(lambda z: 30 * torch.tanh(z / 30)), "auto"),  # bounded, but not to [-1, 1]
+        (Returning(lambda z: z * z.sigmoid()), "auto"),
+        (Returning(lambda z: (z.softmax(1) + 1e-9).log()), "auto"),
+        (Returning(lambda z: torch.stack([z.log_softmax(1), (2 * z).log_softmax(1)]).mean(0)), "auto"),
+        (Returning(lambda z: z[:, :1] + torch.tensor([0.0, -1.0])), "sigmoid"),
+        (Returning(torch.tanh), "sigmoid"),
+        (Returning(lambda z: nn.functional.softplus(z) + 1), "softmax"),
         (Returning(lambda z: z.softmax(1)), "probabilities"),
         (Returning(torch.sigmoid), "probabilities"),
         (Returning(torch.sigmoid, 1), "probabilities"),
@@ -211,6 +261,18 @@ def test_a_stated_kind_that_the_outputs_contradict_is_refused(model: nn.Module, 
 )
 def test_what_fits_is_taken(model: nn.Module, kind: str) -> None:
     assert found(model, kind) == ("softmax" if kind == "auto" else kind)
+
+
+class Frozen(ToyNet):
+    @torch.inference_mode()
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return super().forward(pixels_BCHW)
+
+
+@pytest.mark.parametrize("layer", ["features.3", "auto"])
+def test_a_forward_pass_in_inference_mode_is_refused(layer: str) -> None:
+    with pytest.raises(ConfigError, match=r"take torch\.inference_mode off the model's forward"):
+        camatlas.explain(Frozen(), images(0), layer=layer)
 
 
 def test_raw_outputs_are_refused_where_a_confidence_is_read() -> None:

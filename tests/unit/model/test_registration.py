@@ -69,9 +69,9 @@ def test_on_a_fine_grid_two_cells_are_enough(change: Callable[[Tensor], Tensor],
 
 
 def without_padding(convolutions: int) -> nn.Module:
-    layers = [nn.Conv2d(3 if index == 0 else 8, 8, 3) for index in range(convolutions)]
     with torch.random.fork_rng():
         torch.manual_seed(0)
+        layers = [nn.Conv2d(3 if index == 0 else 8, 8, 3) for index in range(convolutions)]
         body = nn.Sequential(*(layer for conv in layers for layer in (conv, nn.ReLU())))
         return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)).eval()
 
