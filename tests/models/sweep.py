@@ -29,8 +29,8 @@ _TOGETHER = 10
 _HEAD = """# Models that have been tried
 
 `python tests/models/sweep.py` builds every classifier of timm {timm} and torchvision {torchvision} with random weights
-(torch {torch}, on a CPU), and looks for the target layer with `layer: auto`. In each of them Grad-CAM is compared with
-plain autograd, the engine's logits with those of the model, and layouts with the library's own maps
+(torch {torch}, on a CPU), and looks for the target layer and the kind of outputs with `auto`. In each of them Grad-CAM
+is compared with plain autograd, the engine's logits with those of the model, and layouts with the library's own maps
 (`forward_intermediates` of timm). It skips what needs more than 5 GB or two minutes of a processor; the two largest of
 torchvision were tried without these limits. Names are tried in random order, so that those tried so far are a sample
 of all. Models of transformers have a page of their own: `transformers.md`.
@@ -50,6 +50,7 @@ def tried(name: str) -> dict[str, Any]:
     from models.members import auto_probe, build, engine_difference, gradcam_difference, known_readings, noise, settle
 
     from pipeline.errors import CamatlasError
+    from pipeline.model.outputs_trial import find_outputs
 
     result: dict[str, Any] = {"name": name}
     options = {"init_weights": False} if name in ("torchvision/googlenet", "torchvision/inception_v3") else {}
@@ -65,6 +66,7 @@ def tried(name: str) -> dict[str, Any]:
         probe = auto_probe(model, shape)
         pixels_BCHW = noise(shape)
         result |= {"layer": probe.layer, "layout": str(probe.layouts(pixels_BCHW).by_layer[probe.layer])}
+        find_outputs(model, noise(shape), "auto")
         result["seconds"] = round(time.perf_counter() - began, 2)
         result["gradcam"] = gradcam_difference(model, probe, pixels_BCHW)
         result["engine"] = engine_difference(model, probe, pixels_BCHW)
