@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.cams import CamMethod, build_methods
 from pipeline.explain.arguments import check_inputs, check_normalisation, class_indices
-from pipeline.explain.explanations import Explanations, explain_evidence, measure, observe
+from pipeline.explain.explanations import Explanations, evidence_for, explain_evidence, measure, observe
 from pipeline.explain.given_truth import boxes_inside, checked_masks, checked_parts
 from pipeline.explain.inputs import Images, Inputs, Transform, normalised
 from pipeline.explain.requirements import (
@@ -30,7 +30,7 @@ from pipeline.maps.heatmaps import is_degenerate
 from pipeline.metrics import Metric, Parts, Truth, build_metrics
 from pipeline.model.arithmetic import multiplying
 from pipeline.model.batching import DEFAULT_BATCH
-from pipeline.model.evidence import Evidence, Observation
+from pipeline.model.evidence import Evidence
 from pipeline.model.kinds import exceptions_told
 from pipeline.model.layout_choice import Layout
 from pipeline.model.outputs import OutputKey, OutputKind
@@ -82,7 +82,8 @@ def explain(
         precision: "fp32" (IEEE 754, on GPUs too), "tf32", or "bf16" for autocast; results are always float32.
         batch: most images in one pass, at least 1; halved when memory runs out.
         mean, std: the normalisation of the pixels, one number per colour, std > 0; only the baseline "black" and
-            pictures use it. None takes that of the transform, where it is known, or, of three channels, ImageNet's.
+            pictures use it. None takes that of the transform, read or measured, or, of three channels, ImageNet's; a
+            warning says if a transform hides its own.
         stages: names of the layers for methods that combine several, shallow to deep, the target layer last. None finds
             the last layer of each resolution.
         seed: seed of the methods that draw random numbers.
@@ -101,8 +102,8 @@ def explain(
             function of what the model returns, or its name "package.module:function", `camatlas.Similarity(names,
             vectors)` or `camatlas.ZeroShot(names, vectors)`. A row whose class a detector does not find is degenerate.
         transform: how images become the input: weights of torchvision, their `transforms()`, or a function from an
-            upright RGB PIL image to a float tensor (C, H, W). None takes that of a model of timm; other models do not
-            know theirs.
+            upright RGB PIL image to a float tensor (C, H, W), without chance. None takes that of a model of timm;
+            other models do not know theirs.
         class_names: names by class index, for pictures and tables; weights of torchvision bring theirs.
 
     Returns:
@@ -143,7 +144,7 @@ def explain(
             for note in probe.resolve(pixels_BCHW):
                 warnings.warn(note, stacklevel=2)
             check_attention(chosen, lambda: probe.attention(pixels_BCHW))
-            evidence = _evidence_for(observe(pixels_BCHW, chosen, probe, keys), indices)
+            evidence = evidence_for(observe(pixels_BCHW, chosen, probe, keys), indices)
             if stages is None:  # one stage that the user names is what he wants
                 check_stages(chosen, evidence.layers)
             check_stored(chosen, evidence, has_keys=keys is not None)
@@ -290,10 +291,3 @@ def _trial_probe(probe: Probe, pixels_BCHW: Tensor) -> Probe:
         layout=probe.layouts(pixels_BCHW),
         normalisation=probe.normalisation,
     )  # fmt: skip
-
-
-def _evidence_for(observation: Observation, targets: Tensor | None) -> Evidence:
-    if targets is None or targets.ndim == 1:
-        return observation.evidence(targets)
-    images_B = torch.arange(len(targets)).repeat_interleave(targets.shape[1])
-    return observation.evidence_of(images_B, targets.flatten())
