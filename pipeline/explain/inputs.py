@@ -134,10 +134,10 @@ class Inputs:
     pixels_BCHW: Tensor
     preparation: Preparation | None
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return the names of the classes that the weights know."""
-        return () if self.preparation is None else self.preparation.classes
+    def names_of(self, count: int) -> tuple[str, ...]:
+        """Return the names of so many classes; empty unless the weights know as many, and not those of another head."""
+        known = () if self.preparation is None else self.preparation.classes
+        return known if len(known) == count else ()
 
     def normalisation(self, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Normalisation:
         """Return the normalisation of the pixels: as stated, else that of the preparation, else ImageNet's for colours.
