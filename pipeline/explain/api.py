@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.cams import CamMethod, build_methods
+from pipeline.explain import given_classes
 from pipeline.explain.arguments import check_inputs, check_normalisation
 from pipeline.explain.explanations import Explanations, evidence_for, explain_evidence, measure, observe
-from pipeline.explain.given_classes import check_classes, class_indices, name_notes, names_of_classes
 from pipeline.explain.given_truth import boxes_inside, checked_masks, checked_parts
 from pipeline.explain.inputs import Images, Inputs, Transform, normalised
 from pipeline.explain.requirements import (
@@ -124,8 +124,8 @@ def explain(
         explanations.maps["gradcam"].shape  # (B, u, v), for example (8, 7, 7)
         explanations.heatmap("iscam").shape  # (B, H, W), for example (8, 224, 224)
     """
-    chosen, names = build_methods(methods), names_of_classes(class_names)
-    indices = None if targets is None else class_indices(targets)
+    chosen, names = build_methods(methods), given_classes.names_of_classes(class_names)
+    indices = None if targets is None else given_classes.class_indices(targets)
     model = unwrapped(model)
     given = Inputs.of(images, model, transform)
     pixels_BCHW, normalisation = given.pixels_BCHW, given.normalisation(mean, std)
@@ -143,11 +143,11 @@ def explain(
     with torch.inference_mode(False), multiplying(precision):
         indices = None if indices is None else indices.clone()
         with exceptions_told(model, pixels_BCHW, "the forward or backward pass", RuntimeError):
-            for note in (*name_notes(names), *probe.resolve(pixels_BCHW)):
+            for note in (*given_classes.name_notes(names), *probe.resolve(pixels_BCHW)):
                 warnings.warn(note, stacklevel=2)
             check_attention(chosen, lambda: probe.attention(pixels_BCHW))
             observation = observe(pixels_BCHW, chosen, probe, keys)
-            check_classes(names, indices, classes := observation.logits_IN.shape[1])
+            given_classes.check_classes(names, indices, classes := observation.logits_IN.shape[1], found.task)
             evidence = evidence_for(observation, indices)
             if stages is None:  # one stage that the user names is what he wants
                 check_stages(chosen, evidence.layers)
@@ -157,7 +157,8 @@ def explain(
         remember(model, wanted, probe, pixels_BCHW)
         with Reporting(f"explaining {len(pixels_BCHW)} images", probe.counts):
             explained = _explain_finite_rows(evidence, chosen, probe)
-    return replace(explained, preparation=given.preparation, class_names=names or given.names_of(classes))
+    names = names or given_classes.names_of_task(found.task) or given.names_of(classes)
+    return replace(explained, preparation=given.preparation, class_names=names)
 
 
 def evaluate(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.data.sources.classes import shared_names
 from pipeline.errors import ConfigError, Mistake
+from pipeline.model.tasks import Similarity, Task
 
 _WHERE = "class_names"
 _FORMS = "give a list of names in the order of the model's outputs, {index: name} or {name: index}"
@@ -95,13 +96,24 @@ def class_indices(targets: object) -> Tensor:
     return indices
 
 
-def check_classes(names: tuple[str, ...], targets: Tensor | None, count: int) -> None:
-    """Check names and targets against the number of the model's classes.
+def names_of_task(task: Task | None) -> tuple[str, ...]:
+    """Return the names that embeddings give to the outputs; empty for other models."""
+    return task.names if isinstance(task, Similarity) else ()
+
+
+def check_classes(names: tuple[str, ...], targets: Tensor | None, count: int, task: Task | None = None) -> None:
+    """Check names and targets against the number of the model's classes, and names against those of embeddings.
 
     Raises:
-        ConfigError: there are more or fewer names, or the targets are one-hot labels of two classes; both at once.
+        ConfigError: there are more or fewer names, or others, or the targets are one-hot labels of two classes; all at
+            once.
     """
     found = []
+    embedded = names_of_task(task)
+    differing = [pair for pair in zip(names, embedded, strict=False) if pair[0] != pair[1]]
+    if differing:
+        what = f"it calls class {names.index(differing[0][0])} '{differing[0][0]}', the embeddings '{differing[0][1]}'"
+        found.append(Mistake(_WHERE, what, "leave it out: the embeddings name the classes"))
     if names and len(names) != count:
         what = f"it names {len(names)} classes, but the model has {count}"
         found.append(Mistake(_WHERE, what, "give the names of the classes that the model was trained on, in its order"))

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models import ResNet18_Weights
 
+import camatlas
 import pipeline
 from pipeline.data.sources.classes import shared_names
 from pipeline.explain.explanations import Explanations
@@ -106,3 +107,13 @@ def test_for_two_classes_one_hot_labels_are_told_from_both_classes() -> None:
         pipeline.explain(two, images(0, 3), targets=functional.one_hot(LABELS % 2, 2), class_names=NAMES, **options)
     assert "it names 4 classes, but the model has 2" in str(told.value)
     assert explained(1, targets=[[1, 0]]).targets.tolist() == [1, 0]
+
+
+def test_embeddings_name_the_classes() -> None:
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    options: dict[str, Any] = {"layer": "1", "task": camatlas.Similarity(NAMES, torch.eye(5)[:4]), "targets": [0]}
+    assert pipeline.explain(encoder, images(0, 1), **options).class_names == NAMES
+    assert pipeline.explain(encoder, images(0, 1), class_names=NAMES, **options).class_names == NAMES
+    with pytest.raises(ValueError, match="class_names: it calls class 0 'bee', the embeddings 'ant'"):
+        pipeline.explain(encoder, images(0, 1), class_names=["bee", "ant", "cat", "dog"], **options)
