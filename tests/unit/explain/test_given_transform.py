@@ -136,6 +136,14 @@ def test_where_black_is_not_known_a_warning_says_so_once_and_only_if_it_is_neede
         pipeline.evaluate(plain.probe.model, photo(), plain, metrics=[{"average_drop": {"fill": "black"}}])
 
 
+def test_methods_of_captum_say_that_black_is_not_known() -> None:
+    pytest.importorskip("captum")
+    method = {"captum": {"algorithm": "Occlusion", "window": 8, "stride": 8}}
+    with pytest.warns(UserWarning, match="cannot be found out") as told:
+        pipeline.explain(ToyNet(0), photo(), layer=LAYER, methods=[method], transform=per_image)
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize("transform", [READ["v1"][0], Mine()])
 def test_a_stated_normalisation_must_be_that_of_the_transform(transform: Any) -> None:
     with pytest.raises(ConfigError) as caught:
