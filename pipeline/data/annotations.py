@@ -1,5 +1,6 @@
 """Collects the labels, boxes and classes of a run's images, and accounts for where each of them comes from."""
 
+import itertools
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -201,7 +202,7 @@ class _Matched:
 
 
 def _account(data: DataConfig, found: Collected, others: int, seen: Look, in_list: Sequence[str]) -> LabelAccount:
-    folders = found.folders
+    folders, local = found.folders, [folder.annotations for folder in found.folders.values()]
     keys = (*seen.keys, *in_list)
     files = [_given_file(file, found.given, folders, keys, looked=bool(seen.shards)) for file in found.given.files]
     for folder in folders.values():
@@ -211,7 +212,7 @@ def _account(data: DataConfig, found: Collected, others: int, seen: Look, in_lis
         source=_source(data, found),
         folders=tuple(dict.fromkeys(folder.classes.why for folder in folders.values() if folder.classes.why)),
         inside=_inside(seen, others, found.class_names) if others else None,
-        notes=(*found.given.notes, *(note for folder in folders.values() for note in folder.annotations.notes)),
+        notes=tuple(itertools.chain(found.given.classes.notes(), *(given.notes for given in (found.given, *local)))),
     )
 
 

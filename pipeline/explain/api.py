@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.cams import CamMethod, build_methods
-from pipeline.explain.arguments import check_inputs, check_normalisation, class_indices
-from pipeline.explain.explanations import Explanations, explain_evidence, measure, observe
+from pipeline.explain import given_classes
+from pipeline.explain.arguments import check_inputs, check_normalisation
+from pipeline.explain.explanations import Explanations, evidence_for, explain_evidence, measure, observe
 from pipeline.explain.given_truth import boxes_inside, checked_masks, checked_parts
 from pipeline.explain.inputs import Images, Inputs, Transform, normalised
 from pipeline.explain.requirements import (
@@ -30,7 +31,7 @@ from pipeline.maps.heatmaps import is_degenerate
 from pipeline.metrics import Metric, Parts, Truth, build_metrics
 from pipeline.model.arithmetic import multiplying
 from pipeline.model.batching import DEFAULT_BATCH
-from pipeline.model.evidence import Evidence, Observation
+from pipeline.model.evidence import Evidence
 from pipeline.model.kinds import exceptions_told
 from pipeline.model.layout_choice import Layout
 from pipeline.model.outputs import OutputKey, OutputKind
@@ -62,7 +63,7 @@ def explain(
     layout: Layout = "auto",
     task: Tasks | None = None,
     transform: Transform | None = None,
-    class_names: Sequence[str] = (),
+    class_names: Sequence[str] | Mapping[int, str] | Mapping[str, int] = (),
 ) -> Explanations:
     """Compute the saliency maps of several CAM methods for a batch of images, with one shared forward pass.
 
@@ -78,11 +79,12 @@ def explain(
             several times), `bn1:input` (what goes into a module). "auto" takes the last layer at the deepest resolution
             whose patches reach the logits.
         targets: class indices from 0 to N - 1: one target class per image, (B,), or several, (B, T), which give B * T
-            rows, image by image. None explains the predicted classes.
+            rows, image by image; not one-hot labels. None explains the predicted classes.
         precision: "fp32" (IEEE 754, on GPUs too), "tf32", or "bf16" for autocast; results are always float32.
         batch: most images in one pass, at least 1; halved when memory runs out.
         mean, std: the normalisation of the pixels, one number per colour, std > 0; only the baseline "black" and
-            pictures use it. None takes that of the transform, where it is known, or, of three channels, ImageNet's.
+            pictures use it. None takes that of the transform, read or measured, or, of three channels, ImageNet's; a
+            warning says if a transform hides its own.
         stages: names of the layers for methods that combine several, shallow to deep, the target layer last. None finds
             the last layer of each resolution.
         seed: seed of the methods that draw random numbers.
@@ -101,9 +103,10 @@ def explain(
             function of what the model returns, or its name "package.module:function", `camatlas.Similarity(names,
             vectors)` or `camatlas.ZeroShot(names, vectors)`. A row whose class a detector does not find is degenerate.
         transform: how images become the input: weights of torchvision, their `transforms()`, or a function from an
-            upright RGB PIL image to a float tensor (C, H, W). None takes that of a model of timm; other models do not
-            know theirs.
-        class_names: names by class index, for pictures and tables; weights of torchvision bring theirs.
+            upright RGB PIL image to a float tensor (C, H, W), without chance. None takes that of a model of timm;
+            other models do not know theirs.
+        class_names: names of all classes in the order of the outputs, {index: name} or {name: index}, for pictures and
+            tables; weights of torchvision bring theirs, for a model of as many classes.
 
     Returns:
         Explanations with `maps` ({method: (B, u, v) float32}, not normalised, for most methods at the resolution of the
@@ -121,8 +124,8 @@ def explain(
         explanations.maps["gradcam"].shape  # (B, u, v), for example (8, 7, 7)
         explanations.heatmap("iscam").shape  # (B, H, W), for example (8, 224, 224)
     """
-    chosen = build_methods(methods)
-    indices = None if targets is None else class_indices(targets)
+    chosen, names = build_methods(methods), given_classes.names_of_classes(class_names)
+    indices = None if targets is None else given_classes.class_indices(targets)
     model = unwrapped(model)
     given = Inputs.of(images, model, transform)
     pixels_BCHW, normalisation = given.pixels_BCHW, given.normalisation(mean, std)
@@ -140,10 +143,12 @@ def explain(
     with torch.inference_mode(False), multiplying(precision):
         indices = None if indices is None else indices.clone()
         with exceptions_told(model, pixels_BCHW, "the forward or backward pass", RuntimeError):
-            for note in probe.resolve(pixels_BCHW):
+            for note in (*given_classes.name_notes(names), *probe.resolve(pixels_BCHW)):
                 warnings.warn(note, stacklevel=2)
             check_attention(chosen, lambda: probe.attention(pixels_BCHW))
-            evidence = _evidence_for(observe(pixels_BCHW, chosen, probe, keys), indices)
+            observation = observe(pixels_BCHW, chosen, probe, keys)
+            given_classes.check_classes(names, indices, classes := observation.logits_IN.shape[1], found.task)
+            evidence = evidence_for(observation, indices)
             if stages is None:  # one stage that the user names is what he wants
                 check_stages(chosen, evidence.layers)
             check_stored(chosen, evidence, has_keys=keys is not None)
@@ -152,7 +157,8 @@ def explain(
         remember(model, wanted, probe, pixels_BCHW)
         with Reporting(f"explaining {len(pixels_BCHW)} images", probe.counts):
             explained = _explain_finite_rows(evidence, chosen, probe)
-    return replace(explained, preparation=given.preparation, class_names=tuple(class_names) or given.class_names)
+    names = names or given_classes.names_of_task(found.task) or given.names_of(classes)
+    return replace(explained, preparation=given.preparation, class_names=names)
 
 
 def evaluate(
@@ -290,10 +296,3 @@ def _trial_probe(probe: Probe, pixels_BCHW: Tensor) -> Probe:
         layout=probe.layouts(pixels_BCHW),
         normalisation=probe.normalisation,
     )  # fmt: skip
-
-
-def _evidence_for(observation: Observation, targets: Tensor | None) -> Evidence:
-    if targets is None or targets.ndim == 1:
-        return observation.evidence(targets)
-    images_B = torch.arange(len(targets)).repeat_interleave(targets.shape[1])
-    return observation.evidence_of(images_B, targets.flatten())

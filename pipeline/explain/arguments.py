@@ -2,21 +2,7 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
-
-
-def class_indices(targets: object) -> Tensor:
-    """Return targets as a tensor of integers; raises ValueError for anything else."""
-    try:
-        indices = torch.as_tensor(targets)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"targets must be class indices, (B,) or (B, T), or None for the predicted classes: {error}"
-        ) from None
-    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
-        raise ValueError(f"targets must be class indices, not {indices.dtype}")
-    return indices
 
 
 def check_normalisation(pixels_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:

@@ -137,6 +137,14 @@ def observe(
     return probe.observe(pixels_ICHW, gradients=gradients, stages=stages, keys=keys, attention=attention)
 
 
+def evidence_for(observation: Observation, targets: Tensor | None) -> Evidence:
+    """Return the evidence for target classes, (B,) or (B, T) with T rows for each image; None takes the predicted."""
+    if targets is None or targets.ndim == 1:
+        return observation.evidence(targets)
+    images_B = torch.arange(len(targets)).repeat_interleave(targets.shape[1])
+    return observation.evidence_of(images_B, targets.flatten())
+
+
 def explain_evidence(evidence: Evidence, methods: Mapping[str, CamMethod], probe: Probe) -> Explanations:
     """Run methods on the evidence of a forward pass."""
     with torch.inference_mode(False), probe.scorer.caching(evidence):

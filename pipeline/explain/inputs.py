@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.data.framing import fitted
-from pipeline.errors import ConfigError, Mistakes, first_line
+from pipeline.errors import ConfigError, Mistake, Mistakes, first_line
 from pipeline.explain.given_images import upright_images
+from pipeline.explain.given_transform import Scale, agree, check_repeats, measured_scale, read_scale
 from pipeline.model.baselines import IMAGENET_MEAN, IMAGENET_STD, Normalisation, unit_pixels
 from pipeline.model.transforms import known_preprocess
 from pipeline.settings.libraries import import_torchvision
@@ -33,6 +34,13 @@ _UNKNOWN = (
     "give transform=, such as ResNet50_Weights.IMAGENET1K_V2, its .transforms(), or a function from a PIL image to a "
     "tensor (C, H, W); or give a float tensor that is already normalised",
 )
+_DOUBT = (
+    "transform: what it makes of a black pixel cannot be found out, so the baseline black is that of ImageNet's mean "
+    "and std, which may be another colour for this model: give mean= and std=, the normalisation of the transform, for "
+    "pixels from 0 to 1"
+)
+_TOLERATED = 0.02
+"""How far a stated mean or std may be from that of the transform, relative to its std: people leave digits out."""
 
 
 @dataclass(frozen=True)
@@ -73,23 +81,36 @@ class Preparation:
             return cls(chosen, tuple(chosen.mean), tuple(chosen.std), classes)
         if not callable(chosen):
             raise ConfigError.one("transform", f"{type(chosen).__name__} is no transform", _UNKNOWN[1])
-        return cls(chosen, classes=classes)
+        scale = read_scale(chosen)
+        return cls(chosen, classes=classes) if scale is None else cls(chosen, scale.mean, scale.std, classes)
 
     def __call__(self, images: object) -> Tensor:
         """Return the normalised pixels of images, (B, C, H, W) float32.
 
         Raises:
-            ConfigError: an image cannot be used, or the transform does not give pixels of one shape.
+            ConfigError: an image cannot be used, or the transform does not give pixels of one shape, or is random.
         """
         channels = self.transform.channels if isinstance(self.transform, Preprocess) else 3
         if channels not in (1, 3):
             raise ConfigError.one("images", f"the model reads {channels} channels", "give a float tensor, normalised")
-        pixels = [self._pixels(image, place) for place, image in enumerate(upright_images(images, channels))]
+        upright = upright_images(images, channels)
+        pixels = [self._pixels(image, place) for place, image in enumerate(upright)]
+        if not isinstance(self.transform, Preprocess):
+            check_repeats(lambda: self._pixels(upright[0], 0), pixels[0])
         shapes = {tuple(one.shape) for one in pixels}
         if len(shapes) > 1:
             hint = "let the transform resize and crop to one size"
             raise ConfigError.one("transform", f"it gives pixels of several shapes: {sorted(shapes)}", hint)
         return torch.stack(pixels)
+
+    def scale(self, pixels_BCHW: Tensor) -> Scale | None:
+        """Return the scale of the pixels that it gave, read or measured; None if it has none that is known."""
+        if self.mean and self.std:
+            found: Scale | None = Scale(self.mean, self.std)
+        else:
+            assert not isinstance(self.transform, Preprocess)
+            found = measured_scale(self.transform, (pixels_BCHW.shape[2], pixels_BCHW.shape[3]))
+        return None if found is None else found.of_colours(pixels_BCHW.shape[1])
 
     def _pixels(self, image: Image.Image, place: int) -> Tensor:
         if isinstance(self.transform, Preprocess):
@@ -113,23 +134,27 @@ class Inputs:
     pixels_BCHW: Tensor
     preparation: Preparation | None
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return the names of the classes that the weights know."""
-        return () if self.preparation is None else self.preparation.classes
+    def names_of(self, count: int) -> tuple[str, ...]:
+        """Return the names of so many classes; empty unless the weights know as many, and not those of another head."""
+        known = () if self.preparation is None else self.preparation.classes
+        return known if len(known) == count else ()
 
     def normalisation(self, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Normalisation:
         """Return the normalisation of the pixels: as stated, else that of the preparation, else ImageNet's for colours.
 
         Other images than those of three channels have none by default.
+
+        Raises:
+            ConfigError: the preparation normalises in another way than stated.
         """
-        known = self.preparation
-        if mean is None and std is None and not (known and known.mean and known.std) and self._is_no_colour:
+        known = None if self.preparation is None else self.preparation.scale(self.pixels_BCHW)
+        if known is not None:
+            _check_stated(mean, std, known)
+            return Normalisation(mean or known.mean, std or known.std)
+        if mean is None and std is None and self._is_no_colour:
             return Normalisation((), ())
-        return Normalisation(
-            mean or (known and known.mean) or IMAGENET_MEAN,
-            std or (known and known.std) or IMAGENET_STD,
-        )
+        is_guess = self.preparation is not None and not (mean and std)
+        return Normalisation(mean or IMAGENET_MEAN, std or IMAGENET_STD, _DOUBT if is_guess else "")
 
     @property
     def _is_no_colour(self) -> bool:
@@ -152,6 +177,25 @@ class Inputs:
             hint = "leave it out, or give images"
             raise ConfigError.one("transform", "float tensors are already normalised, so it would not be used", hint)
         return cls(ready, None)
+
+
+def _check_stated(mean: tuple[float, ...] | None, std: tuple[float, ...] | None, known: Scale) -> None:
+    """Raise ConfigError if a stated mean or std differs from that of the transform by more than its last digits."""
+    found = [
+        Mistake(
+            name,
+            f"{tuple(stated)} is not that of the transform, which is {_shown(own)} for pixels from 0 to 1",
+            f"leave {name}= out, or correct the transform",
+        )
+        for name, stated, own in (("mean", mean, known.mean), ("std", std, known.std))
+        if stated and len(stated) == len(own) and not agree(stated, own, _TOLERATED * max(known.std))
+    ]
+    if found:
+        raise ConfigError(found)
+
+
+def _shown(numbers: tuple[float, ...]) -> str:
+    return f"({', '.join(f'{number:.4g}' for number in numbers)})"
 
 
 def _preparation(images: object, model: nn.Module, transform: Any) -> Preparation:  # noqa: ANN401 - as above

@@ -6,6 +6,7 @@ blur       the image blurred with a Gaussian (51 px, sigma 50)
 rise_blur  the image blurred as in RISE (11 px, sigma 5, padded with zeros)
 """
 
+import warnings
 from typing import Annotated, Literal
 
 import torch
@@ -31,10 +32,16 @@ class Normalisation:
     """Per-channel mean and standard deviation, of pixels in [0, 1], that normalise the model's inputs.
 
     Empty ones are not known: what needs them is refused.
+
+    Args:
+        mean, std: one number for each channel.
+        doubt: why they may be others than the images have; a warning says so where they are needed.
     """
 
-    def __init__(self, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> None:
-        self.mean, self.std = tuple(mean), tuple(std)
+    def __init__(
+        self, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD, doubt: str = ""
+    ) -> None:
+        self.mean, self.std, self._doubt = tuple(mean), tuple(std), doubt
 
     @property
     def is_known(self) -> bool:
@@ -55,6 +62,9 @@ class Normalisation:
                 f"'black' needs the mean and std of images of {channels} channel{plural}",
                 f"give mean= and std= with {channels} number{plural} each, or another baseline, such as mean",
             )
+        if self._doubt:
+            warnings.warn(self._doubt, stacklevel=2)
+            self._doubt = ""  # once is enough
         return -self._column(self.mean, pixels_BCHW) / self._column(self.std, pixels_BCHW)
 
     def _column(self, values: tuple[float, ...], like: Tensor) -> Tensor:

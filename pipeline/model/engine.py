@@ -22,7 +22,7 @@ from pipeline.model.arithmetic import check_precision
 from pipeline.model.compiled import Compiled
 from pipeline.model.layer_names import LayerName, module_of
 from pipeline.model.outputs import SOFTMAX, Outputs
-from pipeline.model.recording import evaluating, plain_attention
+from pipeline.model.recording import evaluating, for_evaluation, plain_attention
 from pipeline.settings.precision import Precision
 
 __all__ = ["Engine", "Exact", "Precision", "check_parameters", "fast_copy"]
@@ -140,7 +140,7 @@ def fast_copy(model: nn.Module, precision: Precision, layers: Collection[str]) -
     """Return an optimised copy of a model in evaluation mode, or the model itself if it cannot be copied."""
     shared = {id(tensor): _shared(tensor) for tensor in (*model.parameters(), *model.buffers())}
     try:
-        fast = copy.deepcopy(model, shared).eval()
+        fast = for_evaluation(copy.deepcopy(model, shared))
     except Exception:  # a module may hold objects that cannot be copied: locks, graphs, files
         return model
     graph = _traced(fast)

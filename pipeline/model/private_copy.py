@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError, first_line
 from pipeline.model.operations import Operations, is_basic, operations
 from pipeline.model.outputs import Outputs
-from pipeline.model.recording import evaluating
+from pipeline.model.recording import evaluating, for_evaluation
 from pipeline.model.steadiness import structure
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Operations]] = WeakKeyDictionary()
@@ -61,7 +61,7 @@ class PrivateModel(nn.Module):
         for module in self.model.modules():
             if is_basic(module):
                 module.register_forward_pre_hook(_clone_inputs)
-        self.eval()
+        for_evaluation(self)
 
     def forward(self, pixels_PCHW: Tensor) -> Tensor:
         """Return the logits (P, N), float32, of normalised images."""
@@ -76,7 +76,7 @@ def operations_of(model: nn.Module, outputs: Outputs, pixels_1CHW: Tensor) -> Op
     known = _KNOWN.setdefault(model, {})
     question = (structure(model), tuple(pixels_1CHW.shape[1:]), outputs.kind, outputs.key, type(outputs.task))
     if question not in known:
-        private = copied(model).eval()
+        private = for_evaluation(copied(model))
         pixels_1CHW = pixels_1CHW.detach().clone().requires_grad_()
         with torch.inference_mode(False), torch.enable_grad(), evaluating(private):
             known[question] = operations(private, lambda: outputs.logits(private(pixels_1CHW.clone())))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from pipeline.errors import LayerError
 from pipeline.model.layer_names import LayerName
 from pipeline.model.wrappers import eager
 
+Model = TypeVar("Model", bound=nn.Module)
 Visit = Callable[[object, int], object]
 """Receives what a layer gives, and the number of the call from 1; returns what the model goes on with."""
 
@@ -137,12 +138,22 @@ def watching(modules: Mapping[str, nn.Module], outputs: dict[str, Tensor]) -> It
         yield
 
 
+def for_evaluation(model: Model) -> Model:
+    """Put a model and all of its modules into evaluation mode, and return it.
+
+    Its own `eval()` and `train()` are not asked: some keep dropout or the statistics of the batch switched on.
+    """
+    for module in model.modules():
+        if module.training:
+            module.training = False
+    return model
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the model into evaluation mode and run its compiled parts uncompiled; restore everything afterwards."""
     training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
+    for_evaluation(model)
     try:
         with eager(model):
             yield

@@ -4,7 +4,7 @@ Legend: B images, N classes.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -135,12 +135,15 @@ def _state(model: nn.Module) -> tuple[object, ...]:
         value for module in model.modules() for value in vars(module).values() if isinstance(value, (int, float, str))
     ]
     tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if not tensor.is_inference()]
-    generators = [torch.get_rng_state()]
-    generators += [torch.cuda.get_rng_state(device) for device in {t.device for t in tensors if t.is_cuda}]
+    devices = {tensor.device for tensor in tensors if tensor.is_cuda}
+    return tuple(plain), tuple(tensor._version for tensor in tensors), *random_numbers(devices)
+
+
+def random_numbers(devices: Iterable[torch.device] = ()) -> tuple[object, ...]:
+    """Return what changes when code draws random numbers of torch, Python or numpy."""
+    generators = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
     _, numpy_key, numpy_place, *_ = np.random.get_state()
     return (
-        tuple(plain),
-        tuple(tensor._version for tensor in tensors),
         tuple(state.numpy().tobytes() for state in generators),
         random.getstate(),
         np.asarray(numpy_key).tobytes(),

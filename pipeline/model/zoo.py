@@ -11,6 +11,7 @@ from pipeline.model.architectures import Architecture, build_architecture, other
 from pipeline.model.batching import is_out_of_memory
 from pipeline.model.engine import check_parameters
 from pipeline.model.kinds import check_kind
+from pipeline.model.recording import for_evaluation
 from pipeline.model.tasks import StatedTask, Task, stated_task
 from pipeline.model.transformers_models import Purpose
 from pipeline.model.trial import LoadedModel, tried
@@ -47,7 +48,8 @@ def load_model(config: ModelConfig, class_names: Sequence[str] = ()) -> LoadedMo
     with mistakes.collecting():
         notes += () if built.is_filled else _fill(model, config)
         weights_digest = _checked_digest(model, config)
-    model.eval()
+    model.eval()  # it may prepare the weights
+    for_evaluation(model)  # it may have left parts in training mode
     if built.outputs is not None and config.outputs == "auto":
         config = config.model_copy(update={"outputs": built.outputs})
     with mistakes.collecting(), _lack_of_memory_told(preprocess):

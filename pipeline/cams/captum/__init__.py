@@ -183,6 +183,8 @@ class Captum(Adapter, Draws):
 
     def _attributions(self, job: Job) -> Tensor:
         attr = captum_attr()
+        if "baseline" in job.options:
+            job.baselines(job.pixels_BCHW[:1])  # what it warns of would be hidden with the warnings of captum
         with quietly(), torch.enable_grad():
             return _ROUTES[job.algorithm](job, attr).detach().to(job.pixels_BCHW.device, torch.float32)
 

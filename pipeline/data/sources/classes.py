@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from unicodedata import normalize
 
@@ -17,6 +17,7 @@ OF_MODEL = "the model's class table"
 """What messages call the class table of a model, beside `data.classes`."""
 _MAX_DIGITS = 9
 """Maximum length of a class index, which must fit the int32 column of labels."""
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,26 @@ class ClassTable:
         """Return whether a name is read as a class here, but as another one by other tools."""
         return not text.strip().isdigit() and self.index(text) is not None and self.named(text) is None
 
+    def notes(self) -> Iterator[str]:
+        """Yield what the user must know of the names: that classes share one."""
+        shared = shared_names(self.names)
+        if shared:
+            lost = "a label of this name is no class, and tables and reports do not tell them apart"
+            yield f"{self.source}: {shared}, so that {lost}"
+
     def name(self, index: int) -> str:
         """Return the name of a class; empty if it has none."""
         return self.names[index] if 0 <= index < len(self.names) else ""
+
+
+def shared_names(names: Sequence[str]) -> str:
+    """Say which classes have the same name; empty if none have, or if they are ImageNet's, where it is known."""
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count < 2 or are_imagenet(names):
+        return ""
+    shown = [str(index) for index, other in enumerate(names) if other == name]
+    shown = shown if count <= _SHOWN else [*shown[:_SHOWN], f"{count - _SHOWN} more"]
+    return f"classes {', '.join(shown[:-1])} and {shown[-1]} have the same name, {name!r}"
 
 
 def named_by_model(names: Sequence[str]) -> ClassTable:

@@ -83,6 +83,17 @@ def test_labels_of_no_class_are_counted(root: Path) -> None:
     assert (account.labelled, account.unreadable, account.unreadable_example) == (2, 1, "cow")
 
 
+@pytest.mark.parametrize(("names", "notes"), [("ant\nbee\nant\n", 1), ("ant\nbee\ncat\n", 0)])
+def test_classes_that_share_a_name_are_noted(root: Path, names: str, notes: int) -> None:
+    table = put(root, "twice.txt", names)
+    labels = put(root, "labels.csv", "filename,class_index\na.jpg,0\nb.jpg,1\nc.jpg,2\n")
+    account = account_of(shards=root / "i", labels=labels, classes=table)
+    what = (
+        "data.classes: classes 0 and 2 have the same name, 'ant', so that a label of this name is no class, and tables"
+    )
+    assert [note.startswith(what) for note in account.notes] == [True] * notes
+
+
 def test_a_label_file_completes_a_manifest(root: Path) -> None:
     labels = put(root, "labels.csv", "filename,class_index\nb.jpg,7\nother.jpg,3\n")
     account = account_of(manifest=put(root, "list.csv", "file\ni/a.jpg\ni/b.jpg\ni/c.jpg\n"), labels=labels)

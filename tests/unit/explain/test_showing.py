@@ -40,7 +40,7 @@ def test_the_representation_is_one_short_line() -> None:
 
 
 def test_a_notebook_shows_each_image_with_its_maps_and_the_targets() -> None:
-    found = explained(targets=[1, 2], class_names=["cat", "dog"])
+    found = explained(targets=[1, 2], class_names=["cat", "dog", "eel", "fox"])
     page = found._repr_html_()
     shown = pictures(page)
     assert len(shown) == 2 * (1 + 2)
@@ -48,7 +48,7 @@ def test_a_notebook_shows_each_image_with_its_maps_and_the_targets() -> None:
     assert shown[0].tobytes() != shown[1].tobytes()
     cells = re.findall(r"<td>([^<]*)</td>", page)
     assert cells[:3] == ["0", "1", "dog"]
-    assert cells[5:8] == ["1", "2", "class 2"]
+    assert cells[5:8] == ["1", "2", "eel"]
     assert float(cells[3]) == pytest.approx(float(found.evidence.target_confidences_B[0]), abs=1e-3)
 
 
@@ -67,7 +67,8 @@ def test_many_images_stay_a_small_page() -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_stay_text(name: str) -> None:
     shown = Shown(name, name, Image.new("RGB", (9, 9)), {name: torch.eye(3).numpy()})
-    page = html(Page(name, [shown], name, [name], [[name]])) + explained(class_names=[name] * 4)._repr_html_()
+    names = [name + end for end in "0123"]
+    page = html(Page(name, [shown], name, [name], [[name]])) + explained(class_names=names)._repr_html_()
     assert "<script" not in page
     assert not re.search(r"<img src=x", page)
     assert re.search(r'<img alt="[^"]*" src="data:', page)
