@@ -151,6 +151,7 @@ class LabelAccount:
         labels += list(self.folders)
         if self.inside:
             labels.append(self.inside.line())
+            labels += [f"for example, {self.inside.example}"] if self.inside.example else []
         if not self.has_labels:
             labels.insert(0, self._of_none())
         elif self.images:

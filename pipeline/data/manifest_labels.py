@@ -44,7 +44,8 @@ def check_labels(shards: Iterable[Shard], classes: ClassTable) -> None:
         hint = nearest(wrong[0], classes.names) if is_a_name(wrong[0]) else ""
         hint = hint if "did you mean" in hint else what_to_do(wrong[0], classes)
         what = f"{len(wrong):,} of {len(labels):,} labels of the manifest are neither class indices nor known classes"
-        raise ConfigError.one("data.classes", f"{what}: {shown}", hint)
+        where = "data.classes" if is_a_name(wrong[0]) else "data.manifest"
+        raise ConfigError.one(where, f"{what}: {shown}", hint)
 
 
 def check_against(given: Annotations, data: DataConfig, shards: Iterable[Shard]) -> None:

@@ -13,7 +13,7 @@ from pipeline.data.account_files import counted
 from pipeline.data.known_labels import known_labels
 from pipeline.data.sources import Shard
 from pipeline.data.sources.annotations import Annotations
-from pipeline.data.sources.no_class import is_a_name
+from pipeline.data.sources.no_class import UNKNOWN
 from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.explain.requirements import check_attention
 from pipeline.metrics import Metric, reads_boxes, reads_parts
@@ -133,18 +133,19 @@ def check_account(account: LabelAccount, config: RunConfig, metrics: Mapping[str
 
 def _labels_of_no_class(account: LabelAccount) -> Iterator[Mistake]:
     labels, inside = account.labelled + account.unreadable, account.inside
+    hint = _ANOTHER_TABLE if account.source else _NAME_CLASSES
     if account.unreadable > labels / 2:
         example = account.unreadable_example
         what = f"neither a class index nor a known class, such as '{example}'"
         if account.unreadable_why:
             what = f"no class; for example, {account.unreadable_why}"
-        hint = _ANOTHER_TABLE if account.source else _NAME_CLASSES
-        hint = "" if account.unreadable_why and not is_a_name(example) else hint
-        yield Mistake("data.labels", f"{account.unreadable} of {labels} labels are {what}", hint)
+        is_known_why = account.unreadable_why and UNKNOWN not in account.unreadable_why
+        what = f"{account.unreadable} of {labels} labels are {what}"
+        yield Mistake("data.labels", what, "" if is_known_why else hint)
     if inside and inside.wrong >= _CLEARLY and not inside.labels:
         place = f"{inside.wrong} images at the beginning of {counted(inside.shards, 'shard')}"
         what = f"the labels of {place} are wrong: {inside.example}"
-        yield Mistake("data.shards", what, f"{_ANOTHER_TABLE if account.source else _NAME_CLASSES}{_OR_COLUMN}")
+        yield Mistake("data.shards", what, f"{hint}{_OR_COLUMN}" if UNKNOWN in inside.example else "")
 
 
 def wrong_parts(

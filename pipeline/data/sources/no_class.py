@@ -7,6 +7,8 @@ from pipeline.data.sources.multi_hot import multi_hot_text
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _SHOWN = 80
+UNKNOWN = "is neither a class index nor a known class"
+"""What is wrong with a label that a table of names might know."""
 
 
 def why_no_class(text: str, classes: ClassTable) -> str:
@@ -18,8 +20,8 @@ def why_no_class(text: str, classes: ClassTable) -> str:
         return f"{shown} {sentence}"
     if _NUMBER.fullmatch(text) and not text.isdigit():
         kind = "is negative" if text.startswith("-") and float(text).is_integer() else "is no whole number"
-        return f"{shown} {kind}, so it is neither a class index nor a known class"
-    return f"{shown} is neither a class index nor a known class"
+        return f"{shown} {kind}, so it is no class index, and no class has this name"
+    return f"{shown} {UNKNOWN}"
 
 
 def is_a_name(text: str) -> bool:
@@ -31,8 +33,8 @@ def what_to_do(text: str, classes: ClassTable) -> str:
     """Return what mends labels such as this one."""
     if classes.sharing(text):
         return "give each class a name of its own in data.classes, or write class indices"
-    if multi_hot_text(text.strip()):
-        return "write the indices of the classes"
+    if sentence := multi_hot_text(text.strip()):
+        return f"this {sentence}"
     if _NUMBER.fullmatch(text.strip()):
         return "class indices are whole numbers from 0 on; correct the labels"
     if classes.names:
