@@ -84,7 +84,8 @@ class LabelAccount:
         labelled: number of these that have a label.
         several: number of these that have several labels.
         boxed: number of these that have boxes.
-        unreadable, unreadable_example: number of these whose label is no class, and one such label.
+        unreadable, unreadable_example, unreadable_why: number of these whose label is no class, one such label, and why
+            it is none.
         files: the files of labels and boxes.
         source: where the names of classes come from.
         folders: how sub-folders became classes, or why they did not.
@@ -112,6 +113,7 @@ class LabelAccount:
     listed: Listed | None = None
     absent: int = 0
     absent_examples: tuple[str, ...] = ()
+    unreadable_why: str = ""
 
     @property
     def has_labels(self) -> bool:
@@ -149,6 +151,7 @@ class LabelAccount:
         labels += list(self.folders)
         if self.inside:
             labels.append(self.inside.line())
+            labels += [f"for example, {self.inside.example}"] if self.inside.example else []
         if not self.has_labels:
             labels.insert(0, self._of_none())
         elif self.images:

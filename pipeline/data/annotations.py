@@ -1,18 +1,18 @@
 """Collects the labels, boxes and classes of a run's images, and accounts for where each of them comes from."""
 
 import itertools
-import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from pipeline.data.account import ClassCount, Inside, LabelAccount
 from pipeline.data.account_check import refuse_shared_rows
 from pipeline.data.account_files import FileAccount
 from pipeline.data.folder_labels import FolderLabels
-from pipeline.data.ignored import ignored_files
+from pipeline.data.ignored import ignored_beside
 from pipeline.data.inputs import reading_of
+from pipeline.data.known_labels import refuse_shared_in_files
+from pipeline.data.list_pairs import judged, with_doubts
 from pipeline.data.look import Look, look
 from pipeline.data.manifest_labels import check_against, check_labels, listed
 from pipeline.data.sources import Shard
@@ -126,6 +126,8 @@ def collect(
         what = "classes, but there is no folder of images whose sub-folders could be classes"
         raise ConfigError.one("data.folders", what, "leave it out; labels of shards lie inside them, or in data.labels")
     annotations = replace(given, folders={root: folder.annotations for root, folder in folders.items()})
+    refuse_shared_in_files(annotations)
+    annotations = with_doubts(annotations, data, listed_shards, outputs)
     return Collected(annotations, given, folders, agreed_names(shards, data.columns.label, classes, outputs))
 
 
@@ -140,7 +142,10 @@ def describe(
 ) -> Described:
     """Collect labels, boxes and classes as `collect` does; account for them, and for the files that are ignored."""
     found = describe_images(data, shards, outputs, rules, parts=parts, of_model=of_model)
-    return replace(found, account=replace(found.account, ignored=_ignored(shards, found.account)))
+    return replace(
+        found,
+        account=replace(found.account, ignored=ignored_beside(shards, [file.path for file in found.account.files])),
+    )
 
 
 def describe_images(
@@ -159,6 +164,7 @@ def describe_images(
     seen = Look()
     if others:
         seen = look(others, reading_of(data, annotations))
+        annotations = judged(annotations, seen.pairs, seen.singles, len(seen.keys))
         if any(map(annotations.is_new, seen.keys)):
             annotations = replace(annotations, changes="rows by paths")
     in_list = [entry.key for shard in shards for entry in shard.entries]
@@ -226,19 +232,6 @@ def _inside(seen: Look, others: int, names: Sequence[str]) -> Inside:
         blind=seen.blind, classes=classes, example=seen.example, replaced=seen.replaced, parts=seen.parts,
         wrong_parts=seen.wrong_parts, parts_example=seen.parts_example, weights=seen.weights,
     )  # fmt: skip
-
-
-def _ignored(shards: Iterable[Shard], account: LabelAccount) -> dict[str, int]:
-    """Count the files in the folders of images that are neither images nor files of the account."""
-    used: dict[str, set[str]] = defaultdict(set)
-    for shard in shards:
-        if shard.kind == "folder":
-            used[shard.location].update(shard.members)
-    kinds: Counter[str] = Counter()
-    for root, names in used.items():
-        names.update(os.path.relpath(file.path, root) for file in account.files if "://" not in file.path)
-        kinds.update(ignored_files(Path(root), names))
-    return dict(kinds.most_common())
 
 
 def _given_file(

@@ -25,6 +25,7 @@ class _Counts:
     boxed: int = 0
     unreadable: int = 0
     example: str = ""
+    why: str = ""
     of_class: Counter[int] = field(default_factory=Counter)
     written: dict[int, str] = field(default_factory=dict)
     doubtful: dict[str, int] = field(default_factory=dict)
@@ -37,9 +38,9 @@ class _Counts:
         try:
             several = table.labels_of(key, {}, said)
             label = table.label_of(key, {}, said) if several is None else None
-        except BadAnnotationError:
+        except BadAnnotationError as error:
             self.unreadable += 1
-            self.example = self.example or text
+            self.example, self.why = self.example or text, self.why or str(error)
             return
         indices = several or (() if label is None else (label,))
         self.labelled += bool(indices)
@@ -71,10 +72,13 @@ def with_counts(described: Described, shards: Sequence[Shard]) -> LabelAccount:
     )
     present = {one.index for one in classes}
     absent = [index for index in range(len(described.class_names)) if index not in present] if classes else []
-    notes = (*(_doubt(described, *pair) for pair in counts.doubtful.items()), *_counted_from_one(classes))
+    inside = described.account.inside
+    first = _first_from_one(inside.classes) if inside else ()
+    notes = (*(_doubt(described, *pair) for pair in counts.doubtful.items()), *_counted_from_one(classes), *first)
     return replace(
         described.account, images=counts.images, labelled=counts.labelled, several=counts.several, boxed=counts.boxed,
         unreadable=counts.unreadable, unreadable_example=counts.example.strip()[:80], classes=classes,
+        unreadable_why=counts.why,
         notes=(*described.account.notes, *notes),
         absent=len(absent), absent_examples=tuple(f"{i} {_name(described, i)}" for i in absent[:_EXAMPLES]),
     )  # fmt: skip
@@ -101,6 +105,15 @@ def _counted_from_one(classes: Sequence[ClassCount]) -> Iterator[str]:
         yield (
             f"labels run from 1 to {len(classes)} and class 0 has no image: if the file counts from 1, every label is "
             "off by one"
+        )
+
+
+def _first_from_one(classes: Sequence[ClassCount]) -> Iterator[str]:
+    """Say that labels inside of shards may count from 1, as far as their first images tell."""
+    if len(classes) > 1 and [one.index for one in classes] == [*range(1, len(classes) + 1)]:
+        yield (
+            f"the labels of the images that were looked at run from 1 to {len(classes)}, and none is class 0: if the "
+            "shards count from 1, every label is off by one"
         )
 
 

@@ -1,11 +1,13 @@
 """Counts the files in a folder that are no images of a run, by kind."""
 
-from collections import Counter
-from collections.abc import Collection
+import os
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
 from pipeline.data.sources.folder_files import find_files
+from pipeline.data.sources.shards import Shard
 
 _LITTER = {"thumbs.db", "desktop.ini"}
 
@@ -20,6 +22,19 @@ def ignored_files(folder: Path, used: Collection[str]) -> Counter[str]:
     found = find_files(folder)
     paths = (path for path in (*found.images, *chain(*found.ignored.values())) if path not in used)
     return Counter("hidden folder" if path.endswith("/") else _kind(path.rpartition("/")[2]) for path in paths)
+
+
+def ignored_beside(shards: Iterable[Shard], files: Sequence[str]) -> dict[str, int]:
+    """Count the files in the folders of images that are neither images nor files of labels and boxes."""
+    used: dict[str, set[str]] = defaultdict(set)
+    for shard in shards:
+        if shard.kind == "folder":
+            used[shard.location].update(shard.members)
+    kinds: Counter[str] = Counter()
+    for root, names in used.items():
+        names.update(os.path.relpath(path, root) for path in files if "://" not in path)
+        kinds.update(ignored_files(Path(root), names))
+    return dict(kinds.most_common())
 
 
 def _kind(name: str) -> str:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pipeline.data.list_pairs import has_pair
 from pipeline.data.sources import Failure, Item, Reading, Sample, Shard, images_of, list_items, read_shard
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.box_formats import BadAnnotationError
@@ -33,6 +34,7 @@ class Look:
         parts: number of images that have the values of their parts.
         wrong_parts, parts_example: number of images whose parts are invalid, and why those of one are.
         weights: the sha256 of each model that the values of parts are of.
+        pairs, singles: number of images with the list [0, 1] or [1, 0], and of those with a list of one class.
     """
 
     shards: int = 0
@@ -48,6 +50,8 @@ class Look:
     wrong_parts: int = 0
     parts_example: str = ""
     weights: tuple[str, ...] = ()
+    pairs: int = 0
+    singles: int = 0
 
 
 def look(shards: Sequence[Shard], reading: Reading) -> Look:
@@ -90,6 +94,8 @@ def _counted(seen: Look, items: Sequence[Item], given: Annotations, *, blind: bo
         wrong=seen.wrong + len(wrong),
         example=seen.example or next(iter(wrong), ""),
         replaced=seen.replaced + sum(bool(own) and of_file not in (None, tuple(own)) for own, of_file in classes),
+        pairs=seen.pairs + sum(sample.box_labels is None and has_pair(sample.labels) for sample in samples),
+        singles=seen.singles + sum(len(sample.labels) == 1 for sample in samples),
         blind=seen.blind + blind * len(items),
         of_class=Counter(seen.of_class)
         + Counter(index for own, of_file in classes for index in (own if of_file is None else of_file)),

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.data.account_files import Listed
+from pipeline.data.known_labels import refuse_shared_names
 from pipeline.data.sources.annotations import Annotations
 from pipeline.data.sources.cells import NOTHING_FOUND
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.label_files import contradictions
 from pipeline.data.sources.manifest import manifest_counts
+from pipeline.data.sources.no_class import is_a_name, what_to_do
 from pipeline.data.sources.shards import Shard
 from pipeline.errors import ConfigError, nearest
 from pipeline.settings.data import DataConfig
@@ -28,6 +30,7 @@ def listed(data: DataConfig, shards: Iterable[Shard]) -> Listed | None:
 def check_labels(shards: Iterable[Shard], classes: ClassTable) -> None:
     """Raise ConfigError if most labels of a manifest are no classes, or are several classes in one cell."""
     labels = list(_labels(shards))
+    refuse_shared_names("data.manifest", labels, classes)
     wrong = [label for label in labels if classes.index(label) is None and label.lower() != NOTHING_FOUND]
     for label in dict.fromkeys(wrong):
         if separator := _separator(label, classes):
@@ -38,9 +41,11 @@ def check_labels(shards: Iterable[Shard], classes: ClassTable) -> None:
             )
     if len(wrong) > _MOST_WRONG * len(labels):
         shown = ", ".join(f"'{label[:40]}'" for label in list(dict.fromkeys(wrong))[:3])
-        hint = nearest(wrong[0], classes.names) if classes.names else "name the table of their names in data.classes"
+        hint = nearest(wrong[0], classes.names) if is_a_name(wrong[0]) else ""
+        hint = hint if "did you mean" in hint else what_to_do(wrong[0], classes)
         what = f"{len(wrong):,} of {len(labels):,} labels of the manifest are neither class indices nor known classes"
-        raise ConfigError.one("data.classes", f"{what}: {shown}", hint)
+        where = "data.classes" if is_a_name(wrong[0]) else "data.manifest"
+        raise ConfigError.one(where, f"{what}: {shown}", hint)
 
 
 def check_against(given: Annotations, data: DataConfig, shards: Iterable[Shard]) -> None:

@@ -1,6 +1,7 @@
 """Checks that the model fits the data and the methods of a run: its classes, its labels and its head."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -9,8 +10,10 @@ from pipeline.cams import CamMethod
 from pipeline.data.account import LabelAccount
 from pipeline.data.account_check import check_matches
 from pipeline.data.account_files import counted
+from pipeline.data.known_labels import known_labels
 from pipeline.data.sources import Shard
 from pipeline.data.sources.annotations import Annotations
+from pipeline.data.sources.no_class import UNKNOWN
 from pipeline.errors import ConfigError, Mistake, Mistakes
 from pipeline.explain.requirements import check_attention
 from pipeline.metrics import Metric, reads_boxes, reads_parts
@@ -26,6 +29,8 @@ _TOLERATED = 0.01
 
 _CLEARLY = 3
 """Fewest images whose labels are no class before a run is refused, where only the first images are known."""
+_NAME_CLASSES = "name the table of these classes in data.classes"
+_ANOTHER_TABLE = "correct the labels, or name the table that has them in data.classes"
 _OR_COLUMN = ", and the column of labels in data.columns.label"
 _NAME_LABELS = "name the file in data.labels, or explain targets: predicted"
 
@@ -73,30 +78,49 @@ def names_of(class_names: tuple[str, ...], loaded: LoadedModel) -> tuple[str, ..
 def check_labels(annotations: Annotations, loaded: LoadedModel, shards: Iterable[Shard] = ()) -> None:
     """Raise ConfigError if labels that are known before the images are read are mostly no classes of the model.
 
-    Labels inside of tars and Parquet files are known only when these are read; a wrong one is a failure row.
+    Labels inside of tars and Parquet files are known only when these are read; see `check_first_labels`.
     """
+    of_images = ((table.index(text) for text in texts) for table, texts in known_labels(annotations, shards))
+    found = Counter(index for indices in of_images for index in indices if index is not None)
+    _refuse_no_classes("data.labels", found, loaded)
+
+
+def check_first_labels(account: LabelAccount, loaded: LoadedModel) -> None:
+    """Raise ConfigError if the first images in shards have labels that are no classes of the model.
+
+    A few may be exceptions, and become failure rows, unless the labels run from 1 to the number of classes.
+    """
+    inside = account.inside
+    found = Counter({one.index: one.images for one in inside.classes}) if inside else Counter[int]()
+    wrong = sum(images for index, images in found.items() if index >= loaded.classes)
+    if inside and (wrong >= _CLEARLY or _counts_from_one(found, loaded)):
+        seen = counted(inside.images - inside.blind, "image")
+        looked = f"; only the first {seen} in {inside.shards:,} of {counted(inside.of, 'shard')} were looked at"
+        _refuse_no_classes("data.shards", found, loaded, looked)
+
+
+def _refuse_no_classes(where: str, found: Counter[int], loaded: LoadedModel, looked: str = "") -> None:
+    """Raise ConfigError if more labels than are tolerated are no class of the model; `looked` says which were read."""
     if not loaded.outputs.has_confidences:
         return  # the label of a regression is a value
-    indices = [index for index in _labels(annotations, shards) if index is not None]
-    wrong = [index for index in indices if not 0 <= index < loaded.classes]
-    if len(wrong) > _TOLERATED * len(indices):
+    wrong = {index: images for index, images in found.items() if not 0 <= index < loaded.classes}
+    if sum(wrong.values()) > _TOLERATED * found.total():
+        hint = "give the labels that the model was trained on, or the model of these labels"
+        if _counts_from_one(found, loaded):
+            hint = (
+                f"the labels run from 1 to {loaded.classes}, and none is 0: if they count from 1, subtract 1 from each"
+            )
         raise ConfigError.one(
-            "data.labels",
-            f"{len(wrong)} of {len(indices)} labels are no class of the model, which has {loaded.classes} (0 to "
-            f"{loaded.classes - 1}); for example {max(wrong)}",
-            "give the labels that the model was trained on, or the model of these labels",
+            where,
+            f"{sum(wrong.values())} of {found.total()} labels are no class of the model, which has {loaded.classes} "
+            f"(0 to {loaded.classes - 1}); for example {max(wrong)}{looked}",
+            hint,
         )
 
 
-def _labels(annotations: Annotations, shards: Iterable[Shard]) -> Iterator[int | None]:
-    separator = annotations.form.separator
-    for table in (annotations, *annotations.folders.values()):
-        for text in table.labels.values():
-            yield from map(table.classes.index, text.split(separator) if separator else (text,))
-    entries = (entry.said for shard in shards for entry in shard.entries)
-    for said in itertools.chain(annotations.described.values(), entries):
-        given = (said.label or "",) if said.labels is None else said.labels
-        yield from map(annotations.classes.index, given)
+def _counts_from_one(found: Counter[int], loaded: LoadedModel) -> bool:
+    """Return whether the labels reach from 1 to the number of classes, which is none of them."""
+    return bool(found) and (min(found), max(found)) == (1, loaded.classes)
 
 
 def check_account(account: LabelAccount, config: RunConfig, metrics: Mapping[str, Metric], found: Mistakes) -> None:
@@ -109,16 +133,19 @@ def check_account(account: LabelAccount, config: RunConfig, metrics: Mapping[str
 
 def _labels_of_no_class(account: LabelAccount) -> Iterator[Mistake]:
     labels, inside = account.labelled + account.unreadable, account.inside
-    unknown = "neither a class index nor a known class"
-    hint = "name the table of these classes in data.classes"
+    hint = _ANOTHER_TABLE if account.source else _NAME_CLASSES
     if account.unreadable > labels / 2:
         example = account.unreadable_example
-        yield Mistake(
-            "data.labels", f"{account.unreadable} of {labels} labels are {unknown}, such as '{example}'", hint
-        )
+        what = f"neither a class index nor a known class, such as '{example}'"
+        if account.unreadable_why:
+            what = f"no class; for example, {account.unreadable_why}"
+        is_known_why = account.unreadable_why and UNKNOWN not in account.unreadable_why
+        what = f"{account.unreadable} of {labels} labels are {what}"
+        yield Mistake("data.labels", what, "" if is_known_why else hint)
     if inside and inside.wrong >= _CLEARLY and not inside.labels:
         place = f"{inside.wrong} images at the beginning of {counted(inside.shards, 'shard')}"
-        yield Mistake("data.shards", f"the labels of {place} are wrong: {inside.example}", f"{hint}{_OR_COLUMN}")
+        what = f"the labels of {place} are wrong: {inside.example}"
+        yield Mistake("data.shards", what, f"{hint}{_OR_COLUMN}" if UNKNOWN in inside.example else "")
 
 
 def wrong_parts(

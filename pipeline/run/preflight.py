@@ -25,6 +25,7 @@ from pipeline.run.identity import manifest_of
 from pipeline.run.matching import (
     check_account,
     check_classes,
+    check_first_labels,
     check_heads,
     check_labels,
     check_names,
@@ -222,6 +223,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None, surveyed: Surve
         check_names(described.class_names, loaded)
     with found.collecting():
         check_labels(described.annotations, loaded, shards)
+    with found.collecting():
+        check_first_labels(described.account, loaded)
     with found.collecting():
         methods = try_plugins(loaded, net_shape(loaded), methods, metrics, config.explain.seed)
     found.raise_if_any()

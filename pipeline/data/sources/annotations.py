@@ -21,6 +21,8 @@ from pipeline.data.sources.members import (
     label_text,
     xml_boxes,
 )
+from pipeline.data.sources.multi_hot import doubtful_pair, is_pair
+from pipeline.data.sources.no_class import why_no_class
 from pipeline.data.sources.other_names import contradiction
 from pipeline.data.sources.row_finder import RowFinder
 from pipeline.data.sources.shards import Boxes, Described
@@ -28,7 +30,7 @@ from pipeline.data.sources.shards import Boxes, Described
 Value = TypeVar("Value")
 Members = Mapping[str, bytes]
 
-NO_LABEL = frozenset({"", "-1", "null", NOTHING_FOUND})
+NO_LABEL = frozenset({"", "-1", "-1.0", "nan", "null", NOTHING_FOUND})
 """Cells, in lower case, that say that an image has no label, unless the table of classes has them."""
 NOTHING = Described()
 """What is said of an image of which nothing is said."""
@@ -74,6 +76,8 @@ class Annotations:
     """What files of boxes with classes say of images, such as COCO's."""
     described_rows: Mapping[str, str] | None = None
     form: Form = PLAIN
+    doubts_pairs: bool = False
+    """Whether the lists [0, 1] and [1, 0] are failures, because they may be multi-hot vectors for two classes."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What was left out of files of boxes, for the account of labels."""
 
@@ -141,10 +145,13 @@ class Annotations:
         """
         text = self.label_text(key)
         if text is not None:
-            return self._classes(labels_cell(text, self.form.separator)) if self.form.separator else None
-        names: Sequence[str] | None = json_names(members["json"], "labels") if "json" in members else None
-        if names is None and said.labels is not None and self._text_in(members) is None:
+            names: Sequence[str] | None = labels_cell(text, self.form.separator) if self.form.separator else None
+        else:
+            names = json_names(members["json"], "labels") if "json" in members else None
+        if text is None and names is None and said.labels is not None and self._text_in(members) is None:
             names = said.labels
+        if self.doubts_pairs and names is not None and is_pair(names) and not self.box_labels_of(key, members, said):
+            raise BadAnnotationError("label", doubtful_pair(names))
         return None if names is None else self._classes(names)
 
     def _classes(self, names: Sequence[str]) -> tuple[int, ...]:
@@ -167,7 +174,7 @@ class Annotations:
     def _index(self, text: str) -> int:
         index = self.classes.index(text)
         if index is None:
-            raise BadAnnotationError("label", f"'{text[:80]}' is neither a class index nor a known class")
+            raise BadAnnotationError("label", why_no_class(text, self.classes))
         return index
 
     def boxes_of(self, key: str, members: Members, said: Described = NOTHING) -> Boxes | None:

@@ -25,11 +25,13 @@ class Naming:
         classes: the table of the model's classes.
 
     Raises:
-        ConfigError: there are several names, and none of them is a class.
+        ConfigError: there are several names, and none of them is a class; or several classes share one of them.
     """
 
     def __init__(self, location: str, names: Iterable[str], classes: ClassTable) -> None:
         distinct = list(dict.fromkeys(names))
+        if shared := [name for name in distinct if classes.sharing(name)]:
+            raise _shared(location, shared[0], classes)
         self.known = {name for name in distinct if classes.index(name) is not None}
         self._location, self._classes = location, classes.source
         self._left_out: Counter[str] = Counter()
@@ -69,6 +71,12 @@ class BoxFile:
 
     images: Mapping[str, Described]
     notes: tuple[str, ...] = ()
+
+
+def _shared(location: str, name: str, classes: ClassTable) -> ConfigError:
+    indices = ", ".join(map(str, classes.sharing(name)))
+    what = f"'{location}' names the class '{name}', which is the name of several classes in {classes.source}: {indices}"
+    return ConfigError.one(WHERE, what, f"give each class a name of its own in {classes.source}")
 
 
 def _without_classes(location: str, names: Sequence[str], classes: ClassTable) -> ConfigError:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.data.sources.box_formats import BadAnnotationError, parse_boxes
+from pipeline.data.sources.multi_hot import multi_hot_text, refuse_multi_hot
 from pipeline.data.sources.shards import Boxes, Metadata
 from pipeline.settings.data import BoxOrder
 
@@ -37,19 +38,27 @@ def label_cell(cell: object) -> str | None:
     return None if text.lower() in NO_LABEL else text
 
 
-def labels_cell(cell: object, separator: str | None) -> tuple[str, ...]:
+def labels_cell(cell: object, separator: str | None, of_boxes: object = None) -> tuple[str, ...]:
     """Return the labels in a cell: a list, a JSON list, or a text in which a separator stands between them.
 
+    Args:
+        cell, separator: the cell, and what stands between labels in a text.
+        of_boxes: the classes of the boxes; where the cell repeats them, it may name a class for each box.
+
     Raises:
-        BadAnnotationError: the cell is neither.
+        BadAnnotationError: the cell is neither, or is a multi-hot vector.
     """
+    is_of_boxes = cell is not None and cell == of_boxes
     if isinstance(cell, str) and cell.lstrip().startswith("["):
         cell = _json(cell, "labels")
     if isinstance(cell, (list, tuple)):
-        found = [label_cell(inner) for inner in cell]
+        parts = list(cell)
     else:
         text = label_cell(cell) or ""
-        found = [label_cell(part) for part in (text.split(separator) if separator else [text])]
+        parts = text.split(separator) if separator else [text]
+    if not is_of_boxes:
+        refuse_multi_hot(parts)
+    found = [label_cell(part) for part in parts]
     return tuple(dict.fromkeys(label for label in found if label is not None))
 
 
@@ -117,4 +126,6 @@ def _json(text: str, code: str) -> object:
             return json.loads(written)
         except (ValueError, RecursionError):
             continue
+    if code == "labels" and (sentence := multi_hot_text(text)):
+        raise BadAnnotationError("label", f"'{text[:40]}' {sentence}")
     raise BadAnnotationError(code, f"'{text[:40]}' is not JSON")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.data.sources.classes import ClassTable
+from pipeline.data.sources.classes import ClassTable, whole_float
 from pipeline.data.sources.imagenet import synsets, wnid_of, wnids
 from pipeline.data.sources.keys import SPLITS
 from pipeline.errors import ConfigError
@@ -63,10 +63,7 @@ def classes_of_folders(
     if decided is None:
         decided = _by_number(names, outputs, wanted, loose="" in tops)
     if isinstance(decided, str):
-        numbered = _by_number(names, outputs, "classes", loose=False)
-        order = "" if isinstance(numbered, str) else ", ".join(f"{name} = {numbered[0][name]}" for name in names[:2])
-        more = ", ..." if len(names) > 2 else ""
-        hint = f"data.folders: classes takes them as such ({order}{more}); otherwise data.labels names a file of labels"
+        hint = _what_to_do(names, outputs)
         return FolderClasses(why=f"{_listed(names)}: not certain to be classes, because {decided}; {hint}")
     index_of, class_names, why = decided
     why = f"{_listed(names)}: classes, because {why}"
@@ -107,6 +104,7 @@ def _part(name: str, level: int) -> str:
 def _by_name(names: Sequence[str], table: ClassTable, outputs: int | None) -> Decided | None:
     """Number folders by their names; None if these are no WordNet ids and no names of the class table."""
     if table.names:
+        _refuse_shared(names, table)
         known = {name: index for name in names if (index := _index_of(name, table)) is not None}
         unknown = [name for name in names if name not in known]
         if known and unknown:
@@ -126,9 +124,21 @@ def _by_name(names: Sequence[str], table: ClassTable, outputs: int | None) -> De
     return None
 
 
+def _refuse_shared(names: Sequence[str], table: ClassTable) -> None:
+    """Raise ConfigError if a folder is called by the name of several classes, so that it may be any of them."""
+    for name in names:
+        if sharing := table.sharing(name):
+            raise ConfigError.one(
+                "data.classes",
+                f"the sub-folder '{name}' has the name of several classes (in {table.source}): "
+                f"{', '.join(map(str, sharing))}",
+                "give each class a name of its own, or name a file of labels in data.labels",
+            )
+
+
 def _index_of(name: str, table: ClassTable) -> int | None:
     """Return the class of a folder's name, or of the WordNet id that it begins with; a number says nothing alone."""
-    if name.isdigit():
+    if name.isdigit() or (whole_float(name) is not None and name not in table.names):
         return None
     index = table.index(name)
     return table.index(wnid_of(name) or "") if index is None else index
@@ -168,9 +178,25 @@ def _by_number(names: Sequence[str], outputs: int | None, wanted: Folders, *, lo
         return "they are the splits of a dataset"
     if are_indices and numbers[0] > 1:
         return f"they are numbers from {numbers[0]} on"
+    if are_indices and numbers[0] == 0 and numbers != [int(name) for name in names]:
+        return f"they are numbers from 0 on, but {numbers[-1]} is no class of the model, which has {outputs} classes"
     if are_indices and numbers != [int(name) for name in names]:
         return "they are numbers from 1 on, whose order by name is another one"
     return _in_order(names), tuple(names), f"the model has {outputs} classes too; numbered in the order of their names"
+
+
+def _what_to_do(names: Sequence[str], outputs: int | None) -> str:
+    """Say how folders become classes: by the setting, where the model has all of the classes that it would give."""
+    numbered = _by_number(names, outputs, "classes", loose=False)
+    index_of = _in_order(names) if isinstance(numbered, str) else numbered[0]
+    beyond = [name for name in names if outputs is not None and index_of[name] >= outputs]
+    if beyond:
+        return (
+            f"data.folders: classes would make '{beyond[0]}' class {index_of[beyond[0]]}, which the model does not "
+            f"have (0 to {(outputs or 0) - 1}); name a file of labels in data.labels"
+        )
+    order = ", ".join(f"{name} = {index_of[name]}" for name in names[:2]) + (", ..." if len(names) > 2 else "")
+    return f"data.folders: classes takes them as such ({order}); otherwise data.labels names a file of labels"
 
 
 def _in_order(names: Sequence[str]) -> dict[str, int]:

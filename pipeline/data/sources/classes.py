@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ OF_MODEL = "the model's class table"
 _MAX_DIGITS = 9
 """Maximum length of a class index, which must fit the int32 column of labels."""
 _SHOWN = 5
+_WITH_POINT = re.compile(r"\d+\.\d*(?:[eE][+-]?\d{1,2})?", re.ASCII)
+"""A number with a point: what pandas and NumPy write for an index in a column of floats."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,17 @@ class ClassTable:
         self._composed.update({normalize("NFC", name): i for name, i in self._index.items() if not name.isascii()})
 
     def index(self, text: str) -> int | None:
-        """Return the class index of a label: an index, a WordNet id or a name; None if it is none of these."""
+        """Return the class index of a label: an index, a WordNet id or a name; None if it is none of these.
+
+        A whole float such as `3.0` is an index, unless a class has that very name.
+        """
         text = text.strip()
         if text.isascii() and text.isdigit():
             digits = text.lstrip("0") or "0"
             return int(digits) if len(digits) <= _MAX_DIGITS else None
         exact = self._exact(text)
+        if exact is None and (whole := whole_float(text)) is not None and text not in self.names:
+            return whole
         return self.aliases.get(plain(text)) if exact is None else exact
 
     def _exact(self, text: str) -> int | None:
@@ -72,7 +80,16 @@ class ClassTable:
 
     def is_doubtful(self, text: str) -> bool:
         """Return whether a name is read as a class here, but as another one by other tools."""
-        return not text.strip().isdigit() and self.index(text) is not None and self.named(text) is None
+        is_index = text.strip().isdigit() or whole_float(text) is not None
+        return not is_index and self.index(text) is not None and self.named(text) is None
+
+    def sharing(self, text: str) -> tuple[int, ...]:
+        """Return the classes that share a name, which therefore names none of them; empty if the label has a class."""
+        text = text.strip()
+        if not text or self.index(text) is not None:
+            return ()
+        classes = tuple(i for i, name in enumerate(self.names) if name == text)
+        return classes if len(classes) > 1 else ()
 
     def notes(self) -> Iterator[str]:
         """Yield what the user must know of the names: that classes share one."""
@@ -94,6 +111,13 @@ def shared_names(names: Sequence[str]) -> str:
     shown = [str(index) for index, other in enumerate(names) if other == name]
     shown = shown if count <= _SHOWN else [*shown[:_SHOWN], f"{count - _SHOWN} more"]
     return f"classes {', '.join(shown[:-1])} and {shown[-1]} have the same name, {name!r}"
+
+
+def whole_float(text: str) -> int | None:
+    """Return the index that a whole float such as `3.0` means; None for any other text."""
+    text = text.strip()
+    value = float(text) if _WITH_POINT.fullmatch(text) else 0.5
+    return int(value) if value.is_integer() and value < 10**_MAX_DIGITS else None
 
 
 def named_by_model(names: Sequence[str]) -> ClassTable:

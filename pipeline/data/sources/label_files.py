@@ -7,10 +7,12 @@ from pipeline.data.sources.annotations import NO_LABEL, AnnotationFile, Annotati
 from pipeline.data.sources.box_files import read_described
 from pipeline.data.sources.box_formats import PLAIN, Form, FormatCheck, corners, parse_box
 from pipeline.data.sources.box_names import BoxFile
+from pipeline.data.sources.cells import labels_cell
 from pipeline.data.sources.classes import ClassTable
 from pipeline.data.sources.csv_rows import read_csv, read_rows
 from pipeline.data.sources.other_names import agreeing, columns_of_names
 from pipeline.data.sources.shards import Box, Boxes
+from pipeline.data.sources.wrong_rows import WrongRows
 from pipeline.errors import ConfigError
 
 BOX_COLUMNS = ("filename", "x0", "y0", "x1", "y1")
@@ -43,9 +45,21 @@ def load_annotations(
     if labels_csv is not None:
         cells = read_rows("data.labels", labels_csv, ("filename", "class_index"), columns_of_names)
         labels, rows = unique_labels(labels_csv, agreeing(labels_csv, cells, classes), classes)
+        _check_lists(labels_csv, labels, form.separator)
         files.append(AnnotationFile("labels", labels_csv, rows, rows - len(labels)))
     found = described or BoxFile({})
     return Annotations(classes, labels, boxes, files=tuple(files), described=found.images, notes=found.notes, form=form)
+
+
+def _check_lists(path: str, labels: dict[str, str], separator: str | None) -> None:
+    """Raise ConfigError if a cell that may hold several labels holds something else, such as a multi-hot vector."""
+    if separator is None:
+        return
+    wrong = WrongRows("data.labels", path)
+    for name, text in labels.items():
+        with wrong.collecting(f"'{name}'"):
+            labels_cell(text, separator)
+    wrong.raise_if_any()
 
 
 def unique_labels(path: str, pairs: Iterable[tuple[str, ...]], classes: ClassTable) -> tuple[dict[str, str], int]:

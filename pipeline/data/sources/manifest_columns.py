@@ -96,10 +96,11 @@ class Roles:
     def _labels(self, record: Mapping[str, Any]) -> tuple[str, ...] | None:
         if isinstance(self.labels, tuple):
             return one_hot(record, self.labels)
+        of_boxes = None if self.box_labels is None else cell_of(record, self.box_labels)
         if self.labels is not None:
-            return labels_cell(cell_of(record, self.labels), self.separator)
+            return labels_cell(cell_of(record, self.labels), self.separator, of_boxes)
         cell = None if self.label is None else cell_of(record, self.label)
-        return labels_cell(cell, self.separator) if self.separator or isinstance(cell, list) else None
+        return labels_cell(cell, self.separator, of_boxes) if self.separator or isinstance(cell, list) else None
 
     def _boxes(self, record: Mapping[str, Any]) -> Boxes | None:
         if isinstance(self.boxes, str):

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from pipeline.data.sources.box_formats import BadAnnotationError, parse_box, parse_boxes
 from pipeline.data.sources.cells import metadata_of
+from pipeline.data.sources.multi_hot import refuse_multi_hot
 from pipeline.data.sources.other_names import columns_of_names
 from pipeline.data.sources.shards import Boxes, Metadata
 from pipeline.settings.data import BoxOrder
@@ -54,12 +55,21 @@ def json_field(data: bytes, field: str) -> object:
 
 
 def json_names(data: bytes, field: str) -> list[str] | None:
-    """Read the list `labels` or `box_labels` of a `.json` member, as written; None if it is absent."""
-    names = _json(data, field).get(field)
+    """Read the list `labels` or `box_labels` of a `.json` member, as written; None if it is absent.
+
+    Raises:
+        BadAnnotationError: it is no list of classes; the labels of an image are a multi-hot vector.
+    """
+    fields = _json(data, field)
+    names = fields.get(field)
     if names is None:
         return None
-    if not isinstance(names, list) or not all(isinstance(name, (int, str)) for name in names):
+    if not isinstance(names, list) or not all(isinstance(name, (int, float, str)) for name in names):
         raise BadAnnotationError(field, f"{field} is not a list of classes")
+    if broken := [name for name in names if isinstance(name, float) and not name.is_integer()]:
+        raise BadAnnotationError(field, f"{field} contains {broken[0]}, which is no whole number and so no class index")
+    if field == "labels" and names != fields.get("box_labels"):
+        refuse_multi_hot(names)
     return list(map(str, names))
 
 

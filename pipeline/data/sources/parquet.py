@@ -265,7 +265,8 @@ def _labels(row: Row, columns: Columns, separator: str | None) -> tuple[str, ...
     if isinstance(columns.get("labels"), list):
         return one_hot(dict(zip(columns["labels"], row.more["labels"], strict=True)), columns["labels"])
     cell = row.more.get("labels", row.label)
-    return labels_cell(cell, separator) if "labels" in columns or separator or isinstance(cell, list) else None
+    is_list = "labels" in columns or separator or isinstance(cell, list)
+    return labels_cell(cell, separator, row.more.get("box_labels")) if is_list else None
 
 
 def _members(label: object, names: Sequence[str]) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.data.account import Inside, LabelAccount
 from pipeline.data.account_files import FileAccount
+from pipeline.data.sources.no_class import UNKNOWN
 from pipeline.errors import Mistakes
 from pipeline.metrics import build_metrics
 from pipeline.run.matching import check_account
@@ -63,7 +64,14 @@ def test_labels_that_are_mostly_no_classes_are_refused_with_the_remedy() -> None
 
 
 def test_shards_whose_labels_are_no_classes_are_refused_with_the_remedy() -> None:
-    (mistake,) = mistakes(LabelAccount(inside=Inside(3, 50, 192, 0, 0, wrong=190, example="'x' is no class")))
-    assert mistake.startswith("data.shards: the labels of 190 images at the beginning of 3 shards are wrong: 'x' is no")
+    (mistake,) = mistakes(LabelAccount(inside=Inside(3, 50, 192, 0, 0, wrong=190, example=f"'x' {UNKNOWN}")))
+    assert mistake.startswith(
+        "data.shards: the labels of 190 images at the beginning of 3 shards are wrong: 'x' is nei"
+    )
+    assert mistake.endswith(
+        "(name the table of these classes in data.classes, and the column of labels in data.columns.label)"
+    )
+    (mistake,) = mistakes(LabelAccount(inside=Inside(3, 50, 192, 0, 0, wrong=190, example="[0, 1, 1] is a vector")))
+    assert mistake.endswith("are wrong: [0, 1, 1] is a vector"), "a table would not mend it"
     for few in (Inside(1, 1, 5, 0, 0, wrong=2), Inside(1, 1, 5, 1, 0, wrong=4)):
         assert not mistakes(LabelAccount(inside=few))

@@ -189,3 +189,9 @@ def test_a_table_without_boxes_is_refused_as_before(tmp_path: Path) -> None:
     path.write_text("filename,x0,y0,x1\na.jpg,1,2,3\n")
     with pytest.raises(ConfigError, match=r"has no column y1 \(expected filename,x0,y0,x1,y1\)"):
         read(tmp_path, path)
+
+
+def test_a_category_whose_name_several_classes_share_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "coco.json").write_text(json.dumps(COCO))
+    with pytest.raises(ConfigError, match=r"names the class 'dog', which is the name of several classes .*: 1, 2"):
+        read(tmp_path, tmp_path / "coco.json", "cat\ndog\ndog\n")

@@ -169,3 +169,23 @@ def test_images_are_read_with_the_labels_of_their_folders(put: Put, account: Acc
 def test_folders_whose_names_are_not_utf8_are_classes_too(put: Put, account: Account) -> None:
     labels, _ = account(put("f", "a\udcff/1.jpg", "b/1.jpg"), outputs=2)
     assert labels == {"a\\xff/1.jpg": 0, "b/1.jpg": 1}
+
+
+@pytest.mark.parametrize(
+    ("names", "outputs", "wrong"), [(["0", "1", "10", "2"], 4, "'10' class 10"), (["a", "b", "c"], 2, "'c' class 2")]
+)
+def test_a_setting_that_would_be_refused_afterwards_is_not_advised(names: list[str], outputs: int, wrong: str) -> None:
+    why = classes_of_folders(images_in(names), NO_TABLE, outputs).why
+    assert f"data.folders: classes would make {wrong}, which the model does not have (0 to {outputs - 1})" in why
+    assert "name a file of labels in data.labels" in why
+    assert "takes them" not in why
+    assert "from 1 on" not in why
+
+
+def test_numbers_from_0_are_said_to_start_there() -> None:
+    why = classes_of_folders(images_in(["0", "1", "10", "2"]), NO_TABLE, 4).why
+    assert "they are numbers from 0 on, but 10 is no class of the model, which has 4 classes" in why
+
+
+def test_folders_called_by_whole_floats_are_not_taken_for_indices() -> None:
+    assert indices(["1.0", "2.0"], PETS, 3) == {}

@@ -20,8 +20,38 @@ def test_a_label_is_an_index_a_name_or_a_wordnet_id(text: str, index: int) -> No
     assert TABLE.index(text) == index
 
 
+@pytest.mark.parametrize("text", ["2.0", "2.", " 2.00 ", "2.000000000000000000e+00", "0.2e1"])
+def test_a_whole_float_is_the_index_that_pandas_and_numpy_wrote(text: str) -> None:
+    assert TABLE.index(text) == 2
+    assert not TABLE.is_doubtful(text)
+    assert ClassTable(("a", "b", "c", text.strip())).index(text) == 3, "a class of that name goes first"
+
+
+def test_a_name_that_classes_share_names_none_of_them() -> None:
+    table = ClassTable(("red", "green", "red", "3"))
+    assert (table.sharing("red"), table.sharing("green"), table.sharing("3"), table.sharing("")) == ((0, 2), (), (), ())
+
+
 @pytest.mark.parametrize(
-    "text", ["", "-1", "1.0", "1e2", "Dog", "bird", "crane", "٣", "²", "1 2", "9" * 10, "9" * 5000, "True"]
+    "text",
+    [
+        "",
+        "-1",
+        "-1.0",
+        "1.5",
+        "1.0.0",
+        ".0",
+        "1e2",
+        "Dog",
+        "bird",
+        "crane",
+        "٣",
+        "²",
+        "1 2",
+        "9" * 10,
+        "9" * 5000,
+        "True",
+    ],
 )
 def test_any_other_label_is_unknown(text: str) -> None:
     assert TABLE.index(text) is None

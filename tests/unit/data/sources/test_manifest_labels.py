@@ -255,3 +255,16 @@ def test_a_sample_and_a_limit_of_a_manifest(root: Path) -> None:
     (shard,), reading = select(config.data, found, reading_of(config.data, read_annotations(config, found)))
     assert (shard.images, shard.take, shard.held, len(shard.entries)) == (1, 1, 3, 2)
     assert [item.key for item in read_shard(shard, reading)] == [shard.entries[0].key]
+
+
+@pytest.mark.parametrize(
+    ("cell", "hint"),
+    [
+        ("0 0 1 0", r"this is a multi-hot vector, one number for each class; write the indices of .* here \[2\]"),
+        ("3.5", "class indices are whole numbers from 0 on; correct the labels"),
+    ],
+)
+def test_labels_of_which_no_table_has_a_name_are_told_what_they_are(root: Path, cell: str, hint: str) -> None:
+    put(root, f"path,label\na.jpg,{cell}\nb.jpg,{cell}\n")
+    with pytest.raises(ConfigError, match=rf"data.manifest: 2 of 2 labels .*'{cell}' \({hint}"):
+        read(root, names=CHEST, manifest=str(root / "list.csv"), shards="")
