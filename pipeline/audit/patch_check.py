@@ -15,6 +15,7 @@ TOO_FEW = f"fewer than two classes were predicted for {MIN_IMAGES} images of the
 _NO_METHOD = "no method of the run has maps that may suggest a region"
 _SHARDS = "restore the shards, then camatlas audit RUN"
 _ORDER = ("found", "undecided", "not found")
+_MORE = "explain more images of each class"
 _GALLERY = "see in the gallery what these images share"
 _NO_PIXELS = f"pixels were not compared: no class has {2 * MIN_IMAGES} readable images, {MIN_IMAGES} of them searched"
 _MOST_NAMED = 5
@@ -98,7 +99,7 @@ def _line(screened: Screened, images: int, name: str, tried: Sequence[Tried], pi
     base = Checked("patch", NAME, "undecided", "context", images)
     changes = [(one, one.evidence) for one in tried if one.evidence is not None]
     if changes:
-        return _changed(base, changes)
+        return _bounded(_changed(base, changes), screened)
     known = [one for one in tried if one.pattern is not None]
     if known:
         differing = _differing(base, max(known, key=lambda one: one.closeness), len(known))
@@ -109,10 +110,27 @@ def _line(screened: Screened, images: int, name: str, tried: Sequence[Tried], pi
     if tried or largest is None:
         return replace(base, why=f"maps suggest a region in {counted(len(tried))}")
     why = f"the maps of {screened.classes} classes suggest no region"
-    below = side(largest.low, largest.high, MIN_EXCESS) == "below" and largest.images >= MIN_IMAGES
-    if not below:
-        return _with_pixels(replace(base, why=why, command="explain more images of each class"), screened, pixels)
+    if not _exclude(largest):
+        return _with_pixels(replace(base, why=why, command=_MORE), screened, pixels)
     return _with_pixels(replace(base, verdict="not found", why=why), screened, pixels)
+
+
+def _bounded(line: Checked, screened: Screened) -> Checked:
+    """Say what a patch that was tested and not found leaves open: what maps did not exclude, and other kinds."""
+    if line.verdict != "not found":
+        return line
+    if not screened.suspects and not _exclude(screened.largest):
+        why = [line.why] * bool(line.why) + [
+            "only regions of shared pixels were tested: maps neither suggest one nor exclude it"
+        ]
+        return replace(line, verdict="undecided", why="; ".join(why), command=_MORE)
+    return replace(line, why=". ".join([line.why] * bool(line.why) + [_EXCLUDED]))
+
+
+def _exclude(largest: Effect | None) -> bool:
+    """Tell whether the maps exclude a region."""
+    known = largest is not None and largest.images >= MIN_IMAGES
+    return known and largest is not None and side(largest.low, largest.high, MIN_EXCESS) == "below"
 
 
 def _with_pixels(line: Checked, screened: Screened, pixels: Pixels) -> Checked:

@@ -36,8 +36,8 @@ def finding(
         f"A constant patch {described(suspect.region_uv)} makes the model predict '{name}'. "
         + (_overwritten if overwritten else _pasted)(evidence, name),
         effect,
-        f"{_suggested(suspect)} {_OVERWRITTEN if overwritten else _PASTED} The effect holds on both halves, and its "
-        f"value is that of the held-out half.{_followed(suspect, shown_by, following)}",
+        f"{_suggested(suspect)} {_OVERWRITTEN if overwritten else _PASTED}{_donors(evidence, name)} The effect holds "
+        f"on both halves, and its value is that of the held-out half.{_followed(suspect, shown_by, following)}",
         "Look for a watermark, a frame or a scanner mark in this region. Crop it, or add training images from other "
         "sources.",
         control,
@@ -55,7 +55,7 @@ def _overwritten(evidence: PatchEvidence, name: str) -> str:
     effect, control = measured(evidence, name, pasting=False)
     return (
         f"{_carried(evidence, name)}With the patch overwritten, {percent(effect.value)} of these predictions change "
-        f"(control: {percent(control.value)}). With the patch pasted in{_donors(evidence)}, the model predicts "
+        f"(control: {percent(control.value)}). With the patch pasted in, the model predicts "
         f"'{name}' for {percent(evidence.others)} of sampled images of other classes."
     )
 
@@ -63,7 +63,7 @@ def _overwritten(evidence: PatchEvidence, name: str) -> str:
 def _pasted(evidence: PatchEvidence, name: str) -> str:
     effect, control = measured(evidence, name, pasting=True)
     return (
-        f"{_carried(evidence, name)}With the patch pasted in{_donors(evidence)}, the model predicts '{name}' for "
+        f"{_carried(evidence, name)}With the patch pasted in, the model predicts '{name}' for "
         f"{percent(effect.value)} of sampled images of other classes (control: {percent(control.value)}). With the "
         f"patch overwritten, {percent(evidence.changed.share())} of the predictions of '{name}' change: these images "
         "have other evidence for the class, too."
@@ -77,9 +77,11 @@ def _carried(evidence: PatchEvidence, name: str) -> str:
     return f"{percent(evidence.carriers)} of the sampled images predicted as '{name}' carry it. "
 
 
-def _donors(evidence: PatchEvidence) -> str:
-    """Say from which images the patch is pasted, where they may lack it."""
-    return " from any of these images, which may lack it" if evidence.carriers is None else ""
+def _donors(evidence: PatchEvidence, name: str) -> str:
+    """Say from which images the patch was pasted."""
+    if evidence.carriers is None:
+        return f" It was pasted from all sampled images predicted as '{name}', whether or not they carry it."
+    return " It was pasted from images that carry it."
 
 
 def _suggested(suspect: Suspect) -> str:

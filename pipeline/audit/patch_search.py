@@ -71,24 +71,31 @@ def look(compared: Iterator[tuple[int, Compared]]) -> Looked:
     shared, large, scored = dict[int, Shared](), dict[int, float](), list[tuple[float, Suspect]]()
     classes = 0
     for predicted, images in compared:
-        own_BHWC, other_BHWC = images.searched
         classes += 1
-        found = shared_pixels(own_BHWC, other_BHWC)
-        region_uv = found.region()
-        if region_uv is None:
-            continue
-        shared[predicted] = found
-        shares = [_share(found.carriers(region_uv, pixels)) for pixels in (own_BHWC, other_BHWC)]
-        if shares[0] < MIN_CARRIERS or shares[1] > MAX_IN_OTHERS * shares[0]:
-            continue  # single pixels that different images have: nothing that one image carries as a whole
-        if region_uv.mean() > MAX_SHARED:
+        found = shared_pixels(*images.searched)
+        regions = found.regions()
+        if regions:
+            shared[predicted] = found
+        scores = ((_score(found, region_uv, images), region_uv) for region_uv in regions)
+        score, region_uv = next(((score, region_uv) for score, region_uv in scores if score), (0.0, None))
+        if region_uv is not None and region_uv.mean() > MAX_SHARED:
             large[predicted] = float(region_uv.mean())
-        else:
-            scored.append((shares[0] - shares[1], Suspect(predicted, region_uv, ())))
+        elif region_uv is not None:
+            scored.append((score, Suspect(predicted, region_uv, ())))
     scored.sort(key=lambda pair: (-pair[0], pair[1].predicted))
     chosen = [suspect for _, suspect in scored]
     untested = [suspect.predicted for suspect in chosen[MAX_SUSPECTS:]]
     return Looked(classes, shared, chosen[:MAX_SUSPECTS], large, untested)
+
+
+def _score(found: Shared, region_uv: Flags, images: Compared) -> float:
+    """Return how many more of the images of a class than of others carry a region, as a share; 0 if it is no patch."""
+    own_BHWC, other_BHWC = images.searched
+    own_B, others_B = (found.carriers(region_uv, own_BHWC, pixels) for pixels in (own_BHWC, other_BHWC))
+    if own_B is None or others_B is None:
+        return 0.0
+    own, others = float(own_B.mean()), float(others_B.mean())
+    return own - others if own >= MIN_CARRIERS and others <= MAX_IN_OTHERS * own else 0.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,9 @@ def strongest(mapped: Suspect | None, looked: Looked, predicted: int, images: Co
 
 
 def _tested(suspect: Suspect, shared: Shared | None, images: Compared, rerun: RunModel) -> Trial:
-    carriers_B = None if shared is None else shared.carriers(suspect.region_uv, images.class_BHWC)
+    carriers_B = None
+    if shared is not None:
+        carriers_B = shared.carriers(suspect.region_uv, images.searched[0], images.class_BHWC)
     evidence = intervene(
         suspect, images.class_BHWC, images.held_out_B, images.other_BHWC, images.others_held_out_B, rerun, carriers_B
     )
@@ -141,7 +150,3 @@ def _tested(suspect: Suspect, shared: Shared | None, images: Compared, rerun: Ru
 
 def _same(one: Suspect, other: Suspect) -> bool:
     return bool(np.array_equal(one.region_uv, other.region_uv))
-
-
-def _share(carries_B: Flags | None) -> float:
-    return 0.0 if carries_B is None else float(carries_B.mean())

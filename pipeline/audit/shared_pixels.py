@@ -32,9 +32,11 @@ _TOLERANCE = 0.05
 _MIN_OF_CELL, _MIN_BESIDE = 0.125, 0.02
 """Share of the pixels of a cell that makes it part of a region; beside such a cell, fewer do: the edge of a stripe."""
 
-_MIN_OF_REGION = 0.5
-"""An image carries the pixels of a region when it has at least this share of them."""
+_PART, _MIN_CLEAR = 0.25, 0.9
+"""An image clearly carries a region, or clearly does not, when all but this share of its pixels say so; and the share
+of images of which this must hold."""
 
+_MOST_PARTS = 8
 _POINTS = 8
 
 
@@ -52,27 +54,39 @@ class Shared:
     value_hwC: FloatArray
     shared_hw: Flags
 
-    def region(self) -> Flags | None:
-        """Return the cells of shared pixels, (u, v), as one region whatever its shape; None without such cells."""
+    def regions(self) -> list[Flags]:
+        """Return the cells of shared pixels, (u, v): all as one region whatever its shape, then each connected part."""
         from scipy import ndimage  # costs time to import
 
-        shares_uv = self._shares(self.shared_hw)
+        square, shares_uv = np.ones((3, 3)), self._shares(self.shared_hw)
         region_uv: Flags = shares_uv >= _MIN_OF_CELL
         if not region_uv.any():
-            return None
-        beside_uv = ndimage.binary_dilation(region_uv, np.ones((3, 3))) & (shares_uv >= _MIN_BESIDE)
-        with_edges_uv: Flags = region_uv | beside_uv
-        return with_edges_uv
+            return []
+        region_uv |= ndimage.binary_dilation(region_uv, square) & (shares_uv >= _MIN_BESIDE)
+        parts_uv, count = ndimage.label(region_uv, structure=square)
+        parts = sorted((parts_uv == part for part in range(1, count + 1)), key=lambda cells_uv: -int(cells_uv.sum()))
+        return [region_uv, *parts[:_MOST_PARTS]] if count > 1 else [region_uv]
 
-    def carriers(self, region_uv: Flags, pictures_BHWC: FloatArray) -> Flags | None:
-        """Tell which images have the shared pixels of a region, (B,); None for a region that has next to none."""
+    def carriers(self, region_uv: Flags, searched_BHWC: FloatArray, pictures_BHWC: FloatArray) -> Flags | None:
+        """Tell which images have the shared pixels of a region, (B,); None where no such thing can be told.
+
+        Args:
+            region_uv: the region.
+            searched_BHWC: images of the class of the half that is searched. Most must have all of the pixels, or none:
+                of a transparent patch, or of parts of several, images have some.
+            pictures_BHWC: images to be told.
+        """
         rows, columns = map(_cells, self.size)
         inside_hw = region_uv[rows[:, None], columns[None, :]] & self.shared_hw
         if not (self._shares(inside_hw) >= _MIN_OF_CELL).any():
             return None
-        agree_Bhw = _agree(_read(pictures_BHWC), self.value_hwC)
-        carries_B: Flags = agree_Bhw[:, inside_hw].mean(1) >= _MIN_OF_REGION
-        return carries_B
+        own_B, pictures_B = (
+            _agree(_read(pixels_BHWC), self.value_hwC)[:, inside_hw].mean(1)
+            for pixels_BHWC in (searched_BHWC, pictures_BHWC)
+        )
+        clear = float(((own_B >= 1 - _PART) | (own_B <= _PART)).mean())
+        carries_B: Flags = pictures_B >= 1 / 2
+        return carries_B if clear >= _MIN_CLEAR else None
 
     def _shares(self, chosen_hw: Flags) -> Numbers:
         """Return the share of the pixels of each cell that are chosen, (u, v)."""

@@ -120,6 +120,10 @@ def test_a_patch_is_proven_by_overwriting_or_by_pasting(changed: Any, pasted: An
     assert evidence.verdict() == verdict
     line = check_patch(Screened(4, [], EXCESS, 1), 80, "owl", [Tried("fox", 60, 60, (0.6, 0.1), evidence)], {}, LOOKED)
     assert (line.verdict, bool(line.command)) == (verdict, verdict == "undecided")
+    assert ("This excludes a patch" in line.why) == (verdict == "not found")
+    broad = Screened(4, [], replace(EXCESS, high=0.2), 1)
+    line = check_patch(broad, 80, "owl", [Tried("fox", 60, 60, (0.6, 0.1), evidence)], {}, LOOKED)
+    assert line.verdict == verdict.replace("not found", "undecided"), "maps exclude nothing"
     assert line.effect is not None
     assert ("pasted in" in line.effect.what) == (pasted.any() and not control.any())
     found = patch_finding.finding(Suspect(1, np.eye(14, dtype=bool), ("gradcam",)), evidence, "fox")
