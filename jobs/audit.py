@@ -50,7 +50,7 @@ def audit(
         str | None, typer.Option("--redact-keys", metavar="FILE", help="hash image keys, with FILE as the secret")
     ] = None,
 ) -> int:
-    """Write report.html, audit.json and tables/*.csv; print the path of the report."""
+    """Write report.html, audit.json and tables/*.csv; print the path of the report, and on stderr its findings."""
     from pipeline.audit.privacy import redacted, without_pictures
     from pipeline.results.reliability import load_record
 
@@ -68,7 +68,18 @@ def audit(
     audited = without_pictures(audited) if no_images else audited
     audited = redacted(audited, secret) if secret is not None else audited
     out.say(_write(audited, Path(output or f"{run}/_audit"), BUDGETS[gallery]))
+    for line in summary(audited.facts):
+        err.say(line)
     return 0
+
+
+def summary(facts: Mapping[str, Any]) -> list[str]:
+    """Return a line for each finding, and one that counts what is undecided and what was not checked."""
+    sentences = [*(finding["sentence"] for finding in facts["findings"]), *facts["more_findings"]]
+    verdicts = [check["verdict"] for check in facts["checked"]]
+    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in ("undecided", "not checked")]
+    checks = f"of {len(verdicts)} checks, {' and '.join(counts)}; the report says why"
+    return [*(f"finding: {sentence}" for sentence in sentences), *["no findings"] * (not sentences), checks]
 
 
 def _refuse_links(folder: Path) -> None:

@@ -73,9 +73,8 @@ def claim(run: Run, values: Values, maps: Maps, shown: set[Place], *, ask_model:
     examples = label_examples(run, shard_findings)
     own = {place for entry in clustered for cluster in entry["clusters"] for place in cluster["nearest"]}
     own |= {(image["shard"], image["image_key"]) for images in examples.values() for image in images}
-    interventions = Interventions(
-        run, values, maps, trusted, following, shown | own, ask_model=ask_model, unasked=unasked
-    )
+    known = following if checked["rows"] else None
+    interventions = Interventions(run, values, maps, trusted, known, shown | own, ask_model=ask_model, unasked=unasked)
     board, context = leaderboard(run, values, checked["rows"]), background(run, values, following)
     found = [*shard_findings, *slice_findings, *interventions.findings(), *interventions.confirmed(context)]
     of_methods, method_checks = untrusted(checked["rows"], maps, board["rows"], len(values))

@@ -1,12 +1,12 @@
 """Interventions: reads the images once, loads the model once, and runs every detector that modifies images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from pipeline.audit import patch_check, patch_finding, patches, properties
+from pipeline.audit import patch_check, patch_finding, patch_search, patches, properties
 from pipeline.audit.absent import absent
 from pipeline.audit.background import NAME as CONTEXT
 from pipeline.audit.background import Context, control_of, with_control, without_objects, worst_class
@@ -14,7 +14,6 @@ from pipeline.audit.background import check as check_context
 from pipeline.audit.checked import NO_MODEL, Checked, Unasked, counted, not_checked, not_loaded
 from pipeline.audit.findings import MIN_IMAGES, Changed, Effect, Finding
 from pipeline.audit.maps import Maps
-from pipeline.audit.patch_regions import grown
 from pipeline.audit.tables import class_name
 from pipeline.audit.values import Flags, Place, Values
 from pipeline.errors import CamatlasError, first_line
@@ -43,12 +42,12 @@ class Interventions:
 
     Args:
         methods: those whose maps may suggest a region: all but controls and those that do not follow the model.
-        following: those that are known to follow the model, whose maps count as evidence.
+        following: those known to follow the model, whose maps count as evidence; None where this was not measured.
     """
 
     def __init__(
-        self, run: Run, values: Values, maps: Maps, methods: Sequence[str], following: Sequence[str],
-        shown: set[Place], *, ask_model: bool, unasked: Unasked = NO_MODEL,
+        self, run: Run, values: Values, maps: Maps, methods: Sequence[str],
+        following: Sequence[str] | None, shown: set[Place], *, ask_model: bool, unasked: Unasked = NO_MODEL,
     ) -> None:  # fmt: skip
         self.run, self.values, self.following = run, values, following
         kind = OutputKind.of(run.manifest)
@@ -56,6 +55,7 @@ class Interventions:
         self.suspicions: list[str] = []
         self.screened = patches.screen(values, maps, methods)
         self.suspects, self.regions = self.screened.suspects, dict[int, Flags]()
+        self.looked = patch_search.Looked()
         self.sample = properties.sample(values) if kind.has_confidences else []
         self.of_suspect = {suspect.predicted: patches.sample(values, suspect) for suspect in self.suspects}
         places = {*shown, *self.sample, *(place for sampled in self.of_suspect.values() for place in sampled)}
@@ -134,39 +134,58 @@ class Interventions:
         self.unchecked.append(f"{_NEEDS_MODEL}: {unasked.why}.")
 
     def _patches(self) -> list[Finding]:
+        self.looked = patch_search.look(self._pixels_of_classes())
+        mapped = {suspect.predicted: suspect for suspect in self.suspects}
+        suspected = dict.fromkeys([*mapped, *(suspect.predicted for suspect in self.looked.suspects)])
+        if suspected and self.rerun is None:
+            self.checks.append(self._suspected("patch", patch_check.NAME, "context", len(suspected)))
+            return []
         tried, found = list[patch_check.Tried](), list[Finding]()
-        for suspect in self.suspects if self.rerun else ():
-            one, finding = self._patch(suspect, self.rerun)
+        for predicted in suspected if self.rerun else ():
+            one, finding = self._patch(mapped.get(predicted), predicted, self.rerun)
             tried.append(one)
             found += [finding] if finding else []
-        if self.suspects and self.rerun is None:
-            line = self._suspected("patch", patch_check.NAME, "context", len(self.suspects))
-        else:
-            name = class_name(self.run, self.screened.of_class)
-            few = {class_name(self.run, index): images for index, images in self.screened.few.items()}
-            line = patch_check.check(self.screened, len(self.values), name, tried, few)
-        self.checks.append(line)
+        self.checks.append(self._patch_line(tried))
         return found
 
-    def _patch(self, suspect: patches.Suspect, rerun: RunModel | None) -> tuple[patch_check.Tried, Finding | None]:
-        """Overwrite one suspected region, and run the model."""
-        name = class_name(self.run, suspect.predicted)
-        own = [place for place in self.of_suspect[suspect.predicted] if place in self.pictures]
-        others = self._compared(suspect.predicted, self._held_out(own))
-        few = patch_check.Tried(name, len(own), len(others), None, None)
-        if rerun is None or min(len(own), len(others)) < 2 * MIN_IMAGES:
+    def _patch_line(self, tried: Sequence[patch_check.Tried]) -> Checked:
+        """Return the line about patches, with the names of the classes."""
+        few = {class_name(self.run, index): images for index, images in self.screened.few.items()}
+        large = {class_name(self.run, index): share for index, share in self.looked.large.items()}
+        untested = [class_name(self.run, index) for index in self.looked.untested]
+        pixels = patch_check.Pixels(self.looked.classes, large, untested)
+        name = class_name(self.run, self.screened.of_class)
+        return patch_check.check(self.screened, len(self.values), name, tried, few, pixels)
+
+    def _patch(
+        self, mapped: patches.Suspect | None, predicted: int, rerun: RunModel | None
+    ) -> tuple[patch_check.Tried, Finding | None]:
+        """Overwrite the suspected regions of one class, and run the model."""
+        name, images = class_name(self.run, predicted), self._images(predicted)
+        few = patch_check.Tried(name, len(images.class_BHWC), len(images.other_BHWC), None, None)
+        if rerun is None or not images.enough:
             return few, None
-        own_BHWC, held_out_B = self._stacked(own), self._held_out(own)
-        other_BHWC, others_held_out_B = self._stacked(others), self._held_out(others)
-        searched = own_BHWC[~held_out_B], other_BHWC[~others_held_out_B]
-        if min(map(len, searched)) < MIN_IMAGES:
-            return few, None
-        suspect = replace(suspect, region_uv=grown(suspect.region_uv, *searched, patches.MAX_REGION))
-        self.regions[suspect.predicted] = suspect.region_uv
-        evidence = patches.intervene(suspect, own_BHWC, held_out_B, other_BHWC, others_held_out_B, rerun)
-        pattern = patches.common_pixels(suspect, own_BHWC, other_BHWC)
-        finding = None if evidence is None else patch_finding.finding(suspect, evidence, name, self.following)
-        return replace(few, pattern=pattern, evidence=evidence), finding
+        tested = patch_search.strongest(mapped, self.looked, predicted, images, rerun)
+        self.regions[predicted] = tested.suspect.region_uv
+        evidence = tested.evidence
+        finding = None if evidence is None else patch_finding.finding(tested.suspect, evidence, name, self.following)
+        return replace(few, pattern=tested.pattern, evidence=evidence), finding
+
+    def _pixels_of_classes(self) -> Iterator[tuple[int, patch_search.Compared]]:
+        """Yield the images of each class of which enough were read, one class at a time."""
+        for predicted in np.unique(self.predicted_B[self.predicted_B >= 0]):
+            images = self._images(int(predicted))
+            if images.enough:
+                yield int(predicted), images
+
+    def _images(self, predicted: int) -> patch_search.Compared:
+        """Stack the images of a class that were read, and images of all other classes."""
+        sampled = self.of_suspect.get(predicted) or self._chosen(self.predicted_B == predicted)
+        own = [place for place in sampled if place in self.pictures]
+        others = self._compared(predicted, self._held_out(own))
+        return patch_search.Compared(
+            self._stacked(own), self._held_out(own), self._stacked(others), self._held_out(others)
+        )
 
     def _compared(self, predicted: int, held_out_B: Flags) -> list[Place]:
         """Choose images of all other classes: of each half as many as of the class, or as the test needs."""

@@ -1,20 +1,44 @@
 """The line about constant patches in the table of what was checked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pipeline.audit.checked import Checked, counted, not_checked
 from pipeline.audit.findings import MIN_IMAGES, Effect, percent
 from pipeline.audit.intervals import side
 from pipeline.audit.patch_finding import measured
-from pipeline.audit.patches import MIN_EXCESS, MIN_PATTERN, MIN_PATTERN_RATIO, PatchEvidence, Screened
+from pipeline.audit.patches import MAX_SUSPECTS, MIN_EXCESS, MIN_PATTERN, MIN_PATTERN_RATIO, PatchEvidence, Screened
+from pipeline.audit.shared_pixels import MAX_SHARED, MIN_CARRIERS
 
 NAME = "Constant patch, such as a watermark"
 TOO_FEW = f"fewer than two classes were predicted for {MIN_IMAGES} images of the half that is searched"
 _NO_METHOD = "no method of the run has maps that may suggest a region"
 _SHARDS = "restore the shards, then camatlas audit RUN"
 _ORDER = ("found", "undecided", "not found")
+_MORE = "explain more images of each class"
+_GALLERY = "see in the gallery what these images share"
+_NO_PIXELS = f"pixels were not compared: no class has {2 * MIN_IMAGES} readable images, {MIN_IMAGES} of them searched"
 _MOST_NAMED = 5
+_EXCLUDED = (
+    f"This excludes a patch with the same pixels in the same place in at least {percent(MIN_CARRIERS)} of the images "
+    "of a class, and in far fewer of other classes. One that moves is not looked for, and a transparent one, or one of "
+    "a few pixels, only where maps suggest it"
+)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What the comparison of the pixels of classes says, beside the regions that were tested.
+
+    Attributes:
+        classes: number of classes that were compared.
+        large: share of the image of regions too large to be tested, by the name of their class.
+        untested: names of classes beyond the number that is tested.
+    """
+
+    classes: int = 0
+    large: Mapping[str, float] = field(default_factory=dict)
+    untested: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -44,7 +68,9 @@ class Tried:
         return min(own / MIN_PATTERN, own / max(MIN_PATTERN_RATIO * others, 1e-9))
 
 
-def check(screened: Screened, images: int, name: str, tried: Sequence[Tried], few: Mapping[str, int]) -> Checked:
+def check(
+    screened: Screened, images: int, name: str, tried: Sequence[Tried], few: Mapping[str, int], pixels: Pixels
+) -> Checked:  # fmt: skip
     """Return the line about constant patches, of a run whose model could be run.
 
     Args:
@@ -53,39 +79,70 @@ def check(screened: Screened, images: int, name: str, tried: Sequence[Tried], fe
         name: name of the class with the largest excess.
         tried: the suspects, tested.
         few: number of images of each predicted class that is too small to be searched.
+        pixels: what the pixels of the classes say.
     """
     if screened.largest is None and not tried:
         return not_checked("patch", NAME, "context", TOO_FEW if screened.classes < 2 else _NO_METHOD)
     if tried and not any(min(one.images, one.others) for one in tried):
         return not_checked("patch", NAME, "context", "the images of the suspected classes could not be read", _SHARDS)
-    line = _line(screened, images, name, tried)
-    missing = _missing([one for one in tried if one.pattern is None], few)
-    if line.verdict == "found" or not missing:
+    line = _line(screened, images, name, tried, pixels)
+    missing, left = _missing([one for one in tried if one.pattern is None], few), _left(pixels)
+    if line.verdict == "found" or not missing + left:
         return line
-    why = "; ".join([line.why] * bool(line.why) + missing)
-    return replace(line, verdict="undecided", why=why, command="explain more images of these classes")
+    why = "; ".join([*[line.why] * bool(line.why), *missing, *left])
+    command = "explain more images of these classes" if missing else _GALLERY
+    return replace(line, verdict="undecided", why=why, command=command)
 
 
-def _line(screened: Screened, images: int, name: str, tried: Sequence[Tried]) -> Checked:
+def _line(screened: Screened, images: int, name: str, tried: Sequence[Tried], pixels: Pixels) -> Checked:
     """Return the line about what was tested."""
     base = Checked("patch", NAME, "undecided", "context", images)
     changes = [(one, one.evidence) for one in tried if one.evidence is not None]
     if changes:
-        return _changed(base, changes)
+        return _bounded(_changed(base, changes), screened)
     known = [one for one in tried if one.pattern is not None]
     if known:
-        return _differing(base, max(known, key=lambda one: one.closeness), len(known))
+        differing = _differing(base, max(known, key=lambda one: one.closeness), len(known))
+        return _with_pixels(differing, screened, pixels)
     largest = screened.largest
     measured_here = None if largest is None else replace(largest, what=largest.what.format(name=name))
     base = replace(base, effect=measured_here, limit=f"a region needs at least {MIN_EXCESS}")
     if tried or largest is None:
         return replace(base, why=f"maps suggest a region in {counted(len(tried))}")
-    below = side(largest.low, largest.high, MIN_EXCESS) == "below" and largest.images >= MIN_IMAGES
-    return replace(
-        base, verdict="not found" if below else "undecided",
-        why=f"the maps of {screened.classes} classes suggest no region",
-        command="" if below else "explain more images of each class",
-    )  # fmt: skip
+    why = f"the maps of {screened.classes} classes suggest no region"
+    if not _exclude(largest):
+        return _with_pixels(replace(base, why=why, command=_MORE), screened, pixels)
+    return _with_pixels(replace(base, verdict="not found", why=why), screened, pixels)
+
+
+def _bounded(line: Checked, screened: Screened) -> Checked:
+    """Say what a patch that was tested and not found leaves open: what maps did not exclude, and other kinds."""
+    if line.verdict != "not found":
+        return line
+    if not screened.suspects and not _exclude(screened.largest):
+        why = [line.why] * bool(line.why) + [
+            "only regions of shared pixels were tested: maps neither suggest one nor exclude it"
+        ]
+        return replace(line, verdict="undecided", why="; ".join(why), command=_MORE)
+    return replace(line, why=". ".join([line.why] * bool(line.why) + [_EXCLUDED]))
+
+
+def _exclude(largest: Effect | None) -> bool:
+    """Tell whether the maps exclude a region."""
+    known = largest is not None and largest.images >= MIN_IMAGES
+    return known and largest is not None and side(largest.low, largest.high, MIN_EXCESS) == "below"
+
+
+def _with_pixels(line: Checked, screened: Screened, pixels: Pixels) -> Checked:
+    """Say what a patch that was not found is: without a comparison of pixels, maps alone exclude none."""
+    if not pixels.classes:
+        return replace(line, verdict="undecided", why=f"{line.why}; {_NO_PIXELS}", command=_SHARDS)
+    most = max(pixels.classes, screened.classes)
+    alike = f"the pixels of {pixels.classes} of {counted(most)} were compared with those of other classes"
+    if pixels.large or pixels.untested:
+        return replace(line, why=f"{line.why}; {alike}")
+    excluded = f". {_EXCLUDED}" * (line.verdict == "not found")
+    return replace(line, why=f"{line.why}; {alike}, and none has a region of its own{excluded}")
 
 
 def _changed(base: Checked, changes: Sequence[tuple[Tried, PatchEvidence]]) -> Checked:
@@ -124,6 +181,17 @@ def _differing(base: Checked, one: Tried, classes: int) -> Checked:
         limit=f"a patch needs at least {MIN_PATTERN}, and {MIN_PATTERN_RATIO} times that of other classes",
         why=f"maps suggest a region in {counted(classes)}, but its pixels differ from image to image",
     )  # fmt: skip
+
+
+def _left(pixels: Pixels) -> list[str]:
+    """Name the classes with a region of shared pixels that was not tested."""
+    large = [f"{name} ({percent(share)} of the image)" for name, share in pixels.large.items()]
+    too_large = f"the images of {counted(len(large))} share pixels in a region that was not tested: {_listed(large)}"
+    beyond = f"{counted(len(pixels.untested))} with shared pixels beyond the {MAX_SUSPECTS} that are tested"
+    return [
+        *[f"{too_large}; over {percent(MAX_SHARED)}, no equal area is left for the control"] * bool(large),
+        *[f"{beyond}: {_listed(pixels.untested)}"] * bool(pixels.untested),
+    ]
 
 
 def _missing(untested: Sequence[Tried], few: Mapping[str, int]) -> list[str]:

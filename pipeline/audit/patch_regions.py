@@ -19,6 +19,10 @@ MIN_SPREAD = 0.01
 MIN_CONSTANT = 0.25
 """A cell is constant when at least this share of its pixels is."""
 
+_SIDES = ("top", "bottom", "left", "right")
+_ALONG = 0.75
+"""A region runs along a side when it covers at least this share of it."""
+
 
 def grown(region_uv: Flags, class_BHWC: FloatArray, other_BHWC: FloatArray, most: float) -> Flags:
     """Extend a region to the constant cells that it touches, and to the border of the image if one cell away.
@@ -27,7 +31,8 @@ def grown(region_uv: Flags, class_BHWC: FloatArray, other_BHWC: FloatArray, most
         region_uv: the cells that maps suggest.
         class_BHWC: images of the class, in [0, 1].
         other_BHWC: images of other classes, in [0, 1].
-        most: largest share of the image; a region that would grow beyond it stays as it is.
+        most: largest share of the image; a region that would grow beyond it leaves out the cells around the constant
+            ones, such as those inside of a frame, or else stays as it is.
     """
     from scipy import ndimage  # costs time to import
 
@@ -35,7 +40,8 @@ def grown(region_uv: Flags, class_BHWC: FloatArray, other_BHWC: FloatArray, most
     constant_uv = constant_cells(class_BHWC, other_BHWC)
     touched_uv = constant_uv & ndimage.binary_propagation(region_uv, square, mask=constant_uv | region_uv)
     larger_uv: Flags = to_border(region_uv | ndimage.binary_dilation(touched_uv, square))
-    return larger_uv if larger_uv.mean() <= most else region_uv
+    exact_uv: Flags = region_uv | touched_uv
+    return next((chosen_uv for chosen_uv in (larger_uv, exact_uv) if chosen_uv.mean() <= most), region_uv)
 
 
 def constant_cells(class_BHWC: FloatArray, other_BHWC: FloatArray) -> Flags:
@@ -75,7 +81,13 @@ def elsewhere(region_HW: Flags) -> Flags:
 
 
 def described(region_uv: Flags) -> str:
-    """Describe the position of a region in words."""
+    """Describe the position of a region in words: its middle or, for frames and bars, the sides that it runs along."""
+    lines_uv = (region_uv[0], region_uv[-1], region_uv[:, 0], region_uv[:, -1])
+    sides = [name for name, line in zip(_SIDES, lines_uv, strict=True) if line.mean() >= _ALONG]
+    if len(sides) == len(_SIDES):
+        return "all around the border"
+    if len(sides) > 1:
+        return f"along the {', '.join(sides[:-1])} and {sides[-1]} border"
     rows, columns = (np.flatnonzero(region_uv.any(axis)).mean() / (GRID - 1) for axis in (1, 0))
     vertical = "at the top" if rows < 1 / 3 else "at the bottom" if rows > 2 / 3 else "in the middle"
     across = " left" if columns < 1 / 3 else " right" if columns > 2 / 3 else ""

@@ -1,6 +1,7 @@
 """Constant patches such as watermarks: a region that the maps of one class share, with the same pixels in each image.
 
-Maps of one half of the images suggest the region. The model then tests it on both halves: the region is overwritten
+Maps of one half of the images suggest the region, or pixels that images of the class share (`shared_pixels`). The model
+then tests it on both halves: the region is overwritten
 with that of images of other classes and, as a control, so is a region of the same shape elsewhere. It is also pasted
 into images of other classes and, as a control, so is the same region of images of other classes.
 
@@ -45,12 +46,12 @@ MIN_PATTERN_RATIO = 2.5
 
 @dataclass(frozen=True)
 class Suspect:
-    """A region that the maps of one predicted class share.
+    """A region that the maps of one predicted class share, or its pixels.
 
     Attributes:
         predicted: the predicted class.
         region_uv: the cells of the region.
-        methods: methods whose own maps show the region.
+        methods: methods whose own maps show the region; none where pixels suggest it.
     """
 
     predicted: int
@@ -161,10 +162,13 @@ class PatchEvidence:
     Attributes:
         changed: predictions changed by overwriting the region, and by the control.
         pasted: images of other classes that are predicted as the class with the patch pasted in, and by the control.
+        carriers: share of the images of the class that carry the patch, from which alone it is pasted; None where no
+            pixels tell, so that it is pasted from all of them.
     """
 
     changed: Changed
     pasted: Changed
+    carriers: float | None = None
 
     @property
     def others(self) -> float:
@@ -186,7 +190,7 @@ class PatchEvidence:
 
 def intervene(
     suspect: Suspect, class_BHWC: FloatArray, held_out_B: Flags, other_BHWC: FloatArray, others_held_out_B: Flags,
-    rerun: RunModel,
+    rerun: RunModel, carriers_B: Flags | None = None,
 ) -> PatchEvidence | None:  # fmt: skip
     """Run the model on modified images; None when there is no constant patch, or when there are too few images.
 
@@ -197,16 +201,19 @@ def intervene(
         other_BHWC: images with other predictions, in [0, 1].
         others_held_out_B: which of these are of the held-out half.
         rerun: the model.
+        carriers_B: which images of the class have the pixels that it shares in this region; None if it shares next to
+            none, so that only variation that the images have in common makes the region constant.
     """
     count = min(len(class_BHWC), len(other_BHWC))
     if count < 2 * MIN_IMAGES:
         return None
     own, others = common_pixels(suspect, class_BHWC, other_BHWC)
-    if own < MIN_PATTERN or own < MIN_PATTERN_RATIO * others:
+    if carriers_B is None and (own < MIN_PATTERN or own < MIN_PATTERN_RATIO * others):
         return None
     region_HW = enlarged(suspect.region_uv, class_BHWC.shape[1:3])
     partner_BHWC = other_BHWC[np.arange(len(class_BHWC)) % len(other_BHWC)]
-    donor_BHWC = class_BHWC[np.arange(len(other_BHWC)) % len(class_BHWC)]
+    donor_BHWC = class_BHWC if carriers_B is None or not carriers_B.any() else class_BHWC[carriers_B]
+    donor_BHWC = donor_BHWC[np.arange(len(other_BHWC)) % len(donor_BHWC)]
     control_BHWC = np.roll(other_BHWC, len(other_BHWC) // 2, axis=0)
 
     def gives_B(into_BHWC: FloatArray, from_BHWC: FloatArray, mask_HW: Flags) -> Flags:
@@ -220,6 +227,7 @@ def intervene(
     return PatchEvidence(
         Changed(changed_B[right_B], control_B[right_B], held_out_B[right_B]),
         Changed(pasted_B, unpasted_B, others_held_out_B),
+        None if carriers_B is None else float(carriers_B.mean()),
     )
 
 

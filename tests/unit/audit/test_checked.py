@@ -18,7 +18,7 @@ from pipeline.audit.facts import Audited, audit
 from pipeline.audit.findings import Changed, Effect, Finding, ranked
 from pipeline.audit.merged import merged, to_json
 from pipeline.audit.page import render
-from pipeline.audit.patch_check import Tried
+from pipeline.audit.patch_check import Pixels, Tried
 from pipeline.audit.patch_check import check as check_patch
 from pipeline.audit.patches import PatchEvidence, Screened, Suspect
 from pipeline.audit.shards import _check_failures, _check_labels
@@ -28,6 +28,7 @@ from schemas.sanity import SANITY_FOLDER, SANITY_SCHEMA
 
 HALF_B = np.arange(60) < 30
 EVERY, NONE, FEW = np.ones(60, bool), np.zeros(60, bool), np.arange(60) % 4 == 0
+LOOKED = Pixels(4)
 EXCESS = Effect("largest excess of '{name}'", 0.05, 0.02, 0.08, 40)
 
 
@@ -55,20 +56,23 @@ def test_seven_images_do_not_exclude_anything() -> None:
 
 def test_the_line_of_patches_says_where_the_search_ended() -> None:
     screened = Screened(4, [], EXCESS, 1)
-    assert check_patch(screened, 80, "owl", [], {}).verdict == "not found"
-    assert check_patch(replace(screened, largest=replace(EXCESS, high=0.2)), 80, "owl", [], {}).verdict == "undecided"
-    assert check_patch(replace(screened, largest=None), 80, "owl", [], {}).verdict == "not checked"
-    other = check_patch(screened, 80, "owl", [Tried("fox", 30, 20, (0.05, 0.04), None)], {})
+    assert check_patch(screened, 80, "owl", [], {}, LOOKED).verdict == "not found"
+    assert (
+        check_patch(replace(screened, largest=replace(EXCESS, high=0.2)), 80, "owl", [], {}, LOOKED).verdict
+        == "undecided"
+    )
+    assert check_patch(replace(screened, largest=None), 80, "owl", [], {}, LOOKED).verdict == "not checked"
+    other = check_patch(screened, 80, "owl", [Tried("fox", 30, 20, (0.05, 0.04), None)], {}, LOOKED)
     assert (other.verdict, "in 1 class, but" in other.why) == ("not found", True)
     assert other.control is not None
     assert (other.effect and other.effect.value, other.control.value) == (0.05, 0.04)
-    unread = check_patch(screened, 80, "owl", [Tried("fox", 0, 20, None, None)], {})
+    unread = check_patch(screened, 80, "owl", [Tried("fox", 0, 20, None, None)], {}, LOOKED)
     assert (unread.verdict, "restore the shards" in unread.command) == ("not checked", True)
 
 
 def test_the_line_of_patches_shows_the_suspect_nearest_to_a_patch_and_what_a_patch_needs() -> None:
     tried = [Tried("fox", 30, 30, (0.3, 0.29), None), Tried("owl", 30, 30, (0.19, 0.02), None)]
-    line = check_patch(Screened(4, [], EXCESS, 1), 80, "owl", tried, {})
+    line = check_patch(Screened(4, [], EXCESS, 1), 80, "owl", tried, {}, LOOKED)
     assert (line.verdict, line.effect and "'owl'" in line.effect.what) == ("not found", True)
     assert line.limit == "a patch needs at least 0.2, and 2.5 times that of other classes"
 
@@ -76,14 +80,32 @@ def test_the_line_of_patches_shows_the_suspect_nearest_to_a_patch_and_what_a_pat
 def test_a_class_that_could_not_be_tested_leaves_the_line_of_patches_undecided() -> None:
     screened = Screened(4, [], EXCESS, 1)
     tested, untested = Tried("fox", 30, 20, (0.05, 0.04), None), Tried("owl", 25, 13, None, None)
-    line = check_patch(screened, 80, "owl", [tested, untested], {"cat": 7})
+    line = check_patch(screened, 80, "owl", [tested, untested], {"cat": 7}, LOOKED)
     assert line.verdict == "undecided"
     assert "a suspected region of 1 class: owl (25, and 13 of other classes); 16 are needed" in line.why
     assert "to search 1 class: cat (7); 8 are needed" in line.why
-    assert check_patch(screened, 80, "owl", [untested], {}).verdict == "undecided"
-    assert check_patch(screened, 80, "owl", [], {"cat": 7}).verdict == "undecided"
+    assert check_patch(screened, 80, "owl", [untested], {}, LOOKED).verdict == "undecided"
+    assert check_patch(screened, 80, "owl", [], {"cat": 7}, LOOKED).verdict == "undecided"
     found = PatchEvidence(Changed(EVERY, NONE, HALF_B), Changed(EVERY, NONE, HALF_B))
-    assert check_patch(screened, 80, "owl", [Tried("fox", 60, 60, (0.6, 0.1), found), untested], {}).verdict == "found"
+    assert (
+        check_patch(screened, 80, "owl", [Tried("fox", 60, 60, (0.6, 0.1), found), untested], {}, LOOKED).verdict
+        == "found"
+    )
+
+
+def test_a_patch_is_excluded_only_where_pixels_were_compared_and_the_line_says_what_it_excludes() -> None:
+    screened, differing = Screened(4, [], EXCESS, 1), [Tried("fox", 30, 20, (0.05, 0.04), None)]
+    for tried in ([], differing):
+        line = check_patch(screened, 80, "owl", tried, {}, LOOKED)
+        assert line.verdict == "not found"
+        assert "the pixels of 4 of 4 classes were compared with those of other classes" in line.why
+        assert "This excludes a patch with the same pixels in the same place in at least 35 %" in line.why
+        unread = check_patch(screened, 80, "owl", tried, {}, Pixels())
+        assert (unread.verdict, "pixels were not compared" in unread.why) == ("undecided", True)
+        large = check_patch(screened, 80, "owl", tried, {}, Pixels(4, {"cat": 0.72}))
+        assert (large.verdict, "not tested: cat (72 % of the image); over 50 %" in large.why) == ("undecided", True)
+        beyond = check_patch(screened, 80, "owl", tried, {}, Pixels(4, {}, ["cat"]))
+        assert (beyond.verdict, "beyond the 6 that are tested: cat" in beyond.why) == ("undecided", True)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +118,12 @@ def test_a_class_that_could_not_be_tested_leaves_the_line_of_patches_undecided()
 def test_a_patch_is_proven_by_overwriting_or_by_pasting(changed: Any, pasted: Any, control: Any, verdict: str) -> None:
     evidence = PatchEvidence(Changed(changed, NONE, HALF_B), Changed(pasted, control, HALF_B))
     assert evidence.verdict() == verdict
-    line = check_patch(Screened(4, [], EXCESS, 1), 80, "owl", [Tried("fox", 60, 60, (0.6, 0.1), evidence)], {})
+    line = check_patch(Screened(4, [], EXCESS, 1), 80, "owl", [Tried("fox", 60, 60, (0.6, 0.1), evidence)], {}, LOOKED)
     assert (line.verdict, bool(line.command)) == (verdict, verdict == "undecided")
+    assert ("This excludes a patch" in line.why) == (verdict == "not found")
+    broad = Screened(4, [], replace(EXCESS, high=0.2), 1)
+    line = check_patch(broad, 80, "owl", [Tried("fox", 60, 60, (0.6, 0.1), evidence)], {}, LOOKED)
+    assert line.verdict == verdict.replace("not found", "undecided"), "maps exclude nothing"
     assert line.effect is not None
     assert ("pasted in" in line.effect.what) == (pasted.any() and not control.any())
     found = patch_finding.finding(Suspect(1, np.eye(14, dtype=bool), ("gradcam",)), evidence, "fox")
