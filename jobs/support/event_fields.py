@@ -50,6 +50,7 @@ EVENTS = {
             "boxed": "number of these that have boxes",
             "unreadable": "number of these whose label is no class",
             "unreadable_example": "one such label",
+            "unreadable_why": "what is wrong with it, where that is known",
             "files": "the files of labels and boxes, with their rows that match an image and those that do not",
             "source": "where the names of classes come from",
             "folders": "how sub-folders became classes, or why they did not",

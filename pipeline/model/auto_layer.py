@@ -128,15 +128,20 @@ def _reaching(trial: Trial, candidates: Sequence[Candidate]) -> dict[str, str]:
             logits_1N = Exact(model, trial.outputs).logits(pixels_1CHW, differentiable=True)
         if not logits_1N.requires_grad:
             return {}
-        target = int(logits_1N[0].argmax())
-        with torch.enable_grad():
-            grads = torch.autograd.grad(logits_1N[0, target], list(saved.values()), allow_unused=True)
-    by_name = dict(zip(saved, grads, strict=True))
-    return {
-        candidate.name: _kind_of(candidate.view.grid(grad), target, logits_1N.shape[1])
-        for candidate in candidates
-        if (grad := by_name.get(candidate.name)) is not None
-    }
+        ranked = logits_1N[0].argsort(descending=True).tolist()
+        for target in dict.fromkeys((ranked[0], ranked[-1])):  # the first may be a constant, as in (0, z)
+            with torch.enable_grad():
+                logit_1 = trial.outputs.target_logits(logits_1N, torch.tensor([target], device=logits_1N.device))
+                grads = torch.autograd.grad(logit_1[0], list(saved.values()), allow_unused=True, retain_graph=True)
+            by_name = dict(zip(saved, grads, strict=True))
+            found = {
+                candidate.name: _kind_of(candidate.view.grid(grad), target, logits_1N.shape[1])
+                for candidate in candidates
+                if (grad := by_name.get(candidate.name)) is not None
+            }
+            if set(found.values()) - {"nothing"}:
+                return found
+    return {}
 
 
 def _kind_of(grad_1Kuv: Tensor, target: int, classes: int) -> str:

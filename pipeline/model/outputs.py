@@ -183,6 +183,8 @@ def picked(returned: object, key: OutputKey | None) -> Any:  # noqa: ANN401 - an
     in_order = isinstance(returned, (tuple, list)) and not named
     if in_order and isinstance(first, Tensor) and first.ndim == 2 and all(_is_no_row(part, first) for part in others):
         return first
+    if in_order and len(tensors) == 1:  # such as (loss, logits) without a loss
+        return next(iter(tensors.values()))
     raise ConfigError.one(
         "model.output_key",
         f"the model returns {described(returned)}, in which the logits are ambiguous",

@@ -14,13 +14,16 @@ from torch import Tensor
 
 from pipeline.model.outputs_seen import SOFTMAX, SUM_TOLERANCE, Observed
 
-_LOGARITHMS = ("Log", "Softplus")
-_SATURATING = ("Tanh", "Erf", "Softsign")
-_NEVER_NEGATIVE = (
-    "Cdist", "EuclideanDist", "Norm", "LinalgVectorNorm", "Pow", "Mul", "Sqrt", "Softplus", "Exp", "Elu", "Abs",
-    "Reciprocal", "Var", "Std",
-)  # fmt: skip
-"""Beginnings of the names of functions of distances, energies, counts and evidence; `Mul` is a product with itself."""
+_LOG_PROBABILITIES = frozenset({"LogSigmoid", "LogSoftmax"})
+_LOGARITHMS = frozenset({"LogSigmoid", "Log", "Log2", "Log10", "Softplus"})
+_PROBABILITIES = SOFTMAX | {"Sigmoid"}
+_SATURATING = frozenset({"Tanh", "Atan", "Erf"})
+_NEVER_NEGATIVE = frozenset(
+    {"Cdist", "EuclideanDist", "Norm", "LinalgVectorNorm", "Pow", "Square", "Sqrt", "Abs", "Acos", "Var", "Std"}
+    | {"MseLoss", "SmoothL1Loss", "HuberLoss", "L1Loss", "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits"}
+    | {"NllLoss", "KlDiv", "Softplus", "Exp", "Elu", "Reciprocal", "Log", "Log1P", "Log2", "Log10"}
+)
+"""Functions of distances, losses, energies, counts and evidence."""
 _UNIT = 1 + SUM_TOLERANCE
 
 
@@ -48,19 +51,24 @@ def within_unit(values_BN: Tensor) -> bool:
 def made_of_probabilities(seen: Observed) -> Reason | None:
     """Shifted or scaled probabilities, such as 100 softmax(z) or 2 sigmoid(z) - 1."""
     small = float(seen.values_BN.abs().max()) <= _UNIT
-    if seen.only_from(*SOFTMAX) or (small and seen.only_from("Sigmoid", *SOFTMAX)):
-        made = "sigmoid" if seen.partly_from("Sigmoid") else "softmax"
-        return Reason(
-            f"the outputs are made by a {made} already, shifted or scaled", f"explain the model without its {made}"
-        )
-    return None
+    return _made_of(seen) if seen.only_from(SOFTMAX) or (small and seen.only_from(_PROBABILITIES)) else None
+
+
+def made_of_large_probabilities(seen: Observed) -> Reason | None:
+    """Probabilities times a large number, such as percentages; a bound for logits looks the same."""
+    return _made_of(seen, ", or set softmax or sigmoid if they are logits") if seen.only_from(_PROBABILITIES) else None
+
+
+def _made_of(seen: Observed, otherwise: str = "") -> Reason:
+    made = "sigmoid" if "Sigmoid" in seen.sources else "softmax"
+    advice = f"explain the model without its {made}{otherwise}"
+    return Reason(f"the outputs are made by a {made} already, shifted or scaled", advice)
 
 
 def logarithms_of_probabilities(seen: Observed) -> Reason | None:
     """Logarithms of numbers in [0, 1] that do not sum to 1, as those of a sigmoid."""
     negative = bool((seen.values_BN <= 0).all())
-    logarithms = seen.only_from("LogSigmoid") or (negative and seen.only_from(*_LOGARITHMS))
-    if not logarithms or seen.only_from("LogSoftmax") or _is_log_softmax(seen.values_BN):
+    if not (negative and seen.only_from(_LOGARITHMS)) or _is_log_softmax(seen.values_BN):
         return None
     return Reason(
         "the outputs are logarithms of a sigmoid or of other numbers in [0, 1], and softmax would not undo it",
@@ -70,7 +78,9 @@ def logarithms_of_probabilities(seen: Observed) -> Reason | None:
 
 def negative_log_probabilities(seen: Observed) -> Reason | None:
     """The negative of a log-softmax, whose largest output is the least likely class."""
-    if seen.values_BN.shape[1] > 1 and _is_log_softmax(-seen.values_BN):
+    log_odds = "Sub" in seen.passed
+    positive = bool((seen.values_BN >= 0).all()) and seen.only_from(_LOG_PROBABILITIES) and not log_odds
+    if positive or (seen.values_BN.shape[1] > 1 and _is_log_softmax(-seen.values_BN)):
         return Reason(
             "the outputs are negative logarithms of probabilities, of which the largest is the least likely class",
             "return the logarithms themselves, or the logits",
@@ -89,7 +99,7 @@ def several_softmaxes(seen: Observed) -> Reason | None:
     """Log-softmaxes of several heads side by side."""
     totals_B = seen.values_BN.logsumexp(1)
     same = len(totals_B) > 1 and bool(((totals_B - totals_B.mean()).abs() <= SUM_TOLERANCE).all())
-    if same and float(totals_B.mean()) > 0.1 and seen.only_from("LogSoftmax", "Log"):
+    if same and float(totals_B.mean()) > 0.1 and seen.only_from({"LogSoftmax", "Log"}):
         heads = float(totals_B.mean().exp())
         return Reason(
             f"the probabilities of each image sum to {heads:.3g}, as those of {heads:.3g} heads side by side do",
@@ -131,7 +141,8 @@ def equal_differences(seen: Observed) -> Reason | None:
 
 def never_negative(seen: Observed) -> Reason | None:
     """Distances, energies and evidence."""
-    if not bool((seen.values_BN >= 0).all()) or not seen.partly_from(*_NEVER_NEGATIVE):
+    cosine_distance = seen.only_from({"Cosine"}) and "Rsub" in seen.passed
+    if not bool((seen.values_BN >= 0).all()) or not (cosine_distance or seen.sources & _NEVER_NEGATIVE):
         return None
     return Reason(
         "no output is negative, as with distances, of which the smallest would be the class, with evidence or with "
@@ -142,7 +153,7 @@ def never_negative(seen: Observed) -> Reason | None:
 
 def saturating(seen: Observed) -> Reason | None:
     """Outputs of a tanh."""
-    if seen.end.startswith(_SATURATING) and float(seen.values_BN.abs().max()) <= _UNIT:
+    if seen.end in _SATURATING and float(seen.values_BN.abs().max()) <= _UNIT:
         return Reason(
             "all outputs lie in [-1, 1], as after a tanh, and softmax would make nearly equal confidences of them",
             "explain the model without its tanh, or set softmax, sigmoid or raw if that is meant",
@@ -152,7 +163,8 @@ def saturating(seen: Observed) -> Reason | None:
 
 def unscaled_cosines(seen: Observed) -> Reason | None:
     """Cosines without the scale that makes them logits."""
-    if seen.are_cosines and float(seen.values_BN.abs().max()) <= _UNIT:
+    scaled = seen.passed & {"Mul", "Div"}
+    if seen.only_from({"Cosine"}) and not scaled and float(seen.values_BN.abs().max()) <= _UNIT:
         return Reason(
             "the outputs are cosines in [-1, 1], and softmax would make nearly equal confidences of them",
             "multiply them by the scale of the training, or set softmax if there was none",
@@ -166,16 +178,18 @@ def _is_log_softmax(values_BN: Tensor) -> bool:
 
 Rule = Callable[[Observed], Reason | None]
 _NO_LOGITS: tuple[Rule, ...] = (made_of_probabilities, logarithms_of_probabilities, negative_log_probabilities)
+_DOUBTFUL: tuple[Rule, ...] = (
+    made_of_large_probabilities, equal_sums, several_softmaxes, equal_differences, never_negative, saturating,
+    unscaled_cosines,
+)  # fmt: skip
 RULES: dict[str, tuple[Rule, ...]] = {
-    "auto": (
-        *_NO_LOGITS, equal_sums, several_softmaxes, equal_differences, never_negative, saturating, unscaled_cosines
-    ),
+    "auto": (*_NO_LOGITS, *_DOUBTFUL),
     "softmax": (*_NO_LOGITS, equal_differences),
     "sigmoid": (*_NO_LOGITS, log_softmax),
     "binary": _NO_LOGITS,
     "probabilities": (),
     "raw": (),
-}  # fmt: skip
+}
 """The rules for every kind of outputs that a user may state."""
 
 

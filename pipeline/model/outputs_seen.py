@@ -3,35 +3,22 @@
 Legend: B images, N outputs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Set
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from pipeline.errors import ConfigError
+from pipeline.model.output_graph import LINEAR, behind_views, name_of, sources_of
 from pipeline.model.outputs import OutputKey, by_class, how_picked, picked
 from pipeline.model.recording import evaluating
 from pipeline.model.tasks.base import Task
 
 SUM_TOLERANCE = 1e-4
 """How far a row of probabilities may be from the sum 1."""
-SOFTMAX = ("Softmax", "SafeSoftmax")
-LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Mv", "Addmv", "Convolution", "MkldnnConvolution", "Linear")
-"""Beginnings of the names of functions of linear layers: their outputs are logits, even if they are in [0, 1]."""
-_VIEWS = (
-    "View", "Reshape", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone", "Alias", "ToCopy", "Flatten", "Unsafe",
-    "Expand", "Permute", "Transpose", "TBackward", "Copy", "Split", "Unbind",
-)  # fmt: skip
-"""Beginnings of the names of autograd functions that do not change a number."""
-_AFFINE = (
-    *_VIEWS, "Add", "Sub", "Rsub", "Mul", "Div", "Neg", "Mean", "Sum", "Stack", "Cat", "AvgPool", "AdaptiveAvgPool",
-    "Upsample",
-)  # fmt: skip
-"""Beginnings of the names of functions that shift, scale, average or join numbers, but for those of linear layers."""
-_MOST_NODES = 256
+SOFTMAX = frozenset({"Softmax", "SafeSoftmax"})
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -42,8 +29,8 @@ class Observed:
     Attributes:
         values_BN: the outputs, one row per image.
         end: name of the autograd function that made the outputs, looking through reshapes; "" if there is none.
-        sources: names of the functions whose results the outputs are, but for shifts, scales, means and joins.
-        are_cosines: whether the outputs are products of vectors of length one.
+        sources: names of the functions whose results the outputs are, but for shifts, scales, means, choices and joins.
+        passed: names of the functions between those and the outputs.
         last_module: name and class of the last module that ran and has no children.
         picked: which part of the returned value is read, where the user has not said it.
         is_headless: whether the model seems to be a feature extractor: the last module with parameters is a
@@ -53,7 +40,7 @@ class Observed:
     values_BN: Tensor
     end: str
     sources: frozenset[str]
-    are_cosines: bool
+    passed: frozenset[str]
     last_module: str
     picked: str
     is_headless: bool
@@ -61,15 +48,11 @@ class Observed:
     @property
     def is_linear(self) -> bool:
         """Whether a linear layer made the outputs."""
-        return self.end.startswith(LINEAR)
+        return self.end in LINEAR
 
-    def only_from(self, *names: str) -> bool:
+    def only_from(self, names: Set[str]) -> bool:
         """Tell whether the outputs are results of nothing but these functions."""
-        return bool(self.sources) and all(source.startswith(names) for source in self.sources)
-
-    def partly_from(self, *names: str) -> bool:
-        """Tell whether one of these functions is among those that made the outputs."""
-        return any(source.startswith(names) for source in self.sources)
+        return bool(self.sources) and self.sources <= names
 
 
 def observe_outputs(model: nn.Module, pixels_BCHW: Tensor, key: OutputKey | None, task: Task | None = None) -> Observed:
@@ -105,9 +88,8 @@ def observe_outputs(model: nn.Module, pixels_BCHW: Tensor, key: OutputKey | None
     made = values_BN.grad_fn if task is None else outputs.grad_fn
     return Observed(
         values_BN.detach().float() if task is None else _rows(outputs),
-        _name(_behind_views(made)),
-        frozenset(map(_name, _sources(made))),
-        _are_cosines(_behind_views(made)),
+        name_of(behind_views(made)),
+        *sources_of(made),
         last,
         "" if key is not None else how_picked(returned, outputs),
         vars(model).get("num_classes") == 0 or _ends_in_norm(parametric, values_BN.shape[1]),
@@ -120,75 +102,20 @@ def _rows(outputs: Tensor) -> Tensor:
     return outputs.movedim(1, -1).flatten(0, -2) if outputs.ndim > 1 else outputs[:, None]
 
 
-def _name(node: Any) -> str:  # noqa: ANN401 - a node of autograd, or None
-    return "" if node is None else str(node.name())
-
-
-def _before(node: Any) -> list[Any]:  # noqa: ANN401
-    """Return the functions whose results a function uses, but for those that hold a parameter."""
-    before = [following for following, _ in node.next_functions if following is not None]
-    return [each for each in before if not _name(each).endswith("AccumulateGrad")]
-
-
-def _behind_views(node: Any) -> Any:  # noqa: ANN401
-    while node is not None and _name(node).startswith(_VIEWS):
-        node = next(iter(_before(node)), None)
-    return node
-
-
-def _is_source(node: Any) -> bool:  # noqa: ANN401
-    return not _name(node).startswith(_AFFINE)
-
-
-def _is_square(node: Any) -> bool:  # noqa: ANN401
-    """Tell whether a function multiplies a result with itself, or two shifts and scales of one result."""
-    before = _before(node)
-    if not _name(node).startswith("Mul") or len(before) != 2:
-        return False
-    first, second = (set(_reached(each, _is_source)) for each in before)
-    return first == second and bool(first)
-
-
-def _sources(node: Any) -> Iterator[Any]:  # noqa: ANN401
-    """Yield the functions whose results reach the outputs by nothing but shifts, scales, means and joins."""
-    return _reached(node, lambda each: _is_source(each) or _is_square(each))
-
-
-def _reached(node: Any, is_end: Callable[[Any], bool]) -> Iterator[Any]:  # noqa: ANN401
-    """Yield the first functions of a kind on every way back from a function."""
-    known, waiting = set[Any](), [node]
-    while waiting and len(known) < _MOST_NODES:
-        each = waiting.pop()
-        if each is None or each in known:
-            continue
-        known.add(each)
-        if is_end(each):
-            yield each
-        else:
-            waiting += _before(each)
-
-
-def _are_cosines(end: Any) -> bool:  # noqa: ANN401
-    """Tell whether a function is a product, without a scale, of vectors that were divided by their lengths."""
-    if _name(end).startswith("Sum"):  # as functional.cosine_similarity
-        end = _behind_views(next(iter(_before(end)), None))
-    if not _name(end).startswith(("Mul", *LINEAR)):
-        return False
-    factors = [_behind_views(each) for each in _before(end)]
-    return bool(factors) and all(_name(each).startswith("Div") and _divides_by_length(each) for each in factors)
-
-
-def _divides_by_length(node: Any) -> bool:  # noqa: ANN401
-    each = next(iter(_before(node)[1:]), None)
-    while _name(each).startswith(("Clamp", *_AFFINE)):  # by a length that is at least a small number, for example
-        each = next(iter(_before(each)), None)
-    return _name(each).startswith(("Norm", "LinalgVectorNorm", "Sqrt"))
-
-
 def _ends_in_norm(parametric: list[nn.Module], width: int) -> bool:
     """Tell whether a normalisation of `width` channels is the last module with parameters, after no classifier."""
     if not parametric or not isinstance(parametric[-1], _NORMS):
         return False
     norm, before = parametric[-1], parametric[-2] if len(parametric) > 1 else None
     channels = norm.weight.numel() if isinstance(norm.weight, Tensor) else 0
-    return channels == width and not (isinstance(before, nn.Linear) and before.out_features == width)
+    return channels == width and not _is_classifier(before, width)
+
+
+def _is_classifier(module: nn.Module | None, width: int) -> bool:
+    """Tell whether a module makes numbers of classes: a linear layer, or a convolution 1 x 1 to fewer channels.
+
+    A projection to more channels, as at the end of many feature extractors, does not.
+    """
+    if isinstance(module, nn.Conv2d):
+        return width == module.out_channels < module.in_channels and module.kernel_size == (1, 1)
+    return isinstance(module, nn.Linear) and module.out_features == width

@@ -18,8 +18,6 @@ _WHERE = "model.outputs"
 _ENDS = dict.fromkeys(SOFTMAX, "softmax") | {"Sigmoid": "sigmoid"}
 _CONTRAST = 1000.0
 """Logits grow with the contrast of an image, probabilities stay in [0, 1]."""
-_BOUNDED = ("Sigmoid", *SOFTMAX, "Clamp", "Hardtanh", "Hardsigmoid", "Div", "Exp", "Where")
-"""Beginnings of the names of functions that may make probabilities; a linear layer, a mean or a sum does not."""
 
 
 def find_outputs(
@@ -68,11 +66,12 @@ def _is_bounded(seen: Observed, kind: str, strong_BN: Callable[[], Tensor]) -> b
     """
     if kind == "raw" or not within_unit(seen.values_BN):
         return False
-    if seen.end.startswith(_BOUNDED if kind == "auto" else tuple(_ENDS)):
+    if seen.end in _ENDS:
         return True
-    if kind == "probabilities":
-        return not bool(((values_BN := strong_BN()) < -SUM_TOLERANCE).any() or (values_BN > 1 + SUM_TOLERANCE).any())
-    return not seen.is_linear and bool(((values_BN := strong_BN()) >= 0).all() and (values_BN <= 1).all())
+    if seen.is_linear and kind != "probabilities":
+        return False
+    values_BN = strong_BN()  # an undefined number, as of exp(z) / (1 + exp(z)), is not outside of [0, 1]
+    return not bool(((values_BN < -SUM_TOLERANCE) | (values_BN > 1 + SUM_TOLERANCE)).any())
 
 
 def _kind_of(task: Task | None, kind: Literal["auto"] | OutputKind) -> Literal["auto"] | OutputKind:
@@ -96,8 +95,8 @@ def _check_auto(seen: Observed, is_bounded: bool) -> None:
             "the outputs are probabilities already: each row sums to 1",
             "set probabilities, or better, explain the model without its softmax",
         )
-    if seen.end.startswith("Sigmoid") or is_bounded:
-        certain = seen.end.startswith(tuple(_ENDS))
+    if seen.end == "Sigmoid" or is_bounded:
+        certain = seen.end in _ENDS
         raise _refused(
             seen,
             "all outputs lie in [0, 1], as after a sigmoid",
@@ -114,7 +113,7 @@ def _check_auto(seen: Observed, is_bounded: bool) -> None:
 
 def _check_single(seen: Observed, is_bounded: bool) -> None:
     """Refuse one output per image, whose meaning only the user knows, with the advice that fits it."""
-    probability = seen.end.startswith("Sigmoid") or is_bounded
+    probability = seen.end == "Sigmoid" or is_bounded
     if not probability:
         _check_rules("auto", seen)
     raise ConfigError.one(
@@ -153,7 +152,7 @@ def _check_logits(kind: str, seen: Observed, is_bounded: bool) -> None:
     """Refuse outputs that are certain not to be the logits that a kind needs."""
     one = kind == "binary"
     needs = f"{kind} needs {'a logit, but the output' if one else 'logits, but the outputs'}"
-    made = next((name for end, name in _ENDS.items() if seen.end.startswith(end)), None)
+    made = _ENDS.get(seen.end)
     if made is not None or sums_to_one(seen.values_BN):
         are = "is" if one else "are"
         raise _refused(seen, f"{needs} {are} made by a {made or 'softmax'} already", "set probabilities")

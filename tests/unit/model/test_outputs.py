@@ -17,6 +17,7 @@ from pipeline.model.outputs import OUTPUT_KINDS, OutputKind, Outputs
 from pipeline.model.outputs_trial import find_outputs
 
 ROOT = Path(__file__).resolve().parents[3]
+PARTS_PN = torch.arange(18.0).view(6, 3).sin()
 Z_BN = torch.tensor([[2.0, -1.0, 0.5], [-30.0, 30.0, 0.0]])
 
 
@@ -33,7 +34,15 @@ class Returning(nn.Module):
 
 
 def cosines(z_BN: Tensor) -> Tensor:
-    return nn.functional.normalize(z_BN) @ nn.functional.normalize(Z_BN).T
+    weights_NK = nn.Parameter(Z_BN)
+    return nn.functional.linear(nn.functional.normalize(z_BN), nn.functional.normalize(weights_NK))
+
+
+def then(activation: nn.Module, classes: int, bias: float = 0.0) -> nn.Module:
+    """Return a network whose last layer is linear, with a bias, behind an activation."""
+    last = nn.Linear(4, classes)
+    nn.init.constant_(last.bias, bias)
+    return nn.Sequential(ToyNet(0), activation, last)
 
 
 def squares(z_BN: Tensor) -> Tensor:
@@ -129,6 +138,8 @@ def test_logits_are_found_in_what_a_model_returns(change: Callable[[Tensor], Any
         ),
         (lambda z: [z, None], None,
          ("the model returns list (0: (3, 4), 1: NoneType); 0 is read as its outputs (model.output_key)",)),
+        (lambda z: (None, z), None,
+         ("the model returns tuple (0: NoneType, 1: (3, 4)); 1 is read as its outputs (model.output_key)",)),
     ],
 )  # fmt: skip
 def test_the_part_that_is_read_is_said(change: Callable[[Tensor], Any], key: str | None, said: tuple[str, ...]) -> None:
@@ -188,7 +199,16 @@ def test_what_cannot_be_told_is_refused(change: Callable[[Tensor], Any], key: st
         (Returning(squares), "no output is negative"),
         (Returning(lambda z: nn.functional.softplus(z) + 1), "with evidence"),
         (Returning(lambda z: z.exp()), "no output is negative"),
+        (Returning(lambda z: torch.cdist(z, PARTS_PN).unflatten(1, (3, 2)).amin(2), 3), "as with distances"),
+        (Returning(lambda z: 1 - cosines(z), 3), "as with distances"),
+        (Returning(lambda z: torch.einsum("bnd,bnd->bn", z[:, None] - Z_BN, z[:, None] - Z_BN), 3), "distances"),
+        (Returning(lambda z: nn.functional.mse_loss(3 * z, Z_BN[:1, :1].expand_as(z), reduction="none")), "distances"),
+        (Returning(lambda z: -2 * z.log_softmax(1)), "the largest is the least likely class"),
+        (Returning(lambda z: 100 * z.sigmoid()), "made by a sigmoid already, shifted or scaled"),
+        (Returning(lambda z: 20 * z.softmax(1).unflatten(1, (2, 2)).amax(2)), "made by a softmax already"),
         (Returning(torch.tanh), "all outputs lie in [-1, 1], as after a tanh"),
+        (Returning(nn.functional.normalize), "the outputs are cosines in [-1, 1]"),
+        (Returning(lambda z: z @ Z_BN.T / (z.norm(dim=1, keepdim=True) * Z_BN.norm(dim=1)), 3), "are cosines"),
         (Returning(cosines, 3), "the outputs are cosines in [-1, 1]"),
         (Returning(lambda z: nn.functional.cosine_similarity(z[:, None], Z_BN, 2), 3), "the outputs are cosines"),
         (nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
@@ -247,6 +267,28 @@ def test_a_stated_kind_that_the_outputs_contradict_is_refused(model: nn.Module, 
         (Returning(lambda z: 16 * cosines(z), 3), "auto"),
         (Returning(cosines, 3), "softmax"),
         (Returning(torch.relu), "auto"),  # SqueezeNet
+        (Returning(lambda z: torch.cat([0 * z, -z.abs()], 1), 1), "auto"),  # a logit beside a constant
+        (then(nn.Sigmoid(), 4), "auto"),  # LeNet-5
+        (then(nn.Sigmoid(), 4), "softmax"),
+        (then(nn.Softmax(1), 4), "softmax"),
+        (then(nn.Sigmoid(), 1), "binary"),
+        (then(nn.Softplus(), 4, bias=-9.0), "sigmoid"),
+        (then(nn.ELU(), 4, bias=9.0), "auto"),
+        (Returning(lambda z: torch.logsumexp(torch.stack([z, 2 * z], 1) - 9, 1)), "auto"),
+        (Returning(lambda z: z.sigmoid().logit() - 9), "sigmoid"),
+        (Returning(lambda z: 10 * z.sigmoid()), "softmax"),
+        (
+            nn.Sequential(
+                nn.Conv2d(3, 8, 3),
+                nn.ReLU(),
+                nn.Conv2d(8, 4, 1),
+                nn.BatchNorm2d(4),
+                nn.ReLU(),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
+            ),
+            "auto",
+        ),  # network in network
         (Returning(lambda z: 30 * torch.tanh(z / 30)), "auto"),  # bounded, but not to [-1, 1]
         (Returning(lambda z: z * z.sigmoid()), "auto"),
         (Returning(lambda z: (z.softmax(1) + 1e-9).log()), "auto"),
@@ -261,6 +303,24 @@ def test_a_stated_kind_that_the_outputs_contradict_is_refused(model: nn.Module, 
 )
 def test_what_fits_is_taken(model: nn.Module, kind: str) -> None:
     assert found(model, kind) == ("softmax" if kind == "auto" else kind)
+
+
+def test_auto_finds_the_layer_if_the_largest_logit_is_a_constant() -> None:
+    model = Returning(lambda z: torch.cat([torch.zeros_like(z), -z.abs() - 1], 1), 1)
+    automatic, named = (
+        camatlas.explain(model, images(0), targets=[1] * 3, layer=layer) for layer in ("auto", "net.head.1")
+    )
+    assert torch.equal(automatic.maps["gradcam"], named.maps["gradcam"])
+
+
+@pytest.mark.parametrize("bias", [-5.0, 5.0])
+def test_auto_finds_the_layer_of_a_single_logit_of_either_sign(bias: float) -> None:
+    model = ToyNet(0, classes=1)
+    nn.init.constant_(model.linear.bias, bias)
+    automatic = camatlas.explain(model, images(0), outputs="binary")
+    named = camatlas.explain(model, images(0), outputs="binary", layer="head.1")
+    assert torch.equal(automatic.maps["gradcam"], named.maps["gradcam"])
+    assert bool(automatic.maps["gradcam"].any())
 
 
 class Frozen(ToyNet):
