@@ -16,7 +16,8 @@ from pipeline.cams import CamMethod, build_methods
 from pipeline.explain import given_classes
 from pipeline.explain.arguments import check_inputs, check_normalisation
 from pipeline.explain.explanations import Explanations, evidence_for, explain_evidence, measure, observe
-from pipeline.explain.given_truth import boxes_inside, checked_masks, checked_parts
+from pipeline.explain.given_boxes import checked_boxes
+from pipeline.explain.given_truth import checked_masks, checked_parts
 from pipeline.explain.inputs import Images, Inputs, Transform, normalised
 from pipeline.explain.requirements import (
     check_adapters,
@@ -105,8 +106,9 @@ def explain(
         transform: how images become the input: weights of torchvision, their `transforms()`, or a function from an
             upright RGB PIL image to a float tensor (C, H, W), without chance. None takes that of a model of timm;
             other models do not know theirs.
-        class_names: names of all classes in the order of the outputs, {index: name} or {name: index}, for pictures and
-            tables; weights of torchvision bring theirs, for a model of as many classes.
+        class_names: names of all classes in the order of the outputs, {index: name} or {name: index}, also as a pandas
+            Series, which is read by its index; for pictures and tables; weights of torchvision bring
+            theirs, for a model of as many classes.
 
     Returns:
         Explanations with `maps` ({method: (B, u, v) float32}, not normalised, for most methods at the resolution of the
@@ -167,7 +169,7 @@ def evaluate(
     explanations: Explanations,
     *,
     metrics: Iterable[Spec] = ("average_drop",),
-    boxes: Sequence[Sequence[Sequence[float]] | None] | None = None,
+    boxes: Sequence[Sequence[Sequence[float]] | Tensor | None] | None = None,
     masks: Sequence[Tensor | None] | None = None,
     parts: Sequence[Parts | None] | None = None,
 ) -> dict[str, dict[str, Tensor]]:
@@ -181,7 +183,8 @@ def evaluate(
         explanations: the result of `explain`.
         metrics: metric names, `{name: {parameter: value}}`, or metric objects; `camatlas metrics` lists the names.
         boxes: per image, the boxes (x0, y0, x1, y1) of the target class in pixels of the input, (n, 4), or None.
-            Boxes that lie outside of the image are ignored.
+            Boxes that lie outside of the image are ignored, with a warning if all do. torchvision's `BoundingBoxes` are
+            read by their format; their canvas_size must be that of the input.
         masks: per image, the pixels of the target class, (H, W) bool, or None. A mask takes precedence over boxes.
         parts: per image, the mask and the values of its parts for one class, `camatlas.Parts`, or None.
 
@@ -208,11 +211,8 @@ def evaluate(
         pixels_BCHW.to(evidence.pixels_BCHW)[evidence.images_B], evidence.pixels_BCHW
     ):
         raise ValueError("the explanations are of other images; pass the images that were given to explain")
-    given = [None] * len(pixels_BCHW) if boxes is None else list(boxes)
-    if len(given) != len(pixels_BCHW):
-        raise ValueError(f"{len(given)} lists of boxes for {len(pixels_BCHW)} images")
     size = (pixels_BCHW.shape[2], pixels_BCHW.shape[3])
-    boxes_by_image = [boxes_inside(boxes_of_image, size) for boxes_of_image in given]
+    boxes_by_image = checked_boxes(boxes, len(pixels_BCHW), size)
     masks_by_image = checked_masks(masks, len(pixels_BCHW), size)
     parts_by_image = checked_parts(parts, len(pixels_BCHW), size, explanations.logits.shape[1])
     finite_B = _finite(evidence)

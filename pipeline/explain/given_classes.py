@@ -4,7 +4,7 @@ Legend: B images, T targets of one image, N classes.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -21,10 +21,13 @@ _SHOWN = 5
 
 
 def names_of_classes(given: object) -> tuple[str, ...]:
-    """Return names in the order of the classes: from a sequence, {index: name} or {name: index}.
+    """Return names in the order of the classes: from a sequence, {index: name}, {name: index} or a pandas Series.
+
+    A Series is read by its index, as the dict of the same content.
 
     Raises:
-        ConfigError: they have no order, or the indices do not run from 0 without gaps.
+        ConfigError: they have no order, the indices do not run from 0 without gaps, or the keys and the values may both
+            be the indices.
     """
     if given is None:
         return ()
@@ -32,7 +35,8 @@ def names_of_classes(given: object) -> tuple[str, ...]:
         raise ConfigError.one(_WHERE, "a set has no order, so that any name may come first", _FORMS)
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise ConfigError.one(_WHERE, f"{type(given).__name__} is no list of names", _FORMS)
-    names = _ordered(given) if isinstance(given, Mapping) else tuple(given)
+    pairs = _pairs(given)
+    names = tuple(given) if pairs is None else _ordered(pairs)
     wrong = [(index, name) for index, name in enumerate(names) if not isinstance(name, str)]
     if wrong:
         index, name = wrong[0]
@@ -40,12 +44,26 @@ def names_of_classes(given: object) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def _ordered(given: Mapping[Any, Any]) -> tuple[object, ...]:
-    """Return the names of a mapping by their indices, which are its values or its keys."""
-    if all(_is_index(value) for value in given.values()):
-        pairs = [(int(index), name) for name, index in given.items()]
-    elif all(_is_index(key) or (isinstance(key, str) and key.isdecimal()) for key in given):
-        pairs = [(int(key), name) for key, name in given.items()]
+def _pairs(given: Iterable[Any]) -> list[tuple[Any, Any]] | None:
+    """Return the keys and values of a dict, or of a Series, where a key may come twice; None for other sequences."""
+    if isinstance(given, Mapping):
+        return [*given.items()]
+    if isinstance(given, (list, tuple)):
+        return None
+    import pandas as pd  # imported here, because it is slow
+
+    if isinstance(given, pd.DataFrame):
+        raise ConfigError.one(_WHERE, "a DataFrame is a table, and no list of names", "give the column of the names")
+    return [*given.items()] if isinstance(given, pd.Series) else None
+
+
+def _ordered(given: list[tuple[Any, Any]]) -> tuple[object, ...]:
+    """Return the names of keys and values by their indices, which are the values or the keys."""
+    _check_one_reading(given)
+    if all(_is_index(value) for _, value in given):
+        pairs = [(int(index), name) for name, index in given]
+    elif all(_index(key) is not None for key, _ in given):
+        pairs = [(int(key), name) for key, name in given]
     else:
         raise ConfigError.one(_WHERE, "neither the keys nor the values are all indices", _FORMS)
     indices = Counter(index for index, _ in pairs)
@@ -64,6 +82,38 @@ def _ordered(given: Mapping[Any, Any]) -> tuple[object, ...]:
         )
     by_index = dict(pairs)
     return tuple(by_index[index] for index in expected)
+
+
+def _check_one_reading(given: list[tuple[Any, Any]]) -> None:
+    """Raise ConfigError if keys and values may both be the indices, as in {'0': 1, '1': 0}, and the names would differ.
+
+    Whole numbers for text are clear. So are folders named by numbers, {'1': 0, '10': 1}, whose names have gaps.
+    """
+    keys, values = [_index(key) for key, _ in given], [_index(value) for _, value in given]
+    if None in keys or None in values or all(_is_index(key) and isinstance(value, str) for key, value in given):
+        return
+    read, other = (values, keys) if all(_is_index(value) for _, value in given) else (keys, values)
+    if keys == values or (_runs(read) and not _runs(other)):
+        return
+    key, value = next((key, value) for key, value in given if _index(key) != _index(value))
+    raise ConfigError.one(
+        _WHERE,
+        f"its keys and its values are all numbers, so that {{{key!r}: {value!r}}} may say that class {key} is called "
+        f"'{value}', or that class {value} is called '{key}'",
+        "give a list of names, as text, in the order of the model's outputs; for a class_to_idx of ImageFolder, "
+        "its `classes`",
+    )
+
+
+def _runs(indices: Sequence[int | None]) -> bool:
+    return set(indices) == {*range(len(indices))}
+
+
+def _index(value: object) -> int | None:
+    """Return a class index, which may be text, as the keys of JSON are; None if it is none."""
+    if isinstance(value, Integral) and _is_index(value):
+        return int(value)
+    return int(value) if isinstance(value, str) and value.isdecimal() else None
 
 
 def _is_index(value: object) -> bool:

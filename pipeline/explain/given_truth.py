@@ -1,4 +1,4 @@
-"""Checks the boxes, masks and parts that a notebook gives to `evaluate`, image by image."""
+"""Checks the masks and parts that a notebook gives to `evaluate`, image by image."""
 
 from collections.abc import Sequence
 
@@ -10,26 +10,6 @@ from pipeline.metrics import Parts
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
-
-
-def boxes_inside(boxes: Sequence[Sequence[float]] | None, size: Size) -> Tensor | None:
-    """Return the boxes of one image that overlap it, (n, 4); raise ValueError if a box is malformed."""
-    if boxes is None:
-        return None
-    try:
-        boxes_n4 = torch.as_tensor(boxes, dtype=torch.float64, device="cpu")
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"boxes must be rows of four finite numbers (x0, y0, x1, y1), not {boxes!r}") from None
-    if boxes_n4.numel() == 0:
-        return boxes_n4.reshape(0, 4)
-    if boxes_n4.ndim != 2 or boxes_n4.shape[1] != 4 or not bool(boxes_n4.isfinite().all()):
-        raise ValueError(f"boxes must be rows of four finite numbers (x0, y0, x1, y1), not {boxes!r}")
-    low_n2, high_n2 = boxes_n4[:, :2], boxes_n4[:, 2:]
-    if bool((low_n2 > high_n2).any()):
-        raise ValueError(f"a box must have x0 <= x1 and y0 <= y1, not {boxes!r}")
-    height, width = size
-    overlaps_n = (low_n2 < torch.tensor([width, height])).all(1) & (high_n2 > 0).all(1)
-    return boxes_n4[overlaps_n]
 
 
 def checked_masks(masks: Sequence[Tensor | None] | None, images: int, size: Size) -> Sequence[Tensor | None]:

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from nets import ToyNet, images
@@ -37,7 +38,18 @@ def test_names_come_in_any_usual_form(given: Any) -> None:
 
 def test_no_names_are_none_and_names_of_digits_are_names() -> None:
     assert names_of_classes(()) == names_of_classes({}) == names_of_classes(None) == ()
-    assert names_of_classes({"1": 0, "0": 1}) == ("1", "0")
+    assert names_of_classes({"0": 0, "1": 1}) == names_of_classes({"1": 1, "0": 0}) == ("0", "1")
+    assert names_of_classes({"1": 0, "10": 1, "2": 2}) == ("1", "10", "2")  # folders named from 1 on
+    assert names_of_classes({0: "1", 1: "0"}) == names_of_classes(["1", "0"]) == ("1", "0")
+    assert names_of_classes({"0": "7", "1": "5"}) == ("7", "5")
+
+
+def test_a_series_is_read_by_its_index() -> None:
+    assert names_of_classes(pd.Series(NAMES)) == NAMES
+    assert names_of_classes(pd.Series({3: "dog", 1: "bee", 0: "ant", 2: "cat"})) == NAMES
+    assert names_of_classes(pd.Series({"dog": 3, "ant": 0, "cat": 2, "bee": 1})) == NAMES
+    assert names_of_classes(pd.Series(NAMES)[::-1]) == NAMES
+    assert names_of_classes(pd.Index(NAMES)) == NAMES
 
 
 @pytest.mark.parametrize(
@@ -51,7 +63,14 @@ def test_no_names_are_none_and_names_of_digits_are_names() -> None:
         ({0: "ant", 1: "bee", 2: "cat", 4: "dog"}, "run from 0 without gaps, but 3 is missing; they are 0, 1, 2, 4"),
         ({1: "ant", 2: "bee", 3: "cat", 4: "dog"}, "but 0 is missing; they are 1, 2, 3, 4"),
         ({"ant": 0, "bee": 1, "cat": 2, "dog": 2}, "class 2 has several names: 'cat' and 'dog'"),
-        ({"a": "b"}, "neither the keys nor the values are all indices"), ({0: 1}, "but 0 is missing"),
+        ({"a": "b"}, "neither the keys nor the values are all indices"),
+        ({0: 1}, "class 0 is called '1', or that class 1 is called '0'"),
+        ({"0": 1, "1": 2}, "keys and its values are all numbers, so that {'0': 1} may say that class 0 is called '1'"),
+        ({"2": 2, "1": 0, "0": 1}, "so that {'1': 0} may say"), ({"1": "0", "0": "1"}, "so that {'1': '0'} may say"),
+        (pd.Series(NAMES, index=[1, 2, 3, 4]), "but 0 is missing; they are 1, 2, 3, 4"),
+        (pd.Series(NAMES, index=[0, 1, 2, 2]), "class 2 has several names: 'cat' and 'dog'"),
+        (pd.Series(NAMES, index=["a", "b", "c", "d"]), "neither the keys nor the values are all indices"),
+        (pd.DataFrame({name: [0] for name in NAMES}), "a DataFrame is a table"),
         ({"a": True}, "neither the keys nor the values"), ([1, 2, 3, 4], "the name of class 0 is 1, which is no text"),
     ],
 )  # fmt: skip
