@@ -85,37 +85,50 @@ def check_labels(annotations: Annotations, loaded: LoadedModel, shards: Iterable
     _refuse_no_classes("data.labels", found, loaded)
 
 
-def check_first_labels(account: LabelAccount, loaded: LoadedModel) -> None:
-    """Raise ConfigError if the first images in shards have labels that are no classes of the model.
+def check_first_labels(account: LabelAccount, loaded: LoadedModel) -> tuple[str, ...]:
+    """Compare the labels of the first images in shards with the classes of the model, and return notes.
 
-    A few may be exceptions, and become failure rows, unless the labels run from 1 to the number of classes.
+    Raises:
+        ConfigError: most of them are no class of the model, or they run from 1 to the number of classes. Others may be
+            exceptions, which become failure rows.
     """
     inside = account.inside
     found = Counter({one.index: one.images for one in inside.classes}) if inside else Counter[int]()
-    wrong = sum(images for index, images in found.items() if index >= loaded.classes)
-    if inside and (wrong >= _CLEARLY or _counts_from_one(found, loaded)):
-        seen = counted(inside.images - inside.blind, "image")
-        looked = f"; only the first {seen} in {inside.shards:,} of {counted(inside.of, 'shard')} were looked at"
+    wrong = _no_classes(found, loaded)
+    if inside is None or not wrong:
+        return ()
+    seen = counted(inside.images - inside.blind, "image")
+    looked = f"; only the first {seen} in {inside.shards:,} of {counted(inside.of, 'shard')} were looked at"
+    many = wrong.total() >= _CLEARLY and wrong.total() > found.total() / 2
+    if many or _counts_from_one(found, loaded):
         _refuse_no_classes("data.shards", found, loaded, looked)
+    return (f"{_what(wrong, found, loaded)}{looked}; images with such a label fail, and become failure rows",)
+
+
+def _no_classes(found: Counter[int], loaded: LoadedModel) -> Counter[int]:
+    """Return the labels that are no class of the model; none for a regression, whose label is a value."""
+    if not loaded.outputs.has_confidences:
+        return Counter()
+    return Counter({index: images for index, images in found.items() if not 0 <= index < loaded.classes})
+
+
+def _what(wrong: Counter[int], found: Counter[int], loaded: LoadedModel) -> str:
+    return (
+        f"{wrong.total()} of {found.total()} labels are no class of the model, which has {loaded.classes} "
+        f"(0 to {loaded.classes - 1}); for example {max(wrong)}"
+    )
 
 
 def _refuse_no_classes(where: str, found: Counter[int], loaded: LoadedModel, looked: str = "") -> None:
     """Raise ConfigError if more labels than are tolerated are no class of the model; `looked` says which were read."""
-    if not loaded.outputs.has_confidences:
-        return  # the label of a regression is a value
-    wrong = {index: images for index, images in found.items() if not 0 <= index < loaded.classes}
-    if sum(wrong.values()) > _TOLERATED * found.total():
+    wrong = _no_classes(found, loaded)
+    if wrong.total() > _TOLERATED * found.total():
         hint = "give the labels that the model was trained on, or the model of these labels"
         if _counts_from_one(found, loaded):
             hint = (
                 f"the labels run from 1 to {loaded.classes}, and none is 0: if they count from 1, subtract 1 from each"
             )
-        raise ConfigError.one(
-            where,
-            f"{sum(wrong.values())} of {found.total()} labels are no class of the model, which has {loaded.classes} "
-            f"(0 to {loaded.classes - 1}); for example {max(wrong)}{looked}",
-            hint,
-        )
+        raise ConfigError.one(where, f"{_what(wrong, found, loaded)}{looked}", hint)
 
 
 def _counts_from_one(found: Counter[int], loaded: LoadedModel) -> bool:

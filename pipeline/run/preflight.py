@@ -224,7 +224,8 @@ def prepare(config: RunConfig, mistakes: Mistakes | None = None, surveyed: Surve
     with found.collecting():
         check_labels(described.annotations, loaded, shards)
     with found.collecting():
-        check_first_labels(described.account, loaded)
+        noted = check_first_labels(described.account, loaded)
+        loaded = replace(loaded, notes=(*loaded.notes, *noted))
     with found.collecting():
         methods = try_plugins(loaded, net_shape(loaded), methods, metrics, config.explain.seed)
     found.raise_if_any()
