@@ -4,7 +4,8 @@ A correct prediction relies on its context when its confidence is at least 0.5 w
 0.5 with the object alone. The run computes both as metrics (`box_removed_confidence`, `box_only_confidence`).
 
 A class that the model predicts for any image without an object meets the same condition. As a control, the objects are
-removed from images of other classes. If the model then predicts the class for many of them, the finding is dropped.
+removed from images of other classes. The finding is dropped if the model then predicts the class for many of them, or
+for many of those that do not keep their own class: the context of the others may decide.
 """
 
 import math
@@ -150,10 +151,13 @@ def with_control(finding: Finding, confidences_BN: FloatArray, predicted_B: Indi
         confidences_BN: confidences of images with their objects removed.
         predicted_B: predicted classes of the unmodified images.
     """
-    control = control_of(int(finding.subject), confidences_BN, predicted_B)
-    if control is None:
-        return finding
-    return replace(finding, control=control) if control.high is not None and control.high < MAJORITY else None
+    index, rows = int(finding.subject), np.arange(len(predicted_B))
+    control = control_of(index, confidences_BN, predicted_B)
+    undecided_B = confidences_BN[rows, predicted_B] < MAJORITY
+    of_undecided = control_of(index, confidences_BN[undecided_B], predicted_B[undecided_B])
+    if any(each is not None and (each.high is None or each.high >= MAJORITY) for each in (control, of_undecided)):
+        return None
+    return finding if control is None else replace(finding, control=control)
 
 
 def control_of(index: int, confidences_BN: FloatArray, predicted_B: Indices) -> Effect | None:

@@ -26,6 +26,15 @@ def test_a_class_predicted_for_other_images_without_objects_is_not_a_finding(pre
         assert (found.control.value, found.control.images) == (predicted / 16, 16)
 
 
+@pytest.mark.parametrize(("predicted", "kept"), [(0, True), (2, True), (6, False)])
+def test_images_whose_context_decides_do_not_hide_a_class_that_others_fall_to(predicted: int, kept: bool) -> None:
+    confidences_BN = np.zeros((32, 2), np.float32)
+    confidences_BN[:, 0] = 0.9  # the context of 12 of the 24 images of class 0 decides
+    confidences_BN[20:, 0] = 0.1
+    confidences_BN[20 : 20 + predicted, 1] = 0.9
+    assert (with_control(FOUND, confidences_BN, np.array([1] * 8 + [0] * 24)) is not None) == kept
+
+
 def test_without_enough_other_images_there_is_no_control() -> None:
     assert with_control(FOUND, np.full((15, 2), 0.9, np.float32), PREDICTED_B[:15]) is FOUND
 
