@@ -44,13 +44,18 @@ def cut(data: bytes, extent: Extent) -> tuple[bytes, bytes]:
     return data[start : start + (extent.image_bytes or 0)], data[sample : sample + (extent.sample_bytes or 0)]
 
 
-@pytest.mark.parametrize("prefix", ["", LONG, f"{LONG}é"], ids=["short", "long", "not ascii"])
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("kind", "prefix"),
+    [
+        pytest.param(kind, prefix, id=f"{kind}-{name}")
+        for kind in FORMATS
+        for name, prefix in (("short", ""), ("long", LONG), ("not ascii", f"{LONG}é"))
+        if kind != "ustar" or not prefix  # its names are shorter
+    ],
+)
 def test_the_range_of_a_tar_is_the_image_and_that_of_its_sample_gives_it_again(
     tmp_path: Path, kind: str, prefix: str
 ) -> None:
-    if kind == "ustar" and prefix:
-        pytest.skip("names of this length do not fit")
     data = tar_of(three_samples(kind, prefix), kind, {"comment": "global"} if kind == "pax" else None)
     shard = shard_of(tmp_path, data)
     items = read(shard)
