@@ -148,7 +148,7 @@ def page(results: list[Result]) -> str:
 def _times(results: list[Result], required: int) -> str:
     last = sum(result.accidents for result in results if result.commit == results[-1].commit)
     times = sum(result.accidents for result in results)
-    return f"{times} times ({required} required); {last} at the last commit" if times else "not run yet"
+    return f"{times} times ({required} required), {last} of them at this commit" if times else "not run yet"
 
 
 def _missing(proof: Accident | Tests, results: list[Result], *, again: bool) -> bool:
