@@ -38,7 +38,7 @@ MEMORY_BYTES = 3 << 29
 _IMPORT_SECONDS = 120.0
 """Longest import of a user's decoder, which may import large libraries."""
 _TRIES = 2
-"""Something else may have killed the subprocess once."""
+"""Something else may have killed the subprocess once, or the machine may have stood still."""
 
 
 class DecodeSandbox(Sandbox):
@@ -143,18 +143,19 @@ class DecodeSandbox(Sandbox):
         return _start_subprocess(self._memory, self._decoder)
 
     def _request(self, request: dict[str, Any], data: bytes) -> Response:
-        """Send a request; retry if the subprocess dies, because something else may have killed it."""
+        """Send a request; retry if the subprocess dies or hangs, because the image may not be the reason."""
+        code, detail = "", ""
         for _ in range(_TRIES):
             if self._process is None and self._decoder is not None:
                 self.digest()
             try:
                 return self._exchange(request, data)
             except TimeoutError:
-                self.close()
-                raise UnreadableImageError("deadline", f"not decoded within {self._deadline:g} s") from None
+                code, detail = "deadline", f"not decoded within {self._deadline:g} s"
             except (OSError, EOFError):
-                self.close()
-        raise UnreadableImageError("crashed", "the decoder crashed on it twice")
+                code, detail = "crashed", "the decoder crashed on it"
+            self.close()
+        raise UnreadableImageError(code, f"{detail}, tried twice")
 
 
 def _start_subprocess(memory: int, decoder: DecoderSource | None) -> "subprocess.Popen[bytes]":

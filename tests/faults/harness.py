@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def kill_after(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
 
 @dataclass
 class Watcher:
-    """A plain Parquet reader that polls the run folder all the time, and records violations."""
+    """A plain Parquet reader that reads the run folder after every change of it, and records violations."""
 
     run: Path
     polls: int = 0
@@ -59,13 +60,18 @@ class Watcher:
             self.breaches.append("the reader never saw any rows")
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.05):
-            if next(self.run.glob("*.parquet"), None) is None:
+        read, pause = frozenset[tuple[object, ...]](), 0.05
+        while not self._stop.wait(pause):
+            found = _parts(self.run)
+            if not found or found == read:
                 continue
+            began = time.monotonic()
             try:
                 self._poll()
+                read = found
             except Exception as error:  # after any error, a reader would see no rows
                 self.breaches.append(f"torn: {type(error).__name__}: {error}")
+            pause = max(0.05, time.monotonic() - began)  # half of the time is left to the run
 
     def _poll(self) -> None:
         """Check that every row occurs once, and that all methods have the same number of images."""
@@ -79,6 +85,16 @@ class Watcher:
         self.polls += 1
         if doubled or halves:
             self.breaches.append(f"{doubled} doubled rows, methods with different numbers of images: {halves}")
+
+
+def _parts(run: Path) -> frozenset[tuple[object, ...]]:
+    """Return what tells one state of the parts of a run from another."""
+    found = set()
+    for path in run.glob("*.parquet"):
+        with suppress(FileNotFoundError):
+            about = path.stat()
+            found.add((path.name, about.st_ino, about.st_size, about.st_mtime_ns))
+    return frozenset(found)
 
 
 def kill_repeatedly(run_file: Path, run: Path, kills: int, seed: int, longest: float) -> list[str]:

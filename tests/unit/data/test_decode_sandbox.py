@@ -109,6 +109,16 @@ def test_an_image_that_takes_too_long_is_refused_and_the_next_one_is_decoded() -
         assert same(process.frame(GOOD["png"], None, PRESET, LIMITS), frame_image(GOOD["png"], None, PRESET, LIMITS))
 
 
+def test_a_machine_that_stands_still_once_loses_no_image() -> None:
+    with closing(DecodeSandbox(deadline=10.0)) as process:
+        process.frame(GOOD["png"], None, PRESET, LIMITS)
+        assert process._process is not None
+        stopped = process._process
+        os.kill(stopped.pid, signal.SIGSTOP)
+        assert same(process.frame(GOOD["png"], None, PRESET, LIMITS), frame_image(GOOD["png"], None, PRESET, LIMITS))
+        assert stopped.poll() == -signal.SIGKILL
+
+
 def test_an_image_that_takes_too_much_memory_is_refused_and_the_next_one_is_decoded() -> None:
     large = saved(Image.new("RGBA", (5000, 5000)))
     with closing(DecodeSandbox(memory=64 << 20)) as process:
