@@ -208,6 +208,7 @@ class SessionStart:
 
 def _work(start: SessionStart, progress: "Progress", tally: Tally, *, json_events: bool) -> "StageTimes":
     """Run Ray until every chunk is committed; return the stage times of the session."""
+    from pipeline.results.output_kind import label_naming
     from pipeline.run import dataflow
     from pipeline.run.cluster import connected, missing_gpus, worker_count, worker_device
     from pipeline.telemetry.bottleneck import Environment, Session
@@ -227,7 +228,8 @@ def _work(start: SessionStart, progress: "Progress", tally: Tally, *, json_event
             if json_events:
                 emit("workers", workers=workers, device=device)
             shards = tuple(shard.name for shard in prepared.shards)
-            watch = Watch(tally, session, workers, shards, json_events=json_events)
+            name = label_naming(prepared.manifest)
+            watch = Watch(tally, session, workers, shards, json_events=json_events, name=name)
             watch.wait_for_gpus(missing, prepared.stall_seconds())
             timeout = prepared.stall_seconds() + MARGIN_SECONDS
             deadline.put_off(timeout)
@@ -238,6 +240,7 @@ def _work(start: SessionStart, progress: "Progress", tally: Tally, *, json_event
                         deadline.put_off(timeout)
                         watch.note(event)
                         reporter.update()
+                watch.end()
             finally:
                 deadline.put_off(STOPPING_SECONDS)
             pending = len(prepared.pending(progress))

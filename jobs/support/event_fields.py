@@ -123,6 +123,10 @@ WARNINGS = {
         "The 16-bit images of the run are almost black.",
         {"images": "images of more than 8 bits", "largest": "their largest value"},
     ),
+    "label_order": Described(
+        "The labels do not seem to number the classes as the model does.",
+        {"images": "labelled images so far", "right": "those that are predicted as labelled"},
+    ),
     "labels": Described("A label file does not match all images."),
     "constant_maps": Described("Many maps of a method are constant."),
     "too_many_failures": Described("More images failed than `--max-failure-rate` allows: exit code 3."),

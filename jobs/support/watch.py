@@ -1,13 +1,19 @@
 """Turn the events of a run into counts, stage times and warnings."""
 
+from collections.abc import Callable
+
 from jobs.support.console import err
 from jobs.support.progress import Tally, emit
 from pipeline.data.depth import Depth
+from pipeline.data.label_order import LabelOrder
 from pipeline.telemetry.bottleneck import Session, StageTimes
 from pipeline.telemetry.events import Committed, Heartbeat
 
 WORKER_DIED = "worker_died"
 """Failure code of images that killed their worker in every attempt."""
+
+_FIRST_LABELS = 64
+"""Number of labelled images after which labels are judged for the first time; then whenever it has doubled."""
 
 
 class Watch:
@@ -19,14 +25,23 @@ class Watch:
         workers: number of workers that the run was started with.
         shards: names of the shards, by ordinal.
         json_events: whether warnings are printed as JSON events or as text.
+        name: names a class of the model; None if an image does not have one label and one prediction.
     """
 
     def __init__(
-        self, tally: Tally, session: Session, workers: int, shards: tuple[str, ...], *, json_events: bool
+        self,
+        tally: Tally,
+        session: Session,
+        workers: int,
+        shards: tuple[str, ...],
+        *,
+        json_events: bool,
+        name: Callable[[int], str] | None = None,
     ) -> None:
         self._tally, self._session, self._workers, self._shards = tally, session, workers, shards
         self._json = json_events
         self._depth, self._depth_is_reported = Depth(), False
+        self._name, self._labels, self._labels_judged_at = name, LabelOrder(), _FIRST_LABELS
         self._told = set[str]()
 
     def wait_for_gpus(self, missing: str, seconds: int) -> None:
@@ -52,12 +67,29 @@ class Watch:
                        "the memory of the workers", worker=event.worker)  # fmt: skip
         self._warn_of_chunk(event)
         self._warn_of_low_values(event)
+        self._labels += LabelOrder(event.labelled, event.confidence)
+        if self._labels.images >= self._labels_judged_at:
+            self._labels_judged_at = 2 * self._labels.images
+            self._warn_of_labels()
         for note in set(event.usage.notes) - self._told:
             self._told.add(note)
             self._warn("note_of_worker", note, worker=event.worker)
         if batch := event.usage.batch:
             self._warn("smaller_passes", f"a worker ran out of memory; its passes now hold {batch} images: add memory, "
                        "or lower compute.batch", worker=event.worker, batch=batch)  # fmt: skip
+
+    def end(self) -> None:
+        """Judge what can be judged only when all chunks are there."""
+        self._warn_of_labels()
+
+    def _warn_of_labels(self) -> None:
+        """Warn once, as soon as the labels have turned out not to number the classes as the model does."""
+        message = self._labels.warning(self._name) if self._name else ""
+        if message:
+            self._name = None
+            images, right = self._labels.images, self._labels.right
+            self._warn("label_order", f"of {images} labelled images so far, {right} are predicted as labelled: "
+                       f"{message}", images=images, right=right)  # fmt: skip
 
     def _warn_of_chunk(self, event: Committed) -> None:
         place: dict[str, object] = {"shard": self._shards[event.shard], "chunk": event.chunk}

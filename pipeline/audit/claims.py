@@ -15,6 +15,7 @@ from pipeline.audit.exhibits import Exhibits, label_examples
 from pipeline.audit.findings import MAX_FINDINGS, MIN_IMAGES, Finding, ranked
 from pipeline.audit.follows import answers, check_follows, sanity
 from pipeline.audit.interventions import Interventions
+from pipeline.audit.label_check import label_order
 from pipeline.audit.leaderboard import leaderboard
 from pipeline.audit.maps import Maps
 from pipeline.audit.merged import merged, to_json
@@ -70,18 +71,25 @@ def claim(run: Run, values: Values, maps: Maps, shown: set[Place], *, ask_model:
         entry["name"] = class_name(run, entry["class"])
     shard_section, shard_findings, shard_checks = shards(run)
     sliced, slice_findings = slices(run) if run.manifest.has_metadata else (None, [])
+    order_findings, order_check = label_order(run)
     examples = label_examples(run, shard_findings)
     own = {place for entry in clustered for cluster in entry["clusters"] for place in cluster["nearest"]}
     own |= {(image["shard"], image["image_key"]) for images in examples.values() for image in images}
     known = following if checked["rows"] else None
     interventions = Interventions(run, values, maps, trusted, known, shown | own, ask_model=ask_model, unasked=unasked)
     board, context = leaderboard(run, values, checked["rows"]), background(run, values, following)
-    found = [*shard_findings, *slice_findings, *interventions.findings(), *interventions.confirmed(context)]
+    found = [
+        *order_findings,
+        *shard_findings,
+        *slice_findings,
+        *interventions.findings(),
+        *interventions.confirmed(context),
+    ]
     of_methods, method_checks = untrusted(checked["rows"], maps, board["rows"], len(values))
     exhibits = Exhibits(run, values, maps, interventions, examples)
     checks = [
-        *interventions.checks, *shard_checks, check_slices(sliced, slice_findings), check_follows(checked["rows"]),
-        *method_checks, check_clusters(clustered), _OTHERS,
+        *interventions.checks, order_check, *shard_checks, check_slices(sliced, slice_findings),
+        check_follows(checked["rows"]), *method_checks, check_clusters(clustered), _OTHERS,
     ]  # fmt: skip
     checks = checks if len(values) else [_nothing(check) for check in checks]
     findings = _findings([*found, *of_methods], exhibits)

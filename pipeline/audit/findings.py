@@ -18,7 +18,9 @@ from pipeline.audit.statistics import wilson
 from pipeline.audit.values import Flags
 
 Grade = Literal["recorded", "intervened", "replicated"]
-Kind = Literal["watermark", "background", "shard_labels", "shard_failures", "failures", "method", "colour", "slice"]
+Kind = Literal[
+    "watermark", "background", "label_order", "shard_labels", "shard_failures", "failures", "method", "colour", "slice"
+]
 
 MAX_FINDINGS = 7
 MIN_IMAGES = 8

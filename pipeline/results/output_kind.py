@@ -3,6 +3,7 @@
 Here is no torch: a run is queried on machines without it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from schemas.manifest import RunManifest
@@ -61,3 +62,9 @@ class OutputKind:
         if not self.is_independent:
             return _RIGHT
         return _RIGHT_OF_LABELS.format(listed=_AMONG_TARGETS if self.stores_all_labels else UNKNOWN)
+
+
+def label_naming(manifest: RunManifest) -> Callable[[int], str] | None:
+    """Return what names the classes of a run whose images have one label and one prediction; None for other runs."""
+    kind = OutputKind.of(manifest)
+    return manifest.class_name if kind.has_confidences and not kind.is_independent else None

@@ -91,12 +91,14 @@ class Worker:
         with watch.timing(PUBLISH):
             receipt = publish_part(self._store, rows, footer)
         codes = Counter(code for code in rows["error_code"].to_pylist() if code is not None)
+        labelled, confidence = _labelled(rows)
         own = Usage({READ: chunk.seconds, **watch.take(), **self._timeline.take()})
         return Committed(
             footer.shard, footer.chunk, footer.images, chunk.encoded_bytes, dict(codes), ours=receipt is not None,
             worker=self._name, isolated=attempt.isolated, waiting=self._timeline.inside - 1,
             usage=total_usage([own, *usage]),
             deep_images=chunk.depth.images, deep_peak=chunk.depth.peak, reasons=tuple(attempt.reasons.values()),
+            labelled=labelled, confidence=confidence,
         )  # fmt: skip
 
 
@@ -129,6 +131,14 @@ def _images_in(rows: Rows) -> int:
         return rows.images
     images = rows.filter(pc.not_equal(pc.fill_null(rows["error_stage"], ""), SHARD_STAGE))
     return len(images["image_key"].unique())
+
+
+def _labelled(rows: pa.Table) -> tuple[Counter[tuple[int, int]], float]:
+    """Count images by label and prediction, and add up their confidences; all rows of an image have the same."""
+    known = rows.filter(pc.and_(pc.is_valid(rows["label"]), pc.is_valid(rows["predicted"])))
+    images = known.group_by("image_key").aggregate([(name, "max") for name in ("label", "predicted", "confidence")])
+    pairs = zip(images["label_max"].to_pylist(), images["predicted_max"].to_pylist(), strict=True)
+    return Counter(pairs), pc.sum(images["confidence_max"]).as_py() or 0.0
 
 
 def total_usage(usage: Collection[Usage]) -> Usage:

@@ -45,6 +45,8 @@ class Committed:
         usage: the worker's usage since its last report, and the time to read this chunk.
         deep_images, deep_peak: number of images of more than 8 bits whose range is that of their type, and their
             largest value.
+        labelled: number of images by label and predicted class, of images that have both.
+        confidence: sum of the confidences of these predictions.
     """
 
     shard: int
@@ -60,3 +62,5 @@ class Committed:
     deep_images: int = 0
     deep_peak: int = 0
     reasons: tuple[str, ...] = ()
+    labelled: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    confidence: float = 0.0

@@ -253,6 +253,7 @@ def test_a_run_of_one_image_claims_nothing(tmp_path: Path) -> None:
         "patch": "not checked", "colour": "not checked", "context": "not checked", "labels": "not checked",
         "failures": "not found", "model": "not checked", "image": "not checked", "constant": "undecided",
         "clusters": "not checked", "others": "not checked", "slices": "not checked",
+        "label_order": "undecided",
     }  # fmt: skip
     assert "1 of 1 image" in facts["page"]
 

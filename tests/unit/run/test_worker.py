@@ -54,6 +54,20 @@ def test_a_unit_is_reported_once_and_each_chunk_is_a_part(tmp_path: Path) -> Non
     assert (footer.run_id, footer.chunk, footer.images, footer.last_chunk) == ("run", 1, 3, False)
 
 
+def labelled(chunk: DecodedChunk) -> Iterator[pa.Table]:
+    """Yield two rows for each image: labelled by its place, with a prediction; the last image has no label."""
+    for number, each in enumerate(chunk.samples):
+        row = failure_row(Failure(each.key, SHARD.name, "explain", "model_error", ""), chunk.chunk.ordinal)
+        known = {"label": number if number < 2 else None, "predicted": 1, "confidence": 0.5}
+        yield to_table([{**row, **known, "method": name} for name in ("gradcam", "ixg")], explanation_schema([]))
+
+
+def test_labels_and_predictions_are_counted_once_for_an_image(tmp_path: Path) -> None:
+    (events,) = Worker(labelled, "run", str(tmp_path), Ledger()).process([chunk_of(0)])
+    (committed,) = [item for item in events if isinstance(item, Committed)]
+    assert (committed.labelled, committed.confidence) == ({(0, 1): 1, (1, 1): 1}, 1.0)
+
+
 def unmade(chunk: DecodedChunk) -> Iterator[UnmadeRows]:
     """Yield rows that are not a table yet: one batch of random maps, and a failure."""
     schema = explanation_schema([])

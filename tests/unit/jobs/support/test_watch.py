@@ -124,3 +124,24 @@ def test_the_reasons_of_an_attempt_and_notes_of_workers_are_told(
         ("note_of_worker", note),
     ]
     assert told[0]["reasons"] == [reason]
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_labels_in_another_order_are_one_warning(
+    tally: Tally, capsys: pytest.CaptureFixture[str], at_the_end: bool
+) -> None:
+    watching = Watch(tally, Session(tally.clock), 1, SHARDS, json_events=True, name=["cat", "dog"].__getitem__)
+    images = 10 if at_the_end else 40
+    for _ in range(3):
+        watching.note(committed(labelled={(0, 1): images // 2, (1, 0): images // 2}, confidence=0.9 * images))
+    assert bool(capsys.readouterr().err) is not at_the_end
+    watching.end()
+    found = warnings(capsys)
+    assert [(one["kind"], one["images"], one["right"]) for one in found] == [("label_order", 30, 0)] * at_the_end
+
+
+def test_independent_labels_are_not_compared_with_predictions(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
+    watching = watch(tally)
+    watching.note(committed(labelled={(0, 1): 500, (1, 0): 500}, confidence=900.0))
+    watching.end()
+    assert capsys.readouterr().err == ""

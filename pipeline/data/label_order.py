@@ -1,0 +1,127 @@
+"""Order of labels: notices when labels do not number the classes as the model does."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+_LEAST_IMAGES = 64
+"""Fewest labelled images that are judged together."""
+_LEAST_OF_LABEL = 8
+"""Fewest images of a label that is judged alone."""
+_LEAST_LABELS = 10
+"""Fewest labels, where too few images of each are known to judge them alone."""
+_LEVEL = 0.05
+_DIFFERENT = 0.9
+"""Least share of different predictions; a model that confuses classes, or is not trained, repeats its predictions."""
+_SURE = 0.5
+"""Least mean confidence of a model that is expected to be right more often than by chance."""
+_SHOWN = 3
+_MEANING = (
+    "if so, accuracies, explanations of labels and metrics of labelled boxes are of other classes than meant: compare "
+    "the labels with the order of the classes that the model was trained on"
+)
+
+
+@dataclass(frozen=True)
+class LabelOrder:
+    """Labelled images with one true class, and what the model predicts for them.
+
+    Attributes:
+        pairs: number of images by label and predicted class.
+        confidence: sum of the confidences of the predicted classes.
+    """
+
+    pairs: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    confidence: float = 0.0
+
+    def __add__(self, other: "LabelOrder") -> "LabelOrder":
+        return LabelOrder(Counter(self.pairs) + Counter(other.pairs), self.confidence + other.confidence)
+
+    @property
+    def images(self) -> int:
+        """Number of labelled images."""
+        return sum(self.pairs.values())
+
+    @property
+    def right(self) -> int:
+        """Number of images that are predicted as labelled."""
+        return sum(count for (label, predicted), count in self.pairs.items() if label == predicted)
+
+    def is_enough(self) -> bool:
+        """Return whether there are enough images of two labels, or of many labels together, to judge them."""
+        of_label = Counter[int]()
+        for (label, _), count in self.pairs.items():
+            of_label[label] += count
+        many = self.images >= _LEAST_IMAGES and len(of_label) >= _LEAST_LABELS
+        return many or sum(count >= _LEAST_OF_LABEL for count in of_label.values()) >= 2
+
+    def moved(self) -> dict[int, int]:
+        """Return the class that is predicted for most images of a label instead of it, if labels are in another order.
+
+        A label is judged if most of its images have the same prediction (binomial test, p < 0.05). The labels are in
+        another order if these predictions differ from label to label, and at least half of them, and two, are not the
+        label itself. Otherwise the result is empty.
+        """
+        usual = self._usual()
+        moved = {label: predicted for label, predicted in usual.items() if label != predicted}
+        different = len(set(usual.values())) >= _DIFFERENT * len(usual)
+        return moved if different and len(moved) >= max(2, len(usual) / 2) else {}
+
+    def is_unrelated(self) -> bool:
+        """Return whether a confident model is right only as often as labels and predictions agree by chance.
+
+        By chance, they agree in sum_k p_label(k) * p_predicted(k) of the images.
+        """
+        from scipy.stats import binom  # costs time to import
+
+        images, of_label, of_predicted = self.images, Counter[int](), Counter[int]()
+        for (label, predicted), count in self.pairs.items():
+            of_label[label] += count
+            of_predicted[predicted] += count
+        if images < _LEAST_IMAGES or len(of_label) < _LEAST_LABELS or self.confidence < _SURE * images:
+            return False
+        if len(of_predicted) < len(of_label) / 2:
+            return False  # not trained: it predicts the same classes whatever the image
+        by_chance = sum(of_label[label] * of_predicted[label] for label in of_label) / images**2
+        return bool(binom.sf(self.right - 1, images, by_chance) >= _LEVEL)
+
+    def warning(self, name: Callable[[int], str] = str) -> str:
+        """Return a sentence if labels do not number the classes as the model does; else "".
+
+        Args:
+            name: names a class; a class without a name has its index.
+        """
+        if moved := self.moved():
+            shown = sorted(moved)[:_SHOWN]
+            texts = [f"{_named(moved[label], name)} for label {_named(label, name)}" for label in shown]
+            more = f", and so on for {len(moved)} labels" if len(moved) > len(shown) else ""
+            return (
+                f"the labels seem to number the classes in another order than the model, which mostly predicts "
+                f"{', '.join(texts)}{more}; {_MEANING}"
+            )
+        if self.is_unrelated():
+            return (
+                f"the labels seem to have nothing to do with the classes of the model: it predicts {self.right} of "
+                f"{self.images} images as labelled, as many as by chance, with a mean confidence of "
+                f"{self.confidence / self.images:.2f}; {_MEANING}"
+            )
+        return ""
+
+    def _usual(self) -> dict[int, int]:
+        """Return the prediction that most images of a label have, for labels where that is certain."""
+        from scipy.stats import binom  # costs time to import
+
+        of_label: dict[int, Counter[int]] = defaultdict(Counter)
+        for (label, predicted), count in self.pairs.items():
+            of_label[label][predicted] += count
+        usual = {}
+        for label, predictions in of_label.items():
+            (predicted, count), images = predictions.most_common(1)[0], predictions.total()
+            if images >= _LEAST_OF_LABEL and binom.sf(count - 1, images, 0.5) < _LEVEL:
+                usual[label] = predicted
+        return usual
+
+
+def _named(index: int, name: Callable[[int], str]) -> str:
+    text = name(index)
+    return text if text == str(index) else f"{index} ({text})"
