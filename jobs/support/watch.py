@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from jobs.support.console import err
 from jobs.support.progress import Tally, emit
+from pipeline.audit.label_order import LabelOrder
 from pipeline.data.depth import Depth
-from pipeline.data.label_order import LabelOrder
 from pipeline.telemetry.bottleneck import Session, StageTimes
 from pipeline.telemetry.events import Committed, Heartbeat
 

@@ -2,8 +2,8 @@
 
 from pipeline.audit.checked import Checked, Verdict, not_checked
 from pipeline.audit.findings import Effect, Finding
+from pipeline.audit.label_order import LabelOrder
 from pipeline.audit.statistics import wilson
-from pipeline.data.label_order import LabelOrder
 from pipeline.results.output_kind import OutputKind, label_naming
 from pipeline.results.query import Run
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.data.label_order import LabelOrder
+from pipeline.audit.label_order import LabelOrder
 
 
 def order(labels: list[int], predicted: list[int], confidence: float = 0.8) -> LabelOrder:

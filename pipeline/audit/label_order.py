@@ -4,13 +4,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from pipeline.audit.statistics import wilson
+
 _LEAST_IMAGES = 64
 """Fewest labelled images that are judged together."""
 _LEAST_OF_LABEL = 8
 """Fewest images of a label that is judged alone."""
 _LEAST_LABELS = 10
 """Fewest labels, where too few images of each are known to judge them alone."""
-_LEVEL = 0.05
 _DIFFERENT = 0.9
 """Least share of different predictions; a model that confuses classes, or is not trained, repeats its predictions."""
 _SURE = 0.5
@@ -58,9 +59,9 @@ class LabelOrder:
     def moved(self) -> dict[int, int]:
         """Return the class that is predicted for most images of a label instead of it, if labels are in another order.
 
-        A label is judged if most of its images have the same prediction (binomial test, p < 0.05). The labels are in
-        another order if these predictions differ from label to label, and at least half of them, and two, are not the
-        label itself. Otherwise the result is empty.
+        A label is judged if most of its images have the same prediction: the 95 % interval of their share lies above
+        one half. The labels are in another order if these predictions differ from label to label, and at least half of
+        them, and two, are not the label itself. Otherwise the result is empty.
         """
         usual = self._usual()
         moved = {label: predicted for label, predicted in usual.items() if label != predicted}
@@ -70,10 +71,9 @@ class LabelOrder:
     def is_unrelated(self) -> bool:
         """Return whether a confident model is right only as often as labels and predictions agree by chance.
 
-        By chance, they agree in sum_k p_label(k) * p_predicted(k) of the images.
+        By chance, they agree in sum_k p_label(k) * p_predicted(k) of the images. The 95 % interval of the share of
+        right predictions must lie above this, or the labels say nothing of the classes.
         """
-        from scipy.stats import binom  # costs time to import
-
         images, of_label, of_predicted = self.images, Counter[int](), Counter[int]()
         for (label, predicted), count in self.pairs.items():
             of_label[label] += count
@@ -83,7 +83,8 @@ class LabelOrder:
         if len(of_predicted) < len(of_label) / 2:
             return False  # not trained: it predicts the same classes whatever the image
         by_chance = sum(of_label[label] * of_predicted[label] for label in of_label) / images**2
-        return bool(binom.sf(self.right - 1, images, by_chance) >= _LEVEL)
+        low, _ = wilson(self.right, images)
+        return low is not None and low <= by_chance
 
     def warning(self, name: Callable[[int], str] = str) -> str:
         """Return a sentence if labels do not number the classes as the model does; else "".
@@ -109,15 +110,14 @@ class LabelOrder:
 
     def _usual(self) -> dict[int, int]:
         """Return the prediction that most images of a label have, for labels where that is certain."""
-        from scipy.stats import binom  # costs time to import
-
         of_label: dict[int, Counter[int]] = defaultdict(Counter)
         for (label, predicted), count in self.pairs.items():
             of_label[label][predicted] += count
         usual = {}
         for label, predictions in of_label.items():
             (predicted, count), images = predictions.most_common(1)[0], predictions.total()
-            if images >= _LEAST_OF_LABEL and binom.sf(count - 1, images, 0.5) < _LEVEL:
+            low, _ = wilson(count, images)
+            if images >= _LEAST_OF_LABEL and low is not None and low > 0.5:
                 usual[label] = predicted
         return usual
 
