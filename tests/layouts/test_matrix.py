@@ -19,6 +19,7 @@ from layouts.running import fields_of
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
+from pipeline.data.sources.parquet_sandbox import parquet_sandbox
 from pipeline.storage.store import open_store
 
 PAGES = (described, folders, tables, tars)
@@ -34,6 +35,8 @@ def store(s3_port: int) -> Iterator[str]:
         proxy = Proxy(url, lambda _verb, _path: None, port=s3_port)
         with proxy.running():
             use(f"http://127.0.0.1:{s3_port}", patch)
+            with parquet_sandbox() as shared:
+                shared.close()  # so that it starts again, with the credentials of the store
             yield f"s3://{BUCKET}"
 
 
