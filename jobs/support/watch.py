@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from jobs.support.console import err
 from jobs.support.progress import Tally, emit
-from pipeline.audit.label_order import LabelOrder
 from pipeline.data.depth import Depth
 from pipeline.telemetry.bottleneck import Session, StageTimes
 from pipeline.telemetry.events import Committed, Heartbeat
@@ -41,6 +40,8 @@ class Watch:
         self._tally, self._session, self._workers, self._shards = tally, session, workers, shards
         self._json = json_events
         self._depth, self._depth_is_reported = Depth(), False
+        from pipeline.audit.label_order import LabelOrder  # importing numpy takes a moment, and --help should not
+
         self._name, self._labels, self._labels_judged_at = name, LabelOrder(), _FIRST_LABELS
         self._told = set[str]()
 
@@ -67,7 +68,7 @@ class Watch:
                        "the memory of the workers", worker=event.worker)  # fmt: skip
         self._warn_of_chunk(event)
         self._warn_of_low_values(event)
-        self._labels += LabelOrder(event.labelled, event.confidence)
+        self._labels = self._labels.with_more(event.labelled, event.confidence)
         if self._labels.images >= self._labels_judged_at:
             self._labels_judged_at = 2 * self._labels.images
             self._warn_of_labels()

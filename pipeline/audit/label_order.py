@@ -35,8 +35,9 @@ class LabelOrder:
     pairs: Mapping[tuple[int, int], int] = field(default_factory=dict)
     confidence: float = 0.0
 
-    def __add__(self, other: "LabelOrder") -> "LabelOrder":
-        return LabelOrder(Counter(self.pairs) + Counter(other.pairs), self.confidence + other.confidence)
+    def with_more(self, pairs: Mapping[tuple[int, int], int], confidence: float) -> "LabelOrder":
+        """Return these images and more, with the sum of the confidences of those."""
+        return LabelOrder(Counter(self.pairs) + Counter(pairs), self.confidence + confidence)
 
     @property
     def images(self) -> int:

@@ -95,8 +95,8 @@ def test_the_sentence_names_classes_and_counts_the_others() -> None:
 def test_orders_add_up_and_tell_whether_they_are_enough() -> None:
     half = order([0] * 4 + [1] * 4, [1] * 4 + [0] * 4)
     assert (half.is_enough(), half.warning()) == (False, "")
-    whole = half + half
+    whole = half.with_more(half.pairs, half.confidence)
     assert (whole.images, whole.right, whole.confidence, whole.is_enough()) == (16, 0, pytest.approx(12.8), True)
     assert whole.warning()
     assert order(*drawn(1000, 64, 0.5)).is_enough()
-    assert (LabelOrder() + LabelOrder()).warning() == ""
+    assert LabelOrder().warning() == ""
