@@ -37,11 +37,11 @@ class Watch:
         json_events: bool,
         name: Callable[[int], str] | None = None,
     ) -> None:
+        from pipeline.audit.label_order import LabelOrder  # importing numpy takes a moment, and --help should not
+
         self._tally, self._session, self._workers, self._shards = tally, session, workers, shards
         self._json = json_events
         self._depth, self._depth_is_reported = Depth(), False
-        from pipeline.audit.label_order import LabelOrder  # importing numpy takes a moment, and --help should not
-
         self._name, self._labels, self._labels_judged_at = name, LabelOrder(), _FIRST_LABELS
         self._told = set[str]()
 

@@ -37,7 +37,7 @@ def label_order(run: Run) -> tuple[list[Finding], Checked]:
     verdict: Verdict = "found" if sentence else "not found" if order.is_enough() else "undecided"
     why, command = "", ""
     if verdict == "undecided":
-        why, command = "too few images of each label, and of all", "explain more images"
+        why, command = "too few images, or a model that is not sure of them", "explain more images"
     line = Checked("label_order", NAME, verdict, "accuracy", order.images, effect, why=why, command=command)
     return [_finding(sentence, effect)] if sentence else [], line
 

@@ -50,12 +50,8 @@ class LabelOrder:
         return sum(count for (label, predicted), count in self.pairs.items() if label == predicted)
 
     def is_enough(self) -> bool:
-        """Return whether there are enough images of two labels, or of many labels together, to judge them."""
-        of_label = Counter[int]()
-        for (label, _), count in self.pairs.items():
-            of_label[label] += count
-        many = self.images >= _LEAST_IMAGES and len(of_label) >= _LEAST_LABELS
-        return many or sum(count >= _LEAST_OF_LABEL for count in of_label.values()) >= 2
+        """Return whether the order can be judged: label by label for two of them, or by a confident model."""
+        return len(self._usual()) >= 2 or self._is_confident()
 
     def moved(self) -> dict[int, int]:
         """Return the class that is predicted for most images of a label instead of it, if labels are in another order.
@@ -75,16 +71,11 @@ class LabelOrder:
         By chance, they agree in sum_k p_label(k) * p_predicted(k) of the images. The 95 % interval of the share of
         right predictions must lie above this, or the labels say nothing of the classes.
         """
-        images, of_label, of_predicted = self.images, Counter[int](), Counter[int]()
-        for (label, predicted), count in self.pairs.items():
-            of_label[label] += count
-            of_predicted[predicted] += count
-        if images < _LEAST_IMAGES or len(of_label) < _LEAST_LABELS or self.confidence < _SURE * images:
+        if not self._is_confident():
             return False
-        if len(of_predicted) < len(of_label) / 2:
-            return False  # not trained: it predicts the same classes whatever the image
-        by_chance = sum(of_label[label] * of_predicted[label] for label in of_label) / images**2
-        low, _ = wilson(self.right, images)
+        of_label, of_predicted = (self._counts(place) for place in (0, 1))
+        by_chance = sum(of_label[label] * of_predicted[label] for label in of_label) / self.images**2
+        low, _ = wilson(self.right, self.images)
         return low is not None and low <= by_chance
 
     def warning(self, name: Callable[[int], str] = str) -> str:
@@ -108,6 +99,22 @@ class LabelOrder:
                 f"{self.confidence / self.images:.2f}; {_MEANING}"
             )
         return ""
+
+    def _is_confident(self) -> bool:
+        """Return whether a model is expected to be right more often than by chance: it is sure of different classes.
+
+        One that is not trained predicts the same classes whatever the image.
+        """
+        labels, predictions = (len(self._counts(place)) for place in (0, 1))
+        is_many = self.images >= _LEAST_IMAGES and labels >= _LEAST_LABELS
+        return is_many and self.confidence >= _SURE * self.images and predictions >= labels / 2
+
+    def _counts(self, place: int) -> Counter[int]:
+        """Count images by label (0) or by predicted class (1)."""
+        found = Counter[int]()
+        for pair, count in self.pairs.items():
+            found[pair[place]] += count
+        return found
 
     def _usual(self) -> dict[int, int]:
         """Return the prediction that most images of a label have, for labels where that is certain."""

@@ -7,8 +7,7 @@ from pipeline.audit.findings import Finding
 
 _IMAGES_OF: Mapping[str, str] = {
     "watermark": "class", "background": "class", "colour": "class", "shard_labels": "shard", "shard_failures": "shard",
-    "failures": "run", "method": "method", "slice": "slice",
-    "label_order": "labels",
+    "failures": "run", "method": "method", "slice": "slice", "label_order": "labels",
 }  # fmt: skip
 """Which images a kind of finding is about: findings about the same class, shard or method share them."""
 

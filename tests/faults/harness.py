@@ -39,7 +39,7 @@ def kill_after(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
 
 @dataclass
 class Watcher:
-    """A plain Parquet reader that reads the run folder after every change of it, and records violations."""
+    """A plain Parquet reader that reads the run folder again and again while it changes, and records violations."""
 
     run: Path
     polls: int = 0

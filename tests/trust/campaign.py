@@ -119,7 +119,7 @@ def page(results: list[Result]) -> str:
         "",
         "Written by `make campaign` (`tests/trust/campaign.py`). Faults are injected into real drivers on 64 shards of",
         "64 images with three methods (12,288 rows). Each run is checked by `tests/faults/checker.py`, by comparison",
-        "with the table of an undisturbed run, and by DuckDB, which reads it after each change. A problem is any",
+        "with the table of an undisturbed run, and by DuckDB, which reads it while it changes. A problem is any",
         "lost, duplicated or torn row, a wrong exit code, a hang, or a temporary file that was left behind.",
         "",
         "| | promise | fault | extent | problems | seeds | last run | commit | command |",

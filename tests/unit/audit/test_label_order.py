@@ -99,4 +99,6 @@ def test_orders_add_up_and_tell_whether_they_are_enough() -> None:
     assert (whole.images, whole.right, whole.confidence, whole.is_enough()) == (16, 0, pytest.approx(12.8), True)
     assert whole.warning()
     assert order(*drawn(1000, 64, 0.5)).is_enough()
+    assert not order(*drawn(1000, 64, 0.5), confidence=0.2).is_enough()  # nothing could be told of such a model
+    assert not order(*drawn(10, 200, 0.1)[:2], confidence=0.2).is_enough()
     assert LabelOrder().warning() == ""
