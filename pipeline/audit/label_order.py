@@ -14,7 +14,7 @@ _LEAST_LABELS = 10
 """Fewest labels, where too few images of each are known to judge them alone."""
 _DIFFERENT = 0.9
 """Least share of different predictions; a model that confuses classes, or is not trained, repeats its predictions."""
-_SURE = 0.5
+_SURE = 0.2
 """Least mean confidence of a model that is expected to be right more often than by chance."""
 _SHOWN = 3
 _MEANING = (
