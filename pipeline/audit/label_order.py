@@ -1,5 +1,6 @@
 """Order of labels: notices when labels do not number the classes as the model does."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -68,15 +69,14 @@ class LabelOrder:
     def is_unrelated(self) -> bool:
         """Return whether a confident model is right only as often as labels and predictions agree by chance.
 
-        By chance, they agree in sum_k p_label(k) * p_predicted(k) of the images. The 95 % interval of the share of
-        right predictions must lie above this, or the labels say nothing of the classes.
+        By chance, c = sum_k n_label(k) * n_predicted(k) / n of n images agree. More than c + 3 sqrt(c) + 2 are no
+        chance: three standard deviations of a Poisson number, and two for small ones.
         """
         if not self._is_confident():
             return False
         of_label, of_predicted = (self._counts(place) for place in (0, 1))
-        by_chance = sum(of_label[label] * of_predicted[label] for label in of_label) / self.images**2
-        low, _ = wilson(self.right, self.images)
-        return low is not None and low <= by_chance
+        by_chance = sum(of_label[label] * of_predicted[label] for label in of_label) / self.images
+        return self.right <= by_chance + 3 * math.sqrt(by_chance) + 2
 
     def warning(self, name: Callable[[int], str] = str) -> str:
         """Return a sentence if labels do not number the classes as the model does; else "".
@@ -95,7 +95,7 @@ class LabelOrder:
         if self.is_unrelated():
             return (
                 f"the labels seem to have nothing to do with the classes of the model: it predicts {self.right} of "
-                f"{self.images} images as labelled, as many as by chance, with a mean confidence of "
+                f"{self.images} images as labelled, no more than by chance, with a mean confidence of "
                 f"{self.confidence / self.images:.2f}; {_MEANING}"
             )
         return ""
